@@ -1,0 +1,117 @@
+"""What a derived result is: an expression with its assumptions and its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import sympy as sp
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of a derivation: why, and what it gives.
+
+    **Fields:**
+
+    - `reason`: a sentence in plain text that justifies the line.
+    - `left`: the left-hand side in plain text, `latex_left` the same in LaTeX.
+    - `right`: the sympy expression it equals.
+    """
+
+    reason: str
+    left: str
+    latex_left: str
+    right: sp.Expr
+
+    def to_text(self) -> str:
+        return f"{self.reason}\n      {self.left} = {self.right}"
+
+    def to_latex(self) -> str:
+        reason = latex_words(self.reason)
+        return f"{reason}\n\\[ {self.latex_left} = {sp.latex(self.right)} \\]"
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """A derived quantity, the assumptions it needs and the steps that lead to it.
+
+    **Fields:**
+
+    - `name`: what the quantity is called in the field.
+    - `left`, `latex_left`: its symbol in plain text and in LaTeX.
+    - `expression`: the sympy expression, the last word of the derivation.
+    - `assumptions`: every condition under which it holds.
+    - `steps`: the lines that lead to it, in order.
+    - `source`: the paper and equation, or the section of the theory notes.
+    """
+
+    name: str
+    left: str
+    latex_left: str
+    expression: sp.Expr
+    assumptions: tuple[str, ...]
+    steps: tuple[Step, ...]
+    source: str
+
+    def specialise(
+        self,
+        values: Mapping[sp.Expr, sp.Expr | int | float],
+        reason: str,
+        assumptions: tuple[str, ...] = (),
+    ) -> Derivation:
+        """The same quantity with `values` put in, one step longer.
+
+        `reason` is the sentence of the new step and `assumptions` what it assumes beyond
+        what was assumed before.
+        """
+        expression = sp.simplify(self.expression.subs(dict(values)))
+        return replace(
+            self,
+            expression=expression,
+            assumptions=self.assumptions + assumptions,
+            steps=(*self.steps, Step(reason, self.left, self.latex_left, expression)),
+        )
+
+    def to_text(self) -> str:
+        """The derivation as plain text, one numbered paragraph a step."""
+        lines = [f"{self.name}", "", "Assumptions"]
+        lines += [f"  - {assumption}" for assumption in self.assumptions]
+        lines += ["", "Steps"]
+        lines += [f"  {number}. {step.to_text()}" for number, step in enumerate(self.steps, 1)]
+        lines += ["", "Result", f"  {self.left} = {self.expression}", "", f"Source: {self.source}"]
+        return "\n".join(lines)
+
+    def to_latex(self) -> str:
+        """The derivation as a LaTeX fragment (needs amsmath and amssymb)."""
+        lines = [
+            f"\\paragraph{{{latex_words(self.name)}}}",
+            "Assumptions:",
+            "\\begin{itemize}",
+            *(f"\\item {latex_words(assumption)}" for assumption in self.assumptions),
+            "\\end{itemize}",
+            "\\begin{enumerate}",
+            *(f"\\item {step.to_latex()}" for step in self.steps),
+            "\\end{enumerate}",
+            f"\\[ \\boxed{{ {self.latex_left} = {sp.latex(self.expression)} }} \\]",
+            f"Source: {latex_words(self.source)}",
+        ]
+        return "\n".join(lines)
+
+
+_LATEX_WORDS = {
+    "\\": "\\textbackslash{}",
+    "_": "\\_",
+    "^": "\\^{}",
+    "%": "\\%",
+    "&": "\\&",
+    "#": "\\#",
+    "{": "\\{",
+    "}": "\\}",
+    "~": "\\textasciitilde{}",
+}
+
+
+def latex_words(words: str) -> str:
+    """`words` with every character that LaTeX reads as a command escaped."""
+    return "".join(_LATEX_WORDS.get(character, character) for character in words)

@@ -1,0 +1,211 @@
+"""Gaussian kernels of an entrywise optimizer's first step, from their integrals.
+
+Everything that a first step does to an output is a sum of `u phi(v)` over neurons, where `u`
+is what the updated weight is multiplied by, `v` its gradient, and `phi` the optimizer's
+entrywise map. `u` and `v` are jointly Gaussian, so three integrals decide everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import sympy as sp
+
+from ._derivation import Derivation, Step
+from ._symbols import alignment as c
+from ._symbols import width as d
+
+Optimizer = Literal["sgd", "sign", "adam"]
+OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "sign", "adam")
+
+_x = sp.Symbol("x", real=True)
+_slope = sp.Symbol("k", positive=True)
+input_std = sp.Symbol("sigma_u", positive=True)
+gradient_std = sp.Symbol("sigma_v", positive=True)
+
+
+def normal_expectation(function: sp.Expr) -> sp.Expr:
+    """E[function(x)] for a standard normal x, integrated by sympy.
+
+    Raises `ValueError` when sympy finds no closed form.
+    """
+    density = sp.exp(-(_x**2) / 2) / sp.sqrt(2 * sp.pi)
+    value = sp.simplify(sp.integrate(function * density, (_x, -sp.oo, sp.oo)))
+    if value.has(sp.Integral):
+        raise ValueError(f"no closed form for the Gaussian mean of {function}")
+    return value
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """First and second moment of `u phi(v)` for one jointly Gaussian pair.
+
+    `mean` = E[u phi(v)] and `second_moment` = E[(u phi(v))^2], in the standard deviations
+    `sigma_u`, `sigma_v` and the correlation `c`; `steps` lead to them.
+    """
+
+    optimizer: Optimizer
+    mean: sp.Expr
+    second_moment: sp.Expr
+    steps: tuple[Step, ...]
+    assumptions: tuple[str, ...]
+
+
+@cache
+def kernel(optimizer: Optimizer) -> Kernel:
+    """Moments of `u phi(v)`, phi = identity (sgd), sign (sign) or Adam's first step (adam).
+
+    With u = sigma_u (c x + sqrt(1 - c^2) y), v = sigma_v x and x, y independent standard
+    normals, E[u phi] = sigma_u c E[x phi] and
+    E[u^2 phi^2] = sigma_u^2 (c^2 E[x^2 phi^2] + (1 - c^2) E[phi^2]).
+    Source: the sign kernel of the theory notes, section 2.
+    """
+    steps: tuple[Step, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    if optimizer == "adam":
+        steps, assumptions = _adam_is_sign(), (ADAM_ASSUMPTION,)
+    phi = gradient_std * _x if optimizer == "sgd" else sp.sign(_x)
+    phi_square = gradient_std**2 * _x**2 if optimizer == "sgd" else sp.Integer(1)
+    signal = normal_expectation(sp.Abs(_x) if optimizer != "sgd" else _x * phi)
+    fourth = normal_expectation(_x**2 * phi_square)
+    power = normal_expectation(phi_square)
+    mean = sp.simplify(input_std * c * signal)
+    second = sp.factor(sp.expand(input_std**2 * (c**2 * fourth + (1 - c**2) * power)))
+    word = "v" if optimizer == "sgd" else "sign(v)"
+    latex_word = "v" if optimizer == "sgd" else r"\operatorname{sign}v"
+    steps += (
+        Step(
+            f"Split u into its part along v and an independent rest; the mean of x {word} over "
+            "a standard normal x is a one-dimensional integral.",
+            f"E[u {word}]",
+            rf"\mathbb{{E}}[u\,{latex_word}]",
+            mean,
+        ),
+        Step(
+            "The same split in the square: the cross term vanishes, since the rest has mean zero.",
+            f"E[(u {word})^2]",
+            rf"\mathbb{{E}}[(u\,{latex_word})^2]",
+            second,
+        ),
+    )
+    return Kernel(optimizer, mean, second, steps, assumptions)
+
+
+ADAM_ASSUMPTION = (
+    "Adam's epsilon is small against the gradient entries (the relative error of the signal is "
+    "at most sqrt(pi/2) epsilon / (gradient standard deviation))"
+)
+
+
+def _adam_is_sign() -> tuple[Step, ...]:
+    """Adam's first update from its recursion: bias correction makes it g / (|g| + epsilon)."""
+    gradient = sp.Symbol("g", real=True)
+    beta1, beta2 = sp.symbols("beta_1 beta_2", positive=True)
+    epsilon = sp.Symbol("epsilon", positive=True)
+    first = (beta1 * 0 + (1 - beta1) * gradient) / (1 - beta1)
+    second = (beta2 * 0 + (1 - beta2) * gradient**2) / (1 - beta2)
+    update = sp.simplify(first) / (sp.sqrt(sp.simplify(second)) + epsilon)
+    limit = sp.limit(update.subs(gradient, sp.Symbol("g", positive=True)), epsilon, 0)
+    assert limit == 1, "Adam's first step must tend to the sign of the gradient"
+    ratio = sp.Symbol("a", positive=True)
+    # x - a <= x^2/(x + a) <= x for x, a > 0 bounds the signal E[|x| |x|/(|x| + a)] from below.
+    bound = normal_expectation(sp.Abs(_x)) - ratio
+    return (
+        Step(
+            "Adam at step one: both moment estimates start at zero, and the bias correction "
+            "cancels the factors 1 - beta.",
+            "m_hat / (sqrt(v_hat) + epsilon)",
+            r"\hat m/(\sqrt{\hat v}+\epsilon)",
+            update,
+        ),
+        Step(
+            "As epsilon / |g| goes to zero this is sign(g). For a finite a = epsilon / sigma_v, "
+            "x - a <= x^2 / (x + a) <= x bounds the signal between sqrt(2/pi) and",
+            "lower bound of E[|x| |x| / (|x| + a)]",
+            r"\inf\,\mathbb{E}\left[|x|\,\frac{|x|}{|x|+a}\right]",
+            bound,
+        ),
+    )
+
+
+@cache
+def summed_kernel(optimizer: Optimizer) -> Kernel:
+    """Moments of `sum_l u_l phi(v_l)` over d independent pairs.
+
+    E[sum] = d E[u phi], E[sum^2] = d E[(u phi)^2] + d (d - 1) E[u phi]^2.
+    """
+    single = kernel(optimizer)
+    mean = d * single.mean
+    second = d * single.second_moment + d * (d - 1) * single.mean**2
+    prefactor = d * single.second_moment.subs(c, 0)  # what is left without alignment
+    growth = sp.factor(sp.expand(second / prefactor - 1).coeff(c, 2))
+    second = prefactor * (1 + growth * c**2)
+    steps = (
+        *single.steps,
+        Step(
+            "The d neurons are independent and identically distributed, so the mean adds up,",
+            "E[sum_l u_l phi(v_l)]",
+            r"\mathbb{E}\sum_l u_l\phi(v_l)",
+            mean,
+        ),
+        Step(
+            "and the square has d equal diagonal terms and d (d - 1) products of two means.",
+            "E[(sum_l u_l phi(v_l))^2]",
+            r"\mathbb{E}\Bigl(\sum_l u_l\phi(v_l)\Bigr)^2",
+            second,
+        ),
+    )
+    return Kernel(optimizer, mean, second, steps, single.assumptions)
+
+
+@cache
+def arcsine_law() -> Derivation:
+    """E[sign u sign v] = (2/pi) asin(c) for a jointly Gaussian pair with correlation c.
+
+    Conditioned on v = x the mean of sign u is erf(k x / sqrt 2), k = c / sqrt(1 - c^2); the
+    k-derivative of the remaining integral is rational. Sheppard 1899; theory notes, section 2.
+    """
+    integrand = sp.diff(sp.erf(_slope * _x / sp.sqrt(2)), _slope)
+    slope = 2 * sp.simplify(
+        sp.integrate(
+            integrand * sp.exp(-(_x**2) / 2) / sp.sqrt(2 * sp.pi),
+            (_x, 0, sp.oo),
+        )
+    )
+    primitive = sp.simplify(sp.integrate(slope, (_slope, 0, _slope)))
+    correlation = sp.Symbol("c", positive=True)
+    at_correlation = primitive.subs(_slope, correlation / sp.sqrt(1 - correlation**2))
+    law = 2 * sp.asin(correlation) / sp.pi
+    # atan(c / sqrt(1 - c^2)) = asin(c): equal at c = 0 and with equal derivative.
+    gap = sp.simplify(sp.diff(at_correlation - law, correlation))
+    assert gap == 0 and at_correlation.subs(correlation, 0) == 0
+    left, latex_left = (
+        "E[sign(u) sign(v)]",
+        r"\mathbb{E}[\operatorname{sign}u\,\operatorname{sign}v]",
+    )
+    return Derivation(
+        name="Arcsine law",
+        left=left,
+        latex_left=latex_left,
+        expression=law.subs(correlation, c),
+        assumptions=("u and v are centred and jointly Gaussian with correlation c",),
+        steps=(
+            Step(
+                "Given v = sigma_v x the mean of sign(u) is erf(k x / sqrt 2) with "
+                "k = c / sqrt(1 - c^2); differentiate E[sign(x) erf(k x / sqrt 2)] by k.",
+                "d/dk E[sign(u) sign(v)]",
+                r"\partial_k\mathbb{E}[\operatorname{sign}u\,\operatorname{sign}v]",
+                slope,
+            ),
+            Step("Integrate from k = 0, where u and v are independent.", left, latex_left, primitive),
+            Step(
+                "Put k = c / sqrt(1 - c^2) and use atan(c / sqrt(1 - c^2)) = asin(c).",
+                left,
+                latex_left,
+                law.subs(correlation, c),
+            ),
+        ),
+        source="Sheppard 1899; theory notes, section 2",
+    )

@@ -1,0 +1,169 @@
+"""The two rules for the ratio of embedding to projection learning rate, derived.
+
+One output, sign (or Adam's first step), mean squared error, |r| = 1 at initialisation.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import sympy as sp
+
+from . import _symbols as s
+from ._derivation import Derivation, Step
+from ._first_step import GAUSSIAN_WEIGHTS, update_mean, update_second_moment
+from ._regimes import UNIFORM_LAW
+from ._token_laws import EQUAL_RESIDUALS
+
+ASSUMPTIONS = (
+    GAUSSIAN_WEIGHTS,
+    EQUAL_RESIDUALS,
+    "one output, sign or Adam's first step, full batch",
+    "the residuals do not depend on the weights (small initial output)",
+)
+
+
+def _moments(layer: str) -> tuple[sp.Expr, sp.Expr]:
+    """Mean (per unit residual sign) and second moment of a layer's update at |r| = 1, LR = 1."""
+    name = "embedding" if layer == "embedding" else "projection"
+    unit = {s.embedding_lr: 1, s.projection_lr: 1, s.residual: 1, s.residual_norm: 1}
+    mean = update_mean(name, "sign").expression.subs(unit)
+    return mean, update_second_moment(name, "sign").expression.subs(unit)
+
+
+def _averaged(expression: sp.Expr) -> sp.Expr:
+    """Frequency-weighted average over tokens: c -> P_2/sqrt(P_2), c^2 -> P_3/P_2 (theory, 3)."""
+    c, p2, p3 = s.alignment, s.frequency_square_sum, s.frequency_cube_sum
+    polynomial = sp.Poly(expression, c)
+    value = {0: sp.Integer(1), 1: sp.sqrt(p2), 2: p3 / p2}
+    return sp.Add(*(factor * value[power] for (power,), factor in polynomial.terms()))
+
+
+@cache
+def maximal_update_ratio() -> Derivation:
+    """eta_E/eta_W at which both layers change the output equally (RMS of the projection's update
+    against the embedding's signal): sqrt(pi/2) sqrt(d + (2/pi) d (d-1) sum p c^2) sigma_E/(d sigma_W).
+    """
+    _, projection = _moments("projection")
+    signal, _ = _moments("embedding")
+    ratio = sp.simplify(sp.sqrt(_averaged(projection)) / -signal)
+    left, latex = "eta_E/eta_W", r"\eta_E/\eta_W"
+    return Derivation(
+        name="Maximal-update learning-rate ratio",
+        left=left,
+        latex_left=latex,
+        expression=ratio,
+        assumptions=(*ASSUMPTIONS, "the embedding's update is its signal (relative error 1/d)"),
+        steps=(
+            Step(
+                "Frequency-weighted second moment of the projection's update at LR = 1.",
+                "E[(Delta W e)^2]",
+                r"\mathbb{E}[(\Delta W e)^2]",
+                _averaged(projection),
+            ),
+            Step(
+                "Signal of the embedding's update at LR = 1.",
+                "E[W Delta e]",
+                r"\mathbb{E}[W\Delta e]",
+                -signal,
+            ),
+            Step("Set eta_W RMS_W = eta_E RMS_E.", left, latex, ratio),
+        ),
+        source="theory notes, section 3",
+    )
+
+
+@cache
+def optimal_learning_rate(layer: str) -> Derivation:
+    """The layer's one-step loss-minimising LR with the other layer frozen.
+
+    L(eta) = L(0) + eta sum_i p_i r_i E[u_i] + (eta^2/2) sum_i p_i E[u_i^2] for a mean squared
+    error and an update eta u_i of the output; its minimum is a ratio of first-step moments.
+    Projection: sqrt(2/pi) sqrt(P_2) / (sigma_E (1 + (2/pi) (d-1) P_3/P_2)); embedding:
+    sqrt(2/pi) / (sigma_W (1 + (2/pi) (d-1))).
+    """
+    mean, second = _moments(layer)
+    rate = s.embedding_lr if layer == "embedding" else s.projection_lr
+    slope, curvature = _averaged(mean), _averaged(second)
+    loss = slope * rate + curvature * rate**2 / 2
+    (best,) = sp.solve(sp.diff(loss, rate), rate)
+    best = sp.simplify(best)
+    left, latex = f"{rate}*", f"{sp.latex(rate)}^*"
+    return Derivation(
+        name=f"One-step optimal learning rate of the {layer}",
+        left=left,
+        latex_left=latex,
+        expression=best,
+        assumptions=(*ASSUMPTIONS, "mean squared error; the other layer is frozen"),
+        steps=(
+            Step(
+                "The loss after the step is quadratic in the learning rate (difference to before):",
+                "L - L_0",
+                "L-L_0",
+                loss,
+            ),
+            Step("Its minimum:", left, latex, best),
+        ),
+        source="theory notes, section 3 (greedy optimum)",
+    )
+
+
+@cache
+def optimal_ratio() -> Derivation:
+    """eta_E*/eta_W*, exact at finite d, for any token law and any initial scales."""
+    embedding, projection = optimal_learning_rate("embedding"), optimal_learning_rate("projection")
+    ratio = sp.simplify(embedding.expression / projection.expression)
+    left, latex = "eta_E*/eta_W*", r"\eta_E^*/\eta_W^*"
+    return Derivation(
+        name="Greedy-optimal learning-rate ratio",
+        left=left,
+        latex_left=latex,
+        expression=ratio,
+        assumptions=projection.assumptions,
+        steps=(
+            *embedding.steps,
+            *projection.steps,
+            Step("Divide the two optima.", left, latex, ratio),
+        ),
+        source="theory notes, section 3 (greedy optimum)",
+    )
+
+
+@cache
+def optimal_ratio_mup_uniform() -> Derivation:
+    """eta_E*/eta_W* = (pi/2) sqrt(m) + (d - 1)/sqrt(m): muP init, uniform tokens, large d.
+
+    Slope 1 in d at fixed m << d, slope 1/2 along m proportional to d, slope 0 for d << m.
+    """
+    general = optimal_ratio()
+    values = {**UNIFORM_LAW, s.embedding_std: sp.Integer(1), s.projection_std: 1 / s.width}
+    finite = sp.simplify(general.expression.subs(values))
+    # The embedding's noise adds 1 to (2/pi) (d - 1); drop it (relative error of order 1/d).
+    coherent = sp.Rational(2) / sp.pi * s.width
+    exact_bracket = sp.simplify(1 + sp.Rational(2) / sp.pi * (s.width - 1))
+    limit = sp.expand(sp.simplify(finite * exact_bracket / coherent))
+    assert sp.limit(exact_bracket / coherent, s.width, sp.oo) == 1
+    left, latex = "eta_E*/eta_W*", r"\eta_E^*/\eta_W^*"
+    return Derivation(
+        name="Greedy-optimal learning-rate ratio under muP init and uniform tokens",
+        left=left,
+        latex_left=latex,
+        expression=limit,
+        assumptions=(
+            *general.assumptions,
+            "uniform tokens, muP initialisation",
+            "relative corrections of order 1/d in the embedding's optimum are dropped",
+        ),
+        steps=(
+            *general.steps,
+            Step("Uniform tokens and muP initialisation, exact at finite d:", left, latex, finite),
+            Step(
+                "For large d the embedding's contribution is its signal: replace "
+                "1 + (2/pi) (d - 1) by (2/pi) d.",
+                left,
+                latex,
+                limit,
+            ),
+        ),
+        source="theory notes, section 3 (greedy optimum)",
+    )

@@ -1,0 +1,298 @@
+"""From the muP regime to the large-vocabulary (LV) regime: exponents and boundaries.
+
+Everything follows from one bracket, RMS^2 = (prefactor) d (1 + rho), where rho compares the
+coherent part of the update with its noise: rho >> 1 is the muP regime, rho << 1 the LV regime.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import sympy as sp
+
+from . import _symbols as s
+from ._derivation import Derivation, Step
+from ._first_step import Layer, update_mean, update_second_moment
+from ._gaussian import Optimizer
+from ._token_laws import EQUAL_RESIDUALS, alignment, leading_order, power_sum_order, zipf_orders
+
+INITIALISATIONS = ("mup", "sp")
+Init = str
+
+UNIFORM_LAW = {
+    s.frequency: 1 / s.vocab_size,
+    s.frequency_square_sum: 1 / s.vocab_size,
+    s.frequency_cube_sum: 1 / s.vocab_size**2,
+}
+
+
+def zipf_law(*, of_one_token: bool) -> dict[sp.Expr, sp.Expr]:
+    """p_i, P_2 and P_3 of a Zipf law as generalised harmonic numbers."""
+    alpha, m = s.zipf_exponent, s.vocab_size
+    normalisation = sp.harmonic(m, alpha)
+    values: dict[sp.Expr, sp.Expr] = {
+        s.frequency_square_sum: sp.harmonic(m, 2 * alpha) / normalisation**2,
+        s.frequency_cube_sum: sp.harmonic(m, 3 * alpha) / normalisation**3,
+    }
+    if of_one_token:
+        values[s.frequency] = s.rank ** (-alpha) / normalisation
+    return values
+
+
+def initial_std(init: Init) -> dict[sp.Expr, sp.Expr]:
+    """sigma_E and sigma_W of an initialisation: muP (1, 1/d), SP (1, 1/sqrt(d))."""
+    projection = {"mup": 1 / s.width, "sp": 1 / sp.sqrt(s.width)}[init]
+    return {s.embedding_std: sp.Integer(1), s.projection_std: projection}
+
+
+@cache
+def first_step(
+    layer: Layer,
+    optimizer: Optimizer,
+    *,
+    of_one_token: bool = False,
+    mini_batch: bool = False,
+    init: Init = "mup",
+) -> tuple[Derivation, Derivation]:
+    """Mean and RMS of a layer's first update at LR = 1 and |r| = 1, for any token law.
+
+    With `of_one_token` for the token of frequency p_i, otherwise averaged over tokens by
+    frequency (the mean linearly, the RMS in the square). One output. The free symbols left are
+    d, p_i, P_2, P_3 and B; a token law puts numbers or formulas in their place.
+    """
+    heard = alignment(of_one_token=of_one_token, mini_batch=mini_batch)
+    units = {s.projection_lr: 1, s.embedding_lr: 1, **initial_std(init)}
+    mean, second = update_mean(layer, optimizer), update_second_moment(layer, optimizer)
+    assumptions = ("learning rate 1", "one output", *heard.assumptions)
+    if layer == "embedding":
+        return _embedding_first_step(mean, second, units, assumptions, optimizer, of_one_token, mini_batch)
+    square = _polynomial_in_alignment(second.expression, heard.alignment_square)
+    field = heard.field_square_sum
+    rms = sp.sqrt(square.subs(s.field_square_sum, field).subs(units))
+    # E[c_i] over tokens is first order in c: sum_i p_i c_i = sum_i p_i p_i / sqrt(S).
+    mean_alignment = (s.frequency if of_one_token else s.frequency_square_sum) / sp.sqrt(field)
+    signal = mean.expression.subs(s.alignment, mean_alignment).subs(s.field_square_sum, field)
+    reason = "Put in the alignment of the token law, LR = 1 and the initialisation."
+    return (
+        _with(mean, signal.subs(units), heard.steps, reason, assumptions),
+        _with(second, rms, heard.steps, reason, assumptions, root=True),
+    )
+
+
+def _embedding_first_step(
+    mean: Derivation,
+    second: Derivation,
+    units: dict[sp.Expr, sp.Expr | int],
+    assumptions: tuple[str, ...],
+    optimizer: Optimizer,
+    of_one_token: bool,
+    mini_batch: bool,
+) -> tuple[Derivation, Derivation]:
+    """The embedding's case: its update knows the token law only through its own gradient's size.
+
+    Under sign a token absent from the batch does not move and a present one moves by the full
+    LR, so the chance of being present multiplies both moments. Under SGD the share of the batch
+    multiplies the update.
+    """
+    from ._token_laws import _summed, multinomial_moment
+
+    values = {**units, s.residual: 1, s.residual_norm: 1}
+    signal = mean.expression.subs(values)
+    square = second.expression.subs(values)
+    if optimizer == "sgd":
+        weight = 0 if of_one_token else 1
+        first = s.frequency
+        power = multinomial_moment(2) if mini_batch else s.frequency**2
+        share = first if of_one_token else _summed(first, weight)
+        share_square = power if of_one_token else _summed(power, weight)
+        signal = signal.subs(s.frequency, 1) * share
+        square = square.subs(s.frequency, 1) * share_square
+    elif mini_batch:
+        signal, square = signal * s.presence, square * s.presence
+        assumptions += (
+            "q is the probability that the batch holds the token, 1 - (1 - p_i)^B"
+            + ("" if of_one_token else ", averaged over tokens by frequency"),
+        )
+    reason = "Put in |r| = 1, LR = 1, the initialisation and the share of the batch."
+    return (
+        _with(mean, signal, (), reason, assumptions),
+        _with(second, sp.sqrt(square), (), reason, assumptions, root=True),
+    )
+
+
+def _polynomial_in_alignment(square: sp.Expr, alignment_square: sp.Expr) -> sp.Expr:
+    """`square` with c^2 replaced; it is linear in c^2, so averages over tokens may be put in."""
+    return square.subs(s.alignment, sp.sqrt(s.alignment_square)).subs(
+        s.alignment_square, alignment_square
+    )
+
+
+def _with(
+    derivation: Derivation,
+    expression: sp.Expr,
+    steps: tuple[Step, ...],
+    reason: str,
+    assumptions: tuple[str, ...],
+    *,
+    root: bool = False,
+) -> Derivation:
+    """`derivation` ended by `expression` (its square root where `root`), for LR = 1."""
+    left = "RMS" if root else "mean"
+    latex = r"\mathrm{RMS}" if root else r"\mathrm{mean}"
+    return Derivation(
+        name=derivation.name.replace("second moment", "RMS at LR = 1"),
+        left=left,
+        latex_left=latex,
+        expression=expression,
+        assumptions=(*derivation.assumptions, *assumptions),
+        steps=(*derivation.steps, *steps, Step(reason, left, latex, expression)),
+        source=derivation.source,
+    )
+
+
+@cache
+def local_exponent(rms: sp.Expr) -> sp.Expr:
+    """d ln RMS / d ln d at fixed vocabulary, token law and batch, by differentiation."""
+    return sp.simplify(s.width * sp.diff(sp.log(rms), s.width))
+
+
+@cache
+def exponent(
+    layer: Layer,
+    optimizer: Optimizer,
+    *,
+    of_one_token: bool = False,
+    mini_batch: bool = False,
+    init: Init = "mup",
+) -> sp.Expr:
+    """Exponent of d in the first-step RMS along m = d^mu, i = d^iota, B = d^beta, Zipf(alpha).
+
+    Uniform tokens (alpha = 0) under sign give max(1 - mu/2, 1/2) for projection and hidden.
+    Logarithms (at alpha = 1, 1/2 and 1/3) count as order zero.
+    """
+    _, rms = first_step(
+        layer, optimizer, of_one_token=of_one_token, mini_batch=mini_batch, init=init
+    )
+    orders = dict(zipf_orders())
+    orders[s.presence] = _presence_order(of_one_token)
+    return sp.simplify(leading_order(rms.expression**2, orders) / 2)
+
+
+def _presence_order(of_one_token: bool) -> sp.Expr:
+    alpha, mu, beta = s.zipf_exponent, s.vocab_exponent, s.batch_exponent
+    if of_one_token:
+        return sp.Min(0, beta + zipf_orders()[s.frequency])
+    # For alpha < 1 the mass lies with tokens of frequency 1/m, for alpha >= 1 with the head.
+    return sp.Piecewise((sp.Min(0, beta - mu), alpha < 1), (0, True))
+
+
+@cache
+def coherence_ratio() -> Derivation:
+    """rho = (2/pi) (d - 1) / m for uniform tokens under sign: coherent over incoherent power."""
+    second = update_second_moment("projection", "sign")
+    alignment_square = alignment(of_one_token=False, mini_batch=False)
+    square = _polynomial_in_alignment(second.expression, alignment_square.alignment_square)
+    prefactor = square.subs(s.frequency_cube_sum, 0)
+    ratio = sp.simplify(square / prefactor - 1).subs(UNIFORM_LAW)
+    ratio = sp.factor(ratio)
+    return Derivation(
+        name="Coherence ratio",
+        left="rho",
+        latex_left=r"\rho",
+        expression=ratio,
+        assumptions=(*second.assumptions, EQUAL_RESIDUALS, "uniform token law"),
+        steps=(
+            *second.steps,
+            *alignment_square.steps,
+            Step(
+                "Uniform tokens have P_2 = 1/m and P_3 = 1/m^2; divide the coherent part of the "
+                "bracket by the incoherent one.",
+                "rho",
+                r"\rho",
+                ratio,
+            ),
+        ),
+        source="theory notes, section 3",
+    )
+
+
+@cache
+def crossover_vocab_size() -> Derivation:
+    """m at which rho = 1: the boundary between the muP and the LV regime, (2/pi) (d - 1)."""
+    ratio = coherence_ratio()
+    (solution,) = sp.solve(sp.Eq(ratio.expression, 1), s.vocab_size)
+    return Derivation(
+        name="Crossover vocabulary size",
+        left="m*",
+        latex_left="m_*",
+        expression=solution,
+        assumptions=ratio.assumptions,
+        steps=(*ratio.steps, Step("Solve rho = 1 for m.", "m*", "m_*", solution)),
+        source="theory notes, section 3",
+    )
+
+
+@cache
+def crossover_rank() -> Derivation:
+    """Rank at which a Zipf token's own rho_i = (2/pi) (d - 1) c_i^2 is 1.
+
+    i* = [(2/pi) (d - 1) / H_{2 alpha}(m)]^(1/(2 alpha)) ~ d^(1/(2 alpha)) for alpha > 1/2: the
+    tokens up to i* are in the muP regime, the rarer ones in the LV regime.
+    """
+    heard = alignment(of_one_token=True, mini_batch=False)
+    c_square = sp.simplify(heard.alignment_square.subs(zipf_law(of_one_token=True)))
+    ratio = sp.Rational(2) / sp.pi * (s.width - 1) * c_square
+    # c_i^2 falls as i^(-2 alpha): rho_i = rho_1 i^(-2 alpha) = 1.
+    at_one = ratio.subs(s.rank, 1)
+    assert sp.simplify(ratio / at_one - s.rank ** (-2 * s.zipf_exponent)) == 0
+    solution = at_one ** (1 / (2 * s.zipf_exponent))
+    return Derivation(
+        name="Crossover rank of a Zipf law",
+        left="i*",
+        latex_left="i_*",
+        expression=solution,
+        assumptions=(EQUAL_RESIDUALS, "Zipf token law", "sign or Adam's first step, full batch"),
+        steps=(
+            *heard.steps,
+            Step("With p_i = i^-alpha / H_alpha(m):", "c_i^2", "c_i^2", c_square),
+            Step("Solve (2/pi) (d - 1) c_i^2 = 1 for the rank.", "i*", "i_*", solution),
+        ),
+        source="theory notes, section 3 (Zipf)",
+    )
+
+
+@cache
+def critical_vocab_exponent() -> Derivation:
+    """mu*(alpha): the vocabulary exponent beyond which the frequency-weighted update is LV.
+
+    d sum_i p_i c_i^2 has the order 1 - mu chi(alpha) with chi = e(alpha) + e(2 alpha) - e(3 alpha),
+    e(s) = max(0, 1 - s); so mu* = 1/chi: 1 for alpha <= 1/3, 1/(2 - 3 alpha) up to 1/2,
+    1/(1 - alpha) up to 1 and infinite beyond (the head keeps the average in the muP regime).
+    """
+    orders = zipf_orders()
+    decay = orders[s.frequency_square_sum] - orders[s.frequency_cube_sum]
+    per_mu = sp.simplify(decay / s.vocab_exponent)
+    critical = 1 / per_mu
+    return Derivation(
+        name="Critical vocabulary exponent of a Zipf law",
+        left="mu*",
+        latex_left=r"\mu_*",
+        expression=critical,
+        assumptions=(EQUAL_RESIDUALS, "Zipf token law", "m = d^mu", "up to logarithms"),
+        steps=(
+            Step(
+                "A power sum of exponent s up to m has this order in m.",
+                "order of H_s(m)",
+                r"\operatorname{order}H_s(m)",
+                power_sum_order(sp.Symbol("s", positive=True)),
+            ),
+            Step(
+                "so P_3 / P_2 = sum_i p_i c_i^2 falls with m with this exponent (times mu in d).",
+                "chi",
+                r"\chi",
+                per_mu,
+            ),
+            Step("The average is in the LV regime once mu chi > 1.", "mu*", r"\mu_*", critical),
+        ),
+        source="theory notes, section 3 (Zipf); the boundary is ours",
+    )

@@ -1,0 +1,367 @@
+"""Finite-width linear networks, trained: the measurement that theory is held against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from numpy.typing import ArrayLike, NDArray
+
+from ._errors import InputError, check_integer
+from ._precision import require_x64
+from ._setup import Setup
+from ._targets import targets
+
+DIVERGENCE_FACTOR = 1e6
+STEPS_PER_CALL = 100  # steps of one jitted call, between two reports of progress
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What training finite networks measured, at every step before its update.
+
+    With L learning-rate pairs, K seeds and T steps:
+
+    **Fields:**
+
+    - `setup`: what was trained; `embedding_lrs`, `projection_lrs`: shape (L,).
+    - `loss`: sum_i p_i l(f_i, y_i), shape (L, K, T), over the whole token law also in mini-batch.
+    - `projection_update_rms`: sqrt(sum_i p_i mean_k [(W_t - W_0) e_i(t)]_k^2), shape (L, K, T).
+    - `embedding_update_rms`: the same of W_0 (e_i(t) - e_i(0)), shape (L, K, T).
+    - `diverged`: shape (L, K); the loss became non-finite or 1e6 times its start (and at least 1).
+
+    Definitions: theory notes, section 1.
+    """
+
+    setup: Setup
+    embedding_lrs: NDArray[np.float64]
+    projection_lrs: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    projection_update_rms: NDArray[np.float64]
+    embedding_update_rms: NDArray[np.float64]
+
+    @property
+    def diverged(self) -> NDArray[np.bool_]:
+        limit = DIVERGENCE_FACTOR * np.maximum(self.loss[..., :1], 1)
+        return ~np.all(np.isfinite(self.loss) & (self.loss <= limit), axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenUpdates:
+    """Mean-square output update of every token after one step: arrays of shape (seeds, tokens).
+
+    - `projection`: mean over outputs of [(W_1 - W_0) e_i(0)]_k^2.
+    - `embedding`: mean over outputs of [W_0 (e_i(1) - e_i(0))]_k^2.
+    - `batch_share`: the token's share of the batch (its frequency in full batch).
+    """
+
+    projection: NDArray[np.float64]
+    embedding: NDArray[np.float64]
+    batch_share: NDArray[np.float64]
+
+
+class _Plan(NamedTuple):
+    """What is compiled in: shapes and rules, never a learning rate, seed or token law."""
+
+    width: int
+    vocab_size: int
+    outputs: int
+    loss: str
+    optimizer: str
+    batch_size: int
+    steps: int
+    dtype: str
+
+
+class _Task(NamedTuple):
+    """What the loss needs: frequencies (m,), their float64 running sum (m,), targets (m, n)."""
+
+    frequencies: Array
+    cumulative: Array
+    targets: Array
+    projection_std: Array
+
+
+class _Weights(NamedTuple):
+    embedding: Array  # (m, d)
+    projection: Array  # (n, d)
+
+
+def train(
+    setup: Setup,
+    seeds: int = 4,
+    *,
+    embedding_lrs: ArrayLike | None = None,
+    projection_lrs: ArrayLike | None = None,
+    dtype: str = "float32",
+    memory_gb: float = 2.0,
+    progress: Callable[[float], None] | None = None,
+) -> Training:
+    """Trains `seeds` finite networks at each pair of learning rates.
+
+    Gradients are exact: dL/dW = sum_i p_i r_i e_i^T, dL/de_i = p_i W^T r_i, with p the law's
+    frequencies or, in mini-batch, the shares of a batch of `setup.batch_size` tokens drawn from
+    them. All runs of a sweep share one compiled scan; runs are batched up to `memory_gb`.
+
+    **Arguments:**
+
+    - `seeds`: number of independent initialisations (and batch streams), the same for every LR.
+    - `embedding_lrs`, `projection_lrs`: shape (L,) each, paired; default the setup's one pair.
+    - `dtype`: `float32` or `float64`.
+    - `progress`: called with the fraction of work finished since the last call.
+
+    Raises `InputError` for a network that does not fit `memory_gb`-sized steps at all, and
+    `RuntimeError` if JAX's 64-bit types are off.
+    """
+    require_x64()
+    check_integer("--seeds", seeds, 1)
+    embedding_rates, projection_rates = np.broadcast_arrays(
+        np.atleast_1d(np.asarray(setup.embedding_lr if embedding_lrs is None else embedding_lrs)),
+        np.atleast_1d(np.asarray(setup.projection_lr if projection_lrs is None else projection_lrs)),
+    )
+    check_memory(setup, dtype)
+    segments = math.ceil(setup.steps / STEPS_PER_CALL)
+    plan = _plan(setup, math.ceil(setup.steps / segments), dtype)
+    task = _task(setup, dtype)
+    runs = max(1, int(memory_gb * 2**30 / run_bytes(setup, dtype)))
+    rate_chunk = min(len(embedding_rates), runs)
+    seed_chunk = min(seeds, max(1, runs // rate_chunk))
+    keys = jax.random.split(jax.random.key(setup.seed), seeds)
+
+    blocks = []
+    pieces = math.ceil(seeds / seed_chunk) * math.ceil(len(embedding_rates) / rate_chunk) * segments
+    for seed_slice in _chunks(seeds, seed_chunk):
+        key = keys[seed_slice]
+        start = _start(plan, task.projection_std, key)
+        row = []
+        for rate_slice in _chunks(len(embedding_rates), rate_chunk):
+            rates = _Weights(
+                jnp.asarray(embedding_rates[rate_slice], dtype),
+                jnp.asarray(projection_rates[rate_slice], dtype),
+            )
+            state = _begin(plan, start, rates)
+            records = []
+            for segment in range(segments):
+                state, record = _advance(plan, task, key, start, rates, state, segment * plan.steps)
+                records.append(np.asarray(record, dtype=np.float64))
+                if progress is not None:
+                    progress(1 / pieces)
+            row.append(np.concatenate(records, axis=-2)[..., : setup.steps, :])
+        blocks.append(np.concatenate(row, axis=1))
+    record = np.moveaxis(np.concatenate(blocks, axis=0), 0, 1)  # (L, K, T, 3)
+    return Training(
+        setup,
+        np.asarray(embedding_rates, np.float64),
+        np.asarray(projection_rates, np.float64),
+        record[..., 0],
+        record[..., 1],
+        record[..., 2],
+    )
+
+
+def token_updates(setup: Setup, seeds: int = 4, *, dtype: str = "float32") -> TokenUpdates:
+    """The first step's update of every token's output, seed by seed.
+
+    Raises as `train` does.
+    """
+    require_x64()
+    check_integer("--seeds", seeds, 1)
+    check_memory(setup, dtype)
+    plan, task = _plan(setup, 1, dtype), _task(setup, dtype)
+    rates = _Weights(jnp.asarray(setup.embedding_lr, dtype), jnp.asarray(setup.projection_lr, dtype))
+    rows = [
+        jax.tree.map(np.asarray, _first_token_updates(plan, task, key, rates))
+        for key in jax.random.split(jax.random.key(setup.seed), seeds)
+    ]
+    projection, embedding, share = (
+        np.asarray(column, np.float64) for column in zip(*rows, strict=True)
+    )
+    return TokenUpdates(projection, embedding, share)
+
+
+def run_bytes(setup: Setup, dtype: str = "float32") -> int:
+    """Memory of one network in training: weights, their start, gradient, optimizer state."""
+    copies = 6 if setup.optimizer == "adam" else 4
+    size = np.dtype(dtype).itemsize
+    weights = (setup.vocab_size + setup.outputs) * setup.width
+    return size * (copies * weights + 6 * setup.vocab_size * setup.outputs)
+
+
+def check_memory(setup: Setup, dtype: str) -> None:
+    """Raises `InputError` if one network needs more memory than the machine has."""
+    import psutil
+
+    needed, present = run_bytes(setup, dtype), psutil.virtual_memory().total
+    stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    present = int(stats["bytes_limit"]) if stats and "bytes_limit" in stats else present
+    if needed > present:
+        raise InputError(
+            "--width",
+            setup.width,
+            f"one network of vocabulary {setup.vocab_size} and {setup.outputs} outputs needs "
+            f"{needed / 2**30:.3g} GiB, must fit the {present / 2**30:.3g} GiB of this device",
+        )
+
+
+def _chunks(total: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, total)) for start in range(0, total, size))
+
+
+def _plan(setup: Setup, steps: int, dtype: str) -> _Plan:
+    return _Plan(
+        setup.width,
+        setup.vocab_size,
+        setup.outputs,
+        setup.loss,
+        setup.optimizer,
+        setup.batch_size,
+        steps,
+        dtype,
+    )
+
+
+def _task(setup: Setup, dtype: str) -> _Task:
+    frequencies = setup.law().frequencies
+    cumulative = np.cumsum(frequencies)
+    return _Task(
+        jnp.asarray(frequencies, dtype),
+        jnp.asarray(cumulative / cumulative[-1], "float64"),
+        jnp.asarray(targets(setup), dtype),
+        jnp.asarray(setup.projection_std, dtype),
+    )
+
+
+def _direction(optimizer: str) -> optax.GradientTransformation:
+    match optimizer:
+        case "sgd":
+            return optax.identity()
+        case "sign":
+            return optax.scale_by_sign()
+        case "adam":
+            return optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
+    raise InputError("--optimizer", optimizer, "must be one of sgd, sign, adam")
+
+
+def _initial_weights(plan: _Plan, projection_std: Array, key: Array) -> _Weights:
+    embedding_key, projection_key = jax.random.split(jax.random.fold_in(key, 0))
+    shape_e, shape_w = (plan.vocab_size, plan.width), (plan.outputs, plan.width)
+    return _Weights(
+        jax.random.normal(embedding_key, shape_e, plan.dtype),
+        projection_std * jax.random.normal(projection_key, shape_w, plan.dtype),
+    )
+
+
+def _loss_and_residual(plan: _Plan, outputs: Array, targets: Array) -> tuple[Array, Array]:
+    """l(f_i, y_i) per token, shape (m,), and r = dl/df, shape (m, n)."""
+    if plan.loss == "mse":
+        residual = outputs - targets
+        return 0.5 * jnp.sum(residual**2, axis=-1), residual
+    log_probabilities = jax.nn.log_softmax(outputs, axis=-1)
+    loss = -jnp.sum(targets * log_probabilities, axis=-1)
+    return loss, jnp.exp(log_probabilities) - targets
+
+
+def _batch_share(plan: _Plan, task: _Task, key: Array, step: Array) -> Array:
+    """p_hat, shape (m,): counts of a batch over its size, or the frequencies in full batch."""
+    if plan.batch_size == 0:
+        return task.frequencies
+    drawn = jax.random.uniform(
+        jax.random.fold_in(jax.random.fold_in(key, 1), step), (plan.batch_size,), "float64"
+    )
+    token = jnp.searchsorted(task.cumulative, drawn, side="right")
+    counts = jnp.zeros(plan.vocab_size, plan.dtype).at[token].add(1)
+    return counts / plan.batch_size
+
+
+def _gradients(share: Array, residual: Array, weights: _Weights) -> _Weights:
+    """dL/dE = p r W (m, d) and dL/dW = (p r)^T E (n, d)."""
+    weighted = share[:, None] * residual
+    return _Weights(weighted @ weights.projection, weighted.T @ weights.embedding)
+
+
+def _descend(directions: _Weights, weights: _Weights, rates: _Weights) -> _Weights:
+    return jax.tree.map(lambda w, rate, u: w - rate * u, weights, rates, directions)
+
+
+def _output_updates(start: _Weights, weights: _Weights) -> tuple[Array, Array]:
+    """(W_t - W_0) e_i(t) and W_0 (e_i(t) - e_i(0)), each of shape (m, n)."""
+    by_projection = weights.embedding @ (weights.projection - start.projection).T
+    by_embedding = (weights.embedding - start.embedding) @ start.projection.T
+    return by_projection, by_embedding
+
+
+def _scan(
+    plan: _Plan,
+    task: _Task,
+    first_step: Array,
+    key: Array,
+    start: _Weights,
+    rates: _Weights,
+    state: tuple[_Weights, optax.OptState],
+) -> tuple[tuple[_Weights, optax.OptState], Array]:
+    """`plan.steps` steps of one network; returns its state and the records (steps, 3)."""
+    direction = _direction(plan.optimizer)
+
+    def step(carry, index):
+        weights, memory = carry
+        outputs = weights.embedding @ weights.projection.T
+        loss, residual = _loss_and_residual(plan, outputs, task.targets)
+        squares = [jnp.mean(u**2, axis=-1) for u in _output_updates(start, weights)]
+        record = jnp.stack(
+            [task.frequencies @ loss, *(jnp.sqrt(task.frequencies @ square) for square in squares)]
+        )
+        share = _batch_share(plan, task, key, index)
+        directions, memory = direction.update(_gradients(share, residual, weights), memory, weights)
+        return (_descend(directions, weights, rates), memory), record
+
+    return jax.lax.scan(step, state, first_step + jnp.arange(plan.steps))
+
+
+@partial(jax.jit, static_argnames="plan")
+def _start(plan: _Plan, projection_std: Array, keys: Array) -> _Weights:
+    """Initial weights of every seed: (seeds, m, d) and (seeds, n, d)."""
+    return jax.vmap(lambda key: _initial_weights(plan, projection_std, key))(keys)
+
+
+@partial(jax.jit, static_argnames="plan")
+def _begin(plan: _Plan, start: _Weights, rates: _Weights) -> tuple[_Weights, optax.OptState]:
+    """Weights and optimizer state of every (seed, learning rate), before the first step."""
+
+    def one(weights, _rate):
+        return weights, _direction(plan.optimizer).init(weights)
+
+    over_rates = jax.vmap(one, in_axes=(None, 0), out_axes=0, axis_size=len(rates.embedding))
+    return jax.vmap(over_rates, in_axes=(0, None))(start, rates.embedding)
+
+
+@partial(jax.jit, static_argnames="plan", donate_argnames="state")
+def _advance(plan, task, keys, start, rates, state, first_step):
+    """`plan.steps` steps of every (seed, learning rate): state and records (K, L, steps, 3)."""
+    with jax.default_matmul_precision("highest"):
+        run = partial(_scan, plan, task, first_step)
+        over_rates = jax.vmap(run, in_axes=(None, None, 0, 0))
+        return jax.vmap(over_rates, in_axes=(0, 0, None, 0))(keys, start, rates, state)
+
+
+@partial(jax.jit, static_argnames="plan")
+def _first_token_updates(plan: _Plan, task: _Task, key: Array, rates: _Weights):
+    with jax.default_matmul_precision("highest"):
+        start = _initial_weights(plan, task.projection_std, key)
+        _, residual = _loss_and_residual(plan, start.embedding @ start.projection.T, task.targets)
+        share = _batch_share(plan, task, key, jnp.asarray(0))
+        direction = _direction(plan.optimizer)
+        directions, _ = direction.update(
+            _gradients(share, residual, start), direction.init(start), start
+        )
+        moved = _descend(directions, start, rates)
+        by_projection, _ = _output_updates(start, _Weights(start.embedding, moved.projection))
+        _, by_embedding = _output_updates(start, moved)
+        return jnp.mean(by_projection**2, -1), jnp.mean(by_embedding**2, -1), share

@@ -1,0 +1,97 @@
+"""The one description of an experiment, shared by theory, simulator and finite networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ._errors import InputError, check_choice, check_integer, check_rate
+from ._token_laws import TokenLaw, check_law_name, token_law
+
+Loss = Literal["mse", "ce"]
+TargetKind = Literal["gaussian", "sign", "onehot", "bigram"]
+OptimizerName = Literal["sgd", "sign", "adam"]
+Init = Literal["mup", "sp"]
+
+MAX_SIZE = 2**31 - 1  # token ids and neuron numbers are 32-bit integers
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A linear embedding + projection experiment: model, tokens, task, optimizer, size, seed.
+
+    Model f_i = W e_i with embedding E (vocab_size x width) and projection W (outputs x width),
+    loss L = sum_i p_i l(f_i, y_i), l = |f - y|^2 / 2 (mse) or cross-entropy in nats (ce).
+    Adam has beta = (0.9, 0.999) and epsilon = 1e-8, learning rates are constant, and the
+    embedding's entries start with standard deviation 1.
+
+    Raises `InputError` for a value out of range or a combination that means nothing.
+    """
+
+    width: int = 256
+    """width d, the embedding dimension"""
+    vocab_size: int = 1024
+    """vocabulary size m, the number of token types"""
+    tokens: str = "uniform"
+    """token law: uniform, zipf:ALPHA, counts:FILE, corpus or corpus:PATH"""
+    outputs: int = 1
+    """number of outputs n"""
+    loss: Loss = "mse"
+    """mse: half the squared error, summed over outputs; ce: cross-entropy in nats"""
+    targets: TargetKind = "gaussian"
+    """gaussian: N(0, 1); sign: +1 or -1; onehot: a uniformly random class per token; bigram: the
+    corpus's next-token frequencies (the outputs-1 most frequent next tokens, then all others)"""
+    optimizer: OptimizerName = "sign"
+    """sgd, sign (of the gradient) or adam"""
+    init: Init = "mup"
+    """standard deviation of the projection's entries: mup 1/width, sp 1/sqrt(width)"""
+    embedding_lr: float = 0.01
+    """learning rate of the embedding, 0 freezes it"""
+    projection_lr: float = 0.01
+    """learning rate of the projection, 0 freezes it"""
+    steps: int = 20
+    """number of training steps recorded"""
+    batch_size: int = 0
+    """tokens per batch, 0 for the full batch"""
+    seed: int = 0
+    """seed of targets, initialisation and batches"""
+
+    def __post_init__(self) -> None:
+        check_integer("--width", self.width, 1, MAX_SIZE)
+        check_integer("--vocab-size", self.vocab_size, 1, MAX_SIZE)
+        check_integer("--outputs", self.outputs, 1, MAX_SIZE)
+        check_integer("--steps", self.steps, 1, MAX_SIZE)
+        check_integer("--batch-size", self.batch_size, 0, MAX_SIZE)
+        check_integer("--seed", self.seed, 0, MAX_SIZE)
+        check_rate("--embedding-lr", self.embedding_lr)
+        check_rate("--projection-lr", self.projection_lr)
+        check_choice("--loss", self.loss, get_args(Loss))
+        check_choice("--targets", self.targets, get_args(TargetKind))
+        check_choice("--optimizer", self.optimizer, get_args(OptimizerName))
+        check_choice("--init", self.init, get_args(Init))
+        check_law_name("--tokens", self.tokens)
+        if self.loss == "ce" and self.targets not in ("onehot", "bigram"):
+            raise InputError(
+                "--targets",
+                self.targets,
+                "must be onehot or bigram with --loss ce (targets are class probabilities)",
+            )
+        if self.loss == "ce" and self.outputs < 2:
+            raise InputError("--outputs", self.outputs, "must be at least 2 with --loss ce")
+        if self.targets == "bigram" and not self.tokens.startswith("corpus"):
+            raise InputError(
+                "--tokens", self.tokens, "must be corpus or corpus:PATH with --targets bigram"
+            )
+        if self.targets == "bigram" and not 2 <= self.outputs <= self.vocab_size:
+            raise InputError(
+                "--outputs", self.outputs, "must be from 2 to --vocab-size with --targets bigram"
+            )
+
+    @property
+    def projection_std(self) -> float:
+        """sigma_W: 1/width under muP, 1/sqrt(width) under SP."""
+        return 1 / self.width if self.init == "mup" else self.width**-0.5
+
+    def law(self) -> TokenLaw:
+        """The token law at this vocabulary size."""
+        return token_law(self.tokens, self.vocab_size)

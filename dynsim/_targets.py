@@ -1,0 +1,32 @@
+"""Targets: what each token should be mapped to. The same seed gives the same targets everywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._setup import Setup
+
+
+def targets(setup: Setup, tokens: int | None = None) -> NDArray[np.float64]:
+    """Targets y of the `tokens` most frequent tokens (default all), shape (tokens, outputs).
+
+    `gaussian`: N(0, 1) entries; `sign`: +1 or -1; `onehot`: 1 at a uniformly random class;
+    `bigram`: the corpus's next-token frequencies. The row of a token depends on `setup.seed`,
+    `setup.outputs` and its rank alone, not on width, vocabulary size, device or precision.
+    """
+    count = setup.vocab_size if tokens is None else min(tokens, setup.vocab_size)
+    random = np.random.default_rng([setup.seed, 0x7A26])
+    if setup.targets == "gaussian":
+        return random.standard_normal((count, setup.outputs))
+    if setup.targets == "sign":
+        return np.where(random.random((count, setup.outputs)) < 0.5, -1.0, 1.0)
+    if setup.targets == "onehot":
+        classes = np.floor(random.random(count) * setup.outputs).astype(np.int64)
+        table = np.zeros((count, setup.outputs))
+        table[np.arange(count), classes] = 1
+        return table
+    from ._corpus import corpus_tokens
+
+    _, _, path = setup.tokens.partition(":")
+    return corpus_tokens(path or None, setup.vocab_size).next_token_frequencies(setup.outputs)[:count]
