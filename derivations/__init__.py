@@ -18,10 +18,15 @@ from ._gaussian import OPTIMIZERS as OPTIMIZERS
 from ._gaussian import Kernel as Kernel
 from ._gaussian import Optimizer as Optimizer
 from ._gaussian import arcsine_law as arcsine_law
+from ._gaussian import gradient_std as gradient_std
+from ._gaussian import input_std as input_std
 from ._gaussian import kernel as kernel
 from ._gaussian import summed_kernel as summed_kernel
 from ._learning_rates import maximal_update_ratio as maximal_update_ratio
 from ._learning_rates import optimal_learning_rate as optimal_learning_rate
+from ._learning_rates import (
+    optimal_projection_lr_with_self_term as optimal_projection_lr_with_self_term,
+)
 from ._learning_rates import optimal_ratio as optimal_ratio
 from ._learning_rates import optimal_ratio_mup_uniform as optimal_ratio_mup_uniform
 from ._regimes import INITIALISATIONS as INITIALISATIONS
@@ -36,6 +41,7 @@ from ._regimes import initial_std as initial_std
 from ._regimes import local_exponent as local_exponent
 from ._regimes import zipf_law as zipf_law
 from ._token_laws import alignment as alignment
+from ._token_laws import batch_alignment as batch_alignment
 from ._token_laws import leading_order as leading_order
 from ._token_laws import multinomial_moment as multinomial_moment
 from ._token_laws import power_sum_order as power_sum_order

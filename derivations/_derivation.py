@@ -65,7 +65,7 @@ class Derivation:
         `reason` is the sentence of the new step and `assumptions` what it assumes beyond
         what was assumed before.
         """
-        expression = sp.simplify(self.expression.subs(dict(values)))
+        expression = self.expression.subs(dict(values))
         return replace(
             self,
             expression=expression,

@@ -15,7 +15,14 @@ import sympy as sp
 
 from . import _symbols as s
 from ._derivation import Derivation, Step
-from ._gaussian import Optimizer, arcsine_law, gradient_std, input_std, normal_expectation, summed_kernel
+from ._gaussian import (
+    Optimizer,
+    arcsine_law,
+    gradient_std,
+    input_std,
+    normal_expectation,
+    summed_kernel,
+)
 
 Layer = Literal["embedding", "projection", "hidden"]
 LAYERS: tuple[Layer, ...] = ("embedding", "projection", "hidden")
@@ -51,7 +58,9 @@ def _role(layer: Layer) -> _Role:
             "Var v = sigma_E^2 S, Cov(u, v) = sigma_E^2 p_i r_ik, so c = p_i r_ik / sqrt(S) with "
             "S = sum_j p_j^2 r_jk^2."
         ),
-        assumptions=("the residuals do not depend on the embeddings (zero or small initial output)",),
+        assumptions=(
+            "the residuals do not depend on the embeddings (zero or small initial output)",
+        ),
     )
     match layer:
         case "projection":
@@ -134,7 +143,9 @@ def _derivation(
     role: _Role, optimizer: Optimizer, layer: Layer, what: str, left: str, value: sp.Expr
 ) -> Derivation:
     moments = summed_kernel(optimizer)
-    latex_left = rf"\mathbb{{E}}[{role.latex}]" if what == "mean" else rf"\mathbb{{E}}[{role.latex}^2]"
+    latex_left = (
+        rf"\mathbb{{E}}[{role.latex}]" if what == "mean" else rf"\mathbb{{E}}[{role.latex}^2]"
+    )
     correlation = Step(role.identification, "c", "c", role.alignment)
     final = Step(
         "Put these into the sum and multiply by the learning rate (and its sign).",
@@ -182,9 +193,7 @@ def hidden_output_second_moment(optimizer: Optimizer) -> Derivation:
                 r"\mathbb{E}\Bigl(\sum_k V_k\phi(V_k)\Bigr)^2",
                 outer,
             ),
-            Step(
-                "The two factors are independent.", left, latex_left, outer * inner.expression
-            ),
+            Step("The two factors are independent.", left, latex_left, outer * inner.expression),
         ),
         source="theory notes, section 2",
     )

@@ -199,7 +199,9 @@ def arcsine_law() -> Derivation:
                 r"\partial_k\mathbb{E}[\operatorname{sign}u\,\operatorname{sign}v]",
                 slope,
             ),
-            Step("Integrate from k = 0, where u and v are independent.", left, latex_left, primitive),
+            Step(
+                "Integrate from k = 0, where u and v are independent.", left, latex_left, primitive
+            ),
             Step(
                 "Put k = c / sqrt(1 - c^2) and use atan(c / sqrt(1 - c^2)) = asin(c).",
                 left,

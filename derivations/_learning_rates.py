@@ -11,7 +11,13 @@ import sympy as sp
 
 from . import _symbols as s
 from ._derivation import Derivation, Step
-from ._first_step import GAUSSIAN_WEIGHTS, update_mean, update_second_moment
+from ._first_step import (
+    GAUSSIAN_WEIGHTS,
+    self_term_ratio,
+    self_term_second_moment,
+    update_mean,
+    update_second_moment,
+)
 from ._regimes import UNIFORM_LAW
 from ._token_laws import EQUAL_RESIDUALS
 
@@ -166,4 +172,58 @@ def optimal_ratio_mup_uniform() -> Derivation:
             ),
         ),
         source="theory notes, section 3 (greedy optimum)",
+    )
+
+
+@cache
+def optimal_projection_lr_with_self_term() -> Derivation:
+    """eta_W* when the initial output is not negligible: mean squared error, any init, any m/d.
+
+    sqrt(2/pi) sqrt(S (1 + kappa^2)) / (sigma_E [1 + (2/pi) d (P_3/P_2 + 2 P_2 kappa^2)/(1 + kappa^2)]).
+    The self term lets the projection shrink its own output, which is worth a larger step:
+    for kappa -> 0 this is the optimum without self term, and for kappa >> 1 (m >> d^2 under muP)
+    eta_W* no longer falls with m.
+    """
+    kappa, field, d = s.self_term_ratio, s.field_square_sum, s.width
+    second = self_term_second_moment()
+    # sum_i p_i r_i (d p_i r_i + J f_i) = d S + J^2 sigma_f^2 = d S (1 + kappa^2)
+    overlap = d * field * (1 + kappa**2)
+    signal = sp.sqrt(2 / sp.pi) * s.embedding_std / sp.sqrt(field * (1 + kappa**2))
+    slope = -sp.simplify(signal * overlap)
+    curvature = second.expression.subs(
+        {
+            s.projection_lr: 1,
+            s.alignment_square: s.frequency_cube_sum / s.frequency_square_sum,
+            s.frequency: s.frequency_square_sum,
+        }
+    )
+    rate = s.projection_lr
+    (best,) = sp.solve(sp.diff(slope * rate + curvature * rate**2 / 2, rate), rate)
+    best = sp.simplify(best)
+    left, latex = "eta_W*", r"\eta_W^*"
+    return Derivation(
+        name="One-step optimal learning rate of the projection, self term included",
+        left=left,
+        latex_left=latex,
+        expression=best,
+        assumptions=(
+            *second.assumptions,
+            EQUAL_RESIDUALS + " in mean square, S = E[r^2] P_2",
+            "mean squared error (J = 1); the embedding is frozen",
+        ),
+        steps=(
+            *self_term_ratio().steps,
+            Step(
+                "The update's overlap with the residual is the token's own part plus what the self "
+                "term takes off the output: sum_i p_i r_i (d p_i r_i + J f_i), with "
+                "E[f r] = J sigma_f^2 = d S kappa^2 / J.",
+                "overlap",
+                r"\text{overlap}",
+                overlap,
+            ),
+            Step("Slope of the loss in the learning rate.", "dL/deta_W", r"L'", slope),
+            Step("Curvature: the second moment, averaged over tokens.", "L''", "L''", curvature),
+            Step("Divide.", left, latex, best),
+        ),
+        source="ours; theory notes, section 3, has the limit kappa -> 0",
     )

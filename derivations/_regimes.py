@@ -65,7 +65,9 @@ def first_step(
     mean, second = update_mean(layer, optimizer), update_second_moment(layer, optimizer)
     assumptions = ("learning rate 1", "one output", *heard.assumptions)
     if layer == "embedding":
-        return _embedding_first_step(mean, second, units, assumptions, optimizer, of_one_token, mini_batch)
+        return _embedding_first_step(
+            mean, second, units, assumptions, optimizer, of_one_token, mini_batch
+        )
     square = _polynomial_in_alignment(second.expression, heard.alignment_square)
     field = heard.field_square_sum
     rms = sp.sqrt(square.subs(s.field_square_sum, field).subs(units))

@@ -105,6 +105,16 @@ def alignment(*, of_one_token: bool, mini_batch: bool) -> Alignment:
 
 
 @cache
+def batch_alignment() -> sp.Expr:
+    """sum_i p_hat_i c_i^2 of a batch, weighted by the tokens' share of it.
+
+    E[sum p_hat^3] / E[sum p_hat^2], the ratio of averages of multinomial sums; its inverse is the
+    effective vocabulary that the tokens of the batch see, about B when the vocabulary is large.
+    """
+    return sp.simplify(_summed(multinomial_moment(3), 0) / _summed(multinomial_moment(2), 0))
+
+
+@cache
 def power_sum_order(exponent: sp.Expr) -> sp.Expr:
     """Exponent of m in sum_{i <= m} i^(-exponent), up to logarithms: max(0, 1 - exponent).
 

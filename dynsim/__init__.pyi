@@ -1,6 +1,23 @@
+from ._compiled import evaluate as evaluate
 from ._corpus import CorpusTokens as CorpusTokens
 from ._corpus import corpus_tokens as corpus_tokens
 from ._errors import InputError as InputError
+from ._errors import check_integer as check_integer
+from ._exponents import Estimate as Estimate
+from ._exponents import ExponentFit as ExponentFit
+from ._exponents import bootstrap as bootstrap
+from ._exponents import collapse_spread as collapse_spread
+from ._exponents import fit_exponent as fit_exponent
+from ._exponents import log_slope as log_slope
+from ._exponents import parabola_minimum as parabola_minimum
+from ._exponents import unit_crossing as unit_crossing
+from ._first_step import FirstStep as FirstStep
+from ._first_step import batch_effective_vocab_size as batch_effective_vocab_size
+from ._first_step import coherence as coherence
+from ._first_step import crossover_rank as crossover_rank
+from ._first_step import first_step as first_step
+from ._first_step import optimal_learning_rates as optimal_learning_rates
+from ._first_step import self_term_rms as self_term_rms
 from ._network import TokenUpdates as TokenUpdates
 from ._network import Training as Training
 from ._network import token_updates as token_updates
@@ -10,6 +27,7 @@ from ._setup import Setup as Setup
 from ._targets import targets as targets
 from ._token_laws import TokenLaw as TokenLaw
 from ._token_laws import ZipfFit as ZipfFit
+from ._token_laws import check_law_name as check_law_name
 from ._token_laws import token_law as token_law
 
 __version__: str

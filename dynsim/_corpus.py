@@ -107,7 +107,9 @@ def _standard_library() -> list[str]:
 def _documents(path: Path) -> list[str]:
     shown = f"corpus:{path}"
     try:
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        files = (
+            sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        )
         texts = []
         for file in files:
             try:

@@ -60,11 +60,13 @@ class TokenUpdates:
 
     - `projection`: mean over outputs of [(W_1 - W_0) e_i(0)]_k^2.
     - `embedding`: mean over outputs of [W_0 (e_i(1) - e_i(0))]_k^2.
+    - `cross`: mean over outputs of [(W_1 - W_0) (e_i(1) - e_i(0))]_k^2.
     - `batch_share`: the token's share of the batch (its frequency in full batch).
     """
 
     projection: NDArray[np.float64]
     embedding: NDArray[np.float64]
+    cross: NDArray[np.float64]
     batch_share: NDArray[np.float64]
 
 
@@ -125,7 +127,9 @@ def train(
     check_integer("--seeds", seeds, 1)
     embedding_rates, projection_rates = np.broadcast_arrays(
         np.atleast_1d(np.asarray(setup.embedding_lr if embedding_lrs is None else embedding_lrs)),
-        np.atleast_1d(np.asarray(setup.projection_lr if projection_lrs is None else projection_lrs)),
+        np.atleast_1d(
+            np.asarray(setup.projection_lr if projection_lrs is None else projection_lrs)
+        ),
     )
     check_memory(setup, dtype)
     segments = math.ceil(setup.steps / STEPS_PER_CALL)
@@ -134,7 +138,7 @@ def train(
     runs = max(1, int(memory_gb * 2**30 / run_bytes(setup, dtype)))
     rate_chunk = min(len(embedding_rates), runs)
     seed_chunk = min(seeds, max(1, runs // rate_chunk))
-    keys = jax.random.split(jax.random.key(setup.seed), seeds)
+    keys = _seed_keys(setup, seeds)
 
     blocks = []
     pieces = math.ceil(seeds / seed_chunk) * math.ceil(len(embedding_rates) / rate_chunk) * segments
@@ -176,15 +180,14 @@ def token_updates(setup: Setup, seeds: int = 4, *, dtype: str = "float32") -> To
     check_integer("--seeds", seeds, 1)
     check_memory(setup, dtype)
     plan, task = _plan(setup, 1, dtype), _task(setup, dtype)
-    rates = _Weights(jnp.asarray(setup.embedding_lr, dtype), jnp.asarray(setup.projection_lr, dtype))
+    rates = _Weights(
+        jnp.asarray(setup.embedding_lr, dtype), jnp.asarray(setup.projection_lr, dtype)
+    )
     rows = [
         jax.tree.map(np.asarray, _first_token_updates(plan, task, key, rates))
-        for key in jax.random.split(jax.random.key(setup.seed), seeds)
+        for key in _seed_keys(setup, seeds)
     ]
-    projection, embedding, share = (
-        np.asarray(column, np.float64) for column in zip(*rows, strict=True)
-    )
-    return TokenUpdates(projection, embedding, share)
+    return TokenUpdates(*(np.asarray(column, np.float64) for column in zip(*rows, strict=True)))
 
 
 def run_bytes(setup: Setup, dtype: str = "float32") -> int:
@@ -209,6 +212,11 @@ def check_memory(setup: Setup, dtype: str) -> None:
             f"one network of vocabulary {setup.vocab_size} and {setup.outputs} outputs needs "
             f"{needed / 2**30:.3g} GiB, must fit the {present / 2**30:.3g} GiB of this device",
         )
+
+
+def _seed_keys(setup: Setup, seeds: int) -> Array:
+    """One key a seed; the first keys do not depend on how many are asked for."""
+    return jax.vmap(partial(jax.random.fold_in, jax.random.key(setup.seed)))(jnp.arange(seeds))
 
 
 def _chunks(total: int, size: int) -> Iterator[slice]:
@@ -362,6 +370,11 @@ def _first_token_updates(plan: _Plan, task: _Task, key: Array, rates: _Weights):
             _gradients(share, residual, start), direction.init(start), start
         )
         moved = _descend(directions, start, rates)
-        by_projection, _ = _output_updates(start, _Weights(start.embedding, moved.projection))
-        _, by_embedding = _output_updates(start, moved)
-        return jnp.mean(by_projection**2, -1), jnp.mean(by_embedding**2, -1), share
+        moved_embedding = moved.embedding - start.embedding
+        moved_projection = moved.projection - start.projection
+        updates = (
+            start.embedding @ moved_projection.T,
+            moved_embedding @ start.projection.T,
+            moved_embedding @ moved_projection.T,
+        )
+        return *(jnp.mean(update**2, axis=-1) for update in updates), share

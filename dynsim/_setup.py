@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ._errors import InputError, check_choice, check_integer, check_rate
-from ._token_laws import TokenLaw, check_law_name, token_law
+from ._token_laws import MAX_VOCAB_SIZE, TokenLaw, check_law_name, token_law
 
 Loss = Literal["mse", "ce"]
 TargetKind = Literal["gaussian", "sign", "onehot", "bigram"]
 OptimizerName = Literal["sgd", "sign", "adam"]
 Init = Literal["mup", "sp"]
 
-MAX_SIZE = 2**31 - 1  # token ids and neuron numbers are 32-bit integers
+MAX_SIZE = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Setup:
 
     def __post_init__(self) -> None:
         check_integer("--width", self.width, 1, MAX_SIZE)
-        check_integer("--vocab-size", self.vocab_size, 1, MAX_SIZE)
+        check_integer("--vocab-size", self.vocab_size, 1, MAX_VOCAB_SIZE)
         check_integer("--outputs", self.outputs, 1, MAX_SIZE)
         check_integer("--steps", self.steps, 1, MAX_SIZE)
         check_integer("--batch-size", self.batch_size, 0, MAX_SIZE)

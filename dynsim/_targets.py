@@ -29,4 +29,6 @@ def targets(setup: Setup, tokens: int | None = None) -> NDArray[np.float64]:
     from ._corpus import corpus_tokens
 
     _, _, path = setup.tokens.partition(":")
-    return corpus_tokens(path or None, setup.vocab_size).next_token_frequencies(setup.outputs)[:count]
+    return corpus_tokens(path or None, setup.vocab_size).next_token_frequencies(setup.outputs)[
+        :count
+    ]

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import InputError
+from ._errors import InputError, check_integer
 
 KNOWN_LAWS = "must be uniform, zipf:ALPHA, counts:FILE, corpus or corpus:PATH"
 MAX_ZIPF_EXPONENT = 20.0
+MAX_VOCAB_SIZE = 2**27  # a law keeps one float64 a type: 1 GiB
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def token_law(name: str, vocab_size: int) -> TokenLaw:
     corpus cannot fill.
     """
     check_law_name("--tokens", name)
+    check_integer("--vocab-size", vocab_size, 1, MAX_VOCAB_SIZE)
     kind, _, detail = name.partition(":")
     if kind == "uniform":
         return TokenLaw(name, np.full(vocab_size, 1 / vocab_size))

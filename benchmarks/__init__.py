@@ -1,0 +1,1 @@
+"""Small timing scripts; each prints a table: python -m benchmarks.NAME."""

@@ -1,0 +1,575 @@
+"""Alignment exponents from the vocabulary: what the stability program is fed for a token law.
+
+The first matrix that reads the embedding hears all tokens, so its alignment is decided by the
+token law (`_token_laws`), the batch and the age of the network; every other layer keeps the
+alignment of the fixed-vocabulary theory. Theory notes, sections 2, 3 and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from typing import Literal, get_args
+
+import sympy as sp
+
+from . import _symbols as s
+from ._derivation import Derivation, Step
+from ._first_step import update_second_moment
+from ._gaussian import Optimizer
+from ._parametrizations import (
+    HALF,
+    TrainingOptimizer,
+    as_exponent,
+    check_training_optimizer,
+)
+from ._stability import ALIGNED, UNALIGNED, LayerAlignment, NetworkAlignment
+from ._token_laws import (
+    BATCH_AVERAGE,
+    EQUAL_RESIDUALS,
+    alignment,
+    batch_alignment,
+    leading_order,
+    multinomial_moment,
+    zipf_orders,
+)
+
+Heard = Literal["law", "batch", "token"]
+HEARD: tuple[Heard, ...] = get_args(Heard)
+UpdateAlignment = Literal["none", "full"]
+
+age_exponent = sp.Symbol("tau_exponent", real=True)
+age = sp.Symbol("tau", positive=True)
+embedding_residual = sp.Symbol("r_1", nonnegative=True)
+initial_alignment, learned_alignment = sp.symbols("A U", positive=True)
+
+# What an optimizer's first update is, among the three that the symbolic engine knows.
+_ENGINE: dict[TrainingOptimizer, Optimizer] = {
+    "sgd": "sgd",
+    "momentum": "sgd",
+    "sign": "sign",
+    "adam": "adam",
+    "adamw": "adam",
+    "adafactor": "adam",
+}
+
+
+@cache
+def batch_alignment_square() -> Derivation:
+    """Alignment as the batch's own tokens feel it: E sum_i p_hat_i c_i^2, weighted by the batch.
+
+    (1/B^2 + 3 (1 - 1/B) P_2 / B + (1 - 1/B) (1 - 2/B) P_3) / (1/B + (1 - 1/B) P_2), from the
+    multinomial moments. For uniform tokens of order 1/min(m, B): a batch of fewer tokens than
+    types is a small vocabulary.
+    """
+    value = batch_alignment()
+    left, latex = "sum_i p_hat_i c_i^2", r"\sum_i\hat p_ic_i^2"
+    return Derivation(
+        name="Squared alignment averaged over the tokens of the batch",
+        left=left,
+        latex_left=latex,
+        expression=value,
+        assumptions=(EQUAL_RESIDUALS, BATCH_AVERAGE),
+        steps=(
+            Step(
+                "The third moment of a binomial share of the batch:",
+                "E[p_hat_i^3]",
+                r"\mathbb{E}[\hat p_i^3]",
+                multinomial_moment(3),
+            ),
+            Step(
+                "Weigh c_i^2 = p_hat_i^2 / sum_j p_hat_j^2 by the batch's own shares: sum that "
+                "moment over tokens and divide by the sum of the second moments.",
+                left,
+                latex,
+                value,
+            ),
+        ),
+        source="ours, from the multinomial moments of the theory notes' section 2",
+    )
+
+
+def _heard_square(heard: Heard, mini_batch: bool) -> tuple[sp.Expr, tuple[str, ...]]:
+    if heard == "batch" and mini_batch:
+        derived = batch_alignment_square()
+        return derived.expression, derived.assumptions
+    laws = alignment(of_one_token=heard == "token", mini_batch=mini_batch)
+    return laws.alignment_square, laws.assumptions
+
+
+@cache
+def alignment_exponent(
+    optimizer: TrainingOptimizer = "adam", heard: Heard = "law", *, mini_batch: bool = False
+) -> Derivation:
+    """A of the first matrix that reads the embedding, as a function of mu, alpha, beta and iota.
+
+    The first-step RMS of Delta W e over the size of Delta W's entries is
+    sqrt(d [1 + (2/pi) (d - 1) C]) under sign and sqrt(d [1 + (d + 1) C]) under SGD, so
+    A = max(1/2, 1 + order(C)/2) with C the squared alignment of the token law along m = d^mu,
+    B = d^beta and i = d^iota. Uniform tokens in full batch: max(1 - mu/2, 1/2).
+
+    **Arguments:**
+
+    - `heard`: which tokens must stay stable: `law`, all, weighted by frequency; `batch`, those
+      of the batch that made the update; `token`, the one of rank d^iota (in mini-batch averaged
+      over batches, those without the token included).
+    - `mini_batch`: with B = d^beta tokens a step instead of the full batch.
+
+    Raises `ValueError` for Muon, whose exponent does not know the alignment (`muon_update_rms`).
+    """
+    check_training_optimizer(optimizer)
+    if optimizer == "muon":
+        raise ValueError("Muon's update has no alignment exponent: its spectral norm is bounded")
+    if heard not in HEARD:
+        raise ValueError(f"unknown {heard!r:.60}: must be one of {', '.join(HEARD)}")
+    moment = update_second_moment("hidden", _ENGINE[optimizer])
+    square, assumptions = _heard_square(heard, mini_batch)
+    per_entry = moment.expression.subs(s.alignment, sp.sqrt(s.alignment_square))
+    prefactor = per_entry.subs({s.alignment_square: 0, s.width: 1})  # an entry of the update
+    growth = sp.simplify(per_entry / prefactor)
+    orders = zipf_orders()
+    order_of_square = leading_order(sp.numer(square), orders) - leading_order(
+        sp.denom(square), orders
+    )
+    # Evaluate the bracket with C as a symbol of known order: d and C are all that is left in it.
+    value = leading_order(growth, {s.width: sp.Integer(1), s.alignment_square: order_of_square}) / 2
+    value = sp.simplify(value)
+    return Derivation(
+        name=f"Alignment exponent of the first hidden matrix under {optimizer}",
+        left="A",
+        latex_left="A",
+        expression=value,
+        assumptions=(
+            *moment.assumptions,
+            *assumptions,
+            "Zipf token law, up to logarithms",
+            "optimizer's first step (Adafactor and Adam normalise entry by entry)",
+        ),
+        steps=(
+            *moment.steps,
+            Step(
+                "Relative to one entry of the update, with C the squared alignment:",
+                "E[(Delta W e)^2] / E[Delta W^2]",
+                r"\mathbb{E}[(\Delta W e)^2]/\mathbb{E}[\Delta W^2]",
+                growth,
+            ),
+            Step("The token law gives C.", "C", "C", square),
+            Step(
+                "Its exponent of d along m = d^mu.",
+                "order C",
+                r"\operatorname{order}C",
+                order_of_square,
+            ),
+            Step("Half the exponent of the bracket is A.", "A", "A", value),
+        ),
+        source="theory notes, sections 2, 3 and 5",
+    )
+
+
+@cache
+def learned_alignment_exponent() -> Derivation:
+    """U as a function of the age: max(1/2, 1 + min(0, y)) at age tau = d^y.
+
+    What the embeddings have learned after age tau = eta_E t sqrt(m / n_eff) / sigma_E adds a
+    coherent term of relative size tau to the projection's gradient, whose correlation with the
+    learned part is tau / sqrt(1 + tau^2); the sign kernel then gives
+    RMS^2 ~ d [1 + (2/pi) (d - 1) tau^2 / (1 + tau^2)]. Young (tau ~ 1/sqrt(d) or less): 1/2;
+    old (tau ~ 1 or more): 1. The prefactor of tau is not derived here.
+    """
+    correlation = age / sp.sqrt(1 + age**2)
+    kernel = update_second_moment("projection", "sign")
+    units: dict[sp.Expr, sp.Expr | int] = {
+        s.projection_lr: 1,
+        s.embedding_std: 1,
+        s.alignment: correlation,
+    }
+    square = kernel.expression.subs(list(units.items()))
+    # tau^2 / (1 + tau^2) has the order of tau^2 while tau is small and of one afterwards.
+    saturating = sp.Min(0, 2 * age_exponent)
+    bracket = kernel.expression.subs({s.projection_lr: 1, s.embedding_std: 1}).subs(
+        s.alignment, sp.sqrt(s.alignment_square)
+    )
+    orders = {s.width: sp.Integer(1), s.alignment_square: saturating}
+    value = leading_order(bracket, orders) / 2
+    return Derivation(
+        name="Alignment exponent of the update on learned embeddings",
+        left="U",
+        latex_left="U",
+        expression=value,
+        assumptions=(
+            *kernel.assumptions,
+            "the learned part of the embeddings is shared by all tokens up to its sign",
+            "age tau = eta_E t sqrt(m/n_eff)/sigma_E = d^y, prefactors of tau dropped",
+        ),
+        steps=(
+            Step(
+                "The learned part correlates with the gradient's argument by tau/sqrt(1 + tau^2).",
+                "c",
+                "c",
+                correlation,
+            ),
+            Step(
+                "Put it into the sign kernel.",
+                "E[(Delta W Delta e)^2]",
+                r"\mathbb{E}[(\Delta W\Delta e)^2]",
+                square,
+            ),
+            Step("With tau = d^y:", "U", "U", value),
+        ),
+        source="theory notes, section 3 (the LV regime is mortal); the exponent is ours",
+    )
+
+
+@cache
+def embedding_hidden_trade() -> Derivation:
+    """c >= max(A, U - r_1): what a slower embedding buys for the hidden layer (multiplier one).
+
+    Everything r_1 above U - A is wasted. At r_1 = 0 the hidden LR is d^-max(A, U); at
+    r_1 = max(0, U - A) it is d^-A. `maximal_learning_rates` has the same two corners.
+    """
+    first = initial_alignment
+    second = learned_alignment - embedding_residual
+    value = sp.Max(first, second)
+    return Derivation(
+        name="Trade between a slower embedding and a faster hidden layer",
+        left="c",
+        latex_left="c",
+        expression=value,
+        assumptions=("multiplier one; Adam or another optimizer with entrywise normalisation",),
+        steps=(
+            Step("The update acts on the initial embeddings: c - A >= 0.", "c", "c", first),
+            Step(
+                "and on what they have learned, which is of size d^-r_1: c + r_1 - U >= 0.",
+                "c",
+                "c",
+                second,
+            ),
+            Step("Both must hold.", "c", "c", value),
+            Step(
+                "The corner beyond which slowing the embedding buys nothing:",
+                "r_1",
+                "r_1",
+                sp.Max(0, learned_alignment - initial_alignment),
+            ),
+        ),
+        source="theory notes, section 5 (the bridge)",
+    )
+
+
+def _decay_rates() -> tuple[sp.Expr, sp.Expr]:
+    """k_2, k_3 with P_k ~ m^-k_k: the exponents of the power sums per unit of mu."""
+    orders, mu = zipf_orders(), s.vocab_exponent
+    second = sp.simplify(-orders[s.frequency_square_sum] / mu)
+    third = sp.simplify(-orders[s.frequency_cube_sum] / mu)
+    return second, third
+
+
+@cache
+def large_vocabulary_boundary(heard: Heard = "law", *, mini_batch: bool = False) -> Derivation:
+    """mu*(alpha, beta): the vocabulary exponent from which A = 1/2 (the LV regime).
+
+    With P_k ~ m^-k_k and chi = k_3 - k_2: 1/chi in full batch or once beta >= k_2/chi. In smaller
+    batches max((1 + beta)/k_3, 1/k_2) for all tokens of the law and (1 + beta)/k_3 for the
+    batch's own, which have no LV regime at all for beta < 1. Infinite for alpha >= 1.
+
+    Raises `ValueError` for `heard="token"`, whose boundary is `crossover_rank`.
+    """
+    if heard not in ("law", "batch"):
+        raise ValueError("the boundary in mu is that of law or batch; a token has crossover_rank")
+    second, third = _decay_rates()
+    chi = sp.simplify(third - second)
+    beta = s.batch_exponent
+    full = 1 / chi
+    value: sp.Expr = full
+    if mini_batch:
+        law = sp.Max((1 + beta) / third, 1 / second)
+        small = law if heard == "law" else (1 + beta) / third
+        pieces = [(sp.oo, sp.Ge(s.zipf_exponent, 1))]
+        if heard == "batch":
+            pieces.append((sp.oo, beta < 1))
+        pieces += [(full, sp.Ge(beta * chi, second)), (small, True)]
+        value = sp.Piecewise(*pieces)
+    else:
+        value = sp.Piecewise((sp.oo, sp.Ge(s.zipf_exponent, 1)), (full, True))
+    return Derivation(
+        name="Boundary of the large-vocabulary regime",
+        left="mu*",
+        latex_left=r"\mu_*",
+        expression=value,
+        assumptions=(EQUAL_RESIDUALS, "Zipf token law, up to logarithms", "m = d^mu, B = d^beta"),
+        steps=(
+            Step("P_2 falls as m to the power", "-k_2", "-k_2", -second),
+            Step("and P_3 as m to the power", "-k_3", "-k_3", -third),
+            Step("so C = P_3/P_2 in full batch as m to the power", "-chi", r"-\chi", -chi),
+            Step(
+                "In batches of B < 1/P_2 tokens the field is 1/B. Solve order(C) = -1 for mu.",
+                "mu*",
+                r"\mu_*",
+                value,
+            ),
+        ),
+        source="ours; theory notes, section 3 (Zipf) in full batch",
+    )
+
+
+def _value(expression: sp.Expr, values: dict[sp.Symbol, Fraction]) -> Fraction:
+    exact: dict[sp.Expr, sp.Expr] = {
+        symbol: sp.Rational(v.numerator, v.denominator) for symbol, v in values.items()
+    }
+    value = expression.subs(list(exact.items()))
+    assert isinstance(value, sp.Rational)
+    return as_exponent(value)
+
+
+@cache
+def vocabulary_alignment(
+    optimizer: TrainingOptimizer = "adam",
+    *,
+    vocab_exponent: str | int | Fraction,
+    zipf_exponent: str | int | Fraction = 0,
+    batch_exponent: str | int | Fraction | None = None,
+    rank_exponent: str | int | Fraction | None = None,
+    heard: Heard = "law",
+    update_alignment: UpdateAlignment = "none",
+    learned_age_exponent: str | int | Fraction | None = None,
+    other_layers: UpdateAlignment | None = None,
+) -> NetworkAlignment:
+    """Alignment exponents of a network whose vocabulary grows as m = d^mu, for `solve_stability`.
+
+    The hidden matrix gets A from the token law and U = 1/2 in the young network
+    (`update_alignment="none"`), 1 in the old one (`"full"`), or U of a given age. The readout
+    keeps A = U of the fixed-vocabulary theory, `other_layers` full or none, by default as
+    `update_alignment` says. Omega is 1/2. For SGD and momentum the gradient's own dependence on
+    the vocabulary is included (`gradient`); for Muon A and U are carried but not used.
+
+    **Arguments:** exponents are exact (`"1/2"`); `batch_exponent` None is the full batch;
+    `rank_exponent` gives A of the token of that rank and needs `heard="token"`.
+
+    Raises `ValueError` for negative exponents, a rank beyond the vocabulary, or unknown names.
+    """
+    if update_alignment not in get_args(UpdateAlignment):
+        raise ValueError(f"unknown update alignment {update_alignment!r:.60}: must be none or full")
+    if (rank_exponent is not None) != (heard == "token"):
+        raise ValueError("a rank exponent belongs to heard='token', and only to that")
+    values = {
+        s.vocab_exponent: as_exponent(vocab_exponent),
+        s.zipf_exponent: as_exponent(zipf_exponent),
+        s.batch_exponent: as_exponent(0 if batch_exponent is None else batch_exponent),
+        s.rank_exponent: as_exponent(0 if rank_exponent is None else rank_exponent),
+    }
+    for symbol, value in values.items():
+        if value < 0:
+            raise ValueError(f"the {s.MEANING[symbol]} must not be negative, not {value}")
+    if values[s.rank_exponent] > values[s.vocab_exponent]:
+        raise ValueError("the rank exponent must not exceed the vocabulary exponent")
+    mini_batch = batch_exponent is not None
+    learned = HALF if update_alignment == "none" else Fraction(1)
+    if learned_age_exponent is not None:
+        age_value = {age_exponent: as_exponent(learned_age_exponent)}
+        learned = _value(learned_alignment_exponent().expression, age_value)
+    initial = Fraction(1)
+    if optimizer != "muon":
+        derived = alignment_exponent(optimizer, heard, mini_batch=mini_batch)
+        initial = _value(derived.expression, values)
+    readout = ALIGNED if (other_layers or update_alignment) == "full" else UNALIGNED
+    gradient = (Fraction(0), Fraction(0), Fraction(0))
+    if optimizer in ("sgd", "momentum"):
+        gradient = _gradient_exponents(values, heard, mini_batch)
+    return NetworkAlignment(LayerAlignment(initial, learned, HALF), readout, gradient)
+
+
+def _gradient_exponents(
+    values: dict[sp.Symbol, Fraction], heard: Heard, mini_batch: bool
+) -> tuple[Fraction, Fraction, Fraction]:
+    """Powers of d in the gradients of embedding, hidden and readout that the token law puts there.
+
+    Hidden and readout hear sqrt(S); the embedding of a token hears its own share, in the mean
+    square over the tokens looked at. Full batch: sqrt(P_3), or p_i for one token.
+    """
+    orders = zipf_orders()
+    field = alignment(of_one_token=False, mini_batch=mini_batch).field_square_sum
+    heard_square = _heard_square(heard, mini_batch)[0]
+    numerator = sp.numer(sp.together(heard_square * field))
+    denominator = sp.denom(sp.together(heard_square * field))
+    share = (leading_order(sp.expand(numerator), orders) - leading_order(denominator, orders)) / 2
+    noise = leading_order(sp.expand(field), orders) / 2
+    both = _value(noise, values)
+    return _value(share, values), both, both
+
+
+@dataclass(frozen=True)
+class PhaseDiagram:
+    """Exponents of the largest stable hidden LR (multiplier one) over the (mu, alpha) plane.
+
+    **Fields:**
+
+    - `vocab_exponents` (columns), `zipf_exponents` (rows): the exact grid.
+    - `hidden_lr_exponents`: rows of exact exponents, -max(A, U - r_1) at r_1 = 0.
+    - `boundary`: mu*(alpha) at this batch, from where on A = 1/2.
+    """
+
+    vocab_exponents: tuple[Fraction, ...]
+    zipf_exponents: tuple[Fraction, ...]
+    batch_exponent: Fraction | None
+    hidden_lr_exponents: tuple[tuple[Fraction, ...], ...]
+    boundary: Derivation
+
+
+def phase_diagram(
+    vocab_exponents: Sequence[str | int | Fraction],
+    zipf_exponents: Sequence[str | int | Fraction],
+    batch_exponent: str | int | Fraction | None = None,
+    *,
+    optimizer: TrainingOptimizer = "adam",
+    heard: Heard = "law",
+    update_alignment: UpdateAlignment = "none",
+) -> PhaseDiagram:
+    """The hidden LR's exponent over (mu, alpha) at one batch exponent, exactly.
+
+    With Muon it is 0 everywhere. In the old network (`update_alignment="full"`) it is -1
+    everywhere unless the embedding is slowed (`embedding_hidden_trade`). For SGD and momentum the
+    gradient's own exponent is not included (use `vocabulary_alignment` and `solve_stability`).
+
+    Raises `ValueError` for exponents that are not rational or negative, and for unknown names.
+    """
+    columns = tuple(as_exponent(value) for value in vocab_exponents)
+    rows = tuple(as_exponent(value) for value in zipf_exponents)
+    beta = None if batch_exponent is None else as_exponent(batch_exponent)
+    if min((*columns, *rows, beta or Fraction(0))) < 0:
+        raise ValueError("vocabulary, Zipf and batch exponents must not be negative")
+    if heard == "token":
+        raise ValueError("the phase diagram is that of law or batch")
+    mini_batch = beta is not None
+    boundary = large_vocabulary_boundary(heard, mini_batch=mini_batch)
+    check_training_optimizer(optimizer)
+    if optimizer == "muon":
+        exponents = tuple((Fraction(0),) * len(columns) for _ in rows)
+        return PhaseDiagram(columns, rows, beta, exponents, boundary)
+    # Twice A has integer coefficients, so Python's Max and Min keep Fractions exact.
+    doubled = sp.expand(2 * alignment_exponent(optimizer, heard, mini_batch=mini_batch).expression)
+    arguments = (s.vocab_exponent, s.zipf_exponent, s.batch_exponent)
+    twice = sp.lambdify(arguments, doubled, modules=[{"Max": max, "Min": min}])
+    learned = HALF if update_alignment == "none" else Fraction(1)
+    exponents = tuple(
+        tuple(-max(twice(mu, alpha, beta or Fraction(0)) * HALF, learned) for mu in columns)
+        for alpha in rows
+    )
+    return PhaseDiagram(columns, rows, beta, exponents, boundary)
+
+
+@cache
+def muon_update_rms() -> Derivation:
+    """RMS of one coordinate of Delta W e under Muon: eta_W sigma_E, for every d and m.
+
+    Delta W = -eta_W O with O = G (G^T G)^(-1/2), G = sum_i p_i delta_i e_i^T. O is an isometry on
+    the row space of G, which holds every e_i, so |O e_i| = |e_i| = sqrt(d) sigma_E: no alignment
+    and no vocabulary enter, and the LR exponent does not depend on them.
+    """
+    length = sp.sqrt(s.width) * s.embedding_std
+    value = s.projection_lr * length / sp.sqrt(s.width)
+    return Derivation(
+        name="RMS of Muon's first update",
+        left="RMS",
+        latex_left=r"\mathrm{RMS}",
+        expression=value,
+        assumptions=(
+            "the update is exactly orthogonalised (no Newton-Schulz error, no shape factor)",
+            "the gradient's row space holds e_i: all tokens in the batch, or rank d",
+        ),
+        steps=(
+            Step("The embedding's length, kept by an isometry:", "|O e_i|", "|Oe_i|", length),
+            Step(
+                "Spread over d coordinates and times the learning rate:",
+                "RMS",
+                r"\mathrm{RMS}",
+                value,
+            ),
+        ),
+        source="theory notes, section 2 (Muon)",
+    )
+
+
+@cache
+def muon_coherent_fraction() -> Derivation:
+    """Mean cosine of Muon's update -Delta W e_i with delta_i for m >> d: 8/(3 pi) sqrt(d/m).
+
+    sum_i delta_i . O e_i = tr(O^T G) is the sum of the singular values of G = sum_i delta_i e_i^T.
+    For m >> d that is a square Gaussian matrix with entries of variance m, whose singular values
+    are sqrt(m d) times a quarter-circle law on [0, 2], of mean 8/(3 pi); divide by the m products
+    of lengths |delta_i| |e_i| = d. For m << d the tokens are orthogonal and the fraction is 1.
+    """
+    x = sp.Symbol("x", positive=True)
+    density = sp.sqrt(4 - x**2) / sp.pi
+    assert sp.simplify(sp.integrate(density, (x, 0, 2)) - 1) == 0
+    mean = sp.simplify(sp.integrate(x * density, (x, 0, 2)))
+    nuclear = s.width * sp.sqrt(s.vocab_size * s.width) * mean
+    value = sp.simplify(nuclear / (s.vocab_size * s.width))
+    left, latex = "cos", r"\cos"
+    return Derivation(
+        name="Coherent fraction of Muon's first update",
+        left=left,
+        latex_left=latex,
+        expression=value,
+        assumptions=(
+            "uniform tokens, m much larger than d, both large",
+            "delta_i and e_i independent Gaussian vectors (as many outputs as neurons)",
+            "the update is exactly orthogonalised",
+        ),
+        steps=(
+            Step("Mean of the quarter-circle law on [0, 2].", "E[s]", r"\mathbb{E}[s]", mean),
+            Step(
+                "Sum of the d singular values of the gradient.",
+                "tr(O^T G)",
+                r"\operatorname{tr}(O^\top G)",
+                nuclear,
+            ),
+            Step("Divide by sum_i |delta_i| |e_i| = m d.", left, latex, value),
+        ),
+        source="ours (nuclear norm identity); agrees with the 0.85 sqrt(d/m) of the theory notes",
+    )
+
+
+@cache
+def sign_coherent_fraction() -> Derivation:
+    """The same cosine under sign: sqrt(rho / (1 + rho)), so sqrt(2/pi) sqrt(d/m) for m >> d.
+
+    From the first-step moments: |mean| over RMS at c^2 = 1/m. Muon's 8/(3 pi) = 0.849 stands
+    against sign's 0.798: the vocabulary dilutes both alike.
+    """
+    from ._regimes import coherence_ratio
+
+    ratio = coherence_ratio()
+    value = sp.sqrt(ratio.expression / (1 + ratio.expression))
+    return Derivation(
+        name="Coherent fraction of the first sign update",
+        left="cos",
+        latex_left=r"\cos",
+        expression=sp.simplify(value),
+        assumptions=ratio.assumptions,
+        steps=(
+            *ratio.steps,
+            Step("Coherent over total RMS.", "cos", r"\cos", sp.simplify(value)),
+        ),
+        source="theory notes, section 3",
+    )
+
+
+def hidden_update_growth(
+    width: int, base_width: int, alignment_square: float, optimizer: TrainingOptimizer
+) -> float:
+    """Finite-size growth of the hidden layer's first update between two widths, over d/d_0.
+
+    RMS(d)/RMS(d_0) (d_0/d) at equal entries of Delta W, from the first-step moments with squared
+    alignment C: sqrt(d [1 + (2/pi) (d - 1) C]) under sign and Adam, sqrt(d [1 + (d + 1) C]) under
+    SGD. It is 1 in the muP regime, sqrt(d_0/d) in the LV regime, and always 1 under Muon.
+    """
+    check_training_optimizer(optimizer)
+    if optimizer == "muon":
+        return 1.0
+    moment = update_second_moment("hidden", _ENGINE[optimizer]).expression
+    square = moment.subs(s.alignment, sp.sqrt(s.alignment_square))
+    ratio = square.subs(s.width, width) / square.subs(s.width, base_width)
+    value = sp.simplify(ratio).subs(s.alignment_square, sp.Float(alignment_square, 30))
+    return float(sp.sqrt(value)) * base_width / width

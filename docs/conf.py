@@ -1,0 +1,28 @@
+"""Sphinx configuration: sphinx-build -W docs OUTPUT."""
+
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "dynsim"
+author = "The dynsim developers"
+copyright = "The dynsim developers, Apache-2.0"
+release = version = installed_version("dynsim")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "derivations_directive",
+    "plain_docstrings",
+]
+myst_enable_extensions = ["dollarmath", "amsmath"]
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # array types print as numpy internals; docstrings give shapes
+
+html_theme = "furo"
+html_title = f"dynsim {release}"
+html_show_sphinx = False
+exclude_patterns = ["_build"]

@@ -1,0 +1,134 @@
+"""Exponents, optima, crossovers and collapses from measured samples, with confidence intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its confidence interval [low, high] (95 % unless said otherwise)."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ExponentFit(Estimate):
+    """An exponent and its `drift`: the fit without the smallest size minus the fit with all."""
+
+    drift: float = math.nan
+
+
+def bootstrap(
+    statistic: Callable[..., NDArray[np.float64]],
+    samples: Sequence[NDArray[np.float64]],
+    *,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """95 % percentile bootstrap of `statistic(*samples)`, each sample resampled by itself.
+
+    A sample is a cell's seeds along its last axis (leading axes are resampled together, so that
+    a curve over learning rates stays one seed's curve). Uses scipy's bootstrap with a fixed
+    seed; with a single seed or identical samples the interval shrinks to the value.
+    """
+    from scipy.stats import bootstrap as scipy_bootstrap
+
+    value = float(statistic(*samples, axis=-1))
+    indices = tuple(np.arange(sample.shape[-1]) for sample in samples)
+    if max(len(index) for index in indices) < 2:
+        return Estimate(value, value, value)
+
+    def of_indices(*chosen: NDArray[np.int64], axis: int = -1) -> float:
+        resampled = [sample[..., pick] for sample, pick in zip(samples, chosen, strict=True)]
+        return float(statistic(*resampled, axis=-1))
+
+    interval = scipy_bootstrap(
+        indices,
+        of_indices,
+        vectorized=False,
+        paired=False,
+        n_resamples=resamples,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Estimate(value, float(interval.low), float(interval.high))
+
+
+def fit_exponent(
+    sizes: ArrayLike, samples: Sequence[NDArray[np.float64]], *, power: float = 1.0
+) -> ExponentFit:
+    """Exponent x of y ~ size^x, y = (mean over seeds of a cell's samples)^power.
+
+    Least squares of log y on log size; interval by bootstrap over seeds within each cell.
+    `samples[k]` are the seeds of the cell of `sizes[k]`. For an RMS give the squares and
+    `power` = 1/2.
+    """
+    log_size = np.log(np.asarray(sizes, dtype=np.float64))
+
+    def slope(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        log_value = power * np.log([np.mean(cell, axis=axis) for cell in cells])
+        return log_slope(log_size, log_value)
+
+    estimate = bootstrap(slope, samples)
+    drift = math.nan
+    if len(samples) > 2:
+        log_value = power * np.log([np.mean(cell) for cell in samples])
+        drift = float(log_slope(log_size[1:], log_value[1:]) - estimate.value)
+    return ExponentFit(estimate.value, estimate.low, estimate.high, drift)
+
+
+def log_slope(log_size: NDArray[np.float64], log_value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Least-squares slope of log_value on log_size."""
+    centred = log_size - log_size.mean()
+    return centred @ (log_value - np.mean(log_value)) / (centred @ centred)
+
+
+def parabola_minimum(rates: NDArray[np.float64], loss: NDArray[np.float64]) -> float:
+    """Learning rate of the lowest loss: the minimum of the parabola through the three points
+    around the smallest loss, linear in the rate (exact where the loss is quadratic in it).
+
+    NaN where the smallest loss lies at the edge of the grid or the parabola opens downwards.
+    """
+    best = int(np.nanargmin(loss)) if np.any(np.isfinite(loss)) else 0
+    if best in (0, len(rates) - 1) or not np.all(np.isfinite(loss[best - 1 : best + 2])):
+        return math.nan
+    curvature, slope, _ = np.polyfit(rates[best - 1 : best + 2], loss[best - 1 : best + 2], 2)
+    return float(-slope / (2 * curvature)) if curvature > 0 else math.nan
+
+
+def unit_crossing(rank: NDArray[np.float64], ratio: NDArray[np.float64]) -> float:
+    """Rank at which a decreasing, noisy ratio passes 1, without assuming its shape.
+
+    Isotonic regression of the ratio over rank, then interpolation in log rank between the
+    centres of the two level stretches on either side of 1. NaN where the ratio never crosses.
+    """
+    from scipy.optimize import isotonic_regression
+
+    smooth = isotonic_regression(ratio, increasing=False)
+    centres = np.array([np.log(block).mean() for block in np.split(rank, smooth.blocks[1:-1])])
+    levels = smooth.x[smooth.blocks[:-1]]
+    if not levels[0] > 1 > levels[-1]:
+        return math.nan
+    return float(np.exp(np.interp(-1.0, -levels, centres)))
+
+
+def collapse_spread(
+    scaled_size: NDArray[np.float64], value: NDArray[np.float64], *, degree: int = 4
+) -> float:
+    """How far values are from one common curve of the scaled size: 0 is a perfect collapse.
+
+    RMS deviation of log(value) from the polynomial in log(scaled_size) of the given degree that
+    fits all cells best: about the relative error with which the scaled size predicts the value.
+    """
+    x, y = np.log(scaled_size), np.log(value)
+    x = (x - x.mean()) / (x.std() or 1)
+    return float(np.sqrt(np.mean((y - np.polyval(np.polyfit(x, y, degree), x)) ** 2)))

@@ -1,0 +1,1 @@
+"""Studies, claims, figures and the command line."""

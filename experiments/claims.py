@@ -1,0 +1,67 @@
+"""Claims: a symbolic prediction, its value at the measured sizes, a measurement, a verdict.
+
+The verdict rule is fixed before any measurement. With the prediction x and the claim's
+tolerance t, the band is [x - t, x + t]:
+
+- holds: the measured 95 % interval and the simulated value both lie inside the band;
+- fails: the measured interval and the band have no point in common;
+- undecided: anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import xarray as xr
+
+from dynsim import Estimate
+
+Verdict = Literal["holds", "fails", "undecided"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one claim comes down to in numbers.
+
+    - `predicted`: the symbolic prediction's value; `simulated`: the compiled theory at the
+      measured sizes, read by the same estimator as the measurement.
+    - `measured`: from trained networks, with its 95 % interval.
+    - `drift`: change of the measured value when the smallest size is left out (NaN: no such size).
+    """
+
+    predicted: float
+    simulated: float
+    measured: Estimate
+    drift: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement that a measurement can refute.
+
+    - `quantity`: what the numbers are; `prediction`: the formula as text.
+    - `study`: the name of the study whose dataset `evidence` reads.
+    - `tolerance`: half width of the band around the prediction.
+    - `expected`: `fails` for a negative control, a claim that is wrong on purpose.
+    """
+
+    name: str
+    statement: str
+    quantity: str
+    prediction: str
+    study: str
+    evidence: Callable[[xr.Dataset], Evidence]
+    tolerance: float
+    citation: str
+    expected: Verdict = "holds"
+
+    def verdict(self, evidence: Evidence) -> Verdict:
+        """The verdict by the rule of this module."""
+        low, high = evidence.predicted - self.tolerance, evidence.predicted + self.tolerance
+        measured = evidence.measured
+        if measured.high < low or measured.low > high:
+            return "fails"
+        inside = low <= measured.low and measured.high <= high
+        return "holds" if inside and low <= evidence.simulated <= high else "undecided"

@@ -1,0 +1,207 @@
+"""The command line: options and exit codes. Each command's work lives in a module of its own.
+
+Nothing here imports jax or sympy, so that `dynsim --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from dynsim import InputError, Setup
+
+Json = Annotated[
+    bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="print one JSON document to stdout")
+]
+
+
+@dataclass(frozen=True)
+class Derive:
+    """First-step update of a layer: derivation, formula and value.
+
+    Without --width and --vocab-size the formula and its derivation; with both, the numbers at
+    LR = 1 and |r| = 1 for one output, averaged over tokens by frequency or for one --rank.
+    """
+
+    layer: Literal["embedding", "projection", "hidden"]
+    """whose contribution to its output"""
+    optimizer: Literal["sgd", "sign", "adam"] = "sign"
+    """whose first step"""
+    width: int | None = None
+    """width d"""
+    vocab_size: int | None = None
+    """vocabulary size m"""
+    tokens: str = "uniform"
+    """token law: uniform, zipf:ALPHA, counts:FILE, corpus or corpus:PATH"""
+    rank: int | None = None
+    """the token of this rank (1 the most frequent) in place of the average"""
+    batch_size: int = 0
+    """tokens per batch, 0 for the full batch"""
+    init: Literal["mup", "sp"] = "mup"
+    """standard deviation of the projection's entries: mup 1/width, sp 1/sqrt(width)"""
+    format: Literal["text", "latex"] = "text"
+    """how to print the derivation"""
+    json: Json = False
+
+    def run(self) -> int:
+        from .derive import run_derive
+
+        return run_derive(self)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A token law: frequencies, effective vocabulary, Zipf exponent, regime at a width."""
+
+    law: Annotated[str, tyro.conf.Positional] = "corpus"
+    """uniform, zipf:ALPHA, counts:FILE, corpus or corpus:PATH"""
+    vocab_size: int = 4096
+    """vocabulary size m"""
+    width: int = 1024
+    """width d at which the regime of each token is judged"""
+    json: Json = False
+
+    def run(self) -> int:
+        from .tokens import run_tokens
+
+        return run_tokens(self)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train finite-width linear networks and record loss and updates step by step."""
+
+    setup: Annotated[Setup, tyro.conf.arg(name="")]
+    seeds: int = 4
+    """independent initialisations (and batch streams) to average over"""
+    json: Json = False
+
+    def run(self) -> int:
+        from .training import run_train
+
+        return run_train(self)
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Measure every claim on trained networks and print prediction, value and verdict.
+
+    Writes studies (netCDF) and figures (PNG, PDF) to --out and reuses the studies found there
+    when code, libraries and device are the same, so an interrupted run goes on where it stopped.
+    """
+
+    claim: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """check this claim only (may be repeated)"""
+    full: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """larger sizes and more seeds"""
+    out: Path = Path("dynsim-verify")
+    """folder for studies and figures"""
+    json: Json = False
+
+    def run(self) -> int:
+        from .verify import run_verify
+
+        return run_verify(self)
+
+
+@dataclass(frozen=True)
+class Regimes:
+    """Draw the figures from stored studies: interpolation, regime map, ranks, LR ratio."""
+
+    out: Path = Path("dynsim-regimes")
+    """folder for the figures"""
+    data: Path | None = None
+    """folder of stored studies (default: those that come with dynsim)"""
+    json: Json = False
+
+    def run(self) -> int:
+        from .regimes import run_regimes
+
+        return run_regimes(self)
+
+
+COMMANDS: dict[str, type] = {
+    "derive": Derive,
+    "tokens": Tokens,
+    "train": Train,
+    "verify": Verify,
+    "regimes": Regimes,
+}
+
+
+def parse(arguments: Sequence[str]) -> Any:
+    """The command that `arguments` ask for.
+
+    Raises `InputError` with one line for what cannot be parsed, and `SystemExit` after --help.
+    """
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.extras.subcommand_cli_from_dict(
+                COMMANDS,
+                prog="dynsim",
+                description="Infinite-width training dynamics: learning-rate scaling in width and "
+                "vocabulary.",
+                args=list(arguments),
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise ParseError(_one_line(errors.getvalue())) from None
+
+
+class ParseError(ValueError):
+    """The command line does not parse; the message is one line."""
+
+
+def _one_line(box: str) -> str:
+    """The message of a parser's boxed report, without frame, help text and line breaks."""
+    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()]
+    message: list[str] = []
+    for line in lines[1:]:
+        if line and set(line) <= {"─"}:
+            break
+        message.append(line)
+    text = re.sub(r"\s+", " ", " ".join(message)).strip()
+    return text.replace("invalid literal for int() with base 10:", "must be an integer, not")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code (0, 1 a claim fails, 2 bad input, 130 interrupted)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return parse(arguments).run()
+    except (InputError, ParseError) as error:
+        return _complain(str(error), 2)
+    except KeyboardInterrupt:
+        return _complain("interrupted; what was finished is kept", 130)
+    except MemoryError:
+        return _complain("not enough memory for this size; take a smaller one", 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"dynsim: error: {message}", file=sys.stderr)
+    return code
+
+
+def as_dict(setup: Setup) -> dict[str, Any]:
+    """A setup as plain values, for JSON and provenance."""
+    return dataclasses.asdict(setup)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""`dynsim derive`: the symbolic first step, printed and evaluated."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import sympy as sp
+
+import derivations
+from derivations import symbols as s
+from dynsim import InputError, TokenLaw, check_integer, check_law_name, token_law
+
+from .output import number, print_json
+
+if TYPE_CHECKING:
+    from .cli import Derive
+
+MAX_WIDTH = 10**15  # beyond this d - 1 = d in float64
+
+
+def run_derive(options: Derive) -> int:
+    """Prints formula, derivation and (with width and vocabulary) numbers."""
+    check_law_name("--tokens", options.tokens)
+    check_integer("--batch-size", options.batch_size, 0, 2**53)
+    if (options.width is None) != (options.vocab_size is None):
+        given, other = ("--width", "--vocab-size")[:: 1 if options.width is not None else -1]
+        raise InputError(other, "missing", f"must be given together with {given}")
+    if options.width is not None:
+        check_integer("--width", options.width, 1, MAX_WIDTH)
+    if options.rank is not None:
+        check_integer("--rank", options.rank, 1)
+    shape: dict[str, Any] = {
+        "of_one_token": options.rank is not None,
+        "mini_batch": options.batch_size > 0,
+        "init": options.init,
+    }
+    mean, rms = derivations.first_step(options.layer, options.optimizer, **shape)
+    rms = _in_law_symbols(rms, options)
+    exponent = derivations.exponent(options.layer, options.optimizer, **shape)
+    if options.tokens == "uniform":
+        exponent = sp.simplify(exponent.subs(s.zipf_exponent, 0))
+    document: dict[str, Any] = {
+        "layer": options.layer,
+        "optimizer": options.optimizer,
+        "tokens": options.tokens,
+        "init": options.init,
+        "rms": None,
+        "mean": None,
+        "local_exponent": None,
+        "exponent": str(exponent),
+        "expression": str(rms.expression),
+        "assumptions": list(rms.assumptions),
+    }
+    lines = [f"exponent of d (m = d^mu, i = d^iota, B = d^beta): {exponent}"]
+    if options.width is not None and options.vocab_size is not None:
+        law = token_law(options.tokens, options.vocab_size)
+        document |= _numbers(options, options.width, law, exponent)
+        lines = [
+            f"width {options.width}, vocabulary size {options.vocab_size}, tokens {options.tokens}"
+            + (f", rank {options.rank}" if options.rank else ""),
+            f"  RMS             {number(document['rms'])}",
+            f"  mean            {number(document['mean'])}   (for a residual of +1)",
+            f"  local exponent  {number(document['local_exponent'])}   (d ln RMS / d ln d)",
+            f"  exponent        {_shown(document['exponent'])}   (asymptotic: {exponent})",
+        ]
+        if document.get("self_term"):
+            lines.append(
+                f"  with self term  {number(document['self_term']['rms'])}   (kappa = "
+                f"{number(document['self_term']['kappa'])}; mse, targets of unit variance)"
+            )
+    if options.json:
+        print_json(document)
+    elif options.format == "latex":
+        print(mean.to_latex() + "\n\n" + rms.to_latex())
+    else:
+        print(rms.to_text() + "\n\n" + "\n".join(lines))
+    return 0
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else number(value)
+
+
+def _in_law_symbols(rms: derivations.Derivation, options: Derive) -> derivations.Derivation:
+    """The RMS with a uniform or Zipf law's own symbols in place of P_2, P_3 and p_i."""
+    kind = options.tokens.partition(":")[0]
+    if kind == "uniform":
+        law, reason = derivations.UNIFORM_LAW, "Uniform tokens: p_i = 1/m."
+    elif kind == "zipf":
+        law = derivations.zipf_law(of_one_token=options.rank is not None)
+        reason = "Zipf tokens: p_i = i^-alpha / H_alpha(m), H a generalised harmonic number."
+    else:
+        return rms
+    return rms.specialise(law, reason, (f"{kind} token law",))
+
+
+def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> dict[str, Any]:
+    from dynsim import first_step, self_term_rms
+
+    from .precision import enable_x64
+
+    enable_x64()
+    step = first_step(
+        options.layer,
+        options.optimizer,
+        float(width),
+        law,
+        rank=options.rank,
+        batch_size=options.batch_size,
+        init=options.init,
+    )
+    result: dict[str, Any] = {
+        "width": width,
+        "vocab_size": law.vocab_size,
+        "rank": options.rank,
+        "batch_size": options.batch_size,
+        "rms": float(step.rms),
+        "mean": float(step.mean),
+        "local_exponent": float(step.local_exponent),
+        "exponent": _exponent_at(options, width, law, exponent),
+    }
+    average = options.rank is None and not options.batch_size
+    if options.layer == "projection" and options.optimizer != "sgd" and average:
+        kappa, rms = self_term_rms(float(width), law, init=options.init)
+        result["self_term"] = {"kappa": float(kappa), "rms": float(rms)}
+    return result
+
+
+def _exponent_at(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> float | None:
+    """The asymptotic exponent at the mu, iota and beta that these sizes stand for.
+
+    Counts and corpora take their fitted Zipf exponent. None for width 1, which has no exponent.
+    """
+    if width == 1:
+        return None
+    kind, _, detail = options.tokens.partition(":")
+    fitted = law.zipf_exponent.value if kind in ("counts", "corpus") else 0.0
+    alpha = float(detail) if kind == "zipf" else fitted
+    if not math.isfinite(alpha):
+        return None
+    logarithm = math.log(width)
+    values = {
+        s.zipf_exponent: max(0.0, alpha),
+        s.vocab_exponent: math.log(law.vocab_size) / logarithm,
+        s.rank_exponent: math.log(options.rank or 1) / logarithm,
+        s.batch_exponent: math.log(options.batch_size or 1) / logarithm,
+    }
+    return float(exponent.subs(values))

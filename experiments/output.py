@@ -1,0 +1,77 @@
+"""What commands print: tables, one JSON document, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dynsim import InputError
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One JSON document on stdout; numbers that are not finite become null."""
+    print(json.dumps(_plain(document), ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case Path():
+            return str(value)
+        case bool() | None | str() | int():
+            return value
+        case np.ndarray() | np.generic():
+            return _plain(value.tolist())
+        case float():
+            return value if math.isfinite(value) else None
+    return _plain(float(value))
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, ["-" * width for width in widths], *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def progress_bar(total: float, label: str) -> tqdm:
+    """A progress bar on stderr with rate and time left."""
+    interval = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(
+        total=total,
+        desc=label,
+        file=sys.stderr,
+        dynamic_ncols=True,
+        leave=False,
+        mininterval=interval,
+        maxinterval=interval,
+    )
+
+
+def writable_folder(option: str, folder: Path) -> Path:
+    """`folder`, made if need be. Raises `InputError` if it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".dynsim-probe"
+        probe.touch()
+        probe.unlink()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(option, str(folder), f"must be a folder to write to ({reason})") from None
+    return folder
+
+
+def number(value: float) -> str:
+    """A number for a table."""
+    return "-" if not math.isfinite(value) else f"{value:.4g}"

@@ -1,0 +1,69 @@
+"""Stored results: labelled arrays with the provenance that makes them reproducible."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+LIBRARIES = ("jax", "numpy", "scipy", "sympy", "optax", "xarray", "tokenizers")
+STORED = Path(__file__).parent / "data"
+
+
+@cache
+def code_version() -> str:
+    """Package version and a digest of every source file of the three packages."""
+    root = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for package in ("derivations", "dynsim", "experiments"):
+        for file in sorted((root / package).rglob("*.py")):
+            digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    return f"{metadata.version('dynsim')}+{digest.hexdigest()[:12]}"
+
+
+def provenance(config: dict[str, Any]) -> dict[str, str]:
+    """Attributes of a result: config, code version, library versions, device."""
+    import jax
+
+    return {
+        "config": json.dumps(config, sort_keys=True),
+        "code_version": code_version(),
+        "libraries": json.dumps({name: metadata.version(name) for name in LIBRARIES}),
+        "python": platform.python_version(),
+        "device": f"{jax.devices()[0].platform}: {jax.devices()[0].device_kind}",
+    }
+
+
+def fingerprint(config: dict[str, Any]) -> str:
+    """Digest of a config, the code, the libraries and the device: equal means the same numbers."""
+    return hashlib.sha256(json.dumps(provenance(config), sort_keys=True).encode()).hexdigest()
+
+
+def save(dataset: xr.Dataset, path: Path) -> None:
+    """Writes `dataset` as netCDF in one move: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        packed = {
+            name: {"zlib": True, "complevel": 5}
+            for name, values in dataset.data_vars.items()
+            if values.dtype.kind == "f"
+        }
+        dataset.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def load(path: Path) -> xr.Dataset:
+    """The dataset at `path`, in memory. Raises `OSError` if there is none or it is damaged."""
+    with xr.open_dataset(path, engine="h5netcdf") as dataset:
+        return dataset.load()

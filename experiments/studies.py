@@ -1,0 +1,273 @@
+"""Studies: what is measured on finite networks, as labelled datasets.
+
+A study is a grid of cells; each cell trains networks (or samples Gaussians) and nothing in it
+uses a theory formula. Claims and figures are functions of the stored datasets.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from dynsim import Setup, token_updates, train
+
+from .results import fingerprint, provenance
+
+Cell = Mapping[str, Any]
+Advance = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A measurement over a grid.
+
+    - `cells`: the labelled cells of the quick (False) or full (True) version.
+    - `measure`: one cell's variables by name, as (dimensions, values).
+    - `config`: everything else that the numbers depend on.
+    """
+
+    name: str
+    cells: Callable[[bool], Sequence[Cell]]
+    measure: Callable[..., Mapping[str, tuple[Sequence[str], Any]]]
+    config: Callable[[bool], Mapping[str, Any]]
+
+    def description(self, full: bool) -> dict[str, Any]:
+        return {"study": self.name, "cells": list(self.cells(full)), **self.config(full)}
+
+    def fingerprint(self, full: bool) -> str:
+        return fingerprint(self.description(full))
+
+    def run(self, full: bool, advance: Advance = lambda: None) -> xr.Dataset:
+        """Measures every cell; `advance` is called after each."""
+        config = self.config(full)
+
+        def labelled(cell: Cell) -> xr.Dataset:
+            piece = xr.Dataset(dict(self.measure(**cell, **config)))
+            advance()
+            return piece.assign_coords(cell).expand_dims(list(cell))
+
+        # Compilation dominates small cells and leaves a core idle; two at a time share the cores.
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            try:
+                pieces = list(pool.map(labelled, self.cells(full)))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        dataset = xr.combine_by_coords(pieces, join="outer")
+        assert isinstance(dataset, xr.Dataset)
+        description = self.description(full)
+        return dataset.assign_attrs(
+            provenance(description), study=self.name, fingerprint=fingerprint(description)
+        )
+
+
+def _grid(**axes: Iterable[Any]) -> list[Cell]:
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def _unit_rates(**fields: Any) -> Setup:
+    """A setup with learning rate 1 and residuals of size 1 (targets are signs)."""
+    return Setup(targets="sign", embedding_lr=1.0, projection_lr=1.0, **fields)
+
+
+def _weighted(setup: Setup, seeds: int) -> dict[str, tuple[Sequence[str], Any]]:
+    """Frequency-weighted mean square of the three first updates, seed by seed."""
+    updates = token_updates(setup, seeds)
+    frequencies = setup.law().frequencies
+    layers = (updates.projection, updates.embedding, updates.cross)
+    values = np.stack([layer @ frequencies for layer in layers])
+    return {"mean_square": (("layer", "seed"), values)}
+
+
+LAYER_NAMES = ("projection", "embedding", "cross")
+
+
+def _kernel(correlation: float, seeds: int, samples: int, neurons: int) -> Any:
+    """Sums of u sign(v) over neurons and of sign(u) sign(v), from sampled Gaussian pairs."""
+
+    @jax.jit
+    def one(key):
+        x, y = jax.random.normal(key, (2, samples, neurons), "float64")
+        u = correlation * x + jnp.sqrt(1 - correlation**2) * y
+        total = jnp.sum(u * jnp.sign(x), axis=-1)
+        return jnp.stack([total.mean(), (total**2).mean(), (jnp.sign(u) * jnp.sign(x)).mean()])
+
+    values = np.stack([one(key) for key in jax.random.split(jax.random.key(0), seeds)], axis=-1)
+    return {"moment": (("quantity", "seed"), values)}
+
+
+KERNEL = Study(
+    "kernel",
+    cells=lambda full: _grid(correlation=(0.05, 0.2, 0.5, 0.8)),
+    measure=_kernel,
+    config=lambda full: {"seeds": 8, "samples": 80_000 if full else 20_000, "neurons": 32},
+)
+
+
+def _update_cell(width: int, vocab_size: int, seeds: int, outputs: int) -> Any:
+    setup = _unit_rates(width=width, vocab_size=vocab_size, outputs=outputs)
+    return _weighted(setup, seeds)
+
+
+def _update_cells(full: bool) -> list[Cell]:
+    widths = (32, 64, 128, 256, 512, 1024, *((2048,) if full else ()))
+    vocab_sizes = (4, 16, 64, 256, 1024, 4096, 16384) if full else (4, 64, 512, 4096)
+    limit = 2**25 if full else 2**20
+    square = [cell for cell in _grid(width=widths, vocab_size=vocab_sizes)]
+    proportional = [{"width": d, "vocab_size": 2 * d} for d in widths if d <= 512]
+    unique = {tuple(cell.values()): cell for cell in (*square, *proportional)}
+    return [c for c in unique.values() if c["width"] * c["vocab_size"] <= limit]
+
+
+UPDATES = Study(
+    "updates",
+    cells=_update_cells,
+    measure=_update_cell,
+    config=lambda full: {"seeds": 32 if full else 8, "outputs": 8},
+)
+
+
+def _rate_cell(
+    init: str, width: int, vocab_size: int, seeds: int, learning_rates: Sequence[float]
+) -> Any:
+    """Loss after one step with one layer trained and the other frozen, at every learning rate."""
+    rates = np.asarray(learning_rates)
+    frozen = np.zeros_like(rates)
+    setup = Setup(width=width, vocab_size=vocab_size, targets="sign", init=init, steps=2)  # type: ignore[arg-type]
+    trained = [
+        train(setup, seeds, embedding_lrs=embedding, projection_lrs=projection).loss[..., 1]
+        for embedding, projection in ((rates, frozen), (frozen, rates))
+    ]
+    return {"loss": (("layer", "learning_rate", "seed"), np.stack(trained))}
+
+
+def _rate_cells(full: bool) -> list[Cell]:
+    widths = (32, 64, 128, 256, *((512, 1024) if full else ()))
+    fixed = _grid(init=("mup",), width=(64, 128, 256, 512, 1024), vocab_size=(4,))
+    proportional = [{"init": "mup", "width": d, "vocab_size": 4 * d} for d in widths if d <= 512]
+    large = _grid(init=("mup",), width=(16, 32, 64, 128), vocab_size=(1024,))
+    broken = _grid(init=("sp",), width=(32, 64, 128, 256), vocab_size=(4,))
+    unique = {tuple(cell.values()): cell for cell in (*fixed, *proportional, *large, *broken)}
+    return list(unique.values())
+
+
+RATES = Study(
+    "learning_rates",
+    cells=_rate_cells,
+    measure=_rate_cell,
+    config=lambda full: {
+        "seeds": 64 if full else 16,
+        "learning_rates": [float(rate) for rate in np.geomspace(1e-3, 1e1, 17)],
+    },
+)
+
+
+def _rank_cell(width: int, tokens: str, vocab_size: int, seeds: int, outputs: int) -> Any:
+    """First-step mean square of every token, averaged over outputs, by rank."""
+    setup = _unit_rates(width=width, vocab_size=vocab_size, tokens=tokens, outputs=outputs)
+    updates = token_updates(setup, seeds)
+    return {
+        "mean_square": (("seed", "rank"), updates.projection.astype(np.float32)),
+        "frequency": (("rank",), setup.law().frequencies),
+    }
+
+
+RANK_WIDTHS = (128, 256, 512, 1024)
+RANKS = Study(
+    "ranks",
+    cells=lambda full: _grid(tokens=("zipf:1", "corpus"), width=RANK_WIDTHS),
+    measure=_rank_cell,
+    config=lambda full: {"seeds": 24 if full else 16, "outputs": 16, "vocab_size": 2048},
+)
+
+
+def _batch_cell(width: int, batch_size: int, vocab_size: int, seeds: int, outputs: int) -> Any:
+    """Mean square of tokens in the batch (weighted by their share) and outside it."""
+    setup = _unit_rates(width=width, vocab_size=vocab_size, batch_size=batch_size, outputs=outputs)
+    updates = token_updates(setup, seeds)
+    absent = updates.batch_share == 0
+    values = np.stack(
+        [
+            np.sum(updates.projection * updates.batch_share, axis=-1),
+            np.sum(updates.projection * absent, axis=-1) / absent.sum(axis=-1),
+        ]
+    )
+    return {"mean_square": (("tokens", "seed"), values)}
+
+
+BATCHES = Study(
+    "batches",
+    cells=lambda full: _grid(width=(512,), batch_size=(64, 256, 1024)),
+    measure=_batch_cell,
+    config=lambda full: {"seeds": 16 if full else 6, "outputs": 8, "vocab_size": 4096},
+)
+
+
+def _self_cell(width: int, vocab_size: int, seeds: int) -> Any:
+    setup = Setup(
+        width=width, vocab_size=vocab_size, init="sp", embedding_lr=1.0, projection_lr=1.0
+    )
+    return _weighted(setup, seeds)
+
+
+SELF_TERM = Study(
+    "self_term",
+    cells=lambda full: [
+        {"width": d, "vocab_size": ratio * d} for d in (128, 256) for ratio in (1, 2, 4)
+    ],
+    measure=_self_cell,
+    config=lambda full: {"seeds": 400 if full else 100},
+)
+
+
+def _optimizer_cell(optimizer: str, width: int, vocab_size: int, seeds: int, outputs: int) -> Any:
+    setup = _unit_rates(width=width, vocab_size=vocab_size, optimizer=optimizer, outputs=outputs)
+    return _weighted(setup, seeds)
+
+
+OPTIMIZERS = Study(
+    "optimizers",
+    cells=lambda full: _grid(optimizer=("sgd", "sign", "adam"), width=(512,), vocab_size=(64, 512)),
+    measure=_optimizer_cell,
+    config=lambda full: {"seeds": 32 if full else 12, "outputs": 16},
+)
+
+ZIPF_MAP_WIDTH = 256
+
+
+def _zipf_cell(alpha: float, mu: float, seeds: int, outputs: int) -> Any:
+    """Mean square at two widths and the same law: the local exponent between them."""
+    vocab_size = round(ZIPF_MAP_WIDTH**mu)
+    values = [
+        _weighted(
+            _unit_rates(
+                width=width, vocab_size=vocab_size, tokens=f"zipf:{alpha}", outputs=outputs
+            ),
+            seeds,
+        )["mean_square"][1]
+        for width in (ZIPF_MAP_WIDTH // 2, ZIPF_MAP_WIDTH * 2)
+    ]
+    return {"mean_square": (("side", "layer", "seed"), np.stack(values))}
+
+
+ZIPF_MAP = Study(
+    "zipf_map",
+    cells=lambda full: _grid(
+        alpha=(0.0, 0.25, 0.5, 0.75, 1.0, 1.25), mu=(0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+    ),
+    measure=_zipf_cell,
+    config=lambda full: {"seeds": 16 if full else 4, "outputs": 8},
+)
+
+STUDIES = {
+    study.name: study
+    for study in (KERNEL, UPDATES, RATES, RANKS, BATCHES, SELF_TERM, OPTIMIZERS, ZIPF_MAP)
+}

@@ -1,0 +1,68 @@
+"""`dynsim tokens`: what a token law looks like to a gradient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dynsim import check_integer, token_law
+
+from .output import number, print_json
+
+if TYPE_CHECKING:
+    from .cli import Tokens
+
+SHOWN_RANKS = (1, 10, 100, 1000, 10_000, 100_000, 1_000_000)
+
+
+def run_tokens(options: Tokens) -> int:
+    """Prints a law's effective vocabulary, Zipf exponent and the share of tokens in each regime."""
+    from dynsim import coherence, crossover_rank
+
+    from .precision import enable_x64
+
+    check_integer("--width", options.width, 1, 2**53)
+    law = token_law(options.law, options.vocab_size)
+    enable_x64()
+    fit = law.zipf_exponent
+    above = coherence(options.width, law) > 1
+    ranks = [rank for rank in SHOWN_RANKS if rank <= law.vocab_size]
+    document = {
+        "law": law.name,
+        "vocab_size": law.vocab_size,
+        "types_that_occur": int(np.count_nonzero(law.frequencies)),
+        "zipf_exponent": {"value": fit.value, "low": fit.low, "high": fit.high},
+        "mean_effective_vocab_size": 1 / law.mean_alignment_square,
+        "width": options.width,
+        "crossover_rank": crossover_rank(options.width, law),
+        "mup_share_of_types": float(above.mean()),
+        "mup_share_of_tokens": float(law.frequencies[above].sum()),
+        "ranks": [
+            {
+                "rank": rank,
+                "frequency": float(law.frequencies[rank - 1]),
+                "effective_vocab_size": float(law.effective_vocab_size[rank - 1]),
+            }
+            for rank in ranks
+        ],
+    }
+    if options.json:
+        print_json(document)
+        return 0
+    print(f"{law.name}, {law.vocab_size} types ({document['types_that_occur']} occur)")
+    print(
+        f"  Zipf exponent              {number(fit.value)} [{number(fit.low)}, {number(fit.high)}]"
+    )
+    print(
+        f"  effective vocabulary       {number(1 / law.mean_alignment_square)} (weighted by frequency)"
+    )
+    print(f"  at width {options.width}: crossover at rank {number(document['crossover_rank'])};")
+    print(
+        f"    muP regime: {above.mean():.1%} of the types, "
+        f"{document['mup_share_of_tokens']:.1%} of the tokens"
+    )
+    print("  rank      frequency   effective vocabulary")
+    for row in document["ranks"]:
+        print(f"  {row['rank']:<9} {row['frequency']:<11.4g} {number(row['effective_vocab_size'])}")
+    return 0

@@ -1,0 +1,80 @@
+"""`dynsim train`: finite networks from the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dynsim import Training
+
+from .output import number, print_json, print_table, progress_bar
+from .results import provenance
+
+if TYPE_CHECKING:
+    from .cli import Train
+
+SHOWN_STEPS = 12
+
+
+def run_train(options: Train) -> int:
+    """Trains and prints loss and updates by step. Divergence is a result, not an error."""
+    from dynsim import train
+
+    from .precision import enable_x64
+
+    enable_x64()
+    with progress_bar(1.0, "train") as bar:
+        result = train(options.setup, options.seeds, progress=bar.update)
+    document = training_document(result)
+    if options.json:
+        print_json(document)
+        return 0
+    print_training(document)
+    return 0
+
+
+def training_document(result: Training) -> dict[str, Any]:
+    """The first learning-rate pair's curves, averaged over seeds.
+
+    `loss`: mean; `loss_std_error`: its standard error (null for one seed); update RMS: root mean
+    square over seeds. Steps at which a seed is no longer finite are null.
+    """
+    loss = result.loss[0]
+    seeds = len(loss)
+    with np.errstate(all="ignore"):
+        error = (
+            loss.std(axis=0, ddof=1) / np.sqrt(seeds)
+            if seeds > 1
+            else np.full_like(loss[0], np.nan)
+        )
+        updates = [
+            np.sqrt(np.mean(values[0] ** 2, axis=0))
+            for values in (result.projection_update_rms, result.embedding_update_rms)
+        ]
+    config = {**dataclasses.asdict(result.setup), "seeds": seeds}
+    return {
+        "config": config,
+        "step": list(range(result.setup.steps)),
+        "loss": loss.mean(axis=0),
+        "loss_std_error": error,
+        "projection_update_rms": updates[0],
+        "embedding_update_rms": updates[1],
+        "diverged": bool(result.diverged[0].any()),
+        "diverged_seeds": int(result.diverged[0].sum()),
+        "provenance": provenance(config),
+    }
+
+
+def print_training(document: dict[str, Any]) -> None:
+    columns = ("step", "loss", "loss_std_error", "projection_update_rms", "embedding_update_rms")
+    steps = len(document["step"])
+    shown = np.unique(np.linspace(0, steps - 1, min(steps, SHOWN_STEPS)).round().astype(int))
+    rows = [
+        [str(document["step"][k]), *(number(float(document[name][k])) for name in columns[1:])]
+        for k in shown
+    ]
+    print_table(columns, rows)
+    if document["diverged"]:
+        print(f"diverged: {document['diverged_seeds']} of {document['config']['seeds']} seeds")

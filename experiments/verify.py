@@ -1,0 +1,144 @@
+"""`dynsim verify`: measure, compare, judge."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from dynsim import InputError
+
+from .output import number, print_json, print_table, progress_bar, writable_folder
+from .precision import enable_x64
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from .claims import Claim, Evidence
+    from .cli import Verify
+    from .studies import Study
+
+
+def run_verify(options: Verify) -> int:
+    """Runs the studies that the chosen claims need, judges the claims, draws the figures.
+
+    Returns 1 if a claim that should hold fails, or a negative control does not.
+    """
+    enable_x64()
+    from .first_step_claims import CLAIMS
+    from .studies import STUDIES
+
+    unknown = [name for name in options.claim if name not in CLAIMS]
+    if unknown:
+        raise InputError("--claim", unknown[0], "must be one of " + ", ".join(CLAIMS))
+    chosen = [CLAIMS[name] for name in options.claim] or list(CLAIMS.values())
+    folder = writable_folder("--out", options.out)
+    needed = dict.fromkeys(claim.study for claim in chosen)
+    if options.full and not options.claim:
+        needed |= dict.fromkeys(STUDIES)
+    cells = sum(len(STUDIES[name].cells(options.full)) for name in needed)
+    judged: dict[str, tuple[Claim, Evidence]] = {}
+    studies: dict[str, xr.Dataset] = {}
+    with progress_bar(cells, "verify") as bar:
+        for name in needed:
+            bar.set_description(f"verify: {name}", refresh=False)
+            studies[name] = finished_study(STUDIES[name], options.full, folder, bar)
+            for claim in chosen:
+                if claim.study == name:
+                    judged[claim.name] = (claim, claim.evidence(studies[name]))
+        bar.set_description("verify: figures", refresh=False)
+        figures = _figures(studies, folder)
+    rows = [_row(*judged[claim.name]) for claim in chosen]
+    if options.json:
+        print_json({"claims": rows, "figures": figures, "out": folder})
+    else:
+        _print(rows, figures)
+    return exit_code(rows)
+
+
+def finished_study(study: Study, full: bool, folder: Path, bar: tqdm) -> xr.Dataset:
+    """The study's dataset: the stored one if it would come out the same, else measured and stored."""
+    from .results import load, save
+
+    path = folder / f"{study.name}.nc"
+    try:
+        stored = load(path)
+        if stored.attrs.get("fingerprint") == study.fingerprint(full):
+            bar.update(len(study.cells(full)))
+            return stored
+    except (OSError, ValueError, KeyError):
+        pass  # none, damaged, or not a result of ours: measure again
+    dataset = study.run(full, advance=lambda: bar.update(1))
+    try:
+        save(dataset, path)
+    except OSError as error:
+        raise InputError("--out", str(path), f"cannot be written ({error.strerror})") from None
+    return dataset
+
+
+def _figures(studies: dict[str, xr.Dataset], folder: Path) -> list[Path]:
+    from .figures import FIGURES, draw
+
+    return [
+        path
+        for name, (_, needs) in FIGURES.items()
+        if all(need in studies for need in needs)
+        for path in draw(name, studies, folder)
+    ]
+
+
+def _row(claim: Claim, evidence: Evidence) -> dict[str, Any]:
+    return {
+        "name": claim.name,
+        "statement": claim.statement,
+        "quantity": claim.quantity,
+        "prediction": claim.prediction,
+        "predicted": evidence.predicted,
+        "simulated": evidence.simulated,
+        "measured": evidence.measured.value,
+        "low": evidence.measured.low,
+        "high": evidence.measured.high,
+        "drift": evidence.drift,
+        "tolerance": claim.tolerance,
+        "expected": claim.expected,
+        "verdict": claim.verdict(evidence),
+        "citation": claim.citation,
+    }
+
+
+def exit_code(rows: list[dict[str, Any]]) -> int:
+    """1 if a claim that should hold fails, or a negative control is not caught; else 0."""
+    wrong = (
+        row["verdict"] == "fails" if row["expected"] == "holds" else row["verdict"] != "fails"
+        for row in rows
+    )
+    return int(any(wrong))
+
+
+def _print(rows: list[dict[str, Any]], figures: list[Path]) -> None:
+    head = ("claim", "predicted", "simulated", "measured", "95 % interval", "drift", "verdict")
+    table = [
+        [
+            row["name"],
+            f"{number(row['predicted'])} ± {number(row['tolerance'])}",
+            number(row["simulated"]),
+            number(row["measured"]),
+            f"[{number(row['low'])}, {number(row['high'])}]",
+            number(row["drift"]),
+            row["verdict"] + ("" if row["verdict"] == row["expected"] else "  (!)"),
+        ]
+        for row in rows
+    ]
+    print_table(head, table)
+    print()
+    for row in rows:
+        if row["verdict"] != row["expected"]:
+            text = f"{row['name']}: {row['statement']}; expected {row['expected']}."
+            print(textwrap.fill(text, 100, subsequent_indent="  "))
+    as_expected = sum(row["verdict"] == row["expected"] for row in rows)
+    print(f"{as_expected} of {len(rows)} verdicts as expected (claims named control- must fail)")
+    for path in figures:
+        if path.suffix == ".png":
+            print(f"figure: {path}")

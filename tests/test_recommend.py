@@ -1,0 +1,194 @@
+"""Recommendations: limits of the three rules, the regime, and bad input."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dynsim._errors import InputError
+from dynsim._recommend import MODEL_SHAPES, model_shape, recommend
+from dynsim._token_laws import TokenLaw, token_law
+
+SIZE = {"width": 4096, "base_width": 256}
+
+
+def growths(**options):
+    return [answer.ratio_growth for answer in recommend(**SIZE, **options).answers]
+
+
+def test_rules_in_their_limits():
+    few = growths(vocab_size=2, tokens="uniform")
+    many = growths(vocab_size=10**7, tokens="uniform")
+    assert few[:2] == many[:2] == pytest.approx([16, 4])
+    assert few[2] == pytest.approx(16, rel=0.01)
+    assert many[2] == pytest.approx(4, rel=0.01)
+    assert abs(few[2] - many[2]) > 10  # the interpolation does not ignore the vocabulary
+
+
+@pytest.mark.parametrize("tokens", ["uniform", "zipf:0.6", "zipf:1", "zipf:1.5"])
+@pytest.mark.parametrize("vocab_size", [16, 1000, 100_000])
+def test_interpolated_is_the_maximal_update_rule(tokens, vocab_size):
+    mup, lv, interpolated = growths(vocab_size=vocab_size, tokens=tokens)
+    p = token_law(tokens, vocab_size).frequencies
+    alignment = float((p**3).sum() / (p**2).sum())
+    rms = [math.sqrt(d + 2 / math.pi * d * (d - 1) * alignment) for d in (4096, 256)]
+    assert interpolated == pytest.approx(rms[0] / rms[1], rel=1e-9)
+    assert lv <= interpolated <= mup * 1.001
+
+
+def test_ratio_rate_agrees_with_the_derived_maximal_update_ratio():
+    from derivations import maximal_update_ratio, symbols
+
+    law = token_law("zipf:0.8", 5000)
+    values = {
+        symbols.frequency_square_sum: law.power_sum(2),
+        symbols.frequency_cube_sum: law.power_sum(3),
+        symbols.embedding_std: 1,
+        symbols.projection_std: 1 / symbols.width,
+    }
+    derived = maximal_update_ratio().expression.subs(list(values.items()))
+    ratio = derived.subs(symbols.width, 4096) / derived.subs(symbols.width, 256)
+    assert growths(vocab_size=5000, tokens="zipf:0.8")[2] == pytest.approx(float(ratio), rel=1e-9)
+
+
+def test_anchor_moves_the_other_layer():
+    hidden = recommend(**SIZE, vocab_size=10**6, tokens="uniform")
+    embedding = recommend(**SIZE, vocab_size=10**6, tokens="uniform", anchor="embedding")
+    assert hidden.lv.factors.hidden == pytest.approx(1 / 16)
+    assert hidden.lv.factors.embedding == pytest.approx(1 / 4)
+    assert embedding.lv.factors.hidden == pytest.approx(1 / 4)
+    assert embedding.lv.factors.embedding == pytest.approx(1)
+    assert hidden.lv.ratio_growth == pytest.approx(embedding.lv.ratio_growth)
+    assert hidden.mup.factors == embedding.mup.factors
+
+
+@pytest.mark.parametrize("parametrization", ["sp", "ntk", "mup", "mfp", "umup", "lv"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+def test_every_gauge_describes_the_same_training(parametrization, optimizer):
+    """Spread is free of the gauge, and so is the vector's LR under Adam."""
+    answer = recommend(
+        **SIZE, vocab_size=5000, parametrization=parametrization, optimizer=optimizer
+    )
+    reference = recommend(**SIZE, vocab_size=5000, parametrization="sp", optimizer=optimizer)
+    assert answer.spread == pytest.approx(reference.spread)
+    if optimizer == "adam":
+        assert answer.mup.factors.vector == 1
+        exponents = [float(x) for x in answer.multiplier_exponents]
+        weight = [
+            answer.mup.factors.of(name) * 16**x
+            for name, x in zip(("embedding", "hidden", "readout"), exponents, strict=True)
+        ]
+        assert weight == pytest.approx([1, 1 / 16, 1 / 16])
+
+
+def test_muon_rules_agree():
+    answer = recommend(**SIZE, vocab_size=10**6, tokens="uniform", optimizer="muon")
+    assert answer.spread == pytest.approx(1)
+    assert "Muon" in answer.explanation
+
+
+def test_base_learning_rates_carry_through():
+    answer = recommend(
+        **SIZE,
+        vocab_size=5000,
+        base_embedding_lr=3e-3,
+        base_hidden_lr=2e-3,
+        base_readout_lr=1e-3,
+        base_vector_lr=5e-3,
+    )
+    rates = answer.mup.learning_rates
+    assert (rates.embedding, rates.hidden) == pytest.approx((3e-3, 2e-3 / 16))
+    assert (rates.readout, rates.vector) == pytest.approx((1e-3 / 16, 5e-3))
+    assert answer.mup.ratio == pytest.approx(rates.embedding / rates.hidden)
+    decays = answer.mup.weight_decays(0.1)
+    assert decays.hidden * rates.hidden == pytest.approx(0.1 * 2e-3)
+
+
+def test_same_width_changes_nothing():
+    answer = recommend(512, 512, 1000, base_embedding_lr=0.1, base_hidden_lr=0.2)
+    for rule in answer.answers:
+        assert (rule.learning_rates.embedding, rule.learning_rates.hidden) == pytest.approx(
+            (0.1, 0.2)
+        )
+
+
+def test_regime_counts_tokens_and_mass():
+    law = token_law("zipf:1", 50257)
+    regime = recommend(**SIZE, vocab_size=50257, tokens="zipf:1").regime
+    c_square = law.frequencies**2 / (law.frequencies**2).sum()
+    coherent = 2 / math.pi * 4095 * c_square > 1
+    assert regime.mup_tokens == coherent.sum() > 0
+    assert regime.mup_mass == pytest.approx(law.frequencies[coherent].sum())
+    assert regime.mup_mass + regime.lv_mass == pytest.approx(1)
+    assert regime.effective_vocab_size == pytest.approx(law.power_sum(2) / law.power_sum(3))
+    assert regime.name == "mup"  # the head decides although most of the mass is LV
+    assert regime.lv_mass > 0.5
+    uniform = recommend(**SIZE, vocab_size=10**6, tokens="uniform").regime
+    assert (uniform.name, uniform.mup_tokens, uniform.mup_mass) == ("lv", 0, 0)
+
+
+def test_own_token_law():
+    frequencies = np.array([0.5, 0.3, 0.2, 0.0])
+    answer = recommend(**SIZE, vocab_size=4, tokens=TokenLaw("mine", frequencies))
+    assert answer.tokens == "mine"
+    with pytest.raises(InputError, match="--vocab-size 5: must be 4"):
+        recommend(**SIZE, vocab_size=5, tokens=TokenLaw("mine", frequencies))
+
+
+def test_answers_say_what_they_presume():
+    answer = recommend(**SIZE, vocab_size=1000)
+    assert "young" in answer.lv.presumes
+    assert "young" in answer.interpolated.presumes
+    assert "long runs" in answer.mup.presumes
+    assert "\n" not in answer.explanation
+    assert answer.spread == pytest.approx(4)
+
+
+def test_plain_data():
+    data = json.loads(
+        json.dumps(recommend(**SIZE, vocab_size=1000, parametrization="mup").to_dict())
+    )
+    assert data["multiplier_exponents"] == ["1/2", "0", "-1/2"]
+    assert data["interpolated"]["learning_rates"]["hidden"] > 0
+
+
+@pytest.mark.parametrize("shape", MODEL_SHAPES, ids=lambda shape: shape.name)
+def test_presets(shape):
+    assert model_shape(shape.name) is shape
+    answer = recommend(shape.width, 256, shape.vocab_size, "zipf:1")
+    assert 1 < answer.lv.ratio_growth <= answer.interpolated.ratio_growth
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 0}, "--width 0"),
+        ({"base_width": -1}, "--base-width"),
+        ({"vocab_size": 0}, "--vocab-size"),
+        ({"parametrization": "mpu"}, "sp, ntk, mup, mfp, umup, lv"),
+        ({"optimizer": "lion"}, "sgd, momentum, sign, adam, adamw, adafactor, muon"),
+        ({"base_hidden_lr": 0.0}, "--base-hidden-lr"),
+        ({"base_readout_lr": 0.0}, "--base-readout-lr"),
+        ({"base_embedding_lr": math.nan}, "--base-embedding-lr"),
+        ({"tokens": "zipfian"}, "--tokens"),
+        ({"anchor": "readout"}, "--anchor"),
+    ],
+)
+def test_bad_input(options, message):
+    with pytest.raises(InputError, match=message):
+        recommend(**{"width": 512, "base_width": 256, "vocab_size": 100, **options})
+    with pytest.raises(InputError, match="gpt2-medium"):
+        model_shape("gpt-5")
+
+
+def test_recommending_needs_no_jax():
+    code = (
+        "import sys\nfrom dynsim._recommend import recommend\n"
+        "recommend(512, 256, 100)\nimport dynsim._export\nassert 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
