@@ -70,7 +70,7 @@ class Row:
 
 def initial_weights(setup: Setup, dtype: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """E (m, d) and W (n, d) that `train` draws for its first seed."""
-    (key,) = jax.random.split(jax.random.key(setup.seed), 1)
+    key = jax.random.fold_in(jax.random.key(setup.seed), 0)
     embedding_key, projection_key = jax.random.split(jax.random.fold_in(key, 0))
     embedding = jax.random.normal(embedding_key, (setup.vocab_size, setup.width), dtype)
     projection = jax.random.normal(projection_key, (setup.outputs, setup.width), dtype)

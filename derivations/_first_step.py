@@ -225,8 +225,8 @@ def self_term_ratio() -> Derivation:
         steps=(
             Step(
                 "Given the outputs f = E w, every embedding has a component along w, and the "
-                "gradient's argument has the mean T w_l / |w|^2 with T = sum_j p_j r_j f_j; Stein's "
-                "lemma gives T = J Var f.",
+                "gradient's argument has the mean T w_l / |w|^2 with T = sum_j p_j r_j f_j; "
+                "Stein's lemma gives T = J Var f.",
                 "T",
                 "T",
                 overlap,
@@ -267,8 +267,10 @@ def self_term_second_moment() -> Derivation:
         left=left,
         latex_left=latex_left,
         expression=value,
-        assumptions=self_term_ratio().assumptions
-        + ("relative corrections of order 1/d are dropped",),
+        assumptions=(
+            *self_term_ratio().assumptions,
+            "relative corrections of order 1/d are dropped",
+        ),
         steps=(
             *self_term_ratio().steps,
             Step(

@@ -180,7 +180,8 @@ def arcsine_law() -> Derivation:
     law = 2 * sp.asin(correlation) / sp.pi
     # atan(c / sqrt(1 - c^2)) = asin(c): equal at c = 0 and with equal derivative.
     gap = sp.simplify(sp.diff(at_correlation - law, correlation))
-    assert gap == 0 and at_correlation.subs(correlation, 0) == 0
+    assert gap == 0
+    assert at_correlation.subs(correlation, 0) == 0
     left, latex_left = (
         "E[sign(u) sign(v)]",
         r"\mathbb{E}[\operatorname{sign}u\,\operatorname{sign}v]",

@@ -47,8 +47,10 @@ def _averaged(expression: sp.Expr) -> sp.Expr:
 
 @cache
 def maximal_update_ratio() -> Derivation:
-    """eta_E/eta_W at which both layers change the output equally (RMS of the projection's update
-    against the embedding's signal): sqrt(pi/2) sqrt(d + (2/pi) d (d-1) sum p c^2) sigma_E/(d sigma_W).
+    """eta_E/eta_W at which both layers change the output equally.
+
+    RMS of the projection's update against the embedding's signal:
+    sqrt(pi/2) sqrt(d + (2/pi) d (d - 1) sum_i p_i c_i^2) sigma_E / (d sigma_W).
     """
     _, projection = _moments("projection")
     signal, _ = _moments("embedding")
@@ -179,7 +181,8 @@ def optimal_ratio_mup_uniform() -> Derivation:
 def optimal_projection_lr_with_self_term() -> Derivation:
     """eta_W* when the initial output is not negligible: mean squared error, any init, any m/d.
 
-    sqrt(2/pi) sqrt(S (1 + kappa^2)) / (sigma_E [1 + (2/pi) d (P_3/P_2 + 2 P_2 kappa^2)/(1 + kappa^2)]).
+    sqrt(2/pi) sqrt(S (1 + kappa^2)) / (sigma_E [1 + (2/pi) d (P_3/P_2 + 2 P_2 kappa^2)
+    / (1 + kappa^2)]).
     The self term lets the projection shrink its own output, which is worth a larger step:
     for kappa -> 0 this is the optimum without self term, and for kappa >> 1 (m >> d^2 under muP)
     eta_W* no longer falls with m.

@@ -19,7 +19,7 @@ from ._token_laws import EQUAL_RESIDUALS, alignment, leading_order, power_sum_or
 INITIALISATIONS = ("mup", "sp")
 Init = str
 
-UNIFORM_LAW = {
+UNIFORM_LAW: dict[sp.Expr, sp.Expr] = {
     s.frequency: 1 / s.vocab_size,
     s.frequency_square_sum: 1 / s.vocab_size,
     s.frequency_cube_sum: 1 / s.vocab_size**2,

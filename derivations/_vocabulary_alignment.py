@@ -99,7 +99,6 @@ def _heard_square(heard: Heard, mini_batch: bool) -> tuple[sp.Expr, tuple[str, .
     return laws.alignment_square, laws.assumptions
 
 
-@cache
 def alignment_exponent(
     optimizer: TrainingOptimizer = "adam", heard: Heard = "law", *, mini_batch: bool = False
 ) -> Derivation:
@@ -124,7 +123,12 @@ def alignment_exponent(
         raise ValueError("Muon's update has no alignment exponent: its spectral norm is bounded")
     if heard not in HEARD:
         raise ValueError(f"unknown {heard!r:.60}: must be one of {', '.join(HEARD)}")
-    moment = update_second_moment("hidden", _ENGINE[optimizer])
+    return _alignment_exponent(_ENGINE[optimizer], heard, mini_batch)
+
+
+@cache
+def _alignment_exponent(optimizer: Optimizer, heard: Heard, mini_batch: bool) -> Derivation:
+    moment = update_second_moment("hidden", optimizer)
     square, assumptions = _heard_square(heard, mini_batch)
     per_entry = moment.expression.subs(s.alignment, sp.sqrt(s.alignment_square))
     prefactor = per_entry.subs({s.alignment_square: 0, s.width: 1})  # an entry of the update

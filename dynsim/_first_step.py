@@ -164,10 +164,10 @@ def optimal_learning_rates(
     values = _self_term_values(width, law, init)
     std = derivations.initial_std(init)
     embedding = evaluate(
-        derivations.optimal_learning_rate("embedding").expression.subs(std),
+        derivations.optimal_learning_rate("embedding").specialise(std, "initialisation"),
         {s.width: values[s.width]},
     )
     if self_term:
         return embedding, evaluate(derivations.optimal_projection_lr_with_self_term(), values)
-    projection = derivations.optimal_learning_rate("projection").expression.subs(std)
+    projection = derivations.optimal_learning_rate("projection").specialise(std, "initialisation")
     return embedding, evaluate(projection, {**law_values(law), s.width: values[s.width]})

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +105,7 @@ def train(
     projection_lrs: ArrayLike | None = None,
     dtype: str = "float32",
     memory_gb: float = 2.0,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], object] | None = None,
 ) -> Training:
     """Trains `seeds` finite networks at each pair of learning rates.
 
@@ -295,7 +295,7 @@ def _gradients(share: Array, residual: Array, weights: _Weights) -> _Weights:
     return _Weights(weighted @ weights.projection, weighted.T @ weights.embedding)
 
 
-def _descend(directions: _Weights, weights: _Weights, rates: _Weights) -> _Weights:
+def _descend(directions: Any, weights: _Weights, rates: _Weights) -> _Weights:
     return jax.tree.map(lambda w, rate, u: w - rate * u, weights, rates, directions)
 
 

@@ -146,4 +146,4 @@ def _exponent_at(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) 
         s.rank_exponent: math.log(options.rank or 1) / logarithm,
         s.batch_exponent: math.log(options.batch_size or 1) / logarithm,
     }
-    return float(exponent.subs(values))
+    return float(exponent.subs(tuple(values.items())))

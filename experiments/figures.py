@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 import derivations
 from derivations import symbols as s
 from dynsim import (
+    Estimate,
     bootstrap,
     coherence,
     crossover_rank,
@@ -127,7 +129,7 @@ def _local_exponents(
 ) -> tuple[NDArray[np.float64], ...]:
     """Exponent between neighbouring widths with its bootstrap interval, at their middle."""
     rows = []
-    for left, right in zip(widths[:-1], widths[1:], strict=True):
+    for left, right in itertools.pairwise(widths):
 
         def slope(
             a: NDArray[np.float64],
@@ -155,7 +157,7 @@ def regime_map(zipf_map: xr.Dataset, updates: xr.Dataset) -> Figure:
     left.contour(mus, alphas, theory, levels=[0.75], colors="white", linewidths=1)
     fine = np.linspace(0, 0.95, 200)
     boundary = derivations.critical_vocab_exponent()
-    critical = [float(boundary.expression.subs(s.zipf_exponent, a)) for a in fine]
+    critical = np.asarray(evaluate(boundary, {s.zipf_exponent: fine}))
     left.plot(critical, fine, color="white", linestyle="--")
     for alpha in zipf_map.alpha.values:
         values = zipf_map.mean_square.sel(alpha=alpha).isel(layer=0).mean("seed")
@@ -319,15 +321,7 @@ def learning_rate_ratio(rates: xr.Dataset) -> Figure:
     for number, (label, keep) in enumerate(families.items()):
         cells = rate_cells(rates, "mup", keep)
         widths = np.array([d for d, _ in cells], dtype=float)
-        samples, log_ratios = measured_ratios(rates, cells)
-        estimates = [
-            bootstrap(
-                lambda *pair, axis=-1: log_ratios(*pair, axis=axis)[0],
-                samples[2 * k : 2 * k + 2],
-                resamples=400,
-            )
-            for k in range(len(cells))
-        ]
+        estimates = [_measured_log_ratio(rates, cell) for cell in cells]
         value = np.exp([e.value for e in estimates])
         bars = [
             value - np.exp([e.low for e in estimates]),
@@ -360,6 +354,15 @@ def learning_rate_ratio(rates: xr.Dataset) -> Figure:
     )
     axes.legend(ncols=2)
     return figure
+
+
+def _measured_log_ratio(rates: xr.Dataset, cell: tuple[int, int]) -> Estimate:
+    samples, log_ratios = measured_ratios(rates, [cell])
+
+    def log_ratio(*curves: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        return log_ratios(*curves, axis=axis)[0]
+
+    return bootstrap(log_ratio, samples, resamples=400)
 
 
 def _theory_ratio(width: float, vocab_size: float, *, self_term: bool) -> float:

@@ -22,7 +22,7 @@ from dynsim import Setup, token_updates, train
 from .results import fingerprint, provenance
 
 Cell = Mapping[str, Any]
-Advance = Callable[[], None]
+Advance = Callable[[], object]
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,8 @@ def run_tokens(options: Tokens) -> int:
         f"  Zipf exponent              {number(fit.value)} [{number(fit.low)}, {number(fit.high)}]"
     )
     print(
-        f"  effective vocabulary       {number(1 / law.mean_alignment_square)} (weighted by frequency)"
+        f"  effective vocabulary       {number(document['mean_effective_vocab_size'])} "
+        "(weighted by frequency)"
     )
     print(f"  at width {options.width}: crossover at rank {number(document['crossover_rank'])};")
     print(

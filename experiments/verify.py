@@ -59,7 +59,7 @@ def run_verify(options: Verify) -> int:
 
 
 def finished_study(study: Study, full: bool, folder: Path, bar: tqdm) -> xr.Dataset:
-    """The study's dataset: the stored one if it would come out the same, else measured and stored."""
+    """The study's dataset: the stored one if it would come out the same, else a new measurement."""
     from .results import load, save
 
     path = folder / f"{study.name}.nc"
@@ -70,7 +70,7 @@ def finished_study(study: Study, full: bool, folder: Path, bar: tqdm) -> xr.Data
             return stored
     except (OSError, ValueError, KeyError):
         pass  # none, damaged, or not a result of ours: measure again
-    dataset = study.run(full, advance=lambda: bar.update(1))
+    dataset = study.run(full, advance=bar.update)
     try:
         save(dataset, path)
     except OSError as error:

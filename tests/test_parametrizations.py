@@ -13,6 +13,7 @@ from derivations._parametrizations import (
     PARAMETRIZATIONS,
     TRAINING_OPTIMIZERS,
     LayerExponents,
+    NetworkLayer,
     Parametrization,
     as_exponent,
     custom_parametrization,
@@ -47,7 +48,9 @@ def exponents(value: Parametrization) -> list[tuple[Fraction, Fraction, Fraction
 @pytest.mark.parametrize("target", TENSOR_PROGRAMS)
 def test_tensor_programs_tables_are_one_point_in_three_gauges(source, target, optimizer):
     wanted = published(target, optimizer)
-    multipliers = {name: wanted.layer(name).multiplier for name in NETWORK_LAYERS}
+    multipliers: dict[NetworkLayer, Fraction] = {
+        name: wanted.layer(name).multiplier for name in NETWORK_LAYERS
+    }
     moved = published(source, optimizer).with_multipliers(optimizer, multipliers)
     assert exponents(moved) == exponents(wanted)
 
@@ -57,12 +60,14 @@ def test_tensor_programs_tables_come_out_of_the_stability_program(optimizer):
     solved = solve_stability(parametrization("mup"), optimizer, FULL_ALIGNMENT).parametrization
     for table in TENSOR_PROGRAMS:
         wanted = published(table, optimizer)
-        multipliers = {name: wanted.layer(name).multiplier for name in NETWORK_LAYERS}
+        multipliers: dict[NetworkLayer, Fraction] = {
+            name: wanted.layer(name).multiplier for name in NETWORK_LAYERS
+        }
         assert exponents(solved.with_multipliers(optimizer, multipliers)) == exponents(wanted)
 
 
 def test_a_wrong_gauge_does_not_reproduce_the_tables():
-    theta = {"readout": Fraction(-1)}
+    theta: dict[NetworkLayer, Fraction] = {"readout": Fraction(-1)}
     as_if_adam = published("table 3", "sgd").gauge_transformed(theta, "adam")
     assert exponents(as_if_adam) != exponents(published("table 8", "sgd"))
     assert exponents(published("table 3", "sgd").gauge_transformed(theta, "sgd")) == exponents(
@@ -74,7 +79,11 @@ def test_a_wrong_gauge_does_not_reproduce_the_tables():
 @pytest.mark.parametrize("name", ["sp", "ntk", "mup", "mfp"])
 @pytest.mark.parametrize("alignment", [FULL_ALIGNMENT, NO_ALIGNMENT])
 def test_solving_commutes_with_the_gauge(name, optimizer, alignment):
-    theta = {"embedding": Fraction(2, 3), "hidden": Fraction(-5, 7), "readout": Fraction(1, 9)}
+    theta: dict[NetworkLayer, Fraction] = {
+        "embedding": Fraction(2, 3),
+        "hidden": Fraction(-5, 7),
+        "readout": Fraction(1, 9),
+    }
     moved = parametrization(name).gauge_transformed(theta, optimizer)
     solved_then_moved = solve_stability(
         parametrization(name), optimizer, alignment
@@ -83,7 +92,7 @@ def test_solving_commutes_with_the_gauge(name, optimizer, alignment):
 
 
 def test_a_wrong_gauge_power_would_not_commute():
-    theta = {"hidden": Fraction(1)}
+    theta: dict[NetworkLayer, Fraction] = {"hidden": Fraction(1)}
     moved = parametrization("sp").gauge_transformed(theta, "adam")
     wrong = solve_stability(parametrization("sp"), "adam").parametrization.gauge_transformed(
         theta, "sgd"
@@ -95,7 +104,7 @@ def test_gauge_keeps_the_weight_and_shrinkage_and_composes():
     layer = LayerExponents(Fraction(0), -H, Fraction(-1), -H, Fraction(1))
     moved = layer.gauge_transformed(Fraction(3, 4), "adamw")
     assert moved.weight_std == layer.weight_std
-    assert moved.lr + moved.weight_decay == layer.lr + layer.weight_decay
+    assert (moved.lr, moved.weight_decay) == (Fraction(-7, 4), Fraction(7, 4))
     assert moved.epsilon == Fraction(1, 4)  # the gradient grows with the multiplier
     assert moved.gauge_transformed(Fraction(-3, 4), "adamw") == layer
 
@@ -130,7 +139,7 @@ def test_unknown_names_list_the_known_ones():
     with pytest.raises(ValueError, match="no readout"):
         custom_parametrization({"embedding": 0, "hidden": 0}, (0, 0, 0))
     with pytest.raises(ValueError, match="unknown projection"):
-        custom_parametrization((0, 0, 0), (0, 0, 0), lr={"projection": 0})
+        custom_parametrization((0, 0, 0), (0, 0, 0), lr={"projection": 0})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="three exponents"):
         custom_parametrization((0, 0), (0, 0, 0))
 

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from dynsim._errors import InputError
 from dynsim._recommend import MODEL_SHAPES, model_shape, recommend
 from dynsim._token_laws import TokenLaw, token_law
 
-SIZE = {"width": 4096, "base_width": 256}
+SIZE: dict[str, Any] = {"width": 4096, "base_width": 256}
 
 
 def growths(**options):
@@ -181,7 +182,7 @@ def test_presets(shape):
 )
 def test_bad_input(options, message):
     with pytest.raises(InputError, match=message):
-        recommend(**{"width": 512, "base_width": 256, "vocab_size": 100, **options})
+        recommend(**({"width": 512, "base_width": 256, "vocab_size": 100} | options))
     with pytest.raises(InputError, match="gpt2-medium"):
         model_shape("gpt-5")
 

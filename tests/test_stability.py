@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from derivations._parametrizations import NETWORK_LAYERS, custom_parametrization, parametrization
+from derivations._parametrizations import (
+    NETWORK_LAYERS,
+    NetworkLayer,
+    custom_parametrization,
+    parametrization,
+)
 from derivations._stability import (
     ALIGNED,
     FULL_ALIGNMENT,
@@ -123,7 +128,7 @@ def test_every_constraint_holds_and_every_layer_has_a_binding_one():
     for name, alignment in product(NAMES, (*ALIGNMENTS.values(), READOUT_OMEGA_ONE)):
         given = parametrization(name)
         solution = solve_stability(given, "sgd", alignment)
-        slowness = {
+        slowness: dict[NetworkLayer, Fraction] = {
             layer: -rate for layer, rate in zip(NETWORK_LAYERS, solution.lr_exponents, strict=True)
         }
         constraints = _program(given, "sgd", alignment, "updated").constraints
@@ -181,7 +186,7 @@ def test_epsilon_follows_the_gradient_and_decay_the_learning_rate():
 def test_infeasible_programs_name_the_conflict():
     with pytest.raises(InfeasibleProgram, match="hidden A against hidden LR d\\^0") as caught:
         solve_stability(parametrization("sp"), "adam", fixed={"hidden": 0})
-    assert any("hidden U" in conflict for conflict in caught.value.conflicts) is False
+    assert not any("hidden U" in conflict for conflict in caught.value.conflicts)
     with pytest.raises(InfeasibleProgram) as caught:
         solve_stability(parametrization("sp"), "adam", READOUT_OMEGA_ONE, fixed={"embedding": 0})
     assert caught.value.conflicts == (
