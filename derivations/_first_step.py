@@ -146,7 +146,10 @@ def _derivation(
     latex_left = (
         rf"\mathbb{{E}}[{role.latex}]" if what == "mean" else rf"\mathbb{{E}}[{role.latex}^2]"
     )
-    correlation = Step(role.identification, "c", "c", role.alignment)
+    alignment = role.alignment
+    if alignment == s.alignment:  # written out for the reader, kept as c in the result
+        alignment = s.frequency * s.residual / sp.sqrt(s.field_square_sum)
+    correlation = Step(role.identification, "c", "c", alignment)
     final = Step(
         "Put these into the sum and multiply by the learning rate (and its sign).",
         left,

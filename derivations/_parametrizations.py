@@ -140,7 +140,7 @@ class Parametrization:
         """The same training in another gauge: multiplier of layer l times d^theta[l].
 
         Layers that are not named stay as they are. Theory notes, section 5; Yang et al. 2022
-        (Tensor Programs V), lemma J.1.
+        (Tensor Programs V).
         """
         moved = {
             name: self.layer(name).gauge_transformed(Fraction(theta[name]), optimizer)

@@ -275,8 +275,8 @@ def large_vocabulary_boundary(heard: Heard = "law", *, mini_batch: bool = False)
     """mu*(alpha, beta): the vocabulary exponent from which A = 1/2 (the LV regime).
 
     With P_k ~ m^-k_k and chi = k_3 - k_2: 1/chi in full batch or once beta >= k_2/chi. In smaller
-    batches max((1 + beta)/k_3, 1/k_2) for all tokens of the law and (1 + beta)/k_3 for the
-    batch's own, which have no LV regime at all for beta < 1. Infinite for alpha >= 1.
+    batches max((1 + beta)/k_3, 1/k_2); but the batch's own tokens have no LV regime at all for
+    beta < 1. Infinite for alpha >= 1.
 
     Raises `ValueError` for `heard="token"`, whose boundary is `crossover_rank`.
     """
@@ -288,8 +288,8 @@ def large_vocabulary_boundary(heard: Heard = "law", *, mini_batch: bool = False)
     full = 1 / chi
     value: sp.Expr = full
     if mini_batch:
-        law = sp.Max((1 + beta) / third, 1 / second)
-        small = law if heard == "law" else (1 + beta) / third
+        # For beta >= 1 the first is the larger one, since k_3 <= 2 k_2 (P_3 >= P_2^2).
+        small = sp.Max((1 + beta) / third, 1 / second)
         pieces = [(sp.oo, sp.Ge(s.zipf_exponent, 1))]
         if heard == "batch":
             pieces.append((sp.oo, beta < 1))

@@ -11,6 +11,9 @@ from ._exponents import fit_exponent as fit_exponent
 from ._exponents import log_slope as log_slope
 from ._exponents import parabola_minimum as parabola_minimum
 from ._exponents import unit_crossing as unit_crossing
+from ._export import label_parameters as label_parameters
+from ._export import optax_optimizer as optax_optimizer
+from ._export import torch_parameter_groups as torch_parameter_groups
 from ._first_step import FirstStep as FirstStep
 from ._first_step import batch_effective_vocab_size as batch_effective_vocab_size
 from ._first_step import coherence as coherence
@@ -23,6 +26,14 @@ from ._network import Training as Training
 from ._network import token_updates as token_updates
 from ._network import train as train
 from ._precision import require_x64 as require_x64
+from ._recommend import MODEL_SHAPES as MODEL_SHAPES
+from ._recommend import LayerValues as LayerValues
+from ._recommend import ModelShape as ModelShape
+from ._recommend import Recommendation as Recommendation
+from ._recommend import Regime as Regime
+from ._recommend import RuleAnswer as RuleAnswer
+from ._recommend import model_shape as model_shape
+from ._recommend import recommend as recommend
 from ._setup import Setup as Setup
 from ._targets import targets as targets
 from ._token_laws import TokenLaw as TokenLaw

@@ -22,6 +22,7 @@ from ._targets import targets
 
 DIVERGENCE_FACTOR = 1e6
 STEPS_PER_CALL = 100  # steps of one jitted call, between two reports of progress
+CACHE_BYTES = 16 * 2**20  # networks trained side by side on a CPU should fit its cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,7 @@ class _Plan(NamedTuple):
     batch_size: int
     steps: int
     dtype: str
+    record_updates: bool
 
 
 class _Task(NamedTuple):
@@ -104,20 +106,25 @@ def train(
     embedding_lrs: ArrayLike | None = None,
     projection_lrs: ArrayLike | None = None,
     dtype: str = "float32",
-    memory_gb: float = 2.0,
+    record_updates: bool = True,
+    memory_gb: float | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> Training:
     """Trains `seeds` finite networks at each pair of learning rates.
 
     Gradients are exact: dL/dW = sum_i p_i r_i e_i^T, dL/de_i = p_i W^T r_i, with p the law's
     frequencies or, in mini-batch, the shares of a batch of `setup.batch_size` tokens drawn from
-    them. All runs of a sweep share one compiled scan; runs are batched up to `memory_gb`.
+    them. All runs of a sweep share one compiled scan.
 
     **Arguments:**
 
     - `seeds`: number of independent initialisations (and batch streams), the same for every LR.
     - `embedding_lrs`, `projection_lrs`: shape (L,) each, paired; default the setup's one pair.
     - `dtype`: `float32` or `float64`.
+    - `record_updates`: without it the two update RMS are NaN and a step has three matrix products
+      in place of five.
+    - `memory_gb`: how much memory the networks trained side by side may take (at least one is
+      trained); default 16 MiB on a CPU, which is its cache, and 2 GiB elsewhere.
     - `progress`: called with the fraction of work finished since the last call.
 
     Raises `InputError` for a network that does not fit `memory_gb`-sized steps at all, and
@@ -133,9 +140,11 @@ def train(
     )
     check_memory(setup, dtype)
     segments = math.ceil(setup.steps / STEPS_PER_CALL)
-    plan = _plan(setup, math.ceil(setup.steps / segments), dtype)
+    plan = _plan(setup, math.ceil(setup.steps / segments), dtype, record_updates)
     task = _task(setup, dtype)
-    runs = max(1, int(memory_gb * 2**30 / run_bytes(setup, dtype)))
+    default = CACHE_BYTES if jax.default_backend() == "cpu" else 2 * 2**30
+    budget = default if memory_gb is None else memory_gb * 2**30
+    runs = max(1, int(budget / run_bytes(setup, dtype)))
     rate_chunk = min(len(embedding_rates), runs)
     seed_chunk = min(seeds, max(1, runs // rate_chunk))
     keys = _seed_keys(setup, seeds)
@@ -223,7 +232,7 @@ def _chunks(total: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, total)) for start in range(0, total, size))
 
 
-def _plan(setup: Setup, steps: int, dtype: str) -> _Plan:
+def _plan(setup: Setup, steps: int, dtype: str, record_updates: bool = True) -> _Plan:
     return _Plan(
         setup.width,
         setup.vocab_size,
@@ -233,6 +242,7 @@ def _plan(setup: Setup, steps: int, dtype: str) -> _Plan:
         setup.batch_size,
         steps,
         dtype,
+        record_updates,
     )
 
 
@@ -306,6 +316,14 @@ def _output_updates(start: _Weights, weights: _Weights) -> tuple[Array, Array]:
     return by_projection, by_embedding
 
 
+def _update_rms(plan: _Plan, task: _Task, start: _Weights, weights: _Weights) -> list[Array]:
+    """Frequency-weighted RMS of both output updates (theory notes, section 1), or NaN."""
+    if not plan.record_updates:
+        return [jnp.full((), jnp.nan, plan.dtype)] * 2
+    updates = _output_updates(start, weights)
+    return [jnp.sqrt(task.frequencies @ jnp.mean(u**2, axis=-1)) for u in updates]
+
+
 def _scan(
     plan: _Plan,
     task: _Task,
@@ -322,10 +340,7 @@ def _scan(
         weights, memory = carry
         outputs = weights.embedding @ weights.projection.T
         loss, residual = _loss_and_residual(plan, outputs, task.targets)
-        squares = [jnp.mean(u**2, axis=-1) for u in _output_updates(start, weights)]
-        record = jnp.stack(
-            [task.frequencies @ loss, *(jnp.sqrt(task.frequencies @ square) for square in squares)]
-        )
+        record = jnp.stack([task.frequencies @ loss, *_update_rms(plan, task, start, weights)])
         share = _batch_share(plan, task, key, index)
         directions, memory = direction.update(_gradients(share, residual, weights), memory, weights)
         return (_descend(directions, weights, rates), memory), record

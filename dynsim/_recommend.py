@@ -11,15 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
-import derivations._parametrizations as abc
-from derivations._stability import (
-    ALIGNED,
-    FULL_ALIGNMENT,
-    UNALIGNED,
-    NetworkAlignment,
-    solve_stability,
-)
-from derivations._vocabulary_alignment import hidden_update_growth
+import derivations
 
 from ._errors import InputError, check_choice, check_integer
 from ._token_laws import TokenLaw, token_law
@@ -234,8 +226,8 @@ def recommend(
     check_integer("--width", width, 1, MAX_WIDTH)
     check_integer("--base-width", base_width, 1, MAX_WIDTH)
     check_integer("--vocab-size", vocab_size, 1, MAX_WIDTH)
-    check_choice("--parametrization", parametrization, tuple(abc.PARAMETRIZATIONS))
-    check_choice("--optimizer", optimizer, abc.TRAINING_OPTIMIZERS)
+    check_choice("--parametrization", parametrization, tuple(derivations.PARAMETRIZATIONS))
+    check_choice("--optimizer", optimizer, derivations.TRAINING_OPTIMIZERS)
     check_choice("--anchor", anchor, get_args(Anchor))
     base = LayerValues(
         embedding=_positive("--base-embedding-lr", base_embedding_lr),
@@ -254,14 +246,19 @@ def recommend(
         )
 
     growth = width / base_width
-    multipliers = abc.parametrization(parametrization)
-    mup_factors = _factors(multipliers, optimizer, FULL_ALIGNMENT, growth)
-    lv_factors = _factors(multipliers, optimizer, NetworkAlignment(UNALIGNED, ALIGNED), growth)
+    multipliers = derivations.parametrization(parametrization)
+    mup_factors = _factors(multipliers, optimizer, derivations.FULL_ALIGNMENT, growth)
+    lv_factors = _factors(
+        multipliers,
+        optimizer,
+        derivations.NetworkAlignment(derivations.UNALIGNED, derivations.ALIGNED),
+        growth,
+    )
     # Coherence lost by the hidden layer's first update: 1 under muP, (d_0/d)^(1/2) under LV.
     incoherence = {
         "mup": 1.0,
         "lv": mup_factors.hidden / lv_factors.hidden,
-        "interpolated": hidden_update_growth(
+        "interpolated": derivations.hidden_update_growth(
             width, base_width, law.mean_alignment_square, _known(optimizer)
         ),
     }
@@ -306,12 +303,15 @@ def _positive(option: str, value: float) -> float:
     return float(value)
 
 
-def _known(optimizer: str) -> abc.TrainingOptimizer:
-    return next(name for name in abc.TRAINING_OPTIMIZERS if name == optimizer)
+def _known(optimizer: str) -> derivations.TrainingOptimizer:
+    return next(name for name in derivations.TRAINING_OPTIMIZERS if name == optimizer)
 
 
 def _factors(
-    multipliers: abc.Parametrization, optimizer: str, alignment: NetworkAlignment, growth: float
+    multipliers: derivations.Parametrization,
+    optimizer: str,
+    alignment: derivations.NetworkAlignment,
+    growth: float,
 ) -> LayerValues:
     """growth^(LR exponent) by layer, in the own gauge; vectors have no multiplier."""
     known = _known(optimizer)
@@ -319,7 +319,7 @@ def _factors(
         multipliers,
         **{name: replace(layer, lr=None) for name, layer in multipliers.layers.items()},
     )
-    solved = solve_stability(free, known, alignment).parametrization
+    solved = derivations.solve_stability(free, known, alignment).parametrization
     unit = solved.with_multipliers(known)
 
     def factor(exponent: Fraction | None) -> float:

@@ -115,6 +115,80 @@ class Verify:
 
 
 @dataclass(frozen=True)
+class Parametrize:
+    """Largest stable learning-rate exponents of a parametrization, layer by layer.
+
+    Exponents x are powers of the width (LR ~ d^x), exact, and may be given as fractions (1/2).
+    With --compare, what published rules prescribe at --width and --vocab-size, in one gauge.
+    """
+
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    """sp, ntk, mup, mfp, umup (u-muP) or lv (the square-root-of-width rule)"""
+    optimizer: str = "adam"
+    """sgd, momentum, sign, adam, adamw, adafactor or muon"""
+    alignment: Literal["full", "none", "vocabulary"] = "full"
+    """alignment of updates with what they act on; vocabulary: the first matrix that reads the
+    embedding takes it from the token law"""
+    update_alignment: Literal["none", "full"] | None = None
+    """with --alignment vocabulary, of updates with learned inputs: none (young network, default)
+    or full (old network)"""
+    vocab_exponent: str | None = None
+    """mu of m = d^mu, with --alignment vocabulary (default 1)"""
+    zipf: str | None = None
+    """Zipf exponent of the token law, with --alignment vocabulary (default 0, uniform)"""
+    batch_exponent: str | None = None
+    """beta of B = d^beta, with --alignment vocabulary (default: full batch)"""
+    compare: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """compare published rules"""
+    width: int | None = None
+    """width for --compare (default 4096)"""
+    base_width: int | None = None
+    """width from which --compare scales (default 256)"""
+    vocab_size: int | None = None
+    """vocabulary size for --compare (default 50257)"""
+    format: Literal["table", "latex"] = "table"
+    """how to print"""
+    json: Json = False
+
+    def run(self) -> int:
+        from .parametrization import run_parametrization
+
+        return run_parametrization(self)
+
+
+@dataclass(frozen=True)
+class Recommend:
+    """Learning rates for a wider model: the muP rule, the LV rule, and between them."""
+
+    width: int | None = None
+    """width d to scale to"""
+    base_width: int | None = None
+    """width at which the learning rates were tuned"""
+    vocab_size: int | None = None
+    """vocabulary size m"""
+    preset: str | None = None
+    """take --width and --vocab-size from a well-known model (an unknown name lists them)"""
+    tokens: str = "zipf:1"
+    """token law: uniform, zipf:ALPHA, counts:FILE, corpus or corpus:PATH"""
+    parametrization: str = "sp"
+    """gauge and initialisation of the model: sp, ntk, mup, mfp, umup or lv"""
+    optimizer: str = "adamw"
+    """sgd, momentum, sign, adam, adamw, adafactor or muon"""
+    base_embedding_lr: float = 1.0
+    """embedding learning rate at the base width (1: print factors)"""
+    base_hidden_lr: float = 1.0
+    """hidden learning rate at the base width"""
+    anchor: str = "hidden"
+    """layer that keeps muP's learning rate while the ratio changes: hidden or embedding"""
+    json: Json = False
+
+    def run(self) -> int:
+        from .recommendation import run_recommend
+
+        return run_recommend(self)
+
+
+@dataclass(frozen=True)
 class Regimes:
     """Draw the figures from stored studies: interpolation, regime map, ranks, LR ratio."""
 
@@ -135,6 +209,8 @@ COMMANDS: dict[str, type] = {
     "tokens": Tokens,
     "train": Train,
     "verify": Verify,
+    "parametrization": Parametrize,
+    "recommend": Recommend,
     "regimes": Regimes,
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from pathlib import Path
 
 import matplotlib
@@ -29,6 +30,7 @@ from dynsim import (
     first_step,
     optimal_learning_rates,
     token_law,
+    unit_crossing,
 )
 
 from .first_step_claims import measured_ratios, rank_law, rate_cells, update_cells
@@ -247,12 +249,9 @@ def _two_width_exponent(low: int, high: int, alpha: float, mu: float) -> float:
 
 def rank_crossover(ranks: xr.Dataset) -> Figure:
     """Update by token rank on Zipf and on the corpus, and the crossover rank against width."""
-    from dynsim import unit_crossing
-
     figure, panels = plt.subplots(1, 3, figsize=(10.5, 3.3), layout="constrained")
     titles = {"zipf:1": r"Zipf, $\alpha=1$", "corpus": "corpus (Python standard library)"}
-    rank = ranks["rank"] if "rank" in ranks.coords else np.arange(ranks.sizes["rank"])
-    rank = np.arange(1, len(rank) + 1, dtype=float)
+    rank = np.arange(1, ranks.sizes["rank"] + 1, dtype=float)
     edges = np.unique(np.geomspace(1, len(rank) + 1, 26).round())
     bins = np.digitize(rank, edges)
     widths = ranks.width.values
@@ -279,7 +278,7 @@ def rank_crossover(ranks: xr.Dataset) -> Figure:
                 elinewidth=0.8,
             )
             axes.plot(rank, 1 + coherence(width, law), color=colour)
-            crossings.append(unit_crossing(rank, squares.mean(axis=0) - 1))
+            crossings.append(_measured_crossing(rank, squares))
         axes.axhline(2, color="0.5", linestyle=":")
         axes.set(
             xscale="log",
@@ -291,7 +290,14 @@ def rank_crossover(ranks: xr.Dataset) -> Figure:
         fine = np.geomspace(widths[0] / 1.3, widths[-1] * 1.3, 40)
         theory = [crossover_rank(width, law) for width in fine]
         panels[2].plot(fine, theory, color=f"C{number}")
-        panels[2].plot(widths, crossings, "os"[number], color=f"C{number}", label=titles[tokens])
+        panels[2].errorbar(
+            widths,
+            [c.value for c in crossings],
+            [[c.value - c.low for c in crossings], [c.high - c.value for c in crossings]],
+            fmt="os"[number],
+            color=f"C{number}",
+            label=titles[tokens],
+        )
     panels[0].plot([], [], color="black", label="theory")
     panels[0].legend(title="width $d$")
     panels[2].set(
@@ -303,6 +309,15 @@ def rank_crossover(ranks: xr.Dataset) -> Figure:
     )
     panels[2].legend()
     return figure
+
+
+def _measured_crossing(rank: NDArray[np.float64], squares: NDArray[np.float64]) -> Estimate:
+    """Rank at which a token's mean square over d, shape (seed, rank), passes 2."""
+
+    def crossing(sample: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        return np.asarray(unit_crossing(rank, np.mean(sample, axis=axis) - 1))
+
+    return bootstrap(crossing, [squares.T], resamples=400)
 
 
 def learning_rate_ratio(rates: xr.Dataset) -> Figure:
@@ -335,7 +350,7 @@ def learning_rate_ratio(rates: xr.Dataset) -> Figure:
     axes.plot([], [], "-", color="0.3", label="theory")
     axes.plot([], [], ":", color="0.3", label="theory, $m\\ll d^2$")
     guide = np.array([150.0, 900.0])
-    for exponent, anchor in ((1.0, 5.0), (0.5, 10.0)):
+    for exponent, anchor in ((1.0, 6.0), (0.5, 6.0)):
         axes.plot(guide, anchor * (guide / guide[0]) ** exponent, color="0.6", linewidth=0.9)
         axes.text(
             guide[1] * 1.05,
@@ -371,11 +386,46 @@ def _theory_ratio(width: float, vocab_size: float, *, self_term: bool) -> float:
     return float(embedding / projection)
 
 
+def learning_rate_phases() -> Figure:
+    """Hidden LR exponent over (mu, alpha): full batch, batch B = d, and the batch's own tokens."""
+    figure, panels = plt.subplots(1, 3, figsize=(10.5, 3.3), sharey=True, layout="constrained")
+    mus = [Fraction(k, 24) for k in range(61)]
+    alphas = [Fraction(k, 24) for k in range(33)]
+    x, y = np.array(mus, dtype=float), np.array(alphas, dtype=float)
+    cases: dict[str, tuple[Fraction | None, derivations.Heard]] = {
+        "full batch": (None, "law"),
+        "$B=d$, all tokens": (Fraction(1), "law"),
+        "$B=d$, the batch's own tokens": (Fraction(1), "batch"),
+    }
+    scale = {"cmap": "viridis_r", "vmin": -1, "vmax": -0.5}
+    image = None
+    for axes, (title, (batch, heard)) in zip(panels, cases.items(), strict=True):
+        diagram = derivations.phase_diagram(mus, alphas, batch, heard=heard)
+        exponents = np.array(diagram.hidden_lr_exponents, dtype=float)
+        image = axes.pcolormesh(x, y, exponents, shading="nearest", rasterized=True, **scale)
+        levels = [-0.9, -0.8, -0.7, -0.6]
+        axes.contour(x, y, exponents, levels=levels, colors="white", linewidths=0.6)
+        fine = np.linspace(0, y[-1], 300)
+        values = {s.zipf_exponent: fine, s.batch_exponent: np.full_like(fine, float(batch or 0))}
+        with np.errstate(divide="ignore"):
+            boundary = np.asarray(evaluate(diagram.boundary, values)) * np.ones_like(fine)
+        axes.plot(boundary, fine, color="#D55E00", linestyle="--")
+        axes.set(title=title, xlabel=r"$\mu=\log m/\log d$", xlim=(0, x[-1]), ylim=(0, y[-1]))
+        axes.grid(visible=False)
+    panels[0].set_ylabel(r"Zipf exponent $\alpha$")
+    handle = Line2D([], [], color="#D55E00", linestyle="--", label=r"boundary $\mu_*$ (symbolic)")
+    panels[0].legend(handles=[handle], loc="upper right")
+    assert image is not None
+    figure.colorbar(image, ax=panels, label="exponent of the largest stable\nhidden LR (young)")
+    return figure
+
+
 FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "regime_interpolation": (regime_interpolation, ("updates",)),
     "regime_map": (regime_map, ("zipf_map", "updates")),
     "rank_crossover": (rank_crossover, ("ranks",)),
     "learning_rate_ratio": (learning_rate_ratio, ("learning_rates",)),
+    "learning_rate_phases": (learning_rate_phases, ()),
 }
 
 

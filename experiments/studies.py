@@ -143,7 +143,13 @@ def _rate_cell(
     frozen = np.zeros_like(rates)
     setup = Setup(width=width, vocab_size=vocab_size, targets="sign", init=init, steps=2)  # type: ignore[arg-type]
     trained = [
-        train(setup, seeds, embedding_lrs=embedding, projection_lrs=projection).loss[..., 1]
+        train(
+            setup,
+            seeds,
+            embedding_lrs=embedding,
+            projection_lrs=projection,
+            record_updates=False,
+        ).loss[..., 1]
         for embedding, projection in ((rates, frozen), (frozen, rates))
     ]
     return {"loss": (("layer", "learning_rate", "seed"), np.stack(trained))}

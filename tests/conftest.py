@@ -1,0 +1,78 @@
+"""Shared by all tests: 64-bit types, a token cache of the session, the studies measured once."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import HealthCheck, settings
+
+jax.config.update("jax_enable_x64", True)
+
+settings.register_profile(
+    "dynsim", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("dynsim")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder() -> Iterator[Path]:
+    """Tokenised texts of this session; the user's own cache is neither read nor written."""
+    before = os.environ.get("DYNSIM_CACHE")
+    with tempfile.TemporaryDirectory(prefix="dynsim-cache-") as folder:
+        os.environ["DYNSIM_CACHE"] = folder
+        yield Path(folder)
+    if before is None:
+        del os.environ["DYNSIM_CACHE"]
+    else:
+        os.environ["DYNSIM_CACHE"] = before
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    return np.random.default_rng(20250615)
+
+
+@pytest.fixture(scope="session")
+def studies() -> Mapping[str, xr.Dataset]:
+    """Every study, measured once in the quick version."""
+    from experiments.studies import STUDIES
+
+    return {name: study.run(False) for name, study in STUDIES.items()}
+
+
+@pytest.fixture(scope="session")
+def stored_studies(
+    studies: Mapping[str, xr.Dataset], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder that holds every study as `dynsim verify` stores it. Read only."""
+    from experiments.results import save
+
+    folder = tmp_path_factory.mktemp("stored-studies")
+    for name, dataset in studies.items():
+        save(dataset, folder / f"{name}.nc")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three texts, 300 kB together, of words with Zipf frequencies."""
+    random = np.random.default_rng(7)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    words = np.array(
+        ["".join(random.choice(letters, random.integers(2, 9))) for _ in range(3000)]
+    )
+    chance = 1 / np.arange(1, len(words) + 1)
+    folder = tmp_path_factory.mktemp("text")
+    for name in ("first.txt", "second.txt", "deeper/third.txt"):
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        drawn = random.choice(words, 16_000, p=chance / chance.sum())
+        file.write_text(" ".join(drawn), encoding="utf-8")
+    return folder

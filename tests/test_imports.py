@@ -1,0 +1,115 @@
+"""The room rule: derivations -> dynsim -> experiments, and nothing heavy before it is needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("derivations", "dynsim", "experiments")
+FILES = {
+    room: sorted(file for file in (ROOT / room).rglob("*") if file.suffix in (".py", ".pyi"))
+    for room in ROOMS
+}
+
+
+def imported(source: str, package: str = "") -> set[str]:
+    """Dotted names that a module imports, anywhere in it; relative ones under `package`."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".") if node.level else []
+            parents = parts[: len(parts) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            names |= {f"{base}.{alias.name}" for alias in node.names} | {base}
+    return names
+
+
+def reaches(source: str, module: str, package: str = "") -> bool:
+    """Whether a module's source imports `module` or something inside it."""
+    return any(
+        name == module or name.startswith(module + ".") for name in imported(source, package)
+    )
+
+
+def test_the_parser_sees_every_form_of_import():
+    source = "def f():\n    import jax.numpy as jnp\nfrom jax import _src\nfrom ..a import b\n"
+    assert imported(source, "dynsim.x") == {"jax.numpy", "jax", "jax._src", "dynsim.a", "dynsim.a.b"}
+    assert imported("from . import a", "dynsim") == {"dynsim", "dynsim.a"}
+    assert reaches(source, "jax._src")
+    assert not reaches("import jaxtyping", "jax")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_has_files(room):
+    assert len(FILES[room]) > 5
+
+
+EVERY_FILE = [
+    pytest.param(room, file, id=file.relative_to(ROOT).as_posix())
+    for room, files in FILES.items()
+    for file in files
+]
+
+FORBIDDEN = {
+    "derivations": ("jax", "dynsim", "experiments", "diffrax", "optax"),
+    "dynsim": ("experiments",),
+    "experiments": (),
+}
+
+
+@pytest.mark.parametrize(("room", "file"), EVERY_FILE)
+def test_imports_flow_one_way(room, file):
+    source = file.read_text(encoding="utf-8")
+    package = ".".join(file.parent.relative_to(ROOT).parts)
+    for module in (*FORBIDDEN[room], "jax._src", "jax.experimental"):
+        assert not reaches(source, module, package), f"imports {module}"
+    if room == "dynsim" and file.name != "_compiled.py":
+        assert not reaches(source, "sympy", package), "imports sympy"
+    assert "jax._src" not in source
+    assert "jax.experimental" not in source
+
+
+def test_one_module_is_the_door_to_sympy():
+    assert reaches((ROOT / "dynsim/_compiled.py").read_text(encoding="utf-8"), "sympy")
+
+
+def modules_after(statement: str) -> set[str]:
+    """Top-level modules that a fresh interpreter holds after `statement`."""
+    code = f"import sys\n{statement}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+def test_command_line_starts_without_jax_or_sympy():
+    present = modules_after("import experiments.cli, dynsim; dynsim.Setup(); dynsim.token_law")
+    assert not present & {"jax", "jaxlib", "sympy", "scipy", "matplotlib", "xarray", "derivations"}
+
+
+def test_importing_names_brings_what_they_need():
+    assert "jax" in modules_after("from dynsim import train")
+    present = modules_after("import derivations")
+    assert "sympy" in present
+    assert not present & {"jax", "dynsim", "experiments"}
+
+
+def test_the_stub_is_the_public_namespace():
+    """Every name of `dynsim/__init__.pyi` can be imported, none is missing from dir()."""
+    import dynsim
+
+    tree = ast.parse((ROOT / "dynsim/__init__.pyi").read_text(encoding="utf-8"))
+    names = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert names <= set(dir(dynsim))
+    for name in names:
+        assert getattr(dynsim, name) is not None
