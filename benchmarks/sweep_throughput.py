@@ -4,17 +4,16 @@
 
 `dynsim.train` runs all learning rates at once; the PyTorch loop runs one after another, as one
 would write it there: in-place updates without autograd, gradients by hand, all cores. Both record
-the loss and the two update RMS at every step, and before anything is timed both must give the
-same records from the same initial weights in float64. PyTorch is optional
+the loss at every step when timed; before that both must give the same loss and the same two update
+RMS at every step from the same initial weights in float64. PyTorch is optional
 (`pip install -c constraints.txt -e ".[bench]"`); without it that part is left out.
 
 The unit is network-steps per second: learning rates x steps / time, without compilation, which is
 reported apart. Contestants take turns, so that a load from elsewhere hits them alike, and every
 number is the median over the turns.
 
-The matmul share compares two rates in float32: the five products of (vocab_size, width, outputs)
-that a step needs (outputs, two gradients, two update records; 2 m d n operations each, nothing
-else counted) over the time of the whole step, and one square matmul of JAX on this machine.
+The matmul share compares two rates in float32: the three products of (vocab_size, width, outputs)
+that a step needs (outputs and two gradients; 2 m d n operations each, nothing else counted) over the time of the whole step, and one square matmul of JAX on this machine.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ WIDTHS = (64, 128, 512)
 LEARNING_RATES = np.geomspace(1e-4, 1e-1, 16)
 REPEATS = 3
 MATMUL_SIZE = 2048
-MATMULS_PER_STEP = 5
+MATMULS_PER_STEP = 3
 SHARE_FROM_WIDTH = 512  # narrower networks are bound by memory and dispatch, not by the matmul
 
 BASE = Setup(tokens="zipf:1", optimizer="sign", batch_size=0, steps=100)
@@ -77,22 +76,25 @@ def initial_weights(setup: Setup, dtype: str) -> tuple[NDArray[Any], NDArray[Any
     return np.array(embedding), np.array(setup.projection_std * projection, dtype)
 
 
-def torch_sweep(setup: Setup, dtype: str = "float32") -> NDArray[np.float64]:
+def torch_sweep(
+    setup: Setup, dtype: str = "float32", *, record_updates: bool = False
+) -> NDArray[np.float64]:
     """The sweep in PyTorch: loss, projection and embedding update RMS, shape (rates, steps, 3)."""
     first_embedding, first_projection = map(torch.from_numpy, initial_weights(setup, dtype))
     frequency = torch.from_numpy(setup.law().frequencies.astype(dtype))
     target = torch.from_numpy(targets(setup).astype(dtype))
-    record = torch.empty(len(LEARNING_RATES), setup.steps, 3, dtype=target.dtype)
+    record = torch.full((len(LEARNING_RATES), setup.steps, 3), torch.nan, dtype=target.dtype)
     with torch.no_grad():
         for run, rate in zip(record, LEARNING_RATES.tolist(), strict=True):
             embedding, projection = first_embedding.clone(), first_projection.clone()
             for now in run:
                 residual = (embedding @ projection.T).sub_(target)  # (m, n)
-                by_projection = embedding @ (projection - first_projection).T
-                by_embedding = (embedding - first_embedding) @ first_projection.T
                 now[0] = 0.5 * frequency @ residual.square().sum(1)
-                now[1] = (frequency @ by_projection.square_().mean(1)).sqrt()
-                now[2] = (frequency @ by_embedding.square_().mean(1)).sqrt()
+                if record_updates:
+                    by_projection = embedding @ (projection - first_projection).T
+                    by_embedding = (embedding - first_embedding) @ first_projection.T
+                    now[1] = (frequency @ by_projection.square_().mean(1)).sqrt()
+                    now[2] = (frequency @ by_embedding.square_().mean(1)).sqrt()
                 weighted = residual.mul_(frequency[:, None])
                 embedding_gradient = weighted @ projection
                 projection_gradient = weighted.T @ embedding
@@ -101,10 +103,17 @@ def torch_sweep(setup: Setup, dtype: str = "float32") -> NDArray[np.float64]:
     return record.numpy().astype(np.float64)
 
 
-def dynsim_sweep(setup: Setup, dtype: str = "float32") -> NDArray[np.float64]:
+def dynsim_sweep(
+    setup: Setup, dtype: str = "float32", *, record_updates: bool = False
+) -> NDArray[np.float64]:
     """The sweep in dynsim, the same records in the same shape."""
     result = train(
-        setup, 1, embedding_lrs=LEARNING_RATES, projection_lrs=LEARNING_RATES, dtype=dtype
+        setup,
+        1,
+        embedding_lrs=LEARNING_RATES,
+        projection_lrs=LEARNING_RATES,
+        dtype=dtype,
+        record_updates=record_updates,
     )
     columns = (result.loss, result.projection_update_rms, result.embedding_update_rms)
     return np.stack([column[:, 0] for column in columns], axis=-1)
@@ -116,7 +125,9 @@ def check_agreement(setup: Setup) -> float:
     In float32 a gradient entry near zero may round to the other sign, so curves would drift
     apart in their last digits; in float64 that does not happen within a sweep.
     """
-    ours, theirs = dynsim_sweep(setup, "float64"), torch_sweep(setup, "float64")
+    ours, theirs = (
+        sweep(setup, "float64", record_updates=True) for sweep in (dynsim_sweep, torch_sweep)
+    )
     largest = float(np.max(np.abs(ours - theirs) / (np.abs(theirs) + 1e-12)))
     if not largest < 1e-9:
         raise RuntimeError(f"dynsim and PyTorch differ by {largest:.3g} at width {setup.width}")

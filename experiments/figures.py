@@ -387,15 +387,15 @@ def _theory_ratio(width: float, vocab_size: float, *, self_term: bool) -> float:
 
 
 def learning_rate_phases() -> Figure:
-    """Hidden LR exponent over (mu, alpha): full batch, batch B = d, and the batch's own tokens."""
+    """Hidden LR exponent over (mu, alpha): full batch, B = sqrt(d), and the batch's own tokens."""
     figure, panels = plt.subplots(1, 3, figsize=(10.5, 3.3), sharey=True, layout="constrained")
     mus = [Fraction(k, 24) for k in range(61)]
     alphas = [Fraction(k, 24) for k in range(33)]
     x, y = np.array(mus, dtype=float), np.array(alphas, dtype=float)
     cases: dict[str, tuple[Fraction | None, derivations.Heard]] = {
         "full batch": (None, "law"),
-        "$B=d$, all tokens": (Fraction(1), "law"),
-        "$B=d$, the batch's own tokens": (Fraction(1), "batch"),
+        r"$B=\sqrt{d}$, all tokens": (Fraction(1, 2), "law"),
+        r"$B=\sqrt{d}$, the batch's own tokens": (Fraction(1, 2), "batch"),
     }
     scale = {"cmap": "viridis_r", "vmin": -1, "vmax": -0.5}
     image = None
