@@ -22,6 +22,12 @@ from ._gaussian import gradient_std as gradient_std
 from ._gaussian import input_std as input_std
 from ._gaussian import kernel as kernel
 from ._gaussian import summed_kernel as summed_kernel
+from ._law_first_step import INITIALISATIONS as INITIALISATIONS
+from ._law_first_step import UNIFORM_LAW as UNIFORM_LAW
+from ._law_first_step import Init as Init
+from ._law_first_step import first_step as first_step
+from ._law_first_step import initial_std as initial_std
+from ._law_first_step import zipf_law as zipf_law
 from ._learning_rates import maximal_update_ratio as maximal_update_ratio
 from ._learning_rates import optimal_learning_rate as optimal_learning_rate
 from ._learning_rates import (
@@ -44,17 +50,12 @@ from ._published_rules import PublishedRule as PublishedRule
 from ._published_rules import RuleComparison as RuleComparison
 from ._published_rules import compare_published_rules as compare_published_rules
 from ._published_rules import published_rules as published_rules
-from ._regimes import INITIALISATIONS as INITIALISATIONS
-from ._regimes import UNIFORM_LAW as UNIFORM_LAW
 from ._regimes import coherence_ratio as coherence_ratio
 from ._regimes import critical_vocab_exponent as critical_vocab_exponent
 from ._regimes import crossover_rank as crossover_rank
 from ._regimes import crossover_vocab_size as crossover_vocab_size
 from ._regimes import exponent as exponent
-from ._regimes import first_step as first_step
-from ._regimes import initial_std as initial_std
 from ._regimes import local_exponent as local_exponent
-from ._regimes import zipf_law as zipf_law
 from ._stability import ALIGNED as ALIGNED
 from ._stability import FULL_ALIGNMENT as FULL_ALIGNMENT
 from ._stability import NO_ALIGNMENT as NO_ALIGNMENT

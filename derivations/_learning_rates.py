@@ -18,7 +18,7 @@ from ._first_step import (
     update_mean,
     update_second_moment,
 )
-from ._regimes import UNIFORM_LAW
+from ._law_first_step import UNIFORM_LAW
 from ._token_laws import EQUAL_RESIDUALS
 
 ASSUMPTIONS = (

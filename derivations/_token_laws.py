@@ -50,8 +50,8 @@ def multinomial_moment(order: int) -> sp.Expr:
     return sp.expand(sp.simplify(moment))
 
 
-def _summed(moment: sp.Expr, weight: int) -> sp.Expr:
-    """sum_i p_i^weight (polynomial in p_i), with power sums written P_2 and P_3."""
+def summed_over_tokens(moment: sp.Expr, weight: int) -> sp.Expr:
+    """sum_i p_i^weight (polynomial in p_i), with the power sums written P_2 and P_3."""
     power_sums = {1: sp.Integer(1), 2: s.frequency_square_sum, 3: s.frequency_cube_sum}
     polynomial = sp.Poly(moment * s.frequency**weight, s.frequency)
     return sp.Add(*(factor * power_sums[power] for (power,), factor in polynomial.terms()))
@@ -66,7 +66,7 @@ def alignment(*, of_one_token: bool, mini_batch: bool) -> Alignment:
     E p_hat_i^2 = p_i^2 + p_i (1 - p_i) / B.
     """
     square = multinomial_moment(2) if mini_batch else s.frequency**2
-    field = _summed(square, 0)
+    field = summed_over_tokens(square, 0)
     assumptions = (EQUAL_RESIDUALS, *((BATCH_AVERAGE,) if mini_batch else ()))
     steps: tuple[Step, ...] = ()
     if mini_batch:
@@ -88,7 +88,7 @@ def alignment(*, of_one_token: bool, mini_batch: bool) -> Alignment:
             field,
         ),
     )
-    numerator = square if of_one_token else _summed(square, 1)
+    numerator = square if of_one_token else summed_over_tokens(square, 1)
     left, latex = ("c_i^2", "c_i^2") if of_one_token else ("sum_i p_i c_i^2", r"\sum_i p_ic_i^2")
     value = sp.simplify(numerator / field)
     steps += (
@@ -111,7 +111,9 @@ def batch_alignment() -> sp.Expr:
     E[sum p_hat^3] / E[sum p_hat^2], the ratio of averages of multinomial sums; its inverse is the
     effective vocabulary that the tokens of the batch see, about B when the vocabulary is large.
     """
-    return sp.simplify(_summed(multinomial_moment(3), 0) / _summed(multinomial_moment(2), 0))
+    return sp.simplify(
+        summed_over_tokens(multinomial_moment(3), 0) / summed_over_tokens(multinomial_moment(2), 0)
+    )
 
 
 @cache

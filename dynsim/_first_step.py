@@ -42,7 +42,7 @@ def first_step(
     *,
     rank: int | None = None,
     batch_size: int = 0,
-    init: str = "mup",
+    init: derivations.Init = "mup",
 ) -> FirstStep:
     """Exact first-step moments of a layer at finite width and vocabulary.
 
@@ -119,7 +119,9 @@ def batch_effective_vocab_size(law: TokenLaw, batch_size: int) -> float:
     return 1 / float(evaluate(derivations.batch_alignment(), values))
 
 
-def self_term_rms(width: ArrayLike, law: TokenLaw, *, init: str) -> tuple[Array, Array]:
+def self_term_rms(
+    width: ArrayLike, law: TokenLaw, *, init: derivations.Init
+) -> tuple[Array, Array]:
     """(kappa, rms) of the projection's first sign update with the self term, at LR = 1.
 
     Mean squared error, one output, independent targets of unit variance: the output variance
@@ -135,7 +137,7 @@ def self_term_rms(width: ArrayLike, law: TokenLaw, *, init: str) -> tuple[Array,
     return values[s.self_term_ratio], second**0.5
 
 
-def _self_term_values(width: ArrayLike, law: TokenLaw, init: str) -> dict[Any, Any]:
+def _self_term_values(width: ArrayLike, law: TokenLaw, init: derivations.Init) -> dict[Any, Any]:
     """kappa and what it needs for targets of unit variance, one output, mean squared error."""
     require_x64()
     d = np.asarray(width, dtype=np.float64)
@@ -151,7 +153,7 @@ def _self_term_values(width: ArrayLike, law: TokenLaw, init: str) -> dict[Any, A
 
 
 def optimal_learning_rates(
-    width: ArrayLike, law: TokenLaw, *, init: str, self_term: bool = True
+    width: ArrayLike, law: TokenLaw, *, init: derivations.Init, self_term: bool = True
 ) -> tuple[Array, Array]:
     """One-step optimal (embedding LR, projection LR), each with the other layer frozen.
 

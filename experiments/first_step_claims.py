@@ -30,6 +30,7 @@ from dynsim import (
 )
 
 from .claims import Claim, Evidence
+from .results import study_config
 from .studies import LAYER_NAMES
 
 HAYOU_LIU = "Hayou & Liu 2025, arXiv 2506.15025; theory notes, section 3"
@@ -191,7 +192,7 @@ def measured_ratios(
     data: xr.Dataset, cells: Sequence[tuple[int, int]], init: str = "mup"
 ) -> tuple[list[NDArray[np.float64]], Callable[..., NDArray[np.float64]]]:
     """Samples and statistic of log(eta_E*/eta_W*) per cell, from the measured loss curves."""
-    rates = np.asarray(_learning_rates(data))
+    rates = np.asarray(study_config(data)["learning_rates"])
     samples = [
         _rate_samples(data, layer, init=init, width=d, vocab_size=m)
         for d, m in cells
@@ -205,13 +206,7 @@ def measured_ratios(
     return samples, log_ratios
 
 
-def _learning_rates(data: xr.Dataset) -> list[float]:
-    import json
-
-    return json.loads(data.attrs["config"])["learning_rates"]
-
-
-def theory_ratio(width: float, vocab_size: int, init: str = "mup") -> float:
+def theory_ratio(width: float, vocab_size: int, init: derivations.Init = "mup") -> float:
     embedding, projection = optimal_learning_rates(
         width, token_law("uniform", vocab_size), init=init
     )
@@ -245,7 +240,7 @@ def ratio_proportional(data: xr.Dataset, predicted: float = 0.5) -> Evidence:
 def ratio_formula(
     data: xr.Dataset,
     *,
-    init: str = "mup",
+    init: derivations.Init = "mup",
     self_term: bool = False,
     keep: Callable[[int, int], bool] = lambda d, m: 16 * m <= d**2,
 ) -> Evidence:
@@ -334,7 +329,7 @@ def corpus_crossover(data: xr.Dataset) -> Evidence:
 def batch_vocab(data: xr.Dataset) -> Evidence:
     """Effective vocabulary of the tokens in a batch, measured over predicted."""
     (width,) = (int(d) for d in data.width.values)
-    law = token_law("uniform", _config(data)["vocab_size"])
+    law = token_law("uniform", study_config(data)["vocab_size"])
     sizes = [int(b) for b in data.batch_size.values]
     samples = [
         data.mean_square.isel(tokens=0).sel(width=width, batch_size=b).to_numpy() for b in sizes
@@ -358,12 +353,6 @@ def batch_absent(data: xr.Dataset) -> Evidence:
         for b in data.batch_size.values
     ]
     return _mean_ratio(samples, [width**0.5] * len(samples), power=0.5)
-
-
-def _config(data: xr.Dataset) -> dict:
-    import json
-
-    return json.loads(data.attrs["config"])
 
 
 def self_term(data: xr.Dataset, *, kept: bool = True) -> Evidence:

@@ -63,6 +63,11 @@ def save(dataset: xr.Dataset, path: Path) -> None:
         raise
 
 
+def study_config(dataset: xr.Dataset) -> dict[str, Any]:
+    """The config that a stored result was made with."""
+    return json.loads(dataset.attrs["config"])
+
+
 def load(path: Path) -> xr.Dataset:
     """The dataset at `path`, in memory. Raises `OSError` if there is none or it is damaged."""
     with xr.open_dataset(path, engine="h5netcdf") as dataset:

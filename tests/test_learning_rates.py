@@ -47,7 +47,7 @@ def test_optimal_ratio_under_mup_and_uniform_tokens():
     assert_same_expression(ratio, sp.pi / 2 * sp.sqrt(m) + (d - 1) / sp.sqrt(m))
     finite = derivations.optimal_ratio().expression.subs(MUP_UNIFORM)
     x = sp.Symbol("x", positive=True)
-    assert sp.limit((finite / ratio).subs(m, x * d), d, sp.oo) == 1
+    assert sp.simplify(sp.limit((finite / ratio).subs(m, x * d), d, sp.oo)) == 1
 
 
 def test_slopes_of_the_optimal_ratio():
@@ -59,7 +59,8 @@ def test_slopes_of_the_optimal_ratio():
         return sp.simplify(d * sp.diff(sp.log(expression), d))
 
     assert sp.limit(slope(ratio), d, sp.oo) == 1
-    assert sp.limit(slope(ratio.subs(m, x * d)), d, sp.oo) == sp.Rational(1, 2)
+    along = sp.limit(slope(ratio.subs(m, x * d)), d, sp.oo)
+    assert sp.simplify(along) == sp.Rational(1, 2)
     assert sp.limit(slope(ratio), m, sp.oo) == 0
 
 
@@ -173,5 +174,5 @@ def test_optimum_with_self_term_by_brute_force(ratio, random):
     general = derivations.optimal_projection_lr_with_self_term().expression
     found = brute_force(change, residual, p)
     assert found == pytest.approx(float(general.subs(values)), rel=0.04)
-    plain = math.sqrt(2) * derivations.optimal_learning_rate("projection").expression
+    plain = derivations.optimal_learning_rate("projection").expression
     assert found != pytest.approx(float(plain.subs(values)), rel=0.1)

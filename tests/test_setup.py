@@ -1,0 +1,142 @@
+"""The one description: valid ones hold, invalid ones name the option in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from helpers import assert_refused
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynsim import InputError, Setup
+from dynsim._errors import check_choice, check_integer, check_rate, shown
+
+INTEGERS = {
+    "width": 1,
+    "vocab_size": 1,
+    "outputs": 1,
+    "steps": 1,
+    "batch_size": 0,
+    "seed": 0,
+}
+RATES = ("embedding_lr", "projection_lr")
+CHOICES = ("loss", "targets", "optimizer", "init")
+
+
+def option(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def test_default_setup_is_the_documented_one():
+    setup = Setup()
+    assert (setup.embedding_lr, setup.projection_lr) == (0.01, 0.01)
+    assert setup.tokens == "uniform" and setup.batch_size == 0
+    assert setup.law().vocab_size == setup.vocab_size
+    assert hash(setup) == hash(Setup())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setup.width = 3  # type: ignore[misc]
+
+
+def test_every_field_is_tested_and_documented():
+    fields = {field.name for field in dataclasses.fields(Setup)}
+    assert fields == {*INTEGERS, *RATES, *CHOICES, "tokens"}
+
+
+def test_projection_std():
+    assert Setup(width=16).projection_std == pytest.approx(1 / 16)
+    assert Setup(width=16, init="sp").projection_std == pytest.approx(1 / 4)
+
+
+@given(st.sampled_from(sorted(INTEGERS)), st.integers())
+def test_integers_out_of_range(field, value):
+    low, high = INTEGERS[field], 2**27 if field == "vocab_size" else 2**31 - 1
+    if low <= value <= high:
+        assert getattr(Setup(**{field: value}), field) == value
+    else:
+        assert_refused(option(field), lambda: Setup(**{field: value}), "must be an integer")
+
+
+@given(
+    st.sampled_from(sorted(INTEGERS)),
+    st.one_of(st.floats(), st.text(), st.none(), st.booleans()),
+)
+def test_what_is_no_integer(field, value):
+    assert_refused(option(field), lambda: Setup(**{field: value}))
+
+
+@given(st.sampled_from(RATES), st.floats())
+def test_learning_rates(field, value):
+    if math.isfinite(value) and 0 <= value <= 1e30:
+        assert getattr(Setup(**{field: value}), field) == value
+    else:
+        assert_refused(option(field), lambda: Setup(**{field: value}), "finite number")
+
+
+@given(st.sampled_from(CHOICES), st.text())
+def test_choices(field, value):
+    allowed = {
+        "loss": {"mse", "ce"},
+        "targets": {"gaussian", "sign", "onehot", "bigram"},
+        "optimizer": {"sgd", "sign", "adam"},
+        "init": {"mup", "sp"},
+    }[field]
+    if value not in allowed:
+        assert_refused(option(field), lambda: Setup(**{field: value}), "must be one of")
+
+
+@given(st.text())
+def test_token_law_names(value):
+    try:
+        Setup(tokens=value)
+    except InputError as error:
+        assert error.option == "--tokens"
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("named", "fields"),
+    [
+        ("--targets", {"loss": "ce", "outputs": 4}),
+        ("--targets", {"loss": "ce", "outputs": 4, "targets": "sign"}),
+        ("--outputs", {"loss": "ce", "outputs": 1, "targets": "onehot"}),
+        ("--tokens", {"targets": "bigram", "outputs": 4}),
+        ("--tokens", {"targets": "bigram", "outputs": 4, "tokens": "zipf:1"}),
+        ("--outputs", {"targets": "bigram", "outputs": 1, "tokens": "corpus"}),
+        ("--outputs", {"targets": "bigram", "outputs": 1025, "tokens": "corpus"}),
+    ],
+)
+def test_combinations_that_mean_nothing(named, fields):
+    assert_refused(named, lambda: Setup(**fields), "must be")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"loss": "ce", "outputs": 2, "targets": "onehot"},
+        {"loss": "ce", "outputs": 4, "targets": "bigram", "tokens": "corpus:somewhere"},
+        {"targets": "bigram", "outputs": 1024, "tokens": "corpus"},
+        {"outputs": 1, "targets": "onehot"},
+        {"embedding_lr": 0.0, "projection_lr": 0},
+    ],
+)
+def test_combinations_that_mean_something(fields):
+    assert Setup(**fields)
+
+
+@given(st.text(max_size=300))
+def test_shown_is_one_short_printable_line(value):
+    text = shown(value)
+    assert len(text) <= 80
+    assert text.isprintable()
+
+
+def test_checks_let_good_values_pass():
+    check_integer("--x", 3, 3)
+    check_integer("--x", 3, 1, 3)
+    check_rate("--x", 0.0)
+    check_choice("--x", "a", ("a", "b"))
+    assert_refused("--x", lambda: check_integer("--x", 4, 1, 3), "at most 3")
+    assert_refused("--x", lambda: check_rate("--x", math.nan))
+    assert_refused("--x", lambda: check_choice("--x", "c", ("a", "b")), "a, b")
