@@ -170,7 +170,7 @@ def leading_order(expression: sp.Expr, orders: Mapping[sp.Symbol, sp.Expr]) -> s
     if expression.is_Add:
         return sp.Max(*(leading_order(term, orders) for term in expression.args))
     if expression.is_Mul:
-        return sp.Add(*(leading_order(factor, orders) for factor in expression.args))
+        return sp.expand(sp.Add(*(leading_order(factor, orders) for factor in expression.args)))
     if expression.is_Pow and expression.exp.is_number:
         return expression.exp * leading_order(expression.base, orders)
     raise ValueError(f"no leading order for {expression}")

@@ -38,8 +38,9 @@ def run_derive(options: Derive) -> int:
     mean, rms = derivations.first_step(options.layer, options.optimizer, **shape)
     rms = _in_law_symbols(rms, options)
     exponent = derivations.exponent(options.layer, options.optimizer, **shape)
-    if options.tokens == "uniform":
-        exponent = sp.simplify(exponent.subs(s.zipf_exponent, 0))
+    kind, _, detail = options.tokens.partition(":")
+    if kind in ("uniform", "zipf"):
+        exponent = exponent.subs(s.zipf_exponent, sp.Rational(str(float(detail or 0))))
     document: dict[str, Any] = {
         "layer": options.layer,
         "optimizer": options.optimizer,

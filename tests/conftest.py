@@ -35,6 +35,14 @@ def cache_folder() -> Iterator[Path]:
 
 
 @pytest.fixture
+def quick_compilation() -> Iterator[None]:
+    """Programs compiled without most optimisations: several times sooner, for tiny networks."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(20250615)
 

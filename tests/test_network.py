@@ -23,6 +23,8 @@ from numpy_networks import train_linear, zipf
 from dynsim import Setup, Training, targets, token_updates, train
 from dynsim import _network as network
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SMALL = Setup(width=12, vocab_size=18, tokens="zipf:0.7", outputs=3, steps=9, seed=4)
 
 
