@@ -1,234 +1,415 @@
-"""proto"""
+"""Mean-field dynamics: what large networks do, at any ratio of vocabulary to width, untrained.
+
+Model and notation are those of `Setup`; b_i = p_hat_i r_i is a token's weighted residual. The
+initial embedding Z (tokens x width, entries N(0, 1)) enters the dynamics only through the two
+fields u^t = Z w^t (per token) and v^t = Z^T b^t (per neuron). Theory notes, section 8, writes them
+as Gaussians plus responses. This module solves the same equations in the form in which they arise:
+Z is conditioned on the fields already seen. With Q_w an orthonormal basis of the past w, Q_b one of
+the past b, and w = Q_w a + q root, b = Q_b c + q' root' split into old and new directions,
+
+    Z q    = Q_b (Z^T Q_b)^T q  + (1 - Q_b Q_b^T) g,      g ~ N(0, 1) per token
+    Z^T q' = Q_w (Z Q_w)^T q'   + (1 - Q_w Q_w^T) g',     g' ~ N(0, 1) per neuron.
+
+The first terms are the responses R_w and R_r (Stein's lemma turns one form into the other), the
+second the fresh part of the fields chi and zeta. No response is estimated as a derivative or by
+inverting a covariance, so there is no cutoff and nothing that could fail to be positive definite;
+sum_i b_i u_i = sum_l v_l w_l holds to rounding.
+
+Inner products are weighted sums over particles: a neuron particle stands for d/N neurons, a token
+particle for nu tokens (`token_particles`). With N = d and nu = 1 these are the exact dynamics of a
+finite network; many particles per neuron remove its fluctuations and leave the mean-field limit.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike, NDArray
 
-from ._network import _direction, _loss_and_residual
+from ._errors import InputError, check_integer
+from ._network import DIVERGENCE_FACTOR, _direction, _loss_and_residual
+from ._precision import require_x64
 from ._setup import Setup
-from ._token_particles import batch_shares, token_particles
+from ._token_particles import TokenParticles, batch_shares, token_particles
+
+NEW_DIRECTION = 1e-10  # smallest new part of a vector, relative to its length
+NEW_AMONG_NEW = 1e-6  # and relative to the largest new part beside it
+MAX_DEFECT = 1e-6
+NOTABLE_ERROR = 0.01  # of the initial loss
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What mean-field theory predicts, at every step before its update.
+
+    With L learning-rate pairs and T steps:
+
+    **Fields:**
+
+    - `setup`; `embedding_lrs`, `projection_lrs`: shape (L,).
+    - `loss`: sum_i p_i l(f_i, y_i), shape (L, T), the mean of the replicas.
+    - `loss_error`: its numerical error, shape (L, T): the replicas' standard error and, in
+      quadrature, what halving the particles changes beyond chance. It does not contain the
+      distance of a finite network from the limit.
+    - `projection_update_rms`, `embedding_update_rms`: shape (L, T), defined as in `Training`.
+    - `particles`, `replicas`: how it was computed.
+    - `status`: shape L; `ok`, or what is wrong and what to do.
+
+    Source: theory notes, sections 1 and 8.
+    """
+
+    setup: Setup
+    embedding_lrs: Floats
+    projection_lrs: Floats
+    loss: Floats
+    loss_error: Floats
+    projection_update_rms: Floats
+    embedding_update_rms: Floats
+    particles: int
+    replicas: int
+    status: tuple[str, ...]
+
+    @property
+    def diverged(self) -> NDArray[np.bool_]:
+        """Shape (L,): the loss became non-finite or 1e6 times its start (and at least 1)."""
+        return _diverged(self.loss)
 
 
 class _Plan(NamedTuple):
-    tokens: int
-    neurons: int
+    """What is compiled in: never a width, vocabulary, token law, learning rate or seed."""
+
+    particles: int
     outputs: int
     loss: str
     optimizer: str
     steps: int
-    mode: str = "plain"
-    qmc: str = ""
-    groups: int = 8
 
 
 class _Sizes(NamedTuple):
-    neuron_weight: Array  # width per neuron particle
+    neurons_each: Array  # neurons that one neuron particle stands for, d/N
     projection_std: Array
     embedding_lr: Array
     projection_lr: Array
 
 
 class _Tokens(NamedTuple):
-    frequencies: Array
-    multiplicities: Array
-    targets: Array
-    tail: Array
-    group: Array
+    frequencies: Array  # (M,)
+    multiplicities: Array  # (M,)
+    targets: Array  # (M, n)
+    is_tail: Array  # (M,)
 
 
-class _Basis(NamedTuple):
-    neurons: Array  # (N, K) orthonormal basis of past projections
-    tokens: Array  # (M, K) orthonormal basis of past weighted residuals
-    token_image: Array  # (M, K) Z q for each neuron vector q
-    neuron_image: Array  # (N, K) Z^T q for each token vector q
-    frame: Array  # (N, 2K) orthonormal basis of `neurons` and of the innovations
+class _Seen(NamedTuple):
+    """What has been seen of Z: K = steps * outputs columns each, zero until written."""
+
+    neuron_basis: Array  # (N, K), Q_w
+    token_basis: Array  # (M, K), Q_b
+    token_image: Array  # (M, K), Z Q_w
+    neuron_image: Array  # (N, K), Z^T Q_b
+    frame: Array  # (N, 2K), orthonormal basis of Q_w and all fresh parts g'
 
 
-def _orthonormal(vectors, metric):
-    """vectors = q root with q^T metric q = 1 (or 0 for lost directions)."""
-    gram = vectors.T @ (metric[:, None] * vectors)
-    values, axes = jnp.linalg.eigh(gram)
-    return values, axes
+def predict(
+    setup: Setup,
+    *,
+    particles: int = 2048,
+    replicas: int = 8,
+    embedding_lrs: ArrayLike | None = None,
+    projection_lrs: ArrayLike | None = None,
+    error_estimate: bool = True,
+    progress: Callable[[float], object] | None = None,
+) -> Prediction:
+    """Solves the mean-field equations forward in time at each pair of learning rates.
+
+    Time and memory depend on particles, outputs and steps alone, not on width or vocabulary.
+    Fresh Gaussians are even in value and in the particles' state (array-randomised quasi Monte
+    Carlo), except those of the head tokens, which are as random as in a network.
+
+    **Arguments:**
+
+    - `particles`: number of neuron particles, and of token particles.
+    - `replicas`: number of independent solutions that are averaged, at least 2.
+    - `embedding_lrs`, `projection_lrs`: shape (L,) each, paired; default the setup's one pair.
+    - `error_estimate`: also solve with half the particles, at a quarter of the cost, so that
+      `loss_error` contains the bias; without it `loss_error` is the replicas' standard error.
+    - `progress`: called with the fraction of work finished since the last call.
+
+    Raises `InputError` for too few particles (fewer than 4 outputs * steps) or replicas, and
+    `RuntimeError` if JAX's 64-bit types are off. Source: theory notes, section 8.
+    """
+    require_x64()
+    least = 4 * setup.outputs * setup.steps * (2 if error_estimate else 1)
+    check_integer("--particles", particles, 2)
+    if particles < least:
+        raise InputError(
+            "--particles",
+            particles,
+            f"must be at least {least} for {setup.outputs} outputs and {setup.steps} steps "
+            "(each step uses up directions in the particles' space)",
+        )
+    check_integer("--replicas", replicas, 2)
+    embedding_rates, projection_rates = np.broadcast_arrays(
+        *(
+            np.atleast_1d(np.asarray(own if given is None else given, dtype=np.float64))
+            for given, own in (
+                (embedding_lrs, setup.embedding_lr),
+                (projection_lrs, setup.projection_lr),
+            )
+        )
+    )
+    counts = [particles, particles // 2] if error_estimate else [particles]
+    work = sum(count**2 for count in counts) * replicas * len(embedding_rates)
+    records, defects = [], []
+    for count in counts:
+        crowd = token_particles(setup, count)
+        share = count**2 / work
+
+        def report(share: float = share) -> None:
+            if progress is not None:
+                progress(share)
+
+        runs = [
+            _replicas(setup, crowd, replicas, rates, report)
+            for rates in zip(embedding_rates, projection_rates, strict=True)
+        ]
+        records.append(np.stack([record for record, _ in runs]))  # (L, R, T, 3)
+        defects.append(np.stack([defect for _, defect in runs]))  # (L, R)
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = records[0].mean(axis=1)
+        spread = _standard_error(records[0][..., 0])
+        bias = np.zeros_like(spread)
+        if error_estimate:
+            chance = np.hypot(spread, _standard_error(records[1][..., 0]))
+            change = mean[..., 0] - records[1][..., 0].mean(axis=1)
+            bias = np.sqrt(np.maximum(change**2 - chance**2, 0))
+    return Prediction(
+        setup,
+        np.asarray(embedding_rates),
+        np.asarray(projection_rates),
+        mean[..., 0],
+        np.hypot(spread, bias),
+        mean[..., 1],
+        mean[..., 2],
+        particles,
+        replicas,
+        tuple(
+            _status(*row)
+            for row in zip(mean[..., 0], spread, bias, defects[0].max(axis=1), strict=True)
+        ),
+    )
 
 
-def _new_directions(vectors, basis, metric):
-    """coefficients (K, n), q (P, n), root (n, n) with vectors = basis coefficients + q root."""
+def _replicas(
+    setup: Setup,
+    crowd: TokenParticles,
+    replicas: int,
+    rates: tuple[float, float],
+    report: Callable[[], None],
+) -> tuple[Floats, Floats]:
+    """Records (R, T, 3) and defects (R,) of independent solutions at one pair of rates.
+
+    A replica is the mean of two solutions whose head tokens have opposite fresh Gaussians.
+    """
+    count = len(crowd.frequencies)
+    plan = _Plan(count, setup.outputs, setup.loss, setup.optimizer, setup.steps)
+    values = (setup.width / count, setup.projection_std, *rates)
+    sizes = _Sizes(*(jnp.asarray(value, dtype=jnp.float64) for value in values))
+    tokens = _Tokens(
+        jnp.asarray(crowd.frequencies),
+        jnp.asarray(crowd.multiplicities),
+        jnp.asarray(crowd.targets),
+        jnp.arange(count) >= crowd.head,
+    )
+    key = jax.random.fold_in(jax.random.key(setup.seed), count)
+    records, defects = [], []
+    for replica in range(replicas):
+        random = np.random.default_rng([setup.seed, 0x3F1E, replica])
+        shares = jnp.asarray(batch_shares(setup, crowd, random))
+        record, defect = _solve(plan, tokens, shares, sizes, jax.random.fold_in(key, replica))
+        records.append(np.asarray(record))
+        defects.append(float(defect))
+        report()
+    return np.stack(records), np.asarray(defects)
+
+
+@partial(jax.jit, static_argnames="plan")
+def _solve(
+    plan: _Plan, tokens: _Tokens, shares: Array, sizes: _Sizes, key: Array
+) -> tuple[Array, Array]:
+    """Loss and both update RMS at every step, shape (T, 3), and the solution's defect."""
+    count, n, columns = plan.particles, plan.outputs, plan.outputs * plan.steps
+    neurons = jnp.full(count, sizes.neurons_each)
+    nu, mass = tokens.multiplicities, tokens.multiplicities * tokens.frequencies
+    heard = jnp.any(shares > 0, axis=0)
+    width = count * sizes.neurons_each
+    direction = _direction(plan.optimizer)
+
+    start = _even_normals(jax.random.fold_in(key, plan.steps), jnp.arange(count), n)
+    _, start, _ = _split(start, jnp.zeros((count, 1)), neurons)
+    start = start * (sizes.projection_std * jnp.sqrt(width))  # (N, n)
+    weights = {"embedding": jnp.zeros((count, count)), "projection": start}
+    seen = _Seen(*(jnp.zeros((count, columns)) for _ in range(4)), jnp.zeros((count, 2 * columns)))
+
+    def step(carry, inputs):
+        weights, memory, seen, first_field = carry
+        index, share = inputs
+        head_key, tail_key, neuron_key = jax.random.split(jax.random.fold_in(key, index), 3)
+        moved, projection = weights["embedding"], weights["projection"]  # moved: e_i(t) - z_i
+        output = index % n
+
+        old, fresh, root = _split(projection, seen.neuron_basis, neurons)
+        shift = moved @ (neurons[:, None] * projection)
+        expected = seen.token_image @ old
+        guess = _residual(plan, expected + shift, tokens.targets)[:, output]
+        noise = jnp.where(
+            tokens.is_tail[:, None],
+            _even_normals(tail_key, jnp.lexsort((guess, heard, tokens.is_tail)), n),
+            jax.random.normal(head_key, (count, n)),
+        )
+        noise = noise - seen.token_basis @ (seen.token_basis.T @ (nu[:, None] * noise))
+        response = seen.token_basis @ (seen.neuron_image.T @ (neurons[:, None] * fresh))
+        image = _where_new(fresh, response + noise)
+        field = expected + image @ root  # u
+        _, framed, _ = _split(fresh, seen.frame, neurons)
+        seen = seen._replace(
+            neuron_basis=_write(seen.neuron_basis, fresh, index),
+            token_image=_write(seen.token_image, image, index),
+            frame=_write(seen.frame, framed, 2 * index),
+        )
+        first_field = jnp.where(index == 0, field, first_field)
+
+        by_embedding = moved @ (neurons[:, None] * start)
+        by_projection = field + shift - first_field - by_embedding
+        losses, residual = _loss_and_residual(cast(Any, plan), field + shift, tokens.targets)
+        updates_rms = [
+            jnp.sqrt(mass @ jnp.mean(update**2, axis=-1))
+            for update in (by_projection, by_embedding)
+        ]
+        record = jnp.stack([mass @ losses, *updates_rms])
+
+        weighted = share[:, None] * residual  # b
+        old, fresh, root = _split(weighted, seen.token_basis, nu)
+        response = seen.neuron_basis @ (seen.token_image.T @ (nu[:, None] * fresh))
+        expected = seen.neuron_image @ old + moved.T @ (nu[:, None] * weighted)
+        order = jnp.argsort((expected + response @ root)[:, output])
+        noise = _even_normals(neuron_key, order, n)
+        _, noise, _ = _split(noise, seen.frame, neurons)
+        image = _where_new(fresh, response + noise * jnp.sqrt(width))
+        seen = seen._replace(
+            token_basis=_write(seen.token_basis, fresh, index),
+            neuron_image=_write(seen.neuron_image, image, index),
+            frame=_write(seen.frame, noise, 2 * index + 1),
+        )
+        gradients = {
+            "embedding": weighted @ projection.T,
+            "projection": expected + image @ root,  # h
+        }
+        directions, memory = direction.update(gradients, memory)
+        weights = {
+            "embedding": moved - sizes.embedding_lr * directions["embedding"],
+            "projection": projection - sizes.projection_lr * directions["projection"],
+        }
+        return (weights, memory, seen, first_field), record
+
+    carry = (weights, direction.init(weights), seen, jnp.zeros((count, n)))
+    (_, _, seen, _), record = jax.lax.scan(step, carry, (jnp.arange(plan.steps), shares))
+    return record, _defect(seen, nu, neurons)
+
+
+def _split(vectors: Array, basis: Array, metric: Array) -> tuple[Array, Array, Array]:
+    """vectors = basis @ old + fresh @ root, shapes (P, n), (P, K): old (K, n), root (n, n).
+
+    `fresh` (P, n) is orthonormal in the metric and to the basis; a direction that is new only by
+    rounding is a column of zeros.
+    """
     size = jnp.sum(metric[:, None] * vectors**2)
-    coefficients = basis.T @ (metric[:, None] * vectors)
-    rest = vectors - basis @ coefficients
+    old = basis.T @ (metric[:, None] * vectors)
+    rest = vectors - basis @ old
     again = basis.T @ (metric[:, None] * rest)
-    rest, coefficients = rest - basis @ again, coefficients + again
-    values, axes = jnp.linalg.eigh(rest.T @ (metric[:, None] * rest))
-    kept = (values > 1e-20 * size) & (values > 1e-12 * values[-1])
-    scale = jnp.where(kept, jnp.sqrt(jnp.where(kept, values, 1)), 0)
-    q = (rest @ axes) * jnp.where(kept, 1 / jnp.where(kept, scale, 1), 0)
-    return coefficients, q, scale[:, None] * axes.T
+    old, rest = old + again, rest - basis @ again
+    squares, axes = jnp.linalg.eigh(rest.T @ (metric[:, None] * rest))
+    kept = (squares > NEW_DIRECTION**2 * size) & (squares > NEW_AMONG_NEW**2 * squares[-1])
+    lengths = jnp.sqrt(jnp.where(kept, squares, 1))
+    fresh = jnp.where(kept, rest @ axes / lengths, 0)
+    return old, fresh, jnp.where(kept, lengths, 0)[:, None] * axes.T
 
 
-def _put(array, block, step):
-    return jax.lax.dynamic_update_slice(array, block, (0, step * block.shape[1]))
+def _where_new(fresh: Array, image: Array) -> Array:
+    """The image of each direction, zero for a column that `_split` left empty."""
+    return jnp.where(jnp.any(fresh != 0, axis=0), image, 0)
 
 
-def _lattice(key, order, outputs):
-    """Normals that are even in (place in order, value): array-RQMC."""
+def _write(columns: Array, block: Array, place: Array) -> Array:
+    return jax.lax.dynamic_update_slice(columns, block, (0, place * block.shape[1]))
+
+
+def _even_normals(key: Array, order: Array, outputs: int) -> Array:
+    """Standard normals (P, n) that fill the space of (place in the order, values) evenly.
+
+    A Kronecker sequence (powers of the root of x^(n+1) = x + 1) along the order, shifted at
+    random, each column then replaced by the normal quantiles of its ranks.
+    """
     count = order.shape[0]
     base = 2.0
-    for _ in range(40):
+    for _ in range(64):
         base = (1 + base) ** (1 / (outputs + 1))
-    steps = base ** -jnp.arange(1.0, outputs + 1)
+    slopes = np.asarray([base ** -(axis + 1) for axis in range(outputs)])
     place = jnp.zeros(count).at[order].set(jnp.arange(count) + 0.5)
-    points = (place[:, None] * steps + jax.random.uniform(key, (1, outputs))) % 1.0
+    points = (place[:, None] * slopes + jax.random.uniform(key, (1, outputs))) % 1.0
     ranks = jnp.argsort(jnp.argsort(points, axis=0), axis=0)
     return jax.scipy.special.ndtri((ranks + 0.5) / count)
 
 
-def _normals(key, particles, outputs):
-    return jax.random.normal(key, (particles, outputs))
+def _residual(plan: _Plan, outputs: Array, targets: Array) -> Array:
+    return _loss_and_residual(cast(Any, plan), outputs, targets)[1]
 
 
-@partial(jax.jit, static_argnames="plan")
-def _solve(plan: _Plan, tokens: _Tokens, shares: Array, sizes: _Sizes, key: Array):
-    n, k = plan.outputs, plan.outputs * plan.steps
-    omega = jnp.full(plan.neurons, sizes.neuron_weight)
-    nu = tokens.multiplicities
-    direction = _direction(plan.optimizer)
-    start = sizes.projection_std * _normals(jax.random.fold_in(key, 10**6), plan.neurons, n)
-    if plan.mode != "plain":
-        c, q, root = _new_directions(start, jnp.zeros((plan.neurons, 1)), omega)
-        start = q * (sizes.projection_std * jnp.sqrt(plan.neurons * sizes.neuron_weight))
-    weights = {"embedding": jnp.zeros((plan.tokens, plan.neurons)), "projection": start}
-    zeros = lambda rows, cols: jnp.zeros((rows, cols))
-    basis = _Basis(
-        zeros(plan.neurons, k),
-        zeros(plan.tokens, k),
-        zeros(plan.tokens, k),
-        zeros(plan.neurons, k),
-        zeros(plan.neurons, 2 * k),
-    )
-    output_start = jnp.zeros((plan.tokens, n))
+def _defect(seen: _Seen, nu: Array, neurons: Array) -> Array:
+    """Largest violation of Q_b^T (Z Q_w) = (Z^T Q_b)^T Q_w and of both bases' orthogonality."""
+    by_token = seen.token_basis.T @ (nu[:, None] * seen.token_image)
+    by_neuron = seen.neuron_image.T @ (neurons[:, None] * seen.neuron_basis)
+    size = jnp.sqrt(jnp.mean(jnp.sum(neurons[:, None] * seen.neuron_image**2, axis=0)) + 1e-300)
+    gaps = [jnp.max(jnp.abs(by_token - by_neuron)) / size]
+    for basis, metric in ((seen.token_basis, nu), (seen.neuron_basis, neurons)):
+        gram = basis.T @ (metric[:, None] * basis)
+        gaps.append(jnp.max(jnp.abs(gram - jnp.diag(jnp.round(jnp.diag(gram))))))
+    return jnp.max(jnp.stack(gaps))
 
-    def step(carry, inputs):
-        weights, memory, basis, output_start = carry
-        index, share = inputs
-        token_key, neuron_key = jax.random.split(jax.random.fold_in(key, index))
-        delta, w = weights["embedding"], weights["projection"]
-        # u = Z w
-        a, q, root = _new_directions(w, basis.neurons, omega)
-        noise = _normals(token_key, plan.tokens, n)
-        known = basis.token_image @ a + delta @ (omega[:, None] * w)
-        if "t" in plan.qmc:
-            key_r = (
-                (known - tokens.targets)[:, index % n]
-                if plan.loss == "mse"
-                else _loss_and_residual(plan, known, tokens.targets)[1][:, index % n]
-            )
-            noise = jnp.where(
-                tokens.tail[:, None],
-                _lattice(token_key, jnp.lexsort((key_r, tokens.group)), n),
-                noise,
-            )
-        noise = noise - basis.tokens @ (basis.tokens.T @ (nu[:, None] * noise))
-        image = basis.tokens @ (basis.neuron_image.T @ (omega[:, None] * q)) + noise
-        image = image * (jnp.sum(q**2, 0) > 0)
-        u = basis.token_image @ a + image @ root
-        frame = basis.frame
-        if plan.mode != "plain":
-            _, qf, _ = _new_directions(q, frame, omega)
-            frame = _put(frame, qf, 2 * index)
-        basis = basis._replace(
-            neurons=_put(basis.neurons, q, index), token_image=_put(basis.token_image, image, index)
+
+def _diverged(loss: Floats) -> NDArray[np.bool_]:
+    limit = DIVERGENCE_FACTOR * np.maximum(loss[..., :1], 1)
+    return ~np.all(np.isfinite(loss) & (loss <= limit), axis=-1)
+
+
+def _standard_error(samples: Floats) -> Floats:
+    """Of the mean over axis 1."""
+    return samples.std(axis=1, ddof=1) / math.sqrt(samples.shape[1])
+
+
+def _status(loss: Floats, spread: Floats, bias: Floats, defect: float) -> str:
+    """`ok`, or what is wrong with one solution and what to do about it."""
+    if _diverged(loss):
+        limit = DIVERGENCE_FACTOR * max(loss[0], 1)
+        step = int(np.argmin(np.isfinite(loss) & (loss <= limit)))
+        return f"diverged at step {step}: lower the learning rates"
+    if not defect <= MAX_DEFECT:
+        return (
+            f"the conditioning lost accuracy (defect {defect:.1g}, must be below {MAX_DEFECT:g}): "
+            "raise --particles or lower the learning rates"
         )
-        output_start = jnp.where(index == 0, u, output_start)
-        by_embedding = delta @ (omega[:, None] * start)
-        outputs = u + delta @ (omega[:, None] * w)
-        loss, residual = _loss_and_residual(plan, outputs, tokens.targets)
-        mass = nu * tokens.frequencies
-        by_projection = outputs - output_start - by_embedding
-        record = jnp.stack(
-            [mass @ loss]
-            + [jnp.sqrt(mass @ jnp.mean(v**2, axis=-1)) for v in (by_projection, by_embedding)]
-        )
-        b = share[:, None] * residual
-        # v = Z^T b
-        c, qb, rootb = _new_directions(b, basis.tokens, nu)
-        noise = _normals(neuron_key, plan.neurons, n)
-        if "n" in plan.qmc:
-            known = (
-                basis.neuron_image @ c
-                + delta.T @ (nu[:, None] * b)
-                + basis.neurons @ (basis.token_image.T @ (nu[:, None] * qb)) @ rootb
-            )
-            noise = _lattice(neuron_key, jnp.argsort(known[:, index % n]), n)
-        if plan.mode == "plain":
-            noise = noise - basis.neurons @ (basis.neurons.T @ (omega[:, None] * noise))
-        else:
-            _, qn, _ = _new_directions(noise, frame, omega)
-            frame = jax.lax.dynamic_update_slice(frame, qn, (0, (2 * index + 1) * n))
-            width = plan.neurons * sizes.neuron_weight
-            used = 0.0 if plan.mode == "matched" else jnp.sum(jnp.any(basis.neurons != 0, 0))
-            noise = qn * jnp.sqrt(width - used)
-        image = basis.neurons @ (basis.token_image.T @ (nu[:, None] * qb)) + noise
-        image = image * (jnp.sum(qb**2, 0) > 0)
-        v = basis.neuron_image @ c + image @ rootb
-        basis = basis._replace(
-            tokens=_put(basis.tokens, qb, index),
-            neuron_image=_put(basis.neuron_image, image, index),
-            frame=frame,
-        )
-        h = v + delta.T @ (nu[:, None] * b)
-        updates, memory = direction.update({"embedding": b @ w.T, "projection": h}, memory)
-        weights = {
-            "embedding": delta - sizes.embedding_lr * updates["embedding"],
-            "projection": w - sizes.projection_lr * updates["projection"],
-        }
-        return (weights, memory, basis, output_start), record
-
-    carry = (weights, direction.init(weights), basis, output_start)
-    _, record = jax.lax.scan(step, carry, (jnp.arange(plan.steps), shares))
-    return record
-
-
-def proto(setup: Setup, particles=2048, replicas=4, neurons=None, mode="plain", qmc="", groups=8):
-    tp = token_particles(setup, particles)
-    N = neurons or particles
-    plan = _Plan(
-        particles, N, setup.outputs, setup.loss, setup.optimizer, setup.steps, mode, qmc, groups
-    )
-    sizes = _Sizes(
-        *(
-            jnp.asarray(v, float)
-            for v in (
-                setup.width / N,
-                setup.projection_std,
-                setup.embedding_lr,
-                setup.projection_lr,
-            )
-        )
-    )
-    tokens = _Tokens(
-        jnp.asarray(tp.frequencies),
-        jnp.asarray(tp.multiplicities),
-        jnp.asarray(tp.targets),
-        jnp.arange(particles) >= tp.head,
-        jnp.where(
-            jnp.arange(particles) >= tp.head,
-            (jnp.arange(particles) - tp.head) * groups // max(1, particles - tp.head),
-            -1,
-        ),
-    )
-    out = []
-    for r in range(replicas):
-        rng = np.random.default_rng([setup.seed, 0x3F1E, r])
-        shares = jnp.asarray(batch_shares(setup, tp, rng))
-        out.append(
-            np.asarray(_solve(plan, tokens, shares, sizes, jax.random.key(setup.seed * 1000 + r)))
-        )
-    return np.array(out)  # R,T,3
+    noise, drift = (float(np.max(error)) / float(loss[0]) for error in (spread, bias))
+    if math.hypot(noise, drift) > NOTABLE_ERROR:
+        remedy = "--replicas" if noise > drift else "--particles"
+        worst = 100 * float(np.max(np.hypot(spread, bias))) / float(loss[0])
+        return f"numerical error up to {worst:.2g} % of the initial loss: raise {remedy}"
+    return "ok"

@@ -34,7 +34,7 @@ from dynsim import (
 )
 
 from .first_step_claims import measured_ratios, rank_law, rate_cells, update_cells
-from .studies import LAYER_NAMES, ZIPF_MAP_WIDTH
+from .studies import ZIPF_MAP_WIDTH
 
 STYLE = Path(__file__).parent / "dynsim.mplstyle"
 EXPONENT_SCALE = {"cmap": "viridis", "vmin": 0.5, "vmax": 1.0}
@@ -48,7 +48,7 @@ def _mean_and_error(samples: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _projection(data: xr.Dataset, width: int, vocab_size: int) -> NDArray[np.float64]:
-    layer = data.mean_square.isel(layer=LAYER_NAMES.index("projection"))
+    layer = data.mean_square.sel(layer="projection")
     return layer.sel(width=width, vocab_size=vocab_size).to_numpy()
 
 
@@ -162,8 +162,10 @@ def regime_map(zipf_map: xr.Dataset, updates: xr.Dataset) -> Figure:
     critical = np.asarray(evaluate(boundary, {s.zipf_exponent: fine}))
     left.plot(critical, fine, color="white", linestyle="--")
     for alpha in zipf_map.alpha.values:
-        values = zipf_map.mean_square.sel(alpha=alpha).isel(layer=0).mean("seed")
-        local = 0.5 * np.log(values.isel(side=1) / values.isel(side=0)) / np.log(high / low)
+        values = zipf_map.mean_square.sel(alpha=alpha, layer="projection").mean("seed")
+        local = (
+            0.5 * np.log(values.sel(side="wide") / values.sel(side="narrow")) / np.log(high / low)
+        )
         _measured_squares(left, zipf_map.mu.values, np.full(zipf_map.sizes["mu"], alpha), local)
     left.set(
         xlim=(mus[0], mus[-1]),
@@ -251,7 +253,7 @@ def rank_crossover(ranks: xr.Dataset) -> Figure:
     """Update by token rank on Zipf and on the corpus, and the crossover rank against width."""
     figure, panels = plt.subplots(1, 3, figsize=(10.5, 3.3), layout="constrained")
     titles = {"zipf:1": r"Zipf, $\alpha=1$", "corpus": "corpus (Python standard library)"}
-    rank = np.arange(1, ranks.sizes["rank"] + 1, dtype=float)
+    rank = ranks["rank"].to_numpy().astype(float)
     edges = np.unique(np.geomspace(1, len(rank) + 1, 26).round())
     bins = np.digitize(rank, edges)
     widths = ranks.width.values

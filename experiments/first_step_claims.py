@@ -31,11 +31,9 @@ from dynsim import (
 
 from .claims import Claim, Evidence
 from .results import study_config
-from .studies import LAYER_NAMES
 
 HAYOU_LIU = "Hayou & Liu 2025, arXiv 2506.15025; theory notes, section 3"
 MOMENTS = "theory notes, section 2"
-KERNEL_QUANTITIES = ("sum_mean", "sum_square", "sign_agreement")
 
 
 def _uniform_rms(layer: str, width: float, vocab_size: float, optimizer: str = "sign") -> float:
@@ -45,7 +43,7 @@ def _uniform_rms(layer: str, width: float, vocab_size: float, optimizer: str = "
 
 def _squares(data: xr.Dataset, layer: str, **cell: object) -> NDArray[np.float64]:
     """Seeds of a cell's mean-square update."""
-    return data.mean_square.isel(layer=LAYER_NAMES.index(layer)).sel(cell).to_numpy()
+    return data.mean_square.sel(layer=layer, **cell).to_numpy()
 
 
 def update_cells(data: xr.Dataset) -> list[tuple[int, int]]:
@@ -91,15 +89,16 @@ def _proportional_cells(data: xr.Dataset) -> list[tuple[int, int]]:
     return [(d, m) for d, m in update_cells(data) if m == 2 * d]
 
 
+def _kernel_samples(data: xr.Dataset, quantity: str) -> list[NDArray[np.float64]]:
+    moment = data.moment.sel(quantity=quantity)
+    return [moment.sel(correlation=c).to_numpy() for c in data.correlation]
+
+
 def sign_kernel(data: xr.Dataset) -> Evidence:
     """Second moment of a sum of u sign(v): sampled over derived, averaged over correlations."""
-    neurons = 32.0
     moment = derivations.summed_kernel("sign").second_moment
-    index = KERNEL_QUANTITIES.index("sum_square")
-    samples = [
-        data.moment.isel(quantity=index).sel(correlation=c).to_numpy() for c in data.correlation
-    ]
-    arguments = {s.width: neurons, derivations.input_std: 1.0}
+    samples = _kernel_samples(data, "sum_square")
+    arguments = {s.width: float(study_config(data)["neurons"]), derivations.input_std: 1.0}
     theory = [
         float(evaluate(moment, {**arguments, s.alignment: float(c)})) for c in data.correlation
     ]
@@ -108,10 +107,7 @@ def sign_kernel(data: xr.Dataset) -> Evidence:
 
 def arcsine_law(data: xr.Dataset) -> Evidence:
     """Agreement of two signs: sampled over (2/pi) asin c, averaged over correlations."""
-    index = KERNEL_QUANTITIES.index("sign_agreement")
-    samples = [
-        data.moment.isel(quantity=index).sel(correlation=c).to_numpy() for c in data.correlation
-    ]
+    samples = _kernel_samples(data, "sign_agreement")
     law = derivations.arcsine_law()
     return _mean_ratio(
         samples, [float(evaluate(law, {s.alignment: float(c)})) for c in data.correlation]
@@ -145,7 +141,13 @@ def projection_proportional(data: xr.Dataset) -> Evidence:
 
 def cross_term(data: xr.Dataset) -> Evidence:
     """The cross term's exponent where its gradients do not meet (no self term: m << d^2)."""
-    return _exponent_evidence(data, "cross", _mup_cells(data), 0.5, theory=lambda d, m: d**0.5)
+    second = derivations.cross_term_second_moment("sign")
+    unit = {s.embedding_lr: 1.0, s.projection_lr: 1.0, s.self_term_ratio: 0.0}
+
+    def theory(width: int, _vocab_size: int) -> float:
+        return float(evaluate(second, {**unit, s.width: float(width)})) ** 0.5
+
+    return _exponent_evidence(data, "cross", _mup_cells(data), 0.5, theory=theory)
 
 
 def embedding_vocab(data: xr.Dataset) -> Evidence:
@@ -171,9 +173,9 @@ def data_collapse(data: xr.Dataset, *, by_product: bool = False) -> Evidence:
     return Evidence(0.0, simulated, bootstrap(spread, samples))
 
 
-def _rate_samples(data: xr.Dataset, layer: int, **cell: object) -> NDArray[np.float64]:
+def _rate_samples(data: xr.Dataset, layer: str, **cell: object) -> NDArray[np.float64]:
     """Loss after one step of a cell, shape (learning_rate, seed)."""
-    return data.loss.isel(layer=layer).sel(cell).to_numpy()
+    return data.loss.sel(layer=layer, **cell).to_numpy()
 
 
 def rate_cells(
@@ -192,11 +194,11 @@ def measured_ratios(
     data: xr.Dataset, cells: Sequence[tuple[int, int]], init: str = "mup"
 ) -> tuple[list[NDArray[np.float64]], Callable[..., NDArray[np.float64]]]:
     """Samples and statistic of log(eta_E*/eta_W*) per cell, from the measured loss curves."""
-    rates = np.asarray(study_config(data)["learning_rates"])
+    rates = data.learning_rate.to_numpy()
     samples = [
         _rate_samples(data, layer, init=init, width=d, vocab_size=m)
         for d, m in cells
-        for layer in (0, 1)
+        for layer in ("embedding", "projection")
     ]
 
     def log_ratios(*curves: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
@@ -281,7 +283,7 @@ def _crossings(
 ) -> tuple[list[NDArray[np.float64]], Callable[..., NDArray[np.float64]], NDArray[np.float64]]:
     """Samples (rank, seed) per width and the statistic that reads the log crossover ranks."""
     widths = data.width.values.astype(float)
-    rank = np.arange(1, data.sizes["rank"] + 1, dtype=float)
+    rank = data["rank"].to_numpy().astype(float)
     squares = data.mean_square.sel(tokens=tokens)
     samples = [
         squares.sel(width=d).transpose("rank", "seed").to_numpy().astype(np.float64) for d in widths
@@ -316,7 +318,7 @@ def corpus_crossover(data: xr.Dataset) -> Evidence:
     samples, log_crossings, widths = _crossings(data, "corpus")
     law = rank_law(data, "corpus")
     reference = np.log([crossover_rank(d, law) for d in widths])
-    rank = np.arange(1, law.vocab_size + 1, dtype=float)
+    rank = data["rank"].to_numpy().astype(float)
     read = np.log([unit_crossing(rank, coherence(d, law)) for d in widths])
 
     def ratio(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
@@ -332,7 +334,7 @@ def batch_vocab(data: xr.Dataset) -> Evidence:
     law = token_law("uniform", study_config(data)["vocab_size"])
     sizes = [int(b) for b in data.batch_size.values]
     samples = [
-        data.mean_square.isel(tokens=0).sel(width=width, batch_size=b).to_numpy() for b in sizes
+        data.mean_square.sel(tokens="in batch", width=width, batch_size=b).to_numpy() for b in sizes
     ]
     reference = np.log([batch_effective_vocab_size(law, b) for b in sizes])
     one_token = derivations.coherence_ratio()
@@ -349,7 +351,7 @@ def batch_absent(data: xr.Dataset) -> Evidence:
     """RMS of tokens outside the batch over sqrt(d)."""
     (width,) = (int(d) for d in data.width.values)
     samples = [
-        data.mean_square.isel(tokens=1).sel(width=width, batch_size=b).to_numpy()
+        data.mean_square.sel(tokens="outside", width=width, batch_size=b).to_numpy()
         for b in data.batch_size.values
     ]
     return _mean_ratio(samples, [width**0.5] * len(samples), power=0.5)

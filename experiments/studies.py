@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -32,12 +32,14 @@ class Study:
     - `cells`: the labelled cells of the quick (False) or full (True) version.
     - `measure`: one cell's variables by name, as (dimensions, values).
     - `config`: everything else that the numbers depend on.
+    - `labels`: the coordinates of the dimensions that `measure` returns (without: 0, 1, 2, ...).
     """
 
     name: str
     cells: Callable[[bool], Sequence[Cell]]
     measure: Callable[..., Mapping[str, tuple[Sequence[str], Any]]]
     config: Callable[[bool], Mapping[str, Any]]
+    labels: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def description(self, full: bool) -> dict[str, Any]:
         return {"study": self.name, "cells": list(self.cells(full)), **self.config(full)}
@@ -63,6 +65,9 @@ class Study:
                 raise
         dataset = xr.combine_by_coords(pieces, join="outer")
         assert isinstance(dataset, xr.Dataset)
+        counted = {name: np.arange(size) for name, size in dataset.sizes.items()}
+        unlabelled = {k: v for k, v in counted.items() if k not in dataset.coords}
+        dataset = dataset.assign_coords({**unlabelled, **self.labels})
         description = self.description(full)
         return dataset.assign_attrs(
             provenance(description), study=self.name, fingerprint=fingerprint(description)
@@ -82,12 +87,11 @@ def _weighted(setup: Setup, seeds: int) -> dict[str, tuple[Sequence[str], Any]]:
     """Frequency-weighted mean square of the three first updates, seed by seed."""
     updates = token_updates(setup, seeds)
     frequencies = setup.law().frequencies
-    layers = (updates.projection, updates.embedding, updates.cross)
-    values = np.stack([layer @ frequencies for layer in layers])
+    values = np.stack([getattr(updates, name) @ frequencies for name in UPDATES_OF["layer"]])
     return {"mean_square": (("layer", "seed"), values)}
 
 
-LAYER_NAMES = ("projection", "embedding", "cross")
+UPDATES_OF = {"layer": ["projection", "embedding", "cross"]}
 
 
 def _kernel(correlation: float, seeds: int, samples: int, neurons: int) -> Any:
@@ -109,6 +113,7 @@ KERNEL = Study(
     cells=lambda full: _grid(correlation=(0.05, 0.2, 0.5, 0.8)),
     measure=_kernel,
     config=lambda full: {"seeds": 8, "samples": 80_000 if full else 20_000, "neurons": 32},
+    labels={"quantity": ["sum_mean", "sum_square", "sign_agreement"]},
 )
 
 
@@ -132,6 +137,7 @@ UPDATES = Study(
     cells=_update_cells,
     measure=_update_cell,
     config=lambda full: {"seeds": 32 if full else 8, "outputs": 8},
+    labels=UPDATES_OF,
 )
 
 
@@ -165,14 +171,13 @@ def _rate_cells(full: bool) -> list[Cell]:
     return list(unique.values())
 
 
+LEARNING_RATES = [float(rate) for rate in np.geomspace(1e-3, 1e1, 17)]
 RATES = Study(
     "learning_rates",
     cells=_rate_cells,
     measure=_rate_cell,
-    config=lambda full: {
-        "seeds": 64 if full else 16,
-        "learning_rates": [float(rate) for rate in np.geomspace(1e-3, 1e1, 17)],
-    },
+    config=lambda full: {"seeds": 64 if full else 16, "learning_rates": LEARNING_RATES},
+    labels={"layer": ["embedding", "projection"], "learning_rate": LEARNING_RATES},
 )
 
 
@@ -186,12 +191,16 @@ def _rank_cell(width: int, tokens: str, vocab_size: int, seeds: int, outputs: in
     }
 
 
+RANK_VOCAB_SIZE = 2048
+
+
 RANK_WIDTHS = (128, 256, 512, 1024)
 RANKS = Study(
     "ranks",
     cells=lambda full: _grid(tokens=("zipf:1", "corpus"), width=RANK_WIDTHS),
     measure=_rank_cell,
-    config=lambda full: {"seeds": 24 if full else 16, "outputs": 16, "vocab_size": 2048},
+    config=lambda full: {"seeds": 24 if full else 16, "outputs": 16, "vocab_size": RANK_VOCAB_SIZE},
+    labels={"rank": range(1, RANK_VOCAB_SIZE + 1)},
 )
 
 
@@ -214,6 +223,7 @@ BATCHES = Study(
     cells=lambda full: _grid(width=(512,), batch_size=(64, 256, 1024)),
     measure=_batch_cell,
     config=lambda full: {"seeds": 16 if full else 6, "outputs": 8, "vocab_size": 4096},
+    labels={"tokens": ["in batch", "outside"]},
 )
 
 
@@ -231,6 +241,7 @@ SELF_TERM = Study(
     ],
     measure=_self_cell,
     config=lambda full: {"seeds": 400 if full else 100},
+    labels=UPDATES_OF,
 )
 
 
@@ -244,6 +255,7 @@ OPTIMIZERS = Study(
     cells=lambda full: _grid(optimizer=("sgd", "sign", "adam"), width=(512,), vocab_size=(64, 512)),
     measure=_optimizer_cell,
     config=lambda full: {"seeds": 32 if full else 12, "outputs": 16},
+    labels=UPDATES_OF,
 )
 
 ZIPF_MAP_WIDTH = 256
@@ -271,6 +283,7 @@ ZIPF_MAP = Study(
     ),
     measure=_zipf_cell,
     config=lambda full: {"seeds": 16 if full else 4, "outputs": 8},
+    labels={**UPDATES_OF, "side": ["narrow", "wide"]},
 )
 
 STUDIES = {
