@@ -43,6 +43,7 @@ from ._token_particles import TokenParticles, batch_shares, token_particles
 NEW_DIRECTION = 1e-10  # smallest new part of a vector, relative to its length
 NEW_AMONG_NEW = 1e-6  # and relative to the largest new part beside it
 MAX_DEFECT = 1e-6
+DEFAULT_PARTICLES = 1024
 NOTABLE_ERROR = 0.01  # of the initial loss
 
 Floats = NDArray[np.float64]
@@ -59,7 +60,7 @@ class Prediction:
     - `setup`; `embedding_lrs`, `projection_lrs`: shape (L,).
     - `loss`: sum_i p_i l(f_i, y_i), shape (L, T), the mean of the replicas.
     - `loss_error`: its numerical error, shape (L, T): the replicas' standard error and, in
-      quadrature, what halving the particles changes beyond chance. It does not contain the
+      quadrature, the bias that fewer particles show beyond chance. It does not contain the
       distance of a finite network from the limit.
     - `projection_update_rms`, `embedding_update_rms`: shape (L, T), defined as in `Training`.
     - `particles`, `replicas`: how it was computed.
@@ -122,8 +123,8 @@ class _Seen(NamedTuple):
 def predict(
     setup: Setup,
     *,
-    particles: int = 2048,
-    replicas: int = 8,
+    particles: int | None = None,
+    replicas: int = 16,
     embedding_lrs: ArrayLike | None = None,
     projection_lrs: ArrayLike | None = None,
     error_estimate: bool = True,
@@ -137,25 +138,28 @@ def predict(
 
     **Arguments:**
 
-    - `particles`: number of neuron particles, and of token particles.
-    - `replicas`: number of independent solutions that are averaged, at least 2.
+    - `particles`: number of neuron particles, and of token particles; by default 1024, or the
+      power of two that is enough for the setup's outputs and steps.
+    - `replicas`: number of independent replicas that are averaged, at least 2.
     - `embedding_lrs`, `projection_lrs`: shape (L,) each, paired; default the setup's one pair.
-    - `error_estimate`: also solve with half the particles, at a quarter of the cost, so that
-      `loss_error` contains the bias; without it `loss_error` is the replicas' standard error.
+    - `error_estimate`: also solve with about half the particles, so that `loss_error` contains
+      the bias; without it `loss_error` is the replicas' standard error.
     - `progress`: called with the fraction of work finished since the last call.
 
     Raises `InputError` for too few particles (fewer than 4 outputs * steps) or replicas, and
     `RuntimeError` if JAX's 64-bit types are off. Source: theory notes, section 8.
     """
     require_x64()
-    least = 4 * setup.outputs * setup.steps * (2 if error_estimate else 1)
+    directions = setup.outputs * setup.steps
+    if particles is None:
+        particles = max(DEFAULT_PARTICLES, 2 ** math.ceil(math.log2(4 * directions)))
     check_integer("--particles", particles, 2)
-    if particles < least:
+    if particles < 4 * directions:
         raise InputError(
             "--particles",
             particles,
-            f"must be at least {least} for {setup.outputs} outputs and {setup.steps} steps "
-            "(each step uses up directions in the particles' space)",
+            f"must be at least {4 * directions} for {setup.outputs} outputs and {setup.steps} "
+            "steps (every step uses up directions in the particles' space)",
         )
     check_integer("--replicas", replicas, 2)
     embedding_rates, projection_rates = np.broadcast_arrays(
@@ -167,7 +171,8 @@ def predict(
             )
         )
     )
-    counts = [particles, particles // 2] if error_estimate else [particles]
+    coarse = max(particles // 2, 3 * directions)
+    counts = [particles, coarse] if error_estimate else [particles]
     work = sum(count**2 for count in counts) * replicas * len(embedding_rates)
     records, defects = [], []
     for count in counts:
@@ -191,7 +196,8 @@ def predict(
         if error_estimate:
             chance = np.hypot(spread, _standard_error(records[1][..., 0]))
             change = mean[..., 0] - records[1][..., 0].mean(axis=1)
-            bias = np.sqrt(np.maximum(change**2 - chance**2, 0))
+            # the bias is of order 1/particles
+            bias = np.sqrt(np.maximum(change**2 - chance**2, 0)) / (particles / coarse - 1)
     return Prediction(
         setup,
         np.asarray(embedding_rates),
@@ -235,16 +241,17 @@ def _replicas(
     for replica in range(replicas):
         random = np.random.default_rng([setup.seed, 0x3F1E, replica])
         shares = jnp.asarray(batch_shares(setup, crowd, random))
-        record, defect = _solve(plan, tokens, shares, sizes, jax.random.fold_in(key, replica))
-        records.append(np.asarray(record))
-        defects.append(float(defect))
+        own_key = jax.random.fold_in(key, replica)
+        pair = [_solve(plan, tokens, shares, sizes, own_key, side) for side in (1.0, -1.0)]
+        records.append(np.mean([record for record, _ in pair], axis=0))
+        defects.append(max(float(defect) for _, defect in pair))
         report()
     return np.stack(records), np.asarray(defects)
 
 
 @partial(jax.jit, static_argnames="plan")
 def _solve(
-    plan: _Plan, tokens: _Tokens, shares: Array, sizes: _Sizes, key: Array
+    plan: _Plan, tokens: _Tokens, shares: Array, sizes: _Sizes, key: Array, side: Array
 ) -> tuple[Array, Array]:
     """Loss and both update RMS at every step, shape (T, 3), and the solution's defect."""
     count, n, columns = plan.particles, plan.outputs, plan.outputs * plan.steps
@@ -258,7 +265,8 @@ def _solve(
     _, start, _ = _split(start, jnp.zeros((count, 1)), neurons)
     start = start * (sizes.projection_std * jnp.sqrt(width))  # (N, n)
     weights = {"embedding": jnp.zeros((count, count)), "projection": start}
-    seen = _Seen(*(jnp.zeros((count, columns)) for _ in range(4)), jnp.zeros((count, 2 * columns)))
+    empty = jnp.zeros((count, columns))
+    seen = _Seen(empty, empty, empty, empty, jnp.zeros((count, 2 * columns)))
 
     def step(carry, inputs):
         weights, memory, seen, first_field = carry
@@ -274,10 +282,10 @@ def _solve(
         noise = jnp.where(
             tokens.is_tail[:, None],
             _even_normals(tail_key, jnp.lexsort((guess, heard, tokens.is_tail)), n),
-            jax.random.normal(head_key, (count, n)),
+            side * jax.random.normal(head_key, (count, n)),
         )
         noise = noise - seen.token_basis @ (seen.token_basis.T @ (nu[:, None] * noise))
-        response = seen.token_basis @ (seen.neuron_image.T @ (neurons[:, None] * fresh))
+        response = _response(seen.token_basis, seen.neuron_image, neurons, fresh)
         image = _where_new(fresh, response + noise)
         field = expected + image @ root  # u
         _, framed, _ = _split(fresh, seen.frame, neurons)
@@ -290,16 +298,16 @@ def _solve(
 
         by_embedding = moved @ (neurons[:, None] * start)
         by_projection = field + shift - first_field - by_embedding
+        # E[(sum_l x_l)^2] over d neurons, x_l = w_l^0 moved_l, from the mean over N particles
+        variance = width * ((moved**2) @ (neurons[:, None] * start**2)) - by_embedding**2
+        squares = by_projection**2, by_embedding**2 + (1 / width - 1 / count) * variance
         losses, residual = _loss_and_residual(cast(Any, plan), field + shift, tokens.targets)
-        updates_rms = [
-            jnp.sqrt(mass @ jnp.mean(update**2, axis=-1))
-            for update in (by_projection, by_embedding)
-        ]
+        updates_rms = [jnp.sqrt(mass @ jnp.mean(square, axis=-1)) for square in squares]
         record = jnp.stack([mass @ losses, *updates_rms])
 
         weighted = share[:, None] * residual  # b
         old, fresh, root = _split(weighted, seen.token_basis, nu)
-        response = seen.neuron_basis @ (seen.token_image.T @ (nu[:, None] * fresh))
+        response = _response(seen.neuron_basis, seen.token_image, nu, fresh)
         expected = seen.neuron_image @ old + moved.T @ (nu[:, None] * weighted)
         order = jnp.argsort((expected + response @ root)[:, output])
         noise = _even_normals(neuron_key, order, n)
@@ -314,7 +322,7 @@ def _solve(
             "embedding": weighted @ projection.T,
             "projection": expected + image @ root,  # h
         }
-        directions, memory = direction.update(gradients, memory)
+        directions, memory = cast(Any, direction.update(gradients, memory))
         weights = {
             "embedding": moved - sizes.embedding_lr * directions["embedding"],
             "projection": projection - sizes.projection_lr * directions["projection"],
@@ -342,6 +350,11 @@ def _split(vectors: Array, basis: Array, metric: Array) -> tuple[Array, Array, A
     lengths = jnp.sqrt(jnp.where(kept, squares, 1))
     fresh = jnp.where(kept, rest @ axes / lengths, 0)
     return old, fresh, jnp.where(kept, lengths, 0)[:, None] * axes.T
+
+
+def _response(basis: Array, other_image: Array, metric: Array, fresh: Array) -> Array:
+    """Q_b (Z^T Q_b)^T q, or Q_w (Z Q_w)^T q': what the fields already seen say of a new one."""
+    return basis @ (other_image.T @ (metric[:, None] * fresh))
 
 
 def _where_new(fresh: Array, image: Array) -> Array:
@@ -407,9 +420,9 @@ def _status(loss: Floats, spread: Floats, bias: Floats, defect: float) -> str:
             f"the conditioning lost accuracy (defect {defect:.1g}, must be below {MAX_DEFECT:g}): "
             "raise --particles or lower the learning rates"
         )
-    noise, drift = (float(np.max(error)) / float(loss[0]) for error in (spread, bias))
+    noise, drift = (float(np.max(error)) / max(float(loss[0]), 1e-300) for error in (spread, bias))
     if math.hypot(noise, drift) > NOTABLE_ERROR:
         remedy = "--replicas" if noise > drift else "--particles"
-        worst = 100 * float(np.max(np.hypot(spread, bias))) / float(loss[0])
+        worst = 100 * math.hypot(noise, drift)
         return f"numerical error up to {worst:.2g} % of the initial loss: raise {remedy}"
     return "ok"

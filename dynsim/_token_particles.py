@@ -57,7 +57,7 @@ def token_particles(setup: Setup, count: int) -> TokenParticles:
     head = _head_size(share, count)
     tail, places = law[head:], count - head
     rank = head + np.arange(len(tail))
-    row = np.where(rank < len(known), rank, head % len(known) + rank % (len(known) - head))
+    row = np.where(rank < len(known), rank, head + rank % (len(known) - head))
     if setup.batch_size == 0:
         strata = [(np.ones(len(tail)), share[head:], places)]
     else:
@@ -113,7 +113,7 @@ def batch_shares(setup: Setup, particles: TokenParticles, random: np.random.Gene
     present = slice(head, head + places // 2)
     if places < 2 or not np.any(nu[present]):
         return shares
-    rate = batch * p[present]
+    rate = batch * np.maximum(p[present], 1e-300)
     total = steps * rate
     order = (random.permutation(len(rate)) + random.random()) / len(rate)
     arrival = -np.log1p(-order * -np.expm1(-total)) / rate  # in steps, within [0, steps)
@@ -155,7 +155,7 @@ def _cells(weight: Floats, rows: Floats, cells: int) -> tuple[Integers, Integers
 def _portion(weight: Floats, parts: int) -> Integers:
     """Which of `parts` equal portions of the summed weight the middle of each entry lies in."""
     middle = np.cumsum(weight) - 0.5 * weight
-    return np.minimum((middle * (parts / weight.sum())).astype(np.int64), parts - 1)
+    return np.minimum((middle * (parts / max(weight.sum(), 1e-300))).astype(np.int64), parts - 1)
 
 
 def _moments_of(rows: Floats, weight: Floats, wanted_rows: Floats, wanted_weight: Floats) -> Floats:
@@ -166,7 +166,7 @@ def _moments_of(rows: Floats, weight: Floats, wanted_rows: Floats, wanted_weight
 
 
 def _mean_and_root(rows: Floats, weight: Floats) -> tuple[Floats, Floats]:
-    share = weight / weight.sum()
+    share = weight / max(weight.sum(), 1e-300)
     mean = share @ rows
     covariance = (rows - mean).T @ (share[:, None] * (rows - mean))
     scale = np.trace(covariance) / len(covariance)

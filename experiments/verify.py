@@ -84,7 +84,7 @@ def _figures(studies: dict[str, xr.Dataset], folder: Path) -> list[Path]:
     return [
         path
         for name, (_, needs) in FIGURES.items()
-        if all(need in studies for need in needs)
+        if needs and all(need in studies for need in needs)
         for path in draw(name, studies, folder)
     ]
 

@@ -217,9 +217,8 @@ def test_another_seed_is_another_experiment():
     assert not np.any(train(SMALL, 2).loss[0, :, 0] == train(other, 2).loss[0, :, 0])
 
 
-@pytest.mark.parametrize("batch_size", [0, 8])
-def test_chunking_changes_nothing(batch_size):
-    setup = dataclasses.replace(SMALL, batch_size=batch_size)
+def test_chunking_changes_nothing():
+    setup = dataclasses.replace(SMALL, batch_size=8)
     rates = {"embedding_lrs": [0.01, 0.02, 0.05], "projection_lrs": [0.03, 0.02, 0.01]}
     whole = train(setup, 5, dtype="float64", **rates)
     one_run = network.run_bytes(setup, "float64") / 2**30

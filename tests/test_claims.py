@@ -1,0 +1,193 @@
+"""The instrument: its rule, its verdicts on measured studies, and that it sees wrong data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from dynsim import Estimate, bootstrap
+from experiments import first_step_claims
+from experiments.claims import Claim, Evidence
+from experiments.first_step_claims import CLAIMS
+from experiments.studies import STUDIES
+from experiments.verify import exit_code
+
+
+def claim(tolerance: float = 0.1) -> Claim:
+    return Claim(
+        "toy", "a toy", "number", "1", "updates", lambda _: evidence(1, 1, 1), tolerance, "none"
+    )
+
+
+def evidence(low: float, value: float, high: float, simulated: float = 1.0) -> Evidence:
+    return Evidence(1.0, simulated, Estimate(value, low, high))
+
+
+@pytest.mark.parametrize(
+    ("interval", "simulated", "verdict"),
+    [
+        ((0.95, 1.0, 1.05), 1.0, "holds"),
+        ((0.9, 1.0, 1.1), 0.91, "holds"),  # the band's ends belong to it
+        ((0.95, 1.0, 1.05), 1.2, "undecided"),  # the simulated value lies outside
+        ((0.85, 1.0, 1.05), 1.0, "undecided"),  # the interval sticks out below
+        ((0.95, 1.0, 1.15), 1.0, "undecided"),  # and above
+        ((0.5, 1.0, 1.5), 1.0, "undecided"),  # too noisy to say
+        ((1.05, 1.2, 1.3), 1.0, "undecided"),  # overlap
+        ((1.1, 1.2, 1.3), 1.0, "undecided"),  # touching
+        ((1.11, 1.2, 1.3), 1.0, "fails"),
+        ((0.7, 0.8, 0.89), 1.0, "fails"),
+        ((0.7, 0.8, 0.89), 5.0, "fails"),  # whatever the simulation says
+        ((np.nan, np.nan, np.nan), 1.0, "undecided"),  # no measurement proves nothing
+        ((0.95, 1.0, 1.05), np.nan, "undecided"),
+    ],
+)
+def test_verdict_rule(interval, simulated, verdict):
+    assert claim().verdict(evidence(*interval, simulated=simulated)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        ([("holds", "holds"), ("fails", "fails")], 0),
+        ([("holds", "holds"), ("holds", "fails")], 1),  # a claim fails
+        ([("fails", "holds"), ("holds", "holds")], 1),  # a negative control is not caught
+        ([("fails", "undecided")], 1),
+        ([("holds", "undecided")], 0),  # no refutation
+        ([], 0),
+    ],
+)
+def test_exit_code(verdicts, code):
+    rows = [{"expected": expected, "verdict": verdict} for expected, verdict in verdicts]
+    assert exit_code(rows) == code
+
+
+def test_claims_are_complete():
+    assert all(one.study in STUDIES for one in CLAIMS.values())
+    assert all(one.citation and one.prediction and one.statement for one in CLAIMS.values())
+    assert all(one.tolerance > 0 for one in CLAIMS.values())
+    controls = {name for name, one in CLAIMS.items() if one.expected == "fails"}
+    assert controls == {name for name in CLAIMS if name.startswith("control-")}
+    assert len(controls) >= 3
+    required = {
+        "sign-kernel",
+        "projection-exponent-mup",
+        "projection-exponent-lv",
+        "projection-exponent-proportional",
+        "data-collapse",
+        "embedding-exponent-vocab",
+        "lr-ratio-fixed-vocab",
+        "lr-ratio-proportional",
+        "zipf-rank-crossover",
+        "corpus-rank-crossover",
+        "minibatch-effective-vocab",
+    }
+    assert required <= set(CLAIMS)
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_verdict_is_the_expected_one(name, studies):
+    one = CLAIMS[name]
+    found = one.evidence(studies[one.study])
+    assert one.verdict(found) == one.expected, found
+    assert found.measured.low <= found.measured.value <= found.measured.high
+
+
+# Corruptions: each makes the data of a claim wrong by a stated amount.
+Corruption = Callable[[xr.Dataset], xr.Dataset]
+
+
+def growing(axis: str, power: float) -> Corruption:
+    """Mean squares times axis^(2 power): every RMS exponent in that axis is off by `power`."""
+    return lambda data: data.assign(mean_square=data.mean_square * data[axis] ** (2 * power))
+
+
+def scaled(variable: str, factor: float) -> Corruption:
+    return lambda data: data.assign({variable: data[variable] * factor})
+
+
+def scattered(data: xr.Dataset) -> xr.Dataset:
+    """Every cell off the common curve by its own factor, some 15 % in the RMS."""
+    factors = np.random.default_rng(0).lognormal(0, 0.3, (data.sizes["width"], 1))
+    factors = factors * np.random.default_rng(1).lognormal(0, 0.3, (1, data.sizes["vocab_size"]))
+    return data.assign(
+        mean_square=data.mean_square * xr.DataArray(factors, dims=("width", "vocab_size"))
+    )
+
+
+def shifted_rates(positions: Callable[[int], int]) -> Corruption:
+    """The embedding's loss curves moved along the learning rate, width by width."""
+
+    def corrupt(data: xr.Dataset) -> xr.Dataset:
+        loss = data.loss.transpose("width", "layer", "learning_rate", ...).copy(deep=True)
+        rates = np.arange(data.sizes["learning_rate"])
+        for index, width in enumerate(data.width.values):
+            moved = np.clip(rates - positions(int(width)), 0, rates[-1])
+            loss.values[index, 0] = loss.values[index, 0][moved]
+        return data.assign(loss=loss.transpose(*data.loss.dims))
+
+    return corrupt
+
+
+def coherent(factor: Callable[[xr.DataArray], xr.DataArray | float]) -> Corruption:
+    """The coherent part, mean square / d - 1, times a factor of the width."""
+
+    def corrupt(data: xr.Dataset) -> xr.Dataset:
+        part = data.mean_square / data.width - 1
+        return data.assign(mean_square=data.width * (1 + part * factor(data.width)))
+
+    return corrupt
+
+
+CORRUPTIONS: Mapping[str, Corruption] = {
+    "sign-kernel": scaled("moment", 1.05),
+    "arcsine-law": scaled("moment", 1.05),
+    "projection-exponent-mup": growing("width", 0.1),
+    "projection-exponent-lv": growing("width", 0.1),
+    "projection-exponent-proportional": growing("width", -0.1),
+    "data-collapse": scattered,
+    "embedding-exponent-vocab": growing("vocab_size", 0.1),
+    "cross-term-exponent": growing("width", 0.3),
+    "lr-ratio-fixed-vocab": shifted_rates(lambda d: -round(np.log2(d / 64) / 2)),
+    "lr-ratio-proportional": shifted_rates(lambda d: round(np.log2(d / 32) / 2)),
+    "lr-ratio-formula": shifted_rates(lambda d: 1),
+    "lr-ratio-self-term": shifted_rates(lambda d: 1),
+    "zipf-rank-crossover": coherent(lambda d: d / 128),
+    "corpus-rank-crossover": coherent(lambda d: 3.0),
+    "minibatch-effective-vocab": coherent(lambda d: 1.5),
+    "minibatch-absent-tokens": scaled("mean_square", 1.15),
+    "self-term": scaled("mean_square", 1.15),
+    "sgd-moments": scaled("mean_square", 1.2),
+    "adam-first-step": scaled("mean_square", 1.15),
+}
+
+
+def test_every_claim_has_a_corruption():
+    assert set(CORRUPTIONS) == {n for n, one in CLAIMS.items() if one.expected == "holds"}
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_corrupted_data_flip_the_verdict(name, studies, monkeypatch):
+    monkeypatch.setattr(first_step_claims, "bootstrap", partial(bootstrap, resamples=300))
+    one = CLAIMS[name]
+    found = one.evidence(CORRUPTIONS[name](studies[one.study]))
+    assert one.verdict(found) == "fails", found
+
+
+def test_a_control_holds_where_it_is_true(studies):
+    """The control is caught by the data, not by its name: on data that obey it, it holds."""
+    one = CLAIMS["control-lv-grows-like-width"]
+    found = one.evidence(growing("width", 0.5)(studies["updates"]))
+    assert found.measured.value == pytest.approx(1, abs=0.05)
+    low, high = found.measured.low, found.measured.high
+    assert one.verdict(Evidence(found.predicted, 1.0, Estimate(1, low, high))) == "holds"
+
+
+def test_too_few_seeds_are_undecided(studies):
+    """Noise does not make a verdict: with two seeds the wide claims do not fail."""
+    one = CLAIMS["cross-term-exponent"]
+    few = studies["updates"].isel(seed=slice(0, 2))
+    assert one.verdict(one.evidence(few)) != "fails"

@@ -1,0 +1,247 @@
+"""Mean-field dynamics against finite networks, exact first steps and a closed Gram recursion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import assert_close_curves, assert_refused
+
+import dynsim
+from dynsim import Setup, train
+from dynsim import _mean_field as mean_field
+from dynsim._mean_field import predict
+from dynsim._token_particles import batch_shares, token_particles
+
+SIGN = Setup(width=256, vocab_size=256, steps=12, embedding_lr=0.02, projection_lr=0.02, init="sp")
+SETUPS = {
+    "sign": (SIGN, 400),
+    "sign of many tokens": (
+        Setup(width=256, vocab_size=4096, steps=12, embedding_lr=0.02, projection_lr=0.01),
+        32,
+    ),
+    "cross-entropy on zipf": (
+        Setup(
+            width=256,
+            vocab_size=2048,
+            tokens="zipf:1.0",
+            outputs=4,
+            loss="ce",
+            targets="onehot",
+            steps=12,
+            embedding_lr=0.02,
+            projection_lr=0.01,
+        ),
+        64,
+    ),
+    "adam in mini-batches": (
+        Setup(
+            width=256,
+            vocab_size=2048,
+            tokens="zipf:0.8",
+            outputs=2,
+            optimizer="adam",
+            batch_size=512,
+            steps=10,
+            embedding_lr=0.03,
+            projection_lr=0.02,
+        ),
+        48,
+    ),
+}
+
+
+def gap(prediction, training):
+    """Largest distance of the loss curves beyond two standard errors, over the initial loss."""
+    losses = training.loss[0]
+    error = losses.std(axis=0, ddof=1) / np.sqrt(len(losses))
+    error = np.hypot(error, prediction.loss_error[0])
+    distance = np.abs(prediction.loss[0] - losses.mean(axis=0)) - 2 * error
+    return max(0.0, float(distance.max() / losses[:, 0].mean()))
+
+
+def rms_gap(prediction, training, name):
+    """Distance of an update RMS over the curve, relative to its size."""
+    ours, theirs = getattr(prediction, name)[0], getattr(training, name)[0].mean(axis=0)
+    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+
+
+@pytest.mark.parametrize("name", SETUPS)
+def test_agrees_with_finite_networks(name):
+    setup, seeds = SETUPS[name]
+    prediction = predict(setup, particles=512, replicas=12, error_estimate=False)
+    training = train(setup, seeds)
+    assert prediction.loss[0, -1] < 0.7 * prediction.loss[0, 0], "nothing was learned"
+    assert gap(prediction, training) < 0.015
+    assert rms_gap(prediction, training, "projection_update_rms") < 0.03
+    assert rms_gap(prediction, training, "embedding_update_rms") < 0.03
+
+
+def test_without_responses_it_disagrees(monkeypatch):
+    """Negative control: the fresh fields alone are not the theory."""
+    setup, seeds = SETUPS["sign"]
+    monkeypatch.setattr(mean_field, "_response", lambda basis, *_: jnp.zeros_like(basis[:, :1]))
+    mean_field._solve.clear_cache()
+    prediction = predict(setup, particles=512, replicas=4, error_estimate=False)
+    monkeypatch.undo()
+    mean_field._solve.clear_cache()
+    assert gap(prediction, train(setup, seeds)) > 0.1
+
+
+@pytest.mark.parametrize(("vocab_size", "tokens"), [(4096, "uniform"), (16384, "uniform")])
+def test_first_step_has_the_self_term(vocab_size, tokens):
+    """SP, m = d and 4 d: sqrt of the exact second moment, which contains kappa."""
+    setup = Setup(
+        width=4096,
+        vocab_size=vocab_size,
+        tokens=tokens,
+        init="sp",
+        steps=2,
+        embedding_lr=0,
+        projection_lr=1.0,
+    )
+    kappa, expected = dynsim.self_term_rms(4096, setup.law(), init="sp")
+    found = predict(setup, particles=1024, replicas=8).projection_update_rms[0, 1]
+    without = dynsim.first_step("projection", "sign", 4096, setup.law(), init="sp").rms
+    assert float(kappa) > 0.5
+    assert abs(found / float(expected) - 1) < 0.01
+    assert abs(found / float(without) - 1) > 0.03, "the self term is not resolved"
+
+
+def gram_recursion(setup, frequencies, targets):
+    """Losses of gradient descent in infinite width from F = E W^T, G_E = E E^T, G_W = W W^T."""
+    f = np.zeros_like(targets)
+    by_embedding = setup.width * np.eye(len(targets))
+    by_projection = setup.width * setup.projection_std**2 * np.eye(targets.shape[1])
+    a, b = setup.embedding_lr, setup.projection_lr
+    losses = []
+    for _ in range(setup.steps):
+        losses.append(0.5 * frequencies @ np.sum((f - targets) ** 2, axis=1))
+        r = frequencies[:, None] * (f - targets)
+        turn_e, turn_w = a * r @ f.T, b * r.T @ f
+        step_e = by_embedding - turn_e - turn_e.T + a**2 * r @ by_projection @ r.T
+        step_w = by_projection - turn_w - turn_w.T + b**2 * r.T @ by_embedding @ r
+        f = f - b * by_embedding @ r - a * r @ by_projection + a * b * r @ f.T @ r
+        by_embedding, by_projection = step_e, step_w
+    return np.asarray(losses)
+
+
+@pytest.mark.parametrize("tokens", ["uniform", "zipf:1.0"])
+def test_gradient_descent_at_fixed_vocabulary_closes_in_grams(tokens):
+    """d to infinity at fixed m: no Gaussian is left, and few particles are exact."""
+    width = 10**9
+    setup = Setup(
+        width=width,
+        vocab_size=12,
+        tokens=tokens,
+        outputs=2,
+        optimizer="sgd",
+        steps=15,
+        embedding_lr=2.0 * width,
+        projection_lr=2.0 / width,
+    )
+    exact = gram_recursion(setup, setup.law().frequencies, dynsim.targets(setup))
+    assert exact[-1] < 0.1 * exact[0]
+    prediction = predict(setup, particles=128, replicas=2, error_estimate=False)
+    assert_close_curves(prediction.loss[0], exact, 2e-3)
+    slower = replace(setup, embedding_lr=0.0)
+    other = gram_recursion(slower, setup.law().frequencies, dynsim.targets(setup))
+    assert np.max(np.abs(prediction.loss[0] / other - 1)) > 0.1
+
+
+def test_one_compilation_serves_all_sizes_and_rates():
+    small = replace(SIGN, width=64, vocab_size=40, steps=3, tokens="zipf:1.0")
+    large = replace(small, width=16384, vocab_size=10**6, tokens="uniform", init="mup")
+    predict(small, particles=64, replicas=2, error_estimate=False)
+    compiled = mean_field._solve._cache_size()
+    for setup in (large, replace(large, embedding_lr=0.3, projection_lr=1e-4, seed=5)):
+        predict(setup, particles=64, replicas=2, error_estimate=False)
+    predict(small, particles=64, replicas=2, error_estimate=False, embedding_lrs=[0.1, 0.2])
+    assert mean_field._solve._cache_size() == compiled
+    predict(replace(small, steps=4), particles=64, replicas=2, error_estimate=False)
+    assert mean_field._solve._cache_size() == compiled + 1
+
+
+def test_error_estimate_is_honest():
+    """Deviations from a far better solution are about as large as stated, neither way off."""
+    scores = []
+    for vocab_size in (64, 1024, 16384):
+        setup = replace(SIGN, vocab_size=vocab_size, steps=8, init="mup", projection_lr=0.01)
+        best = predict(setup, particles=1024, replicas=24, error_estimate=False)
+        rough = predict(setup, particles=256, replicas=6)
+        error = np.hypot(rough.loss_error, best.loss_error)
+        scores.append((rough.loss - best.loss)[0, 1:] / error[0, 1:])
+    size = float(np.sqrt(np.mean(np.square(scores))))
+    assert 0.3 < size < 2.0, f"errors are off by a factor of {size:.2f}"
+
+
+def test_a_sweep_is_its_single_runs():
+    options = {"particles": 128, "replicas": 2}
+    rates = np.asarray([0.01, 0.1])
+    sweep = predict(SIGN, embedding_lrs=rates, **options)
+    assert sweep.loss.shape == (2, SIGN.steps)
+    single = predict(replace(SIGN, embedding_lr=0.1), **options)
+    np.testing.assert_array_equal(sweep.loss[1], single.loss[0])
+    assert len(sweep.status) == 2
+
+
+def test_divergence_and_rough_answers_are_said():
+    wild = replace(SIGN, optimizer="sgd", embedding_lr=1e6, projection_lr=1e6, steps=12)
+    prediction = predict(wild, particles=64, replicas=2)
+    assert prediction.diverged.all()
+    assert prediction.status[0].startswith("diverged at step")
+    rough = predict(replace(SIGN, vocab_size=16), particles=64, replicas=2)
+    assert not rough.diverged.any()
+    assert "raise --replicas" in rough.status[0]
+    fine = predict(replace(SIGN, init="mup", projection_lr=0.005, steps=4), particles=256)
+    assert fine.status == ("ok",)
+
+
+def test_frozen_layers_do_not_move():
+    for frozen in ({"embedding_lr": 0.0}, {"projection_lr": 0.0}):
+        prediction = predict(replace(SIGN, steps=4, **frozen), particles=128, replicas=2)
+        name = next(iter(frozen)).replace("lr", "update_rms")
+        assert np.max(np.abs(getattr(prediction, name))) < 1e-10
+        assert np.all(prediction.loss[:, -1] < prediction.loss[:, 0])
+
+
+@pytest.mark.parametrize("setup", [Setup(width=1, vocab_size=1, steps=3), replace(SIGN, steps=1)])
+def test_smallest_cases(setup):
+    assert np.isfinite(predict(setup, particles=64, replicas=2).loss).all()
+
+
+def test_bad_input():
+    assert_refused("--particles", lambda: predict(SIGN, particles=40), "at least 48")
+    assert_refused("--replicas", lambda: predict(SIGN, replicas=1), "at least 2")
+    with jax.enable_x64(False), pytest.raises(RuntimeError, match="64-bit"):
+        predict(SIGN)
+
+
+@pytest.mark.parametrize("tokens", ["uniform", "zipf:0.8", "zipf:1.2"])
+def test_token_particles_keep_the_laws_sums(tokens):
+    setup = Setup(vocab_size=20000, tokens=tokens, outputs=2)
+    crowd, law, rows = token_particles(setup, 512), setup.law(), dynsim.targets(setup)
+    p, nu = crowd.frequencies, crowd.multiplicities
+    assert nu @ p == pytest.approx(1)
+    assert nu @ p**2 == pytest.approx(law.power_sum(2))
+    np.testing.assert_array_equal(crowd.targets[: crowd.head], rows[: crowd.head])
+    np.testing.assert_allclose((nu * p) @ crowd.targets, law.frequencies @ rows, atol=1e-12)
+    np.testing.assert_allclose((nu * p) @ crowd.targets**2, law.frequencies @ rows**2)
+    few = token_particles(replace(setup, vocab_size=300), 512)
+    assert few.head == 300
+    assert not few.multiplicities[300:].any()
+
+
+def test_batch_shares_have_the_moments_of_batches(random):
+    setup = Setup(vocab_size=5000, tokens="zipf:1.0", batch_size=200, steps=6)
+    crowd, p = token_particles(setup, 512), setup.law().frequencies
+    nu = crowd.multiplicities
+    shares = np.asarray([batch_shares(setup, crowd, random) for _ in range(300)])
+    batches = random.multinomial(setup.batch_size, p, size=(300, 2)) / setup.batch_size
+    np.testing.assert_allclose(shares @ nu, 1)
+    assert np.mean(shares**2 @ nu) == pytest.approx(np.mean(np.sum(batches**2, -1)), rel=0.02)
+    again = np.mean(np.sum(shares[:, 1:] * shares[:, :-1] * nu, axis=-1))
+    assert again == pytest.approx(np.sum(p**2), rel=0.02)

@@ -1,0 +1,154 @@
+"""Stored results: what is saved comes back, in one move, with its provenance."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+from experiments.results import code_version, fingerprint, load, provenance, save
+from experiments.studies import STUDIES, Study
+
+
+@pytest.fixture
+def dataset():
+    return xr.Dataset(
+        {"mean_square": (("width", "seed"), np.array([[1.0, np.nan, 3], [4, 5, np.inf]]))},
+        coords={"width": [8, 16], "tokens": "zipf:1"},
+        attrs=provenance({"width": [8, 16]}),
+    )
+
+
+def test_round_trip(dataset, tmp_path):
+    save(dataset, tmp_path / "deeper" / "study.nc")
+    again = load(tmp_path / "deeper" / "study.nc")
+    xr.testing.assert_identical(again, dataset)
+    assert not xr.testing.assert_identical.__doc__ or not again.identical(dataset + 1)
+
+
+def test_loading_leaves_the_file_free(dataset, tmp_path):
+    path = tmp_path / "study.nc"
+    save(dataset, path)
+    again = load(path)
+    save(dataset * 2, path)
+    assert float(again.mean_square[0, 0]) == 1.0  # in memory, not a view of the file
+    assert float(load(path).mean_square[0, 0]) == 2.0
+
+
+def test_a_failed_write_leaves_the_old_file(dataset, tmp_path, monkeypatch):
+    path = tmp_path / "study.nc"
+    save(dataset, path)
+
+    def half_a_file(self, target, **_):
+        target.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", half_a_file)
+    with pytest.raises(OSError, match="No space"):
+        save(dataset * 2, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["study.nc"]
+    xr.testing.assert_identical(load(path), dataset)
+
+
+def test_an_interrupted_write_leaves_the_old_file(dataset, tmp_path, monkeypatch):
+    path = tmp_path / "study.nc"
+    save(dataset, path)
+
+    def interrupted(self, target, **_):
+        target.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(dataset * 2, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["study.nc"]
+    xr.testing.assert_identical(load(path), dataset)
+
+
+def test_missing_and_damaged_files_are_os_errors(dataset, tmp_path):
+    with pytest.raises(OSError):  # noqa: PT011
+        load(tmp_path / "missing.nc")
+    path = tmp_path / "study.nc"
+    save(dataset, path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(OSError):  # noqa: PT011
+        load(path)
+
+
+def test_provenance_says_what_made_the_numbers():
+    stored = provenance({"seeds": 4, "width": 8})
+    assert json.loads(stored["config"]) == {"seeds": 4, "width": 8}
+    assert stored["code_version"] == code_version()
+    assert stored["code_version"].startswith(metadata.version("dynsim") + "+")
+    libraries = json.loads(stored["libraries"])
+    assert libraries["jax"] == metadata.version("jax")
+    assert libraries["numpy"] == np.__version__
+    assert stored["device"].startswith(("cpu", "gpu", "cuda"))
+    assert stored["python"].count(".") == 2
+
+
+def test_fingerprint_changes_with_config_and_nothing_else():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+def test_fingerprint_changes_with_code_libraries_and_device(monkeypatch):
+    from experiments import results
+
+    before = fingerprint({"a": 1})
+    for name, value in [
+        ("code_version", "0.1.0+other"),
+        ("libraries", "{}"),
+        ("device", "gpu: H100"),
+    ]:
+        monkeypatch.setattr(
+            results, "provenance", lambda config, at=name, to=value: {**provenance(config), at: to}
+        )
+        assert fingerprint({"a": 1}) != before
+
+
+def test_every_study_has_its_own_fingerprint():
+    prints = [study.fingerprint(full) for study in STUDIES.values() for full in (False, True)]
+    assert len(set(prints)) >= len(STUDIES)
+    assert len({study.fingerprint(False) for study in STUDIES.values()}) == len(STUDIES)
+
+
+def test_a_study_labels_its_cells_and_reports_progress():
+    def measure(width, vocab_size, seeds):
+        return {"product": (("seed",), np.full(seeds, width * vocab_size))}
+
+    cells = [{"width": 2, "vocab_size": 5}, {"width": 3, "vocab_size": 7}]
+    study = Study("toy", lambda full: cells, measure, lambda full: {"seeds": 4 if full else 2})
+    finished = []
+    result = study.run(True, advance=lambda: finished.append(1))
+    assert len(finished) == 2
+    assert result.sizes == {"width": 2, "vocab_size": 2, "seed": 4}
+    assert result.product.sel(width=3, vocab_size=7).values.tolist() == [21] * 4
+    assert result.product.sel(width=2, vocab_size=7).isnull().all()  # not measured
+    assert result.attrs["fingerprint"] == study.fingerprint(True) != study.fingerprint(False)
+    assert json.loads(result.attrs["config"])["cells"] == cells
+
+
+def test_a_failing_cell_fails_the_study():
+    def measure(width):
+        raise RuntimeError(f"width {width}")
+
+    study = Study("toy", lambda full: [{"width": 2}], measure, lambda full: {})
+    with pytest.raises(RuntimeError, match="width 2"):
+        study.run(False)
+
+
+def test_stored_studies_are_netcdf_with_provenance(stored_studies):
+    for name in STUDIES:
+        dataset = load(stored_studies / f"{name}.nc")
+        assert dataset.attrs["study"] == name
+        assert {"config", "code_version", "libraries", "device", "fingerprint"} <= set(
+            dataset.attrs
+        )
+        assert "seed" in dataset.dims
+        with h5py.File(stored_studies / f"{name}.nc") as file:  # any HDF5 reader opens it
+            assert set(dataset.data_vars) <= set(file)
