@@ -37,12 +37,17 @@ def _plain(value: Any) -> Any:
     return _plain(float(value))
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table with aligned columns."""
+def print_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] | None = None
+) -> None:
+    """A table with aligned columns, with a note under each row where there are `notes`."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, ["-" * width for width in widths], *rows):
+    below = [None, None, *(notes or [None] * len(rows))]
+    for row, note in zip((head, ["-" * width for width in widths], *rows), below, strict=True):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
+        if note is not None:
+            print(f"    {note}")
 
 
 def progress_bar(total: float, label: str) -> tqdm:

@@ -131,7 +131,10 @@ def _print(rows: list[dict[str, Any]], figures: list[Path]) -> None:
         ]
         for row in rows
     ]
-    print_table(head, table)
+    notes = [
+        f"{row['statement']}. {row['quantity']}; prediction: {row['prediction']}" for row in rows
+    ]
+    print_table(head, table, notes)
     print()
     for row in rows:
         if row["verdict"] != row["expected"]:
