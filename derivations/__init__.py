@@ -29,6 +29,7 @@ from ._law_first_step import first_step as first_step
 from ._law_first_step import initial_std as initial_std
 from ._law_first_step import zipf_law as zipf_law
 from ._learning_rates import maximal_update_ratio as maximal_update_ratio
+from ._learning_rates import optimal_embedding_lr_with_output as optimal_embedding_lr_with_output
 from ._learning_rates import optimal_learning_rate as optimal_learning_rate
 from ._learning_rates import (
     optimal_projection_lr_with_self_term as optimal_projection_lr_with_self_term,

@@ -178,6 +178,55 @@ def optimal_ratio_mup_uniform() -> Derivation:
 
 
 @cache
+def optimal_embedding_lr_with_output() -> Derivation:
+    """eta_E* when the initial output is not negligible: targets +1 or -1, any init.
+
+    The slope of the loss is that of |r| = 1 times E|r| with r = f - y and f ~ N(0, sigma_f^2),
+    the curvature does not know the residual: eta_E* grows by
+    E|r| = sqrt(2/pi) sigma_f exp(-1/(2 sigma_f^2)) + erf(1/(sqrt(2) sigma_f)), which is 1 for a
+    small output and 1.17 under SP.
+    """
+    plain = optimal_learning_rate("embedding")
+    f, std = sp.Symbol("f", real=True), sp.Symbol("sigma_f", positive=True)
+    density = sp.exp(-(f**2) / (2 * std**2)) / (std * sp.sqrt(2 * sp.pi))
+    above = sp.integrate((f + 1) * density, (f, -1, sp.oo))
+    below = sp.integrate(-(f + 1) * density, (f, -sp.oo, -1))
+    size = sp.simplify(above + below)
+    output_std = sp.sqrt(s.width) * s.embedding_std * s.projection_std
+    value = plain.expression * size.subs(std, output_std)
+    left, latex = "eta_E*", r"\eta_E^*"
+    return Derivation(
+        name="One-step optimal learning rate of the embedding, initial output included",
+        left=left,
+        latex_left=latex,
+        expression=value,
+        assumptions=(
+            GAUSSIAN_WEIGHTS,
+            "one output, sign or Adam's first step, full batch, mean squared error",
+            "targets +1 or -1; the projection is frozen",
+            "the output's variance self-averages (relative corrections of order 1/d are dropped)",
+        ),
+        steps=(
+            *plain.steps,
+            Step(
+                "The residual f - y has this mean size when y = -1 (and, by symmetry, +1):",
+                "E|r|",
+                r"\mathbb{E}|r|",
+                size,
+            ),
+            Step(
+                "It multiplies the slope of the loss and leaves the curvature; sigma_f^2 = "
+                "d sigma_E^2 sigma_W^2.",
+                left,
+                latex,
+                value,
+            ),
+        ),
+        source="ours; theory notes, section 3, has the limit of a small output",
+    )
+
+
+@cache
 def optimal_projection_lr_with_self_term() -> Derivation:
     """eta_W* when the initial output is not negligible: mean squared error, any init, any m/d.
 

@@ -62,8 +62,16 @@ def _presence_order(of_one_token: bool) -> sp.Expr:
     alpha, mu, beta = s.zipf_exponent, s.vocab_exponent, s.batch_exponent
     if of_one_token:
         return sp.Min(0, beta + zipf_orders()[s.frequency])
-    # For alpha < 1 the mass lies with tokens of frequency 1/m, for alpha >= 1 with the head.
-    return sp.Piecewise((sp.Min(0, beta - mu), alpha < 1), (0, True))
+    # sum_i p_i min(1, B p_i): for alpha <= 1/2 the mass lies with tokens of frequency 1/m, for
+    # alpha >= 1 with the head; between, with the tokens up to the rank where B p_i = 1 (or, when
+    # there is none, in B P_2).
+    up_to_rank = (1 - alpha) / alpha * (beta - mu)
+    linear = beta + zipf_orders()[s.frequency_square_sum]
+    return sp.Piecewise(
+        (sp.Min(0, beta - mu), alpha <= sp.Rational(1, 2)),
+        (sp.Min(0, linear, up_to_rank), alpha < 1),
+        (0, True),
+    )
 
 
 @cache

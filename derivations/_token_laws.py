@@ -19,7 +19,7 @@ from ._derivation import Step
 EQUAL_RESIDUALS = "|r| is equal for all tokens and outputs"
 BATCH_AVERAGE = (
     "mini-batch counts are multinomial, and the ratio of squared counts is averaged as a ratio "
-    "of averages"
+    "of averages (exact for uniform tokens, 3 to 5 % off in the averaged RMS for Zipf tokens)"
 )
 
 

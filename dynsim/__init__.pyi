@@ -39,6 +39,7 @@ from ._targets import targets as targets
 from ._token_laws import TokenLaw as TokenLaw
 from ._token_laws import ZipfFit as ZipfFit
 from ._token_laws import check_law_name as check_law_name
+from ._token_laws import read_counts as read_counts
 from ._token_laws import token_law as token_law
 
 __version__: str

@@ -8,12 +8,13 @@ import math
 class InputError(ValueError):
     """A value that the user gave is outside what is allowed.
 
-    The message is one line: the option, the value, what is allowed.
+    The message is one line: the option, the value (None: it is missing), what is allowed.
     """
 
     def __init__(self, option: str, value: object, allowed: str):
         self.option, self.value, self.allowed = option, value, allowed
-        super().__init__(f"{option} {shown(value)}: {allowed}")
+        given = "is missing" if value is None else shown(value)
+        super().__init__(f"{option} {given}: {allowed}")
 
 
 def shown(value: object) -> str:

@@ -44,16 +44,18 @@ def first_step(
     batch_size: int = 0,
     init: derivations.Init = "mup",
 ) -> FirstStep:
-    """Exact first-step moments of a layer at finite width and vocabulary.
+    """First-step moments of a layer at finite width and vocabulary, exact in full batch.
 
     Sign, projection: rms^2 = d [1 + (2/pi) (d - 1) c^2], c^2 = p_i^2 / P_2 for the token of a
     `rank` (1 the most frequent), P_3 / P_2 averaged over tokens by frequency without a rank.
-    `batch_size` 0 is the full batch. Source: theory notes, sections 2 and 3; the derivation is
+    `batch_size` 0 is the full batch; for a mini-batch the squared alignment is a ratio of averages,
+    exact for uniform tokens and 3 to 5 % off in the averaged RMS for Zipf tokens. Source: theory notes, sections 2 and 3; the derivation is
     `derivations.first_step`.
 
     Raises `InputError` for a rank outside the vocabulary and `RuntimeError` without 64-bit types.
     """
     require_x64()
+    check_integer("--batch-size", batch_size, 0)
     mini_batch, of_one_token = batch_size > 0, rank is not None
     if rank is not None:
         check_integer("--rank", rank, 1, law.vocab_size)
@@ -157,19 +159,27 @@ def optimal_learning_rates(
 ) -> tuple[Array, Array]:
     """One-step optimal (embedding LR, projection LR), each with the other layer frozen.
 
-    One output, sign or Adam's first step, mean squared error, |r| = 1. Without `self_term` their
-    ratio under muP and uniform tokens is (pi/2) sqrt(m) + (d - 1)/sqrt(m) at large d (theory
-    notes, section 3); with it the projection's optimum also sees its own initial output, which
-    matters for m of the order d^2 under muP and of the order d under SP.
+    One output, sign or Adam's first step, mean squared error, targets +1 or -1. Without
+    `self_term` the initial output is neglected (|r| = 1) and the ratio under muP and uniform
+    tokens is (pi/2) sqrt(m) + (d - 1)/sqrt(m) at large d (theory notes, section 3). With it both
+    optima know the initial output: the embedding's by the size of the residual (a factor 1.17
+    under SP), the projection's by its self term, which matters for m of the order d^2 under muP
+    and of the order d under SP, and presumes that no single token carries much of the law.
     Raises `RuntimeError` without 64-bit types.
     """
-    values = _self_term_values(width, law, init)
-    std = derivations.initial_std(init)
-    embedding = evaluate(
-        derivations.optimal_learning_rate("embedding").specialise(std, "initialisation"),
-        {s.width: values[s.width]},
-    )
     if self_term:
-        return embedding, evaluate(derivations.optimal_projection_lr_with_self_term(), values)
-    projection = derivations.optimal_learning_rate("projection").specialise(std, "initialisation")
-    return embedding, evaluate(projection, {**law_values(law), s.width: values[s.width]})
+        values = _self_term_values(width, law, init)
+        output = derivations.optimal_embedding_lr_with_output().specialise(
+            derivations.initial_std(init), "initialisation"
+        )
+        return (
+            evaluate(output, {s.width: values[s.width]}),
+            evaluate(derivations.optimal_projection_lr_with_self_term(), values),
+        )
+    values = {**law_values(law), s.width: np.asarray(width, dtype=np.float64)}
+    std = derivations.initial_std(init)
+    embedding, projection = (
+        derivations.optimal_learning_rate(layer).specialise(std, "initialisation")
+        for layer in ("embedding", "projection")
+    )
+    return evaluate(embedding, {s.width: values[s.width]}), evaluate(projection, values)

@@ -43,7 +43,8 @@ from ._token_particles import TokenParticles, batch_shares, token_particles
 NEW_DIRECTION = 1e-10  # smallest new part of a vector, relative to its length
 NEW_AMONG_NEW = 1e-6  # and relative to the largest new part beside it
 MAX_DEFECT = 1e-6
-DEFAULT_PARTICLES = 1024
+DEFAULT_PARTICLES = 2048
+TOKENS_PER_NEURON = 4  # a sampled tail needs more particles than the neurons do
 NOTABLE_ERROR = 0.01  # of the initial loss
 
 Floats = NDArray[np.float64]
@@ -60,10 +61,10 @@ class Prediction:
     - `setup`; `embedding_lrs`, `projection_lrs`: shape (L,).
     - `loss`: sum_i p_i l(f_i, y_i), shape (L, T), the mean of the replicas.
     - `loss_error`: its numerical error, shape (L, T): the replicas' standard error and, in
-      quadrature, the bias that fewer particles show beyond chance. It does not contain the
-      distance of a finite network from the limit.
+      quadrature, the bias that fewer particles show beyond chance (two standard errors). The
+      distance of a finite network from the limit is not part of it.
     - `projection_update_rms`, `embedding_update_rms`: shape (L, T), defined as in `Training`.
-    - `particles`, `replicas`: how it was computed.
+    - `particles`, `neurons`, `replicas`: how it was computed.
     - `status`: shape L; `ok`, or what is wrong and what to do.
 
     Source: theory notes, sections 1 and 8.
@@ -77,6 +78,7 @@ class Prediction:
     projection_update_rms: Floats
     embedding_update_rms: Floats
     particles: int
+    neurons: int
     replicas: int
     status: tuple[str, ...]
 
@@ -89,7 +91,8 @@ class Prediction:
 class _Plan(NamedTuple):
     """What is compiled in: never a width, vocabulary, token law, learning rate or seed."""
 
-    particles: int
+    tokens: int
+    neurons: int
     outputs: int
     loss: str
     optimizer: str
@@ -138,8 +141,8 @@ def predict(
 
     **Arguments:**
 
-    - `particles`: number of neuron particles, and of token particles; by default 1024, or the
-      power of two that is enough for the setup's outputs and steps.
+    - `particles`: number of token particles; by default 2048, or the power of two that is enough
+      for the setup's outputs and steps. Neuron particles: a quarter of it, or what is enough.
     - `replicas`: number of independent replicas that are averaged, at least 2.
     - `embedding_lrs`, `projection_lrs`: shape (L,) each, paired; default the setup's one pair.
     - `error_estimate`: also solve with about half the particles, so that `loss_error` contains
@@ -171,20 +174,22 @@ def predict(
             )
         )
     )
-    coarse = max(particles // 2, 3 * directions)
-    counts = [particles, coarse] if error_estimate else [particles]
-    work = sum(count**2 for count in counts) * replicas * len(embedding_rates)
+    neurons = max(particles // TOKENS_PER_NEURON, 4 * directions)
+    counts = [(particles, neurons)]
+    if error_estimate:
+        counts.append((max(particles // 2, 3 * directions), max(neurons // 2, 3 * directions)))
+    work = sum(math.prod(pair) for pair in counts) * replicas * len(embedding_rates)
     records, defects = [], []
     for count in counts:
-        crowd = token_particles(setup, count)
-        share = count**2 / work
+        crowd = token_particles(setup, count[0])
+        share = math.prod(count) / work
 
         def report(share: float = share) -> None:
             if progress is not None:
                 progress(share)
 
         runs = [
-            _replicas(setup, crowd, replicas, rates, report)
+            _replicas(setup, crowd, count[1], replicas, rates, report)
             for rates in zip(embedding_rates, projection_rates, strict=True)
         ]
         records.append(np.stack([record for record, _ in runs]))  # (L, R, T, 3)
@@ -197,7 +202,9 @@ def predict(
             chance = np.hypot(spread, _standard_error(records[1][..., 0]))
             change = mean[..., 0] - records[1][..., 0].mean(axis=1)
             # the bias is of order 1/particles
-            bias = np.sqrt(np.maximum(change**2 - chance**2, 0)) / (particles / coarse - 1)
+            bias = np.sqrt(np.maximum(change**2 - (2 * chance) ** 2, 0)) / (
+                particles / counts[1][0] - 1
+            )
     return Prediction(
         setup,
         np.asarray(embedding_rates),
@@ -207,6 +214,7 @@ def predict(
         mean[..., 1],
         mean[..., 2],
         particles,
+        neurons,
         replicas,
         tuple(
             _status(*row)
@@ -218,6 +226,7 @@ def predict(
 def _replicas(
     setup: Setup,
     crowd: TokenParticles,
+    neurons: int,
     replicas: int,
     rates: tuple[float, float],
     report: Callable[[], None],
@@ -227,8 +236,8 @@ def _replicas(
     A replica is the mean of two solutions whose head tokens have opposite fresh Gaussians.
     """
     count = len(crowd.frequencies)
-    plan = _Plan(count, setup.outputs, setup.loss, setup.optimizer, setup.steps)
-    values = (setup.width / count, setup.projection_std, *rates)
+    plan = _Plan(count, neurons, setup.outputs, setup.loss, setup.optimizer, setup.steps)
+    values = (setup.width / neurons, setup.projection_std, *rates)
     sizes = _Sizes(*(jnp.asarray(value, dtype=jnp.float64) for value in values))
     tokens = _Tokens(
         jnp.asarray(crowd.frequencies),
@@ -254,19 +263,20 @@ def _solve(
     plan: _Plan, tokens: _Tokens, shares: Array, sizes: _Sizes, key: Array, side: Array
 ) -> tuple[Array, Array]:
     """Loss and both update RMS at every step, shape (T, 3), and the solution's defect."""
-    count, n, columns = plan.particles, plan.outputs, plan.outputs * plan.steps
-    neurons = jnp.full(count, sizes.neurons_each)
+    n, columns = plan.outputs, plan.outputs * plan.steps
+    neurons = jnp.full(plan.neurons, sizes.neurons_each)  # the metric of neuron sums
     nu, mass = tokens.multiplicities, tokens.multiplicities * tokens.frequencies
     heard = jnp.any(shares > 0, axis=0)
-    width = count * sizes.neurons_each
+    width = plan.neurons * sizes.neurons_each
     direction = _direction(plan.optimizer)
 
-    start = _even_normals(jax.random.fold_in(key, plan.steps), jnp.arange(count), n)
-    _, start, _ = _split(start, jnp.zeros((count, 1)), neurons)
+    start = _even_normals(jax.random.fold_in(key, plan.steps), jnp.arange(plan.neurons), n)
+    _, start, _ = _split(start, jnp.zeros((plan.neurons, 1)), neurons)
     start = start * (sizes.projection_std * jnp.sqrt(width))  # (N, n)
-    weights = {"embedding": jnp.zeros((count, count)), "projection": start}
-    empty = jnp.zeros((count, columns))
-    seen = _Seen(empty, empty, empty, empty, jnp.zeros((count, 2 * columns)))
+    weights = {"embedding": jnp.zeros((plan.tokens, plan.neurons)), "projection": start}
+    by_token, by_neuron = (jnp.zeros((rows, columns)) for rows in (plan.tokens, plan.neurons))
+    frame = jnp.zeros((plan.neurons, 2 * columns))
+    seen = _Seen(by_neuron, by_token, by_token, by_neuron, frame)
 
     def step(carry, inputs):
         weights, memory, seen, first_field = carry
@@ -282,7 +292,7 @@ def _solve(
         noise = jnp.where(
             tokens.is_tail[:, None],
             _even_normals(tail_key, jnp.lexsort((guess, heard, tokens.is_tail)), n),
-            side * jax.random.normal(head_key, (count, n)),
+            side * jax.random.normal(head_key, (plan.tokens, n)),
         )
         noise = noise - seen.token_basis @ (seen.token_basis.T @ (nu[:, None] * noise))
         response = _response(seen.token_basis, seen.neuron_image, neurons, fresh)
@@ -298,11 +308,11 @@ def _solve(
 
         by_embedding = moved @ (neurons[:, None] * start)
         by_projection = field + shift - first_field - by_embedding
-        # E[(sum_l x_l)^2] over d neurons, x_l = w_l^0 moved_l, from the mean over N particles
-        variance = width * ((moved**2) @ (neurons[:, None] * start**2)) - by_embedding**2
-        squares = by_projection**2, by_embedding**2 + (1 / width - 1 / count) * variance
         losses, residual = _loss_and_residual(cast(Any, plan), field + shift, tokens.targets)
-        updates_rms = [jnp.sqrt(mass @ jnp.mean(square, axis=-1)) for square in squares]
+        updates_rms = [
+            jnp.sqrt(mass @ jnp.mean(update**2, axis=-1))
+            for update in (by_projection, by_embedding)
+        ]
         record = jnp.stack([mass @ losses, *updates_rms])
 
         weighted = share[:, None] * residual  # b
@@ -329,7 +339,7 @@ def _solve(
         }
         return (weights, memory, seen, first_field), record
 
-    carry = (weights, direction.init(weights), seen, jnp.zeros((count, n)))
+    carry = (weights, direction.init(weights), seen, jnp.zeros((plan.tokens, n)))
     (_, _, seen, _), record = jax.lax.scan(step, carry, (jnp.arange(plan.steps), shares))
     return record, _defect(seen, nu, neurons)
 
@@ -349,7 +359,9 @@ def _split(vectors: Array, basis: Array, metric: Array) -> tuple[Array, Array, A
     kept = (squares > NEW_DIRECTION**2 * size) & (squares > NEW_AMONG_NEW**2 * squares[-1])
     lengths = jnp.sqrt(jnp.where(kept, squares, 1))
     fresh = jnp.where(kept, rest @ axes / lengths, 0)
-    return old, fresh, jnp.where(kept, lengths, 0)[:, None] * axes.T
+    root = jnp.where(kept, lengths, 0)[:, None] * axes.T
+    gram, one = fresh.T @ (metric[:, None] * fresh), jnp.eye(len(squares))
+    return old, fresh @ (1.5 * one - 0.5 * gram), 0.5 * (one + gram) @ root  # one Newton step
 
 
 def _response(basis: Array, other_image: Array, metric: Array, fresh: Array) -> Array:
@@ -369,18 +381,16 @@ def _write(columns: Array, block: Array, place: Array) -> Array:
 def _even_normals(key: Array, order: Array, outputs: int) -> Array:
     """Standard normals (P, n) that fill the space of (place in the order, values) evenly.
 
-    A Kronecker sequence (powers of the root of x^(n+1) = x + 1) along the order, shifted at
-    random, each column then replaced by the normal quantiles of its ranks.
+    A Kronecker sequence (powers of the root of x^(n+1) = x + 1) along the order, shifted at random.
     """
     count = order.shape[0]
     base = 2.0
     for _ in range(64):
         base = (1 + base) ** (1 / (outputs + 1))
     slopes = np.asarray([base ** -(axis + 1) for axis in range(outputs)])
-    place = jnp.zeros(count).at[order].set(jnp.arange(count) + 0.5)
+    place = jnp.zeros(count).at[order].set(jnp.arange(1.0, count + 1))
     points = (place[:, None] * slopes + jax.random.uniform(key, (1, outputs))) % 1.0
-    ranks = jnp.argsort(jnp.argsort(points, axis=0), axis=0)
-    return jax.scipy.special.ndtri((ranks + 0.5) / count)
+    return math.sqrt(2) * jax.scipy.special.erfinv(jnp.clip(2 * points - 1, -1 + 1e-12, 1 - 1e-12))
 
 
 def _residual(plan: _Plan, outputs: Array, targets: Array) -> Array:

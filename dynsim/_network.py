@@ -21,6 +21,7 @@ from ._setup import Setup
 from ._targets import targets
 
 DIVERGENCE_FACTOR = 1e6
+MAX_SEEDS = 1_000_000
 STEPS_PER_CALL = 100  # steps of one jitted call, between two reports of progress
 CACHE_BYTES = 16 * 2**20  # networks trained side by side on a CPU should fit its cache
 
@@ -131,7 +132,7 @@ def train(
     `RuntimeError` if JAX's 64-bit types are off.
     """
     require_x64()
-    check_integer("--seeds", seeds, 1)
+    check_integer("--seeds", seeds, 1, MAX_SEEDS)
     embedding_rates, projection_rates = np.broadcast_arrays(
         np.atleast_1d(np.asarray(setup.embedding_lr if embedding_lrs is None else embedding_lrs)),
         np.atleast_1d(
@@ -186,7 +187,7 @@ def token_updates(setup: Setup, seeds: int = 4, *, dtype: str = "float32") -> To
     Raises as `train` does.
     """
     require_x64()
-    check_integer("--seeds", seeds, 1)
+    check_integer("--seeds", seeds, 1, MAX_SEEDS)
     check_memory(setup, dtype)
     plan, task = _plan(setup, 1, dtype), _task(setup, dtype)
     rates = _Weights(
@@ -204,7 +205,8 @@ def run_bytes(setup: Setup, dtype: str = "float32") -> int:
     copies = 6 if setup.optimizer == "adam" else 4
     size = np.dtype(dtype).itemsize
     weights = (setup.vocab_size + setup.outputs) * setup.width
-    return size * (copies * weights + 6 * setup.vocab_size * setup.outputs)
+    batch = 32 * setup.batch_size  # random numbers and token ids of one batch
+    return size * (copies * weights + 6 * setup.vocab_size * setup.outputs) + batch
 
 
 def check_memory(setup: Setup, dtype: str) -> None:
@@ -218,7 +220,8 @@ def check_memory(setup: Setup, dtype: str) -> None:
         raise InputError(
             "--width",
             setup.width,
-            f"one network of vocabulary {setup.vocab_size} and {setup.outputs} outputs needs "
+            f"one network of vocabulary {setup.vocab_size}, {setup.outputs} outputs and batch "
+            f"{setup.batch_size} needs "
             f"{needed / 2**30:.3g} GiB, must fit the {present / 2**30:.3g} GiB of this device",
         )
 

@@ -26,8 +26,8 @@ YOUNG = (
     "or embeddings that learn slowly or not at all"
 )
 ANY_AGE = (
-    "nothing about the age: it is stable in young and old networks, and jointly tuned long runs "
-    "followed it"
+    "nothing about the age: it is stable in young and old networks, and the theory notes (section "
+    "3) report that jointly tuned long runs followed it"
 )
 
 
@@ -394,6 +394,6 @@ def _explanation(
         f"{where.get(regime.name, 'between the regimes')}; {regime.mup_mass:.0%} of the token mass "
         f"is muP-like), so from width {base_width} the first step asks for an embedding/hidden "
         f"ratio of x{interpolated.ratio_growth:.3g}, between muP's x{mup.ratio_growth:.3g} and the "
-        f"LV rule's x{lv.ratio_growth:.3g}; long training ages the network out of the LV regime "
-        "and favours muP's."
+        f"LV rule's x{lv.ratio_growth:.3g}; long training is expected to age the network out of "
+        "the LV regime, towards muP's (theory notes, section 3)."
     )

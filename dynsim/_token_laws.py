@@ -161,7 +161,9 @@ def read_counts(path: Path) -> NDArray[np.float64]:
                 f"counts:{path}",
                 f"line {number} must be one non-negative number, not {line.strip()[:40]!r}",
             )
-    if counts.sum() <= 0 or not math.isfinite(counts.sum()):
+    with np.errstate(over="ignore"):
+        total = float(counts.sum())
+    if not 0 < total < math.inf:
         raise InputError(option, f"counts:{path}", "the counts must have a positive, finite sum")
     return np.sort(counts)[::-1]
 

@@ -220,6 +220,8 @@ def parse(arguments: Sequence[str]) -> Any:
 
     Raises `InputError` with one line for what cannot be parsed, and `SystemExit` after --help.
     """
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        raise InputError("command", arguments[0], "must be one of " + ", ".join(COMMANDS))
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -250,7 +252,10 @@ def _one_line(box: str) -> str:
             break
         message.append(line)
     text = re.sub(r"\s+", " ", " ".join(message)).strip()
-    return text.replace("invalid literal for int() with base 10:", "must be an integer, not")
+    text = text.replace("invalid literal for int() with base 10:", "must be an integer, not")
+    return re.sub(
+        r"no type matching \{None\}\|INT could be instantiated.*", "must be an integer", text
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -264,6 +269,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("interrupted; what was finished is kept", 130)
     except MemoryError:
         return _complain("not enough memory for this size; take a smaller one", 2)
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return _complain("not enough memory on the device for this size; take a smaller one", 2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

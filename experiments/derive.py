@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 
 import derivations
 from derivations import symbols as s
-from dynsim import InputError, TokenLaw, check_integer, check_law_name, token_law
+from dynsim import (
+    InputError,
+    TokenLaw,
+    check_integer,
+    check_law_name,
+    read_counts,
+    token_law,
+)
 
 from .output import number, print_json
 
@@ -17,15 +25,19 @@ if TYPE_CHECKING:
     from .cli import Derive
 
 MAX_WIDTH = 10**15  # beyond this d - 1 = d in float64
+# The self term is shown where its sums over tokens and neurons self-average to about a percent.
+SELF_AVERAGING_WIDTH, SELF_AVERAGING_FREQUENCY = 32, 0.01
 
 
 def run_derive(options: Derive) -> int:
     """Prints formula, derivation and (with width and vocabulary) numbers."""
     check_law_name("--tokens", options.tokens)
     check_integer("--batch-size", options.batch_size, 0, 2**53)
+    if options.tokens.startswith("counts:"):
+        read_counts(Path(options.tokens.partition(":")[2]))  # say at once that it cannot be read
     if (options.width is None) != (options.vocab_size is None):
         given, other = ("--width", "--vocab-size")[:: 1 if options.width is not None else -1]
-        raise InputError(other, "missing", f"must be given together with {given}")
+        raise InputError(other, None, f"must be given together with {given}")
     if options.width is not None:
         check_integer("--width", options.width, 1, MAX_WIDTH)
     if options.rank is not None:
@@ -74,6 +86,7 @@ def run_derive(options: Derive) -> int:
         print_json(document)
     elif options.format == "latex":
         print(mean.to_latex() + "\n\n" + rms.to_latex())
+        print("\n" + "\n".join(f"% {line}" for line in lines))
     else:
         print(rms.to_text() + "\n\n" + "\n".join(lines))
     return 0
@@ -122,9 +135,17 @@ def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> d
         "exponent": _exponent_at(options, width, law, exponent),
     }
     average = options.rank is None and not options.batch_size
-    if options.layer == "projection" and options.optimizer != "sgd" and average:
+    self_averages = width >= SELF_AVERAGING_WIDTH and law.frequencies[0] <= SELF_AVERAGING_FREQUENCY
+    if options.layer == "projection" and options.optimizer != "sgd" and average and self_averages:
         kappa, rms = self_term_rms(float(width), law, init=options.init)
-        result["self_term"] = {"kappa": float(kappa), "rms": float(rms)}
+        result["self_term"] = {
+            "kappa": float(kappa),
+            "rms": float(rms),
+            "assumptions": [
+                *derivations.self_term_second_moment().assumptions,
+                "mean squared error, targets of unit variance",
+            ],
+        }
     return result
 
 

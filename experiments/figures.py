@@ -172,7 +172,7 @@ def regime_map(zipf_map: xr.Dataset, updates: xr.Dataset) -> Figure:
         ylim=(-0.06, alphas[-1]),
         xlabel=r"$\mu=\log m/\log d$",
         ylabel=r"Zipf exponent $\alpha$",
-        title=f"$d={low}\\to{high}$, frequency-weighted",
+        title=f"$d={low}\\to{high}$, $m={ZIPF_MAP_WIDTH}^\\mu$, frequency-weighted",
     )
     left.grid(visible=False)
 

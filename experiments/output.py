@@ -59,6 +59,7 @@ def progress_bar(total: float, label: str) -> tqdm:
         file=sys.stderr,
         dynamic_ncols=True,
         leave=False,
+        delay=0.3,
         mininterval=interval,
         maxinterval=interval,
     )

@@ -27,7 +27,7 @@ def run_parametrization(options: Parametrize) -> int:
         return _compare(options)
     if options.name is None:
         known = ", ".join(derivations.PARAMETRIZATIONS)
-        raise InputError("NAME", "missing", f"must be one of {known}, or give --compare")
+        raise InputError("NAME", None, f"must be one of {known}, or give --compare")
     _refuse(options, tuple(COMPARE_DEFAULTS), "only goes with --compare")
     solution = _solution(options, options.name)
     layers = {layer: _layer(solution, layer) for layer in derivations.NETWORK_LAYERS}
@@ -67,7 +67,10 @@ def _checked(option: str, value: object, function: Callable[[], T]) -> T:
 
 
 def _solution(options: Parametrize, name: str) -> derivations.StabilitySolution:
-    given = _checked("NAME", name, lambda: derivations.parametrization(name))
+    if name not in derivations.PARAMETRIZATIONS:
+        known = ", ".join(derivations.PARAMETRIZATIONS)
+        raise InputError("NAME", name, f"must be one of {known}")
+    given = derivations.parametrization(name)
     if options.optimizer not in derivations.TRAINING_OPTIMIZERS:
         known = ", ".join(derivations.TRAINING_OPTIMIZERS)
         raise InputError("--optimizer", options.optimizer, f"must be one of {known}")
@@ -160,6 +163,10 @@ def _compare(options: Parametrize) -> int:
     if options.name is not None:
         raise InputError("NAME", options.name, "does not go with --compare")
     _refuse(options, VOCABULARY_OPTIONS, "does not go with --compare")
+    if options.optimizer != "adam":
+        raise InputError("--optimizer", options.optimizer, "must be adam with --compare")
+    if options.alignment != "full":
+        raise InputError("--alignment", options.alignment, "does not go with --compare")
     sizes = {
         name: default if getattr(options, name) is None else getattr(options, name)
         for name, default in COMPARE_DEFAULTS.items()

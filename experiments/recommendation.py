@@ -21,11 +21,11 @@ def run_recommend(options: Recommend) -> int:
     width = shape.width if options.width is None and shape else options.width
     vocab_size = shape.vocab_size if options.vocab_size is None and shape else options.vocab_size
     if width is None:
-        raise InputError("--width", "missing", "must be given, or a --preset")
+        raise InputError("--width", None, "must be given, or a --preset")
     if vocab_size is None:
-        raise InputError("--vocab-size", "missing", "must be given, or a --preset")
+        raise InputError("--vocab-size", None, "must be given, or a --preset")
     if options.base_width is None:
-        raise InputError("--base-width", "missing", "must be given: where the LRs were tuned")
+        raise InputError("--base-width", None, "must be given: where the LRs were tuned")
     answer = recommend(
         width,
         options.base_width,

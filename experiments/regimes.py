@@ -29,7 +29,7 @@ def run_regimes(options: Regimes) -> int:
             if path.exists():
                 raise InputError("--data", str(path), "must be a netCDF study") from error
     names = [name for name, (_, needs) in FIGURES.items() if set(needs) <= set(studies)]
-    if not names:
+    if not studies:
         raise InputError("--data", str(source), "must hold studies written by dynsim verify")
     folder = writable_folder("--out", options.out)
     paths = [path for name in names for path in draw(name, studies, folder)]

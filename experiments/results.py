@@ -19,12 +19,12 @@ STORED = Path(__file__).parent / "data"
 
 @cache
 def code_version() -> str:
-    """Package version and a digest of every source file of the three packages."""
+    """Package version and a digest of the source files that measured numbers depend on."""
     root = Path(__file__).parent.parent
+    files = [*(root / "dynsim").rglob("*.py"), root / "experiments" / "studies.py"]
     digest = hashlib.sha256()
-    for package in ("derivations", "dynsim", "experiments"):
-        for file in sorted((root / package).rglob("*.py")):
-            digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    for file in sorted(files):
+        digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     return f"{metadata.version('dynsim')}+{digest.hexdigest()[:12]}"
 
 

@@ -49,17 +49,19 @@ def random() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def studies() -> Mapping[str, xr.Dataset]:
-    """Every study, measured once in the quick version."""
+    """Every study that a claim needs, measured once in the quick version."""
+    from experiments.first_step_claims import CLAIMS
     from experiments.studies import STUDIES
 
-    return {name: study.run(False) for name, study in STUDIES.items()}
+    needed = dict.fromkeys(claim.study for claim in CLAIMS.values())
+    return {name: STUDIES[name].run(False) for name in needed}
 
 
 @pytest.fixture(scope="session")
 def stored_studies(
     studies: Mapping[str, xr.Dataset], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A folder that holds every study as `dynsim verify` stores it. Read only."""
+    """A folder that holds these studies as `dynsim verify` stores it. Read only."""
     from experiments.results import save
 
     folder = tmp_path_factory.mktemp("stored-studies")
@@ -73,9 +75,7 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of three texts, 300 kB together, of words with Zipf frequencies."""
     random = np.random.default_rng(7)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
-    words = np.array(
-        ["".join(random.choice(letters, random.integers(2, 9))) for _ in range(3000)]
-    )
+    words = np.array(["".join(random.choice(letters, random.integers(2, 9))) for _ in range(3000)])
     chance = 1 / np.arange(1, len(words) + 1)
     folder = tmp_path_factory.mktemp("text")
     for name in ("first.txt", "second.txt", "deeper/third.txt"):

@@ -85,3 +85,12 @@ def assert_refused(option: str, call: Callable[[], Any], *fragments: str) -> Non
     assert "\n" not in message, message
     for fragment in fragments:
         assert fragment in message, f"{fragment!r} is not in {message!r}"
+
+
+def refusal(call: Callable[[], Any]) -> InputError | None:
+    """The `InputError` that the call ends in, None where it ends well; others are raised."""
+    try:
+        call()
+    except InputError as error:
+        return error
+    return None

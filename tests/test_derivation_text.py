@@ -95,9 +95,14 @@ def test_the_balance_checks_can_fail():
 @pytest.mark.parametrize("name", DERIVATIONS)
 def test_derivation_reads(name):
     derived = DERIVATIONS[name]
-    assert derived.name and derived.left and derived.latex_left and derived.source
-    assert derived.assumptions and all(derived.assumptions)
-    assert derived.steps and all(step.reason and step.left for step in derived.steps)
+    assert derived.name
+    assert derived.left
+    assert derived.latex_left
+    assert derived.source
+    assert derived.assumptions
+    assert all(derived.assumptions)
+    assert derived.steps
+    assert all(step.reason and step.left for step in derived.steps)
     text = derived.to_text()
     assert str(derived.expression) in text
     for assumption in derived.assumptions:
@@ -136,11 +141,16 @@ def test_no_assumption_is_said_twice(name):
     assert len(assumptions) == len(set(assumptions))
 
 
+ESCAPED = r"\\(textbackslash|textasciitilde)\{\}|\\\^\{\}|\\[_%&#{}]"
+
+
 @pytest.mark.parametrize("name", DERIVATIONS)
 def test_words_hold_nothing_that_latex_reads_as_a_command(name):
     derived = DERIVATIONS[name]
     for words in (derived.name, *derived.assumptions, *(step.reason for step in derived.steps)):
-        escaped = re.sub(r"\\(textbackslash|textasciitilde)\{\}|\\\^\{\}|\\[_%&#{}]", "", latex_words(words))
+        escaped = re.sub(
+            r"\\(textbackslash|textasciitilde)\{\}|\\\^\{\}|\\[_%&#{}]", "", latex_words(words)
+        )
         assert not re.search(r"[\\_^%&#{}~]", escaped), escaped
 
 

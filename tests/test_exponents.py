@@ -21,9 +21,7 @@ SIZES = np.array([32.0, 64, 128, 256, 512])
 
 def noisy_cells(random, exponent, seeds, noise=0.1):
     """Cells of y = 3 size^exponent with log-normal noise of mean one."""
-    return [
-        3 * size**exponent * random.lognormal(-(noise**2) / 2, noise, seeds) for size in SIZES
-    ]
+    return [3 * size**exponent * random.lognormal(-(noise**2) / 2, noise, seeds) for size in SIZES]
 
 
 @pytest.mark.parametrize("exponent", [-0.5, 0.0, 0.5, 1.0])
@@ -66,9 +64,7 @@ def test_bootstrap_covers_the_truth(random):
     """A nominal 95 % percentile interval over 16 seeds a cell: 88 to 99 % of 200 draws."""
     covered = [
         fit.low <= 0.5 <= fit.high
-        for fit in (
-            bootstrap_exponent(noisy_cells(random, 0.5, 16, noise=0.3)) for _ in range(200)
-        )
+        for fit in (bootstrap_exponent(noisy_cells(random, 0.5, 16, noise=0.3)) for _ in range(200))
     ]
     assert 0.88 <= np.mean(covered) <= 0.99
     missed = [
@@ -94,7 +90,8 @@ def test_bootstrap_resamples_curves_whole():
         return np.mean(curve[1] - curve[0], axis=axis)
 
     estimate = bootstrap(step, [curves], resamples=100)
-    assert estimate.low == pytest.approx(1) and estimate.high == pytest.approx(1)
+    assert estimate.low == pytest.approx(1)
+    assert estimate.high == pytest.approx(1)
     level = bootstrap(lambda curve, axis=-1: np.mean(curve[0], axis=axis), [curves], resamples=100)
     assert level.high - level.low > 10
 

@@ -277,9 +277,7 @@ def test_batch_moments_are_multinomial(random):
         moment = derivations.multinomial_moment(order)
         values = {s.frequency: p[0], s.batch_size: batch_size}
         assert_mean(shares[:, 0] ** order, float(moment.subs(values)))
-    ratio = float(
-        derivations.batch_alignment().subs(laws_values(p) | {s.batch_size: batch_size})
-    )
+    ratio = float(derivations.batch_alignment().subs(laws_values(p) | {s.batch_size: batch_size}))
     sampled = (shares**3).sum(axis=1).mean() / (shares**2).sum(axis=1).mean()
     assert sampled == pytest.approx(ratio, rel=0.01)
     assert ratio != pytest.approx((p**3).sum() / (p**2).sum(), rel=0.5)  # not the law's own

@@ -141,9 +141,7 @@ def test_adam_bound_holds_at_finite_epsilon(ratio):
     assert limit - ratio <= signal <= limit
     assert 1 - signal / limit <= math.sqrt(math.pi / 2) * ratio  # as the assumption says
     assert signal < limit - ratio / 2  # the bound is no idle one: epsilon does cost signal
-    (bound,) = [
-        step.right for step in kernel("adam").steps if "lower bound" in step.left
-    ]
+    (bound,) = [step.right for step in kernel("adam").steps if "lower bound" in step.left]
     (symbol,) = bound.free_symbols
     assert float(bound.subs(symbol, ratio)) == pytest.approx(limit - ratio)
 
@@ -151,7 +149,8 @@ def test_adam_bound_holds_at_finite_epsilon(ratio):
 def test_adam_is_sign_and_sgd_is_not():
     assert kernel("adam").mean == kernel("sign").mean
     assert kernel("adam").second_moment == kernel("sign").second_moment
-    assert kernel("adam").assumptions and not kernel("sign").assumptions
+    assert kernel("adam").assumptions
+    assert not kernel("sign").assumptions
     assert kernel("sgd").mean != kernel("sign").mean
 
 

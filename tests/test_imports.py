@@ -40,7 +40,13 @@ def reaches(source: str, module: str, package: str = "") -> bool:
 
 def test_the_parser_sees_every_form_of_import():
     source = "def f():\n    import jax.numpy as jnp\nfrom jax import _src\nfrom ..a import b\n"
-    assert imported(source, "dynsim.x") == {"jax.numpy", "jax", "jax._src", "dynsim.a", "dynsim.a.b"}
+    assert imported(source, "dynsim.x") == {
+        "jax.numpy",
+        "jax",
+        "jax._src",
+        "dynsim.a",
+        "dynsim.a.b",
+    }
     assert imported("from . import a", "dynsim") == {"dynsim", "dynsim.a"}
     assert reaches(source, "jax._src")
     assert not reaches("import jaxtyping", "jax")

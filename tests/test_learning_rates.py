@@ -70,7 +70,8 @@ def test_the_two_rules_agree_along_m_proportional_to_d():
     maximal = derivations.maximal_update_ratio().expression.subs(MUP_UNIFORM)
     greedy = derivations.optimal_ratio_mup_uniform().expression
     constant = sp.limit((greedy / maximal).subs(m, x * d), d, sp.oo)
-    assert constant.is_finite and constant.subs(x, 1) > 0
+    assert constant.is_finite
+    assert constant.subs(x, 1) > 0
     assert sp.limit((greedy / maximal).subs(m, d**2), d, sp.oo) == sp.oo  # but not beyond
 
 
@@ -100,10 +101,7 @@ def brute_force(change: np.ndarray, residual: np.ndarray, p: np.ndarray) -> floa
     """Rate of the lowest mean loss over seeds after a step: a scan, refined by a second scan."""
 
     def scan(rates):
-        loss = [
-            (0.5 * (residual + rate * change) ** 2 @ p).mean()
-            for rate in rates
-        ]
+        loss = [(0.5 * (residual + rate * change) ** 2 @ p).mean() for rate in rates]
         return int(np.argmin(loss))
 
     best = scan(RATES)

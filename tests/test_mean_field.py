@@ -25,17 +25,17 @@ SETUPS = {
     ),
     "cross-entropy on zipf": (
         Setup(
-            width=256,
+            width=512,
             vocab_size=2048,
             tokens="zipf:1.0",
             outputs=4,
             loss="ce",
             targets="onehot",
             steps=12,
-            embedding_lr=0.02,
-            projection_lr=0.01,
+            embedding_lr=0.015,
+            projection_lr=0.005,
         ),
-        64,
+        32,
     ),
     "adam in mini-batches": (
         Setup(
@@ -52,6 +52,10 @@ SETUPS = {
         48,
     ),
 }
+
+
+QUICK = {"particles": 512, "replicas": 12, "error_estimate": False}
+TINY = {"particles": 128, "replicas": 2, "error_estimate": False}
 
 
 def gap(prediction, training):
@@ -72,7 +76,7 @@ def rms_gap(prediction, training, name):
 @pytest.mark.parametrize("name", SETUPS)
 def test_agrees_with_finite_networks(name):
     setup, seeds = SETUPS[name]
-    prediction = predict(setup, particles=512, replicas=12, error_estimate=False)
+    prediction = predict(setup, **QUICK)
     training = train(setup, seeds)
     assert prediction.loss[0, -1] < 0.7 * prediction.loss[0, 0], "nothing was learned"
     assert gap(prediction, training) < 0.015
@@ -85,7 +89,7 @@ def test_without_responses_it_disagrees(monkeypatch):
     setup, seeds = SETUPS["sign"]
     monkeypatch.setattr(mean_field, "_response", lambda basis, *_: jnp.zeros_like(basis[:, :1]))
     mean_field._solve.clear_cache()
-    prediction = predict(setup, particles=512, replicas=4, error_estimate=False)
+    prediction = predict(setup, **QUICK)
     monkeypatch.undo()
     mean_field._solve.clear_cache()
     assert gap(prediction, train(setup, seeds)) > 0.1
@@ -99,12 +103,12 @@ def test_first_step_has_the_self_term(vocab_size, tokens):
         vocab_size=vocab_size,
         tokens=tokens,
         init="sp",
-        steps=2,
+        steps=12,
         embedding_lr=0,
         projection_lr=1.0,
     )
     kappa, expected = dynsim.self_term_rms(4096, setup.law(), init="sp")
-    found = predict(setup, particles=1024, replicas=8).projection_update_rms[0, 1]
+    found = predict(setup, **QUICK).projection_update_rms[0, 1]
     without = dynsim.first_step("projection", "sign", 4096, setup.law(), init="sp").rms
     assert float(kappa) > 0.5
     assert abs(found / float(expected) - 1) < 0.01
@@ -144,8 +148,8 @@ def test_gradient_descent_at_fixed_vocabulary_closes_in_grams(tokens):
         projection_lr=2.0 / width,
     )
     exact = gram_recursion(setup, setup.law().frequencies, dynsim.targets(setup))
-    assert exact[-1] < 0.1 * exact[0]
-    prediction = predict(setup, particles=128, replicas=2, error_estimate=False)
+    assert exact[-1] < 0.2 * exact[0]
+    prediction = predict(setup, **TINY)
     assert_close_curves(prediction.loss[0], exact, 2e-3)
     slower = replace(setup, embedding_lr=0.0)
     other = gram_recursion(slower, setup.law().frequencies, dynsim.targets(setup))
@@ -153,25 +157,25 @@ def test_gradient_descent_at_fixed_vocabulary_closes_in_grams(tokens):
 
 
 def test_one_compilation_serves_all_sizes_and_rates():
-    small = replace(SIGN, width=64, vocab_size=40, steps=3, tokens="zipf:1.0")
+    small = replace(SIGN, width=64, vocab_size=40, tokens="zipf:1.0")
     large = replace(small, width=16384, vocab_size=10**6, tokens="uniform", init="mup")
-    predict(small, particles=64, replicas=2, error_estimate=False)
+    predict(small, **TINY)
     compiled = mean_field._solve._cache_size()
     for setup in (large, replace(large, embedding_lr=0.3, projection_lr=1e-4, seed=5)):
-        predict(setup, particles=64, replicas=2, error_estimate=False)
-    predict(small, particles=64, replicas=2, error_estimate=False, embedding_lrs=[0.1, 0.2])
+        predict(setup, **TINY)
+    predict(small, embedding_lrs=[0.1, 0.2], **TINY)
     assert mean_field._solve._cache_size() == compiled
-    predict(replace(small, steps=4), particles=64, replicas=2, error_estimate=False)
+    predict(replace(small, steps=3), **TINY)
     assert mean_field._solve._cache_size() == compiled + 1
 
 
 def test_error_estimate_is_honest():
     """Deviations from a far better solution are about as large as stated, neither way off."""
     scores = []
-    for vocab_size in (64, 1024, 16384):
-        setup = replace(SIGN, vocab_size=vocab_size, steps=8, init="mup", projection_lr=0.01)
+    for vocab_size in (64, 4096):
+        setup = replace(SIGN, vocab_size=vocab_size, init="mup", projection_lr=0.01)
         best = predict(setup, particles=1024, replicas=24, error_estimate=False)
-        rough = predict(setup, particles=256, replicas=6)
+        rough = predict(setup, particles=512, replicas=6)
         error = np.hypot(rough.loss_error, best.loss_error)
         scores.append((rough.loss - best.loss)[0, 1:] / error[0, 1:])
     size = float(np.sqrt(np.mean(np.square(scores))))
@@ -179,38 +183,37 @@ def test_error_estimate_is_honest():
 
 
 def test_a_sweep_is_its_single_runs():
-    options = {"particles": 128, "replicas": 2}
     rates = np.asarray([0.01, 0.1])
-    sweep = predict(SIGN, embedding_lrs=rates, **options)
+    sweep = predict(SIGN, embedding_lrs=rates, **TINY)
     assert sweep.loss.shape == (2, SIGN.steps)
-    single = predict(replace(SIGN, embedding_lr=0.1), **options)
+    single = predict(replace(SIGN, embedding_lr=0.1), **TINY)
     np.testing.assert_array_equal(sweep.loss[1], single.loss[0])
     assert len(sweep.status) == 2
 
 
 def test_divergence_and_rough_answers_are_said():
     wild = replace(SIGN, optimizer="sgd", embedding_lr=1e6, projection_lr=1e6, steps=12)
-    prediction = predict(wild, particles=64, replicas=2)
+    prediction = predict(wild, **TINY)
     assert prediction.diverged.all()
     assert prediction.status[0].startswith("diverged at step")
-    rough = predict(replace(SIGN, vocab_size=16), particles=64, replicas=2)
+    rough = predict(replace(SIGN, vocab_size=16), **TINY)
     assert not rough.diverged.any()
     assert "raise --replicas" in rough.status[0]
-    fine = predict(replace(SIGN, init="mup", projection_lr=0.005, steps=4), particles=256)
+    fine = predict(replace(SIGN, init="mup", projection_lr=0.005), **QUICK)
     assert fine.status == ("ok",)
 
 
 def test_frozen_layers_do_not_move():
     for frozen in ({"embedding_lr": 0.0}, {"projection_lr": 0.0}):
-        prediction = predict(replace(SIGN, steps=4, **frozen), particles=128, replicas=2)
+        prediction = predict(replace(SIGN, **frozen), **TINY)
         name = next(iter(frozen)).replace("lr", "update_rms")
         assert np.max(np.abs(getattr(prediction, name))) < 1e-10
         assert np.all(prediction.loss[:, -1] < prediction.loss[:, 0])
 
 
-@pytest.mark.parametrize("setup", [Setup(width=1, vocab_size=1, steps=3), replace(SIGN, steps=1)])
+@pytest.mark.parametrize("setup", [Setup(width=1, vocab_size=1, steps=12), replace(SIGN, steps=1)])
 def test_smallest_cases(setup):
-    assert np.isfinite(predict(setup, particles=64, replicas=2).loss).all()
+    assert np.isfinite(predict(setup, **TINY).loss).all()
 
 
 def test_bad_input():

@@ -155,7 +155,8 @@ def test_batch_shares_are_multinomial(batch_size):
 def test_every_step_and_seed_draws_its_own_batch():
     setup = dataclasses.replace(SMALL, batch_size=6)
     first, second = shares_of(setup, 0), shares_of(setup, 1)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     distinct = {share.tobytes() for share in first + second}
     assert len(distinct) > 2 * setup.steps * 0.8
 
@@ -166,9 +167,7 @@ def test_token_updates_are_the_first_step():
     updates = token_updates(setup, 2, dtype="float64")
     p = setup.law().frequencies
     result = train(setup, 2, dtype="float64")
-    assert_close_curves(
-        np.sqrt(updates.embedding @ p), result.embedding_update_rms[0, :, 1], 1e-12
-    )
+    assert_close_curves(np.sqrt(updates.embedding @ p), result.embedding_update_rms[0, :, 1], 1e-12)
     # (W_1 - W_0) e_i(1) = (W_1 - W_0) e_i(0) + cross term, here in numpy.
     run = by_numpy(setup, 1)
     on_initial = run.embedding[0] @ (run.projection[1] - run.projection[0]).T
@@ -200,7 +199,8 @@ def test_what_counts_as_divergence():
     assert of(1, np.nan, 1)
     assert of(1, np.inf)
     assert not of(1e-9, 1.0)  # a tiny start is no reason
-    assert of(100, 1.1e8) and not of(100, 0.9e8)
+    assert of(100, 1.1e8)
+    assert not of(100, 0.9e8)
 
 
 def test_first_seeds_do_not_depend_on_how_many():
@@ -210,6 +210,14 @@ def test_first_seeds_do_not_depend_on_how_many():
     updates = token_updates(SMALL, 2, dtype="float64").projection
     longer = token_updates(SMALL, 4, dtype="float64").projection
     assert_close_curves(updates, longer[:2], 1e-12)
+
+
+@pytest.mark.xfail(strict=True, reason="a key's normals of two shapes share their flat prefix")
+def test_widths_draw_independent_weights():
+    """The claims' bootstrap takes the cells of a study (width, vocabulary) to be independent."""
+    narrow, _ = start_of(SMALL, 0)
+    wide, _ = start_of(dataclasses.replace(SMALL, width=2 * SMALL.width), 0)
+    assert not np.allclose(narrow.ravel(), wide.ravel()[: narrow.size])
 
 
 def test_another_seed_is_another_experiment():

@@ -6,11 +6,11 @@ import dataclasses
 import math
 
 import pytest
-from helpers import assert_refused
+from helpers import assert_refused, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynsim import InputError, Setup
+from dynsim import Setup
 from dynsim._errors import check_choice, check_integer, check_rate, shown
 
 INTEGERS = {
@@ -32,7 +32,8 @@ def option(field: str) -> str:
 def test_default_setup_is_the_documented_one():
     setup = Setup()
     assert (setup.embedding_lr, setup.projection_lr) == (0.01, 0.01)
-    assert setup.tokens == "uniform" and setup.batch_size == 0
+    assert setup.tokens == "uniform"
+    assert setup.batch_size == 0
     assert setup.law().vocab_size == setup.vocab_size
     assert hash(setup) == hash(Setup())
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -88,11 +89,8 @@ def test_choices(field, value):
 
 @given(st.text())
 def test_token_law_names(value):
-    try:
-        Setup(tokens=value)
-    except InputError as error:
-        assert error.option == "--tokens"
-        assert "\n" not in str(error)
+    error = refusal(lambda: Setup(tokens=value))
+    assert error is None or (error.option == "--tokens" and "\n" not in str(error))
 
 
 @pytest.mark.parametrize(

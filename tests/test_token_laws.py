@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_refused
+from helpers import assert_refused, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,7 +62,9 @@ def test_fitted_zipf_exponent_of_sampled_counts(random):
 
 def test_fit_needs_three_types():
     fit = TokenLaw("two", np.array([0.5, 0.5, 0])).zipf_exponent
-    assert math.isnan(fit.value) and math.isnan(fit.low) and math.isnan(fit.high)
+    assert math.isnan(fit.value)
+    assert math.isnan(fit.low)
+    assert math.isnan(fit.high)
 
 
 def test_types_that_never_occur_have_an_infinite_effective_vocabulary(tmp_path):
@@ -134,11 +137,13 @@ def test_vocabulary_larger_than_the_counts_file(tmp_path):
     assert_refused("--vocab-size", lambda: token_law(f"counts:{file}", 3), "3", "at most 2")
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["", "zipf", "zipf:", "zipf:x", "zipf:-1", "zipf:nan", "zipf:inf", "zipf:21", "uniform:3"]
-    + ["counts", "counts:", "corpus:", "Uniform", "uniform ", "zipf:1:2", ":", "\n"],
+NO_LAWS = (
+    "zipf zipf: zipf:x zipf:-1 zipf:nan zipf:inf zipf:21 zipf:1:2 uniform:3 Uniform counts counts: "
+    "corpus: :"
 )
+
+
+@pytest.mark.parametrize("name", [*NO_LAWS.split(), "", "uniform ", "\n"])
 def test_law_names_that_mean_nothing(name):
     assert_refused("--tokens", lambda: check_law_name("--tokens", name))
     assert_refused("--tokens", lambda: token_law(name, 10))
@@ -151,11 +156,8 @@ def test_vocabularies_out_of_range(vocab_size):
 
 @given(st.text(max_size=30))
 def test_any_law_name_is_a_law_or_an_input_error(name):
-    try:
-        check_law_name("--tokens", name)
-    except ValueError as error:
-        assert type(error).__name__ == "InputError"
-        assert "\n" not in str(error)
+    error = refusal(lambda: check_law_name("--tokens", name))
+    assert error is None or "\n" not in str(error)
 
 
 @given(st.floats(0, 5), st.integers(1, 300))
@@ -206,9 +208,7 @@ class TestCorpus:
     def test_merges_shorten_the_text(self, text_folder):
         lengths = [len(corpus_tokens(str(text_folder), size).stream) for size in (256, 400, 800)]
         assert lengths[0] > lengths[1] > lengths[2]
-        characters = sum(
-            len(file.read_text()) for file in text_folder.rglob("*") if file.is_file()
-        )
+        characters = sum(len(file.read_text()) for file in text_folder.rglob("*") if file.is_file())
         assert lengths[0] == characters  # one token a byte without merges
 
     def test_cached_by_content(self, text_folder, cache_folder, monkeypatch):
@@ -285,7 +285,7 @@ class TestCorpus:
         assert table.sum(axis=1) == pytest.approx(np.ones(300))
         counted = np.zeros((300, outputs))
         stream = tokens.stream.tolist()
-        for now, following in zip(stream, stream[1:], strict=False):
+        for now, following in itertools.pairwise(stream):
             counted[now, min(following, outputs - 1)] += 1
         occurs = counted.sum(axis=1) > 0
         assert 0 < occurs.sum() < 300
