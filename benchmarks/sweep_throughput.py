@@ -13,7 +13,8 @@ reported apart. Contestants take turns, so that a load from elsewhere hits them 
 number is the median over the turns.
 
 The matmul share compares two rates in float32: the three products of (vocab_size, width, outputs)
-that a step needs (outputs and two gradients; 2 m d n operations each, nothing else counted) over the time of the whole step, and one square matmul of JAX on this machine.
+that a step needs (outputs and two gradients; 2 m d n operations each, nothing else counted) over
+the time of the whole step, and one square matmul of JAX on this machine.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ class Row:
 
 def initial_weights(setup: Setup, dtype: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """E (m, d) and W (n, d) that `train` draws for its first seed."""
-    key = jax.random.fold_in(jax.random.key(setup.seed), 0)
+    key = jax.random.key(setup.seed)
+    for number in (setup.width, setup.vocab_size, setup.outputs, 0):  # the sizes, then the seed
+        key = jax.random.fold_in(key, number)
     embedding_key, projection_key = jax.random.split(jax.random.fold_in(key, 0))
     embedding = jax.random.normal(embedding_key, (setup.vocab_size, setup.width), dtype)
     projection = jax.random.normal(projection_key, (setup.outputs, setup.width), dtype)

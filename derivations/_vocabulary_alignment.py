@@ -250,13 +250,13 @@ def embedding_hidden_trade() -> Derivation:
                 "c",
                 second,
             ),
-            Step("Both must hold.", "c", "c", value),
             Step(
-                "The corner beyond which slowing the embedding buys nothing:",
+                "Slowing the embedding buys nothing beyond the corner where the two are equal:",
                 "r_1",
                 "r_1",
                 sp.Max(0, learned_alignment - initial_alignment),
             ),
+            Step("Both must hold.", "c", "c", value),
         ),
         source="theory notes, section 5 (the bridge)",
     )

@@ -7,9 +7,13 @@ from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.scipy.special
 import sympy as sp
 
 from derivations import Derivation
+
+
+_SPECIAL = {"erf": jax.scipy.special.erf}  # sympy's JAX printer does not know them
 
 
 @lru_cache(maxsize=256)
@@ -21,7 +25,7 @@ def compiled(expression: sp.Expr, arguments: tuple[sp.Symbol, ...]) -> Callable[
     missing = expression.free_symbols - set(arguments)
     if missing:
         raise ValueError(f"no value for {', '.join(sorted(map(str, missing)))} in {expression}")
-    return jax.jit(sp.lambdify(arguments, expression, modules="jax"))
+    return jax.jit(sp.lambdify(arguments, expression, modules=[_SPECIAL, "jax"]))
 
 
 def evaluate(derived: Derivation | sp.Expr, values: dict[sp.Symbol, Any]) -> Any:

@@ -52,7 +52,6 @@ class CorpusTokens:
         return np.where(total > 0, table / np.maximum(total, 1), table.sum(axis=0) / total.sum())
 
 
-@lru_cache(maxsize=8)
 def corpus_tokens(path: str | None, vocab_size: int) -> CorpusTokens:
     """Tokens of the text at `path` (default: the running Python's standard library).
 
@@ -69,7 +68,18 @@ def corpus_tokens(path: str | None, vocab_size: int) -> CorpusTokens:
             vocab_size,
             f"must be at least {BYTE_ALPHABET}, the byte alphabet, for a corpus",
         )
-    documents = _standard_library() if path is None else _documents(Path(path))
+    if path is None:
+        return _library_tokens(vocab_size)
+    return _tokens(_documents(Path(path)), vocab_size)
+
+
+@lru_cache(maxsize=8)
+def _library_tokens(vocab_size: int) -> CorpusTokens:
+    return _tokens(_standard_library(), vocab_size)
+
+
+def _tokens(documents: list[str], vocab_size: int) -> CorpusTokens:
+    """Tokens of the documents, from the cache folder if they were tokenised before."""
     key = hashlib.sha256()
     for document in documents:
         key.update(hashlib.sha256(document.encode()).digest())

@@ -122,7 +122,7 @@ def unit_crossing(rank: NDArray[np.float64], ratio: NDArray[np.float64]) -> floa
 
 
 def collapse_spread(
-    scaled_size: NDArray[np.float64], value: NDArray[np.float64], *, degree: int = 4
+    scaled_size: NDArray[np.float64], value: NDArray[np.float64], *, degree: int = 7
 ) -> float:
     """How far values are from one common curve of the scaled size: 0 is a perfect collapse.
 

@@ -49,8 +49,8 @@ def first_step(
     Sign, projection: rms^2 = d [1 + (2/pi) (d - 1) c^2], c^2 = p_i^2 / P_2 for the token of a
     `rank` (1 the most frequent), P_3 / P_2 averaged over tokens by frequency without a rank.
     `batch_size` 0 is the full batch; for a mini-batch the squared alignment is a ratio of averages,
-    exact for uniform tokens and 3 to 5 % off in the averaged RMS for Zipf tokens. Source: theory notes, sections 2 and 3; the derivation is
-    `derivations.first_step`.
+    exact for uniform tokens and 3 to 5 % off in the averaged RMS for Zipf tokens. Source: theory
+    notes, sections 2 and 3; the derivation is `derivations.first_step`.
 
     Raises `InputError` for a rank outside the vocabulary and `RuntimeError` without 64-bit types.
     """

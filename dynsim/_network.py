@@ -227,8 +227,15 @@ def check_memory(setup: Setup, dtype: str) -> None:
 
 
 def _seed_keys(setup: Setup, seeds: int) -> Array:
-    """One key a seed; the first keys do not depend on how many are asked for."""
-    return jax.vmap(partial(jax.random.fold_in, jax.random.key(setup.seed)))(jnp.arange(seeds))
+    """One key a seed, for these sizes: other sizes draw independent weights and batches.
+
+    The first keys do not depend on how many are asked for. (Normals of two shapes drawn with one
+    key share their beginning, which would correlate the cells of a sweep.)
+    """
+    key = jax.random.key(setup.seed)
+    for size in (setup.width, setup.vocab_size, setup.outputs):
+        key = jax.random.fold_in(key, size)
+    return jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(seeds))
 
 
 def _chunks(total: int, size: int) -> Iterator[slice]:

@@ -103,7 +103,6 @@ def check_law_name(option: str, name: str) -> None:
             )
 
 
-@lru_cache(maxsize=32)
 def token_law(name: str, vocab_size: int) -> TokenLaw:
     """The law called `name` with `vocab_size` types.
 
@@ -118,16 +117,19 @@ def token_law(name: str, vocab_size: int) -> TokenLaw:
     check_law_name("--tokens", name)
     check_integer("--vocab-size", vocab_size, 1, MAX_VOCAB_SIZE)
     kind, _, detail = name.partition(":")
-    if kind == "uniform":
-        return TokenLaw(name, np.full(vocab_size, 1 / vocab_size))
-    if kind == "zipf":
-        weights = np.arange(1, vocab_size + 1, dtype=np.float64) ** -float(detail)
-        return TokenLaw(name, weights / weights.sum())
+    if kind in ("uniform", "zipf"):
+        return _power_law(name, float(detail or 0), vocab_size)
     if kind == "counts":
         return TokenLaw(name, _largest(name, read_counts(Path(detail)), vocab_size))
     from ._corpus import corpus_tokens
 
     return TokenLaw(name, _normalised(corpus_tokens(detail or None, vocab_size).counts))
+
+
+@lru_cache(maxsize=32)
+def _power_law(name: str, exponent: float, vocab_size: int) -> TokenLaw:
+    weights = np.arange(1, vocab_size + 1, dtype=np.float64) ** -exponent
+    return TokenLaw(name, weights / weights.sum())
 
 
 def read_counts(path: Path) -> NDArray[np.float64]:

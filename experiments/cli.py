@@ -204,6 +204,7 @@ class Regimes:
         return run_regimes(self)
 
 
+FLAGS = ("--json", "--full", "--compare", "--help")
 COMMANDS: dict[str, type] = {
     "derive": Derive,
     "tokens": Tokens,
@@ -222,6 +223,10 @@ def parse(arguments: Sequence[str]) -> Any:
     """
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         raise InputError("command", arguments[0], "must be one of " + ", ".join(COMMANDS))
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if equals and flag in FLAGS:
+            raise InputError(flag, value, "takes no value")
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -248,14 +253,15 @@ def _one_line(box: str) -> str:
     lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()]
     message: list[str] = []
     for line in lines[1:]:
-        if line and set(line) <= {"─"}:
+        if not set(line) <= {"─", "-"}:
+            message.append(line)
+        elif message:
             break
-        message.append(line)
     text = re.sub(r"\s+", " ", " ".join(message)).strip()
     text = text.replace("invalid literal for int() with base 10:", "must be an integer, not")
-    return re.sub(
-        r"no type matching \{None\}\|INT could be instantiated.*", "must be an integer", text
-    )
+    # Options that may be left out report every type they might have had.
+    untyped = r"no type matching \S+ could be instantiated from \[(.*?)\].*"
+    return re.sub(untyped, r"must be an integer, not \1", text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
+import sympy as sp
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -75,6 +76,28 @@ def _exponent_evidence(
     return Evidence(predicted, float(simulated), measured, measured.drift)
 
 
+def _predicted_exponent(vocab_exponent: float, layer: derivations.Layer = "projection") -> float:
+    """The derived exponent of d along m = d^mu for uniform tokens under sign."""
+    exponent = derivations.exponent(layer, "sign")
+    return float(exponent.subs({s.zipf_exponent: 0, s.vocab_exponent: vocab_exponent}))
+
+
+def _predicted_ratio_exponent(vocab_exponent: float) -> float:
+    """The derived exponent of d in eta_E*/eta_W* along m = d^mu."""
+    orders = {s.width: sp.Integer(1), s.vocab_size: sp.Float(vocab_exponent)}
+    ratio = derivations.optimal_ratio_mup_uniform().expression
+    return float(derivations.leading_order(ratio, orders))
+
+
+def _order_alone(expression: sp.Expr, size: sp.Symbol) -> float:
+    """The power of one size in an expression, everything else held fixed."""
+    orders = {**dict.fromkeys(expression.free_symbols, sp.Integer(0)), size: sp.Integer(1)}
+    return float(derivations.leading_order(expression, orders))  # type: ignore[arg-type]
+
+
+LARGE_VOCABULARY = 2.0  # any mu beyond 1
+
+
 def _mup_cells(data: xr.Dataset) -> list[tuple[int, int]]:
     smallest = int(data.vocab_size.min())
     return [(d, m) for d, m in update_cells(data) if m == smallest and d >= 16 * m]
@@ -128,15 +151,17 @@ def _mean_ratio(
 
 
 def projection_mup(data: xr.Dataset) -> Evidence:
-    return _exponent_evidence(data, "projection", _mup_cells(data), 1.0)
+    return _exponent_evidence(data, "projection", _mup_cells(data), _predicted_exponent(0))
 
 
-def projection_lv(data: xr.Dataset, predicted: float = 0.5) -> Evidence:
+def projection_lv(data: xr.Dataset, vocab_exponent: float = LARGE_VOCABULARY) -> Evidence:
+    """In the LV regime; as a control, held against the exponent of another regime."""
+    predicted = _predicted_exponent(vocab_exponent)
     return _exponent_evidence(data, "projection", _lv_cells(data), predicted)
 
 
 def projection_proportional(data: xr.Dataset) -> Evidence:
-    return _exponent_evidence(data, "projection", _proportional_cells(data), 0.5)
+    return _exponent_evidence(data, "projection", _proportional_cells(data), _predicted_exponent(1))
 
 
 def cross_term(data: xr.Dataset) -> Evidence:
@@ -147,14 +172,18 @@ def cross_term(data: xr.Dataset) -> Evidence:
     def theory(width: int, _vocab_size: int) -> float:
         return float(evaluate(second, {**unit, s.width: float(width)})) ** 0.5
 
-    return _exponent_evidence(data, "cross", _mup_cells(data), 0.5, theory=theory)
+    without_self_term = second.expression.subs(s.self_term_ratio, 0)
+    predicted = _order_alone(without_self_term, s.width) / 2
+    return _exponent_evidence(data, "cross", _mup_cells(data), predicted, theory=theory)
 
 
 def embedding_vocab(data: xr.Dataset) -> Evidence:
     """Exponent of the embedding's RMS in the vocabulary at one width."""
     width = max(d for d, m in update_cells(data) if m == int(data.vocab_size.max()))
     cells = [(d, m) for d, m in update_cells(data) if d == width]
-    return _exponent_evidence(data, "embedding", cells, 0.0, along="vocab_size")
+    second = derivations.update_second_moment("embedding", "sign").expression
+    predicted = _order_alone(second, s.vocab_size) / 2
+    return _exponent_evidence(data, "embedding", cells, predicted, along="vocab_size")
 
 
 def data_collapse(data: xr.Dataset, *, by_product: bool = False) -> Evidence:
@@ -169,13 +198,8 @@ def data_collapse(data: xr.Dataset, *, by_product: bool = False) -> Evidence:
         return np.asarray(collapse_spread(scaled, rms / np.sqrt(d)))
 
     theory = np.array([_uniform_rms("projection", a, b) for a, b in cells])
-    simulated = collapse_spread(d / m, theory / np.sqrt(d))
+    simulated = collapse_spread(scaled, theory / np.sqrt(d))
     return Evidence(0.0, simulated, bootstrap(spread, samples))
-
-
-def _rate_samples(data: xr.Dataset, layer: str, **cell: object) -> NDArray[np.float64]:
-    """Loss after one step of a cell, shape (learning_rate, seed)."""
-    return data.loss.sel(layer=layer, **cell).to_numpy()
 
 
 def rate_cells(
@@ -193,17 +217,19 @@ def rate_cells(
 def measured_ratios(
     data: xr.Dataset, cells: Sequence[tuple[int, int]], init: str = "mup"
 ) -> tuple[list[NDArray[np.float64]], Callable[..., NDArray[np.float64]]]:
-    """Samples and statistic of log(eta_E*/eta_W*) per cell, from the measured loss curves."""
+    """Loss per cell, shape (layer, learning_rate, seed), and the statistic log(eta_E*/eta_W*).
+
+    Both layers of a cell start from the same weights, so their seeds are resampled together.
+    """
     rates = data.learning_rate.to_numpy()
-    samples = [
-        _rate_samples(data, layer, init=init, width=d, vocab_size=m)
-        for d, m in cells
-        for layer in ("embedding", "projection")
-    ]
+    loss = data.loss.sel(init=init).transpose("width", "vocab_size", "layer", ..., "seed")
+    ordered = loss.sel(layer=["embedding", "projection"])
+    samples = [ordered.sel(width=d, vocab_size=m).to_numpy() for d, m in cells]
 
     def log_ratios(*curves: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        best = np.array([parabola_minimum(rates, np.mean(curve, axis=axis)) for curve in curves])
-        return np.log(best[0::2] / best[1::2])
+        best = [[parabola_minimum(rates, c) for c in np.mean(pair, axis=axis)] for pair in curves]
+        embedding, projection = np.array(best).T
+        return np.log(embedding / projection)
 
     return samples, log_ratios
 
@@ -227,16 +253,21 @@ def _ratio_exponent(
 
     simulated = log_slope(log_width, np.log([theory_ratio(d, m) for d, m in cells]))
     measured = bootstrap(slope, samples)
-    smaller = log_slope(log_width[1:], log_ratios(*samples[2:]))
+    smaller = log_slope(log_width[1:], log_ratios(*samples[1:]))
     return Evidence(predicted, float(simulated), measured, float(smaller - measured.value))
 
 
+def _fixed_vocab(d: int, m: int) -> bool:
+    return m == 4 and d >= 16 * m
+
+
 def ratio_fixed_vocab(data: xr.Dataset) -> Evidence:
-    return _ratio_exponent(data, lambda d, m: m == 4 and d >= 16 * m, 1.0)
+    return _ratio_exponent(data, _fixed_vocab, _predicted_ratio_exponent(0))
 
 
-def ratio_proportional(data: xr.Dataset, predicted: float = 0.5) -> Evidence:
-    return _ratio_exponent(data, lambda d, m: m == 4 * d, predicted)
+def ratio_proportional(data: xr.Dataset, vocab_exponent: float = 1) -> Evidence:
+    """Along m proportional to d; as a control, held against the exponent at fixed m."""
+    return _ratio_exponent(data, lambda d, m: m == 4 * d, _predicted_ratio_exponent(vocab_exponent))
 
 
 def ratio_formula(
@@ -263,7 +294,7 @@ def ratio_formula(
     def ratio(*curves: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         return np.exp(np.mean(log_ratios(*curves, axis=axis) - reference))
 
-    exact = np.log([theory_ratio(d, m, "mup") for d, m in cells])
+    exact = np.log([theory_ratio(d, m, init) for d, m in cells])
     simulated = 1.0 if self_term else float(np.exp(np.mean(exact - reference)))
     return Evidence(1.0, simulated, bootstrap(ratio, samples))
 
@@ -307,7 +338,12 @@ def zipf_crossover(data: xr.Dataset) -> Evidence:
     simulated = log_slope(np.log(widths), np.log([crossover_rank(d, law) for d in widths]))
     measured = bootstrap(slope, samples, resamples=200)
     smaller = log_slope(np.log(widths[1:]), log_crossings(*samples)[1:])
-    return Evidence(0.5, float(simulated), measured, float(smaller - measured.value))
+    rank = derivations.crossover_rank().expression
+    orders = {s.width: sp.Integer(1)}
+    predicted = derivations.leading_order(
+        rank.subs({s.zipf_exponent: 1, s.vocab_size: law.vocab_size}), orders
+    )
+    return Evidence(float(predicted), float(simulated), measured, float(smaller - measured.value))
 
 
 def corpus_crossover(data: xr.Dataset) -> Evidence:
@@ -579,7 +615,7 @@ def _claims() -> tuple[Claim, ...]:
             rms,
             "1",
             "updates",
-            partial(projection_lv, predicted=1.0),
+            partial(projection_lv, vocab_exponent=0),
             0.05,
             "control",
             "fails",
@@ -601,7 +637,7 @@ def _claims() -> tuple[Claim, ...]:
             ratio,
             "1",
             "learning_rates",
-            partial(ratio_proportional, predicted=1.0),
+            partial(ratio_proportional, vocab_exponent=0),
             0.1,
             "control",
             "fails",

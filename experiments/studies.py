@@ -104,7 +104,8 @@ def _kernel(correlation: float, seeds: int, samples: int, neurons: int) -> Any:
         total = jnp.sum(u * jnp.sign(x), axis=-1)
         return jnp.stack([total.mean(), (total**2).mean(), (jnp.sign(u) * jnp.sign(x)).mean()])
 
-    values = np.stack([one(key) for key in jax.random.split(jax.random.key(0), seeds)], axis=-1)
+    keys = jax.random.split(jax.random.key(round(1000 * correlation)), seeds)
+    values = np.stack([one(key) for key in keys], axis=-1)
     return {"moment": (("quantity", "seed"), values)}
 
 
@@ -112,7 +113,7 @@ KERNEL = Study(
     "kernel",
     cells=lambda full: _grid(correlation=(0.05, 0.2, 0.5, 0.8)),
     measure=_kernel,
-    config=lambda full: {"seeds": 8, "samples": 80_000 if full else 20_000, "neurons": 32},
+    config=lambda full: {"seeds": 8, "samples": 320_000 if full else 80_000, "neurons": 8},
     labels={"quantity": ["sum_mean", "sum_square", "sign_agreement"]},
 )
 

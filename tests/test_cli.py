@@ -425,7 +425,6 @@ def test_bad_input_is_one_line_and_exit_code_two(run, arguments, named):
     assert_one_complaint(run(*arguments), named)
 
 
-@pytest.mark.xfail(strict=True, reason="the progress bar opens before the check of the size")
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -454,12 +453,10 @@ def test_bad_training_names_the_option(run, arguments, named):
     assert output.complaints[-1].startswith(f"dynsim: error: {named} ")
 
 
-@pytest.mark.xfail(strict=True, reason="the parser names the value but not its flag")
 def test_a_value_for_a_flag_names_the_flag(run):
     assert_one_complaint(run("verify", "--full=7"), "--full")
 
 
-@pytest.mark.xfail(strict=True, reason="a figure that needs no data is drawn all the same")
 def test_regimes_without_data_is_bad_input(run, tmp_path):
     output = run("regimes", "--data", "missing", "--out", tmp_path)
     assert_one_complaint(output, "--data")

@@ -115,20 +115,7 @@ def test_derivation_reads(name):
     assert latex.count(r"\item") == len(derived.assumptions) + len(derived.steps)
 
 
-GOES_BEYOND_ITS_RESULT = pytest.mark.xfail(
-    strict=True, reason="its last step is a corollary, r_1 = max(0, U - A), not the result"
-)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=GOES_BEYOND_ITS_RESULT)
-        if name == "embedding_hidden_trade"
-        else name
-        for name in DERIVATIONS
-    ],
-)
+@pytest.mark.parametrize("name", DERIVATIONS)
 def test_last_step_is_the_result(name):
     derived = DERIVATIONS[name]
     last = derived.steps[-1].right

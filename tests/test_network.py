@@ -149,7 +149,7 @@ def test_batch_shares_are_multinomial(batch_size):
         assert_mean(shares[:, token], p[token], **options)
         square = p[token] ** 2 + p[token] * (1 - p[token]) / batch_size
         assert_mean(shares[:, token] ** 2, square, **options)
-    assert_rejected(shares[:, 0], 1.2 * p[0], **options)
+    assert_rejected(shares[:, 0], 1.4 * p[0], **options)
 
 
 def test_every_step_and_seed_draws_its_own_batch():
@@ -212,7 +212,6 @@ def test_first_seeds_do_not_depend_on_how_many():
     assert_close_curves(updates, longer[:2], 1e-12)
 
 
-@pytest.mark.xfail(strict=True, reason="a key's normals of two shapes share their flat prefix")
 def test_widths_draw_independent_weights():
     """The claims' bootstrap takes the cells of a study (width, vocabulary) to be independent."""
     narrow, _ = start_of(SMALL, 0)

@@ -201,9 +201,6 @@ def test_hidden_and_projection_have_the_same_exponent(optimizer, of_one_token, m
     assert hidden == projection
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the exponent of the mean presence takes all mass to be at rank m"
-)
 @pytest.mark.parametrize(
     ("power", "mu_value", "beta"), [(0.7, 1.2, 0.9), (0.8, 1.5, 0.75), (0.7, 1.5, 0.3)]
 )
