@@ -21,6 +21,8 @@ from ._first_step import crossover_rank as crossover_rank
 from ._first_step import first_step as first_step
 from ._first_step import optimal_learning_rates as optimal_learning_rates
 from ._first_step import self_term_rms as self_term_rms
+from ._mean_field import Prediction as Prediction
+from ._mean_field import predict as predict
 from ._network import TokenUpdates as TokenUpdates
 from ._network import Training as Training
 from ._network import token_updates as token_updates

@@ -12,7 +12,6 @@ import sympy as sp
 
 from derivations import Derivation
 
-
 _SPECIAL = {"erf": jax.scipy.special.erf}  # sympy's JAX printer does not know them
 
 

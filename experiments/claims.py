@@ -3,13 +3,14 @@
 The verdict rule is fixed before any measurement. With the prediction x and the claim's
 tolerance t, the band is [x - t, x + t]:
 
-- holds: the measured 95 % interval and the simulated value both lie inside the band;
+- holds: the measured 95 % interval and the simulated value (where there is one) lie inside it;
 - fails: the measured interval and the band have no point in common;
 - undecided: anything else.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -25,8 +26,9 @@ Verdict = Literal["holds", "fails", "undecided"]
 class Evidence:
     """What one claim comes down to in numbers.
 
-    - `predicted`: the symbolic prediction's value; `simulated`: the compiled theory at the
-      measured sizes, read by the same estimator as the measurement.
+    - `predicted`: the symbolic prediction's value; `simulated`: theory at the measured sizes (the
+      compiled finite-size formula, or the mean-field solver where the claim is that formula), read
+      by the same estimator as the measurement; NaN where there is nothing to simulate.
     - `measured`: from trained networks, with its 95 % interval.
     - `drift`: change of the measured value when the smallest size is left out (NaN: no such size).
     """
@@ -64,4 +66,5 @@ class Claim:
         if measured.high < low or measured.low > high:
             return "fails"
         inside = low <= measured.low and measured.high <= high
-        return "holds" if inside and low <= evidence.simulated <= high else "undecided"
+        agrees = math.isnan(evidence.simulated) or low <= evidence.simulated <= high
+        return "holds" if inside and agrees else "undecided"

@@ -93,6 +93,26 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Predict:
+    """Predict what a wide network does, without training one: mean-field theory at any m/d.
+
+    The same setup and output as train, with `loss_error`, the numerical error of the prediction.
+    """
+
+    setup: Annotated[Setup, tyro.conf.arg(name="")]
+    particles: int | None = None
+    """token particles of the solver (default: 2048, or what outputs and steps need)"""
+    replicas: int = 16
+    """independent solutions that are averaged"""
+    json: Json = False
+
+    def run(self) -> int:
+        from .training import run_predict
+
+        return run_predict(self)
+
+
+@dataclass(frozen=True)
 class Verify:
     """Measure every claim on trained networks and print prediction, value and verdict.
 
@@ -209,6 +229,7 @@ COMMANDS: dict[str, type] = {
     "derive": Derive,
     "tokens": Tokens,
     "train": Train,
+    "predict": Predict,
     "verify": Verify,
     "parametrization": Parametrize,
     "recommend": Recommend,

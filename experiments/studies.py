@@ -137,7 +137,7 @@ UPDATES = Study(
     "updates",
     cells=_update_cells,
     measure=_update_cell,
-    config=lambda full: {"seeds": 32 if full else 8, "outputs": 8},
+    config=lambda full: {"seeds": 64 if full else 16, "outputs": 8},
     labels=UPDATES_OF,
 )
 

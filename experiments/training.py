@@ -1,8 +1,9 @@
-"""`dynsim train`: finite networks from the command line."""
+"""`dynsim train` and `dynsim predict`: finite networks and mean-field theory, step by step."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from .output import number, print_json, print_table, progress_bar
 from .results import provenance
 
 if TYPE_CHECKING:
-    from .cli import Train
+    from .cli import Predict, Train
 
 SHOWN_STEPS = 12
 
@@ -67,14 +68,60 @@ def training_document(result: Training) -> dict[str, Any]:
     }
 
 
+def run_predict(options: Predict) -> int:
+    """Solves the mean-field equations and prints loss and updates by step."""
+    from dynsim import predict
+
+    from .precision import enable_x64
+
+    enable_x64()
+    with progress_bar(1.0, "predict") as bar:
+        result = predict(
+            options.setup,
+            particles=options.particles,
+            replicas=options.replicas,
+            progress=bar.update,
+        )
+    config = {
+        **dataclasses.asdict(options.setup),
+        "particles": result.particles,
+        "neurons": result.neurons,
+        "replicas": result.replicas,
+    }
+    document = {
+        "config": config,
+        "step": list(range(options.setup.steps)),
+        "loss": result.loss[0],
+        "loss_error": result.loss_error[0],
+        "projection_update_rms": result.projection_update_rms[0],
+        "embedding_update_rms": result.embedding_update_rms[0],
+        "diverged": bool(result.diverged[0]),
+        "status": result.status[0],
+        "provenance": provenance(config),
+    }
+    if options.json:
+        print_json(document)
+        return 0
+    print_curves(document, ("loss", "loss_error", *UPDATE_COLUMNS))
+    print(f"status: {result.status[0]}")
+    return 0
+
+
+UPDATE_COLUMNS = ("projection_update_rms", "embedding_update_rms")
+
+
 def print_training(document: dict[str, Any]) -> None:
-    columns = ("step", "loss", "loss_std_error", "projection_update_rms", "embedding_update_rms")
+    print_curves(document, ("loss", "loss_std_error", *UPDATE_COLUMNS))
+    if document["diverged"]:
+        print(f"diverged: {document['diverged_seeds']} of {document['config']['seeds']} seeds")
+
+
+def print_curves(document: dict[str, Any], columns: Sequence[str]) -> None:
+    """A table of some steps of the document's curves."""
     steps = len(document["step"])
     shown = np.unique(np.linspace(0, steps - 1, min(steps, SHOWN_STEPS)).round().astype(int))
     rows = [
-        [str(document["step"][k]), *(number(float(document[name][k])) for name in columns[1:])]
+        [str(document["step"][k]), *(number(float(document[name][k])) for name in columns)]
         for k in shown
     ]
-    print_table(columns, rows)
-    if document["diverged"]:
-        print(f"diverged: {document['diverged_seeds']} of {document['config']['seeds']} seeds")
+    print_table(("step", *columns), rows)
