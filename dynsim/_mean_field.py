@@ -43,6 +43,7 @@ from ._token_particles import TokenParticles, batch_shares, token_particles
 NEW_DIRECTION = 1e-10  # smallest new part of a vector, relative to its length
 NEW_AMONG_NEW = 1e-6  # and relative to the largest new part beside it
 MAX_DEFECT = 1e-6
+MAX_PARTICLES, MAX_REPLICAS = 2**15, 10_000
 DEFAULT_PARTICLES = 2048
 TOKENS_PER_NEURON = 4  # a sampled tail needs more particles than the neurons do
 NOTABLE_ERROR = 0.01  # of the initial loss
@@ -149,14 +150,21 @@ def predict(
       the bias; without it `loss_error` is the replicas' standard error.
     - `progress`: called with the fraction of work finished since the last call.
 
-    Raises `InputError` for too few particles (fewer than 4 outputs * steps) or replicas, and
+    Raises `InputError` for too few particles (fewer than 4 outputs * steps), too many (the
+    solver keeps tokens x neurons numbers) or too few replicas, and
     `RuntimeError` if JAX's 64-bit types are off. Source: theory notes, section 8.
     """
     require_x64()
     directions = setup.outputs * setup.steps
     if particles is None:
         particles = max(DEFAULT_PARTICLES, 2 ** math.ceil(math.log2(4 * directions)))
-    check_integer("--particles", particles, 2)
+    if 4 * directions > MAX_PARTICLES:
+        raise InputError(
+            "--steps",
+            setup.steps,
+            f"times --outputs must be at most {MAX_PARTICLES // 4} for the mean-field solver",
+        )
+    check_integer("--particles", particles, 2, MAX_PARTICLES)
     if particles < 4 * directions:
         raise InputError(
             "--particles",
@@ -164,7 +172,7 @@ def predict(
             f"must be at least {4 * directions} for {setup.outputs} outputs and {setup.steps} "
             "steps (every step uses up directions in the particles' space)",
         )
-    check_integer("--replicas", replicas, 2)
+    check_integer("--replicas", replicas, 2, MAX_REPLICAS)
     embedding_rates, projection_rates = np.broadcast_arrays(
         *(
             np.atleast_1d(np.asarray(own if given is None else given, dtype=np.float64))

@@ -10,7 +10,6 @@ tolerance t, the band is [x - t, x + t]:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -28,13 +27,13 @@ class Evidence:
 
     - `predicted`: the symbolic prediction's value; `simulated`: theory at the measured sizes (the
       compiled finite-size formula, or the mean-field solver where the claim is that formula), read
-      by the same estimator as the measurement; NaN where there is nothing to simulate.
+      by the same estimator as the measurement; None where there is nothing to simulate.
     - `measured`: from trained networks, with its 95 % interval.
     - `drift`: change of the measured value when the smallest size is left out (NaN: no such size).
     """
 
     predicted: float
-    simulated: float
+    simulated: float | None
     measured: Estimate
     drift: float = float("nan")
 
@@ -66,5 +65,5 @@ class Claim:
         if measured.high < low or measured.low > high:
             return "fails"
         inside = low <= measured.low and measured.high <= high
-        agrees = math.isnan(evidence.simulated) or low <= evidence.simulated <= high
+        agrees = evidence.simulated is None or low <= evidence.simulated <= high
         return "holds" if inside and agrees else "undecided"

@@ -6,7 +6,6 @@ Nothing here imports jax or sympy, so that `dynsim --help` answers at once.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import os
 import re
@@ -308,11 +307,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _complain(message: str, code: int) -> int:
     print(f"dynsim: error: {message}", file=sys.stderr)
     return code
-
-
-def as_dict(setup: Setup) -> dict[str, Any]:
-    """A setup as plain values, for JSON and provenance."""
-    return dataclasses.asdict(setup)
 
 
 if __name__ == "__main__":

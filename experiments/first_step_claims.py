@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -149,7 +148,7 @@ def _mean_ratio(
 ) -> Evidence:
     """Geometric mean over cells of measured / theory; the prediction is 1.
 
-    Simulated: the same of the mean-field solver's first step on `setups`; NaN without them.
+    Simulated: the same of the mean-field solver's first step on `setups`; None without them.
     """
     reference = np.asarray(theory)
 
@@ -157,7 +156,7 @@ def _mean_ratio(
         means = np.array([np.mean(cell, axis=axis) for cell in cells]) ** power
         return np.exp(np.mean(np.log(means / reference)))
 
-    simulated = math.nan
+    simulated = None
     if setups:
         solved = [_mean_field_rms(setup) for setup in setups]
         simulated = float(np.exp(np.mean(np.log(np.array(solved) / reference))))
@@ -315,7 +314,7 @@ def ratio_formula(
         return np.exp(np.mean(log_ratios(*curves, axis=axis) - reference))
 
     exact = np.log([theory_ratio(d, m, init) for d, m in cells])
-    simulated = math.nan if self_term else float(np.exp(np.mean(exact - reference)))
+    simulated = None if self_term else float(np.exp(np.mean(exact - reference)))
     return Evidence(1.0, simulated, bootstrap(ratio, samples))
 
 

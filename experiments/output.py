@@ -78,6 +78,6 @@ def writable_folder(option: str, folder: Path) -> Path:
     return folder
 
 
-def number(value: float) -> str:
-    """A number for a table."""
-    return "-" if not math.isfinite(value) else f"{value:.4g}"
+def number(value: float | None) -> str:
+    """A number for a table; - for none or one that is not finite."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.4g}"

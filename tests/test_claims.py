@@ -23,7 +23,7 @@ def claim(tolerance: float = 0.1) -> Claim:
     )
 
 
-def evidence(low: float, value: float, high: float, simulated: float = 1.0) -> Evidence:
+def evidence(low: float, value: float, high: float, simulated: float | None = 1.0) -> Evidence:
     return Evidence(1.0, simulated, Estimate(value, low, high))
 
 
@@ -43,6 +43,7 @@ def evidence(low: float, value: float, high: float, simulated: float = 1.0) -> E
         ((0.7, 0.8, 0.89), 5.0, "fails"),  # whatever the simulation says
         ((np.nan, np.nan, np.nan), 1.0, "undecided"),  # no measurement proves nothing
         ((0.95, 1.0, 1.05), np.nan, "undecided"),
+        ((0.95, 1.0, 1.05), None, "holds"),  # nothing to simulate
     ],
 )
 def test_verdict_rule(interval, simulated, verdict):
@@ -155,6 +156,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "lr-ratio-proportional": shifted_rates(lambda d: round(np.log2(d / 32) / 2)),
     "lr-ratio-formula": shifted_rates(lambda d: 1),
     "lr-ratio-self-term": shifted_rates(lambda d: 1),
+    "lr-ratio-sp": shifted_rates(lambda d: 1),
     "zipf-rank-crossover": coherent(lambda d: d / 128),
     "corpus-rank-crossover": coherent(lambda d: 3.0),
     "minibatch-effective-vocab": coherent(lambda d: 1.5),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -234,7 +235,7 @@ def test_train_json_agrees_with_the_library(run):
     assert document["projection_update_rms"] == pytest.approx(rms)
     assert document["step"] == [0, 1, 2, 3]
     assert document["diverged"] is False
-    assert document["config"] == {**cli.as_dict(setup), "seeds": 3}
+    assert document["config"] == {**dataclasses.asdict(setup), "seeds": 3}
 
 
 def test_divergence_is_a_result(run):
@@ -244,6 +245,21 @@ def test_divergence_is_a_result(run):
     assert output.document["diverged"] is True
     assert output.document["loss"][-1] is None
     assert "diverged" in run(*TRAIN, *rates).out
+
+
+def test_predict_json_agrees_with_the_library(run):
+    size = ("--width", 64, "--vocab-size", 128, "--steps", 3)
+    solver = ("--particles", 256, "--replicas", 2)
+    document = run("predict", *size, *solver, "--json").document
+    setup = dynsim.Setup(width=64, vocab_size=128, steps=3)
+    result = dynsim.predict(setup, particles=256, replicas=2)
+    assert document["step"] == [0, 1, 2]
+    for name in ("loss", "loss_error", "projection_update_rms", "embedding_update_rms"):
+        assert document[name] == pytest.approx(getattr(result, name)[0])
+    assert document["diverged"] is False
+    text = run("predict", *size, *solver)
+    assert text.code == 0
+    assert "loss_error" in text.out.split("\n")[0]
 
 
 def test_train_text_and_one_seed(run):
@@ -386,6 +402,10 @@ BAD = [
     (("tokens", "uniform", "zipf:1"), "zipf:1"),
     (("train", "--width", 0), "--width"),
     (("train", "--width", "wide"), "--width"),
+    (("predict", "--particles", 1), "--particles"),
+    (("predict", "--particles", 10**9), "--particles"),
+    (("predict", "--replicas", 1), "--replicas"),
+    (("predict", "--outputs", 1000, "--steps", 1000), "--steps"),
     (("train", "--vocab-size", -1), "--vocab-size"),
     (("train", "--outputs", 0), "--outputs"),
     (("train", "--steps", 0), "--steps"),
@@ -511,6 +531,8 @@ OPTIONS = {
     "tokens": "width vocab-size",
     "train": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
     "projection-lr batch-size seed seeds steps",
+    "predict": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
+    "projection-lr batch-size seed replicas particles",
     "verify": "out claim full",
     "regimes": "out",
     "parametrization": "optimizer alignment zipf vocab-exponent format width",
@@ -522,6 +544,7 @@ CHEAP = {
     "derive": ["--layer", "projection"],
     "tokens": ["uniform", "--vocab-size", "5"],
     "train": ["--width", "3", "--vocab-size", "4", "--steps", "2", "--seeds", "1"],
+    "predict": ["--steps", "2", "--replicas", "2", "--particles", "bogus"],
     "verify": ["--claim", "bogus"],
     "regimes": ["--data", "damaged"],
     "parametrization": ["mup"],
