@@ -23,7 +23,7 @@ from ._targets import targets
 DIVERGENCE_FACTOR = 1e6
 MAX_SEEDS = 1_000_000
 STEPS_PER_CALL = 100  # steps of one jitted call, between two reports of progress
-CACHE_BYTES = 16 * 2**20  # networks trained side by side on a CPU should fit its cache
+CACHE_BYTES = 32 * 2**20  # networks trained side by side on a CPU should fit its cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,7 @@ def train(
     - `record_updates`: without it the two update RMS are NaN and a step has three matrix products
       in place of five.
     - `memory_gb`: how much memory the networks trained side by side may take (at least one is
-      trained); default 16 MiB on a CPU, which is its cache, and 2 GiB elsewhere.
+      trained); default 32 MiB on a CPU, which is its cache, and 2 GiB elsewhere.
     - `progress`: called with the fraction of work finished since the last call.
 
     Raises `InputError` for a network that does not fit `memory_gb`-sized steps at all, and
@@ -146,8 +146,8 @@ def train(
     default = CACHE_BYTES if jax.default_backend() == "cpu" else 2 * 2**30
     budget = default if memory_gb is None else memory_gb * 2**30
     runs = max(1, int(budget / run_bytes(setup, dtype)))
-    rate_chunk = min(len(embedding_rates), runs)
-    seed_chunk = min(seeds, max(1, runs // rate_chunk))
+    rate_chunk = _even(len(embedding_rates), runs)
+    seed_chunk = _even(seeds, max(1, runs // rate_chunk))
     keys = _seed_keys(setup, seeds)
 
     blocks = []
@@ -236,6 +236,11 @@ def _seed_keys(setup: Setup, seeds: int) -> Array:
     for size in (setup.width, setup.vocab_size, setup.outputs):
         key = jax.random.fold_in(key, size)
     return jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(seeds))
+
+
+def _even(total: int, most: int) -> int:
+    """Size of equal chunks of at most `most`, so that few shapes are compiled."""
+    return math.ceil(total / math.ceil(total / most))
 
 
 def _chunks(total: int, size: int) -> Iterator[slice]:
