@@ -155,7 +155,8 @@ def _tokenise(documents: list[str], vocab_size: int) -> NDArray[np.uint32]:
         raise InputError(
             "--vocab-size",
             vocab_size,
-            f"must be at most {reached}, all that byte-pair merges of this corpus can fill",
+            f"must be at most {reached}, all that byte-pair merges of this corpus can fill (more "
+            "text fills more)",
         )
     encodings = tokenizer.encode_batch_fast(documents)
     ids = np.concatenate([np.asarray(encoding.ids, dtype=np.uint32) for encoding in encodings])

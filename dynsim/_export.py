@@ -52,7 +52,7 @@ def label_parameters(names: Iterable[str], labels: Labelling) -> dict[str, Label
     if missing:
         raise InputError(
             "labels",
-            f"of {len(names) - len(missing)} of {len(names)} parameters",
+            f"for {len(found) - len(missing)} of {len(found)} parameters",
             f"must also cover {', '.join(missing)} ({', '.join(LABELS)})",
         )
     return {name: known[label] for name, label in found.items() if label is not None}

@@ -80,7 +80,8 @@ class TokenLaw:
         slope, _, low, high = theilslopes(
             np.log(self.frequencies[ranks - 1]), np.log(ranks), alpha=0.95
         )
-        return ZipfFit(0.0 - slope, 0.0 - high, 0.0 - low)
+        slope, low, high = np.negative([slope, high, low]).tolist()
+        return ZipfFit(slope + 0.0, low + 0.0, high + 0.0)  # + 0.0: no negative zero
 
 
 def check_law_name(option: str, name: str) -> None:

@@ -47,7 +47,7 @@ def run_derive(options: Derive) -> int:
         "mini_batch": options.batch_size > 0,
         "init": options.init,
     }
-    mean, rms = derivations.first_step(options.layer, options.optimizer, **shape)
+    _, rms = derivations.first_step(options.layer, options.optimizer, **shape)
     rms = _in_law_symbols(rms, options)
     exponent = derivations.exponent(options.layer, options.optimizer, **shape)
     kind, _, detail = options.tokens.partition(":")
@@ -75,7 +75,8 @@ def run_derive(options: Derive) -> int:
             f"  RMS             {number(document['rms'])}",
             f"  mean            {number(document['mean'])}   (for a residual of +1)",
             f"  local exponent  {number(document['local_exponent'])}   (d ln RMS / d ln d)",
-            f"  exponent        {_shown(document['exponent'])}   (asymptotic: {exponent})",
+            f"  exponent        {_shown(document['exponent'])}   (of d, with m = d^mu, "
+            f"i = d^iota, B = d^beta: {exponent})",
         ]
         if document.get("self_term"):
             lines.append(
@@ -85,7 +86,7 @@ def run_derive(options: Derive) -> int:
     if options.json:
         print_json(document)
     elif options.format == "latex":
-        print(mean.to_latex() + "\n\n" + rms.to_latex())
+        print(rms.to_latex())
         print("\n" + "\n".join(f"% {line}" for line in lines))
     else:
         print(rms.to_text() + "\n\n" + "\n".join(lines))

@@ -140,6 +140,7 @@ def _print(rows: list[dict[str, Any]], figures: list[Path]) -> None:
         if row["verdict"] != row["expected"]:
             text = f"{row['name']}: {row['statement']}; expected {row['expected']}."
             print(textwrap.fill(text, 100, subsequent_indent="  "))
+    print("drift: how the measured exponent changes when the smallest size is left out")
     as_expected = sum(row["verdict"] == row["expected"] for row in rows)
     print(f"{as_expected} of {len(rows)} verdicts as expected (claims named control- must fail)")
     for path in figures:
