@@ -77,11 +77,9 @@ class TokenLaw:
         if occurring < 3:
             return ZipfFit(math.nan, math.nan, math.nan)
         ranks = np.unique(np.geomspace(1, occurring, 64).round().astype(int))
-        slope, _, low, high = theilslopes(
-            np.log(self.frequencies[ranks - 1]), np.log(ranks), alpha=0.95
-        )
-        slope, low, high = np.negative([slope, high, low]).tolist()
-        return ZipfFit(slope + 0.0, low + 0.0, high + 0.0)  # + 0.0: no negative zero
+        fit = theilslopes(np.log(self.frequencies[ranks - 1]), np.log(ranks), alpha=0.95)
+        exponent, _, high, low = (0.0 - np.asarray(fit, dtype=np.float64)).tolist()
+        return ZipfFit(exponent, low, high)
 
 
 def check_law_name(option: str, name: str) -> None:
