@@ -116,7 +116,7 @@ def batch_effective_vocab_size(law: TokenLaw, batch_size: int) -> float:
     1 / m_eff = E[sum p_hat^3] / E[sum p_hat^2] with multinomial counts; about `batch_size` when
     the vocabulary is much larger than the batch. Source: `derivations.batch_alignment`.
     """
-    values = {**law_values(law, batch_size=batch_size)}
+    values = law_values(law, batch_size=batch_size)
     values.pop(s.presence)
     return 1 / float(evaluate(derivations.batch_alignment(), values))
 

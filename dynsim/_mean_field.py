@@ -35,7 +35,7 @@ from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
 from ._errors import InputError, check_integer
-from ._network import DIVERGENCE_FACTOR, _direction, _loss_and_residual
+from ._network import DIVERGENCE_FACTOR, _direction, _loss_and_residual, diverged
 from ._precision import require_x64
 from ._setup import Setup
 from ._token_particles import TokenParticles, batch_shares, token_particles
@@ -86,7 +86,7 @@ class Prediction:
     @property
     def diverged(self) -> NDArray[np.bool_]:
         """Shape (L,): the loss became non-finite or 1e6 times its start (and at least 1)."""
-        return _diverged(self.loss)
+        return diverged(self.loss)
 
 
 class _Plan(NamedTuple):
@@ -417,11 +417,6 @@ def _defect(seen: _Seen, nu: Array, neurons: Array) -> Array:
     return jnp.max(jnp.stack(gaps))
 
 
-def _diverged(loss: Floats) -> NDArray[np.bool_]:
-    limit = DIVERGENCE_FACTOR * np.maximum(loss[..., :1], 1)
-    return ~np.all(np.isfinite(loss) & (loss <= limit), axis=-1)
-
-
 def _standard_error(samples: Floats) -> Floats:
     """Of the mean over axis 1."""
     return samples.std(axis=1, ddof=1) / math.sqrt(samples.shape[1])
@@ -429,7 +424,7 @@ def _standard_error(samples: Floats) -> Floats:
 
 def _status(loss: Floats, spread: Floats, bias: Floats, defect: float) -> str:
     """`ok`, or what is wrong with one solution and what to do about it."""
-    if _diverged(loss):
+    if diverged(loss):
         limit = DIVERGENCE_FACTOR * max(loss[0], 1)
         step = int(np.argmin(np.isfinite(loss) & (loss <= limit)))
         return f"diverged at step {step}: lower the learning rates"

@@ -52,8 +52,7 @@ class Training:
 
     @property
     def diverged(self) -> NDArray[np.bool_]:
-        limit = DIVERGENCE_FACTOR * np.maximum(self.loss[..., :1], 1)
-        return ~np.all(np.isfinite(self.loss) & (self.loss <= limit), axis=-1)
+        return diverged(self.loss)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +69,12 @@ class TokenUpdates:
     embedding: NDArray[np.float64]
     cross: NDArray[np.float64]
     batch_share: NDArray[np.float64]
+
+
+def diverged(loss: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether a loss (steps last) became non-finite or 1e6 times its start (and at least 1)."""
+    limit = DIVERGENCE_FACTOR * np.maximum(loss[..., :1], 1)
+    return ~np.all(np.isfinite(loss) & (loss <= limit), axis=-1)
 
 
 class _Plan(NamedTuple):

@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any, Literal, get_args
 
 import derivations
+from derivations import symbols as s
 
 from ._errors import InputError, check_choice, check_integer
 from ._token_laws import TokenLaw, token_law
@@ -358,7 +359,8 @@ def _answer(
 
 
 def _regime(law: TokenLaw, width: int) -> Regime:
-    kernel = 2 / math.pi * (width - 1)
+    rho = derivations.coherence_ratio().expression  # at m = 1: what c_i^2 is multiplied by
+    kernel = float(rho.subs({s.width: width, s.vocab_size: 1}))
     coherent = kernel > law.effective_vocab_size  # (2/pi) (d - 1) c_i^2 > 1, shape (m,)
     mass = min(1.0, float(law.frequencies[coherent].sum()))
     ratio = kernel * law.mean_alignment_square

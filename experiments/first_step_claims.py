@@ -313,8 +313,10 @@ def ratio_formula(
     def ratio(*curves: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         return np.exp(np.mean(log_ratios(*curves, axis=axis) - reference))
 
-    exact = np.log([theory_ratio(d, m, init) for d, m in cells])
-    simulated = None if self_term else float(np.exp(np.mean(exact - reference)))
+    simulated = None
+    if not self_term:
+        exact = np.log([theory_ratio(d, m, init) for d, m in cells])
+        simulated = float(np.exp(np.mean(exact - reference)))
     return Evidence(1.0, simulated, bootstrap(ratio, samples))
 
 
