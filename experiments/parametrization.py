@@ -239,7 +239,7 @@ def _print_comparison(
 
 def measured_ratio_exponents() -> list[dict[str, Any]]:
     """Width exponent of the optimal LR ratio, measured in the stored study of trained networks."""
-    from .first_step_claims import ratio_fixed_vocab, ratio_proportional
+    from .claims.first_step import ratio_fixed_vocab, ratio_proportional
     from .precision import enable_x64
     from .results import load
 

@@ -21,7 +21,11 @@ STORED = Path(__file__).parent / "data"
 def code_version() -> str:
     """Package version and a digest of the source files that measured numbers depend on."""
     root = Path(__file__).parent.parent
-    files = [*(root / "dynsim").rglob("*.py"), root / "experiments" / "studies.py"]
+    files = [
+        file
+        for folder in ("dynsim", "experiments/studies")
+        for file in (root / folder).rglob("*.py")
+    ]
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())

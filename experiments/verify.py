@@ -27,7 +27,7 @@ def run_verify(options: Verify) -> int:
     Returns 1 if a claim that should hold fails, or a negative control does not.
     """
     enable_x64()
-    from .first_step_claims import CLAIMS
+    from .claims import CLAIMS
     from .studies import STUDIES
 
     unknown = [name for name in options.claim if name not in CLAIMS]

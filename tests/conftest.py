@@ -50,7 +50,7 @@ def random() -> np.random.Generator:
 @pytest.fixture(scope="session")
 def studies() -> Mapping[str, xr.Dataset]:
     """Every study that a claim needs, measured once in the quick version."""
-    from experiments.first_step_claims import CLAIMS
+    from experiments.claims import CLAIMS
     from experiments.studies import STUDIES
 
     needed = dict.fromkeys(claim.study for claim in CLAIMS.values())

@@ -10,9 +10,7 @@ import pytest
 import xarray as xr
 
 from dynsim import Estimate, bootstrap
-from experiments import first_step_claims
-from experiments.claims import Claim, Evidence
-from experiments.first_step_claims import CLAIMS
+from experiments.claims import CLAIMS, Claim, Evidence, first_step
 from experiments.studies import STUDIES
 from experiments.verify import exit_code
 
@@ -173,7 +171,7 @@ def test_every_claim_has_a_corruption():
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_corrupted_data_flip_the_verdict(name, studies, monkeypatch):
-    monkeypatch.setattr(first_step_claims, "bootstrap", partial(bootstrap, resamples=300))
+    monkeypatch.setattr(first_step, "bootstrap", partial(bootstrap, resamples=300))
     one = CLAIMS[name]
     found = one.evidence(CORRUPTIONS[name](studies[one.study]))
     assert one.verdict(found) == "fails", found

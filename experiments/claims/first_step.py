@@ -32,9 +32,9 @@ from dynsim import (
     token_law,
     unit_crossing,
 )
+from experiments.results import study_config
 
-from .claims import Claim, Evidence
-from .results import study_config
+from .claim import Claim, Evidence
 
 HAYOU_LIU = "Hayou & Liu 2025, arXiv 2506.15025; theory notes, section 3"
 MOMENTS = "theory notes, section 2"
@@ -723,4 +723,4 @@ def _claims() -> tuple[Claim, ...]:
     )
 
 
-CLAIMS = {claim.name: claim for claim in _claims()}
+FIRST_STEP_CLAIMS = _claims()

@@ -1,81 +1,20 @@
-"""Studies: what is measured on finite networks, as labelled datasets.
+"""Studies of the first step, on finite networks (or sampled Gaussians).
 
-A study is a grid of cells; each cell trains networks (or samples Gaussians) and nothing in it
-uses a theory formula. Claims and figures are functions of the stored datasets.
+Nothing in a cell uses a theory formula. Claims and figures are functions of the stored datasets.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 
 from dynsim import Setup, token_updates, train
 
-from .results import fingerprint, provenance
-
-Cell = Mapping[str, Any]
-Advance = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Study:
-    """A measurement over a grid.
-
-    - `cells`: the labelled cells of the quick (False) or full (True) version.
-    - `measure`: one cell's variables by name, as (dimensions, values).
-    - `config`: everything else that the numbers depend on.
-    - `labels`: the coordinates of the dimensions that `measure` returns (without: 0, 1, 2, ...).
-    """
-
-    name: str
-    cells: Callable[[bool], Sequence[Cell]]
-    measure: Callable[..., Mapping[str, tuple[Sequence[str], Any]]]
-    config: Callable[[bool], Mapping[str, Any]]
-    labels: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-
-    def description(self, full: bool) -> dict[str, Any]:
-        return {"study": self.name, "cells": list(self.cells(full)), **self.config(full)}
-
-    def fingerprint(self, full: bool) -> str:
-        return fingerprint(self.description(full))
-
-    def run(self, full: bool, advance: Advance = lambda: None) -> xr.Dataset:
-        """Measures every cell; `advance` is called after each."""
-        config = self.config(full)
-
-        def labelled(cell: Cell) -> xr.Dataset:
-            piece = xr.Dataset(dict(self.measure(**cell, **config)))
-            advance()
-            return piece.assign_coords(cell).expand_dims(list(cell))
-
-        # Compilation dominates small cells and leaves a core idle; two at a time share the cores.
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            try:
-                pieces = list(pool.map(labelled, self.cells(full)))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        dataset = xr.combine_by_coords(pieces, join="outer")
-        assert isinstance(dataset, xr.Dataset)
-        counted = {name: np.arange(size) for name, size in dataset.sizes.items()}
-        unlabelled = {k: v for k, v in counted.items() if k not in dataset.coords}
-        dataset = dataset.assign_coords({**unlabelled, **self.labels})
-        description = self.description(full)
-        return dataset.assign_attrs(
-            provenance(description), study=self.name, fingerprint=fingerprint(description)
-        )
-
-
-def _grid(**axes: Iterable[Any]) -> list[Cell]:
-    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+from .study import Cell, Study, grid
 
 
 def _unit_rates(**fields: Any) -> Setup:
@@ -111,7 +50,7 @@ def _kernel(correlation: float, seeds: int, samples: int, neurons: int) -> Any:
 
 KERNEL = Study(
     "kernel",
-    cells=lambda full: _grid(correlation=(0.05, 0.2, 0.5, 0.8)),
+    cells=lambda full: grid(correlation=(0.05, 0.2, 0.5, 0.8)),
     measure=_kernel,
     config=lambda full: {"seeds": 8, "samples": 320_000 if full else 80_000, "neurons": 8},
     labels={"quantity": ["sum_mean", "sum_square", "sign_agreement"]},
@@ -127,7 +66,7 @@ def _update_cells(full: bool) -> list[Cell]:
     widths = (32, 64, 128, 256, 512, 1024, *((2048,) if full else ()))
     vocab_sizes = (4, 16, 64, 256, 1024, 4096, 16384) if full else (4, 64, 512, 4096)
     limit = 2**25 if full else 2**20
-    square = [cell for cell in _grid(width=widths, vocab_size=vocab_sizes)]
+    square = [cell for cell in grid(width=widths, vocab_size=vocab_sizes)]
     proportional = [{"width": d, "vocab_size": 2 * d} for d in widths if d <= 512]
     unique = {tuple(cell.values()): cell for cell in (*square, *proportional)}
     return [c for c in unique.values() if c["width"] * c["vocab_size"] <= limit]
@@ -164,10 +103,10 @@ def _rate_cell(
 
 def _rate_cells(full: bool) -> list[Cell]:
     widths = (32, 64, 128, 256, *((512, 1024) if full else ()))
-    fixed = _grid(init=("mup",), width=(64, 128, 256, 512, 1024), vocab_size=(4,))
+    fixed = grid(init=("mup",), width=(64, 128, 256, 512, 1024), vocab_size=(4,))
     proportional = [{"init": "mup", "width": d, "vocab_size": 4 * d} for d in widths if d <= 512]
-    large = _grid(init=("mup",), width=(16, 32, 64, 128), vocab_size=(1024,))
-    broken = _grid(init=("sp",), width=(32, 64, 128, 256), vocab_size=(4,))
+    large = grid(init=("mup",), width=(16, 32, 64, 128), vocab_size=(1024,))
+    broken = grid(init=("sp",), width=(32, 64, 128, 256), vocab_size=(4,))
     unique = {tuple(cell.values()): cell for cell in (*fixed, *proportional, *large, *broken)}
     return list(unique.values())
 
@@ -198,7 +137,7 @@ RANK_VOCAB_SIZE = 2048
 RANK_WIDTHS = (128, 256, 512, 1024)
 RANKS = Study(
     "ranks",
-    cells=lambda full: _grid(tokens=("zipf:1", "corpus"), width=RANK_WIDTHS),
+    cells=lambda full: grid(tokens=("zipf:1", "corpus"), width=RANK_WIDTHS),
     measure=_rank_cell,
     config=lambda full: {"seeds": 24 if full else 16, "outputs": 16, "vocab_size": RANK_VOCAB_SIZE},
     labels={"rank": range(1, RANK_VOCAB_SIZE + 1)},
@@ -221,7 +160,7 @@ def _batch_cell(width: int, batch_size: int, vocab_size: int, seeds: int, output
 
 BATCHES = Study(
     "batches",
-    cells=lambda full: _grid(width=(512,), batch_size=(64, 256, 1024)),
+    cells=lambda full: grid(width=(512,), batch_size=(64, 256, 1024)),
     measure=_batch_cell,
     config=lambda full: {"seeds": 16 if full else 6, "outputs": 8, "vocab_size": 4096},
     labels={"tokens": ["in batch", "outside"]},
@@ -253,7 +192,7 @@ def _optimizer_cell(optimizer: str, width: int, vocab_size: int, seeds: int, out
 
 OPTIMIZERS = Study(
     "optimizers",
-    cells=lambda full: _grid(optimizer=("sgd", "sign", "adam"), width=(512,), vocab_size=(64, 512)),
+    cells=lambda full: grid(optimizer=("sgd", "sign", "adam"), width=(512,), vocab_size=(64, 512)),
     measure=_optimizer_cell,
     config=lambda full: {"seeds": 32 if full else 12, "outputs": 16},
     labels=UPDATES_OF,
@@ -279,7 +218,7 @@ def _zipf_cell(alpha: float, mu: float, seeds: int, outputs: int) -> Any:
 
 ZIPF_MAP = Study(
     "zipf_map",
-    cells=lambda full: _grid(
+    cells=lambda full: grid(
         alpha=(0.0, 0.25, 0.5, 0.75, 1.0, 1.25), mu=(0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
     ),
     measure=_zipf_cell,
@@ -287,7 +226,4 @@ ZIPF_MAP = Study(
     labels={**UPDATES_OF, "side": ["narrow", "wide"]},
 )
 
-STUDIES = {
-    study.name: study
-    for study in (KERNEL, UPDATES, RATES, RANKS, BATCHES, SELF_TERM, OPTIMIZERS, ZIPF_MAP)
-}
+FIRST_STEP_STUDIES = (KERNEL, UPDATES, RATES, RANKS, BATCHES, SELF_TERM, OPTIMIZERS, ZIPF_MAP)

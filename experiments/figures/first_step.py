@@ -1,15 +1,10 @@
-"""Figures: each a function of stored studies. Lines are theory, points are trained networks."""
+"""Figures of the first step. Lines are theory, points are trained networks."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -32,11 +27,9 @@ from dynsim import (
     token_law,
     unit_crossing,
 )
+from experiments.claims.first_step import measured_ratios, rank_law, rate_cells, update_cells
+from experiments.studies.first_step import ZIPF_MAP_WIDTH
 
-from .first_step_claims import measured_ratios, rank_law, rate_cells, update_cells
-from .studies import ZIPF_MAP_WIDTH
-
-STYLE = Path(__file__).parent / "dynsim.mplstyle"
 EXPONENT_SCALE = {"cmap": "viridis", "vmin": 0.5, "vmax": 1.0}
 
 
@@ -422,23 +415,10 @@ def learning_rate_phases() -> Figure:
     return figure
 
 
-FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
+FIRST_STEP_FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "regime_interpolation": (regime_interpolation, ("updates",)),
     "regime_map": (regime_map, ("zipf_map", "updates")),
     "rank_crossover": (rank_crossover, ("ranks",)),
     "learning_rate_ratio": (learning_rate_ratio, ("learning_rates",)),
     "learning_rate_phases": (learning_rate_phases, ()),
 }
-
-
-def draw(name: str, studies: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:
-    """Draws a figure as PNG and PDF from the studies it needs; returns the files."""
-    function, needs = FIGURES[name]
-    with plt.style.context(STYLE):
-        figure = function(*(studies[need] for need in needs))
-        paths = [folder / f"{name}.{suffix}" for suffix in ("png", "pdf")]
-        for path in paths:
-            metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
-            figure.savefig(path, metadata=metadata)
-        plt.close(figure)
-    return paths

@@ -1,0 +1,32 @@
+"""Every figure by name, each a function of the stored studies that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import xarray as xr
+from matplotlib.figure import Figure
+
+from .first_step import FIRST_STEP_FIGURES
+
+STYLE = Path(__file__).parent / "dynsim.mplstyle"
+FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {**FIRST_STEP_FIGURES}
+
+
+def draw(name: str, studies: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:
+    """Draws a figure as PNG and PDF from the studies it needs; returns the files."""
+    function, needs = FIGURES[name]
+    with plt.style.context(STYLE):
+        figure = function(*(studies[need] for need in needs))
+        paths = [folder / f"{name}.{suffix}" for suffix in ("png", "pdf")]
+        for path in paths:
+            metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
+            figure.savefig(path, metadata=metadata)
+        plt.close(figure)
+    return paths
