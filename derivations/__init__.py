@@ -3,6 +3,7 @@
 Nothing here imports jax; `dynsim` compiles these expressions and `experiments` shows them.
 """
 
+from . import _flow_symbols as flow_symbols
 from . import _symbols as symbols
 from ._derivation import Derivation as Derivation
 from ._derivation import Step as Step
@@ -21,7 +22,18 @@ from ._gaussian import arcsine_law as arcsine_law
 from ._gaussian import gradient_std as gradient_std
 from ._gaussian import input_std as input_std
 from ._gaussian import kernel as kernel
+from ._gaussian import smoothed_sign_kernel as smoothed_sign_kernel
 from ._gaussian import summed_kernel as summed_kernel
+from ._gradient_flow import FLOW_STATE as FLOW_STATE
+from ._gradient_flow import FlowLayer as FlowLayer
+from ._gradient_flow import FlowState as FlowState
+from ._gradient_flow import aligned_mode as aligned_mode
+from ._gradient_flow import balanced_mode as balanced_mode
+from ._gradient_flow import fastest_rate as fastest_rate
+from ._gradient_flow import flow_invariant as flow_invariant
+from ._gradient_flow import gram_flow as gram_flow
+from ._gradient_flow import smoothed_sign as smoothed_sign
+from ._gradient_flow import weight_gradient as weight_gradient
 from ._law_first_step import INITIALISATIONS as INITIALISATIONS
 from ._law_first_step import UNIFORM_LAW as UNIFORM_LAW
 from ._law_first_step import Init as Init
@@ -36,6 +48,46 @@ from ._learning_rates import (
 )
 from ._learning_rates import optimal_ratio as optimal_ratio
 from ._learning_rates import optimal_ratio_mup_uniform as optimal_ratio_mup_uniform
+from ._lv_lifetime import DIRECTIONS as DIRECTIONS
+from ._lv_lifetime import AgedSignal as AgedSignal
+from ._lv_lifetime import Directions as Directions
+from ._lv_lifetime import age_step as age_step
+from ._lv_lifetime import age_steps as age_steps
+from ._lv_lifetime import aged_coherence_ratio as aged_coherence_ratio
+from ._lv_lifetime import aged_local_exponent as aged_local_exponent
+from ._lv_lifetime import aged_signal as aged_signal
+from ._lv_lifetime import aged_update_second_moment as aged_update_second_moment
+from ._lv_lifetime import coherent_field as coherent_field
+from ._lv_lifetime import field_age as field_age
+from ._lv_lifetime import full_batch_age as full_batch_age
+from ._lv_lifetime import (
+    isotropic_restoration_constant as isotropic_restoration_constant,
+)
+from ._lv_lifetime import mini_batch_age as mini_batch_age
+from ._lv_lifetime import restoration_constant as restoration_constant
+from ._lv_lifetime import restoration_displacement as restoration_displacement
+from ._lv_lifetime import rewritten_field as rewritten_field
+from ._lv_lifetime import smoothed_speed as smoothed_speed
+from ._lv_lifetime import smoothing as smoothing
+from ._marchenko_pastur import marchenko_pastur_density as marchenko_pastur_density
+from ._marchenko_pastur import marchenko_pastur_moment as marchenko_pastur_moment
+from ._marchenko_pastur import marchenko_pastur_recurrence as marchenko_pastur_recurrence
+from ._mean_field import GAUSSIAN_TARGETS as GAUSSIAN_TARGETS
+from ._mean_field import SIDES as SIDES
+from ._mean_field import Side as Side
+from ._mean_field import conditioned_field as conditioned_field
+from ._mean_field import conditioning_response as conditioning_response
+from ._mean_field import embedding_entry as embedding_entry
+from ._mean_field import field_covariance as field_covariance
+from ._mean_field import field_response as field_response
+from ._mean_field import first_residual_response as first_residual_response
+from ._mean_field import fixed_vocabulary_limit as fixed_vocabulary_limit
+from ._mean_field import mean_field_first_loss as mean_field_first_loss
+from ._mean_field import mean_field_first_update as mean_field_first_update
+from ._mean_field import neuron_gradient as neuron_gradient
+from ._mean_field import projection_entry as projection_entry
+from ._mean_field import proportional_limit as proportional_limit
+from ._mean_field import token_output as token_output
 from ._parametrizations import ENTRYWISE_NORMALISED as ENTRYWISE_NORMALISED
 from ._parametrizations import NETWORK_LAYERS as NETWORK_LAYERS
 from ._parametrizations import PARAMETRIZATIONS as PARAMETRIZATIONS
@@ -91,4 +143,4 @@ from ._vocabulary_alignment import phase_diagram as phase_diagram
 from ._vocabulary_alignment import sign_coherent_fraction as sign_coherent_fraction
 from ._vocabulary_alignment import vocabulary_alignment as vocabulary_alignment
 
-__all__ = ["symbols"]
+__all__ = ["flow_symbols", "symbols"]

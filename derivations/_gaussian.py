@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import sympy as sp
 
 from ._derivation import Derivation, Step
+from ._flow_symbols import smoothing
 from ._symbols import alignment as c
 from ._symbols import width as d
 
@@ -38,6 +39,27 @@ def normal_expectation(function: sp.Expr) -> sp.Expr:
     return value
 
 
+class hyperu(sp.Function):
+    """Tricomi's U(a, b, x) = int_0^oo e^(-x y) y^(a - 1) (1 + y)^(b - a - 1) dy / Gamma(a)."""
+
+    nargs = 3
+
+    def fdiff(self, argindex: int = 3) -> sp.Expr:
+        if argindex != 3:
+            raise sp.function.ArgumentIndexError(self, argindex)
+        a, b, x = self.args
+        return -a * hyperu(a + 1, b + 1, x)
+
+    def _eval_rewrite_as_meijerg(self, a: sp.Expr, b: sp.Expr, x: sp.Expr, **_: Any) -> sp.Expr:
+        return sp.meijerg([[1 - a], []], [[0, 1 - b], []], x) / sp.gamma(a) / sp.gamma(a - b + 1)
+
+    def _eval_evalf(self, prec: int) -> sp.Expr:
+        return self.rewrite(sp.meijerg)._eval_evalf(prec)
+
+    def _latex(self, printer: Any) -> str:
+        return rf"U\left({', '.join(map(printer.doprint, self.args))}\right)"
+
+
 @dataclass(frozen=True)
 class Kernel:
     """First and second moment of `u phi(v)` for one jointly Gaussian pair.
@@ -46,7 +68,7 @@ class Kernel:
     `sigma_u`, `sigma_v` and the correlation `c`; `steps` lead to them.
     """
 
-    optimizer: Optimizer
+    optimizer: Optimizer | Literal["smoothed-sign"]
     mean: sp.Expr
     second_moment: sp.Expr
     steps: tuple[Step, ...]
@@ -128,6 +150,58 @@ def _adam_is_sign() -> tuple[Step, ...]:
             bound,
         ),
     )
+
+
+_smoothing_ratio = sp.Symbol("k", positive=True)  # epsilon / sigma_v
+
+
+def _tricomi_moment(power: int, order: sp.Expr) -> sp.Expr:
+    """E[x^power (x^2 + k^2)^-order] of a standard normal x as Tricomi's U with b < 1.
+
+    Put x^2 = k^2 y in twice the integral over x > 0, and use Kummer's transformation
+    U(a, b, z) = z^(1 - b) U(a - b + 1, 2 - b, z), after which U is finite at z = 0.
+    """
+    k, y = _smoothing_ratio, sp.Symbol("y", positive=True)
+    density = sp.exp(-(_x**2) / 2) / sp.sqrt(2 * sp.pi)
+    root, rate = k * sp.sqrt(y), k**2 / 2
+    folded = (2 * _x**power * (_x**2 + k**2) ** -order * density).subs(_x, root)
+    first = sp.Rational(power + 1, 2)
+    second = first + 1 - order
+    kernel_of_u = y ** (first - 1) * (1 + y) ** (second - first - 1) * sp.exp(-rate * y)
+    prefactor = sp.simplify(folded * sp.diff(root, y) / kernel_of_u)
+    assert not prefactor.has(y), "the integrand must be Tricomi's"
+    kummer = rate ** (1 - second) * hyperu(first - second + 1, 2 - second, rate)
+    return sp.simplify(prefactor * sp.gamma(first) * kummer)
+
+
+@cache
+def smoothed_sign_kernel() -> Kernel:
+    """Moments of `u phi(v)`, phi(v) = v / sqrt(v^2 + epsilon^2), in k = epsilon / sigma_v.
+
+    E[x phi] = U(1/2, 0, k^2/2) / sqrt 2, E[phi^2] = U(1, 1/2, k^2/2) / 2 =
+    1 - sqrt(pi/2) k exp(k^2/2) erfc(k / sqrt 2) and E[x^2 phi^2] = (3/2) U(1, -1/2, k^2/2).
+    k -> 0 is the sign's kernel, k -> oo that of SGD over epsilon.
+    """
+    half = sp.Rational(1, 2)
+    signal = _tricomi_moment(2, half)
+    power, fourth = _tricomi_moment(2, sp.Integer(1)), _tricomi_moment(4, sp.Integer(1))
+    ratio = {_smoothing_ratio: smoothing / gradient_std}
+    mean = input_std * c * signal.subs(ratio)
+    second = input_std**2 * (c**2 * fourth + (1 - c**2) * power).subs(ratio)
+    steps = (
+        Step(
+            "Split u into its part along v and an independent rest; with k = epsilon / sigma_v, "
+            "x^2 = k^2 y turns the mean of x phi over a normal x into Tricomi's integral U.",
+            "E[x phi(x)]",
+            r"\mathbb{E}[x\,\Phi(x)]",
+            signal,
+        ),
+        Step("The same for phi^2,", "E[phi(x)^2]", r"\mathbb{E}[\Phi(x)^2]", power),
+        Step("and for x^2 phi^2.", "E[x^2 phi(x)^2]", r"\mathbb{E}[x^2\Phi(x)^2]", fourth),
+        Step("With the two parts of u:", "E[u phi(v)]", r"\mathbb{E}[u\,\Phi(v)]", mean),
+        Step("and in the square:", "E[(u phi(v))^2]", r"\mathbb{E}[(u\,\Phi(v))^2]", second),
+    )
+    return Kernel("smoothed-sign", mean, second, steps, ())
 
 
 @cache

@@ -177,21 +177,40 @@ def optimal_ratio_mup_uniform() -> Derivation:
     )
 
 
+TARGETS = ("sign", "gaussian")
+
+
 @cache
-def optimal_embedding_lr_with_output() -> Derivation:
-    """eta_E* when the initial output is not negligible: targets +1 or -1, any init.
+def optimal_embedding_lr_with_output(targets: str = "sign") -> Derivation:
+    """eta_E* when the initial output is not negligible: targets +1 or -1, or N(0, 1), any init.
 
     The slope of the loss is that of |r| = 1 times E|r| with r = f - y and f ~ N(0, sigma_f^2),
     the curvature does not know the residual: eta_E* grows by
-    E|r| = sqrt(2/pi) sigma_f exp(-1/(2 sigma_f^2)) + erf(1/(sqrt(2) sigma_f)), which is 1 for a
-    small output and 1.17 under SP.
+    E|r| = sqrt(2/pi) sigma_f exp(-1/(2 sigma_f^2)) + erf(1/(sqrt(2) sigma_f)) for targets +1 or
+    -1, which is 1 for a small output and 1.17 under SP, and by E|r| = sqrt(2 (1 + sigma_f^2)/pi)
+    for Gaussian ones.
     """
+    if targets not in TARGETS:
+        raise ValueError(f"targets must be one of {', '.join(TARGETS)}")
     plain = optimal_learning_rate("embedding")
     f, std = sp.Symbol("f", real=True), sp.Symbol("sigma_f", positive=True)
-    density = sp.exp(-(f**2) / (2 * std**2)) / (std * sp.sqrt(2 * sp.pi))
-    above = sp.integrate((f + 1) * density, (f, -1, sp.oo))
-    below = sp.integrate(-(f + 1) * density, (f, -sp.oo, -1))
-    size = sp.simplify(above + below)
+    if targets == "sign":
+        density = sp.exp(-(f**2) / (2 * std**2)) / (std * sp.sqrt(2 * sp.pi))
+        above = sp.integrate((f + 1) * density, (f, -1, sp.oo))
+        below = sp.integrate(-(f + 1) * density, (f, -sp.oo, -1))
+        size = sp.simplify(above + below)
+        assumed, mean_size = (
+            "targets +1 or -1",
+            "The residual f - y has this mean size when y = -1 (and, by symmetry, +1):",
+        )
+    else:
+        spread = sp.sqrt(1 + std**2)
+        density = sp.exp(-(f**2) / (2 * spread**2)) / (spread * sp.sqrt(2 * sp.pi))
+        size = sp.simplify(2 * sp.integrate(f * density, (f, 0, sp.oo)))
+        assumed, mean_size = (
+            "targets N(0, 1)",
+            "The residual f - y is Gaussian of variance 1 + sigma_f^2; its mean size:",
+        )
     output_std = sp.sqrt(s.width) * s.embedding_std * s.projection_std
     value = plain.expression * size.subs(std, output_std)
     left, latex = "eta_E*", r"\eta_E^*"
@@ -203,17 +222,12 @@ def optimal_embedding_lr_with_output() -> Derivation:
         assumptions=(
             GAUSSIAN_WEIGHTS,
             "one output, sign or Adam's first step, full batch, mean squared error",
-            "targets +1 or -1; the projection is frozen",
+            f"{assumed}; the projection is frozen",
             "the output's variance self-averages (relative corrections of order 1/d are dropped)",
         ),
         steps=(
             *plain.steps,
-            Step(
-                "The residual f - y has this mean size when y = -1 (and, by symmetry, +1):",
-                "E|r|",
-                r"\mathbb{E}|r|",
-                size,
-            ),
+            Step(mean_size, "E|r|", r"\mathbb{E}|r|", size),
             Step(
                 "It multiplies the slope of the loss and leaves the curvature; sigma_f^2 = "
                 "d sigma_E^2 sigma_W^2.",

@@ -34,6 +34,13 @@ alignment_square = sp.Symbol("C", positive=True)  # c_ik^2, or its average over 
 residual_slope = sp.Symbol("J", real=True)  # sum_j p_j dr_jk/df_jk
 self_term_ratio = sp.Symbol("kappa", positive=True)
 
+# The age of a network whose residuals still have the size of the start
+displacement = sp.Symbol("theta", nonnegative=True)  # eta_E t / sigma_E, the mean over tokens
+displacement_square = sp.Symbol("Theta", nonnegative=True)  # its mean square over tokens
+effective_outputs = sp.Symbol("n_eff", positive=True)
+field_age = sp.Symbol("tau", nonnegative=True)
+mean_alignment = sp.Symbol("c_1", positive=True)  # sum_i p_i |c_i|
+
 MEANING: dict[sp.Symbol, str] = {
     width: "width",
     vocab_size: "vocabulary size",
@@ -58,5 +65,10 @@ MEANING: dict[sp.Symbol, str] = {
     alignment: "alignment coefficient",
     alignment_square: "squared alignment coefficient (or its average over tokens)",
     residual_slope: "frequency-weighted mean derivative of the residual by its own output",
+    displacement: "embedding displacement, learning rate times visits over its initial std",
+    displacement_square: "mean square of the embedding displacement over tokens",
+    effective_outputs: "independent directions of the residuals (participation ratio)",
+    field_age: "field age, the learned part of the projection's gradient over its noise",
+    mean_alignment: "frequency-weighted mean of the alignment coefficient's size",
     self_term_ratio: "self term over noise in the gradient's argument, in standard deviations",
 }

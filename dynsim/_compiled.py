@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jax.scipy.special
+import numpy as np
 import sympy as sp
+from jax import Array
 
 from derivations import Derivation
 
-_SPECIAL = {"erf": jax.scipy.special.erf}  # sympy's JAX printer does not know them
+
+def _hyperu(a: float, b: float, x: Array) -> Array:
+    """Tricomi's U(a, b, x) for a > 0, b < 1, x >= 0, which JAX does not have.
+
+    Its integral in ln y by the trapezoidal rule, which converges exponentially.
+    """
+    nodes = np.arange(-37 / a, 37 / (1 - b), TRAPEZOID_STEP)  # beyond: below e^-37 of the whole
+    y = np.exp(nodes)
+    weights = TRAPEZOID_STEP * y**a * (1 + y) ** (b - a - 1) / math.gamma(a)
+    return jnp.exp(-jnp.asarray(x)[..., None] * y) @ weights
+
+
+TRAPEZOID_STEP = 0.25
+_SPECIAL = {  # sympy's JAX printer does not know them
+    "erf": jax.scipy.special.erf,
+    "erfc": jax.scipy.special.erfc,
+    "hyperu": _hyperu,
+}
 
 
 @lru_cache(maxsize=256)

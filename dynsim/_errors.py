@@ -41,6 +41,12 @@ def check_rate(option: str, value: float) -> None:
         raise InputError(option, value, "must be a finite number from 0 to 1e30")
 
 
+def check_share(option: str, value: float) -> None:
+    """Raises `InputError` unless `value` is at least 0 and less than 1."""
+    if not 0 <= value < 1:
+        raise InputError(option, value, "must be at least 0 and less than 1")
+
+
 def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises `InputError` unless `value` is one of `choices`."""
     if value not in choices:

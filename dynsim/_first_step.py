@@ -79,12 +79,20 @@ def law_values(law: TokenLaw, *, rank: int | None = None, batch_size: int = 0) -
         values[s.frequency] = float(frequencies[rank - 1])
     if batch_size:
         values[s.batch_size] = float(batch_size)
-        heard = derivations.alignment(of_one_token=rank is not None, mini_batch=True)
-        of_token = frequencies if rank is None else frequencies[rank - 1 : rank]
-        weight = frequencies if rank is None else np.ones(1)
-        chance = evaluate(heard.presence, {s.frequency: of_token, s.batch_size: float(batch_size)})
-        values[s.presence] = float(weight @ np.asarray(chance))
+        values[s.presence] = visit_chance(law, batch_size, rank=rank)
     return values
+
+
+def visit_chance(law: TokenLaw, batch_size: int, *, rank: int | None = None) -> float:
+    """q = 1 - (1 - p)^B, the probability that a batch holds a token: of a rank, or the average.
+
+    The average is weighted by frequency.
+    """
+    heard = derivations.alignment(of_one_token=rank is not None, mini_batch=True)
+    of_token = law.frequencies if rank is None else law.frequencies[rank - 1 : rank]
+    weight = law.frequencies if rank is None else np.ones(1)
+    chance = evaluate(heard.presence, {s.frequency: of_token, s.batch_size: float(batch_size)})
+    return float(weight @ np.asarray(chance))
 
 
 def coherence(width: float, law: TokenLaw) -> NDArray[np.float64]:
@@ -155,21 +163,28 @@ def _self_term_values(width: ArrayLike, law: TokenLaw, init: derivations.Init) -
 
 
 def optimal_learning_rates(
-    width: ArrayLike, law: TokenLaw, *, init: derivations.Init, self_term: bool = True
+    width: ArrayLike,
+    law: TokenLaw,
+    *,
+    init: derivations.Init,
+    self_term: bool = True,
+    targets: str = "sign",
 ) -> tuple[Array, Array]:
     """One-step optimal (embedding LR, projection LR), each with the other layer frozen.
 
-    One output, sign or Adam's first step, mean squared error, targets +1 or -1. Without
-    `self_term` the initial output is neglected (|r| = 1) and the ratio under muP and uniform
-    tokens is (pi/2) sqrt(m) + (d - 1)/sqrt(m) at large d (theory notes, section 3). With it both
-    optima know the initial output: the embedding's by the size of the residual (a factor 1.17
-    under SP), the projection's by its self term, which matters for m of the order d^2 under muP
-    and of the order d under SP, and presumes that no single token carries much of the law.
+    One output, sign or Adam's first step, mean squared error. Without `self_term` the initial
+    output is neglected (|r| = 1) and the ratio under muP and uniform tokens is
+    (pi/2) sqrt(m) + (d - 1)/sqrt(m) at large d (theory notes, section 3). With it both optima know
+    the initial output: the embedding's by the mean size of the residual (a factor 1.17 under SP),
+    the projection's by its self term, which matters for m of the order d^2 under muP and of the
+    order d under SP, and presumes that no single token carries much of the law. `targets` are +1
+    or -1 (`sign`) or, with self term, N(0, 1) (`gaussian`), which changes the mean size of the
+    residual (sqrt(2/pi) under muP) and with it the embedding's optimum alone.
     Raises `RuntimeError` without 64-bit types.
     """
     if self_term:
         values = _self_term_values(width, law, init)
-        output = derivations.optimal_embedding_lr_with_output().specialise(
+        output = derivations.optimal_embedding_lr_with_output(targets).specialise(
             derivations.initial_std(init), "initialisation"
         )
         return (

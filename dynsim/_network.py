@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
 from ._errors import InputError, check_integer
+from ._optimizers import Constants, constants, direction, schedule, weight_copies
 from ._precision import require_x64
 from ._setup import Setup
 from ._targets import targets
@@ -38,6 +38,8 @@ class Training:
     - `loss`: sum_i p_i l(f_i, y_i), shape (L, K, T), over the whole token law also in mini-batch.
     - `projection_update_rms`: sqrt(sum_i p_i mean_k [(W_t - W_0) e_i(t)]_k^2), shape (L, K, T).
     - `embedding_update_rms`: the same of W_0 (e_i(t) - e_i(0)), shape (L, K, T).
+    - `projection_step_rms`: the same of (W_{t+1} - W_t) e_i(t), what step t itself changes by
+      moving the projection, shape (L, K, T).
     - `diverged`: shape (L, K); the loss became non-finite or 1e6 times its start (and at least 1).
 
     Definitions: theory notes, section 1.
@@ -49,6 +51,7 @@ class Training:
     loss: NDArray[np.float64]
     projection_update_rms: NDArray[np.float64]
     embedding_update_rms: NDArray[np.float64]
+    projection_step_rms: NDArray[np.float64]
 
     @property
     def diverged(self) -> NDArray[np.bool_]:
@@ -105,6 +108,13 @@ class _Weights(NamedTuple):
     projection: Array  # (n, d)
 
 
+class _Descent(NamedTuple):
+    """The optimizer's numbers and the schedule: factors of the learning rates, shape (steps,)."""
+
+    constants: Constants
+    factors: Array
+
+
 def train(
     setup: Setup,
     seeds: int = 4,
@@ -127,8 +137,8 @@ def train(
     - `seeds`: number of independent initialisations (and batch streams), the same for every LR.
     - `embedding_lrs`, `projection_lrs`: shape (L,) each, paired; default the setup's one pair.
     - `dtype`: `float32` or `float64`.
-    - `record_updates`: without it the two update RMS are NaN and a step has three matrix products
-      in place of five.
+    - `record_updates`: without it the three update RMS are NaN and a step has three matrix
+      products in place of six.
     - `memory_gb`: how much memory the networks trained side by side may take (at least one is
       trained); default 32 MiB on a CPU, which is its cache, and 2 GiB elsewhere.
     - `progress`: called with the fraction of work finished since the last call.
@@ -148,6 +158,7 @@ def train(
     segments = math.ceil(setup.steps / STEPS_PER_CALL)
     plan = _plan(setup, math.ceil(setup.steps / segments), dtype, record_updates)
     task = _task(setup, dtype)
+    descent = _descent(setup, dtype, segments * plan.steps)
     default = CACHE_BYTES if jax.default_backend() == "cpu" else 2 * 2**30
     budget = default if memory_gb is None else memory_gb * 2**30
     runs = max(1, int(budget / run_bytes(setup, dtype)))
@@ -166,16 +177,18 @@ def train(
                 jnp.asarray(embedding_rates[rate_slice], dtype),
                 jnp.asarray(projection_rates[rate_slice], dtype),
             )
-            state = _begin(plan, start, rates)
+            state = _begin(plan, descent, start, rates)
             records = []
             for segment in range(segments):
-                state, record = _advance(plan, task, key, start, rates, state, segment * plan.steps)
+                state, record = _advance(
+                    plan, task, descent, key, start, rates, state, segment * plan.steps
+                )
                 records.append(np.asarray(record, dtype=np.float64))
                 if progress is not None:
                     progress(1 / pieces)
             row.append(np.concatenate(records, axis=-2)[..., : setup.steps, :])
         blocks.append(np.concatenate(row, axis=1))
-    record = np.moveaxis(np.concatenate(blocks, axis=0), 0, 1)  # (L, K, T, 3)
+    record = np.moveaxis(np.concatenate(blocks, axis=0), 0, 1)  # (L, K, T, 4)
     return Training(
         setup,
         np.asarray(embedding_rates, np.float64),
@@ -183,6 +196,7 @@ def train(
         record[..., 0],
         record[..., 1],
         record[..., 2],
+        record[..., 3],
     )
 
 
@@ -195,11 +209,12 @@ def token_updates(setup: Setup, seeds: int = 4, *, dtype: str = "float32") -> To
     check_integer("--seeds", seeds, 1, MAX_SEEDS)
     check_memory(setup, dtype)
     plan, task = _plan(setup, 1, dtype), _task(setup, dtype)
+    descent = _descent(setup, dtype, setup.steps)
     rates = _Weights(
         jnp.asarray(setup.embedding_lr, dtype), jnp.asarray(setup.projection_lr, dtype)
     )
     rows = [
-        jax.tree.map(np.asarray, _first_token_updates(plan, task, key, rates))
+        jax.tree.map(np.asarray, _first_token_updates(plan, task, descent, key, rates))
         for key in _seed_keys(setup, seeds)
     ]
     return TokenUpdates(*(np.asarray(column, np.float64) for column in zip(*rows, strict=True)))
@@ -207,7 +222,7 @@ def token_updates(setup: Setup, seeds: int = 4, *, dtype: str = "float32") -> To
 
 def run_bytes(setup: Setup, dtype: str = "float32") -> int:
     """Memory of one network in training: weights, their start, gradient, optimizer state."""
-    copies = 6 if setup.optimizer == "adam" else 4
+    copies = 4 + weight_copies(setup.optimizer)
     size = np.dtype(dtype).itemsize
     weights = (setup.vocab_size + setup.outputs) * setup.width
     batch = 32 * setup.batch_size  # random numbers and token ids of one batch
@@ -277,15 +292,11 @@ def _task(setup: Setup, dtype: str) -> _Task:
     )
 
 
-def _direction(optimizer: str) -> optax.GradientTransformation:
-    match optimizer:
-        case "sgd":
-            return optax.identity()
-        case "sign":
-            return optax.scale_by_sign()
-        case "adam":
-            return optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
-    raise InputError("--optimizer", optimizer, "must be one of sgd, sign, adam")
+def _descent(setup: Setup, dtype: str, steps: int) -> _Descent:
+    factors = schedule(setup)
+    return _Descent(
+        constants(setup), jnp.asarray(np.pad(factors, (0, steps - len(factors))), dtype)
+    )
 
 
 def _initial_weights(plan: _Plan, projection_std: Array, key: Array) -> _Weights:
@@ -325,8 +336,21 @@ def _gradients(share: Array, residual: Array, weights: _Weights) -> _Weights:
     return _Weights(weighted @ weights.projection, weighted.T @ weights.embedding)
 
 
-def _descend(directions: Any, weights: _Weights, rates: _Weights) -> _Weights:
-    return jax.tree.map(lambda w, rate, u: w - rate * u, weights, rates, directions)
+def _step(
+    plan: _Plan,
+    descent: _Descent,
+    factor: Array,
+    gradients: _Weights,
+    memory: Any,
+    weights: _Weights,
+    rates: _Weights,
+) -> tuple[_Weights, Any]:
+    """What one step adds to the weights, and the optimizer's memory after it."""
+    directions, memory = direction(plan.optimizer, descent.constants).update(gradients, memory)
+    decay = descent.constants.weight_decay
+    return jax.tree.map(
+        lambda w, rate, u: -rate * factor * (u + decay * w), weights, rates, directions
+    ), memory
 
 
 def _output_updates(start: _Weights, weights: _Weights) -> tuple[Array, Array]:
@@ -336,34 +360,39 @@ def _output_updates(start: _Weights, weights: _Weights) -> tuple[Array, Array]:
     return by_projection, by_embedding
 
 
-def _update_rms(plan: _Plan, task: _Task, start: _Weights, weights: _Weights) -> list[Array]:
-    """Frequency-weighted RMS of both output updates (theory notes, section 1), or NaN."""
+def _update_rms(
+    plan: _Plan, task: _Task, start: _Weights, weights: _Weights, projection_step: Array
+) -> list[Array]:
+    """Frequency-weighted RMS of both output updates and of this step's own, or NaN."""
     if not plan.record_updates:
-        return [jnp.full((), jnp.nan, plan.dtype)] * 2
-    updates = _output_updates(start, weights)
+        return [jnp.full((), jnp.nan, plan.dtype)] * 3
+    updates = (*_output_updates(start, weights), weights.embedding @ projection_step.T)
     return [jnp.sqrt(task.frequencies @ jnp.mean(u**2, axis=-1)) for u in updates]
 
 
 def _scan(
     plan: _Plan,
     task: _Task,
+    descent: _Descent,
     first_step: Array,
     key: Array,
     start: _Weights,
     rates: _Weights,
-    state: tuple[_Weights, optax.OptState],
-) -> tuple[tuple[_Weights, optax.OptState], Array]:
-    """`plan.steps` steps of one network; returns its state and the records (steps, 3)."""
-    direction = _direction(plan.optimizer)
+    state: tuple[_Weights, Any],
+) -> tuple[tuple[_Weights, Any], Array]:
+    """`plan.steps` steps of one network; returns its state and the records (steps, 4)."""
 
     def step(carry, index):
         weights, memory = carry
         outputs = weights.embedding @ weights.projection.T
         loss, residual = _loss_and_residual(plan, outputs, task.targets)
-        record = jnp.stack([task.frequencies @ loss, *_update_rms(plan, task, start, weights)])
         share = _batch_share(plan, task, key, index)
-        directions, memory = direction.update(_gradients(share, residual, weights), memory, weights)
-        return (_descend(directions, weights, rates), memory), record
+        gradients = _gradients(share, residual, weights)
+        factor = descent.factors[index]
+        change, memory = _step(plan, descent, factor, gradients, memory, weights, rates)
+        updates_rms = _update_rms(plan, task, start, weights, change.projection)
+        moved = jax.tree.map(jnp.add, weights, change)
+        return (moved, memory), jnp.stack([task.frequencies @ loss, *updates_rms])
 
     return jax.lax.scan(step, state, first_step + jnp.arange(plan.steps))
 
@@ -375,41 +404,39 @@ def _start(plan: _Plan, projection_std: Array, keys: Array) -> _Weights:
 
 
 @partial(jax.jit, static_argnames="plan")
-def _begin(plan: _Plan, start: _Weights, rates: _Weights) -> tuple[_Weights, optax.OptState]:
+def _begin(
+    plan: _Plan, descent: _Descent, start: _Weights, rates: _Weights
+) -> tuple[_Weights, Any]:
     """Weights and optimizer state of every (seed, learning rate), before the first step."""
 
     def one(weights, _rate):
-        return weights, _direction(plan.optimizer).init(weights)
+        return weights, direction(plan.optimizer, descent.constants).init(weights)
 
     over_rates = jax.vmap(one, in_axes=(None, 0), out_axes=0, axis_size=len(rates.embedding))
     return jax.vmap(over_rates, in_axes=(0, None))(start, rates.embedding)
 
 
 @partial(jax.jit, static_argnames="plan", donate_argnames="state")
-def _advance(plan, task, keys, start, rates, state, first_step):
-    """`plan.steps` steps of every (seed, learning rate): state and records (K, L, steps, 3)."""
+def _advance(plan, task, descent, keys, start, rates, state, first_step):
+    """`plan.steps` steps of every (seed, learning rate): state and records (K, L, steps, 4)."""
     with jax.default_matmul_precision("highest"):
-        run = partial(_scan, plan, task, first_step)
+        run = partial(_scan, plan, task, descent, first_step)
         over_rates = jax.vmap(run, in_axes=(None, None, 0, 0))
         return jax.vmap(over_rates, in_axes=(0, 0, None, 0))(keys, start, rates, state)
 
 
 @partial(jax.jit, static_argnames="plan")
-def _first_token_updates(plan: _Plan, task: _Task, key: Array, rates: _Weights):
+def _first_token_updates(plan: _Plan, task: _Task, descent: _Descent, key: Array, rates: _Weights):
     with jax.default_matmul_precision("highest"):
         start = _initial_weights(plan, task.projection_std, key)
         _, residual = _loss_and_residual(plan, start.embedding @ start.projection.T, task.targets)
         share = _batch_share(plan, task, key, jnp.asarray(0))
-        direction = _direction(plan.optimizer)
-        directions, _ = direction.update(
-            _gradients(share, residual, start), direction.init(start), start
-        )
-        moved = _descend(directions, start, rates)
-        moved_embedding = moved.embedding - start.embedding
-        moved_projection = moved.projection - start.projection
+        memory = direction(plan.optimizer, descent.constants).init(start)
+        gradients = _gradients(share, residual, start)
+        change, _ = _step(plan, descent, descent.factors[0], gradients, memory, start, rates)
         updates = (
-            start.embedding @ moved_projection.T,
-            moved_embedding @ start.projection.T,
-            moved_embedding @ moved_projection.T,
+            start.embedding @ change.projection.T,
+            change.embedding @ start.projection.T,
+            change.embedding @ change.projection.T,
         )
         return *(jnp.mean(update**2, axis=-1) for update in updates), share

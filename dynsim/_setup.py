@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ._errors import InputError, check_choice, check_integer, check_rate
+from ._errors import InputError, check_choice, check_integer, check_rate, check_share
 from ._token_laws import MAX_VOCAB_SIZE, TokenLaw, check_law_name, token_law
 
 Loss = Literal["mse", "ce"]
 TargetKind = Literal["gaussian", "sign", "onehot", "bigram"]
-OptimizerName = Literal["sgd", "sign", "adam"]
+OptimizerName = Literal["sgd", "momentum", "sign", "smoothed-sign", "adam"]
+Schedule = Literal["constant", "linear", "cosine"]
 Init = Literal["mup", "sp"]
 
 MAX_SIZE = 2**31 - 1
+MIN_EPSILON, MAX_EPSILON = 1e-15, 1e15  # its square is a float32
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Setup:
 
     Model f_i = W e_i with embedding E (vocab_size x width) and projection W (outputs x width),
     loss L = sum_i p_i l(f_i, y_i), l = |f - y|^2 / 2 (mse) or cross-entropy in nats (ce).
-    Adam has beta = (0.9, 0.999) and epsilon = 1e-8, learning rates are constant, and the
-    embedding's entries start with standard deviation 1.
+    A step is theta <- theta - eta_t (Phi + weight_decay theta), eta_t the layer's learning rate
+    times the schedule's factor. The embedding's entries start with standard deviation 1.
 
     Raises `InputError` for a value out of range or a combination that means nothing.
     """
@@ -41,14 +43,29 @@ class Setup:
     targets: TargetKind = "gaussian"
     """gaussian: N(0, 1); sign: +1 or -1; onehot: a uniformly random class per token; bigram: the
     corpus's next-token frequencies (the outputs-1 most frequent next tokens, then all others)"""
+    target_rank: int = 0
+    """rank of gaussian targets (structured: below outputs), 0 for unstructured"""
     optimizer: OptimizerName = "sign"
-    """sgd, sign (of the gradient) or adam"""
+    """sgd, momentum, sign (of the gradient g), smoothed-sign g/sqrt(g^2 + epsilon^2) or adam"""
     init: Init = "mup"
     """standard deviation of the projection's entries: mup 1/width, sp 1/sqrt(width)"""
     embedding_lr: float = 0.01
     """learning rate of the embedding, 0 freezes it"""
     projection_lr: float = 0.01
     """learning rate of the projection, 0 freezes it"""
+    beta1: float = 0.9
+    """share of the past in adam's mean gradient, or momentum's factor in g + beta1 (g + ...)"""
+    beta2: float = 0.999
+    """share of the past in adam's mean squared gradient"""
+    epsilon: float = 1e-8
+    """smallest gradient that counts: of smoothed-sign, and in adam's m/(sqrt(v) + epsilon)"""
+    weight_decay: float = 0.0
+    """decoupled weight decay (adam with it is AdamW): a step shrinks weights by learning rate
+    times this"""
+    schedule: Schedule = "constant"
+    """learning rates after the warm-up: constant, or to 0 at the last step, linear or cosine"""
+    warmup_steps: int = 0
+    """first steps, during which learning rates rise linearly"""
     steps: int = 20
     """number of training steps recorded"""
     batch_size: int = 0
@@ -63,10 +80,26 @@ class Setup:
         check_integer("--steps", self.steps, 1, MAX_SIZE)
         check_integer("--batch-size", self.batch_size, 0, MAX_SIZE)
         check_integer("--seed", self.seed, 0, MAX_SIZE)
+        check_integer("--target-rank", self.target_rank, 0, MAX_SIZE)
         check_rate("--embedding-lr", self.embedding_lr)
         check_rate("--projection-lr", self.projection_lr)
+        check_share("--beta1", self.beta1)
+        check_share("--beta2", self.beta2)
+        check_rate("--weight-decay", self.weight_decay)
+        if not MIN_EPSILON <= self.epsilon <= MAX_EPSILON:
+            raise InputError("--epsilon", self.epsilon, "must be a number from 1e-15 to 1e15")
+        check_integer("--warmup-steps", self.warmup_steps, 0, MAX_SIZE)
+        check_choice("--schedule", self.schedule, get_args(Schedule))
         check_choice("--loss", self.loss, get_args(Loss))
         check_choice("--targets", self.targets, get_args(TargetKind))
+        if not 0 <= self.target_rank <= self.outputs or (
+            self.target_rank and self.targets != "gaussian"
+        ):
+            raise InputError(
+                "--target-rank",
+                self.target_rank,
+                "must be from 0 to --outputs, and 0 unless --targets is gaussian",
+            )
         check_choice("--optimizer", self.optimizer, get_args(OptimizerName))
         check_choice("--init", self.init, get_args(Init))
         check_law_name("--tokens", self.tokens)

@@ -11,13 +11,18 @@ from ._setup import Setup
 def targets(setup: Setup, tokens: int | None = None) -> NDArray[np.float64]:
     """Targets y of the `tokens` most frequent tokens (default all), shape (tokens, outputs).
 
-    `gaussian`: N(0, 1) entries; `sign`: +1 or -1; `onehot`: 1 at a uniformly random class;
+    `gaussian`: N(0, 1) entries, with `target_rank` k the product of tokens x k and k x outputs
+    Gaussians over sqrt(k); `sign`: +1 or -1; `onehot`: 1 at a uniformly random class;
     `bigram`: the corpus's next-token frequencies. The row of a token depends on `setup.seed`,
     `setup.outputs` and its rank alone, not on width, vocabulary size, device or precision.
     """
     count = setup.vocab_size if tokens is None else min(tokens, setup.vocab_size)
     random = np.random.default_rng([setup.seed, 0x7A26])
     if setup.targets == "gaussian":
+        if setup.target_rank:
+            mixing = random.standard_normal((setup.target_rank, setup.outputs))
+            factors = random.standard_normal((count, setup.target_rank))
+            return factors @ mixing / np.sqrt(setup.target_rank)
         return random.standard_normal((count, setup.outputs))
     if setup.targets == "sign":
         return np.where(random.random((count, setup.outputs)) < 0.5, -1.0, 1.0)

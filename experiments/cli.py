@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -101,14 +101,78 @@ class Predict:
     setup: Annotated[Setup, tyro.conf.arg(name="")]
     particles: int | None = None
     """token particles of the solver (default: 2048, or what outputs and steps need)"""
-    replicas: int = 16
-    """independent solutions that are averaged"""
+    replicas: int | None = None
+    """independent solutions that are averaged (default: 16, and 128 for small vocabularies)"""
     json: Json = False
 
     def run(self) -> int:
         from .training import run_predict
 
         return run_predict(self)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Gradient flow, the limit of small steps: finite, infinitely wide, or both large.
+
+    The setup of train (optimizer sgd by default). A time of 1 is one step, `step` of train. With
+    --optimizer sign the sign is smoothed, g / sqrt(g^2 + epsilon^2).
+    """
+
+    setup: Annotated[Setup, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: Setup(optimizer="sgd")
+    )
+    time: float | None = None
+    """end of the flow, in steps (default: --steps)"""
+    points: int = 101
+    """times to record, from 0 to the end"""
+    limit: Literal["finite", "infinite", "proportional"] = "finite"
+    """finite: the network of train's first seed; infinite: infinite width at this vocabulary;
+    proportional: both to infinity at this ratio (uniform tokens)"""
+    smoothing: float | None = None
+    """epsilon of the smoothed sign, in units of the gradient (needed with --optimizer sign)"""
+    nodes: int = 30
+    """quadrature nodes: blocks of effective tokens, or nodes of the Marchenko-Pastur law"""
+    particles: int = 2048
+    """neuron particles of the smoothed sign at infinite width"""
+    solver: Literal["explicit", "implicit"] = "explicit"
+    """implicit: for stiff flows of few effective tokens"""
+    tolerance: float = 1e-8
+    """relative tolerance of the solver"""
+    max_steps: int = 100_000
+    """most steps of the solver"""
+    json: Json = False
+
+    def run(self) -> int:
+        from .flow import run_flow
+
+        return run_flow(self)
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """How long the LV regime lives: steps until learned embeddings restore alignment.
+
+    Sign descent (or Adam in full batch) on uniform tokens, while residuals keep their size. The
+    regime ends where coherent and incoherent power of a step are equal: exponent 3/4.
+    """
+
+    width: int = 1024
+    """width d"""
+    vocab_size: int = 32768
+    """vocabulary size m"""
+    outputs: float = 1.0
+    """independent directions of the residuals n_eff (1: one output)"""
+    embedding_lr: float = 0.01
+    """learning rate of the embedding, in its initial standard deviations"""
+    batch_size: int = 0
+    """tokens per batch, 0 for the full batch"""
+    json: Json = False
+
+    def run(self) -> int:
+        from .lifetime import run_lifetime
+
+        return run_lifetime(self)
 
 
 @dataclass(frozen=True)
@@ -229,6 +293,8 @@ COMMANDS: dict[str, type] = {
     "tokens": Tokens,
     "train": Train,
     "predict": Predict,
+    "flow": Flow,
+    "lifetime": Lifetime,
     "verify": Verify,
     "parametrization": Parametrize,
     "recommend": Recommend,

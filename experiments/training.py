@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .cli import Predict, Train
 
 SHOWN_STEPS = 12
+UPDATE_COLUMNS = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
 
 
 def run_train(options: Train) -> int:
@@ -50,18 +51,16 @@ def training_document(result: Training) -> dict[str, Any]:
             if seeds > 1
             else np.full_like(loss[0], np.nan)
         )
-        updates = [
-            np.sqrt(np.mean(values[0] ** 2, axis=0))
-            for values in (result.projection_update_rms, result.embedding_update_rms)
-        ]
+        updates = {
+            name: np.sqrt(np.mean(getattr(result, name)[0] ** 2, axis=0)) for name in UPDATE_COLUMNS
+        }
     config = {**dataclasses.asdict(result.setup), "seeds": seeds}
     return {
         "config": config,
         "step": list(range(result.setup.steps)),
         "loss": loss.mean(axis=0),
         "loss_std_error": error,
-        "projection_update_rms": updates[0],
-        "embedding_update_rms": updates[1],
+        **updates,
         "diverged": bool(result.diverged[0].any()),
         "diverged_seeds": int(result.diverged[0].sum()),
         "provenance": provenance(config),
@@ -93,8 +92,12 @@ def run_predict(options: Predict) -> int:
         "step": list(range(options.setup.steps)),
         "loss": result.loss[0],
         "loss_error": result.loss_error[0],
-        "projection_update_rms": result.projection_update_rms[0],
-        "embedding_update_rms": result.embedding_update_rms[0],
+        "finite_width_correction": result.finite_width_correction[0],
+        **{
+            column: getattr(result, column)[0]
+            for name in UPDATE_COLUMNS
+            for column in (name, f"{name}_error")
+        },
         "diverged": bool(result.diverged[0]),
         "status": result.status[0],
         "provenance": provenance(config),
@@ -107,21 +110,19 @@ def run_predict(options: Predict) -> int:
     return 0
 
 
-UPDATE_COLUMNS = ("projection_update_rms", "embedding_update_rms")
-
-
 def print_training(document: dict[str, Any]) -> None:
     print_curves(document, ("loss", "loss_std_error", *UPDATE_COLUMNS))
     if document["diverged"]:
         print(f"diverged: {document['diverged_seeds']} of {document['config']['seeds']} seeds")
 
 
-def print_curves(document: dict[str, Any], columns: Sequence[str]) -> None:
-    """A table of some steps of the document's curves."""
-    steps = len(document["step"])
+def print_curves(document: dict[str, Any], columns: Sequence[str], axis: str = "step") -> None:
+    """A table of the document's curves at some points of the axis."""
+    places = [value if isinstance(value, int) else f"{value:g}" for value in document[axis]]
+    steps = len(places)
     shown = np.unique(np.linspace(0, steps - 1, min(steps, SHOWN_STEPS)).round().astype(int))
     rows = [
-        [str(document["step"][k]), *(number(float(document[name][k])) for name in columns)]
+        [str(places[k]), *(number(float(document[name][k])) for name in columns)]
         for k in shown
     ]
-    print_table(("step", *columns), rows)
+    print_table((axis, *columns), rows)

@@ -111,6 +111,7 @@ class Run:
     loss: Array
     projection_update_rms: Array
     embedding_update_rms: Array
+    projection_step_rms: Array
     embedding: list[Array]
     projection: list[Array]
 
@@ -127,13 +128,21 @@ def train_linear(
     projection_lr: float,
     steps: int,
     shares: list[Array] | None = None,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
+    factors: list[float] | None = None,
 ) -> Run:
-    """Plain loop of one network in float64 from the given weights (m, d) and (n, d)."""
+    """Plain loop of one network in float64 from the given weights (m, d) and (n, d).
+
+    `factors` multiply both learning rates, step by step.
+    """
     start = embedding.copy(), projection.copy()
     weights = [embedding.copy(), projection.copy()]
     first = [np.zeros_like(weight) for weight in weights]
     second = [np.zeros_like(weight) for weight in weights]
-    losses, by_projection, by_embedding = [], [], []
+    losses, by_projection, by_embedding, by_step = [], [], [], []
     embeddings, projections = [], []
     for step in range(1, steps + 1):
         outputs = weights[0] @ weights[1].T
@@ -155,18 +164,25 @@ def train_linear(
         share = frequencies if shares is None else shares[step - 1]
         weighted = share[:, None] * residual
         gradients = [weighted @ weights[1], weighted.T @ weights[0]]
-        for k, rate in enumerate((embedding_lr, projection_lr)):
+        factor = 1.0 if factors is None else factors[step - 1]
+        for k, rate in enumerate((factor * embedding_lr, factor * projection_lr)):
             gradient = gradients[k]
             if optimizer == "sgd":
                 direction = gradient
             elif optimizer == "sign":
                 direction = np.sign(gradient)
+            elif optimizer == "smoothed-sign":
+                direction = gradient / np.hypot(gradient, epsilon)
+            elif optimizer == "momentum":
+                first[k] = beta1 * first[k] + gradient
+                direction = first[k]
             else:
-                first[k] = 0.9 * first[k] + 0.1 * gradient
-                second[k] = 0.999 * second[k] + 0.001 * gradient**2
-                corrected = first[k] / (1 - 0.9**step), second[k] / (1 - 0.999**step)
-                direction = corrected[0] / (np.sqrt(corrected[1]) + 1e-8)
-            weights[k] = weights[k] - rate * direction
-    return Run(
-        np.array(losses), np.array(by_projection), np.array(by_embedding), embeddings, projections
-    )
+                first[k] = beta1 * first[k] + (1 - beta1) * gradient
+                second[k] = beta2 * second[k] + (1 - beta2) * gradient**2
+                corrected = first[k] / (1 - beta1**step), second[k] / (1 - beta2**step)
+                direction = corrected[0] / (np.sqrt(corrected[1]) + epsilon)
+            weights[k] = weights[k] - rate * (direction + weight_decay * weights[k])
+        change = embeddings[-1] @ (weights[1] - projections[-1]).T
+        by_step.append(float(np.sqrt(frequencies @ (change**2).mean(axis=1))))
+    records = (np.array(record) for record in (losses, by_projection, by_embedding, by_step))
+    return Run(*records, embeddings, projections)

@@ -10,8 +10,9 @@ import pytest
 import xarray as xr
 
 from dynsim import Estimate, bootstrap
-from experiments.claims import CLAIMS, Claim, Evidence, first_step
+from experiments.claims import CLAIMS, Claim, Evidence, first_step, flows, lv_lifetime
 from experiments.studies import STUDIES
+from experiments.studies.lv_lifetime import VARIANT_SIZE
 from experiments.verify import exit_code
 
 
@@ -141,6 +142,58 @@ def coherent(factor: Callable[[xr.DataArray], xr.DataArray | float]) -> Corrupti
     return corrupt
 
 
+def slower(factor: float, **cells: object) -> Corruption:
+    """The coherent power of later steps over a factor squared, in the chosen cells."""
+
+    def corrupt(data: xr.Dataset) -> xr.Dataset:
+        step = data.mean_square.copy(deep=True)
+        width = data.width if "width" in data else VARIANT_SIZE["width"]
+        aged = width + (step - width) / factor**2
+        chosen = xr.ones_like(step, dtype=bool)
+        for name, value in cells.items():
+            chosen = chosen & (data[name] == value)
+        return data.assign(mean_square=step.where(~chosen, aged))
+
+    return corrupt
+
+
+def twice_as_fast(data: xr.Dataset) -> xr.Dataset:
+    """What is measured at step 2 t (or the last) said to be that of step t."""
+    last = data.sizes["step"] - 1
+    late = data.mean_square.isel(step=np.minimum(2 * np.arange(last + 1), last))
+    return data.assign(mean_square=data.mean_square.copy(data=late.to_numpy()))
+
+
+def growing_age(axis: str, power: float) -> Corruption:
+    """Coherent power of later steps times axis^(2 power): ages faster along that axis."""
+
+    def corrupt(data: xr.Dataset) -> xr.Dataset:
+        size = data[axis] / data[axis].min()
+        aged = data.width + (data.mean_square - data.width) * size ** (2 * power)
+        return data.assign(mean_square=aged)
+
+    return corrupt
+
+
+def tilted(variable: str, power: float, factor: float = 1.0, **cells: str) -> Corruption:
+    """Learning rates times factor (d/64)^power in the chosen cells."""
+
+    def corrupt(data: xr.Dataset) -> xr.Dataset:
+        rate = data[variable]
+        chosen = xr.ones_like(rate, dtype=bool)
+        for name, value in cells.items():
+            chosen = chosen & (data[name] == value)
+        moved = rate * factor * (data.width / 64) ** power
+        return data.assign({variable: rate.where(~chosen, moved)})
+
+    return corrupt
+
+
+def frozen_projection_costs(data: xr.Dataset) -> xr.Dataset:
+    """A tenth of the initial loss more wherever the projection is frozen."""
+    return data.assign(loss=data.loss + 0.1 * (data.projection_octave == -np.inf))
+
+
 CORRUPTIONS: Mapping[str, Corruption] = {
     "sign-kernel": scaled("moment", 1.05),
     "arcsine-law": scaled("moment", 1.05),
@@ -162,6 +215,30 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "self-term": scaled("mean_square", 1.15),
     "sgd-moments": scaled("mean_square", 1.2),
     "adam-first-step": scaled("mean_square", 1.15),
+    "lv-age-update": slower(1.5),
+    "lv-age-collapse": growing("width", 0.15),
+    "lv-lifetime-width": growing_age("width", -0.4),
+    "lv-lifetime-vocab": growing_age("vocab_size", 0.3),
+    "lv-lifetime-outputs": growing_age("outputs", 0.3),
+    "lv-lifetime-prefactor": slower(1.5),
+    "lv-lifetime-adam": slower(1.5, variant="adam"),
+    "lv-lifetime-smoothed-sign": slower(0.6, variant="smoothed"),
+    "lv-lifetime-batch": slower(1.5, variant="batch"),
+    "optimum-late-fixed-vocab": tilted("rate", -0.4, layer="embedding"),
+    "optimum-late-proportional": tilted("rate", 0.5, layer="embedding"),
+    "optimum-superlinear": tilted("rate", -0.4, layer="embedding"),
+    "optimum-late-sp": tilted("rate", 0.5, layer="embedding"),
+    "optimum-mean-field": tilted("rate", 0, 1.4, layer="embedding", source="networks"),
+    "joint-second-step": tilted("embedding_rate", -0.7),
+    "joint-flat": frozen_projection_costs,
+    "lv-lifetime-batch-adam": twice_as_fast,
+    "lv-lifetime-structured": slower(0.6, variant="rank 4 of 32"),
+    "lv-age-zipf": slower(2),
+    "flow-infinite-width": scaled("loss", 1.1),
+    "flow-proportional": scaled("loss", 1.1),
+    "lazy-keeps-lv": growing("width", 0.3),
+    "lv-entered-frozen-embedding": growing("width", 0.5),
+    "lv-not-entered-trained-embedding": growing("width", -0.3),
 }
 
 
@@ -171,7 +248,8 @@ def test_every_claim_has_a_corruption():
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_corrupted_data_flip_the_verdict(name, studies, monkeypatch):
-    monkeypatch.setattr(first_step, "bootstrap", partial(bootstrap, resamples=300))
+    for module in (first_step, flows, lv_lifetime):
+        monkeypatch.setattr(module, "bootstrap", partial(bootstrap, resamples=300))
     one = CLAIMS[name]
     found = one.evidence(CORRUPTIONS[name](studies[one.study]))
     assert one.verdict(found) == "fails", found

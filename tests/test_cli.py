@@ -211,6 +211,7 @@ def test_tokens_of_files(run):
 
 # train
 
+UPDATES = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
 TRAIN = ("train", "--width", 6, "--vocab-size", 9, "--steps", 4)
 
 
@@ -221,8 +222,7 @@ def test_train_json_agrees_with_the_library(run):
         "step",
         "loss",
         "loss_std_error",
-        "projection_update_rms",
-        "embedding_update_rms",
+        *UPDATES,
         "diverged",
     }
     assert keys <= set(document)
@@ -231,8 +231,9 @@ def test_train_json_agrees_with_the_library(run):
     assert document["loss"] == pytest.approx(result.loss[0].mean(axis=0))
     error = result.loss[0].std(axis=0, ddof=1) / math.sqrt(3)
     assert document["loss_std_error"] == pytest.approx(error)
-    rms = np.sqrt((result.projection_update_rms[0] ** 2).mean(axis=0))
-    assert document["projection_update_rms"] == pytest.approx(rms)
+    for name in UPDATES:
+        rms = np.sqrt((getattr(result, name)[0] ** 2).mean(axis=0))
+        assert document[name] == pytest.approx(rms)
     assert document["step"] == [0, 1, 2, 3]
     assert document["diverged"] is False
     assert document["config"] == {**dataclasses.asdict(setup), "seeds": 3}
@@ -254,12 +255,67 @@ def test_predict_json_agrees_with_the_library(run):
     setup = dynsim.Setup(width=64, vocab_size=128, steps=3)
     result = dynsim.predict(setup, particles=256, replicas=2)
     assert document["step"] == [0, 1, 2]
-    for name in ("loss", "loss_error", "projection_update_rms", "embedding_update_rms"):
+    for name in ("loss", "loss_error", *UPDATES):
         assert document[name] == pytest.approx(getattr(result, name)[0])
+    for name in UPDATES:
+        assert document[f"{name}_error"] == pytest.approx(getattr(result, f"{name}_error")[0])
+    assert document["finite_width_correction"] == pytest.approx(result.finite_width_correction[0])
     assert document["diverged"] is False
     text = run("predict", *size, *solver)
     assert text.code == 0
     assert "loss_error" in text.out.split("\n")[0]
+
+
+def test_flow_json_agrees_with_the_library(run):
+    size = ("--width", 6, "--vocab-size", 9, "--embedding-lr", 0.5, "--time", 4, "--points", 3)
+    document = run("flow", *size, "--json").document
+    setup = dynsim.Setup(width=6, vocab_size=9, embedding_lr=0.5, optimizer="sgd")
+    result = dynsim.gradient_flow(setup, [0.0, 2.0, 4.0])
+    assert document["time"] == [0, 2, 4]
+    for name in ("loss", "loss_error", "projection_update_rms", "embedding_update_rms"):
+        assert document[name] == pytest.approx(getattr(result, name))
+    assert document["finished"] is True
+    assert document["status"] == "ok"
+    assert document["config"]["limit"] == "finite"
+    assert document["config"]["time"] == 4
+    text = run("flow", *size)
+    assert text.code == 0
+    assert [line.split()[0] for line in text.out.splitlines()[2:5]] == ["0", "2", "4"]
+    assert text.out.endswith("status: ok\n")
+    stopped = run("flow", *size, "--max-steps", 1, "--json")
+    assert stopped.code == 0
+    assert stopped.document["finished"] is False
+    assert stopped.document["loss"][-1] is None
+    assert "raise --max-steps" in stopped.document["status"]
+
+
+def test_lifetime_is_the_derived_one(run):
+    size = ("--width", 256, "--vocab-size", 4096, "--embedding-lr", 0.005)
+    document = run("lifetime", *size, "--json").document
+    assert document["born"] == "LV"
+    assert document["lifetime_displacement"] == pytest.approx(256**-0.5, rel=0.01)
+    assert document["lifetime_steps"] == pytest.approx(256**-0.5 / 0.005, rel=0.01)
+    exponents = {round(row["step"], 1): row["local_exponent"] for row in document["ages"]}
+    assert exponents[0] == pytest.approx(0.52, abs=0.01)
+    assert exponents[round(document["lifetime_steps"], 1)] == pytest.approx(0.75, abs=0.01)
+    batch = run("lifetime", *size, "--batch-size", 512, "--json").document
+    assert batch["lifetime_visits"] == pytest.approx(document["lifetime_visits"])
+    assert batch["lifetime_steps"] == pytest.approx(document["lifetime_steps"] * 8, rel=0.1)
+    text = run("lifetime", *size)
+    assert text.code == 0
+    assert "12.5" in text.out
+    small = run("lifetime", "--width", 256, "--vocab-size", 64)
+    assert small.out.startswith("Born in the muP regime")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("width", 0), ("outputs", 0.5), ("outputs", 1e9), ("embedding-lr", 0), ("batch-size", -1)],
+)
+def test_lifetime_names_a_bad_option(run, option, value):
+    output = run("lifetime", f"--{option}", value)
+    assert output.code == 2
+    assert f"--{option}" in output.complaints[-1]
 
 
 def test_train_text_and_one_seed(run):
@@ -269,8 +325,7 @@ def test_train_text_and_one_seed(run):
         "step",
         "loss",
         "loss_std_error",
-        "projection_update_rms",
-        "embedding_update_rms",
+        *UPDATES,
     ]
     document = run(*TRAIN, "--seeds", 1, "--json").document
     assert document["loss_std_error"] == [None] * 4
@@ -406,6 +461,14 @@ BAD = [
     (("predict", "--particles", 10**9), "--particles"),
     (("predict", "--replicas", 1), "--replicas"),
     (("predict", "--outputs", 1000, "--steps", 1000), "--steps"),
+    (("flow", "--optimizer", "sign"), "--smoothing"),
+    (("flow", "--optimizer", "adam"), "--optimizer"),
+    (("flow", "--time", "nan"), "--time"),
+    (("flow", "--time", 0), "--time"),
+    (("flow", "--points", 1), "--points"),
+    (("flow", "--batch-size", 3), "--batch-size"),
+    (("flow", "--limit", "wide"), "--limit"),
+    (("flow", "--limit", "proportional", "--tokens", "zipf:1"), "--tokens"),
     (("train", "--vocab-size", -1), "--vocab-size"),
     (("train", "--outputs", 0), "--outputs"),
     (("train", "--steps", 0), "--steps"),
@@ -526,13 +589,18 @@ WORDS = (
 VALUES = st.one_of(
     st.sampled_from([*WORDS.split(), "", "\0", "9" * 30, "-" + "9" * 30]), st.text(max_size=6)
 )
+SETUP = (
+    "width vocab-size tokens outputs loss targets optimizer init embedding-lr projection-lr beta1 "
+    "beta2 epsilon weight-decay schedule warmup-steps batch-size seed"
+)
 OPTIONS = {
     "derive": "layer optimizer width vocab-size tokens rank batch-size init format",
     "tokens": "width vocab-size",
-    "train": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
-    "projection-lr batch-size seed seeds steps",
-    "predict": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
-    "projection-lr batch-size seed replicas particles",
+    "train": f"{SETUP} seeds steps",
+    "predict": f"{SETUP} replicas particles",
+    "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
+    "projection-lr batch-size seed time points limit smoothing solver tolerance particles",
+    "lifetime": "width vocab-size outputs embedding-lr batch-size",
     "verify": "out claim full",
     "regimes": "out",
     "parametrization": "optimizer alignment zipf vocab-exponent format width",
@@ -545,6 +613,8 @@ CHEAP = {
     "tokens": ["uniform", "--vocab-size", "5"],
     "train": ["--width", "3", "--vocab-size", "4", "--steps", "2", "--seeds", "1"],
     "predict": ["--steps", "2", "--replicas", "2", "--particles", "bogus"],
+    "flow": ["--width", "3", "--vocab-size", "4", "--points", "2", "--particles", "bogus"],
+    "lifetime": ["--vocab-size", "300"],
     "verify": ["--claim", "bogus"],
     "regimes": ["--data", "damaged"],
     "parametrization": ["mup"],

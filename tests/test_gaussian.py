@@ -6,6 +6,7 @@ import itertools
 import math
 from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
 import sympy as sp
@@ -14,9 +15,19 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import derivations
-from derivations import OPTIMIZERS, arcsine_law, gradient_std, input_std, kernel, summed_kernel
+from derivations import (
+    OPTIMIZERS,
+    arcsine_law,
+    flow_symbols,
+    gradient_std,
+    input_std,
+    kernel,
+    smoothed_sign_kernel,
+    summed_kernel,
+)
 from derivations import symbols as s
-from derivations._gaussian import normal_expectation
+from derivations._gaussian import hyperu, normal_expectation
+from dynsim._compiled import evaluate
 
 CORRELATIONS = (-0.95, -0.5, 0.0, 0.1, 0.4, 0.7, 0.99)
 STDS = {input_std: 1.7, gradient_std: 0.6}
@@ -80,6 +91,72 @@ def test_summed_kernel_against_sampling(optimizer, correlation, random):
         mean = value(summed_kernel(optimizer).mean, correlation, width=neurons)
         assert_mean(total, mean)
         assert_rejected(total, 1.1 * mean)
+
+
+SMOOTHINGS = (0.01, 0.3, 1.0, 4.0, 60.0)  # epsilon
+
+
+def smoothed_by_quadrature(correlation: float, power: int, epsilon: float) -> float:
+    def integrand(x):
+        v = STDS[gradient_std] * x
+        mean = STDS[input_std] * correlation * x
+        variance = STDS[input_std] ** 2 * (1 - correlation**2)
+        moment = mean if power == 1 else mean**2 + variance
+        return norm.pdf(x) * moment * (v / math.hypot(v, epsilon)) ** power
+
+    edge = min(epsilon / STDS[gradient_std], 1)
+    pieces = [(-12, -edge), (-edge, 0), (0, edge), (edge, 12)]
+    return sum(quad(integrand, *piece, epsabs=0, epsrel=1e-11)[0] for piece in pieces)
+
+
+@pytest.mark.parametrize("correlation", [-0.5, 0.1, 0.99])
+@pytest.mark.parametrize("epsilon", SMOOTHINGS)
+def test_smoothed_sign_kernel_against_quadrature(epsilon, correlation):
+    derived = smoothed_sign_kernel()
+    numbers = {**STDS, s.alignment: correlation, flow_symbols.smoothing: epsilon}
+    for power, moment in ((1, derived.mean), (2, derived.second_moment)):
+        exact = smoothed_by_quadrature(correlation, power, epsilon)
+        assert float(evaluate(moment, numbers)) == pytest.approx(exact, rel=1e-9)
+        if epsilon < 10:  # sympy's own numbers
+            assert float(moment.subs(numbers).evalf()) == pytest.approx(exact, rel=1e-9)
+        shifted = {**numbers, flow_symbols.smoothing: 1.1 * epsilon}
+        assert float(evaluate(moment, shifted)) != pytest.approx(exact, rel=1e-5)
+
+
+def test_smoothed_sign_kernel_between_sign_and_sgd():
+    numbers = {**STDS, s.alignment: 0.3}
+    for epsilon, limit, unit in ((1e-9, "sign", 1.0), (1e5, "sgd", 1e5)):
+        values = {**numbers, flow_symbols.smoothing: epsilon}
+        mean = unit * float(evaluate(smoothed_sign_kernel().mean, values))
+        assert mean == pytest.approx(float(kernel(limit).mean.subs(numbers)), rel=1e-8)
+    smooth = float(
+        evaluate(smoothed_sign_kernel().second_moment, {**numbers, flow_symbols.smoothing: 1e-9})
+    )
+    assert smooth == pytest.approx(float(kernel("sign").second_moment.subs(numbers)), rel=1e-8)
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.6, 3.0])
+def test_power_of_the_smoothed_sign_in_erfc(epsilon):
+    """E[phi^2] = 1 - sqrt(pi/2) k exp(k^2/2) erfc(k / sqrt 2)."""
+    k = epsilon / STDS[gradient_std]
+    numbers = {**STDS, s.alignment: 0.0, flow_symbols.smoothing: epsilon}
+    power = float(evaluate(smoothed_sign_kernel().second_moment, numbers)) / STDS[input_std] ** 2
+    lost = math.sqrt(math.pi / 2) * k * math.exp(k**2 / 2) * math.erfc(k / math.sqrt(2))
+    assert power == pytest.approx(1 - lost, rel=1e-10)
+
+
+@pytest.mark.parametrize("point", [0.0, 1e-6, 0.2, 3.0, 40.0, 1e4])
+@pytest.mark.parametrize(("a", "b"), [("1/2", "0"), ("1", "1/2"), ("1", "-1/2"), ("5/2", "-2")])
+def test_tricomi_function(a, b, point):
+    x = sp.Symbol("x", positive=True)
+    function = hyperu(sp.Rational(a), sp.Rational(b), x)
+    exact = float(mpmath.hyperu(*map(mpmath.mpmathify, (a, b)), point))
+    assert float(evaluate(function, {x: point})) == pytest.approx(exact, rel=1e-11)
+    if 0 < point < 100:
+        assert float(function.subs(x, point).evalf()) == pytest.approx(exact, rel=1e-11)
+        rise = mpmath.diff(lambda z: mpmath.hyperu(*map(mpmath.mpmathify, (a, b)), z), point)
+        slope = sp.diff(function, x).subs(x, point).evalf()
+        assert float(slope) == pytest.approx(float(rise), rel=1e-6)
 
 
 def test_sign_kernel_is_the_one_of_the_theory():

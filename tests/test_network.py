@@ -22,14 +22,16 @@ from numpy_networks import train_linear, zipf
 
 from dynsim import Setup, Training, targets, token_updates, train
 from dynsim import _network as network
+from dynsim._optimizers import constants, direction, schedule
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
+UPDATES = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
 SMALL = Setup(width=12, vocab_size=18, tokens="zipf:0.7", outputs=3, steps=9, seed=4)
 
 
 def setup_of(optimizer: str, loss: str, **fields) -> Setup:
-    rates = {"sgd": (0.8, 0.5), "sign": (0.03, 0.02), "adam": (0.03, 0.02)}[optimizer]
+    rates = (0.8, 0.5) if optimizer in ("sgd", "momentum") else (0.03, 0.02)
     return dataclasses.replace(
         SMALL,
         optimizer=optimizer,
@@ -74,23 +76,87 @@ def by_numpy(setup: Setup, seed: int = 0):
         projection_lr=setup.projection_lr,
         steps=setup.steps,
         shares=shares_of(setup, seed),
+        **{name: getattr(setup, name) for name in ("beta1", "beta2", "epsilon", "weight_decay")},
+        factors=factors_of(setup),
     )
+
+
+def factors_of(setup: Setup) -> list[float]:
+    """The schedule's definition, spelled out."""
+    factors = []
+    for step in range(setup.steps):
+        if step < setup.warmup_steps:
+            factors.append((step + 1) / setup.warmup_steps)
+            continue
+        done = (step - setup.warmup_steps) / (setup.steps - setup.warmup_steps)
+        factors.append(
+            {
+                "constant": 1.0,
+                "linear": 1 - done,
+                "cosine": 0.5 * (1 + np.cos(np.pi * done)),
+            }[setup.schedule]
+        )
+    return factors
 
 
 @pytest.mark.parametrize("batch_size", [0, 16])
 @pytest.mark.parametrize("loss", ["mse", "ce"])
-@pytest.mark.parametrize("optimizer", ["sgd", "sign", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "sign", "smoothed-sign", "adam"])
 def test_training_is_the_numpy_loop(optimizer, loss, batch_size):
     setup = setup_of(optimizer, loss, batch_size=batch_size, init="sp")
     result = train(setup, 2, dtype="float64")
     for seed in (0, 1):
         run = by_numpy(setup, seed)
         assert_close_curves(result.loss[0, seed], run.loss, 1e-9)
-        assert_close_curves(result.projection_update_rms[0, seed], run.projection_update_rms, 1e-8)
-        assert_close_curves(result.embedding_update_rms[0, seed], run.embedding_update_rms, 1e-8)
+        for name in UPDATES:
+            assert_close_curves(getattr(result, name)[0, seed], getattr(run, name), 1e-8)
     other = by_numpy(dataclasses.replace(setup, embedding_lr=1.1 * setup.embedding_lr))
     with pytest.raises(AssertionError, match="differ"):
         assert_close_curves(result.loss[0, 0], other.loss, 1e-9)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("optimizer", ["momentum", "smoothed-sign", "adam"])
+def test_decay_and_schedules_are_the_numpy_loop(optimizer, schedule):
+    """And one compilation serves every number of theirs."""
+    plain = setup_of(optimizer, "mse")
+    changed = dataclasses.replace(
+        plain,
+        beta1=0.7,
+        beta2=0.8,
+        epsilon=0.02,
+        weight_decay=2.0,
+        schedule=schedule,
+        warmup_steps=3,
+    )
+    train(plain, 2, dtype="float64")
+    compiled = network._advance._cache_size()
+    result = train(changed, 2, dtype="float64")
+    assert network._advance._cache_size() == compiled
+    run = by_numpy(changed)
+    for name in ("loss", *UPDATES):
+        assert_close_curves(getattr(result, name)[0, 0], getattr(run, name), 1e-7)
+    for field in ("beta1", "epsilon", "weight_decay", "warmup_steps", "schedule"):
+        back = dataclasses.replace(changed, **{field: getattr(Setup(), field)})
+        moves = by_numpy(back).loss != pytest.approx(run.loss, rel=1e-3)
+        unused = {"momentum": "epsilon", "smoothed-sign": "beta1"}.get(optimizer) == field
+        assert moves != (unused or getattr(changed, field) == getattr(Setup(), field))
+
+
+def test_the_schedule_reaches_zero_only_after_the_last_step():
+    setup = Setup(steps=10, warmup_steps=4, schedule="linear")
+    assert schedule(setup) == pytest.approx(factors_of(setup))
+    assert schedule(setup)[[0, 3, 4]] == pytest.approx([0.25, 1, 1])
+    assert schedule(setup)[-1] > 0
+    long = Setup(steps=3, warmup_steps=10)
+    assert schedule(long) == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_segments_follow_the_schedule(monkeypatch):
+    setup = setup_of("adam", "mse", schedule="cosine", warmup_steps=2, weight_decay=1.0)
+    whole = train(setup, 2, dtype="float64")
+    monkeypatch.setattr(network, "STEPS_PER_CALL", 4)
+    assert_close_curves(train(setup, 2, dtype="float64").loss, whole.loss, 1e-12)
 
 
 def test_loss_is_recorded_before_the_update():
@@ -192,7 +258,7 @@ def test_divergence_is_recorded_not_raised():
 def test_what_counts_as_divergence():
     def of(*curve):
         loss = np.array(curve, float)[None, None]
-        return Training(SMALL, np.ones(1), np.ones(1), loss, loss, loss).diverged.item()
+        return Training(SMALL, np.ones(1), np.ones(1), *[loss] * 4).diverged.item()
 
     assert not of(1, 2, 1e6)
     assert of(1, 2e6, 0.1)
@@ -365,7 +431,7 @@ def test_rotations_are_a_symmetry():
 def test_bad_input():
     assert_refused("--seeds", lambda: train(SMALL, 0))
     assert_refused("--seeds", lambda: token_updates(SMALL, -1))
-    assert_refused("--optimizer", lambda: network._direction("muon"))
+    assert_refused("--optimizer", lambda: direction("muon", constants(SMALL)))
     huge = Setup(width=2**31 - 1, vocab_size=2**20)
     assert_refused("--width", lambda: train(huge, 1), "GiB")
     assert_refused("--width", lambda: token_updates(huge, 1), "GiB")

@@ -20,9 +20,11 @@ INTEGERS = {
     "steps": 1,
     "batch_size": 0,
     "seed": 0,
+    "warmup_steps": 0,
 }
-RATES = ("embedding_lr", "projection_lr")
-CHOICES = ("loss", "targets", "optimizer", "init")
+RATES = ("embedding_lr", "projection_lr", "weight_decay")
+SHARES = ("beta1", "beta2")
+CHOICES = ("loss", "targets", "optimizer", "init", "schedule")
 
 
 def option(field: str) -> str:
@@ -42,7 +44,7 @@ def test_default_setup_is_the_documented_one():
 
 def test_every_field_is_tested_and_documented():
     fields = {field.name for field in dataclasses.fields(Setup)}
-    assert fields == {*INTEGERS, *RATES, *CHOICES, "tokens"}
+    assert fields == {*INTEGERS, *RATES, *SHARES, *CHOICES, "tokens", "target_rank", "epsilon"}
 
 
 def test_projection_std():
@@ -75,12 +77,22 @@ def test_learning_rates(field, value):
         assert_refused(option(field), lambda: Setup(**{field: value}), "finite number")
 
 
+@given(st.sampled_from((*SHARES, "epsilon")), st.floats())
+def test_constants_of_optimizers(field, value):
+    good = 1e-15 <= value <= 1e15 if field == "epsilon" else 0 <= value < 1
+    if good:
+        assert getattr(Setup(**{field: value}), field) == value
+    else:
+        assert_refused(option(field), lambda: Setup(**{field: value}), "must be")
+
+
 @given(st.sampled_from(CHOICES), st.text())
 def test_choices(field, value):
     allowed = {
         "loss": {"mse", "ce"},
         "targets": {"gaussian", "sign", "onehot", "bigram"},
-        "optimizer": {"sgd", "sign", "adam"},
+        "optimizer": {"sgd", "momentum", "sign", "smoothed-sign", "adam"},
+        "schedule": {"constant", "linear", "cosine"},
         "init": {"mup", "sp"},
     }[field]
     if value not in allowed:

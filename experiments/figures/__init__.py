@@ -14,9 +14,15 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from .first_step import FIRST_STEP_FIGURES
+from .lv_lifetime import LV_LIFETIME_FIGURES
+from .optimal_rates import OPTIMAL_RATE_FIGURES
 
 STYLE = Path(__file__).parent / "dynsim.mplstyle"
-FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {**FIRST_STEP_FIGURES}
+FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
+    **FIRST_STEP_FIGURES,
+    **LV_LIFETIME_FIGURES,
+    **OPTIMAL_RATE_FIGURES,
+}
 
 
 def draw(name: str, studies: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:

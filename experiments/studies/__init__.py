@@ -1,6 +1,12 @@
 """Every study by name."""
 
 from .first_step import FIRST_STEP_STUDIES
+from .flows import FLOW_STUDIES
+from .lv_lifetime import LV_LIFETIME_STUDIES
+from .optimal_rates import OPTIMAL_RATE_STUDIES
 from .study import Study as Study
 
-STUDIES = {study.name: study for study in FIRST_STEP_STUDIES}
+STUDIES = {
+    study.name: study
+    for study in (*FIRST_STEP_STUDIES, *LV_LIFETIME_STUDIES, *FLOW_STUDIES, *OPTIMAL_RATE_STUDIES)
+}

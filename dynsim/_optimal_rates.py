@@ -1,0 +1,423 @@
+"""Optimal learning rates and how sharply they are determined, from losses on a grid of rates.
+
+A loss near its optimum is a parabola in ln eta, in two learning rates a quadratic form. The
+optimum of one rate, or of the ratio, is read from the profile of the loss: its minimum over all
+else at each value. The profile of a quadratic form is a parabola with the same minimum, so a
+valley may have any direction. (`parabola_minimum` in the rate itself is exact where one step
+leaves a loss quadratic in it; on the grids here both differ by a few per cent.)
+
+An optimum without its interval says little: where one layer alone solves the task, the other's
+learning rate may take any value up to some bound. A profile therefore knows its limits: a rate of
+0 freezes the layer, and a ratio of 0 or infinity freezes the embedding or the projection.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._errors import InputError, check_choice, check_integer
+from ._exponents import parabola_minimum
+from ._first_step import optimal_learning_rates
+from ._mean_field import predict
+from ._network import MAX_SEEDS, train
+from ._setup import Setup
+
+RateStatus = Literal["ok", "flat", "edge", "undetermined"]
+How = Literal["layerwise", "joint"]
+Source = Literal["theory", "networks"]
+
+EXCESS = 0.01  # of the loss that training removes
+FLAT_FACTOR = 4.0
+REGION = 0.2  # excess up to which the fine grid reaches
+MAX_WIDENINGS, WIDENING = 6, 3  # how often, and by how many octaves
+THEORY_REPLICAS = 2
+
+STATUSES: tuple[RateStatus, ...] = get_args(RateStatus)  # from best to worst
+Floats = NDArray[np.float64]
+Window = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The best value of a learning rate (or of a ratio), and all that are nearly as good.
+
+    - `value`: where the loss is lowest; NaN if `edge` or `undetermined`. 0 (and, for a ratio,
+      infinity): a frozen layer does best.
+    - `low`, `high`: the smallest and the largest value whose loss exceeds the lowest by no more
+      than the stated share of what training removes, or than its numerical error.
+    - `status`: `ok`; `flat`: near-optimal values span more than a factor 4, or reach a frozen
+      layer or the grid's end; `edge`: the lowest loss lies at the grid's end; `undetermined`: no
+      rate lowers the loss by more than its error.
+    - `loss`: the lowest loss.
+    """
+
+    value: float
+    low: float
+    high: float
+    status: RateStatus
+    loss: float
+
+
+@dataclass(frozen=True)
+class JointOptimum:
+    """Optimum of each learning rate and of their ratio eta_E/eta_W, the rest tuned."""
+
+    embedding: Optimum
+    projection: Optimum
+    ratio: Optimum
+
+
+@dataclass(frozen=True, eq=False)
+class OptimalRates:
+    """Optimal learning rates at every horizon, a number of training steps.
+
+    - `setup`, `how`, `source`, `seeds`: what was asked for.
+    - `horizons`: shape (H,); `embedding`, `projection`, `ratio`: H optima each. Layer-wise, the
+      other layer is frozen and the ratio is the quotient of both optima, its interval that of all
+      quotients of near-optimal rates.
+    - `initial_loss`: before the first step, mean over seeds.
+    """
+
+    setup: Setup
+    how: How
+    source: Source
+    seeds: int
+    horizons: tuple[int, ...]
+    embedding: tuple[Optimum, ...]
+    projection: tuple[Optimum, ...]
+    ratio: tuple[Optimum, ...]
+    initial_loss: float
+
+
+def rate_optimum(
+    rates: ArrayLike,
+    loss: ArrayLike,
+    *,
+    initial_loss: float,
+    error: ArrayLike = 0.0,
+    excess: float = EXCESS,
+) -> Optimum:
+    """Optimum of one learning rate: a parabola in ln eta through the points around the lowest loss.
+
+    **Arguments:**
+
+    - `rates`: geometric and increasing, shape (K,), at least three; a first 0 is the frozen layer,
+      a last infinity (of a ratio) its counterpart.
+    - `loss`: shape (K,); `initial_loss`: before training.
+    - `error`: numerical error of loss - lowest loss, a number or shape (K,).
+    - `excess`: near-optimal is a loss within this share of initial - lowest loss.
+
+    Between grid points the loss is interpolated monotonically in ln eta (PCHIP); losses above the
+    initial one count as equal to it. Raises `ValueError` for other rates.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    rates, loss, error = (np.asarray(a, dtype=np.float64) for a in (rates, loss, error))
+    inner = (rates > 0) & np.isfinite(rates)
+    x = np.log(rates[inner])
+    _check_grid(rates, np.diff(x))
+    loss, error = _bounded(loss, initial_loss), np.broadcast_to(error, loss.shape)
+    best = int(np.argmin(loss))
+    lowest = float(loss[best])
+    if not initial_loss - lowest > error[best]:
+        return Optimum(math.nan, math.nan, math.nan, "undetermined", lowest)
+    value = float(rates[best])
+    if 0 < best < len(rates) - 1 and inner[best - 1] and inner[best + 1]:
+        place = parabola_minimum(x, loss[inner])
+        value = value if math.isnan(place) else math.exp(place)
+        lowest = _parabola_lowest(loss[inner], lowest)
+    over = loss - lowest - np.maximum(excess * (initial_loss - lowest), error)
+    knots, heights = x, over[inner]
+    if inner[best] and not np.any(x == math.log(value)):
+        order = np.searchsorted(x, math.log(value))
+        knots = np.insert(x, order, math.log(value))
+        heights = np.insert(heights, order, min(over[best], -excess * (initial_loss - lowest)))
+    crossings = np.exp(PchipInterpolator(knots, heights).roots(extrapolate=False))
+    near = np.concatenate([rates[over <= 0], crossings, [value]])
+    low, high = float(near.min()), float(near.max())
+    if inner[best] and best in (0, len(rates) - 1):
+        return Optimum(math.nan, low, high, "edge", lowest)
+    cut = any(inner[end] and over[end] <= 0 for end in (0, -1))
+    return Optimum(value, low, high, "flat" if cut or high > FLAT_FACTOR * low else "ok", lowest)
+
+
+def joint_optimum(
+    embedding_rates: ArrayLike,
+    projection_rates: ArrayLike,
+    loss: ArrayLike,
+    *,
+    initial_loss: float,
+    error: ArrayLike = 0.0,
+    excess: float = EXCESS,
+) -> JointOptimum:
+    """Optimum of both learning rates together, from losses of shape (K_E, K_W).
+
+    Both axes are geometric with one common factor, each after an optional first 0 (that layer
+    frozen). The profile over the ratio runs along the grid's diagonals; its limits 0 and infinity
+    are the lowest losses with the embedding and with the projection frozen. Other arguments as
+    `rate_optimum`. Raises `ValueError` for other grids.
+    """
+    axes = [np.asarray(a, dtype=np.float64) for a in (embedding_rates, projection_rates)]
+    loss = _bounded(np.asarray(loss, dtype=np.float64), initial_loss)
+    error = np.broadcast_to(np.asarray(error, dtype=np.float64), loss.shape)
+    frozen = [int(axis[0] == 0) for axis in axes]
+    logs = [np.log(np.abs(axis[start:])) for axis, start in zip(axes, frozen, strict=True)]
+    steps = np.concatenate([np.diff(log) for log in logs])
+    _check_grid(np.concatenate(axes), steps)
+
+    def profile(rates: ArrayLike, lines: Sequence[tuple[Floats, Floats, int]]) -> Optimum:
+        values, errors = np.transpose([_line_lowest(*line) for line in lines])
+        return rate_optimum(rates, values, initial_loss=initial_loss, error=errors, excess=excess)
+
+    def along_axis(axis: int) -> list[tuple[Floats, Floats, int]]:
+        rows, errors = np.moveaxis(loss, axis, 0), np.moveaxis(error, axis, 0)
+        return [(row, e, frozen[1 - axis]) for row, e in zip(rows, errors, strict=True)]
+
+    inner = loss[frozen[0] :, frozen[1] :], error[frozen[0] :, frozen[1] :]
+    offsets = range(len(logs[1]) - 1, -len(logs[0]), -1)  # a diagonal holds pairs of one ratio
+    diagonals = [(inner[0].diagonal(k), inner[1].diagonal(k), 0) for k in offsets]
+    ratios = [math.exp(logs[0][0] - logs[1][0] - steps[0] * k) for k in offsets]
+    if frozen[0]:
+        diagonals.insert(0, (loss[0], error[0], frozen[1]))
+        ratios.insert(0, 0.0)
+    if frozen[1]:
+        diagonals.append((loss[:, 0], error[:, 0], frozen[0]))
+        ratios.append(math.inf)
+    return JointOptimum(
+        profile(axes[0], along_axis(0)),
+        profile(axes[1], along_axis(1)),
+        profile(ratios, diagonals),
+    )
+
+
+def optimal_rates(
+    setup: Setup,
+    horizons: Sequence[int],
+    *,
+    how: How = "layerwise",
+    source: Source = "theory",
+    seeds: int = 8,
+    excess: float = EXCESS,
+    particles: int | None = None,
+) -> OptimalRates:
+    """Searches the learning rates with the lowest loss after each number of steps in `horizons`.
+
+    A grid of one rate an octave around the first step's closed-form optimum is moved outwards
+    until no lowest loss lies at its end (at most six times), cut to the region of low loss and
+    refined to a rate every quarter (joint: half) octave. Losses are means over `seeds` tasks,
+    each with its own targets and weights: the seeds from `setup.seed` on.
+
+    **Arguments:**
+
+    - `how`: `layerwise`, one layer trained and the other frozen; `joint`, both together.
+    - `source`: `theory`, the mean-field solver (`particles` as in `predict`); `networks`, finite
+      networks of the setup's size.
+    - `seeds`: at least 2; their spread is the error in `rate_optimum`.
+
+    Learning rates and steps of the setup are not used. Raises `InputError` for bad arguments, and
+    what `predict` and `train` raise. Source: theory notes, section 3.
+    """
+    check_choice("--how", how, get_args(How))
+    check_choice("--source", source, get_args(Source))
+    check_integer("--seeds", seeds, 2, MAX_SEEDS)
+    if not horizons:
+        raise InputError("--horizon", None, "must be given, in training steps")
+    for horizon in horizons:
+        check_integer("--horizon", horizon, 1)
+    longest = replace(setup, steps=max(horizons) + 1)
+    centres = [
+        float(rate) for rate in optimal_learning_rates(setup.width, setup.law(), init=setup.init)
+    ]
+
+    def measure(windows: Sequence[Window], per_octave: int) -> _Surface:
+        axes = [
+            np.append(0.0, centre * 2.0 ** (np.arange(*window * per_octave + [0, 1]) / per_octave))
+            if len(window)
+            else np.zeros(1)
+            for centre, window in zip(centres, windows, strict=True)
+        ]
+        pairs = [grid.ravel() for grid in np.meshgrid(*axes, indexing="ij")]
+        loss = _losses(longest, pairs, source, seeds, particles)
+        loss = loss.reshape(seeds, len(axes[0]), len(axes[1]), longest.steps)
+        return _Surface(axes, loss[..., list(horizons)], float(loss[:, 0, 0, 0].mean()))
+
+    start = np.array([-math.ceil(math.log2(longest.steps)) - 1, 2])
+    frozen = np.array([], dtype=int)
+    if how == "joint":
+        surface = _search(measure, (start, start), 2, excess)
+        found = [surface.joint(horizon, excess) for horizon in range(len(horizons))]
+        embedding, projection, ratio = (
+            tuple(getattr(one, name) for one in found)
+            for name in ("embedding", "projection", "ratio")
+        )
+    else:
+        surface = _search(measure, (start, frozen), 4, excess)
+        embedding = tuple(surface.alone(0, horizon, excess) for horizon in range(len(horizons)))
+        surface = _search(measure, (frozen, start), 4, excess)
+        projection = tuple(surface.alone(1, horizon, excess) for horizon in range(len(horizons)))
+        ratio = tuple(map(optima_ratio, embedding, projection))
+    return OptimalRates(
+        setup,
+        how,
+        source,
+        seeds,
+        tuple(horizons),
+        embedding,
+        projection,
+        ratio,
+        surface.initial_loss,
+    )
+
+
+def optima_ratio(embedding: Optimum, projection: Optimum) -> Optimum:
+    """Quotient of two layer-wise optima; its interval holds all quotients of near-optimal rates.
+
+    Its status is the worse of the two, its loss NaN (no network was trained at both).
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value, low, high = (
+            float(np.divide(*pair))
+            for pair in (
+                (embedding.value, projection.value),
+                (embedding.low, projection.high),
+                (embedding.high, projection.low),
+            )
+        )
+    status = STATUSES[max(STATUSES.index(one.status) for one in (embedding, projection))]
+    return Optimum(value, low, high, status, math.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class _Surface:
+    """Losses (S, K_E, K_W, H) over learning rates that begin with 0, of S seeds at H horizons."""
+
+    axes: Sequence[Floats]
+    loss: Floats
+    initial_loss: float
+
+    def alone(self, axis: int, horizon: int, excess: float) -> Optimum:
+        """Optimum of one layer, the other frozen."""
+        loss, error = mean_and_error(self.loss[..., horizon])
+        line = (slice(None), 0) if axis == 0 else (0, slice(None))
+        options = {"initial_loss": self.initial_loss, "error": error[line], "excess": excess}
+        return rate_optimum(self.axes[axis], loss[line], **options)
+
+    def joint(self, horizon: int, excess: float) -> JointOptimum:
+        loss, error = mean_and_error(self.loss[..., horizon])
+        options = {"initial_loss": self.initial_loss, "error": error, "excess": excess}
+        return joint_optimum(self.axes[0], self.axes[1], loss, **options)
+
+    def profiles(self, axis: int) -> list[Floats]:
+        """At every horizon, by how much each rate's lowest loss exceeds the lowest of all, as a
+        share of what training removes; where nothing is removed, only the frozen layer is low."""
+        mean = _bounded(self.loss.mean(axis=0), self.initial_loss).min(axis=1 - axis)  # (K, H)
+        above, removed = mean - mean.min(axis=0), self.initial_loss - mean.min(axis=0)
+        still = np.where(np.arange(len(mean)) == 0, 0.0, np.inf)[:, None]
+        return list(np.where(removed > 0, above / np.where(removed > 0, removed, 1), still).T)
+
+
+def mean_and_error(losses: Floats) -> tuple[Floats, Floats]:
+    """Mean over the first axis, and two standard errors of its excess over the lowest mean.
+
+    Seeds are compared within themselves: what all rates of a seed share is no error.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = losses.mean(axis=0)
+        if not np.any(np.isfinite(mean)):
+            return mean, np.zeros_like(mean)
+        best = np.unravel_index(np.nanargmin(mean), mean.shape)
+        excess = losses - losses[(slice(None), *best)].reshape(-1, *[1] * mean.ndim)
+        return mean, 2 * excess.std(axis=0, ddof=1) / math.sqrt(len(losses))
+
+
+def _check_grid(rates: Floats, log_steps: Floats) -> None:
+    even = len(log_steps) > 1 and np.ptp(log_steps) <= 1e-6 * log_steps[0]
+    if np.any(rates < 0) or not even or not log_steps[0] > 0:
+        raise ValueError("rates must be geometric, with one common factor above 1")
+
+
+def _bounded(loss: Floats, initial_loss: float) -> Floats:
+    """Losses that are not finite, or above the initial one, count as equal to that."""
+    return np.minimum(np.nan_to_num(loss, nan=np.inf), initial_loss)
+
+
+def _losses(
+    setup: Setup, pairs: Sequence[Floats], source: Source, seeds: int, particles: int | None
+) -> Floats:
+    """Loss at every pair of rates and step, shape (seeds, L, T)."""
+    rates: Any = {"embedding_lrs": pairs[0], "projection_lrs": pairs[1]}
+    tasks = [replace(setup, seed=setup.seed + seed) for seed in range(seeds)]
+    if source == "networks":
+        return np.stack(
+            [train(task, 1, **rates, record_updates=False).loss[:, 0] for task in tasks]
+        )
+    rates |= {"particles": particles, "replicas": THEORY_REPLICAS, "error_estimate": False}
+    return np.stack([predict(task, **rates).loss for task in tasks])
+
+
+def _search(
+    measure: Callable[[Sequence[Window], int], _Surface],
+    windows: Sequence[Window],
+    per_octave: int,
+    excess: float,
+) -> _Surface:
+    """The fine surface of the region of low loss. Windows are in octaves, empty where frozen."""
+    widenings = 0
+    while True:
+        surface = measure(windows, 1)
+        profiles = [surface.profiles(axis) for axis in (0, 1)]
+        wider = [_widened(*each, excess) for each in zip(windows, profiles, strict=True)]
+        if widenings == MAX_WIDENINGS or all(map(np.array_equal, wider, windows)):
+            return measure(list(map(_cut, windows, profiles)), per_octave)
+        windows, widenings = wider, widenings + 1
+
+
+def _widened(window: Window, profiles: Sequence[Floats], excess: float) -> Window:
+    """Three octaves more on each side where the optimum, or the end of its interval, may lie."""
+    if not len(window):
+        return window
+    below = above = False
+    for profile in profiles:
+        frozen, first, *_ = near = profile <= excess
+        best = int(np.argmin(profile))
+        above |= bool(near[-1])
+        below |= bool(first and not frozen) or bool(frozen and best == 0 and not first)
+    return window + WIDENING * np.array([-int(below), int(above)])
+
+
+def _cut(window: Window, profiles: Sequence[Floats]) -> Window:
+    """The window's part of low loss at any horizon, and an octave around it."""
+    if not len(window):
+        return window
+    low = np.any([profile[1:] <= REGION for profile in profiles], axis=0)
+    places = window[0] + np.flatnonzero(low)
+    if not len(places):
+        return window
+    return np.array([max(window[0], places[0] - 1), min(window[1], places[-1] + 1)])
+
+
+def _line_lowest(loss: Floats, error: Floats, frozen: int) -> tuple[float, float]:
+    """Lowest loss on an evenly spaced line after `frozen` other points, and the error there."""
+    best = int(np.argmin(loss))
+    return _parabola_lowest(loss[frozen:], loss[best]), float(error[best])
+
+
+def _parabola_lowest(loss: Floats, lowest: float) -> float:
+    """The lowest of evenly spaced losses, between its neighbours by a parabola.
+
+    `lowest`, where the lowest loss lies elsewhere or at an end.
+    """
+    if not len(loss):
+        return float(lowest)
+    best = int(np.argmin(loss))
+    if loss[best] > lowest or best in (0, len(loss) - 1):
+        return float(lowest)
+    left, middle, right = loss[best - 1 : best + 2]
+    bend = left - 2 * middle + right
+    return float(middle - (right - left) ** 2 / (8 * bend)) if bend > 0 else float(middle)

@@ -1,0 +1,664 @@
+"""Linearised networks against closed forms, independent solvers and networks truly trained."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import assert_close_curves, assert_refused
+from scipy.integrate import solve_ivp
+
+import dynsim
+from dynsim import (
+    Setup,
+    linearize,
+    max_learning_rate,
+    predict_linearized,
+    tangent_kernel,
+    tangent_kernel_product,
+)
+from dynsim import _linearized as linearized
+from dynsim import _linearized_dynamics as dynamics
+from dynsim import _tangent_kernel as kernels
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+RATES = {"hidden": 0.3, "readout": 2.0}
+TIMES = [0.0, 0.5, 3.0, 40.0, np.inf]
+
+
+def mlp(params, x, shift=0.0):
+    """tanh network in the NTK parametrization; x (N, k), outputs (N, n)."""
+    hidden = jnp.tanh(x @ params["hidden"].T / x.shape[1] ** 0.5 + shift)
+    return hidden @ params["readout"].T / params["readout"].shape[1] ** 0.5
+
+
+def mlp_params(width=40, inputs=5, outputs=3, seed=0):
+    random = np.random.default_rng([seed, width])
+    return {
+        "hidden": random.standard_normal((width, inputs)),
+        "readout": random.standard_normal((outputs, width)),
+    }
+
+
+def mlp_jacobian(params, x):
+    """Independent Jacobian in numpy, by layer: (N n, parameters of the layer)."""
+    width, inputs = params["hidden"].shape
+    outputs = len(params["readout"])
+    hidden = np.tanh(x @ params["hidden"].T / np.sqrt(inputs))
+    readout = np.einsum("kq,ij->ikqj", np.eye(outputs), hidden) / np.sqrt(width)
+    slope = params["readout"][None] * (1 - hidden**2)[:, None] / np.sqrt(width)
+    first = np.einsum("ikj,il->ikjl", slope, x) / np.sqrt(inputs)
+    return [block.reshape(len(x) * outputs, -1) for block in (first, readout)]
+
+
+RANDOM = np.random.default_rng(7)
+POINTS = RANDOM.standard_normal((6, 5))
+TEST_POINTS = RANDOM.standard_normal((4, 5))
+TARGETS = RANDOM.standard_normal((6, 3))
+CLASSES = np.eye(3)[RANDOM.integers(0, 3, 6)]
+WEIGHTS = RANDOM.dirichlet(np.ones(6))
+PARAMS = mlp_params()
+
+predict = partial(
+    predict_linearized,
+    mlp,
+    PARAMS,
+    POINTS,
+    learning_rates=RATES,
+    weights=WEIGHTS,
+    x_test=TEST_POINTS,
+)
+
+
+def at_test_points(result):
+    assert result.test_outputs is not None
+    return result.test_outputs
+
+
+# Kernels
+
+
+def test_linearisation_is_tangent_and_affine():
+    direction = mlp_params(seed=1)
+    moved = [
+        jax.tree.map(lambda p, v, s=s: p + s * v, PARAMS, direction) for s in (0.0, 1e-4, 1.0, 2.0)
+    ]
+    lin = linearize(mlp, PARAMS)
+    at = [np.asarray(lin(params, POINTS)) for params in moved]
+    np.testing.assert_allclose(at[0], mlp(PARAMS, POINTS), rtol=1e-13)
+    np.testing.assert_allclose(at[3] - at[0], 2 * (at[2] - at[0]), rtol=1e-12)
+    gap = np.abs(mlp(moved[1], POINTS) - at[1]).max()
+    assert gap < 1e-6 * np.abs(at[2] - at[0]).max()
+
+
+def test_linearisation_keeps_single_precision():
+    single = jax.tree.map(lambda a: a.astype(np.float32), PARAMS)
+    assert linearize(mlp, single)(PARAMS, POINTS.astype(np.float32)).dtype == jnp.float32
+
+
+def test_kernel_against_a_jacobian_by_hand():
+    ours = tangent_kernel(mlp, PARAMS, TEST_POINTS, POINTS, learning_rates=RATES)
+    left, right = mlp_jacobian(PARAMS, TEST_POINTS), mlp_jacobian(PARAMS, POINTS)
+    expected = sum(rate * a @ b.T for rate, a, b in zip(RATES.values(), left, right, strict=True))
+    assert ours.shape == (12, 18)
+    np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_kernel_columns_in_blocks_are_the_same(monkeypatch):
+    whole = tangent_kernel(mlp, PARAMS, POINTS)
+    monkeypatch.setattr(kernels, "BLOCK_BYTES", 5 * 8 * (40 * 8 + 36))  # five columns, then three
+    np.testing.assert_allclose(tangent_kernel(mlp, PARAMS, POINTS), whole, rtol=1e-13)
+
+
+def test_kernel_product_is_the_kernel_times_a_vector():
+    vector = RANDOM.standard_normal((6, 3))
+    options = {"learning_rates": RATES}
+    product = tangent_kernel_product(mlp, PARAMS, TEST_POINTS, POINTS, **options)(vector)
+    kernel = tangent_kernel(mlp, PARAMS, TEST_POINTS, POINTS, **options)
+    np.testing.assert_allclose(product.ravel(), kernel @ vector.ravel(), rtol=1e-12)
+    own = tangent_kernel_product(mlp, PARAMS, POINTS)(vector)
+    np.testing.assert_allclose(
+        own.ravel(), tangent_kernel(mlp, PARAMS, POINTS) @ vector.ravel(), rtol=1e-12
+    )
+
+
+def table(params):
+    """f_i = W e_i for every token: embedding (m, d), projection (n, d)."""
+    embedding, projection = params
+    return embedding @ projection.T
+
+
+def test_kernel_of_the_linear_model_in_closed_form():
+    """Theta_(ik, jk') = eta_W delta_kk' e_i.e_j + eta_E delta_ij w_k.w_k'."""
+    embedding, projection = RANDOM.standard_normal((7, 4)), RANDOM.standard_normal((3, 4))
+    kernel = tangent_kernel(table, (embedding, projection), learning_rates=(0.2, 5.0))
+    expected = 5.0 * np.kron(embedding @ embedding.T, np.eye(3))
+    expected += 0.2 * np.kron(np.eye(7), projection @ projection.T)
+    np.testing.assert_allclose(kernel, expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_descent_is_stable_up_to_the_largest_rate_and_not_beyond(momentum):
+    largest = max_learning_rate(
+        mlp, PARAMS, POINTS, weights=WEIGHTS, learning_rates=RATES, momentum=momentum
+    )
+    scales = {layer: optax.sgd(rate, momentum=momentum) for layer, rate in RATES.items()}
+
+    def final(factor):
+        optimizer = optax.chain(
+            optax.multi_transform(scales, {layer: layer for layer in RATES}), optax.scale(factor)
+        )
+        return predict(TARGETS, [0, 2000, 4000], optimizer=optimizer, learning_rates=None)
+
+    calm, wild = final(0.99 * largest), final(1.01 * largest)
+    assert calm.loss[2] < 1e-9 * calm.loss[0]
+    assert calm.status == "ok"
+    assert not wild.loss[2] < 1e6 * wild.loss[0]
+    assert wild.status.startswith("diverges: largest kernel eigenvalue")
+
+
+def test_largest_rate_by_iteration_is_that_of_the_matrix():
+    points = RANDOM.standard_normal((30, 5))
+    top = np.linalg.eigvalsh(tangent_kernel(mlp, PARAMS, points))[-1] / 30
+    assert max_learning_rate(mlp, PARAMS, points) == pytest.approx(2 / top, rel=1e-9)
+    assert max_learning_rate(mlp, PARAMS, points, learning_rates=0.0) == np.inf
+    assert max_learning_rate(mlp, PARAMS, POINTS, learning_rates=0.0) == np.inf
+
+
+# Closed forms under mse
+
+
+def test_start_and_end():
+    """t = 0 is the network itself; a kernel of full rank interpolates, and the test points follow
+    kernel regression."""
+    end = predict(TARGETS, TIMES)
+    np.testing.assert_allclose(end.outputs[0], mlp(PARAMS, POINTS), rtol=1e-12)
+    np.testing.assert_allclose(at_test_points(end)[0], mlp(PARAMS, TEST_POINTS), rtol=1e-12)
+    np.testing.assert_allclose(end.outputs[-1], TARGETS, rtol=1e-12)
+    kernel = tangent_kernel(mlp, PARAMS, POINTS, learning_rates=RATES)
+    cross = tangent_kernel(mlp, PARAMS, TEST_POINTS, POINTS, learning_rates=RATES)
+    regression = cross @ np.linalg.solve(kernel, (TARGETS - end.outputs[0]).ravel())
+    np.testing.assert_allclose(
+        at_test_points(end)[-1] - at_test_points(end)[0], regression.reshape(4, 3), rtol=1e-9
+    )
+    assert np.all(np.diff(end.loss) < 0)
+    assert (end.method, end.status) == ("dense", "ok")
+
+
+def test_nothing_moves_in_the_null_space():
+    """12 points, 4 parameters: the residual ends orthogonal, in P, to all the Jacobian reaches."""
+    x, y = RANDOM.standard_normal((12, 4)), RANDOM.standard_normal(12)
+    p = RANDOM.dirichlet(np.ones(12))
+    start = RANDOM.standard_normal(4)
+    fit = np.linalg.lstsq(np.sqrt(p)[:, None] * x, np.sqrt(p) * y)[0]
+    for kernel in ("dense", "matrix-free"):
+        result = predict_linearized(
+            lambda w, x: x @ w, start, x, y, [1e9, np.inf], weights=p, kernel=kernel
+        )
+        np.testing.assert_allclose(result.params, fit, rtol=1e-10)
+        np.testing.assert_allclose(result.outputs, [x @ fit] * 2, rtol=1e-10)
+        assert result.status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "loss", "first", "second"),
+    [
+        ("gradient-flow", "mse", 0.7, 5.0),
+        ("sgd", "mse", 3, 11),
+        ("gradient-flow", "ce", 0.7, 5.0),
+        ("sgd", "ce", 3, 11),
+        ("sign", "mse", 3, 11),
+    ],
+)
+def test_times_compose(optimizer, loss, first, second):
+    y = TARGETS if loss == "mse" else CLASSES
+    options = {"loss": loss, "optimizer": optimizer}
+    if optimizer == "sign":
+        options["learning_rates"] = 0.01
+    at_once = predict(y, [0, first, first + second], **options)
+    before = predict(y, [0, 0, first], **options)
+    after = predict_linearized(
+        linearize(mlp, PARAMS),
+        before.params,
+        POINTS,
+        y,
+        second,
+        **{"learning_rates": RATES, "weights": WEIGHTS, "x_test": TEST_POINTS, **options},
+    )
+    tolerance = {"rtol": 1e-7, "atol": 1e-8} if "flow" in optimizer else {"rtol": 1e-10}
+    np.testing.assert_allclose(before.outputs[2], at_once.outputs[1], **tolerance)
+    np.testing.assert_allclose(after.outputs[0], at_once.outputs[2], **tolerance)
+    np.testing.assert_allclose(at_test_points(after)[0], at_test_points(at_once)[2], **tolerance)
+    assert after.loss[0] < before.loss[2] < at_once.loss[0]
+
+
+def test_params_are_where_the_outputs_come_from():
+    lin = linearize(mlp, PARAMS)
+    for options in ({}, {"optimizer": "adam", "learning_rates": 0.01}):
+        result = predict(TARGETS, [0, 20], **options)
+        np.testing.assert_allclose(lin(result.params, POINTS), result.outputs[-1], rtol=1e-9)
+        np.testing.assert_allclose(
+            lin(result.params, TEST_POINTS), at_test_points(result)[-1], rtol=1e-9
+        )
+
+
+@pytest.mark.parametrize("optimizer", ["gradient-flow", "sgd"])
+def test_without_the_matrix_the_same_to_1e_10(optimizer):
+    x, y = RANDOM.standard_normal((40, 5)), RANDOM.standard_normal((40, 3))
+    times = [0.0, 1.0, 10.0, 1000.0] + ([np.inf] if optimizer == "gradient-flow" else [])
+    dense, free = (
+        predict_linearized(
+            mlp, PARAMS, x, y, times, optimizer=optimizer, x_test=TEST_POINTS, kernel=kernel
+        )
+        for kernel in ("dense", "matrix-free")
+    )
+    assert (dense.method, free.method) == ("dense", "matrix-free")
+    assert dense.status == free.status == "ok"
+    np.testing.assert_allclose(free.outputs, dense.outputs, atol=1e-10)
+    np.testing.assert_allclose(at_test_points(free), at_test_points(dense), atol=1e-10)
+
+
+def test_a_krylov_space_stops_when_it_is_enough_and_says_when_it_is_not():
+    values = np.geomspace(1e-6, 1, 400)
+    residual = RANDOM.standard_normal(400)
+
+    def modes(time, **options):
+        return dynamics.krylov_modes(
+            lambda v: values * v, np.ones(400), residual, np.array([time]), False, **options
+        )
+
+    short, long = modes(10.0), modes(1000.0)
+    assert len(short.eigenvalues) < 40
+    assert len(short.eigenvalues) < len(long.eigenvalues) < 200
+    for got, time in ((short, 10.0), (long, 1000.0)):
+        fraction, _ = dynamics.learning(got, np.array([time]), False)
+        learned = got.vectors @ (fraction[0] * got.amplitudes)
+        np.testing.assert_allclose(learned, -np.expm1(-values * time) * residual, atol=1e-11)
+    assert modes(1000.0, limit=16).error > 1e-3
+
+
+def test_a_krylov_space_too_small_is_a_status(monkeypatch):
+    monkeypatch.setattr(dynamics.krylov_modes, "__defaults__", (4,))
+    result = predict(TARGETS, [0, 1e3], kernel="matrix-free")
+    assert "4 directions" in result.status
+    assert "earlier times" in result.status
+
+
+def test_the_matrix_is_built_where_it_pays(monkeypatch):
+    monkeypatch.setattr(linearized, "DENSE_LIMIT_FINITE_MSE", 17)
+    assert predict(TARGETS, [0, 1.0]).method == "matrix-free"
+    assert predict(TARGETS, [0, np.inf]).method == "dense"
+    monkeypatch.setattr(linearized, "DENSE_LIMIT", 17)
+    assert predict(TARGETS, [0, np.inf]).method == "matrix-free"
+
+
+def test_nothing_to_learn():
+    for kernel in ("dense", "matrix-free"):
+        done = predict(mlp(PARAMS, POINTS), [0, 1.0, np.inf], kernel=kernel)
+        np.testing.assert_allclose(done.outputs, [mlp(PARAMS, POINTS)] * 3, rtol=1e-12)
+        frozen = predict(TARGETS, [0, 1.0, np.inf], learning_rates=0.0, kernel=kernel)
+        np.testing.assert_allclose(frozen.outputs, [mlp(PARAMS, POINTS)] * 3, rtol=1e-12)
+
+
+def test_single_points_and_times_of_zero():
+    one = predict_linearized(lambda w: w * jnp.ones(1), np.ones(1), None, [3.0], [0.0, np.log(2)])
+    np.testing.assert_allclose(one.outputs, [[1.0], [2.0]], rtol=1e-14)
+    assert one.test_outputs is None
+    for options in (
+        {"loss": "ce"},
+        {"optimizer": "smoothed-sign-flow", "epsilon": 0.1},
+        {"loss": "ce", "optimizer": "sgd"},
+    ):
+        start = predict(CLASSES, [0, 0, 0], **options)
+        np.testing.assert_allclose(start.outputs[0], mlp(PARAMS, POINTS), rtol=1e-12)
+        assert start.status == "ok"
+
+
+# Against training and independent solvers
+
+
+def test_a_model_that_is_linear_is_trained_exactly():
+    x, y = RANDOM.standard_normal((9, 4)), RANDOM.standard_normal((9, 2))
+    weights = RANDOM.dirichlet(np.ones(9))
+    start = {"slope": RANDOM.standard_normal((4, 2)), "offset": RANDOM.standard_normal(2)}
+
+    def model(params, x):
+        return x @ params["slope"] + params["offset"]
+
+    for optimizer, rule in (("sgd", lambda g: g), ("sign", np.sign)):
+        slope, offset = start["slope"].copy(), start["offset"].copy()
+        path = []
+        for _ in range(31):
+            path.append(x @ slope + offset)
+            residual = weights[:, None] * (path[-1] - y)
+            slope -= 0.1 * rule(x.T @ residual)
+            offset -= 0.3 * rule(residual.sum(axis=0))
+        result = predict_linearized(
+            model,
+            start,
+            x,
+            y,
+            np.arange(31),
+            optimizer=optimizer,
+            weights=weights,
+            learning_rates={"slope": 0.1, "offset": 0.3},
+        )
+        np.testing.assert_allclose(result.outputs, path, rtol=1e-11, atol=1e-12)
+        expected = 0.5 * np.sum(weights[:, None] * (np.array(path) - y) ** 2, axis=(1, 2))
+        assert_close_curves(result.loss, expected, 1e-10)
+
+
+def test_named_optimizers_are_those_of_optax():
+    """A name with learning rates is the optax transformation with the same rates."""
+    for name, transformation in (
+        ("adam", optax.adam(0.02)),
+        ("sign", optax.sign_sgd(0.02)),
+        ("momentum", optax.sgd(0.02, momentum=0.9)),
+    ):
+        named = predict(TARGETS, [0, 1, 30], optimizer=name, learning_rates=0.02)
+        given = predict(TARGETS, [0, 1, 30], optimizer=transformation, learning_rates=None)
+        np.testing.assert_allclose(named.outputs, given.outputs, rtol=1e-9)
+        assert named.method == "steps"
+
+
+def test_smoothed_sign_lies_between_sgd_and_sign():
+    times, rate = [0, 1, 10], 0.01
+    sign = predict(TARGETS, times, optimizer="sign", learning_rates=rate)
+    sharp = predict(TARGETS, times, optimizer="smoothed-sign", learning_rates=rate, epsilon=1e-12)
+    np.testing.assert_allclose(sharp.outputs, sign.outputs, atol=1e-6)
+    large = 1e4  # epsilon far above the gradient: sgd at rate / epsilon
+    soft = predict(
+        TARGETS, times, optimizer="smoothed-sign", learning_rates=rate * large, epsilon=large
+    )
+    sgd = predict(TARGETS, times, optimizer="sgd", learning_rates=rate)
+    np.testing.assert_allclose(soft.outputs, sgd.outputs, atol=1e-8)
+
+
+def scipy_flow(velocity, start, times):
+    solution = solve_ivp(
+        lambda t, state: velocity(state),
+        (0, times[-1]),
+        start,
+        method="DOP853",
+        t_eval=times,
+        rtol=1e-12,
+        atol=1e-13,
+    )
+    return solution.y.T
+
+
+def softmax(outputs):
+    table = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    return table / table.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("kernel", ["dense", "matrix-free"])
+def test_cross_entropy_flow_against_scipy(kernel):
+    times = np.array([0.0, 0.5, 50.0])
+    left = [mlp_jacobian(PARAMS, x) for x in (POINTS, TEST_POINTS)]
+    start = np.concatenate([np.asarray(mlp(PARAMS, x)).ravel() for x in (POINTS, TEST_POINTS)])
+    jacobian = [np.concatenate(blocks) for blocks in zip(*left, strict=True)]
+    theta = sum(r * j @ j[:18].T for r, j in zip(RATES.values(), jacobian, strict=True))
+
+    def velocity(outputs):
+        return -theta @ (WEIGHTS[:, None] * (softmax(outputs[:18].reshape(6, 3)) - CLASSES)).ravel()
+
+    expected = scipy_flow(velocity, start, times)
+    result = predict(CLASSES, times, loss="ce", kernel=kernel)
+    assert result.status == "ok"
+    np.testing.assert_allclose(result.outputs.reshape(3, -1), expected[:, :18], atol=1e-6)
+    np.testing.assert_allclose(at_test_points(result).reshape(3, -1), expected[:, 18:], atol=1e-6)
+    losses = -np.sum(WEIGHTS * np.log(np.sum(softmax(result.outputs[1]) * CLASSES, axis=1)))
+    assert result.loss[1] == pytest.approx(losses, rel=1e-9)
+
+
+def test_smoothed_sign_flow_against_scipy():
+    times, epsilon = np.array([0.0, 0.05, 0.3]), 0.02
+    jacobian = mlp_jacobian(PARAMS, POINTS)
+    rates = np.repeat(list(RATES.values()), [j.shape[1] for j in jacobian])
+    flat = np.concatenate(jacobian, axis=1)
+    start = np.asarray(mlp(PARAMS, POINTS)).ravel()
+    p = np.repeat(WEIGHTS, 3)
+
+    def velocity(displacement):
+        gradient = flat.T @ (p * (start + flat @ displacement - TARGETS.ravel()))
+        return -rates * gradient / np.sqrt(gradient**2 + epsilon**2)
+
+    expected = start + scipy_flow(velocity, np.zeros(flat.shape[1]), times) @ flat.T
+    result = predict(TARGETS, times, optimizer="smoothed-sign-flow", epsilon=epsilon)
+    np.testing.assert_allclose(result.outputs.reshape(3, -1), expected, atol=1e-7)
+
+
+def test_a_stiff_flow_is_solved_implicitly_with_the_matrix_and_explained_without(monkeypatch):
+    """Soft targets keep the softmax's slope, so an explicit solver crawls for ever."""
+    monkeypatch.setattr(dynamics, "SOLVER_STEPS", 1500)
+    soft = np.random.default_rng(3).dirichlet(np.ones(3), 6)
+    rates = {"hidden": 1.0, "readout": 1e4}
+    dense = predict(soft, [0.0, 1e3], loss="ce", learning_rates=rates, kernel="dense")
+    assert dense.status == "ok"
+    np.testing.assert_allclose(softmax(dense.outputs[1]), soft, atol=1e-6)
+    free = predict(soft, [0.0, 1e-4, 1e3], loss="ce", learning_rates=rates, kernel="matrix-free")
+    assert "stopped after" in free.status
+    assert "t = 0.0001" in free.status
+    assert "params['readout']" in free.status
+    assert np.isfinite(free.loss[:2]).all()
+    assert np.isnan(free.loss[2])
+    assert np.isnan(free.params["readout"]).all()
+
+
+def test_a_diverging_descent_is_a_result():
+    result = predict(TARGETS, [0, 10, 400], optimizer="sgd", learning_rates=1e3)
+    assert result.status.startswith("diverges")
+    factor = float(result.status.rsplit(" ", 1)[1])
+    largest = max_learning_rate(mlp, PARAMS, POINTS, weights=WEIGHTS, learning_rates=1e3)
+    assert factor == pytest.approx(largest, rel=0.01)
+
+
+uneven = partial(mlp, shift=1.0)
+
+
+@jax.jit
+def train_uneven(params, y):
+    """Outputs after 20 steps of descent at learning rate 0.5."""
+
+    def loss(params):
+        return 0.5 * jnp.sum((uneven(params, POINTS) - y) ** 2) / len(POINTS)
+
+    def step(_, params):
+        return jax.tree.map(lambda p, g: p - 0.5 * g, params, jax.grad(loss)(params))
+
+    return uneven(jax.lax.fori_loop(0, 20, step, params), POINTS)
+
+
+def wide_gap(width, seed, readout):
+    """RMS distance of a trained network from its linearisation."""
+    params = mlp_params(width, seed=seed)
+    params["readout"] = readout(params["readout"])
+    y = uneven(params, POINTS) + TARGETS
+    lazy = predict_linearized(uneven, params, POINTS, y, 20, optimizer="sgd", learning_rates=0.5)
+    return np.sqrt(np.mean((train_uneven(params, y) - lazy.outputs[0]) ** 2))
+
+
+@pytest.mark.parametrize(("readout", "exponent"), [(np.asarray, -1.0), (np.abs, -0.5)])
+def test_wide_networks_train_as_their_linearisation(readout, exponent):
+    """In the NTK parametrization the distance falls with width. The leading term, width^(-1/2), is
+    odd in the readout weights: it averages out where they are symmetric and stays where they are
+    all positive."""
+    widths = np.array([64, 256, 1024])
+    gaps = np.array(
+        [np.mean([wide_gap(width, seed, readout) for seed in range(4)]) for width in widths]
+    )
+    assert abs(dynsim.log_slope(np.log(widths), np.log(gaps)) - exponent) < 0.15, gaps
+
+
+STEPS = (1, 2, 3, 5, 8)
+
+
+def read_at(params, x):
+    """W e_i, or W e_i(0) where the share of the learned embedding is 0: the projection alone."""
+    learned, start = x
+    return ((learned * params[0] + (1 - learned) * start) @ params[1].T)[:, 0]
+
+
+def lazy_projection_rms(width, vocab_size, rate, y, seed):
+    """RMS of (W_t - W_0) e_i(0) over tokens in the linearised linear model, at `STEPS`."""
+    random = np.random.default_rng([seed, width])
+    start = random.standard_normal((vocab_size, width)), random.standard_normal((1, width)) / width
+    run = predict_linearized(
+        read_at,
+        start,
+        (1.0, start[0]),
+        y,
+        (0, *STEPS),
+        optimizer="sign",
+        learning_rates=(rate, rate / width),
+        x_test=(0.0, start[0]),
+    )
+    return np.sqrt(np.mean((at_test_points(run)[1:] - at_test_points(run)[0]) ** 2, axis=1))
+
+
+def test_the_lazy_linear_model_keeps_its_first_step_alignment():
+    """Section 7: under sign the update grows with width as on the first step, at every step; the
+    network itself leaves that exponent within a few steps."""
+    vocab_size, rate, widths = 4096, 0.03, np.array([64, 256])
+    y = np.random.default_rng(0).choice([-1.0, 1.0], vocab_size)
+    rms = np.array(
+        [
+            np.mean(
+                [lazy_projection_rms(width, vocab_size, rate, y, seed) for seed in range(3)], axis=0
+            )
+            for width in widths
+        ]
+    )
+    theory = dynsim.first_step(
+        "projection", "sign", widths, dynsim.token_law("uniform", vocab_size)
+    )
+    expected = np.diff(np.log(theory.rms))[0] / np.log(4)
+    rates = rate / widths[:, None]
+    np.testing.assert_allclose(rms[:, :1], rates * theory.rms[:, None], rtol=0.02)
+    np.testing.assert_allclose(rms, rms[:, :1] * STEPS, rtol=0.08)  # coherent: the signs stay
+    lazy = np.diff(np.log(rms / rates), axis=0)[0] / np.log(4)
+    np.testing.assert_allclose(lazy, expected, atol=0.05)
+
+    trained = []
+    for width in widths.tolist():
+        setup = Setup(
+            width=width,
+            vocab_size=vocab_size,
+            targets="sign",
+            embedding_lr=rate,
+            projection_lr=rate / width,
+            steps=STEPS[-1] + 1,
+        )
+        trained.append(dynsim.train(setup, 2).projection_update_rms[0].mean(axis=0)[[*STEPS]])
+    learned = np.log(4 * trained[1] / trained[0]) / np.log(4)
+    assert learned[0] == pytest.approx(expected, abs=0.05)
+    assert learned[-1] > expected + 0.3
+
+
+# What is accepted
+
+
+def test_equinox_modules():
+    model = eqx.nn.MLP(5, 3, 16, 1, key=jax.random.key(0))
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+
+    def f(params, x):
+        return jax.vmap(eqx.combine(params, static))(x)
+
+    result = predict_linearized(f, params, POINTS, TARGETS, [0.0, np.inf], x_test=TEST_POINTS)
+    np.testing.assert_allclose(result.outputs[0], jax.vmap(model)(POINTS), rtol=1e-6)
+    np.testing.assert_allclose(result.outputs[1], TARGETS, rtol=1e-6)
+    assert isinstance(eqx.combine(result.params, static), eqx.nn.MLP)
+
+
+def test_functions_that_jit_cannot_hash():
+    @dataclass
+    class Model:
+        def __call__(self, params, x):
+            return mlp(params, x)
+
+    np.testing.assert_array_equal(
+        tangent_kernel(Model(), PARAMS, POINTS), tangent_kernel(mlp, PARAMS, POINTS)
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "changed", "fragments"),
+    [
+        ("y", {"y": TARGETS[:5]}, ("(5, 3)", "(6, 3)")),
+        ("y", {"y": np.where(TARGETS > 0, np.nan, 0)}, ("finite",)),
+        ("y", {"loss": "ce"}, ("class probabilities",)),
+        ("loss", {"loss": "hinge"}, ("mse, ce",)),
+        ("f", {"f": lambda p, x: mlp(p, x)[:, 0], "y": np.ones(6), "loss": "ce"}, ("2 outputs",)),
+        ("f", {"f": lambda p, x: mlp(p, x)[0, 0], "y": 1.0}, ("(points,)",)),
+        ("f", {"f": lambda p, x: x @ x}, ("one array of outputs",)),
+        ("params", {"params": {}}, ("nothing to train",)),
+        ("params['steps']", {"params": {**PARAMS, "steps": 3}}, ("floating-point",)),
+        ("learning_rates", {"learning_rates": -1.0}, ("from 0",)),
+        ("learning_rates['hidden']", {"learning_rates": {**RATES, "hidden": np.nan}}, ("finite",)),
+        ("learning_rates", {"learning_rates": {"hidden": 1.0}}, ("prefix",)),
+        ("learning_rates", {"learning_rates": np.ones(3)}, ("one number",)),
+        ("learning_rates", {"optimizer": optax.adam(1.0), "learning_rates": 1.0}, ("its own",)),
+        ("weights", {"weights": np.ones(5)}, ("(5,)", "(6,)")),
+        ("weights", {"weights": np.arange(6.0)}, ("0.0", "x_test")),
+        ("times", {"times": [1.0, 0.5]}, ("increasing",)),
+        ("times", {"times": [-1.0]}, ("non-negative",)),
+        ("times", {"times": [np.nan]}, ("non-negative",)),
+        ("times", {"times": []}, ("one number",)),
+        ("times", {"times": [0.5], "optimizer": "sgd"}, ("whole",)),
+        ("times", {"times": [np.inf], "optimizer": "sgd"}, ("finite",)),
+        ("times", {"times": [np.inf], "y": CLASSES, "loss": "ce"}, ("finite",)),
+        ("optimizer", {"optimizer": "sign-flow"}, ("discontinuous", "smoothed-sign-flow")),
+        ("optimizer", {"optimizer": "lion"}, ("gradient-flow",)),
+        ("epsilon", {"optimizer": "smoothed-sign"}, ("is missing",)),
+        ("epsilon", {"optimizer": "smoothed-sign-flow", "epsilon": 0.0}, ("positive",)),
+        ("epsilon", {"epsilon": 0.1}, ("belongs to",)),
+        ("kernel", {"kernel": "sparse"}, ("matrix-free",)),
+        ("x_test", {"f": lambda p: mlp(p, POINTS), "x": None, "x_test": POINTS}, ("f(params, x)",)),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(option, changed, fragments):
+    given = {"f": mlp, "params": PARAMS, "x": POINTS, "y": TARGETS, "times": [1.0], **changed}
+    assert_refused(option, lambda: predict_linearized(**given), *fragments)
+
+
+def test_kernels_beyond_memory_are_refused():
+    assert_refused(
+        "kernel",
+        lambda: tangent_kernel(lambda w: w * jnp.ones(2**22), np.ones(1)),
+        "4194304 x 4194304",
+        "GiB",
+    )
+    assert_refused("v", lambda: tangent_kernel_product(mlp, PARAMS, POINTS)(np.ones(3)), "(6, 3)")
+    assert_refused("momentum", lambda: max_learning_rate(mlp, PARAMS, POINTS, momentum=1.0), "1")
+
+
+def test_single_precision_is_refused():
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with pytest.raises(RuntimeError, match="64-bit"):
+            tangent_kernel(mlp, PARAMS, POINTS)
+    finally:
+        jax.config.update("jax_enable_x64", True)
+
+
+# The documentation's example
+
+
+def test_the_worked_example_of_the_documentation():
+    page = Path(__file__).parent.parent / "docs" / "linearized.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    names = {}
+    exec(compile("\n".join(blocks), str(page), "exec"), names)
+    assert names["flow"].status == names["steps"].status == "ok"
+    np.testing.assert_allclose(names["flow"].test_outputs, names["by_hand"], rtol=1e-8)
