@@ -54,10 +54,14 @@ from ._lv_lifetime import Directions as Directions
 from ._lv_lifetime import age_step as age_step
 from ._lv_lifetime import age_steps as age_steps
 from ._lv_lifetime import aged_coherence_ratio as aged_coherence_ratio
+from ._lv_lifetime import aged_coherent_power as aged_coherent_power
 from ._lv_lifetime import aged_local_exponent as aged_local_exponent
 from ._lv_lifetime import aged_signal as aged_signal
 from ._lv_lifetime import aged_update_second_moment as aged_update_second_moment
 from ._lv_lifetime import coherent_field as coherent_field
+from ._lv_lifetime import (
+    early_restoration_displacement as early_restoration_displacement,
+)
 from ._lv_lifetime import field_age as field_age
 from ._lv_lifetime import full_batch_age as full_batch_age
 from ._lv_lifetime import (
@@ -69,6 +73,7 @@ from ._lv_lifetime import restoration_displacement as restoration_displacement
 from ._lv_lifetime import rewritten_field as rewritten_field
 from ._lv_lifetime import smoothed_speed as smoothed_speed
 from ._lv_lifetime import smoothing as smoothing
+from ._lv_lifetime import visited_age as visited_age
 from ._marchenko_pastur import marchenko_pastur_density as marchenko_pastur_density
 from ._marchenko_pastur import marchenko_pastur_moment as marchenko_pastur_moment
 from ._marchenko_pastur import marchenko_pastur_recurrence as marchenko_pastur_recurrence

@@ -30,7 +30,7 @@ YOUNG = "the residuals have kept their initial size and direction"
 FROZEN = "the projection has moved little against its initial entries"
 _SPREAD: dict[Directions, str] = {
     "one": "one output, residuals of equal size",
-    "many": "residuals are isotropic Gaussians over n_eff >> 1 independent directions",
+    "many": "residuals are isotropic Gaussians over n_eff >> 1 directions (flat spectrum)",
 }
 
 _x = sp.Symbol("x", real=True)
@@ -83,7 +83,7 @@ def field_age() -> Derivation:
                 "and the moves -sigma_E theta sign(r_i . w) of all tokens add up to "
                 "S_k = -sigma_E theta E_p[r_k sign(r . w)]: for one direction |r| sign(w), for "
                 "Gaussian residuals of covariance V it is sqrt(2/pi) V w / sqrt(w V w), whose mean "
-                "square over w and outputs is (2/pi) tr V^2 / (tr V)^2 of the residuals'. With "
+                "square over w and outputs is 2/pi of tr V^2 / (tr V)^2 in the same units. With "
                 "n_eff = (tr V)^2 / tr V^2 (one direction: n_eff = 1) its size is, up to that "
                 "2/pi,",
                 "signal",
@@ -200,6 +200,14 @@ def aged_update_second_moment(directions: Directions) -> Derivation:
 
 
 @cache
+def aged_coherent_power(directions: Directions) -> sp.Expr:
+    """rho of `aged_update_second_moment`: coherent power over the noise d of the first step."""
+    second = aged_update_second_moment(directions).expression
+    noise = s.projection_lr**2 * s.embedding_std**2 * s.width
+    return sp.expand_mul(sp.simplify(second / noise - 1 - s.displacement_square))
+
+
+@cache
 def aged_local_exponent(directions: Directions) -> sp.Expr:
     """d ln RMS / d ln d of `aged_update_second_moment` at fixed displacement and token law.
 
@@ -220,6 +228,20 @@ def full_batch_age() -> dict[sp.Symbol, sp.Expr]:
         s.displacement_square: _theta**2,
         s.alignment_square: s.frequency_cube_sum / s.frequency_square_sum,
         s.mean_alignment: sp.sqrt(s.frequency_square_sum),
+    }
+
+
+@cache
+def visited_age(*, mini_batch: bool) -> dict[sp.Symbol, sp.Expr]:
+    """tau, Theta, C and c_1 of uniform tokens that have all moved by theta, after many visits."""
+    if not mini_batch:
+        return {symbol: value.subs(UNIFORM_LAW) for symbol, value in full_batch_age().items()}
+    ages = mini_batch_age()
+    return {
+        _tau: _theta * (ages[_tau] / ages[_theta]),
+        s.displacement_square: _theta**2,
+        s.alignment_square: ages[s.alignment_square],
+        s.mean_alignment: ages[s.mean_alignment],
     }
 
 
@@ -375,6 +397,39 @@ def isotropic_restoration_constant() -> Derivation:
                 "K",
                 constant,
             ),
+        ),
+        source=SOURCE,
+    )
+
+
+@cache
+def early_restoration_displacement(directions: Directions) -> Derivation:
+    """theta_c of a token without own alignment where the field is still noise: P_2 >> 1/d.
+
+    (n_eff^2 P_2 / (g^2 d))^(1/4), g the slope of the learned part at tau = 0: sqrt(2/pi) for one
+    direction, (2/pi)^(3/2) for many. The tail of a steep Zipf law, and uniform tokens in batches
+    of B << d (P_2 = 1/B).
+    """
+    learned = aged_signal(directions).on_learned
+    slope = sp.diff(learned, _tau).subs(_tau, 0)
+    ratio = s.width * (_theta / sp.sqrt(_n) * slope * field_age().expression) ** 2
+    theta = sp.Symbol("theta", positive=True)
+    (end,) = sp.solve(sp.Eq(ratio.subs(_theta, theta), 1), theta)
+    return Derivation(
+        name="Displacement at which the LV regime of a tail token ends",
+        left="theta_c",
+        latex_left=r"\theta_c",
+        expression=end,
+        assumptions=(
+            *aged_signal(directions).assumptions,
+            "c_i << theta/sqrt(n_eff): a tail token, or one outside the batch",
+            "P_2 >> 1/d (theta_c is then below the displacement at which tau = 1)",
+        ),
+        steps=(
+            *aged_signal(directions).steps,
+            Step("For tau << 1 the learned part grows like tau times", "g", "g", slope),
+            Step("so that coherent over incoherent power is", "rho", r"\rho", ratio),
+            Step("which is 1 at", "theta_c", r"\theta_c", end),
         ),
         source=SOURCE,
     )

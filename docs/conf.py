@@ -15,6 +15,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
+    "claims_table",
     "compiled_formulas",
     "derivations_directive",
     "plain_docstrings",

@@ -34,11 +34,14 @@ def bootstrap(
     *,
     resamples: int = RESAMPLES,
 ) -> Estimate:
-    """95 % percentile bootstrap of `statistic(*samples)`, each sample resampled by itself.
+    """95 % expanded percentile bootstrap of `statistic(*samples)`, each sample resampled by itself.
 
     A sample is a cell's seeds along its last axis (leading axes are resampled together, so that
     a curve over learning rates stays one seed's curve). Uses scipy's bootstrap with a fixed
-    seed; with a single seed or identical samples the interval shrinks to the value.
+    seed; with a single seed or identical samples the interval shrinks to the value. Few seeds make
+    plain percentiles too narrow (4 seeds cover 81 % for 95 %); their level is raised to what makes
+    the interval of a mean that of Student's t, with the degrees of freedom of all samples
+    (Hesterberg, What teachers should know about the bootstrap, 2015).
     """
     from scipy.stats import bootstrap as scipy_bootstrap
 
@@ -57,10 +60,20 @@ def bootstrap(
         vectorized=False,
         paired=False,
         n_resamples=resamples,
+        confidence_level=_expanded_level([len(index) for index in indices]),
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
     return Estimate(value, float(interval.low), float(interval.high))
+
+
+def _expanded_level(sizes: Sequence[int]) -> float:
+    """Level of percentiles at which the interval of a mean of normal samples covers 95 %."""
+    from scipy.stats import norm, t
+
+    freedom = sum(size - 1 for size in sizes)
+    shrunk = freedom / (freedom + len(sizes))  # variance of a resampled mean over the unbiased one
+    return float(1 - 2 * norm.cdf(-t.ppf(0.975, freedom) / math.sqrt(shrunk)))
 
 
 def fit_exponent(

@@ -29,9 +29,11 @@ from ._setup import Setup
 
 ABSOLUTE = 1e-3  # absolute over relative tolerance: outputs are of order one
 STABILITY = 3.3  # rate times step at which an explicit step turns unstable
+HOPELESS = 1e9  # steps that no flow is given
 STIFF_SHARE = 0.3  # of the steps so far that stability asked for, from which a flow is stiff
 
 Floats = NDArray[np.float64]
+Numbers = Any  # numpy's outside of a compiled function, a JAX array inside
 
 
 class Plan(NamedTuple):
@@ -44,70 +46,63 @@ class Plan(NamedTuple):
 
 
 class Task(NamedTuple):
-    frequencies: Array  # (M,)
-    targets: Array  # (M, n)
-    initial_output: Array  # (M, n)
-    initial_projection: Array  # (n, D); empty for Grams
-    neurons_each: Array
-    embedding_lr: Array
-    projection_lr: Array
-    smoothing: Array
+    frequencies: Numbers  # (M,)
+    targets: Numbers  # (M, n)
+    initial_output: Numbers  # (M, n)
+    initial_projection: Numbers  # (n, D); (n, 0) for Grams
+    neurons_each: Numbers
+    embedding_lr: Numbers
+    projection_lr: Numbers
+    smoothing: Numbers
 
 
 class Grams(NamedTuple):
     """The closed state of gradient flow; fields as in `derivations.FlowState`."""
 
-    output: Array  # (M, n), F = E W^T
-    embedding_gram: Array  # (M, M)
-    projection_gram: Array  # (n, n)
-    first_output: Array  # (M, n), H = E W_0^T
-    projection_overlap: Array  # (n, n), C = W W_0^T
+    output: Numbers  # (M, n), F = E W^T
+    embedding_gram: Numbers  # (M, M)
+    projection_gram: Numbers  # (n, n)
+    first_output: Numbers  # (M, n), H = E W_0^T
+    projection_overlap: Numbers  # (n, n), C = W W_0^T
 
 
 class Weights(NamedTuple):
-    embedding: Array  # (M, D)
-    projection: Array  # (n, D)
+    embedding: Numbers  # (M, D)
+    projection: Numbers  # (n, D)
+
+
+def state_size(tokens: int, outputs: int, columns: int | None, *, weights: bool) -> int:
+    """How many numbers flow: the Grams', or those of `columns` neurons where asked for or fewer."""
+    grams = tokens**2 + 2 * outputs * (tokens + outputs)
+    if columns is None:
+        return grams
+    held = (tokens + outputs) * columns
+    return held if weights else min(grams, held)
 
 
 def task_and_state(
-    setup: Setup, start: FlowStart, smoothing: float, *, weights: bool
+    setup: Setup, start: FlowStart, *, weights: bool
 ) -> tuple[Task, Grams | Weights]:
-    """What stays and what flows; Grams where they are smaller than the weights."""
+    """What stays and what flows; Grams where they are smaller than the weights.
+
+    Nothing of a Gram flow has the width's shape, so that all widths share one program.
+    """
     tokens, n = start.targets.shape
-    if start.embedding is None or start.projection is None:
-        embedding = projection = None
-        output = jnp.zeros((tokens, n))
-        squares = (
-            start.embedding_square * jnp.eye(tokens),
-            start.projection_square * jnp.eye(n),
-        )
-    else:
-        embedding, projection = jnp.asarray(start.embedding), jnp.asarray(start.projection)
-        output = start.neurons_each * embedding @ projection.T
-        columns = embedding.shape[1]
-        weights = weights or tokens**2 + 2 * n * (tokens + n) > (tokens + n) * columns
-        squares = None
-    task = Task(
-        jnp.asarray(start.frequencies),
-        jnp.asarray(start.targets),
-        output,
-        jnp.zeros((n, 0)) if projection is None else projection,
-        *(
-            jnp.asarray(number, dtype=jnp.float64)
-            for number in (
-                start.neurons_each,
-                setup.embedding_lr,
-                setup.projection_lr,
-                smoothing,
-            )
-        ),
+    common = start.frequencies, start.targets
+    numbers = map(
+        np.float64, (start.neurons_each, setup.embedding_lr, setup.projection_lr, setup.epsilon)
     )
-    if embedding is not None and projection is not None:
-        if weights:
-            return task, Weights(embedding, projection)
-        squares = (embedding @ embedding.T, projection @ projection.T)
-    assert squares is not None
-    return task, Grams(output, squares[0], squares[1], output, squares[1])
+    if start.embedding is None or start.projection is None:
+        grams = start.embedding_square * np.eye(tokens), start.projection_square * np.eye(n)
+        output = np.zeros((tokens, n))
+    else:
+        e, w = start.embedding, start.projection
+        output = start.neurons_each * e @ w.T
+        if weights or state_size(tokens, n, None, weights=False) > e.size + w.size:
+            return Task(*common, output, w, *numbers), Weights(e, w)
+        grams = e @ e.T, w @ w.T
+    task = Task(*common, output, np.zeros((n, 0)), *numbers)
+    return task, Grams(output, *grams, output, grams[1])
 
 
 class Solution(NamedTuple):
@@ -136,13 +131,14 @@ def integrate(
     plan: Plan, task: Task, state: Grams | Weights, times: Floats, tolerance: float
 ) -> Run:
     """Solves the flow; a solver that stops early is a result with a status that explains it."""
-    solution, record = solve(plan, task, state, jnp.asarray(times), jnp.asarray(tolerance))
+    solution, record = solve(plan, task, state, times, np.float64(tolerance))
     loss, by_projection, by_embedding = np.asarray(record).T
     reached, steps = float(solution.last_time[0]), int(solution.steps)
-    rates = fastest_rates(plan, task, jax.tree.map(lambda part: part[0], solution.last_state))
+    last = jax.tree.map(lambda part: np.asarray(part)[0], solution.last_state)
+    rates = fastest_rates(plan, task, last)
     status = "ok"
     if solution.result != diffrax.RESULTS.successful:
-        message = diffrax.RESULTS[solution.result]
+        message = diffrax.RESULTS[solution.result].partition(" Try increasing")[0]
         status = failure_status(plan, message, rates, steps, reached, float(times[-1]))
     rejected = int(solution.rejected)
     return Run(loss, by_projection, by_embedding, steps, rejected, rates, reached, status)
@@ -150,7 +146,7 @@ def integrate(
 
 @partial(jax.jit, static_argnames="plan")
 def solve(
-    plan: Plan, task: Task, state: Grams | Weights, times: Array, tolerance: Array
+    plan: Plan, task: Task, state: Grams | Weights, times: Numbers, tolerance: Numbers
 ) -> tuple[Solution, Array]:
     """The solution and (loss, projection update RMS, embedding update RMS) at `times`: (T, 3)."""
     solver = diffrax.Dopri8() if plan.solver == "explicit" else diffrax.Kvaerno5()
@@ -262,7 +258,7 @@ def failure_status(
     text = f"stopped at t = {reached:.4g} of {end:.4g} after {steps} steps: {message.strip()}"
     total = sum(rates)
     if not math.isfinite(total):
-        return f"{text} The state is not finite: lower the learning rates"
+        return f"{text} The state is not finite. What to change: lower the learning rates"
     larger = "projection" if rates[0] >= rates[1] else "embedding"
     text += (
         f" Fastest rate {total:.3g} per unit time ({max(rates) / max(total, 1e-300):.0%} from the "
@@ -270,12 +266,14 @@ def failure_status(
     )
     needed = total * end / STABILITY
     remedies = [f"raise --max-steps to about {math.ceil(1.5 * needed):.3g}"]
-    if plan.solver == "implicit":
+    if reached == 0 and needed > HOPELESS:
+        remedies = []
+    elif plan.solver == "implicit":
         remedies = ["raise --max-steps", "raise --tolerance", "take --solver explicit"]
     elif total * reached / STABILITY < STIFF_SHARE * steps:
         remedies = ["raise --max-steps", "raise --tolerance"]
     else:
         text += f", so the problem is stiff: an explicit solver needs about {needed:.2g} steps"
-        remedies += ["take --solver implicit" if not plan.smoothed else "raise --smoothing"]
+        remedies += ["take --solver implicit" if not plan.smoothed else "raise --epsilon"]
     remedies += ["shorten --time", f"lower --{larger}-lr"]
     return f"{text}. What to change: {', '.join(remedies[:-1])} or {remedies[-1]}"

@@ -20,12 +20,12 @@ width is a sum over neuron particles, each standing for d/N neurons.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from numpy.typing import NDArray
 
 import derivations
@@ -44,6 +44,7 @@ SMALLEST_FREQUENCY = 1e-15  # relative; what is rarer is rounding
 MAX_BASIS = 2**27  # numbers in a Krylov basis: 1 GiB
 
 Floats = NDArray[np.float64]
+Fits = Callable[[int, int], object]  # refuses (tokens, columns) of too large a state
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +63,8 @@ class FlowStart:
 
     frequencies: Floats
     targets: Floats
-    embedding: Array | Floats | None
-    projection: Array | Floats | None
+    embedding: Floats | None
+    projection: Floats | None
     neurons_each: float
     embedding_square: float
     projection_square: float
@@ -95,10 +96,10 @@ def infinite_start(setup: Setup, nodes: int) -> FlowStart:
     return _start(setup, p, y, None, None, 1.0, exact)
 
 
-def proportional_start(setup: Setup, nodes: int) -> FlowStart:
+def proportional_start(setup: Setup, nodes: int, fits: Fits) -> FlowStart:
     """Width and vocabulary large at a fixed ratio: a finite network that flows like the limit.
 
-    Raises `InputError` unless the token law is uniform.
+    Raises `InputError` unless the token law is uniform, and what `fits` raises.
     """
     law = setup.law().frequencies
     if np.ptp(law) > 1e-12 * law[0]:
@@ -113,9 +114,10 @@ def proportional_start(setup: Setup, nodes: int) -> FlowStart:
     kept = sizes > 1e-12 * sizes[0]
     effective = sizes[kept, None] * axes[kept]  # (r, n)
     r = len(effective)
-    values, shares = marchenko_pastur_rule((setup.vocab_size - r) / d, nodes)
     columns = n + r
     size = nodes * columns
+    fits(r + size, size)
+    values, shares = marchenko_pastur_rule((setup.vocab_size - r) / d, nodes)
     scale = np.repeat(np.sqrt(d * shares), columns)
     which = np.tile(np.eye(columns), nodes)  # (n + r, D): column k of each node
     projection = setup.projection_std * scale * which[:n]
@@ -127,10 +129,11 @@ def proportional_start(setup: Setup, nodes: int) -> FlowStart:
     return _start(setup, p, y, embedding, projection, 1.0, False)
 
 
-def particle_start(setup: Setup, particles: int, *, halved: bool) -> FlowStart:
+def particle_start(setup: Setup, particles: int, fits: Fits, *, halved: bool) -> FlowStart:
     """Neuron particles (w_l, z_l) of infinite width: Gaussian, orthonormalised, so that F(0) = 0.
 
-    `halved` takes half as many. Raises `InputError` for fewer than 2 (vocab_size + outputs).
+    `halved` takes half as many. Raises `InputError` for fewer than 2 (vocab_size + outputs), and
+    what `fits` raises.
     """
     p, y, _ = _heard(setup, np.zeros((setup.vocab_size, 0)))
     rows, count = len(p) + setup.outputs, particles // (2 if halved else 1)
@@ -140,6 +143,7 @@ def particle_start(setup: Setup, particles: int, *, halved: bool) -> FlowStart:
             particles,
             f"must be at least {2 * rows} for {len(p)} tokens and {setup.outputs} outputs",
         )
+    fits(len(p), count)
     random = np.random.default_rng([setup.seed, 0xF10E])
     frame, triangle = np.linalg.qr(random.standard_normal((count, rows)))
     drawn = np.sqrt(count) * (frame * np.sign(np.diag(triangle))).T

@@ -1,16 +1,15 @@
 """Gradient flow of the linear model at any width and vocabulary, and its smoothed-sign relative.
 
 Time is measured in steps: dE/dt = -eta_E Phi(dL/dE), dW/dt = -eta_W Phi(dL/dW), with Phi the
-identity (sgd) or g / sqrt(g^2 + epsilon^2) (sign). Gradient flow of the mean squared error closes
-in F = E W^T, G_E = E E^T and G_W = W W^T, whatever the width (theory notes, section 6). What the
-flow starts from, and how a vocabulary of 10^5 becomes a few effective tokens, is in `_flow_starts`;
-how it is integrated in `_flow_solver`.
+identity (sgd) or g / sqrt(g^2 + epsilon^2) (smoothed-sign). Gradient flow of the mean squared
+error closes in F = E W^T, G_E = E E^T and G_W = W W^T, whatever the width (theory notes, section
+6). What the flow starts from, and how a vocabulary of 10^5 becomes a few effective tokens, is in
+`_flow_starts`; how it is integrated in `_flow_solver`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._errors import InputError, check_choice, check_integer
-from ._flow_solver import Plan, Run, integrate, task_and_state
+from ._flow_solver import Plan, Run, integrate, state_size, task_and_state
 from ._flow_starts import (
     FlowLimit,
     FlowStart,
@@ -39,7 +38,7 @@ DEFAULT_MAX_STEPS = 100_000
 MAX_STATE = {"explicit": 2**24, "implicit": 1024}  # numbers; an implicit solver factors a Jacobian
 UNDERSTOOD = {  # fields of a setup; others must keep their defaults
     *("width", "vocab_size", "tokens", "outputs", "loss", "targets", "target_rank", "init"),
-    *("optimizer", "embedding_lr", "projection_lr", "steps", "batch_size", "seed"),
+    *("optimizer", "epsilon", "embedding_lr", "projection_lr", "steps", "batch_size", "seed"),
 }
 
 Floats = NDArray[np.float64]
@@ -87,7 +86,6 @@ def gradient_flow(
     times: ArrayLike,
     *,
     limit: FlowLimit = "finite",
-    smoothing: float | None = None,
     nodes: int = DEFAULT_NODES,
     particles: int = DEFAULT_PARTICLES,
     network: int = 0,
@@ -100,13 +98,12 @@ def gradient_flow(
 
     **Arguments:**
 
-    - `setup`: optimizer sgd (gradient flow) or sign (smoothed), full batch; mean squared error,
+    - `setup`: optimizer sgd (gradient flow) or smoothed-sign, full batch; mean squared error,
       or cross-entropy at finite width.
     - `times`: shape (T,), not negative, increasing.
     - `limit`: `finite`: the network that `train` draws in float64; `infinite`: width to infinity
       at fixed vocabulary, in which the width sets the scale of the Grams alone; `proportional`:
       both to infinity at the setup's ratio, uniform tokens, gradient flow.
-    - `smoothing`: epsilon of g / sqrt(g^2 + epsilon^2), needed with sign.
     - `nodes`: blocks of effective tokens where frequencies differ, or nodes of the
       Marchenko-Pastur law.
     - `particles`: neuron particles of the smoothed sign at infinite width.
@@ -117,13 +114,13 @@ def gradient_flow(
     - `tolerance`: relative; the absolute one is a thousandth of it.
     - `max_steps`: of the solver; running out of them is a result, not an error.
 
-    Raises `InputError` for what has no flow (mini-batches, Adam, sign without smoothing) and for
+    Raises `InputError` for what has no flow (mini-batches, Adam, the sign itself) and for
     states too large, and `RuntimeError` if JAX's 64-bit types are off.
     Source: theory notes, section 6; `docs/gradient_flow.md`.
     """
     require_x64()
     at = _checked_times(times)
-    _check_setup(setup, limit, smoothing)
+    _check_setup(setup, limit)
     check_choice("--solver", solver, get_args(FlowSolver))
     check_integer("--nodes", nodes, 2, MAX_NODES)
     check_integer("--particles", particles, 2, MAX_PARTICLES)
@@ -131,24 +128,29 @@ def gradient_flow(
     check_integer("--max-steps", max_steps, 1)
     if not 1e-13 <= tolerance <= 1e-2:
         raise InputError("--tolerance", tolerance, "must be from 1e-13 to 1e-2")
-    smoothed = setup.optimizer == "sign"
+    smoothed = setup.optimizer == "smoothed-sign"
     plan = Plan(setup.loss, smoothed, solver, max_steps)
     whole = smoothed or setup.loss != "mse"  # not invariant under rotations: actual tokens
 
+    def fits(tokens: int, columns: int | None) -> int:
+        size = state_size(tokens, setup.outputs, columns, weights=whole)
+        if size > MAX_STATE[solver]:
+            raise _too_large(setup, limit, solver, size, smoothed)
+        return size
+
     def integrated(fewer: bool) -> tuple[FlowStart, int, Run]:
-        count = max(1, 2 * nodes // 3) if fewer else nodes
+        count = 2 * nodes // 3 if fewer else nodes
         if limit == "finite":
             start = finite_start(setup, count, network, reduce=not whole)
         elif limit == "proportional":
-            start = proportional_start(setup, count)
+            start = proportional_start(setup, count, fits)
         elif smoothed:
-            start = particle_start(setup, particles, halved=fewer)
+            start = particle_start(setup, particles, fits, halved=fewer)
         else:
             start = infinite_start(setup, count)
-        task, state = task_and_state(setup, start, smoothing or 1.0, weights=whole)
-        size = sum(part.size for part in state)
-        if size > MAX_STATE[solver]:
-            raise _too_large(setup, limit, solver, size, smoothed)
+        columns = None if start.embedding is None else start.embedding.shape[1]
+        size = fits(len(start.frequencies), columns)
+        task, state = task_and_state(setup, start, weights=whole)
         return start, size, integrate(plan, task, state, at, tolerance)
 
     start, size, run = integrated(fewer=False)
@@ -178,33 +180,30 @@ def gradient_flow(
 def _checked_times(times: ArrayLike) -> Floats:
     at = np.atleast_1d(np.asarray(times, dtype=np.float64))
     allowed = "must be increasing times, none negative, the last one positive"
-    if at.ndim != 1 or at.size == 0 or not np.all(np.isfinite(at)):
-        raise InputError("--time", str(times), allowed)
-    if at[0] < 0 or at[-1] <= 0 or np.any(np.diff(at) <= 0):
-        raise InputError("--time", float(at[-1]), allowed)
+    if at.ndim != 1 or at.size == 0:
+        raise InputError("--time", f"of shape {at.shape}", allowed)
+    wrong = ~np.isfinite(at) | (at < 0) | (at <= np.append(-1.0, at[:-1]))
+    if np.any(wrong) or at[-1] <= 0:
+        raise InputError("--time", float(at[np.argmax(wrong) if np.any(wrong) else -1]), allowed)
     return at
 
 
-def _check_setup(setup: Setup, limit: str, smoothing: float | None) -> None:
+def _check_setup(setup: Setup, limit: str) -> None:
     check_choice("--limit", limit, get_args(FlowLimit))
-    if setup.optimizer not in ("sgd", "sign"):
-        raise InputError("--optimizer", setup.optimizer, "a flow needs sgd or sign (smoothed)")
-    if setup.optimizer == "sign" and smoothing is None:
+    if setup.optimizer == "sign":
         raise InputError(
-            "--smoothing",
-            None,
-            "the sign is discontinuous and has no flow that a solver could follow; give the "
-            "epsilon of g / sqrt(g^2 + epsilon^2), or take --optimizer sgd",
+            "--optimizer",
+            setup.optimizer,
+            "the sign is discontinuous and has no flow that a solver could follow; must be "
+            "smoothed-sign (with --epsilon) or sgd",
         )
-    if smoothing is not None and setup.optimizer == "sgd":
-        raise InputError("--smoothing", smoothing, "belongs to --optimizer sign")
-    if smoothing is not None and not (math.isfinite(smoothing) and smoothing > 0):
-        raise InputError("--smoothing", smoothing, "must be a positive number")
+    if setup.optimizer not in ("sgd", "smoothed-sign"):
+        raise InputError("--optimizer", setup.optimizer, "must be sgd or smoothed-sign for a flow")
     if setup.batch_size:
         raise InputError("--batch-size", setup.batch_size, "a flow needs the full batch (0)")
     if setup.loss != "mse" and limit != "finite":
         raise InputError("--loss", setup.loss, f"must be mse with --limit {limit}")
-    if setup.optimizer == "sign" and limit == "proportional":
+    if setup.optimizer == "smoothed-sign" and limit == "proportional":
         raise InputError(
             "--optimizer",
             setup.optimizer,
@@ -214,7 +213,7 @@ def _check_setup(setup: Setup, limit: str, smoothing: float | None) -> None:
         value = getattr(setup, field.name)
         if field.name not in UNDERSTOOD and value != field.default:
             option = "--" + field.name.replace("_", "-")
-            raise InputError(option, value, f"must be {field.default} for a flow")
+            raise InputError(option, value, f"has no meaning for a flow, must be {field.default}")
 
 
 def _too_large(setup: Setup, limit: str, solver: str, size: int, smoothed: bool) -> InputError:

@@ -7,7 +7,7 @@ networks in the NTK parametrization, and the reference from which feature learni
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, get_args
 
@@ -236,7 +236,7 @@ def _closed_form(task: _Task, times: Floats, dense: bool, discrete: bool) -> Lin
         modes = dynamics.dense_modes(task.kernel(), share, residual)
     else:
         modes = dynamics.krylov_modes(task.product(), share, residual, times, discrete)
-    fraction, weight = dynamics.learning(modes, times, discrete)
+    fraction, weight = dynamics.learning(modes.eigenvalues, start.size, times, discrete)
     shape = (len(times), *start.shape)
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is a result
         learned = ((fraction * modes.amplitudes) @ modes.vectors.T / share).reshape(shape)
@@ -270,6 +270,7 @@ def _gradient_flow(task: _Task, times: Floats, dense: bool) -> LinearizedTrainin
         kernel,
         max(largest, np.finfo(np.float64).tiny),
         implicit,
+        dynamics.SOLVER_STEPS,
     )
     method = "dense" if dense else "matrix-free"
     result = task.from_impulses(times, task.weights * flow.values, None, method)
@@ -291,6 +292,7 @@ def _smoothed_sign_flow(task: _Task, times: Floats, epsilon: float | None) -> Li
         task.weights,
         times,
         epsilon,
+        dynamics.SOLVER_STEPS,
     )
     result = task.from_values(times, flow.values, flow.last, "steps")
     return _with_failure(
@@ -328,11 +330,11 @@ def _direction_of(
 
 
 def _with_status(result: LinearizedTraining, status: str) -> LinearizedTraining:
-    return LinearizedTraining(**{**result.__dict__, "status": status})
+    return replace(result, status=status)
 
 
 def _with_failure(
-    result: LinearizedTraining, flow: dynamics.Flow, reason: str
+    result: LinearizedTraining, flow: dynamics.SolvedFlow, reason: str
 ) -> LinearizedTraining:
     reached = float(flow.reached)
     if np.isfinite(result.loss).all():

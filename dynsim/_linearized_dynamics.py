@@ -1,10 +1,11 @@
 """The three ways in which a linearised network is trained, one function each.
 
 Gradient descent and its flow move the outputs by f(t) = f(0) - Theta q(t), with q the accumulated
-weighted residual, one number for each output: linear in q with mse (`learned_modes`), an ordinary
-differential equation for q otherwise (`gradient-flow`). Entrywise optimizers are not linear in the
-gradient, and there the displacement of the parameters is followed (`steps`, `smoothed-sign-flow`),
-with J held at the start. P = diag(p) are the points' weights, p r the weighted residual.
+weighted residual, one number for each output: in closed form with mse (`learning`, of the modes of
+the kernel), an ordinary differential equation for q otherwise (`gradient_flow`). Entrywise
+optimizers are not linear in the gradient, and there the displacement of the parameters is followed
+(`steps`, `smoothed_sign_flow`), with J held at the start. P = diag(p) are the points' weights, p r
+the weighted residual.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ._tangent_kernel import Floats, linearisation, scaled
 
 KRYLOV_LIMIT = 1000  # directions kept at most
 KRYLOV_TOLERANCE = 1e-12
+KRYLOV_BLOCK = 32  # directions for which there is room at first
 KRYLOV_CHECK = 8  # directions added between two looks at the error
 EXPLICIT_RTOL, IMPLICIT_RTOL = 1e-9, 1e-7  # a step; an implicit one costs a factorisation
 SOLVER_STEPS = 50_000
@@ -54,14 +56,15 @@ def learned_fraction(eigenvalues: Floats, times: Floats, discrete: bool) -> Floa
         return np.where(small, slow, 1 - (1 - eigenvalues) ** time)
 
 
-def learning(modes: Modes, times: Floats, discrete: bool) -> tuple[Floats, Floats]:
-    """(fraction, fraction / lambda) of every mode at every time, shape (T, K).
+def learning(
+    eigenvalues: Floats, size: int, times: Floats, discrete: bool
+) -> tuple[Floats, Floats]:
+    """(fraction, fraction / lambda) of every mode of `size` outputs at every time, shape (T, K).
 
     Eigenvalues below the rounding of the largest are the kernel's null space: never learned.
     """
-    values = modes.eigenvalues
-    alive = values > values.max(initial=0) * len(modes.vectors) * np.finfo(np.float64).eps
-    rates = np.where(alive, values, 1)
+    alive = eigenvalues > eigenvalues.max(initial=0) * size * np.finfo(np.float64).eps
+    rates = np.where(alive, eigenvalues, 1)
     fraction = np.where(alive, learned_fraction(rates, times, discrete), 0)
     return fraction, fraction / rates
 
@@ -92,7 +95,7 @@ def krylov_modes(
     if norm == 0:
         return Modes(np.zeros((start.size, 1)), np.ones(1), np.zeros(1), 0.0)
     limit = min(limit, start.size)
-    basis = np.empty((limit, start.size))  # pages are taken as they are written
+    basis = np.empty((min(limit, KRYLOV_BLOCK), start.size))
     basis[0] = start / norm
     diagonal, beside = [], []
     while True:
@@ -106,15 +109,17 @@ def krylov_modes(
         full = len(known) == limit
         if exhausted or full or len(known) % KRYLOV_CHECK == 0:
             values, ritz = scipy.linalg.eigh_tridiagonal(diagonal, beside)
-            modes = Modes(known.T @ ritz, values, norm * ritz[0], 0.0)
-            if exhausted or len(known) == start.size:
-                return modes
-            weight = learning(modes, times, discrete)[1]
-            error = left * float(np.max(np.abs(weight @ (ritz[0] * ritz[-1]))))
-            if error < KRYLOV_TOLERANCE or full:
-                return modes._replace(error=error)
+            error = 0.0
+            if not exhausted and len(known) < start.size:
+                weight = learning(values, start.size, times, discrete)[1]
+                error = left * float(np.max(np.abs(weight @ (ritz[0] * ritz[-1]))))
+            if exhausted or full or error < KRYLOV_TOLERANCE:
+                return Modes(known.T @ ritz, values, norm * ritz[0], error)
         beside.append(left)
-        basis[len(known)] = image / left
+        if len(known) == len(basis):
+            room = np.empty((min(limit, 2 * len(basis)) - len(basis), start.size))
+            basis = np.concatenate([basis, room])
+        basis[len(diagonal)] = image / left
 
 
 def named_constants(epsilon: Any) -> Constants:
@@ -130,7 +135,7 @@ def residuals(loss: str, outputs: Array, targets: Array) -> tuple[Array, Array]:
     return losses, residual.reshape(outputs.shape)
 
 
-class Flow(NamedTuple):
+class SolvedFlow(NamedTuple):
     """What a solver returned: arrays over times (NaN from where it stopped), how far, how hard."""
 
     values: Array
@@ -139,7 +144,7 @@ class Flow(NamedTuple):
     steps: Array
 
 
-def _solve(field, start, times, scale, implicit, read) -> Flow:
+def _solve(field, start, times, scale, implicit, read, max_steps) -> SolvedFlow:
     """Integrates `field` from `start`, `read` of the state at every time.
 
     `scale` is the size of the state at which absolute errors count. Failure is a shorter result.
@@ -159,12 +164,12 @@ def _solve(field, start, times, scale, implicit, read) -> Flow:
                 diffrax.SubSaveAt(t1=True, steps=False),
             ]
         ),
-        max_steps=SOLVER_STEPS,
+        max_steps=max_steps,
         throw=False,
     )
     values, last = cast(Any, solution.ys)
     arrived = jnp.all(jnp.isfinite(values), axis=tuple(range(1, values.ndim)))
-    return Flow(
+    return SolvedFlow(
         jnp.where(jnp.isfinite(values), values, jnp.nan),
         jax.tree.map(lambda leaf: jnp.where(arrived[-1], leaf[0], jnp.nan), last),
         jnp.max(jnp.where(arrived, times, 0.0)),
@@ -172,8 +177,10 @@ def _solve(field, start, times, scale, implicit, read) -> Flow:
     )
 
 
-@partial(jax.jit, static_argnames=("f", "loss", "implicit"))
-def gradient_flow(f, loss, params, rates, x, y, weights, times, kernel, largest, implicit):
+@partial(jax.jit, static_argnames=("f", "loss", "implicit", "max_steps"))
+def gradient_flow(
+    f, loss, params, rates, x, y, weights, times, kernel, largest, implicit, max_steps
+):
     """z(t) = integral of the residual, dz/dt = r(f(0) - Theta P z), shape (T, ...) of the outputs.
 
     `kernel` is the matrix Theta or None for products; `weights` has the shape of the outputs and
@@ -189,11 +196,12 @@ def gradient_flow(f, loss, params, rates, x, y, weights, times, kernel, largest,
             change = (kernel @ impulse.ravel()).reshape(impulse.shape)
         return residuals(loss, net.start - change, y)[1]
 
-    return _solve(field, jnp.zeros_like(net.start), times, 1 / largest, implicit, lambda z: z)
+    start = jnp.zeros_like(net.start)
+    return _solve(field, start, times, 1 / largest, implicit, lambda z: z, max_steps)
 
 
-@partial(jax.jit, static_argnames=("f", "loss"))
-def smoothed_sign_flow(f, loss, params, rates, x, x_test, y, weights, times, epsilon):
+@partial(jax.jit, static_argnames=("f", "loss", "max_steps"))
+def smoothed_sign_flow(f, loss, params, rates, x, x_test, y, weights, times, epsilon, max_steps):
     """Outputs under dtheta/dt = -H g / sqrt(g^2 + epsilon^2), and the displacement at the end."""
     net, reading = linearisation(f, params, x), _reader(f, params, x, x_test)
     rule = direction("smoothed-sign", named_constants(epsilon))
@@ -204,9 +212,11 @@ def smoothed_sign_flow(f, loss, params, rates, x, x_test, y, weights, times, eps
         return jax.tree.map(jnp.negative, rule.update(gradient, optax.EmptyState())[0])
 
     start = jax.tree.map(jnp.zeros_like, params)
-    flow = _solve(
-        field, start, times, times[-1], False, lambda way: reading(scaled(rates, way)).ravel()
-    )
+
+    def read(travelled):
+        return reading(scaled(rates, travelled)).ravel()
+
+    flow = _solve(field, start, times, times[-1], False, read, max_steps)
     return flow._replace(last=scaled(rates, flow.last))
 
 

@@ -60,9 +60,7 @@ def aged_update(
     """
     require_x64()
     check_integer("--batch-size", batch_size, 0)
-    if effective_outputs < 1:
-        raise InputError("effective_outputs", effective_outputs, "must be at least 1")
-    directions: derivations.Directions = "one" if effective_outputs == 1 else "many"
+    directions = _directions(effective_outputs)
     second = derivations.aged_update_second_moment(directions)
     values = {s.effective_outputs: float(effective_outputs), s.embedding_std: 1.0}
     widths, moves = np.broadcast_arrays(
@@ -91,57 +89,89 @@ def aged_update(
     )
 
 
-def restoration_displacement(
-    width: float, vocab_size: float, *, effective_outputs: float = 1.0
-) -> float:
-    """eta_E t_c (in initial standard deviations) at which alignment is restored, uniform tokens.
+def _directions(effective_outputs: float) -> derivations.Directions:
+    if not 1 <= effective_outputs < math.inf:
+        raise InputError("effective_outputs", effective_outputs, "must be at least 1")
+    return "one" if effective_outputs == 1 else "many"
 
-    The root of rho(tau) = (d - 1) A(tau)^2/m = 1, where the local exponent is 3/4; 0 where the
-    network is born in the muP regime. For m >> d it tends to K sqrt(n_eff / d), K = 1 for one
-    direction and pi/2 for many. Raises and assumes as `aged_update` does.
+
+def restoration_displacement(
+    width: float, vocab_size: float, *, effective_outputs: float = 1.0, batch_size: int = 0
+) -> float:
+    """Displacement of a token (in initial standard deviations) at which alignment is restored.
+
+    The root of rho = 1, where the local exponent is 3/4, for uniform tokens; 0 where the network is
+    born in the muP regime. Full batch: rho = (d - 1) A(tau)^2/m, and for m >> d the root tends to
+    K sqrt(n_eff / d), K = 1 for one direction and pi/2 for many (for a few isotropic outputs K is
+    up to 22 % smaller, `derivations.isotropic_restoration_constant`). In mini-batch the field is
+    that of the batch, and the root is larger where B is not much larger than d.
+
+    `effective_outputs` presumes residuals of a flat spectrum. Raises and assumes as `aged_update`.
     """
     from scipy.optimize import brentq
 
     require_x64()
-    if effective_outputs < 1:
-        raise InputError("effective_outputs", effective_outputs, "must be at least 1")
-    directions: derivations.Directions = "one" if effective_outputs == 1 else "many"
-    ratio = derivations.aged_coherence_ratio(directions)
-    sizes = {s.width: float(width), s.vocab_size: float(vocab_size)}
+    check_integer("--batch-size", batch_size, 0)
+    if not 2 <= width < math.inf:
+        raise InputError("--width", width, "must be at least 2 (one neuron has no coherent sum)")
+    directions = _directions(effective_outputs)
+    coherent = derivations.aged_coherent_power(directions)
+    numbers = {
+        s.width: float(width),
+        s.vocab_size: float(vocab_size),
+        s.effective_outputs: float(effective_outputs),
+        s.batch_size: float(batch_size),
+    }
+    age = derivations.visited_age(mini_batch=batch_size > 0)
 
-    def log_ratio(age: float) -> float:
-        return math.log(float(evaluate(ratio, {**sizes, s.field_age: age})))
+    def log_ratio(moves: float) -> float:
+        given = {**numbers, s.displacement: moves}
+        values = {symbol: evaluate(value, given) for symbol, value in age.items()}
+        return math.log(float(evaluate(coherent, given | values)))
 
     if log_ratio(0.0) >= 0:
         return 0.0
-    latest = 2 * math.sqrt(vocab_size / max(width - 1, 1e-9)) + 1  # A(tau) > tau/2
-    per_displacement = evaluate(
-        derivations.field_age().specialise(derivations.UNIFORM_LAW, "uniform tokens"),
-        {
-            s.displacement: 1.0,
-            s.effective_outputs: float(effective_outputs),
-            s.vocab_size: float(vocab_size),
-        },
-    )
-    age = cast(float, brentq(log_ratio, 0.0, latest, xtol=1e-12))
-    return age / float(per_displacement)
+    latest = 1.0
+    while log_ratio(latest) < 0:
+        latest *= 2
+    return cast(float, brentq(log_ratio, 0.0, latest, xtol=1e-12))
 
 
 def effective_outputs(targets: ArrayLike, frequencies: ArrayLike) -> float:
     """n_eff = (tr V)^2 / tr V^2, V = sum_i p_i y_i y_i^T: how many directions the targets fill.
 
-    Shapes (tokens, outputs) and (tokens,). Between 1 and the rank of the targets. At small initial
-    output the residuals are minus the targets. Source: `derivations.field_age`.
+    Shapes (tokens, outputs) and (tokens,). Between 1 and the rank of the targets; it sets the field
+    age. At small initial output the residuals are minus the targets.
+    Source: `derivations.field_age`.
     """
-    rows = np.asarray(targets, dtype=np.float64)
-    second = rows.T @ (np.asarray(frequencies, dtype=np.float64)[:, None] * rows)
+    second = _second_moment(targets, frequencies)
     return float(np.trace(second) ** 2 / np.sum(second**2))
+
+
+def late_effective_outputs(targets: ArrayLike, frequencies: ArrayLike) -> float:
+    """n_eff of the end of the LV regime: 1/n_eff = mean_k (V^3)_kk / ((V^2)_kk tr V).
+
+    The mean square over outputs of the correlation of (V w)_k, whose sign an old field has, with
+    r_i . w, which moved the embedding. Equal to `effective_outputs` for a flat spectrum, larger for
+    a steep one. Shapes and meaning as there; outputs that never occur are left out.
+    """
+    second = _second_moment(targets, frequencies)
+    square = second @ second
+    heard = np.diag(square) > 0
+    cosine_square = np.diag(square @ second)[heard] / (np.diag(square)[heard] * np.trace(second))
+    return float(1 / np.mean(cosine_square))
+
+
+def _second_moment(targets: ArrayLike, frequencies: ArrayLike) -> NDArray[np.float64]:
+    rows = np.asarray(targets, dtype=np.float64)
+    return rows.T @ (np.asarray(frequencies, dtype=np.float64)[:, None] * rows)
 
 
 def smoothed_speed(epsilon: ArrayLike, gradient_std: ArrayLike) -> Array:
     """Mean size of a smoothed-sign move g/sqrt(g^2 + epsilon^2) at Gaussian gradients.
 
-    exp(k^2/2) erfc(k/sqrt 2), k = epsilon / gradient_std, without its overflow. Source: `derivations.smoothed_speed`.
+    exp(k^2/2) erfc(k/sqrt 2), k = epsilon / gradient_std, without its overflow.
+    Source: `derivations.smoothed_speed`.
     """
     require_x64()
     ratio = np.asarray(epsilon, dtype=np.float64) / np.asarray(gradient_std, dtype=np.float64)

@@ -242,8 +242,7 @@ def predict(
     if finite_width:
         kinds.append((*fewer, False))
     work = sum(count * number for count, number, _ in kinds)
-    strata = max(1, replicas // (4 if replicas < 64 else 8))
-    strata = min(strata, MOST_STRATA)
+    strata = min(max(1, replicas // 8), MOST_STRATA)  # so that at least 8 blocks are independent
     crowds = {count: token_particles(setup, count) for count, _, _ in kinds}
     rates = np.asarray(embedding_rates), np.asarray(projection_rates)
     results = []
@@ -387,7 +386,7 @@ def _solutions(
     most = budget / (8 * copies * plan.tokens * plan.neurons)
     if on_cpu:
         most = min(most, MOST_AT_ONCE)
-    chunk = 2 ** int(math.log2(max(1, min(most, len(replica)))))
+    chunk = 2 ** int(math.log2(max(1, min(most, 2 * run.replicas))))  # one shape for any sweep
     strata, records, defects = run.strata, [], []
     random: dict[int, list[tuple[Floats, ...]]] = {}  # of the blocks in use, by replica and side
     for start in range(0, len(replica), chunk):

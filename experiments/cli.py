@@ -115,8 +115,8 @@ class Predict:
 class Flow:
     """Gradient flow, the limit of small steps: finite, infinitely wide, or both large.
 
-    The setup of train (optimizer sgd by default). A time of 1 is one step, `step` of train. With
-    --optimizer sign the sign is smoothed, g / sqrt(g^2 + epsilon^2).
+    The setup of train, with optimizer sgd (the default) or smoothed-sign. A time of 1 is one step,
+    `step` of train.
     """
 
     setup: Annotated[Setup, tyro.conf.arg(name="")] = field(
@@ -127,10 +127,8 @@ class Flow:
     points: int = 101
     """times to record, from 0 to the end"""
     limit: Literal["finite", "infinite", "proportional"] = "finite"
-    """finite: the network of train's first seed; infinite: infinite width at this vocabulary;
+    """finite: one network, drawn from the seed; infinite: infinite width at this vocabulary;
     proportional: both to infinity at this ratio (uniform tokens)"""
-    smoothing: float | None = None
-    """epsilon of the smoothed sign, in units of the gradient (needed with --optimizer sign)"""
     nodes: int = 30
     """quadrature nodes: blocks of effective tokens, or nodes of the Marchenko-Pastur law"""
     particles: int = 2048

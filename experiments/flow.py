@@ -35,7 +35,6 @@ def run_flow(options: Flow) -> int:
         options.setup,
         np.linspace(0, end, options.points),
         limit=options.limit,
-        smoothing=options.smoothing,
         nodes=options.nodes,
         particles=options.particles,
         solver=options.solver,

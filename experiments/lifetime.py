@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,22 +22,35 @@ def run_lifetime(options: Lifetime) -> int:
 
     from .precision import enable_x64
 
-    check_integer("--width", options.width, 1, 2**53)
+    check_integer("--width", options.width, 2, 2**53)
     check_integer("--batch-size", options.batch_size, 0, 2**53)
+    law = token_law("uniform", options.vocab_size)
     if not 1 <= options.outputs <= options.vocab_size:
         raise InputError("--outputs", options.outputs, "must be from 1 to --vocab-size")
-    if not (math.isfinite(options.embedding_lr) and options.embedding_lr > 0):
-        raise InputError("--embedding-lr", options.embedding_lr, "must be a positive number")
-    law = token_law("uniform", options.vocab_size)
+    if not 1e-30 <= options.embedding_lr <= 1e30:
+        raise InputError("--embedding-lr", options.embedding_lr, "must be from 1e-30 to 1e30")
     enable_x64()
-    end = restoration_displacement(options.width, law.vocab_size, effective_outputs=options.outputs)
+    end = restoration_displacement(
+        options.width,
+        law.vocab_size,
+        effective_outputs=options.outputs,
+        batch_size=options.batch_size,
+    )
     chance = visit_chance(law, options.batch_size) if options.batch_size else 1.0
     per_step = options.embedding_lr * chance
     displacements = np.array(AGES) * (end or options.width**-0.5)
-    aged = aged_update(options.width, law, displacements, effective_outputs=options.outputs)
+    steps = displacements / per_step
+    aged = aged_update(
+        options.width,
+        law,
+        options.embedding_lr * steps,
+        effective_outputs=options.outputs,
+        batch_size=options.batch_size,
+        embedding_lr=options.embedding_lr,
+    )
     rows = [
-        {"displacement": move, "step": move / per_step, "local_exponent": float(slope)}
-        for move, slope in zip(displacements, aged.local_exponent, strict=True)
+        {"displacement": move, "step": step, "local_exponent": float(slope)}
+        for move, step, slope in zip(displacements, steps, aged.local_exponent, strict=True)
     ]
     document = {
         "width": options.width,

@@ -13,7 +13,7 @@ from typing import Any
 
 import xarray as xr
 
-LIBRARIES = ("jax", "numpy", "scipy", "sympy", "optax", "xarray", "tokenizers")
+LIBRARIES = ("jax", "numpy", "scipy", "sympy", "diffrax", "optax", "xarray", "tokenizers")
 STORED = Path(__file__).parent / "data"
 
 
@@ -23,7 +23,7 @@ def code_version() -> str:
     root = Path(__file__).parent.parent
     files = [
         file
-        for folder in ("dynsim", "experiments/studies")
+        for folder in ("derivations", "dynsim", "experiments/studies")
         for file in (root / folder).rglob("*.py")
     ]
     digest = hashlib.sha256()

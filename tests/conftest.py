@@ -21,6 +21,14 @@ settings.register_profile(
 settings.load_profile("dynsim")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers, a file's tests share one (and its compiled programs), and so do all
+    tests that need the measured studies."""
+    for item in items:
+        shares = {"studies", "stored_studies"} & set(getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group("studies" if shares else item.path.stem))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder() -> Iterator[Path]:
     """Tokenised texts of this session; the user's own cache is neither read nor written."""

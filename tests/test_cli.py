@@ -461,7 +461,7 @@ BAD = [
     (("predict", "--particles", 10**9), "--particles"),
     (("predict", "--replicas", 1), "--replicas"),
     (("predict", "--outputs", 1000, "--steps", 1000), "--steps"),
-    (("flow", "--optimizer", "sign"), "--smoothing"),
+    (("flow", "--optimizer", "sign"), "--optimizer"),
     (("flow", "--optimizer", "adam"), "--optimizer"),
     (("flow", "--time", "nan"), "--time"),
     (("flow", "--time", 0), "--time"),
@@ -599,7 +599,7 @@ OPTIONS = {
     "train": f"{SETUP} seeds steps",
     "predict": f"{SETUP} replicas particles",
     "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
-    "projection-lr batch-size seed time points limit smoothing solver tolerance particles",
+    "projection-lr batch-size seed time points limit epsilon solver tolerance particles",
     "lifetime": "width vocab-size outputs embedding-lr batch-size",
     "verify": "out claim full",
     "regimes": "out",

@@ -32,7 +32,7 @@ SGD = Setup(
     embedding_lr=0.5,
     projection_lr=0.1,
 )
-SIGN = replace(SGD, width=64, optimizer="sign", embedding_lr=0.02, projection_lr=0.01)
+SIGN = replace(SGD, width=64, optimizer="smoothed-sign", embedding_lr=0.02, projection_lr=0.01)
 TIMES = np.linspace(0, 20, 5)
 
 
@@ -76,7 +76,7 @@ def test_agrees_with_scipy_in_weights_and_in_grams(width):
 
 def test_invariant_is_conserved():
     setup = replace(SGD, width=3)
-    task, state = solver.task_and_state(setup, network(setup), 1.0, weights=True)
+    task, state = solver.task_and_state(setup, network(setup), weights=True)
     plan = solver.Plan("mse", False, "explicit", flows.DEFAULT_MAX_STEPS)
     invariants = []
     for end in (1e-6, 5.0, 50.0):
@@ -90,8 +90,8 @@ def test_invariant_is_conserved():
 
 def test_gram_state_stays_that_of_weights():
     """G_E and G_W of the Gram flow are E E^T and W W^T of the weights' flow at every time."""
-    task, state = solver.task_and_state(SGD, network(SGD), 1.0, weights=True)
-    grams_task, grams = solver.task_and_state(SGD, network(SGD), 1.0, weights=False)
+    task, state = solver.task_and_state(SGD, network(SGD), weights=True)
+    grams_task, grams = solver.task_and_state(SGD, network(SGD), weights=False)
     plan = solver.Plan("mse", False, "explicit", flows.DEFAULT_MAX_STEPS)
     ends = []
     for which in ((task, state), (grams_task, grams)):
@@ -297,8 +297,8 @@ def test_proportional_and_fixed_limits_meet_for_few_tokens():
 
 
 def test_smoothed_sign_agrees_with_scipy():
-    setup = replace(SIGN, width=8)
-    flow = gradient_flow(setup, TIMES, smoothing=0.05, tolerance=1e-10)
+    setup = replace(SIGN, width=8, epsilon=0.05)
+    flow = gradient_flow(setup, TIMES, tolerance=1e-10)
     exact = scipy_losses(
         setup, network(setup), TIMES, direction=lambda g: g / np.sqrt(g**2 + 0.05**2)
     )
@@ -307,8 +307,8 @@ def test_smoothed_sign_agrees_with_scipy():
 
 @pytest.mark.parametrize("limit", ["finite", "infinite"])
 def test_much_smoothing_is_gradient_flow(limit):
-    smooth = replace(SIGN, embedding_lr=0.5e5, projection_lr=0.1e5)
-    flow = gradient_flow(smooth, TIMES, limit=limit, smoothing=1e5, particles=64)
+    smooth = replace(SIGN, embedding_lr=0.5e5, projection_lr=0.1e5, epsilon=1e5)
+    flow = gradient_flow(smooth, TIMES, limit=limit, particles=64)
     plain = gradient_flow(
         replace(smooth, optimizer="sgd", embedding_lr=0.5, projection_lr=0.1), TIMES, limit=limit
     )
@@ -341,7 +341,7 @@ def test_little_smoothing_is_sign_descent():
     exact = sign_descent(SIGN, network(SIGN), 400, times)
     assert exact[-1] < 0.5 * exact[0]
     gaps = [
-        np.max(np.abs(gradient_flow(SIGN, times, smoothing=epsilon).loss - exact))
+        np.max(np.abs(gradient_flow(replace(SIGN, epsilon=epsilon), times).loss - exact))
         for epsilon in (0.1, 0.01, 0.001)
     ]
     assert gaps[0] > 3 * gaps[1] > 9 * gaps[2]
@@ -350,7 +350,8 @@ def test_little_smoothing_is_sign_descent():
 
 def test_particles_converge_to_what_wide_networks_do():
     setup = replace(SIGN, init="mup", width=1024, embedding_lr=0.3, projection_lr=1.2e-4)
-    options = {"smoothing": 1e-3, "tolerance": 1e-6}
+    setup = replace(setup, epsilon=1e-3)
+    options = {"tolerance": 1e-6}
     mean, error = mean_losses(setup, 4, **options)
     few, many = (
         gradient_flow(setup, TIMES, limit="infinite", particles=count, **options, **estimate)
@@ -421,8 +422,8 @@ def test_other_failures_say_what_to_change():
     few = gradient_flow(SGD, 1e4 * TIMES, tolerance=1e-13, max_steps=20)
     assert "stiff" not in few.status
     assert "raise --max-steps, raise --tolerance" in few.status
-    sharp = gradient_flow(SIGN, TIMES, smoothing=1e-9, max_steps=20)
-    assert "raise --smoothing" in sharp.status
+    sharp = gradient_flow(replace(SIGN, epsilon=1e-9), TIMES, max_steps=20)
+    assert "raise --epsilon" in sharp.status
     huge = gradient_flow(replace(SGD, embedding_lr=1e30, projection_lr=1e30), TIMES, max_steps=20)
     assert huge.status.startswith("stopped at t = ")
 
@@ -458,15 +459,14 @@ class Extended(Setup):
 
 
 REFUSED = [
-    ("--optimizer", {"optimizer": "adam"}, {}, "sgd or sign"),
-    ("--smoothing", {"optimizer": "sign"}, {}, "discontinuous"),
-    ("--smoothing", {}, {"smoothing": 0.1}, "--optimizer sign"),
-    ("--smoothing", {"optimizer": "sign"}, {"smoothing": 0.0}, "positive"),
-    ("--smoothing", {"optimizer": "sign"}, {"smoothing": float("nan")}, "positive"),
+    ("--optimizer", {"optimizer": "adam"}, {}, "sgd or smoothed-sign"),
+    ("--optimizer", {"optimizer": "sign"}, {}, "discontinuous"),
+    ("--weight-decay", {"weight_decay": 0.1}, {}, "must be 0.0"),
+    ("--schedule", {"schedule": "cosine"}, {}, "must be constant"),
     ("--batch-size", {"batch_size": 4}, {}, "full batch"),
     ("--loss", {"loss": "ce", "targets": "onehot"}, {"limit": "infinite"}, "mse"),
     ("--tokens", {}, {"limit": "proportional"}, "uniform"),
-    ("--optimizer", {"optimizer": "sign"}, {"limit": "proportional", "smoothing": 1.0}, "predict"),
+    ("--optimizer", {"optimizer": "smoothed-sign"}, {"limit": "proportional"}, "predict"),
     ("--limit", {}, {"limit": "wide"}, "finite"),
     ("--solver", {}, {"solver": "euler"}, "explicit"),
     ("--solver", {"vocab_size": 99}, {"solver": "implicit", "width": 64}, "at most 1024"),
@@ -476,8 +476,8 @@ REFUSED = [
     ("--tolerance", {}, {"tolerance": 0.5}, "1e-2"),
     (
         "--particles",
-        {"optimizer": "sign"},
-        SMALL := {"smoothing": 1.0, "particles": 8},
+        {"optimizer": "smoothed-sign"},
+        {"limit": "infinite", "particles": 8},
         "at least 16",
     ),
     ("--time", {}, {"times": [2.0, 1.0]}, "increasing"),
@@ -487,7 +487,6 @@ REFUSED = [
     ("--nodes", {"vocab_size": 10**6, "outputs": 8}, {"limit": "infinite"}, "numbers"),
     ("--vocab-size", {"vocab_size": 20_000}, {"width": 1000, "nodes": 25}, "--limit infinite"),
 ]
-SMALL["limit"] = "infinite"
 
 
 @pytest.mark.parametrize(("option", "changes", "options", "fragment"), REFUSED)

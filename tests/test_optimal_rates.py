@@ -18,6 +18,8 @@ from dynsim import (
 )
 from dynsim import _optimal_rates as module
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 FINE = 2.0 ** np.arange(-6, 6.01, 0.25)
 HALF = 2.0 ** np.arange(-8, 8.01, 0.5)
 BEST = 0.3
@@ -192,11 +194,11 @@ def test_the_limits_of_the_ratio_are_the_right_way_round():
     assert found.ratio.high == pytest.approx(0.005 / BEST, rel=0.3)
 
 
-@pytest.mark.parametrize(("init", "m"), [("mup", 64), ("mup", 1024), ("sp", 256)])
+@pytest.mark.parametrize(("init", "m"), [("mup", 64), ("sp", 256)])
 def test_theory_has_the_closed_form_after_one_step(init, m):
     """Targets +-1, one output: eta_E* and eta_W* of the derivations, self term included."""
     setup = Setup(width=1024, vocab_size=m, targets="sign", init=init)
-    found = optimal_rates(setup, (1,), seeds=3, particles=512)
+    found = optimal_rates(setup, (1,), seeds=3, particles=256)
     closed = optimal_learning_rates(1024, token_law("uniform", m), init=init)
     for one, expected in zip((found.embedding[0], found.projection[0]), closed, strict=True):
         assert one.status == "ok"
@@ -209,7 +211,7 @@ def test_theory_has_the_closed_form_after_one_step(init, m):
 
 def test_gaussian_targets_have_their_own_closed_form():
     """The embedding's optimum shrinks by E|r| = sqrt(2/pi) and the projection's does not."""
-    found = optimal_rates(Setup(width=1024, vocab_size=1024), (1,), seeds=4, particles=512)
+    found = optimal_rates(Setup(width=1024, vocab_size=1024), (1,), seeds=3, particles=256)
     law = token_law("uniform", 1024)
     closed = optimal_learning_rates(1024, law, init="mup", targets="gaussian")
     for one, expected in zip((found.embedding[0], found.projection[0]), closed, strict=True):
@@ -224,23 +226,23 @@ def test_gaussian_targets_have_their_own_closed_form():
 def test_networks_and_theory_agree_at_late_horizons():
     setup = Setup(width=128, vocab_size=256)
     theory, networks = (
-        optimal_rates(setup, (1, 6), source=source, seeds=4, particles=particles)
-        for source, particles in (("theory", 256), ("networks", None))
+        optimal_rates(setup, (1, 4), source=source, seeds=4, particles=particles)
+        for source, particles in (("theory", 128), ("networks", None))
     )
     for name in ("embedding", "projection"):
         for ours, theirs in zip(getattr(theory, name), getattr(networks, name), strict=True):
             assert ours.value == pytest.approx(theirs.value, rel=0.2)
         early, late = getattr(theory, name)
         assert late.value < 0.7 * early.value
-    assert theory.horizons == (1, 6)
+    assert theory.horizons == (1, 4)
     assert theory.initial_loss == pytest.approx(0.5, rel=0.2)
 
 
 def test_a_joint_search_finds_what_the_embedding_tolerates():
     """m > d: the embedding alone solves the task, and the ratio has no upper end."""
     setup = Setup(width=64, vocab_size=256)
-    found = optimal_rates(setup, (3,), how="joint", source="networks", seeds=4)
-    alone = optimal_rates(setup, (3,), source="networks", seeds=4)
+    found = optimal_rates(setup, (2,), how="joint", source="networks", seeds=4)
+    alone = optimal_rates(setup, (2,), source="networks", seeds=4)
     assert found.ratio[0].high == math.inf
     assert found.ratio[0].status == found.projection[0].status == "flat"
     assert found.projection[0].low == 0

@@ -5,9 +5,16 @@ from .claim import Evidence as Evidence
 from .first_step import FIRST_STEP_CLAIMS
 from .flows import FLOW_CLAIMS
 from .lv_lifetime import LV_LIFETIME_CLAIMS
+from .mean_field import MEAN_FIELD_CLAIMS
 from .optimal_rates import OPTIMAL_RATE_CLAIMS
 
 CLAIMS = {
     claim.name: claim
-    for claim in (*FIRST_STEP_CLAIMS, *LV_LIFETIME_CLAIMS, *FLOW_CLAIMS, *OPTIMAL_RATE_CLAIMS)
+    for claim in (
+        *FIRST_STEP_CLAIMS,
+        *LV_LIFETIME_CLAIMS,
+        *FLOW_CLAIMS,
+        *OPTIMAL_RATE_CLAIMS,
+        *MEAN_FIELD_CLAIMS,
+    )
 }

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from .first_step import FIRST_STEP_FIGURES
 from .lv_lifetime import LV_LIFETIME_FIGURES
+from .mean_field import MEAN_FIELD_FIGURES
 from .optimal_rates import OPTIMAL_RATE_FIGURES
 
 STYLE = Path(__file__).parent / "dynsim.mplstyle"
@@ -22,6 +23,7 @@ FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     **FIRST_STEP_FIGURES,
     **LV_LIFETIME_FIGURES,
     **OPTIMAL_RATE_FIGURES,
+    **MEAN_FIELD_FIGURES,
 }
 
 

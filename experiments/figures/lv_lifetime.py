@@ -16,8 +16,6 @@ from derivations import symbols as s
 from dynsim import (
     aged_update,
     bootstrap,
-    evaluate,
-    fit_exponent,
     restoration_displacement,
     token_law,
 )
@@ -25,10 +23,10 @@ from experiments.claims.lv_lifetime import (
     LV_LIFETIME_CLAIMS,
     age_cells,
     displacements,
-    entry_exponents,
     local_exponents,
     restoration_steps,
 )
+from experiments.output import number
 
 POINT = {"markeredgecolor": "white", "markeredgewidth": 0.4, "linestyle": "none"}
 
@@ -38,7 +36,7 @@ def lv_lifetime(age: xr.Dataset) -> Figure:
     figure, (curves, ends, regime) = plt.subplots(1, 3, figsize=(10.8, 3.4), layout="constrained")
     found = local_exponents(age, 1)
     ratios = np.array([m / d for d, m, _, _ in found])
-    order = np.argsort(ratios)
+    order = np.array([k for k in np.argsort(ratios) if ratios[k] > 1])
     shown = order[np.unique(np.linspace(0, len(order) - 1, 6).round().astype(int))]
     colours = plt.get_cmap("cividis")(np.linspace(0, 0.92, len(shown)))
     for k, colour in zip(shown, colours, strict=True):
@@ -48,7 +46,7 @@ def lv_lifetime(age: xr.Dataset) -> Figure:
         to_age = vocab_size**0.5
         derived = aged_update(width, law, fine)
         curves.plot(fine * to_age, derived.local_exponent, color=colour)
-        label = f"{vocab_size / width:.2g}"
+        label = number(round(vocab_size / width, 1))
         curves.plot(moves[1:] * to_age, slope[1:], "o", color=colour, label=label, **POINT)
     curves.set(
         xscale="log",
@@ -91,9 +89,10 @@ def _ends(age: xr.Dataset, axes: Axes) -> None:
             value = bootstrap(end, (seeds,), resamples=300)
             error = [[value.value - value.low], [value.high - value.value]]
             axes.errorbar(d, value.value, error, fmt=marker, color=colours[m], **POINT)
-    limit = derivations.restoration_displacement("many").expression
-    asymptote = evaluate(limit, {s.width: fine, s.effective_outputs: 1.0})
-    axes.plot(fine, asymptote, color="0.45", linestyle="--", linewidth=1)
+    constant = derivations.isotropic_restoration_constant().expression
+    for n in (n for n in markers if n > 1):
+        line = float(constant.subs(s.outputs, int(n)).evalf()) / fine**0.5
+        axes.plot(fine, line, color="0.45", linestyle="--", linewidth=0.8)
     axes.set(
         xscale="log",
         yscale="log",
@@ -106,7 +105,7 @@ def _ends(age: xr.Dataset, axes: Axes) -> None:
         handles.append(Line2D([], [], color="0.3", marker=marker, linestyle="none"))
         labels.append(f"$n={n}$")
     handles.append(Line2D([], [], color="0.45", linestyle="--", linewidth=1))
-    labels.append(r"$\frac{\pi}{2}d^{-1/2}$")
+    labels.append(r"$K(n)\,d^{-1/2}$")
     axes.legend(handles, labels, title="$m$, $n$", ncols=2)
 
 
@@ -138,9 +137,7 @@ def _map(age: xr.Dataset, axes: Axes, figure: Figure) -> None:
     end = [
         (restoration_displacement(width, x * width) * (x * width) ** 0.5) or np.nan for x in ratio
     ]
-    axes.plot(
-        ratio, end, color="#D55E00", linestyle="--", label=r"$\tau_c$: exponent $\frac{3}{4}$"
-    )
+    axes.plot(ratio, end, color="#D55E00", linestyle="--", label=r"$\tau_c$: exponent 3/4")
     axes.set(
         xscale="log",
         yscale="log",
@@ -156,37 +153,37 @@ def _map(age: xr.Dataset, axes: Axes, figure: Figure) -> None:
 
 
 def lv_entry(entry: xr.Dataset, variants: xr.Dataset) -> Figure:
-    """The exponent while the head of a Zipf law is learned, and lifetimes of the variants."""
+    """Updates while the head of a Zipf law is learned, and lifetimes of the variants."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.5), layout="constrained")
-    rates = entry.embedding_lr.values
-    colours = plt.get_cmap("cividis")(np.linspace(0, 0.85, len(rates)))
-    for rate, colour in zip(rates, colours, strict=True):
-        theory = entry_exponents(entry, float(rate), "mean_field")
-        left.plot(entry.step, theory, color=colour)
-        steps = entry.step.values[1::4]
-        fits = [
-            fit_exponent(
-                entry.width.values,
-                [entry.mean_square.sel(embedding_lr=rate, width=d, step=t) for d in entry.width],
-                power=0.5,
-            )
-            for t in steps
-        ]
-        low, high = (
-            np.array([abs(getattr(f, end) - f.value) for f in fits]) for end in ("low", "high")
-        )
-        label = rf"$\eta_E={rate:g}$" if rate else r"$\eta_E=0$ (frozen)"
-        left.errorbar(
-            steps, [f.value for f in fits], [low, high], fmt="o", color=colour, label=label, **POINT
-        )
-    for level in (0.5, 1.0):
-        left.axhline(level, color="0.75", linewidth=0.8, zorder=0)
+    widths = entry.width.values
+    colours = plt.get_cmap("cividis")(np.linspace(0, 0.9, len(widths)))
+    for rate, marker in zip(entry.embedding_lr.values, "o^", strict=True):
+        for width, colour in zip(widths, colours, strict=True):
+            cell = entry.sel(embedding_lr=rate, width=width)
+            left.plot(entry.step, cell.mean_field / width, color=colour, linewidth=0.9)
+            shown = slice(2, None, 8)
+            squares = cell.mean_square.transpose("step", "seed").to_numpy()[shown] / width
+            error = 2 * squares.std(axis=1, ddof=1) / squares.shape[1] ** 0.5
+            steps = entry.step.values[shown]
+            style = {"fmt": marker, "color": colour, "markersize": 3.5, **POINT}
+            left.errorbar(steps, squares.mean(axis=1), error, **style)
+    left.axhline(1, color="#D55E00", linestyle="--", linewidth=1)
+    left.annotate("incoherent floor", (1, 1.05), color="#D55E00", fontsize="small")
+    handles = [
+        Line2D([], [], color=c, label=f"{d:,}") for d, c in zip(widths, colours, strict=True)
+    ]
+    handles += [
+        Line2D([], [], color="0.4", marker=marker, linestyle="none", label=label)
+        for marker, label in (("o", r"$\eta_E=0$"), ("^", r"$\eta_E=0.01$"))
+    ]
     left.set(
+        yscale="log",
         xlabel="step",
-        ylabel=r"local exponent of the step's update",
+        ylabel=r"$\mathrm{RMS}^2$ of a step's update $/\,(\eta_W^2\,d)$",
         title=r"Zipf $\alpha=1$: the projection learns the head",
     )
-    left.legend(title="embedding LR")
+    left.set_ylim(0.8, 12 * float(entry.mean_square.mean("seed").max() / widths[-1]))
+    left.legend(handles=handles, title="width, embedding LR", ncols=3, loc="upper center")
     _lifetimes(variants, right)
     return figure
 

@@ -199,7 +199,7 @@ def _exponents(axes: Axes, data: xr.Dataset) -> None:
         xscale="log",
         xlabel="training steps $T$",
         ylabel=r"exponent of $d$ in $\eta_E^*/\eta_W^*$",
-        title="each layer alone: the exponent does not age",
+        title="each layer alone: exponent by training steps",
         xlim=(0.8, steps[-1] * 3.2),
         ylim=(-0.25, 1.2),
         xticks=steps,

@@ -3,10 +3,17 @@
 from .first_step import FIRST_STEP_STUDIES
 from .flows import FLOW_STUDIES
 from .lv_lifetime import LV_LIFETIME_STUDIES
+from .mean_field import MEAN_FIELD_STUDIES
 from .optimal_rates import OPTIMAL_RATE_STUDIES
 from .study import Study as Study
 
 STUDIES = {
     study.name: study
-    for study in (*FIRST_STEP_STUDIES, *LV_LIFETIME_STUDIES, *FLOW_STUDIES, *OPTIMAL_RATE_STUDIES)
+    for study in (
+        *FIRST_STEP_STUDIES,
+        *LV_LIFETIME_STUDIES,
+        *FLOW_STUDIES,
+        *OPTIMAL_RATE_STUDIES,
+        *MEAN_FIELD_STUDIES,
+    )
 }

@@ -80,12 +80,11 @@ AGE = Study(
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "sign": {},
-    "adam": {"optimizer": "adam"},
+    "adam": {"optimizer": "adam", "epsilon": 1e-12},
     "smoothed": {"optimizer": "smoothed-sign", "epsilon": 1e-6},
     "batch": {"batch_size": 512, "embedding_lr": 0.04},
     "batch adam": {"batch_size": 512, "steps": 64, "optimizer": "adam"},
     "zipf:0.7": {"tokens": "zipf:0.7"},
-    "zipf:1": {"tokens": "zipf:1"},
     "4 outputs": {"outputs": 4, "embedding_lr": 0.01},
     "rank 4 of 32": {"outputs": 32, "target_rank": 4, "embedding_lr": 0.01},
     "32 outputs": {"outputs": 32, "embedding_lr": 0.03},
@@ -116,7 +115,7 @@ VARIANT = Study(
     measure=_variant_cell,
     config=lambda full: {
         "seeds": 24 if full else 4,
-        "particles": 2048 if full else 0,
+        "particles": 4096 if full else 0,  # every token an actual one
         "fields": {name: dataclasses.asdict(variant_setup(name)) for name in VARIANTS},
     },
 )
@@ -126,18 +125,17 @@ def _entry_cell(
     embedding_lr: float,
     width: int,
     vocab_size: int,
-    outputs: int,
     seeds: int,
     steps: int,
     projection_lr: float,
     particles: int,
 ) -> Any:
-    """Zipf tokens; the projection learns the head, at the same speed for every width."""
+    """Zipf tokens; the projection learns the head in steps of the same effect at every width."""
     setup = Setup(
         width=width,
         vocab_size=vocab_size,
         tokens="zipf:1",
-        outputs=outputs,
+        targets="sign",
         steps=steps,
         embedding_lr=embedding_lr,
         projection_lr=projection_lr / width,
@@ -148,16 +146,14 @@ def _entry_cell(
 ENTRY = Study(
     "lv_entry",
     cells=lambda full: grid(
-        embedding_lr=(0.0, 0.002, 0.01) if full else (0.0, 0.01),
-        width=(128, 256, 512, 1024) if full else (128, 512),
+        embedding_lr=(0.0, 0.01), width=(64, 128, 256, 512, 1024) if full else (64, 128, 256)
     ),
     measure=_entry_cell,
     config=lambda full: {
         "vocab_size": 4096,
-        "outputs": 4,
         "projection_lr": 0.1,
-        "steps": 56,
-        "seeds": 12 if full else 4,
+        "steps": 128 if full else 72,
+        "seeds": 32 if full else 12,
         "particles": 2048 if full else 0,
     },
 )

@@ -1,0 +1,68 @@
+"""Figures of the mean-field solver. Lines are predictions, points are trained networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from experiments.claims.mean_field import LOSS_BAR, UPDATE_BAR, loss_excess, update_excess
+
+
+def mean_field_accuracy(curves: xr.Dataset, widths: xr.Dataset) -> Figure:
+    """Predicted and measured losses, the networks' distance from the limit, what is left of it."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10.5, 3.3), layout="constrained")
+    width = int(curves.width.min())
+    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
+    for colour, case in zip(colours, curves.case.values, strict=False):
+        cell = curves.sel(case=case, width=width)
+        loss = cell.loss.transpose("step", "seed").to_numpy()
+        first = loss[0].mean()
+        error = 2 * loss.std(axis=1, ddof=1) / np.sqrt(loss.shape[1])
+        left.plot(cell.step, cell.predicted / first, color=colour, label=str(case))
+        left.errorbar(
+            cell.step, loss.mean(axis=1) / first, error / first, fmt="o", ms=3, color=colour
+        )
+    left.set(xlabel="step", ylabel="loss / first loss", title=f"d = {width:,}", yscale="log")
+    left.legend(fontsize=5)
+
+    size = widths.width.to_numpy().astype(float)
+    excess = widths.excess.transpose("width", "seed").to_numpy()
+    error = 2 * excess.std(axis=1, ddof=1) / np.sqrt(excess.shape[1])
+    middle.errorbar(size, excess.mean(axis=1), error, fmt="o", label="networks")
+    middle.plot(size, widths.correction, "-", label="first-order correction")
+    middle.plot(size, excess[0].mean() * size[0] / size, ":", color="0.5", label="1/d")
+    middle.set_xlim(size[0] / 1.5, size[-1] * 1.5)
+    middle.set(
+        xlabel="width d",
+        ylabel="distance from the limit",
+        title="loss summed over steps",
+        xscale="log",
+        yscale="log",
+    )
+    middle.legend(fontsize=6)
+
+    for values, bar, marker in (
+        (loss_excess(curves), LOSS_BAR, "o"),
+        (update_excess(curves), UPDATE_BAR, "s"),
+    ):
+        for colour, case in zip(colours, curves.case.values, strict=False):
+            size = curves.width.to_numpy()
+            share = [100 * values[str(case), int(d)] for d in size]
+            right.plot(size, share, marker, color=colour, mfc="none" if marker == "s" else colour)
+        right.axhline(100 * bar, color="0.5", ls="-" if marker == "o" else "--")
+    right.set(
+        xlabel="width d",
+        ylabel="distance beyond two standard errors (%)",
+        title="loss (discs), update RMS (squares)",
+        xscale="log",
+    )
+    return figure
+
+
+MEAN_FIELD_FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
+    "mean_field_accuracy": (mean_field_accuracy, ("mean_field", "mean_field_widths"))
+}
