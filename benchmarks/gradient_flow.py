@@ -99,7 +99,7 @@ def measure(setup: Setup, *, infinite: bool = False) -> Row:
             raise RuntimeError(flow.status)
         return flow.loss
 
-    drawn = None if infinite else finite_start(setup, 2, 0, reduce=False)
+    drawn = None if infinite else finite_start(setup, 2, 0, lambda *_: None, reduce=False)
     start = () if drawn is None else (np.asarray(drawn.embedding), np.asarray(drawn.projection))
     first = seconds(ours)
     if not infinite:

@@ -265,15 +265,16 @@ def failure_status(
         f"{larger}'s learning rate)"
     )
     needed = total * end / STABILITY
-    remedies = [f"raise --max-steps to about {math.ceil(1.5 * needed):.3g}"]
     if reached == 0 and needed > HOPELESS:
-        remedies = []
+        remedies = ["raise --epsilon"] if plan.smoothed else []
     elif plan.solver == "implicit":
         remedies = ["raise --max-steps", "raise --tolerance", "take --solver explicit"]
     elif total * reached / STABILITY < STIFF_SHARE * steps:
         remedies = ["raise --max-steps", "raise --tolerance"]
     else:
         text += f", so the problem is stiff: an explicit solver needs about {needed:.2g} steps"
-        remedies += ["take --solver implicit" if not plan.smoothed else "raise --epsilon"]
+        remedies = ["raise --epsilon" if plan.smoothed else "take --solver implicit"]
+        if needed <= HOPELESS:
+            remedies.insert(0, f"raise --max-steps to about {math.ceil(1.5 * needed):.3g}")
     remedies += ["shorten --time", f"lower --{larger}-lr"]
     return f"{text}. What to change: {', '.join(remedies[:-1])} or {remedies[-1]}"

@@ -71,12 +71,17 @@ class FlowStart:
     exact: bool
 
 
-def finite_start(setup: Setup, nodes: int, network: int, *, reduce: bool) -> FlowStart:
+def finite_start(setup: Setup, nodes: int, network: int, fits: Fits, *, reduce: bool) -> FlowStart:
     """A network that `train` draws (float64), its tokens reduced where that saves any.
 
-    Raises `InputError` for weights or a reduction that do not fit the memory.
+    Raises `InputError` for weights or a reduction that do not fit the memory, and what `fits`
+    raises.
     """
     check_memory(setup, "float64")
+    law = setup.law().frequencies
+    count = int(np.count_nonzero(law))
+    if not reduce or _krylov_size(law[:count], setup.outputs + setup.width, nodes) >= count:
+        fits(count, setup.width)
     key = _seed_keys(setup, 1 << network.bit_length())[network]  # few shapes to compile
     drawn = _initial_weights(_plan(setup, 1, "float64"), jnp.asarray(setup.projection_std), key)
     p, y, embedding = _heard(setup, np.asarray(drawn.embedding))
@@ -188,6 +193,11 @@ def _heard(setup: Setup, embedding: Floats) -> tuple[Floats, Floats, Floats]:
     return law[:count], targets(setup, count), embedding[:count]
 
 
+def _krylov_size(p: Floats, columns: int, blocks: int) -> int:
+    """The most directions that `blocks` blocks of `columns` columns can have."""
+    return columns * min(blocks, len(np.unique(p)))
+
+
 def _krylov_tokens(
     p: Floats, columns: tuple[Floats, Floats], blocks: int
 ) -> tuple[Floats, tuple[Floats, Floats], bool]:
@@ -199,8 +209,7 @@ def _krylov_tokens(
     widths = [part.shape[1] for part in columns]
     root = np.sqrt(p)[:, None]
     wanted = root * np.concatenate(columns, axis=1)
-    distinct = len(np.unique(p))
-    most = wanted.shape[1] * min(blocks, distinct)
+    most = _krylov_size(p, wanted.shape[1], blocks)
     if most >= len(p):
         return p, columns, True
     if most * len(p) > MAX_BASIS:
@@ -212,7 +221,7 @@ def _krylov_tokens(
         )
     basis, filled = np.zeros((len(p), most)), 0
     block, scale = wanted, float(np.linalg.norm(wanted))
-    exact = blocks >= distinct
+    exact = blocks >= len(np.unique(p))
     for _ in range(blocks):
         for _ in range(2):  # the second time removes what rounding left
             block = block - basis[:, :filled] @ (basis[:, :filled].T @ block)

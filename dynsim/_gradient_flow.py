@@ -141,7 +141,7 @@ def gradient_flow(
     def integrated(fewer: bool) -> tuple[FlowStart, int, Run]:
         count = 2 * nodes // 3 if fewer else nodes
         if limit == "finite":
-            start = finite_start(setup, count, network, reduce=not whole)
+            start = finite_start(setup, count, network, fits, reduce=not whole)
         elif limit == "proportional":
             start = proportional_start(setup, count, fits)
         elif smoothed:

@@ -32,6 +32,7 @@ from ._optimizers import direction
 from ._setup import Loss
 from ._tangent_kernel import (
     Floats,
+    check_finite_outputs,
     checked_function,
     checked_weights,
     dense_kernel,
@@ -121,6 +122,7 @@ def predict_linearized(
     rule, rates = checked_rule(optimizer, learning_rates, epsilon)
     f, params, rates = checked_function(f, params, rates)
     shape = output_shape(f, params, x)
+    check_finite_outputs(f, params, x)
     target = checked_targets(y, shape, loss)
     p = checked_weights(weights, shape)
     flow = isinstance(rule, str) and rule.endswith("-flow")

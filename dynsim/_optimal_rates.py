@@ -114,14 +114,14 @@ def rate_optimum(
     - `excess`: near-optimal is a loss within this share of initial - lowest loss.
 
     Between grid points the loss is interpolated monotonically in ln eta (PCHIP); losses above the
-    initial one count as equal to it. Raises `ValueError` for other rates.
+    initial one count as equal to it. Raises `ValueError` for other arguments.
     """
     from scipy.interpolate import PchipInterpolator
 
     rates, loss, error = (np.asarray(a, dtype=np.float64) for a in (rates, loss, error))
     inner = (rates > 0) & np.isfinite(rates)
     x = np.log(rates[inner])
-    _check_grid(rates, np.diff(x))
+    _check_grid([rates], [x], loss, excess)
     loss, error = _bounded(loss, initial_loss), np.broadcast_to(error, loss.shape)
     best = int(np.argmin(loss))
     lowest = float(loss[best])
@@ -164,12 +164,12 @@ def joint_optimum(
     `rate_optimum`. Raises `ValueError` for other grids.
     """
     axes = [np.asarray(a, dtype=np.float64) for a in (embedding_rates, projection_rates)]
-    loss = _bounded(np.asarray(loss, dtype=np.float64), initial_loss)
+    loss = np.asarray(loss, dtype=np.float64)
+    logs = [np.log(axis[axis > 0]) for axis in axes]
+    _check_grid(axes, logs, loss, excess)
+    loss = _bounded(loss, initial_loss)
     error = np.broadcast_to(np.asarray(error, dtype=np.float64), loss.shape)
     frozen = [int(axis[0] == 0) for axis in axes]
-    logs = [np.log(np.abs(axis[start:])) for axis, start in zip(axes, frozen, strict=True)]
-    steps = np.concatenate([np.diff(log) for log in logs])
-    _check_grid(np.concatenate(axes), steps)
 
     def profile(rates: ArrayLike, lines: Sequence[tuple[Floats, Floats, int]]) -> Optimum:
         values, errors = np.transpose([_line_lowest(*line) for line in lines])
@@ -182,7 +182,8 @@ def joint_optimum(
     inner = loss[frozen[0] :, frozen[1] :], error[frozen[0] :, frozen[1] :]
     offsets = range(len(logs[1]) - 1, -len(logs[0]), -1)  # a diagonal holds pairs of one ratio
     diagonals = [(inner[0].diagonal(k), inner[1].diagonal(k), 0) for k in offsets]
-    ratios = [math.exp(logs[0][0] - logs[1][0] - steps[0] * k) for k in offsets]
+    step = next(float(log[1] - log[0]) for log in logs if len(log) > 1)
+    ratios = [math.exp(logs[0][0] - logs[1][0] - step * k) for k in offsets]
     if frozen[0]:
         diagonals.insert(0, (loss[0], error[0], frozen[1]))
         ratios.insert(0, 0.0)
@@ -198,7 +199,7 @@ def joint_optimum(
 
 def optimal_rates(
     setup: Setup,
-    horizons: Sequence[int],
+    horizons: Sequence[int] | NDArray[np.integer],
     *,
     how: How = "layerwise",
     source: Source = "theory",
@@ -220,12 +221,18 @@ def optimal_rates(
       networks of the setup's size.
     - `seeds`: at least 2; their spread is the error in `rate_optimum`.
 
-    Learning rates and steps of the setup are not used. Raises `InputError` for bad arguments, and
-    what `predict` and `train` raise. Source: theory notes, section 3.
+    Learning rates and steps of the setup are not used; its schedule must be constant, because the
+    horizons are read from one run. Raises `InputError` for bad arguments, and what `predict` and
+    `train` raise. Source: theory notes, section 3.
     """
     check_choice("--how", how, get_args(How))
     check_choice("--source", source, get_args(Source))
     check_integer("--seeds", seeds, 2, MAX_SEEDS)
+    horizons = np.atleast_1d(np.asarray(horizons)).tolist()
+    if setup.schedule != "constant":
+        raise InputError(
+            "--schedule", setup.schedule, "must be constant: the horizons share one run"
+        )
     if not horizons:
         raise InputError("--horizon", None, "must be given, in training steps")
     for horizon in horizons:
@@ -336,10 +343,19 @@ def mean_and_error(losses: Floats) -> tuple[Floats, Floats]:
         return mean, 2 * excess.std(axis=0, ddof=1) / math.sqrt(len(losses))
 
 
-def _check_grid(rates: Floats, log_steps: Floats) -> None:
-    even = len(log_steps) > 1 and np.ptp(log_steps) <= 1e-6 * log_steps[0]
-    if np.any(rates < 0) or not even or not log_steps[0] > 0:
+def _check_grid(
+    axes: Sequence[Floats], logs: Sequence[Floats], loss: Floats, excess: float
+) -> None:
+    with np.errstate(invalid="ignore"):
+        steps = np.concatenate([np.diff(log) for log in logs])
+        even = len(steps) > 1 and np.ptp(steps) <= 1e-6 * steps[0]
+    increasing = all(axis[0] >= 0 and np.all(axis[1:] > axis[:-1]) for axis in axes)
+    if not even or not increasing:
         raise ValueError("rates must be geometric, with one common factor above 1")
+    if loss.shape != tuple(map(len, axes)):
+        raise ValueError(f"losses have shape {loss.shape}, must be one for each rate")
+    if not 0 <= excess < 1:
+        raise ValueError(f"excess is {excess}, must be at least 0 and less than 1")
 
 
 def _bounded(loss: Floats, initial_loss: float) -> Floats:

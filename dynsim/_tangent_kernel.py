@@ -120,6 +120,7 @@ def max_learning_rate(
         raise InputError("momentum", momentum, "must be below 1")
     fun, params, rates = checked_function(f, params, learning_rates)
     shape = output_shape(fun, params, x)
+    check_finite_outputs(fun, params, x)
     share = np.sqrt(checked_weights(weights, shape))
     largest, _ = largest_mode(weighted_product(fun, params, rates, x, share), share.size)
     return 2 * (1 + momentum) / largest if largest > 0 else math.inf
@@ -141,7 +142,11 @@ def linearisation(f: Callable[..., Any], params: Any, x: Any) -> Linearisation:
 
 
 def outputs(f: Callable[..., Any], params: Any, x: Any) -> Array:
-    return jnp.asarray(f(params) if x is None else f(params, x), "float64")
+    return _outputs(f, params, x).astype("float64")
+
+
+def _outputs(f: Callable[..., Any], params: Any, x: Any) -> Array:
+    return jnp.asarray(f(params) if x is None else f(params, x))
 
 
 def scaled(rates: Any, tree: Any) -> Any:
@@ -223,16 +228,19 @@ def checked_function(
 
 
 def checked_params(params: Any) -> Any:
-    leaves = jax.tree.leaves(params)
-    if not sum(np.size(leaf) for leaf in leaves):
-        raise InputError("params", None, "nothing to train; give at least one parameter")
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        try:
+            real = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        except (TypeError, ValueError):
+            real = False
+        if not real:
             raise InputError(
                 "params" + jax.tree_util.keystr(path),
                 leaf,
                 "must be a real floating-point array; keep everything else inside f",
             )
+    if not sum(np.size(leaf) for leaf in jax.tree.leaves(params)):
+        raise InputError("params", None, "nothing to train; give at least one parameter")
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), params)
 
 
@@ -240,9 +248,14 @@ def checked_rates(learning_rates: Any, params: Any) -> Any:
     """`learning_rates` spread over the leaves of `params`."""
     for path, rate in jax.tree_util.tree_leaves_with_path(learning_rates):
         name = "learning_rates" + jax.tree_util.keystr(path)
+        allowed = "must be one number for each layer"
         if np.ndim(rate) != 0:
-            raise InputError(name, rate, "must be one number for each layer")
-        check_rate(name, float(rate))
+            raise InputError(name, rate, allowed)
+        try:
+            number = float(rate)
+        except (TypeError, ValueError):
+            raise InputError(name, rate, allowed) from None
+        check_rate(name, number)
     try:
         return jax.tree.map(
             lambda rate, layer: jax.tree.map(lambda _: jnp.asarray(rate, "float64"), layer),
@@ -260,13 +273,22 @@ def checked_rates(learning_rates: Any, params: Any) -> Any:
 def output_shape(f: Callable[..., Any], params: Any, x: Any) -> tuple[int, ...]:
     """Shape of the outputs, refused unless (N,) or (N, n)."""
     try:
-        shape = jax.eval_shape(lambda: outputs(f, params, x)).shape
+        result = jax.eval_shape(lambda: _outputs(f, params, x))
     except (TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError("f", reason, "must map (params, x) to one array of outputs") from error
+    if not jnp.issubdtype(result.dtype, jnp.floating):
+        raise InputError("f", result.dtype, "must give real floating-point outputs")
+    shape = result.shape
     if len(shape) not in (1, 2) or 0 in shape:
         raise InputError("f", shape, "must give outputs of shape (points,) or (points, outputs)")
     return shape
+
+
+def check_finite_outputs(f: Callable[..., Any], params: Any, x: Any) -> None:
+    """Raises `InputError` unless f is finite at `params`."""
+    if not np.isfinite(outputs(f, params, x)).all():
+        raise InputError("f", "gives outputs that are not finite", "must be finite at params")
 
 
 def checked_weights(weights: ArrayLike | None, shape: tuple[int, ...]) -> Floats:

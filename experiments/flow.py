@@ -46,8 +46,9 @@ def run_flow(options: Flow) -> int:
         for field in dataclasses.fields(options)
         if field.name not in ("setup", "json")
     }
+    config["time"] = end
     document = {
-        "config": config | {"time": end},
+        "config": config,
         "time": result.times,
         **{name: getattr(result, name) for name in COLUMNS},
         "finished": result.status == "ok",
@@ -55,6 +56,7 @@ def run_flow(options: Flow) -> int:
         "effective_tokens": result.effective_tokens,
         "state_size": result.state_size,
         "solver_steps": result.solver_steps,
+        "rejected_steps": result.rejected_steps,
         "fastest_rate": dict(zip(("projection", "embedding"), result.fastest_rate, strict=True)),
         "status": result.status,
         "provenance": provenance(config),

@@ -122,7 +122,6 @@ def print_curves(document: dict[str, Any], columns: Sequence[str], axis: str = "
     steps = len(places)
     shown = np.unique(np.linspace(0, steps - 1, min(steps, SHOWN_STEPS)).round().astype(int))
     rows = [
-        [str(places[k]), *(number(float(document[name][k])) for name in columns)]
-        for k in shown
+        [str(places[k]), *(number(float(document[name][k])) for name in columns)] for k in shown
     ]
     print_table((axis, *columns), rows)

@@ -33,7 +33,11 @@ def run_verify(options: Verify) -> int:
     unknown = [name for name in options.claim if name not in CLAIMS]
     if unknown:
         raise InputError("--claim", unknown[0], "must be one of " + ", ".join(CLAIMS))
-    chosen = [CLAIMS[name] for name in options.claim] or list(CLAIMS.values())
+    heavy = [c.name for c in CLAIMS.values() if not STUDIES[c.study].cells(options.full)]
+    for name in options.claim:
+        if name in heavy:
+            raise InputError("--claim", name, "is measured with --full only")
+    chosen = [CLAIMS[name] for name in options.claim or CLAIMS if name not in heavy]
     folder = writable_folder("--out", options.out)
     needed = dict.fromkeys(claim.study for claim in chosen)
     if options.full and not options.claim:
@@ -52,9 +56,11 @@ def run_verify(options: Verify) -> int:
         figures = _figures(studies, folder)
     rows = [_row(*judged[claim.name]) for claim in chosen]
     if options.json:
-        print_json({"claims": rows, "figures": figures, "out": folder})
+        print_json({"claims": rows, "figures": figures, "out": folder, "full_only": heavy})
     else:
         _print(rows, figures)
+        if heavy and not options.claim:
+            print(f"{len(heavy)} claims are measured with --full only: {', '.join(heavy)}")
     return exit_code(rows)
 
 

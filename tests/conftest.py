@@ -57,12 +57,19 @@ def random() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def studies() -> Mapping[str, xr.Dataset]:
-    """Every study that a claim needs, measured once in the quick version."""
+    """Every study that a claim needs: measured once in the quick version, where there is one, else
+    as stored."""
     from experiments.claims import CLAIMS
+    from experiments.results import STORED, load
     from experiments.studies import STUDIES
 
     needed = dict.fromkeys(claim.study for claim in CLAIMS.values())
-    return {name: STUDIES[name].run(False) for name in needed}
+    return {
+        name: STUDIES[name].run(False)
+        if STUDIES[name].cells(False)
+        else load(STORED / f"{name}.nc")
+        for name in needed
+    }
 
 
 @pytest.fixture(scope="session")

@@ -236,6 +236,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "lv-age-zipf": slower(2),
     "mean-field-loss": scaled("loss", 1.1),
     "mean-field-updates": scaled("mean_square", 1.3),
+    "mean-field-error-bars": scaled("loss_error", 0.2),
     "mean-field-converges-in-width": lambda data: data.assign(excess=data.excess * data.width),
     "flow-infinite-width": scaled("loss", 1.1),
     "flow-proportional": scaled("loss", 1.1),

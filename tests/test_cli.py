@@ -276,8 +276,10 @@ def test_flow_json_agrees_with_the_library(run):
         assert document[name] == pytest.approx(getattr(result, name))
     assert document["finished"] is True
     assert document["status"] == "ok"
+    assert document["rejected_steps"] == result.rejected_steps
     assert document["config"]["limit"] == "finite"
     assert document["config"]["time"] == 4
+    assert json.loads(document["provenance"]["config"]) == document["config"]
     text = run("flow", *size)
     assert text.code == 0
     assert [line.split()[0] for line in text.out.splitlines()[2:5]] == ["0", "2", "4"]
@@ -299,8 +301,9 @@ def test_lifetime_is_the_derived_one(run):
     assert exponents[0] == pytest.approx(0.52, abs=0.01)
     assert exponents[round(document["lifetime_steps"], 1)] == pytest.approx(0.75, abs=0.01)
     batch = run("lifetime", *size, "--batch-size", 512, "--json").document
-    assert batch["lifetime_visits"] == pytest.approx(document["lifetime_visits"])
-    assert batch["lifetime_steps"] == pytest.approx(document["lifetime_steps"] * 8, rel=0.1)
+    assert 1.1 < batch["lifetime_visits"] / document["lifetime_visits"] < 1.5  # a noisier field
+    visits = batch["lifetime_visits"] / batch["visits_per_step"]
+    assert batch["lifetime_steps"] == pytest.approx(visits)
     text = run("lifetime", *size)
     assert text.code == 0
     assert "12.5" in text.out
@@ -310,7 +313,7 @@ def test_lifetime_is_the_derived_one(run):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("width", 0), ("outputs", 0.5), ("outputs", 1e9), ("embedding-lr", 0), ("batch-size", -1)],
+    [("width", 1), ("outputs", 0.5), ("outputs", 1e9), ("embedding-lr", 0), ("batch-size", -1)],
 )
 def test_lifetime_names_a_bad_option(run, option, value):
     output = run("lifetime", f"--{option}", value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import assert_close_curves, assert_conserved, assert_exponent, assert_refused
@@ -61,10 +60,10 @@ def scipy_losses(setup, start, times, direction=lambda g: g):
 
 
 def network(setup, index=0):
-    return starts.finite_start(setup, 2, index, reduce=False)
+    return starts.finite_start(setup, 2, index, lambda *_: None, reduce=False)
 
 
-@pytest.mark.parametrize("width", [3, 16])
+@pytest.mark.parametrize("width", [4, 16])
 def test_agrees_with_scipy_in_weights_and_in_grams(width):
     setup = replace(SGD, width=width)
     flow = gradient_flow(setup, TIMES, tolerance=1e-10)
@@ -75,13 +74,13 @@ def test_agrees_with_scipy_in_weights_and_in_grams(width):
 
 
 def test_invariant_is_conserved():
-    setup = replace(SGD, width=3)
+    setup = replace(SGD, width=4)
     task, state = solver.task_and_state(setup, network(setup), weights=True)
     plan = solver.Plan("mse", False, "explicit", flows.DEFAULT_MAX_STEPS)
     invariants = []
     for end in (1e-6, 5.0, 50.0):
-        times = jnp.linspace(0, end, len(TIMES))
-        solution, _ = solver.solve(plan, task, state, times, jnp.asarray(1e-10))
+        times = np.linspace(0, end, len(TIMES))
+        solution, _ = solver.solve(plan, task, state, times, np.float64(1e-10))
         e, w = (np.asarray(part[0]) for part in solution.last_state)
         invariants.append(w.T @ w / setup.projection_lr - e.T @ e / setup.embedding_lr)
     assert not np.allclose(e, state.embedding, atol=0.1), "nothing moved"
@@ -95,7 +94,7 @@ def test_gram_state_stays_that_of_weights():
     plan = solver.Plan("mse", False, "explicit", flows.DEFAULT_MAX_STEPS)
     ends = []
     for which in ((task, state), (grams_task, grams)):
-        solution, record = solver.solve(plan, *which, jnp.asarray(TIMES), jnp.asarray(1e-10))
+        solution, record = solver.solve(plan, *which, TIMES, np.float64(1e-10))
         ends.append((solution.last_state, record))
     (weights, record), (gram, gram_record) = ends
     e, w, first = weights.embedding[0], weights.projection[0], task.initial_projection
@@ -162,7 +161,7 @@ def test_reduction_is_exact_with_ties_and_converges_without(limit, monkeypatch):
     width = 4
     uniform = replace(SGD, width=width, vocab_size=60, tokens="uniform", embedding_lr=4.0)
     zipf = replace(uniform, tokens="zipf:0.7")
-    blocks = (2, 3, 4) if limit == "finite" else (2, 4, 6)
+    blocks = (2, 4) if limit == "finite" else (4, 6)  # the estimate of the last takes the first
 
     def losses(setup, nodes):
         last = nodes == blocks[-1]
@@ -183,8 +182,8 @@ def test_reduction_is_exact_with_ties_and_converges_without(limit, monkeypatch):
             np.testing.assert_allclose(in_one_block, whole.loss, rtol=1e-6)
             continue
         gaps = [np.max(np.abs(loss - whole.loss)) for loss, _ in reduced]
-        assert gaps[0] > 10 * gaps[1] > 10 * gaps[2]
-        assert gaps[2] < np.max(reduced[2][1]) < 0.1, "the error estimate must cover the error"
+        assert gaps[0] > 10 * gaps[1]
+        assert gaps[1] < np.max(reduced[1][1]) < 0.1, "the error estimate must cover the error"
 
 
 def test_effective_tokens_keep_the_moments_of_the_law(random):
@@ -262,8 +261,9 @@ def test_proportional_limit_is_the_mean_of_large_networks(vocab_size):
         embedding_lr=0.2 * vocab_size,
         projection_lr=0.2 * vocab_size / (128 + vocab_size),
     )
-    limit = gradient_flow(setup, TIMES, limit="proportional", nodes=12)
-    assert np.max(limit.loss_error) < 1e-4
+    estimated = vocab_size == 32
+    limit = gradient_flow(setup, TIMES, limit="proportional", nodes=12, error_estimate=estimated)
+    assert np.max(limit.loss_error) < 1e-4 or not estimated
     mean, error = mean_losses(setup, 12)
     assert limit.loss[-1] < 0.7 * limit.loss[0]
     assert np.all(np.abs(limit.loss - mean) < 3 * error + 0.015 * mean[0])
@@ -287,7 +287,8 @@ def test_proportional_and_fixed_limits_meet_for_few_tokens():
     setup = replace(SGD, width=10**7, tokens="uniform", init="mup", embedding_lr=1e6)
     setup = replace(setup, projection_lr=1e-7)
     curves = [
-        gradient_flow(setup, TIMES, limit=limit, nodes=3) for limit in ("infinite", "proportional")
+        gradient_flow(setup, TIMES, limit=limit, nodes=3, error_estimate=False)
+        for limit in ("infinite", "proportional")
     ]
     assert curves[0].loss[-1] < 0.5 * curves[0].loss[0]
     assert_close_curves(curves[1].loss, curves[0].loss, 1e-4)
@@ -297,7 +298,7 @@ def test_proportional_and_fixed_limits_meet_for_few_tokens():
 
 
 def test_smoothed_sign_agrees_with_scipy():
-    setup = replace(SIGN, width=8, epsilon=0.05)
+    setup = replace(SIGN, epsilon=0.05)
     flow = gradient_flow(setup, TIMES, tolerance=1e-10)
     exact = scipy_losses(
         setup, network(setup), TIMES, direction=lambda g: g / np.sqrt(g**2 + 0.05**2)
@@ -308,7 +309,7 @@ def test_smoothed_sign_agrees_with_scipy():
 @pytest.mark.parametrize("limit", ["finite", "infinite"])
 def test_much_smoothing_is_gradient_flow(limit):
     smooth = replace(SIGN, embedding_lr=0.5e5, projection_lr=0.1e5, epsilon=1e5)
-    flow = gradient_flow(smooth, TIMES, limit=limit, particles=64)
+    flow = gradient_flow(smooth, TIMES, limit=limit, particles=64, error_estimate=False)
     plain = gradient_flow(
         replace(smooth, optimizer="sgd", embedding_lr=0.5, projection_lr=0.1), TIMES, limit=limit
     )
@@ -385,7 +386,7 @@ def kernel_rates(setup, start):
 
 
 @pytest.mark.parametrize("tokens", ["uniform", "zipf:1"])
-@pytest.mark.parametrize("width", [3, 16])
+@pytest.mark.parametrize("width", [4, 16])
 def test_fastest_rate_bounds_the_tangent_kernel(tokens, width):
     setup = replace(SGD, tokens=tokens, width=width)
     bound = sum(gradient_flow(setup, 1e-9 * TIMES).fastest_rate)
@@ -419,13 +420,42 @@ def test_a_stiff_failure_names_the_rate_and_the_remedy():
 
 
 def test_other_failures_say_what_to_change():
-    few = gradient_flow(SGD, 1e4 * TIMES, tolerance=1e-13, max_steps=20)
+    few = gradient_flow(SGD, 1e4 * TIMES, tolerance=1e-13, max_steps=100)
     assert "stiff" not in few.status
     assert "raise --max-steps, raise --tolerance" in few.status
-    sharp = gradient_flow(replace(SIGN, epsilon=1e-9), TIMES, max_steps=20)
+    sharp = gradient_flow(replace(SIGN, epsilon=1e-9), TIMES, max_steps=100)
     assert "raise --epsilon" in sharp.status
-    huge = gradient_flow(replace(SGD, embedding_lr=1e30, projection_lr=1e30), TIMES, max_steps=20)
+    huge = gradient_flow(replace(SGD, embedding_lr=1e30, projection_lr=1e30), TIMES, max_steps=100)
     assert huge.status.startswith("stopped at t = ")
+    for status in (few.status, sharp.status, huge.status):
+        assert "Try increasing" not in status
+    assert "--max-steps" not in huge.status, "no number of steps would do"
+    assert "lower --projection-lr" in huge.status
+
+
+@pytest.mark.parametrize("method", ["explicit", "implicit"])
+def test_a_flow_that_took_no_step_is_not_told_to_take_more(method):
+    plan = solver.Plan("mse", False, method, 20)
+    for rates, remedy in (
+        ((1e31, 1e29), "shorten --time or lower --projection-lr"),
+        ((1e29, 1e31), "shorten --time or lower --embedding-lr"),
+        ((np.nan, np.nan), "lower the learning rates"),
+    ):
+        status = solver.failure_status(plan, "Out of steps.", rates, 20, 0.0, 20.0)
+        assert status.endswith("What to change: " + remedy)
+    sharp = solver.failure_status(plan._replace(smoothed=True), "", (1e31, 0.0), 20, 0.0, 20.0)
+    assert "What to change: raise --epsilon, shorten" in sharp
+    patient = solver.failure_status(plan, "Out of steps.", (1.0, 1.0), 1, 0.0, 20.0)
+    assert "raise --max-steps" in patient
+
+
+def test_widths_share_one_program():
+    """A Gram flow's arrays have no axis of the width."""
+    shapes = [
+        jax.tree.map(np.shape, solver.task_and_state(setup, network(setup), weights=False))
+        for setup in (SGD, replace(SGD, width=300))
+    ]
+    assert shapes[0] == shapes[1]
 
 
 def test_the_advice_helps():
@@ -440,10 +470,10 @@ def test_the_advice_helps():
 
 def test_cross_entropy_flows_in_weights():
     setup = replace(SGD, loss="ce", targets="onehot", outputs=3)
-    flow = gradient_flow(setup, TIMES / 2)
+    flow = gradient_flow(setup, TIMES / 4)
     gaps = []
     for step in (1 / 8, 1 / 16):
-        fine = replace(setup, steps=round(10 / step) + 1)
+        fine = replace(setup, steps=round(5 / step) + 1)
         fine = replace(fine, embedding_lr=0.5 * step, projection_lr=0.1 * step)
         gaps.append(abs(train(fine, 1, dtype="float64").loss[0, 0, -1] - flow.loss[-1]))
     assert flow.loss[-1] < 0.9
@@ -461,7 +491,7 @@ class Extended(Setup):
 REFUSED = [
     ("--optimizer", {"optimizer": "adam"}, {}, "sgd or smoothed-sign"),
     ("--optimizer", {"optimizer": "sign"}, {}, "discontinuous"),
-    ("--weight-decay", {"weight_decay": 0.1}, {}, "must be 0.0"),
+    ("--weight-decay", {"weight_decay": 0.1}, {}, "no meaning for a flow, must be 0.0"),
     ("--schedule", {"schedule": "cosine"}, {}, "must be constant"),
     ("--batch-size", {"batch_size": 4}, {}, "full batch"),
     ("--loss", {"loss": "ce", "targets": "onehot"}, {"limit": "infinite"}, "mse"),
@@ -480,12 +510,20 @@ REFUSED = [
         {"limit": "infinite", "particles": 8},
         "at least 16",
     ),
-    ("--time", {}, {"times": [2.0, 1.0]}, "increasing"),
-    ("--time", {}, {"times": [0.0]}, "positive"),
-    ("--time", {}, {"times": [np.inf]}, "positive"),
+    ("--time 1.5:", {}, {"times": [1.0, 2.0, 1.5, 3.0]}, "increasing"),
+    ("--time -3.0:", {}, {"times": [-3.0, 1.0]}, "none negative"),
+    ("--time 0.0:", {}, {"times": [0.0]}, "positive"),
+    ("--time inf:", {}, {"times": [1.0, np.inf, np.inf]}, "positive"),
     ("--time", {}, {"times": []}, "positive"),
     ("--nodes", {"vocab_size": 10**6, "outputs": 8}, {"limit": "infinite"}, "numbers"),
     ("--vocab-size", {"vocab_size": 20_000}, {"width": 1000, "nodes": 25}, "--limit infinite"),
+    ("--vocab-size", {"tokens": "uniform"}, {"limit": "proportional", "nodes": 4096}, "numbers"),
+    (
+        "--vocab-size",
+        {"optimizer": "smoothed-sign", "vocab_size": 20},
+        {"limit": "infinite", "particles": 2**20},
+        "all tokens",
+    ),
 ]
 
 

@@ -16,9 +16,11 @@ from dynsim import (
     aged_update,
     effective_outputs,
     first_step,
+    late_effective_outputs,
     restoration_displacement,
     smoothed_speed,
     token_law,
+    visit_chance,
 )
 
 
@@ -214,6 +216,68 @@ def test_the_end_does_not_depend_on_a_large_vocabulary_and_is_zero_for_a_small_o
     assert float(limit.subs({s.width: 256, s.effective_outputs: 1})) == pytest.approx(1 / 16)
 
 
+@pytest.mark.parametrize("batch_size", [64, 256, 2048])
+def test_a_small_batch_is_heard_later(batch_size):
+    """Many visits at a small rate: the root of rho is where the derived curve has rho = 1."""
+    width, vocab_size, rate = 512, 4096, 1e-5
+    end = restoration_displacement(width, vocab_size, batch_size=batch_size)
+    law = token_law("uniform", vocab_size)
+    steps = end / rate / visit_chance(law, batch_size)
+    update = aged_update(width, law, rate * steps, batch_size=batch_size, embedding_lr=rate)
+    assert float(update.rms) ** 2 / width - 1 - end**2 == pytest.approx(1, rel=0.01)
+    assert float(update.local_exponent) == pytest.approx(0.75, abs=0.05)
+    full = restoration_displacement(width, vocab_size)
+    assert end > full
+    early = derivations.early_restoration_displacement("one").expression
+    limit = float(
+        early.subs({s.width: width, s.frequency_square_sum: 1 / batch_size, s.effective_outputs: 1})
+    )
+    assert end < 1.2 * max(limit, full)
+    if batch_size <= width / 8:
+        assert end == pytest.approx(limit, rel=0.1)
+
+
+def test_a_zipf_tail_is_restored_by_its_own_clock():
+    """Tokens beyond rank 256: coherent power equal to the noise at (pi P_2 / 2d)^(1/4)."""
+    random = np.random.default_rng(11)
+    width, vocab_size, rate = 256, 4096, 0.01
+    law = token_law("zipf:1", vocab_size)
+    residual = -residuals(random, vocab_size, 1)
+    embedding = random.standard_normal((vocab_size, width))
+    projection = random.standard_normal((1, width))
+    direction = np.sign(residual @ projection)
+    weighted = law.frequencies[:, None] * residual
+    ratios = []
+    for step in range(25):
+        moved = embedding - rate * step * direction
+        update = moved[256:] @ np.sign(weighted.T @ moved).T
+        ratios.append(np.mean(update**2) / width - 1 - (rate * step) ** 2)
+    crossing = rate * float(np.interp(1, ratios, np.arange(25)))
+    early = derivations.early_restoration_displacement("one").expression
+    values = {s.width: width, s.frequency_square_sum: law.power_sum(2), s.effective_outputs: 1}
+    assert crossing == pytest.approx(float(early.subs(values)), rel=0.15)
+    assert crossing > 1.4 * restoration_displacement(width, vocab_size)
+
+
+def test_the_end_of_a_steep_spectrum_has_its_own_number_of_directions():
+    random = np.random.default_rng(13)
+    vocab_size, outputs, width = 4096, 8, 256
+    targets = random.standard_normal((vocab_size, outputs)) / np.arange(1, outputs + 1) ** 1.5
+    equal = np.full(vocab_size, 1 / vocab_size)
+    early, late = (count(targets, equal) for count in (effective_outputs, late_effective_outputs))
+    assert late > 2 * early
+    flat = random.standard_normal((vocab_size, outputs))
+    assert late_effective_outputs(flat, equal) == pytest.approx(8, rel=0.01)
+    run = {"width": width, "frequencies": equal, "steps": 40, "seeds": 2}
+    ends = {}
+    for name, rows, rate in (("steep", targets, 0.012), ("flat", flat, 0.012)):
+        square = step_rms(random, targets=rows, embedding_lr=rate, **run) ** 2
+        ratio = square / width - 1 - (rate * np.arange(40)) ** 2
+        ends[name] = rate * float(np.interp(1, ratio, np.arange(40)))
+    assert ends["steep"] / ends["flat"] == pytest.approx((late / 8) ** 0.5, rel=0.12)
+    assert ends["steep"] / ends["flat"] > 1.4 * (early / 8) ** 0.5
+
+
 def test_effective_outputs():
     random = np.random.default_rng(0)
     equal = np.full(4000, 1 / 4000)
@@ -244,6 +308,10 @@ def test_bad_input():
         aged_update(8, law, 0.1, effective_outputs=0.5)
     with pytest.raises(InputError, match="effective_outputs"):
         restoration_displacement(8, 64, effective_outputs=0.0)
+    with pytest.raises(InputError, match="--width"):
+        restoration_displacement(1, 64)
+    with pytest.raises(InputError, match="effective_outputs"):
+        aged_update(8, law, 0.1, effective_outputs=math.nan)
     with pytest.raises(InputError, match="must be uniform"):
         aged_update(8, law, 0.1, batch_size=4, embedding_lr=0.1)
     with pytest.raises(InputError, match="must be positive"):

@@ -129,12 +129,30 @@ def test_diverged_rates_do_not_matter():
     assert rate_optimum(FINE, diverged, initial_loss=1.0) == exact
 
 
-@pytest.mark.parametrize("rates", [[1, 2], [1, 2, 3, 4], [4, 2, 1], [-1, 1, 2, 4]])
+@pytest.mark.parametrize(
+    "rates",
+    [
+        *([1, 2], [1, 2, 3, 4], [4, 2, 1], [-1, 1, 2, 4], [1, 0, 2, 4]),
+        *([np.inf, 1, 2, 4], [1, 2, np.nan, 4, 8], [1, 2, 4, np.inf, np.inf]),
+    ],
+)
 def test_other_grids_are_refused(rates):
     with pytest.raises(ValueError, match="geometric"):
         rate_optimum(rates, np.ones(len(rates)), initial_loss=1.0)
     with pytest.raises(ValueError, match="geometric"):
         joint_optimum(rates, FINE, np.ones((len(rates), len(FINE))), initial_loss=1.0)
+
+
+def test_other_losses_and_excesses_are_refused():
+    with pytest.raises(ValueError, match="one for each rate"):
+        rate_optimum(FINE, one_step(FINE)[1:], initial_loss=1.0)
+    with pytest.raises(ValueError, match="one for each rate"):
+        joint_optimum(FINE, FINE, np.ones((len(FINE), 3)), initial_loss=1.0)
+    for excess in (-1.0, 1.0, np.nan):
+        with pytest.raises(ValueError, match="excess"):
+            rate_optimum(FINE, one_step(FINE), initial_loss=1.0, excess=excess)
+    with pytest.raises(ValueError, match="geometric"):
+        joint_optimum([1, 2, np.inf], FINE, np.ones((3, len(FINE))), initial_loss=1.0)
 
 
 def test_axes_of_different_factors_are_refused():
@@ -226,7 +244,7 @@ def test_gaussian_targets_have_their_own_closed_form():
 def test_networks_and_theory_agree_at_late_horizons():
     setup = Setup(width=128, vocab_size=256)
     theory, networks = (
-        optimal_rates(setup, (1, 4), source=source, seeds=4, particles=particles)
+        optimal_rates(setup, np.array([1, 4]), source=source, seeds=4, particles=particles)
         for source, particles in (("theory", 128), ("networks", None))
     )
     for name in ("embedding", "projection"):
@@ -290,6 +308,15 @@ def test_quotient_of_layerwise_optima():
 def test_bad_input_is_refused():
     setup = Setup(width=8, vocab_size=8)
     assert_refused("--horizon", lambda: optimal_rates(setup, ()))
+    assert_refused("--horizon", lambda: optimal_rates(setup, (2.5,)))
+    for schedule in ("linear", "cosine"):
+        assert_refused(
+            "--schedule",
+            lambda schedule=schedule: optimal_rates(
+                Setup(width=8, vocab_size=8, schedule=schedule), (1,)
+            ),
+            "share one run",
+        )
     assert_refused("--horizon", lambda: optimal_rates(setup, (0,)))
     assert_refused("--seeds", lambda: optimal_rates(setup, (1,), seeds=1))
     assert_refused("--how", lambda: optimal_rates(setup, (1,), how="both"))

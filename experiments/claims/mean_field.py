@@ -8,12 +8,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from dynsim import Estimate, fit_exponent
+from dynsim import Estimate, bootstrap, fit_exponent
 
 from .claim import Claim, Evidence
 
 SOURCE = "theory notes, section 8"
 LOSS_BAR, NARROW_LOSS_BAR, UPDATE_BAR = 0.01, 0.015, 0.03  # of the first loss, of the largest RMS
+ENOUGH_PARTICLES = 512  # fewer leave a bias that halving them does not show
 NARROW = 256  # width at which the wider bar holds
 
 
@@ -78,9 +79,29 @@ def _width_exponent(data: xr.Dataset) -> Evidence:
     return Evidence(-1.0, None, measured, measured.drift)
 
 
+def particle_errors(data: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Deviation from the most particles, and its stated error, over the first loss.
+
+    Shapes (case, particles, step), the reference left out.
+    """
+    data = data.transpose("case", "particles", "step")
+    loss, error = data.loss.to_numpy(), data.loss_error.to_numpy()
+    first = loss[:, -1:, :1]
+    deviation = (loss - loss[:, -1:])[:, :-1] / first
+    return deviation, np.hypot(error, error[:, -1:])[:, :-1] / first
+
+
+def _error_bars(data: xr.Dataset) -> Evidence:
+    """Mean over cases and particle numbers of the RMS over steps of deviation over error."""
+    deviation, error = particle_errors(data.sel(particles=data.particles >= ENOUGH_PARTICLES))
+    later = slice(1, None)  # all start alike
+    ratio = np.sqrt(np.mean((deviation / error)[..., later] ** 2, axis=-1)).ravel()
+    return Evidence(1.0, None, bootstrap(np.mean, [ratio]))
+
+
 _LOSS = Claim(
     name="mean-field-loss",
-    statement="the loss of wide networks is the mean-field prediction at any m/d",
+    statement="The loss of wide networks is the mean-field prediction at any m/d",
     quantity="largest excess distance / allowed distance",
     prediction="0",
     study="mean_field",
@@ -93,12 +114,22 @@ MEAN_FIELD_CLAIMS = (
     replace(
         _LOSS,
         name="mean-field-updates",
-        statement="the update RMS of wide networks are the mean-field predictions",
+        statement="The update RMS of wide networks are the mean-field predictions",
         evidence=_updates,
     ),
     Claim(
+        name="mean-field-error-bars",
+        statement="From 512 particles on the stated error is the size of what more of them change",
+        quantity="RMS of deviation / stated error",
+        prediction="1",
+        study="mean_field_particles",
+        evidence=_error_bars,
+        tolerance=0.6,
+        citation=SOURCE,
+    ),
+    Claim(
         name="mean-field-converges-in-width",
-        statement="networks differ from the infinite-width limit by 1/d",
+        statement="Networks differ from the infinite-width limit by 1/d",
         quantity="exponent of the summed distance in d",
         prediction="-1",
         study="mean_field_widths",

@@ -182,7 +182,7 @@ def lv_entry(entry: xr.Dataset, variants: xr.Dataset) -> Figure:
         ylabel=r"$\mathrm{RMS}^2$ of a step's update $/\,(\eta_W^2\,d)$",
         title=r"Zipf $\alpha=1$: the projection learns the head",
     )
-    left.set_ylim(0.8, 12 * float(entry.mean_square.mean("seed").max() / widths[-1]))
+    left.set_ylim(0.8, 5 * float(entry.mean_square.mean("seed").max() / widths[-1]))
     left.legend(handles=handles, title="width, embedding LR", ncols=3, loc="upper center")
     _lifetimes(variants, right)
     return figure

@@ -7,14 +7,25 @@ from collections.abc import Callable
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from numpy.typing import NDArray
 
-from experiments.claims.mean_field import LOSS_BAR, UPDATE_BAR, loss_excess, update_excess
+from experiments.claims.mean_field import (
+    LOSS_BAR,
+    UPDATE_BAR,
+    loss_excess,
+    particle_errors,
+    update_excess,
+)
 
 
-def mean_field_accuracy(curves: xr.Dataset, widths: xr.Dataset) -> Figure:
-    """Predicted and measured losses, the networks' distance from the limit, what is left of it."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10.5, 3.3), layout="constrained")
+def mean_field_accuracy(curves: xr.Dataset, widths: xr.Dataset, particles: xr.Dataset) -> Figure:
+    """Predicted and measured losses, their distance, convergence in width and in particles."""
+    figure, panels = plt.subplots(2, 2, figsize=(9.5, 7), layout="constrained")
+    (left, right), (middle, convergence) = panels
+    _convergence(particles, convergence)
     width = int(curves.width.min())
     colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
     for colour, case in zip(colours, curves.case.values, strict=False):
@@ -35,7 +46,6 @@ def mean_field_accuracy(curves: xr.Dataset, widths: xr.Dataset) -> Figure:
     middle.errorbar(size, excess.mean(axis=1), error, fmt="o", label="networks")
     middle.plot(size, widths.correction, "-", label="first-order correction")
     middle.plot(size, excess[0].mean() * size[0] / size, ":", color="0.5", label="1/d")
-    middle.set_xlim(size[0] / 1.5, size[-1] * 1.5)
     middle.set(
         xlabel="width d",
         ylabel="distance from the limit",
@@ -43,6 +53,7 @@ def mean_field_accuracy(curves: xr.Dataset, widths: xr.Dataset) -> Figure:
         xscale="log",
         yscale="log",
     )
+    _sizes_as_ticks(middle, size)
     middle.legend(fontsize=6)
 
     for values, bar, marker in (
@@ -60,9 +71,41 @@ def mean_field_accuracy(curves: xr.Dataset, widths: xr.Dataset) -> Figure:
         title="loss (discs), update RMS (squares)",
         xscale="log",
     )
+    _sizes_as_ticks(right, curves.width.to_numpy())
     return figure
 
 
+def _convergence(particles: xr.Dataset, axes: Axes) -> None:
+    """Deviation from the most particles (points) and the error that each prediction states."""
+    deviation, error = particle_errors(particles)
+    numbers = particles.particles.values[:-1]
+    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
+    for colour, case, gap, stated in zip(
+        colours, particles.case.values, deviation, error, strict=False
+    ):
+        axes.plot(numbers, 100 * np.abs(gap).max(axis=-1), "o", color=colour, label=str(case))
+        axes.plot(numbers, 100 * stated.max(axis=-1), color=colour)
+    axes.set(
+        xlabel="token particles",
+        ylabel="largest deviation from 8,192 (% of first loss)",
+        title="convergence in particles (line: stated error)",
+        xscale="log",
+        yscale="log",
+    )
+    _sizes_as_ticks(axes, numbers)
+    axes.legend(fontsize=6)
+
+
+def _sizes_as_ticks(axes: Axes, sizes: NDArray[np.float64]) -> None:
+    """The sizes as the only ticks of a logarithmic axis, with room at its ends."""
+    axes.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
+    axes.set_xticks(sizes, [f"{size:,g}" for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
 MEAN_FIELD_FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
-    "mean_field_accuracy": (mean_field_accuracy, ("mean_field", "mean_field_widths"))
+    "mean_field_accuracy": (
+        mean_field_accuracy,
+        ("mean_field", "mean_field_widths", "mean_field_particles"),
+    )
 }

@@ -14,7 +14,7 @@ import numpy as np
 
 from dynsim import Setup, predict, train
 
-from .study import Cell, Study, grid
+from .study import Study, grid
 
 UPDATES = ["projection_update_rms", "embedding_update_rms", "projection_step_rms"]
 BASE_WIDTH = 256  # at which the learning rates are stated
@@ -67,7 +67,8 @@ CASES: Mapping[str, tuple[float, Mapping[str, Any]]] = {
         },
     ),
 }
-QUICK_CASES = tuple(CASES)[:1]
+PARTICLE_CASES = ("uniform, lazy", "Zipf 0.8, projection alone", "Zipf 1, embedding alone")
+REFERENCE_PARTICLES = 8192
 
 
 def case_setup(case: str, width: int, steps: int) -> Setup:
@@ -103,22 +104,11 @@ def _mean_field_cell(
     }
 
 
-def _mean_field_cells(full: bool) -> list[Cell]:
-    if not full:
-        return grid(case=QUICK_CASES, width=(256,))
-    return grid(case=CASES, width=(256, 512, 1024))
-
-
 MEAN_FIELD = Study(
     "mean_field",
-    cells=_mean_field_cells,
+    cells=lambda full: grid(case=CASES, width=(256, 512, 1024)) if full else [],
     measure=_mean_field_cell,
-    config=lambda full: {
-        "steps": 10 if full else 8,
-        "particles": 1024 if full else 256,
-        "replicas": 16,
-        "seeds": 32 if full else 24,
-    },
+    config=lambda full: {"steps": 10, "particles": 1024, "replicas": 16, "seeds": 32},
     labels={"update": UPDATES},
 )
 
@@ -145,15 +135,28 @@ def _width_cell(width: int, steps: int, particles: int, replicas: int, seeds: in
 
 WIDTHS = Study(
     "mean_field_widths",
-    cells=lambda full: grid(width=(8, 16, 32)),
+    cells=lambda full: grid(width=(8, 16, 32)) if full else [],
     measure=_width_cell,
-    config=lambda full: {
-        "steps": 8,
-        "particles": 512 if full else 256,
-        "replicas": 160 if full else 64,
-        "seeds": 12_000,
-    },
+    config=lambda full: {"steps": 8, "particles": 512, "replicas": 160, "seeds": 12_000},
 )
 
 
-MEAN_FIELD_STUDIES = (MEAN_FIELD, WIDTHS)
+def _particle_cell(case: str, particles: int, width: int, steps: int, replicas: int) -> Any:
+    """The limit's loss with its stated error."""
+    setup = case_setup(case, width, steps)
+    found = predict(setup, particles=particles, replicas=replicas, finite_width=False)
+    return {"loss": (("step",), found.loss[0]), "loss_error": (("step",), found.loss_error[0])}
+
+
+PARTICLES = Study(
+    "mean_field_particles",
+    cells=lambda full: (
+        grid(case=PARTICLE_CASES, particles=(128, 256, 512, 1024, 2048, 4096, REFERENCE_PARTICLES))
+        if full
+        else []
+    ),
+    measure=_particle_cell,
+    config=lambda full: {"width": 4096, "steps": 10, "replicas": 16},
+)
+
+MEAN_FIELD_STUDIES = (MEAN_FIELD, WIDTHS, PARTICLES)

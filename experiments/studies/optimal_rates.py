@@ -209,8 +209,7 @@ def _joint_cell(
 
 def _joint_cells(full: bool) -> list[Cell]:
     if not full:
-        widths: Sizes = {"proportional": (128, 256)}
-        return _by_source(widths, widths)
+        return []
     several = {family for family in JOINT if "outputs" in FAMILIES[family].fields}
     theory: Sizes = {
         family: (64, 256, 4096) if family in several else (64, 256, 1024, 4096, 16384)
@@ -227,10 +226,10 @@ JOINT_RATES = Study(
     cells=_joint_cells,
     measure=_joint_cell,
     config=lambda full: {
-        "horizons": [1, 2, 4] if full else [1, 2],
+        "horizons": [1, 2, 4],
         "seeds": 4,
         "networks": 4,
-        "particles": 512 if full else 256,
+        "particles": 512,
     },
     labels={
         f"{layer}_octave": [-np.inf, *octaves.tolist()] for layer, octaves in JOINT_OCTAVES.items()

@@ -21,7 +21,8 @@ Advance = Callable[[], object]
 class Study:
     """A measurement over a grid.
 
-    - `cells`: the labelled cells of the quick (False) or full (True) version.
+    - `cells`: the labelled cells of the quick (False) or full (True) version; none where there is
+      no quick version.
     - `measure`: one cell's variables by name, as (dimensions, values).
     - `config`: everything else that the numbers depend on.
     - `labels`: the coordinates of the dimensions that `measure` returns (without: 0, 1, 2, ...).
