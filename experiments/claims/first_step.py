@@ -166,7 +166,8 @@ def _mean_ratio(
 def _mean_field_rms(setup: Setup) -> float:
     """RMS of the projection's first update at LR = 1 in the mean-field limit, by particles."""
     frozen = replace(setup, projection_lr=1.0, embedding_lr=0.0, steps=2)
-    return float(predict(frozen, error_estimate=False).projection_update_rms[0, 1])
+    limit = predict(frozen, particles=1024, replicas=8, error_estimate=False, finite_width=False)
+    return float(limit.projection_update_rms[0, 1])
 
 
 def projection_mup(data: xr.Dataset) -> Evidence:
@@ -445,7 +446,7 @@ def optimizer_moments(data: xr.Dataset, optimizer: str) -> Evidence:
     samples = [_squares(chosen, "projection", width=d, vocab_size=m) for d, m in cells]
     theory = [_uniform_rms("projection", d, m, optimizer) for d, m in cells]
     setups = [
-        Setup(width=d, vocab_size=m, targets="sign", optimizer=optimizer, outputs=4)  # type: ignore[arg-type]
+        Setup(width=d, vocab_size=m, targets="sign", optimizer=optimizer)  # type: ignore[arg-type]
         for d, m in cells
     ]
     return _mean_ratio(samples, theory, power=0.5, setups=setups)

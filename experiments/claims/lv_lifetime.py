@@ -107,8 +107,9 @@ def age_update(data: xr.Dataset, *, immortal: bool = False) -> Evidence:
         derived = [np.full_like(curve, curve[0]) for curve in derived]
     theory = [data.mean_field.sel(width=d, vocab_size=m, outputs=n).to_numpy() for d, m, n in cells]
     solved = [k for k, curve in enumerate(theory) if np.all(np.isfinite(curve))]
-    simulated = _deviation([theory[k][:, None] for k in solved], [derived[k] for k in solved])
-    return Evidence(0.0, simulated.value, _deviation(_age_samples(data, cells), derived))
+    curves = [theory[k][:, None] for k in solved]
+    simulated = _deviation(curves, [derived[k] for k in solved]).value if solved else None
+    return Evidence(0.0, simulated, _deviation(_age_samples(data, cells), derived))
 
 
 def _measured_steps(

@@ -111,7 +111,7 @@ def _ends(age: xr.Dataset, axes: Axes) -> None:
 
 def _map(age: xr.Dataset, axes: Axes, figure: Figure) -> None:
     """Local exponent over (m/d, tau): theory as colour, networks as coloured points."""
-    width = 1e4  # the map is that of large d, where only m/d and tau count
+    width = 1e3  # wide enough for only m/d and tau to count
     ratio, tau = np.geomspace(0.1, 1000, 160), np.concatenate([[0], np.geomspace(0.05, 60, 160)])
     image = np.array(
         [

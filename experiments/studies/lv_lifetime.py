@@ -74,7 +74,7 @@ AGE = Study(
         "seeds": 12 if full else 4,
         "steps": 24,
         "move": 0.015,
-        "particles": 2048 if full else 512,
+        "particles": 2048 if full else 0,
     },
 )
 
@@ -145,16 +145,16 @@ def _entry_cell(
 
 ENTRY = Study(
     "lv_entry",
-    cells=lambda full: grid(
-        embedding_lr=(0.0, 0.01), width=(64, 128, 256, 512, 1024) if full else (64, 128, 256)
+    cells=lambda full: (
+        grid(embedding_lr=(0.0, 0.01), width=(64, 128, 256, 512, 1024)) if full else []
     ),
     measure=_entry_cell,
     config=lambda full: {
         "vocab_size": 4096,
         "projection_lr": 0.1,
-        "steps": 128 if full else 72,
-        "seeds": 32 if full else 12,
-        "particles": 2048 if full else 0,
+        "steps": 128,
+        "seeds": 32,
+        "particles": 2048,
     },
 )
 

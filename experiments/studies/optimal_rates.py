@@ -58,7 +58,6 @@ FAMILIES = {
 
 THEORY_WIDTHS = (64, 128, 256, 512, 1024, 4096, 16384)
 NETWORK_WIDTHS = {"fixed": (64, 256, 1024, 4096), "fixed-sp": (64, 256, 1024, 4096), "adam": ()}
-QUICK_WIDTHS = {"fixed": (256, 1024), "superlinear": (64, 256)}
 LAYERWISE = ("fixed", "proportional", "superlinear", "fixed-sp", "proportional-sp", "adam")
 JOINT = ("proportional", "proportional-sp", "fixed", "unstructured", "structured")
 
@@ -146,9 +145,7 @@ Sizes = Mapping[str, tuple[int, ...]]
 
 def _layer_cells(full: bool) -> list[Cell]:
     if not full:
-        chosen = ("fixed", "proportional", "superlinear", "proportional-sp")
-        widths = {family: QUICK_WIDTHS.get(family, (64, 128, 256)) for family in chosen}
-        return _by_source(widths, widths)
+        return []
     networks: Sizes = {
         family: NETWORK_WIDTHS.get(family, (64, 128, 256, 512)) for family in LAYERWISE
     }
@@ -164,19 +161,15 @@ def _by_source(theory: Sizes, networks: Sizes) -> list[Cell]:
     ]
 
 
-def _layer_horizons(full: bool) -> list[int]:
-    return [1, 2, 4, 16] if full else [1, 4]
-
-
 LAYER_RATES = Study(
     "optimal_rates",
     cells=_layer_cells,
     measure=_layer_cell,
     config=lambda full: {
-        "horizons": _layer_horizons(full),
-        "seeds": 6 if full else 4,
+        "horizons": [1, 2, 4, 16],
+        "seeds": 6,
         "networks": 4,
-        "particles": 512 if full else 256,
+        "particles": 512,
     },
     labels={"layer": ["embedding", "projection"], "octave": LAYER_OCTAVES.tolist()},
 )
