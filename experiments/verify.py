@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,9 @@ def run_verify(options: Verify) -> int:
 
     unknown = [name for name in options.claim if name not in CLAIMS]
     if unknown:
-        raise InputError("--claim", unknown[0], "must be one of " + ", ".join(CLAIMS))
+        near = get_close_matches(unknown[0], CLAIMS, n=4, cutoff=0) or list(CLAIMS)[:4]
+        allowed = f"must be one of {len(CLAIMS)} claims, such as {', '.join(near)}"
+        raise InputError("--claim", unknown[0], f"{allowed} (all: docs/claims.md)")
     heavy = [c.name for c in CLAIMS.values() if not STUDIES[c.study].cells(options.full)]
     for name in options.claim:
         if name in heavy:

@@ -221,6 +221,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "lv-lifetime-vocab": growing_age("vocab_size", 0.3),
     "lv-lifetime-outputs": growing_age("outputs", 0.3),
     "lv-lifetime-prefactor": slower(1.5),
+    "lv-lifetime-prefactor-many": slower(0.6),
     "lv-lifetime-adam": slower(1.5, variant="adam"),
     "lv-lifetime-smoothed-sign": slower(0.6, variant="smoothed"),
     "lv-lifetime-batch": slower(1.5, variant="batch"),
