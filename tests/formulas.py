@@ -186,7 +186,7 @@ def _gives_formulas(function: Any) -> bool:
 
 
 @cache
-def library() -> dict[tuple, str]:
+def known_formulas() -> dict[tuple, str]:
     """Fingerprint of every characteristic (sub)expression that is derived, and its function."""
     known: dict[tuple, str] = {}
     seen: set[sp.Basic] = set()
@@ -326,7 +326,7 @@ def _value(node: sp.Basic, numbers: dict[sp.Basic, Any]) -> Any:
 
 def _copies(text: str) -> Iterator[Finding]:
     tree = ast.parse(text)
-    known = library()
+    known = known_formulas()
     scopes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Module)]
     for scope in scopes:
         single = _single_assignments(scope)
