@@ -70,7 +70,7 @@ def _ends(age: xr.Dataset, axes: Axes) -> None:
             vocab_sizes, plt.get_cmap("cividis")(np.linspace(0, 0.9, len(vocab_sizes))), strict=True
         )
     )
-    fine = np.geomspace(24, 1400, 80)
+    fine = np.geomspace(24, 1400, 30)
     for vocab_size, colour in colours.items():
         line = [restoration_displacement(d, vocab_size) or np.nan for d in fine]
         axes.plot(fine, line, color=colour, label=f"{vocab_size:,}")
@@ -112,17 +112,17 @@ def _ends(age: xr.Dataset, axes: Axes) -> None:
 def _map(age: xr.Dataset, axes: Axes, figure: Figure) -> None:
     """Local exponent over (m/d, tau): theory as colour, networks as coloured points."""
     width = 1e3  # wide enough for only m/d and tau to count
-    ratio, tau = np.geomspace(0.1, 1000, 160), np.concatenate([[0], np.geomspace(0.05, 60, 160)])
+    ratio, tau = np.geomspace(0.1, 1000, 41), np.concatenate([[0], np.geomspace(0.05, 60, 160)])
     image = np.array(
         [
             aged_update(
                 width, token_law("uniform", round(x * width)), tau / (x * width) ** 0.5
             ).local_exponent
-            for x in ratio[::4]
+            for x in ratio
         ]
     ).T
     scale = {"cmap": "viridis", "vmin": 0.5, "vmax": 1.0}
-    shade = axes.pcolormesh(ratio[::4], np.maximum(tau, 0.045), image, rasterized=True, **scale)
+    shade = axes.pcolormesh(ratio, np.maximum(tau, 0.045), image, rasterized=True, **scale)
     for d, m, moves, slope in local_exponents(age, 1):
         points = slice(1, None, 3)
         axes.scatter(
