@@ -50,8 +50,8 @@ def aged_update(
     rms^2 = d [1 + Theta + (d - 1)(C u^2 + 2 c_1 u v theta/sqrt(n) + v^2 Theta/n)]; uniform tokens:
     d [1 + theta^2 + (d - 1) A(tau)^2/m] with tau = theta sqrt(m/n). `effective_outputs` n = 1 is
     one output with residuals of equal size, more are that many independent Gaussian directions. In
-    mini-batch (uniform tokens) the displacement is that of a token that
-    every batch contained, eta_E times the number of steps, and `embedding_lr` is eta_E.
+    mini-batch (uniform tokens) the displacement is that of a token that every batch contained,
+    eta_E times the number of steps, and `embedding_lr` is eta_E.
 
     Holds while the residuals keep their initial size and the projection its initial entries.
     Raises `InputError` for fewer than one direction, and for a mini-batch of another than the

@@ -114,8 +114,8 @@ def age_update(data: xr.Dataset, *, immortal: bool = False) -> Evidence:
 
 def _measured_steps(
     data: xr.Dataset, cells: Sequence[tuple[int, int, int]]
-) -> tuple[list[Floats], Callable[..., Floats], Floats]:
-    """Seeds of the cells, t_c in displacement of each (a statistic), and the derived values."""
+) -> tuple[list[Floats], Callable[..., Floats]]:
+    """Seeds of the cells, and the statistic t_c of each, as a displacement."""
     moves = {n: displacements(data, n) for _, _, n in cells}
 
     def ends(*samples: Floats, axis: int = -1) -> Floats:
@@ -126,8 +126,7 @@ def _measured_steps(
             ]
         )
 
-    derived = np.array([restoration_displacement(d, m, effective_outputs=n) for d, m, n in cells])
-    return _age_samples(data, cells), ends, derived
+    return _age_samples(data, cells), ends
 
 
 def _large(data: xr.Dataset, outputs: int, factor: float = 16) -> list[tuple[int, int, int]]:
@@ -151,7 +150,7 @@ def _lifetime_exponent(
     data: xr.Dataset, cells: Sequence[tuple[int, int, int]], axis: int, predicted: float
 ) -> Evidence:
     """Exponent of theta_c along the cells; `axis` of the cell's triple is the size."""
-    samples, ends, _ = _measured_steps(data, cells)
+    samples, ends = _measured_steps(data, cells)
     sizes = np.log([float(cell[axis]) for cell in cells])
     measured = bootstrap(
         lambda *chosen, axis: log_slope(sizes, np.log(ends(*chosen, axis=axis))), samples
@@ -198,7 +197,8 @@ def lifetime_outputs(data: xr.Dataset) -> Evidence:
 def lifetime_prefactor(data: xr.Dataset) -> Evidence:
     """Geometric mean over cells of measured over derived theta_c, one output."""
     cells = _large(data, 1)
-    samples, ends, derived = _measured_steps(data, cells)
+    samples, ends = _measured_steps(data, cells)
+    derived = np.array([restoration_displacement(d, m, effective_outputs=n) for d, m, n in cells])
 
     def ratio(*chosen: Floats, axis: int = -1) -> Any:
         return np.exp(np.mean(np.log(ends(*chosen, axis=axis) / derived)))
@@ -212,7 +212,7 @@ def lifetime_prefactor_many(data: xr.Dataset) -> Evidence:
     constant = derivations.isotropic_restoration_constant().expression
     many = [int(n) for n in data.outputs.values if n > 1]
     cells = [cell for n in many for cell in _large(data, n, factor=16) if cell[0] >= 8 * n]
-    samples, ends, _ = _measured_steps(data, cells)
+    samples, ends = _measured_steps(data, cells)
     asymptotic = np.array(
         [float(constant.subs(s.outputs, n).evalf()) * (n / d) ** 0.5 for d, _, n in cells]
     )
