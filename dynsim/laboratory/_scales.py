@@ -1,0 +1,105 @@
+"""A parametrization at one width in numbers: multipliers, initial sizes, learning rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import derivations
+from derivations import NetworkLayer, Parametrization
+from dynsim._recommend import LayerValues
+
+from ._setup import NetworkSetup
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What a parametrization prescribes at a width, layer by layer.
+
+    With x the exponents of width: a layer computes (multiplier) w z, where the trained weight w
+    starts with (init_factor) times SP's standard deviation and has the learning rate
+    (learning_rate) times the one given.
+
+    - `multiplier`: (d/d_0)^(multiplier exponent), d_0 the base width.
+    - `init_factor`: (d/d_0)^(weight exponent - SP's) / multiplier.
+    - `learning_rate`: (d/d_0)^(LR exponent).
+
+    A tied readout has the embedding's weight and learning rate; its multiplier is what gives its
+    entries the readout's initial size.
+    """
+
+    multiplier: LayerValues
+    init_factor: LayerValues
+    learning_rate: LayerValues
+
+
+def resolved_parametrization(setup: NetworkSetup) -> Parametrization:
+    """The setup's parametrization, every learning-rate exponent set.
+
+    `lr_exponents` and `init_exponents` where they are written; else what the parametrization
+    itself prescribes, for the entrywise normalised optimizers, and the largest stable exponents at
+    full alignment (`derivations.solve_stability`).
+    """
+    named = derivations.parametrization(setup.parametrization)
+    prescribes = setup.optimizer in derivations.ENTRYWISE_NORMALISED
+    free = replace(
+        named,
+        **{
+            name: layer if prescribes else replace(layer, lr=None)
+            for name, layer in named.layers.items()
+        },
+    )
+    solved = derivations.solve_stability(free, setup.optimizer).parametrization
+    layers = dict(solved.layers)
+    if (stds := setup.written_init_exponents) is not None:
+        for name, std in zip(derivations.NETWORK_LAYERS, stds, strict=True):
+            layers[name] = replace(layers[name], init_std=std - layers[name].multiplier)
+    if (rates := setup.written_lr_exponents) is not None:
+        for name, rate in zip(derivations.NETWORK_LAYERS, rates, strict=False):
+            layers[name] = replace(layers[name], lr=rate)
+    return replace(solved, **layers)
+
+
+def vector_exponent(setup: NetworkSetup, resolved: Parametrization) -> Fraction:
+    """LR exponent of norm gains: that of an embedding without multiplier (Yang et al. 2022)."""
+    written = setup.written_lr_exponents
+    if written is not None and len(written) == 4:
+        return written[3]
+    return resolved.with_multipliers(setup.optimizer).embedding.lr or Fraction(0)
+
+
+def scales(setup: NetworkSetup) -> Scales:
+    """The numbers of `setup.parametrization` at `setup.width`."""
+    growth = setup.width / setup.base_width
+    standard = derivations.parametrization("sp")
+    resolved = resolved_parametrization(setup)
+
+    def power(exponent: Fraction | None) -> float:
+        return growth ** float(exponent or 0)
+
+    def relative_std(name: NetworkLayer) -> Fraction:
+        return resolved.layer(name).weight_std - standard.layer(name).weight_std
+
+    multiplier = {name: power(layer.multiplier) for name, layer in resolved.layers.items()}
+    weight = {name: power(relative_std(name)) for name in resolved.layers}
+    init = {name: weight[name] / multiplier[name] for name in resolved.layers}
+    rate = {name: power(layer.lr) for name, layer in resolved.layers.items()}
+    if setup.tied:
+        multiplier["readout"] = weight["readout"] * setup.width**-0.5 / init["embedding"]
+        init["readout"], rate["readout"] = init["embedding"], rate["embedding"]
+    return Scales(
+        LayerValues(**multiplier, vector=1.0),
+        LayerValues(**init, vector=1.0),
+        LayerValues(**rate, vector=power(vector_exponent(setup, resolved))),
+    )
+
+
+def learning_rate_factors(setup: NetworkSetup) -> LayerValues:
+    """Learning rates at `setup.width` over those at the base width, by label."""
+    return scales(setup).learning_rate
+
+
+def grid_factors(setup: NetworkSetup) -> tuple[float, float]:
+    """The same for the two axes of a grid: the embedding, and hidden layers or the projection."""
+    factors = learning_rate_factors(setup)
+    return factors.embedding, factors.readout if setup.network == "linear" else factors.hidden

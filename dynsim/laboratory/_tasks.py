@@ -1,0 +1,177 @@
+"""What toy networks learn: tables of targets, or the next token of a text.
+
+A task is a tree of arrays with two methods: `batch` draws what one step sees, `evaluation` is
+what losses are reported on.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from dynsim._corpus import CorpusTokens, corpus_tokens
+from dynsim._errors import InputError
+from dynsim._targets import targets
+
+from ._setup import NetworkSetup
+
+EVALUATION_TOKENS = 4096
+VALIDATION_SHARE = 10  # every tenth block of a text
+BLOCK_TOKENS = 1024
+
+
+class Batch(NamedTuple):
+    """Tokens (S, C), the target of each, (S, C, n) or class (S, C), and weights (S, C) of sum 1."""
+
+    tokens: Array
+    targets: Array
+    weights: Array
+
+
+class TableTask(eqx.Module):
+    """Each token type has a target; tokens are independent draws from the token law.
+
+    Without a batch size a batch is every token type once, weighted by its frequency.
+    """
+
+    frequencies: Array
+    cumulative: Array
+    table: Array
+    batch_size: int = eqx.field(static=True)
+    sequence: int = eqx.field(static=True)
+
+    def batch(self, key: Array) -> Batch:
+        """A batch of independent tokens, or the whole law."""
+        if self.batch_size == 0:
+            return self._law()
+        return self._drawn(key, self.batch_size)
+
+    def evaluation(self) -> Batch:
+        """The whole law; for sequences a fixed draw of 4096 tokens or one sequence."""
+        if self.sequence == 1:
+            return self._law()
+        count = max(1, EVALUATION_TOKENS // self.sequence) * self.sequence
+        return self._drawn(jax.random.key(0x5EED), count)
+
+    def _law(self) -> Batch:
+        tokens = jnp.arange(len(self.frequencies))[:, None]
+        return Batch(tokens, self.table[:, None], self.frequencies[:, None])
+
+    def _drawn(self, key: Array, count: int) -> Batch:
+        shape = (count // self.sequence, self.sequence)
+        drawn = jax.random.uniform(key, shape, self.cumulative.dtype)
+        tokens = jnp.searchsorted(self.cumulative, drawn, side="right")
+        weights = jnp.full(shape, 1 / count, self.frequencies.dtype)
+        return Batch(tokens, self.table[tokens], weights)
+
+
+class TextTask(eqx.Module):
+    """The next token of a text; class n - 1 is every token from rank n - 1 on.
+
+    `training` (R, length) are stretches of the text, `validation` (V, sequence + 1) windows from
+    the tenth of the text that is never trained on.
+    """
+
+    training: Array
+    validation: Array
+    batch_size: int = eqx.field(static=True)
+    sequence: int = eqx.field(static=True)
+    outputs: int = eqx.field(static=True)
+
+    def batch(self, key: Array) -> Batch:
+        """Windows at random places of the training text."""
+        count = self.batch_size // self.sequence
+        rows, length = self.training.shape
+        drawn = jax.random.uniform(key, (2, count))
+        row = jnp.minimum((drawn[0] * rows).astype(int), rows - 1)
+        starts = length - self.sequence
+        start = jnp.minimum((drawn[1] * starts).astype(int), starts - 1)
+        places = start[:, None] + jnp.arange(self.sequence + 1)
+        return self._windows(self.training[row[:, None], places])
+
+    def evaluation(self) -> Batch:
+        """The validation windows."""
+        return self._windows(self.validation)
+
+    def _windows(self, windows: Array) -> Batch:
+        tokens, following = windows[:, :-1], windows[:, 1:]
+        weights = jnp.full(tokens.shape, 1 / tokens.size, jnp.float32)
+        return Batch(tokens, jnp.minimum(following, self.outputs - 1), weights)
+
+
+Task = TableTask | TextTask
+
+
+def task(setup: NetworkSetup) -> Task:
+    """The setup's task. Raises `InputError` for a text that is too short for it."""
+    if setup.targets == "next-token":
+        return _text_task(setup)
+    linear = setup.task_setup
+    dtype = "float64" if setup.precision == "float64" else "float32"
+    frequencies = linear.law().frequencies
+    cumulative = np.cumsum(frequencies)
+    return TableTask(
+        jnp.asarray(frequencies, dtype),
+        jnp.asarray(cumulative / cumulative[-1], "float64"),
+        jnp.asarray(targets(linear), dtype),
+        setup.batch_size,
+        setup.sequence_length,
+    )
+
+
+def text_split(corpus: CorpusTokens, sequence: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Training stretches (R, 9 blocks) and validation windows (V, sequence + 1).
+
+    The text is cut into blocks, of 1024 tokens if it is long enough; every tenth is for
+    validation. Blocks alternate along the text, so that both halves have its composition.
+    """
+    stream = corpus.stream.astype(np.int32)
+    rows = max(1, len(stream) // (VALIDATION_SHARE * BLOCK_TOKENS))
+    block = min(BLOCK_TOKENS, len(stream) // VALIDATION_SHARE)
+    block = max(block, min(sequence + 1, len(stream) // 2))  # a short text: one window to validate
+    kept = stream[: rows * min(VALIDATION_SHARE * block, len(stream) // rows)].reshape(rows, -1)
+    training, validation = kept[:, :-block], kept[:, -block:]
+    windows = block // (sequence + 1)
+    validation = validation[:, : windows * (sequence + 1)].reshape(-1, sequence + 1)
+    wanted = max(1, EVALUATION_TOKENS // sequence)
+    chosen = np.linspace(0, len(validation) - 1, min(wanted, len(validation))).astype(int)
+    return training, validation[np.unique(chosen)]
+
+
+def _text_task(setup: NetworkSetup) -> TextTask:
+    linear, sequence = setup.task_setup, setup.sequence_length
+    _, _, path = linear.tokens.partition(":")
+    if not linear.tokens.startswith("corpus"):
+        raise InputError("--tokens", linear.tokens, "must be corpus or corpus:PATH")
+    corpus = corpus_tokens(path or None, setup.vocab_size)
+    trained = len(corpus.stream) * (VALIDATION_SHARE - 1) // VALIDATION_SHARE
+    if setup.batch_size > trained or len(corpus.stream) < 2 * (sequence + 2):
+        raise InputError(
+            "--batch-size",
+            setup.batch_size,
+            f"must be at most {trained}, the training tokens of this corpus at {setup.vocab_size} "
+            f"types, in sequences of {sequence}",
+        )
+    training, validation = text_split(corpus, sequence)
+    return TextTask(
+        jnp.asarray(training),
+        jnp.asarray(validation),
+        setup.batch_size,
+        sequence,
+        setup.output_count,
+    )
+
+
+def batch_tokens(setup: NetworkSetup) -> int:
+    """Tokens in the larger of a step's batch and the evaluation."""
+    full = setup.vocab_size if setup.batch_size == 0 else setup.batch_size
+    if setup.targets != "next-token" and setup.sequence_length == 1:
+        return max(full, setup.vocab_size)
+    return max(full, math.ceil(EVALUATION_TOKENS / setup.sequence_length) * setup.sequence_length)
