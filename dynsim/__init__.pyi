@@ -48,6 +48,15 @@ from ._optimal_rates import optima_ratio as optima_ratio
 from ._optimal_rates import optimal_rates as optimal_rates
 from ._optimal_rates import rate_optimum as rate_optimum
 from ._precision import require_x64 as require_x64
+from ._rate_exponents import TUNED_RATES as TUNED_RATES
+from ._rate_exponents import LossSurface as LossSurface
+from ._rate_exponents import RateExponent as RateExponent
+from ._rate_exponents import TunedRate as TunedRate
+from ._rate_exponents import compatible_slopes as compatible_slopes
+from ._rate_exponents import is_determined as is_determined
+from ._rate_exponents import optimum_interval as optimum_interval
+from ._rate_exponents import rate_exponent as rate_exponent
+from ._rate_exponents import surface_optimum as surface_optimum
 from ._recommend import MODEL_SHAPES as MODEL_SHAPES
 from ._recommend import LayerValues as LayerValues
 from ._recommend import ModelShape as ModelShape
@@ -67,5 +76,10 @@ from ._token_laws import ZipfFit as ZipfFit
 from ._token_laws import check_law_name as check_law_name
 from ._token_laws import read_counts as read_counts
 from ._token_laws import token_law as token_law
+from ._transfer import Transfer as Transfer
+from ._transfer import TransferParameter as TransferParameter
+from ._transfer import WidthCurve as WidthCurve
+from ._transfer import asymptotic_penalties as asymptotic_penalties
+from ._transfer import fit_transfer as fit_transfer
 
 __version__: str

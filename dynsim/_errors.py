@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 
 class InputError(ValueError):
@@ -15,6 +16,9 @@ class InputError(ValueError):
         self.option, self.value, self.allowed = option, value, allowed
         given = "is missing" if value is None else shown(value)
         super().__init__(f"{option} {given}: {allowed}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.option, self.value, self.allowed)  # so that processes can pass it
 
 
 def shown(value: object) -> str:

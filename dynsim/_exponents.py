@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 2000
+SURFACE_BATCH = 200  # resamples at a time of samples with leading axes, to spare memory
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ def bootstrap(
     samples: Sequence[NDArray[np.float64]],
     *,
     resamples: int = RESAMPLES,
+    vectorized: bool = False,
 ) -> Estimate:
     """95 % expanded percentile bootstrap of `statistic(*samples)`, each sample resampled by itself.
 
@@ -42,6 +44,9 @@ def bootstrap(
     plain percentiles too narrow (4 seeds cover 81 % for 95 %); their level is raised to what makes
     the interval of a mean that of Student's t, with the degrees of freedom of all samples
     (Hesterberg, What teachers should know about the bootstrap, 2015).
+
+    With `vectorized` the statistic takes samples (..., resamples, seeds) as well and returns one
+    value each resample.
     """
     from scipy.stats import bootstrap as scipy_bootstrap
 
@@ -50,16 +55,17 @@ def bootstrap(
     if max(len(index) for index in indices) < 2:
         return Estimate(value, value, value)
 
-    def of_indices(*chosen: NDArray[np.int64], axis: int = -1) -> float:
+    def of_indices(*chosen: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
         resampled = [sample[..., pick] for sample, pick in zip(samples, chosen, strict=True)]
-        return float(statistic(*resampled, axis=-1))
+        return np.asarray(statistic(*resampled, axis=-1))
 
     interval = scipy_bootstrap(
         indices,
         of_indices,
-        vectorized=False,
+        vectorized=vectorized,
         paired=False,
         n_resamples=resamples,
+        batch=SURFACE_BATCH if vectorized and max(map(np.ndim, samples)) > 1 else None,
         confidence_level=_expanded_level([len(index) for index in indices]),
         method="percentile",
         rng=np.random.default_rng(0),
@@ -77,32 +83,38 @@ def _expanded_level(sizes: Sequence[int]) -> float:
 
 
 def fit_exponent(
-    sizes: ArrayLike, samples: Sequence[NDArray[np.float64]], *, power: float = 1.0
+    sizes: ArrayLike,
+    samples: Sequence[NDArray[np.float64]],
+    *,
+    power: float = 1.0,
+    log_value: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
+    resamples: int = RESAMPLES,
 ) -> ExponentFit:
     """Exponent x of y ~ size^x, y = (mean over seeds of a cell's samples)^power.
 
     Least squares of log y on log size; interval by bootstrap over seeds within each cell.
     `samples[k]` are the seeds of the cell of `sizes[k]`. For an RMS give the squares and
-    `power` = 1/2.
+    `power` = 1/2. For any other y give `log_value`, which takes a cell (..., S) or its resamples
+    (..., R, S) to log y, a number or shape (R,).
     """
     log_size = np.log(np.asarray(sizes, dtype=np.float64))
+    of_cell = log_value or (lambda cell: power * np.log(np.mean(cell, axis=-1)))
 
     def slope(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        log_value = power * np.log([np.mean(cell, axis=axis) for cell in cells])
-        return log_slope(log_size, log_value)
+        return log_slope(log_size, np.array([of_cell(cell) for cell in cells]))
 
-    estimate = bootstrap(slope, samples)
+    estimate = bootstrap(slope, samples, resamples=resamples, vectorized=True)
     drift = math.nan
     if len(samples) > 2:
-        log_value = power * np.log([np.mean(cell) for cell in samples])
-        drift = float(log_slope(log_size[1:], log_value[1:]) - estimate.value)
+        values = np.array([of_cell(cell) for cell in samples[1:]])
+        drift = float(log_slope(log_size[1:], values) - estimate.value)
     return ExponentFit(estimate.value, estimate.low, estimate.high, drift)
 
 
 def log_slope(log_size: NDArray[np.float64], log_value: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Least-squares slope of log_value on log_size."""
+    """Least-squares slope of log_value on log_size, along the first axis of log_value."""
     centred = log_size - log_size.mean()
-    return centred @ (log_value - np.mean(log_value)) / (centred @ centred)
+    return centred @ (log_value - np.mean(log_value, axis=0)) / (centred @ centred)
 
 
 def parabola_minimum(rates: NDArray[np.float64], loss: NDArray[np.float64]) -> float:

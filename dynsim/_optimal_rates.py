@@ -121,7 +121,7 @@ def rate_optimum(
     rates, loss, error = (np.asarray(a, dtype=np.float64) for a in (rates, loss, error))
     inner = (rates > 0) & np.isfinite(rates)
     x = np.log(rates[inner])
-    _check_grid([rates], [x], loss, excess)
+    check_grid([rates], [x], loss, excess)
     loss, error = _bounded(loss, initial_loss), np.broadcast_to(error, loss.shape)
     best = int(np.argmin(loss))
     lowest = float(loss[best])
@@ -158,15 +158,16 @@ def joint_optimum(
 ) -> JointOptimum:
     """Optimum of both learning rates together, from losses of shape (K_E, K_W).
 
-    Both axes are geometric with one common factor, each after an optional first 0 (that layer
-    frozen). The profile over the ratio runs along the grid's diagonals; its limits 0 and infinity
-    are the lowest losses with the embedding and with the projection frozen. Other arguments as
-    `rate_optimum`. Raises `ValueError` for other grids.
+    Both axes are geometric, each after an optional first 0 (that layer frozen). The profile over
+    the ratio runs along the grid's diagonals; its limits 0 and infinity are the lowest losses with
+    the embedding and with the projection frozen. Where the axes have different factors the losses
+    on the diagonals are interpolated to the smaller one (Akima, in the log rate). Other arguments
+    as `rate_optimum`. Raises `ValueError` for other grids.
     """
     axes = [np.asarray(a, dtype=np.float64) for a in (embedding_rates, projection_rates)]
     loss = np.asarray(loss, dtype=np.float64)
     logs = [np.log(axis[axis > 0]) for axis in axes]
-    _check_grid(axes, logs, loss, excess)
+    check_grid(axes, logs, loss, excess)
     loss = _bounded(loss, initial_loss)
     error = np.broadcast_to(np.asarray(error, dtype=np.float64), loss.shape)
     frozen = [int(axis[0] == 0) for axis in axes]
@@ -180,6 +181,7 @@ def joint_optimum(
         return [(row, e, frozen[1 - axis]) for row, e in zip(rows, errors, strict=True)]
 
     inner = loss[frozen[0] :, frozen[1] :], error[frozen[0] :, frozen[1] :]
+    logs, inner = _one_factor(logs, inner)
     offsets = range(len(logs[1]) - 1, -len(logs[0]), -1)  # a diagonal holds pairs of one ratio
     diagonals = [(inner[0].diagonal(k), inner[1].diagonal(k), 0) for k in offsets]
     step = next(float(log[1] - log[0]) for log in logs if len(log) > 1)
@@ -343,19 +345,40 @@ def mean_and_error(losses: Floats) -> tuple[Floats, Floats]:
         return mean, 2 * excess.std(axis=0, ddof=1) / math.sqrt(len(losses))
 
 
-def _check_grid(
-    axes: Sequence[Floats], logs: Sequence[Floats], loss: Floats, excess: float
-) -> None:
+def check_grid(axes: Sequence[Floats], logs: Sequence[Floats], loss: Floats, excess: float) -> None:
+    """Raises `ValueError` unless rates (logs: of the positive ones), losses and excess fit."""
     with np.errstate(invalid="ignore"):
-        steps = np.concatenate([np.diff(log) for log in logs])
-        even = len(steps) > 1 and np.ptp(steps) <= 1e-6 * steps[0]
+        steps = [np.diff(log) for log in logs if len(log) > 1]
+        even = sum(map(len, steps)) > 1 and all(np.ptp(one) <= 1e-6 * one[0] for one in steps)
     increasing = all(axis[0] >= 0 and np.all(axis[1:] > axis[:-1]) for axis in axes)
     if not even or not increasing:
-        raise ValueError("rates must be geometric, with one common factor above 1")
+        raise ValueError("rates must be geometric, with one common factor above 1 on an axis")
     if loss.shape != tuple(map(len, axes)):
         raise ValueError(f"losses have shape {loss.shape}, must be one for each rate")
     if not 0 <= excess < 1:
         raise ValueError(f"excess is {excess}, must be at least 0 and less than 1")
+
+
+def _one_factor(
+    logs: Sequence[Floats], surfaces: tuple[Floats, Floats]
+) -> tuple[Sequence[Floats], tuple[Floats, Floats]]:
+    """Log rates and surfaces over them, the axis of wider steps interpolated to the narrower.
+
+    Akima's interpolation is exact for parabolas and local, so that a plateau does not ring.
+    """
+    from scipy.interpolate import Akima1DInterpolator
+
+    if min(map(len, logs)) < 2:
+        return logs, surfaces
+    steps = [float(log[1] - log[0]) for log in logs]
+    if math.isclose(*steps, rel_tol=1e-6):
+        return logs, surfaces
+    wide = int(np.argmax(steps))
+    count = math.floor((logs[wide][-1] - logs[wide][0]) / min(steps) + 1e-6) + 1
+    finer = logs[wide][0] + min(steps) * np.arange(count)
+    finer = np.minimum(finer, logs[wide][-1])
+    loss, error = (Akima1DInterpolator(logs[wide], one, axis=wide)(finer) for one in surfaces)
+    return [finer if axis == wide else log for axis, log in enumerate(logs)], (loss, error)
 
 
 def _bounded(loss: Floats, initial_loss: float) -> Floats:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from dynsim import InputError, Setup
+from dynsim.laboratory import NetworkSetup
 
 Json = Annotated[
     bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="print one JSON document to stdout")
@@ -89,6 +90,127 @@ class Train:
         from .training import run_train
 
         return run_train(self)
+
+
+OnGrid = tyro.conf.Suppress[tyro.conf.Fixed[Any]]
+
+
+@dataclass(frozen=True)
+class SharedSetup(NetworkSetup):
+    """What the networks of a sweep share: no option for what its grid sets. It is checked at every
+    size of the grid, not here."""
+
+    width: OnGrid = 0
+    vocab_size: OnGrid = 0
+    embedding_lr: OnGrid = 0.0
+    hidden_lr: OnGrid = 0.0
+
+    def __post_init__(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Train networks over widths, vocabularies, learning rates and seeds, into one file.
+
+    What is finished survives any interruption: the same command with --resume goes on after it,
+    and ends in the same numbers.
+    """
+
+    setup: Annotated[SharedSetup, tyro.conf.arg(name="")]
+    widths: tuple[int, ...]
+    """widths d"""
+    vocab_sizes: tuple[int, ...]
+    """vocabulary sizes m"""
+    embedding_lrs: str
+    """embedding learning rates at base_width: LO:HI:N (N log-spaced) or one number"""
+    hidden_lrs: str
+    """the same for hidden layers (of linear: the projection)"""
+    out: Path
+    """netCDF file to write; until it is, finished tasks are kept in FILE.cells"""
+    seeds: int = 4
+    """independent initialisations and batch streams"""
+    horizons: tuple[int, ...] = ()
+    """steps after which to evaluate the loss (default: --steps)"""
+    train_loss: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """keep the loss of every step's batch too"""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """go on where an earlier run of this command stopped"""
+    executor: str = "local"
+    """local: this process; dask: two processes of this machine; dask:ADDRESS: a cluster's"""
+    memory_gb: float | None = None
+    """memory for the networks a process trains side by side (default: a CPU's cache, or half of a
+    GPU)"""
+    json: Json = False
+
+    def run(self) -> int:
+        from .sweep import run_sweep
+
+        return run_sweep(self)
+
+
+@dataclass(frozen=True)
+class Optima:
+    """Optimal learning rates of a sweep, and their powers of width and vocabulary.
+
+    Per size the best base learning rates and all that are nearly as good; exponents with 95 %
+    intervals over seeds. Optima at the end of their grid are left out and counted.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """netCDF file of a sweep"""
+    horizon: int | None = None
+    """training steps after which the loss is judged (default: each of the sweep's)"""
+    out: Path | None = None
+    """folder for figures (PNG, PDF)"""
+    json: Json = False
+
+    def run(self) -> int:
+        from .optima import run_optima
+
+        return run_optima(self)
+
+
+@dataclass(frozen=True)
+class SizedSetup(NetworkSetup):
+    """What the networks of a coordinate check share: all but their size. It is checked at every
+    size, not here."""
+
+    width: OnGrid = 0
+    vocab_size: OnGrid = 0
+
+    def __post_init__(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class CoordinateCheck:
+    """Does every term of every layer grow with the width as its parametrization prescribes?
+
+    Trains small networks for a few steps at several widths and vocabularies and fits the powers of
+    the width in each matrix's update terms. Exit code 1 if a layer fails: a learning rate,
+    multiplier or initialisation that is not what --parametrization says.
+    """
+
+    setup: Annotated[SizedSetup, tyro.conf.arg(name="")]
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    """widths d, two or more"""
+    vocab_sizes: tuple[int, ...] = (32, 512)
+    """vocabulary sizes m"""
+    record: tuple[int, ...] = (1, 2, 4, 8)
+    """numbers of steps after which to measure"""
+    seeds: int = 8
+    """independent initialisations and batch streams"""
+    tolerance: float = 0.15
+    """how far a power may be from what is prescribed"""
+    out: Path | None = None
+    """folder for the figure (PNG, PDF) and the numbers (netCDF)"""
+    json: Json = False
+
+    def run(self) -> int:
+        from .coordinate_check import run_coordinate_check
+
+        return run_coordinate_check(self)
 
 
 @dataclass(frozen=True)
@@ -183,8 +305,11 @@ class Verify:
 
     claim: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """check this claim only (may be repeated)"""
+    study: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """run this study and its claims only (may be repeated); those of the laboratory (minutes to
+    half an hour each: update_magnitude, optimal_ratio, race) run only when asked for"""
     full: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """larger sizes and more seeds"""
+    """larger sizes and more seeds; for a study of the laboratory, those for a GPU"""
     out: Path = Path("dynsim-verify")
     """folder for studies and figures"""
     json: Json = False
@@ -270,6 +395,34 @@ class Recommend:
 
 
 @dataclass(frozen=True)
+class Transfer:
+    """How well a learning rate transfers across width: E, kappa and R_inf of sweeps.
+
+    Reads runs from netCDF sweeps, or CSV and parquet tables with the columns width, learning_rate
+    (base rates: the parametrization's rule divided out), seed and loss.
+    """
+
+    file: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")]
+    """tables of runs (.nc, .csv, .parquet), taken together"""
+    group_by: tuple[str, ...] = ()
+    """columns that name a group, one result each (default: every other column that varies, and the
+    file where none tells the files apart)"""
+    factor: float = 1.35
+    """points with a loss within this factor of the width's lowest are fitted"""
+    rate: Literal["hidden", "embedding", "both"] | None = None
+    """learning rate of a netCDF sweep: hidden or embedding (the other at its best), or both along
+    each ratio (default: the one that varies, hidden if both do)"""
+    out: Path | None = None
+    """folder for the figure (PNG, PDF)"""
+    json: Json = False
+
+    def run(self) -> int:
+        from .transfer import run_transfer
+
+        return run_transfer(self)
+
+
+@dataclass(frozen=True)
 class Regimes:
     """Draw the figures from stored studies: interpolation, regime map, ranks, LR ratio."""
 
@@ -285,17 +438,21 @@ class Regimes:
         return run_regimes(self)
 
 
-FLAGS = ("--json", "--full", "--compare", "--help")
+FLAGS = ("--json", "--full", "--compare", "--resume", "--train-loss", "--help")
 COMMANDS: dict[str, type] = {
     "derive": Derive,
     "tokens": Tokens,
     "train": Train,
+    "sweep": Sweep,
+    "optima": Optima,
+    "coordinate-check": CoordinateCheck,
     "predict": Predict,
     "flow": Flow,
     "lifetime": Lifetime,
     "verify": Verify,
     "parametrization": Parametrize,
     "recommend": Recommend,
+    "transfer": Transfer,
     "regimes": Regimes,
 }
 
@@ -350,13 +507,16 @@ def _one_line(box: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code (0, 1 a claim fails, 2 bad input, 130 interrupted)."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    own_process = arguments is None
     try:
-        return parse(arguments).run()
+        return parse(sys.argv[1:] if arguments is None else arguments).run()
     except (InputError, ParseError) as error:
         return _complain(str(error), 2)
     except KeyboardInterrupt:
-        return _complain("interrupted; what was finished is kept", 130)
+        _complain("interrupted; what was finished is kept", 130)
+        if own_process:
+            os._exit(130)  # leaving an interrupted compilation in order can end in a crash
+        return 130
     except MemoryError:
         return _complain("not enough memory for this size; take a smaller one", 2)
     except RuntimeError as error:

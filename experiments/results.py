@@ -15,6 +15,7 @@ import xarray as xr
 
 LIBRARIES = ("jax", "numpy", "scipy", "sympy", "diffrax", "optax", "xarray", "tokenizers")
 STORED = Path(__file__).parent / "data"
+TEMPORARY = ".tmp"
 
 
 @cache
@@ -53,18 +54,33 @@ def fingerprint(config: dict[str, Any]) -> str:
 def save(dataset: xr.Dataset, path: Path) -> None:
     """Writes `dataset` as netCDF in one move: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    packed = {
+        name: {"zlib": True, "complevel": 5}
+        for name, values in dataset.data_vars.items()
+        if values.dtype.kind == "f"
+    }
+    # In memory first: on a full disk HDF5 crashes the process.
+    write_file(path, dataset.to_netcdf(engine="h5netcdf", encoding=packed))
+
+
+def write_file(path: Path, content: bytes | memoryview) -> None:
+    """Writes a file in one move and flushes it to the disk: it is whole or absent, also after the
+    process is killed or a power cut. A killed one leaves `.NAME.PROCESS.tmp`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
-        packed = {
-            name: {"zlib": True, "complevel": 5}
-            for name, values in dataset.data_vars.items()
-            if values.dtype.kind == "f"
-        }
-        dataset.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def study_config(dataset: xr.Dataset) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,20 +33,18 @@ def run_verify(options: Verify) -> int:
     from .claims import CLAIMS
     from .studies import STUDIES
 
-    unknown = [name for name in options.claim if name not in CLAIMS]
-    if unknown:
-        near = get_close_matches(unknown[0], CLAIMS, n=4, cutoff=0) or list(CLAIMS)[:4]
-        allowed = f"must be one of {len(CLAIMS)} claims, such as {', '.join(near)}"
-        raise InputError("--claim", unknown[0], f"{allowed} (all: docs/claims.md)")
-    heavy = [c.name for c in CLAIMS.values() if not STUDIES[c.study].cells(options.full)]
+    _check_names("--claim", options.claim, CLAIMS, " (all: docs/claims.md)")
+    _check_names("--study", options.study, STUDIES)
+    left = _left_out(options)
     for name in options.claim:
-        if name in heavy:
-            raise InputError("--claim", name, "is measured with --full only")
-    chosen = [CLAIMS[name] for name in options.claim or CLAIMS if name not in heavy]
+        if name in left:
+            raise InputError("--claim", name, f"is measured with {left[name]} only")
+    chosen = [CLAIMS[name] for name in options.claim or CLAIMS if name not in left]
     folder = writable_folder("--out", options.out)
     needed = dict.fromkeys(claim.study for claim in chosen)
-    if options.full and not options.claim:
-        needed |= dict.fromkeys(STUDIES)
+    if options.full and not options.claim and not options.study:
+        needed |= {name: None for name, study in STUDIES.items() if not study.laboratory}
+    needed |= dict.fromkeys(options.study)
     cells = sum(len(STUDIES[name].cells(options.full)) for name in needed)
     judged: dict[str, tuple[Claim, Evidence]] = {}
     studies: dict[str, xr.Dataset] = {}
@@ -59,12 +59,39 @@ def run_verify(options: Verify) -> int:
         figures = _figures(studies, folder)
     rows = [_row(*judged[claim.name]) for claim in chosen]
     if options.json:
-        print_json({"claims": rows, "figures": figures, "out": folder, "full_only": heavy})
+        print_json({"claims": rows, "figures": figures, "out": folder, "left_out": left})
     else:
         _print(rows, figures)
-        if heavy and not options.claim:
-            print(f"{len(heavy)} claims are measured with --full only: {', '.join(heavy)}")
+        for option in dict.fromkeys(left.values() if not (options.claim or options.study) else ()):
+            names = [name for name, needs in left.items() if needs == option]
+            print(f"{len(names)} claims are measured with {option} only: {', '.join(names)}")
     return exit_code(rows)
+
+
+def _check_names(
+    option: str, names: Sequence[str], known: Collection[str], where: str = ""
+) -> None:
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=4, cutoff=0) or list(known)[:4]
+            allowed = f"must be one of {len(known)}, such as {', '.join(near)}{where}"
+            raise InputError(option, name, allowed)
+
+
+def _left_out(options: Verify) -> dict[str, str]:
+    """Claims that these options do not measure, with the option that does."""
+    from .claims import CLAIMS
+    from .studies import STUDIES
+
+    left = {}
+    for claim in CLAIMS.values():
+        study = STUDIES[claim.study]
+        asked = claim.study in options.study or claim.name in options.claim
+        if (options.study or study.laboratory) and not asked:
+            left[claim.name] = f"--study {study.name}"
+        elif not study.cells(options.full):
+            left[claim.name] = "--full"
+    return left
 
 
 def finished_study(study: Study, full: bool, folder: Path, bar: tqdm) -> xr.Dataset:
@@ -79,11 +106,14 @@ def finished_study(study: Study, full: bool, folder: Path, bar: tqdm) -> xr.Data
             return stored
     except (OSError, ValueError, KeyError):
         pass  # none, damaged, or not a result of ours: measure again
-    dataset = study.run(full, advance=bar.update)
+    cells = folder / f"{study.name}.cells" if study.laboratory else None
     try:
+        dataset = study.run(full, advance=bar.update, folder=cells)
         save(dataset, path)
     except OSError as error:
         raise InputError("--out", str(path), f"cannot be written ({error.strerror})") from None
+    if cells is not None:
+        shutil.rmtree(cells, ignore_errors=True)
     return dataset
 
 

@@ -334,6 +334,38 @@ def test_train_text_and_one_seed(run):
     assert document["loss_std_error"] == [None] * 4
 
 
+CHECK = ("coordinate-check", "--widths", 8, 32, "--vocab-sizes", 8, "--record", 1, "--seeds", 8)
+
+
+def test_coordinate_check_judges_and_draws(run, tmp_path):
+    output = run(*CHECK, "--outputs", 4, "--out", tmp_path, "--json")
+    assert output.code == 0
+    document = output.document
+    assert document["verdict"] in ("as predicted", "undecided")
+    assert [layer["matrix"] for layer in document["layers"]] == ["embedding", "readout"]
+    assert document["config"]["widths"] == [8, 32]
+    assert document["config"]["record"] == [0, 1]
+    slopes = {(row["matrix"], row["term"]): row for row in document["slopes"]}
+    moved = slopes["embedding", "update_on_initial"]
+    assert moved["slope"]["value"] == pytest.approx(0, abs=1e-3)
+    assert moved["allowed"] == {"low": 0, "high": 0}
+    stored = load(tmp_path / "coordinates.nc")
+    assert json.loads(stored.attrs["config"]) == document["config"]
+    assert {Path(path).suffix for path in document["figures"]} == {".png", ".pdf"}
+    assert all(Path(path).stat().st_size > 5000 for path in document["figures"])
+
+
+def test_coordinate_check_exits_with_one_on_a_mistake(run):
+    output = run(*CHECK, "--outputs", 4, "--lr-exponents=-1/2,-1,1/2")
+    assert output.code == 1
+    assert "readout: dW z0 blows up" in output.out
+    assert "the exponents given imply" in output.out
+    assert "embedding: " not in output.out
+    frozen = run(*CHECK, "--outputs", 4, "--lr-exponents=-1,-1,-1/2")
+    assert frozen.code == 1
+    assert "embedding: de too small: width^-0.50" in frozen.out
+
+
 # verify and regimes
 
 ROW = {
@@ -416,9 +448,74 @@ def test_regimes_draws_from_stored_studies(run, stored_studies, tmp_path):
         assert path.stat().st_size > 5000
 
 
+# transfer
+
+
+def transfer_table(folder: Path, name: str, **columns) -> Path:
+    """A CSV sweep of five widths with alpha = beta = 1/2, gamma = 0 and three seeds."""
+    rows = ["width,learning_rate,seed,loss" + "".join(f",{column}" for column in columns)]
+    random = np.random.default_rng(0)
+    for width in (64, 128, 256, 512, 1024):
+        for rate in 2.0 ** np.arange(-9, -2):
+            distance = math.log(rate) - math.log(2**-6) - 4 / math.sqrt(width)
+            loss = 1 + 4 / math.sqrt(width) + 0.1 * distance**2
+            for seed in range(3):
+                noisy = loss * (1 + 0.001 * random.normal())
+                rest = "".join(f",{value}" for value in columns.values())
+                rows.append(f"{width},{rate},{seed},{noisy}{rest}")
+    path = folder / name
+    path.write_text("\n".join(rows))
+    return path
+
+
+def test_transfer_json_table_and_figure(run, tmp_path):
+    paths = [transfer_table(tmp_path, f"{name}.csv", rule=name) for name in ("mup", "sp")]
+    output = run("transfer", *paths, "--out", tmp_path / "figures", "--json")
+    assert output.code == 0
+    document = output.document
+    assert [one["group"] for one in document["groups"]] == [{"rule": "mup"}, {"rule": "sp"}]
+    for group in document["groups"]:
+        assert {"E", "kappa", "R_inf", "alpha", "beta", "gamma"} <= set(group)
+        for name, truth in (("alpha", 0.5), ("beta", 0.5), ("gamma", 0), ("kappa", -0.5)):
+            assert set(group[name]) == {"value", "low", "high", "status"}
+            assert group[name]["low"] < truth < group[name]["high"]
+            assert group[name]["status"] == "ok"
+        assert group["E"]["value"] < 0.002
+        assert len(group["widths"]) == 5
+    assert document["reference"] in ({"rule": "mup"}, {"rule": "sp"})
+    assert {path[-4:] for path in document["figures"]} == {".png", ".pdf"}
+    assert all(Path(path).stat().st_size > 5000 for path in document["figures"])
+    text = run("transfer", *paths, "--group-by", "rule", "--factor", 1.2)
+    assert text.code == 0
+    assert "kappa: alpha - 2 beta + gamma" in text.out
+    assert "L*(N) = L_inf + A N^-alpha" in text.out
+    assert "rule sp" in text.out
+    assert "x the lowest" in text.out
+
+
+def test_transfer_says_what_is_missing(run, tmp_path):
+    path = transfer_table(tmp_path, "all.csv")
+    lines = path.read_text().split("\n")
+    few = [line for line in lines if not line.startswith(("256", "512", "1024"))]
+    path.write_text("\n".join(few))
+    document = run("transfer", path, "--json").document
+    (group,) = document["groups"]
+    assert group["E"]["value"] is None
+    assert group["gamma"]["value"] == pytest.approx(0, abs=0.1)
+    assert document["reference"] is None
+    text = run("transfer", path, "--out", tmp_path)
+    assert "L_inf, A and alpha need 3 widths" in text.out
+    assert "42 runs, 0 diverged" in text.out
+    assert "transfer.pdf" in text.out
+
+
 # Bad input
 
 SIZES = ("--width", 10, "--vocab-size", 10)
+SWEEP = (
+    *("--widths", 3, "--vocab-sizes", 4, "--embedding-lrs", 1, "--hidden-lrs", 1),
+    *("--out", "sweep.nc"),
+)
 BAD = [
     ((), "derive"),
     (("bogus",), "bogus"),
@@ -460,6 +557,26 @@ BAD = [
     (("tokens", "uniform", "zipf:1"), "zipf:1"),
     (("train", "--width", 0), "--width"),
     (("train", "--width", "wide"), "--width"),
+    (("sweep", "--out", "sweep.nc"), "--widths"),
+    (("sweep", *SWEEP, "--width", 3), "--width"),
+    (("sweep", *SWEEP, "--widths", 0), "--width"),
+    (("sweep", *SWEEP, "--widths", 3, 3), "--widths"),
+    (("sweep", *SWEEP, "--widths"), "--widths"),
+    (("sweep", *SWEEP, "--vocab-sizes", "many"), "--vocab-sizes"),
+    (("sweep", *SWEEP, "--embedding-lrs", "1:0.1:3"), "--embedding-lrs"),
+    (("sweep", *SWEEP, "--embedding-lrs", "nan"), "--embedding-lrs"),
+    (("sweep", *SWEEP, "--hidden-lrs", "0:1:3"), "--hidden-lrs"),
+    (("sweep", *SWEEP, "--seeds", 0), "--seeds"),
+    (("sweep", *SWEEP, "--seed", -1), "--seed"),
+    (("sweep", *SWEEP, "--horizons", 101), "--horizons"),
+    (("sweep", *SWEEP, "--memory-gb", -1), "--memory-gb"),
+    (("sweep", *SWEEP, "--executor", "slurm"), "--executor"),
+    (("sweep", *SWEEP, "--executor", "dask:"), "--executor"),
+    (("sweep", *SWEEP, "--network", "transformer"), "--head-width"),
+    (("sweep", *SWEEP, "--out", "damaged"), "--out"),
+    (("sweep", *SWEEP, "--out", "counts"), "exists"),
+    (("sweep", *SWEEP, "--out", "counts", "--resume"), "not the file of a sweep"),
+    (("sweep", *SWEEP, "--out", "counts/sweep.nc"), "--out"),
     (("predict", "--particles", 1), "--particles"),
     (("predict", "--particles", 10**9), "--particles"),
     (("predict", "--replicas", 1), "--replicas"),
@@ -493,8 +610,30 @@ BAD = [
     (("verify", "--claim", "bogus"), "--claim"),
     (("verify", "--out", "counts"), "--out"),
     (("verify", "--full=7"), "7"),
+    (("transfer",), "FILE"),
+    (("transfer", "missing.csv"), "missing.csv"),
+    (("transfer", "counts"), "must end in"),
+    (("transfer", "damaged/updates.nc"), "damaged/updates.nc"),
+    (("transfer", "missing.csv", "--factor", 1), "--factor"),
+    (("transfer", "missing.csv", "--factor", "nan"), "--factor"),
+    (("transfer", "missing.csv", "--rate", "readout"), "--rate"),
     (("regimes", "--data", "damaged"), "--data"),
     (("regimes", "--out", "counts/inside"), "--out"),
+    (("coordinate-check", "--widths", 8), "--widths"),
+    (("coordinate-check", "--widths", 8, 8), "--widths"),
+    (("coordinate-check", "--widths", 0, 8), "--width"),
+    (("coordinate-check", "--vocab-sizes", 0), "--vocab-size"),
+    (("coordinate-check", "--record", 0), "--record"),
+    (("coordinate-check", "--record", 101), "--record"),
+    (("coordinate-check", "--seeds", 1), "--seeds"),
+    (("coordinate-check", "--tolerance", 0), "--tolerance"),
+    (("coordinate-check", "--tolerance", "nan"), "--tolerance"),
+    (("coordinate-check", "--optimizer", "sgd"), "--optimizer"),
+    (("coordinate-check", "--network", "transformer"), "--batch-size"),
+    (("coordinate-check", "--lr-exponents", "1"), "--lr-exponents"),
+    (("optima",), "FILE"),
+    (("optima", "missing.nc"), "FILE"),
+    (("optima", "counts"), "FILE"),
     (("parametrization",), "NAME"),
     (("parametrization", "bogus"), "NAME"),
     (("parametrization", "mup", "--optimizer", "lion"), "--optimizer"),
@@ -600,6 +739,10 @@ OPTIONS = {
     "derive": "layer optimizer width vocab-size tokens rank batch-size init format",
     "tokens": "width vocab-size",
     "train": f"{SETUP} seeds steps",
+    "sweep": "network widths vocab-sizes embedding-lrs hidden-lrs seeds horizons steps tokens "
+    "parametrization lr-exponents optimizer precision batch-size head-width memory-gb out resume "
+    "train-loss executor seed",
+    "optima": "horizon out",
     "predict": f"{SETUP} replicas particles",
     "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
     "projection-lr batch-size seed time points limit epsilon solver tolerance particles",
@@ -615,6 +758,11 @@ CHEAP = {
     "derive": ["--layer", "projection"],
     "tokens": ["uniform", "--vocab-size", "5"],
     "train": ["--width", "3", "--vocab-size", "4", "--steps", "2", "--seeds", "1"],
+    "sweep": [
+        *("--widths", "3", "--vocab-sizes", "4", "--embedding-lrs", "1", "--hidden-lrs", "1"),
+        *("--out", "sweep.nc", "--executor", "bogus"),
+    ],
+    "optima": ["counts"],
     "predict": ["--steps", "2", "--replicas", "2", "--particles", "bogus"],
     "flow": ["--width", "3", "--vocab-size", "4", "--points", "2", "--particles", "bogus"],
     "lifetime": ["--vocab-size", "300"],

@@ -155,9 +155,20 @@ def test_other_losses_and_excesses_are_refused():
         joint_optimum([1, 2, np.inf], FINE, np.ones((3, len(FINE))), initial_loss=1.0)
 
 
-def test_axes_of_different_factors_are_refused():
+@pytest.mark.parametrize("tilt", [0.3, np.pi / 4])
+def test_axes_may_have_different_factors(tilt):
+    """The same optimum and interval as on axes of one factor, whichever is the finer one."""
+    truth = (0.9, 1.2)
+    options, curvature = {"initial_loss": 1.1}, (0.1, 0.02)
+    same = joint_optimum(HALF, HALF, valley(HALF, HALF, truth, tilt, curvature), **options)
+    for axes in ((FINE, HALF), (HALF, FINE), (HALF, HALF[::3])):
+        found = joint_optimum(*axes, valley(*axes, truth, tilt, curvature), **options)
+        assert found.ratio.value == pytest.approx(same.ratio.value, rel=0.15)
+        assert found.ratio.low == pytest.approx(same.ratio.low, rel=0.2)
+        assert found.ratio.high == pytest.approx(same.ratio.high, rel=0.2)
+    uneven = np.delete(HALF, 3)
     with pytest.raises(ValueError, match="geometric"):
-        joint_optimum(FINE, HALF, np.ones((len(FINE), len(HALF))), initial_loss=1.0)
+        joint_optimum(uneven, HALF, np.ones((len(uneven), len(HALF))), **options)
 
 
 @pytest.mark.parametrize("tilt", [0.0, 0.6, math.pi / 4, 2.2])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import subprocess
+import sys
 from importlib import metadata
 
 import h5py
@@ -39,34 +43,52 @@ def test_loading_leaves_the_file_free(dataset, tmp_path):
     assert float(load(path).mean_square[0, 0]) == 2.0
 
 
-def test_a_failed_write_leaves_the_old_file(dataset, tmp_path, monkeypatch):
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_ends_early_leaves_the_old_file(
+    dataset, tmp_path, monkeypatch, function, failure
+):
     path = tmp_path / "study.nc"
     save(dataset, path)
 
-    def half_a_file(self, target, **_):
-        target.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+    def ends(*_):
+        assert len(list(tmp_path.iterdir())) == 2  # the old file and what is written
+        raise failure
 
-    monkeypatch.setattr(xr.Dataset, "to_netcdf", half_a_file)
-    with pytest.raises(OSError, match="No space"):
-        save(dataset * 2, path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, ends)
+        with pytest.raises(type(failure)):
+            save(dataset * 2, path)
     assert [file.name for file in tmp_path.iterdir()] == ["study.nc"]
     xr.testing.assert_identical(load(path), dataset)
 
 
-def test_an_interrupted_write_leaves_the_old_file(dataset, tmp_path, monkeypatch):
-    path = tmp_path / "study.nc"
-    save(dataset, path)
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np, xarray as xr
+from experiments.results import save
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))
+try:
+    save(xr.Dataset({"x": ("n", np.random.default_rng(0).normal(size=100_000))}), Path(sys.argv[1]))
+except OSError as error:
+    print("refused", error.errno)
+"""
 
-    def interrupted(self, target, **_):
-        target.write_bytes(b"half")
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(xr.Dataset, "to_netcdf", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        save(dataset * 2, path)
-    assert [file.name for file in tmp_path.iterdir()] == ["study.nc"]
-    xr.testing.assert_identical(load(path), dataset)
+def test_a_file_that_does_not_fit_is_an_os_error(tmp_path):
+    """The HDF5 library itself ends the process when the disk is full; hence in one of its own."""
+    pytest.importorskip("resource")
+    process = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "large.nc")],
+        capture_output=True,
+        text=True,
+    )
+    assert process.stdout == f"refused {errno.EFBIG}\n", process.stderr
+    assert process.returncode == 0
+    assert process.stderr == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_and_damaged_files_are_os_errors(dataset, tmp_path):

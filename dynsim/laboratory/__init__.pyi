@@ -1,3 +1,16 @@
+from ._coordinates import FACTORS as FACTORS
+from ._coordinates import QUANTITIES as QUANTITIES
+from ._coordinates import TERMS as TERMS
+from ._coordinates import Coordinates as Coordinates
+from ._coordinates import Quantity as Quantity
+from ._coordinates import SlopeBand as SlopeBand
+from ._coordinates import Term as Term
+from ._coordinates import check_recorded_steps as check_recorded_steps
+from ._coordinates import network_coordinates as network_coordinates
+from ._coordinates import reads_embedding as reads_embedding
+from ._coordinates import reference_setup as reference_setup
+from ._coordinates import slope_bands as slope_bands
+from ._coordinates import vocabulary_alignment_exponent as vocabulary_alignment_exponent
 from ._networks import Linear as Linear
 from ._networks import NetworkShape as NetworkShape
 from ._networks import ResidualMLP as ResidualMLP

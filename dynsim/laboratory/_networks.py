@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from dynsim._recommend import Label, LayerValues
@@ -160,8 +161,7 @@ class Block(eqx.Module):
             (multiplier * z @ weight.T).reshape(heads)
             for weight in (self.query, self.key, self.value)
         )
-        mixed = jax.nn.dot_product_attention(_rotated(query), _rotated(key), value, is_causal=True)
-        mixed = mixed.reshape(z.shape)
+        mixed = _attention(_rotated(query), _rotated(key), value).reshape(z.shape)
         stream = stream + multiplier * mixed @ self.output.T
         x = _normalised(self.mlp_gain, stream)
         y = _activation(activation, multiplier * x @ self.up.T)
@@ -199,11 +199,24 @@ Tree = Any  # of the network's structure: gradients, steps, labels
 def _rotated(x: Array) -> Array:
     """Rotary positions (Su et al. 2021): pairs of (S, C, heads, head_width) turned by C angles."""
     half = x.shape[-1] // 2
-    frequency = ROTARY_BASE ** -(jnp.arange(half) / half)
-    angle = (jnp.arange(x.shape[1])[:, None] * frequency)[:, None, :]
-    cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
+    frequency = ROTARY_BASE ** -(np.arange(half) / half)
+    angle = (np.arange(x.shape[1])[:, None] * frequency)[:, None, :]
+    cos, sin = jnp.asarray(np.cos(angle), x.dtype), jnp.asarray(np.sin(angle), x.dtype)
     a, b = x[..., :half], x[..., half:]
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
+
+
+def _attention(query: Array, key: Array, value: Array) -> Array:
+    """Causal softmax attention of (S, C, heads, head_width), scores over sqrt(head_width).
+
+    `jax.nn.dot_product_attention` is the same, but rounds the scores of float64 to float32.
+    """
+    sums = jnp.promote_types(query.dtype, "float32")
+    scores = jnp.einsum("sihk,sjhk->shij", query, key, preferred_element_type=sums)
+    past = np.tri(query.shape[1], dtype=bool)
+    scores = jnp.where(past, scores * query.shape[-1] ** -0.5, -jnp.inf)
+    shares = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    return jnp.einsum("shij,sjhk->sihk", shares, value)
 
 
 def initial_network(shape: NetworkShape, init_factor: LayerValues, key: Array) -> Network:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from functools import cached_property
@@ -22,6 +23,7 @@ Precision = Literal["float32", "bfloat16", "float64"]
 CLASS_TARGETS = ("onehot", "bigram", "next-token")
 CORPUS_TARGETS = ("bigram", "next-token")
 ADAMW_DECAY = 0.1
+_POWER = re.compile(r"[+-]?\d{1,6}(/\d{1,6}|\.\d{1,6})?")
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class NetworkSetup:
     vector_ratio: float = 1.0
     """learning rate of norm gains over the embedding's, at base_width"""
     precision: Precision = "float32"
-    """of training; bfloat16: matrix products, with weights and sums in float32"""
+    """of training; bfloat16: gradients in bfloat16, weights, loss and optimizer in float32"""
     seed: int = 0
     """seed of targets, initialisation and batches"""
 
@@ -137,6 +139,8 @@ class NetworkSetup:
             )
         if self.tied and self.network == "linear":
             raise InputError("--tied", self.tied, "must be used with mlp or transformer")
+        if self.targets == "next-token" and self.loss == "mse":
+            raise InputError("--loss", self.loss, "must be ce with --targets next-token")
         if self.targets == "next-token" and self.batch_size == 0:
             raise InputError("--batch-size", 0, "must be at least 1 with --targets next-token")
         if self.network == "transformer":
@@ -225,10 +229,12 @@ def _exponents(option: str, text: str, counts: tuple[int, ...]) -> tuple[Fractio
     if text == "auto":
         return None
     allowed = f"must be auto or {' or '.join(map(str, counts))} powers such as 0,-1,-1/2"
-    parts = text.split(",")
+    parts = [part.strip() for part in text.split(",")]
     try:
-        values = tuple(Fraction(part.strip()) for part in parts)
-    except (ValueError, ZeroDivisionError):
+        if not all(_POWER.fullmatch(part) for part in parts):
+            raise InputError(option, text, allowed)
+        values = tuple(Fraction(part) for part in parts)
+    except ZeroDivisionError:
         raise InputError(option, text, allowed) from None
     if len(values) not in counts or any(abs(value) > 4 for value in values):
         raise InputError(option, text, allowed + ", each from -4 to 4")

@@ -20,9 +20,11 @@ from dynsim._corpus import CorpusTokens, corpus_tokens
 from dynsim._errors import InputError
 from dynsim._targets import targets
 
+from ._networks import network_shape
 from ._setup import NetworkSetup
 
 EVALUATION_TOKENS = 4096
+EVALUATION_PIECE = 256  # tokens of the evaluation that are held at once, or a batch's if more
 VALIDATION_SHARE = 10  # every tenth block of a text
 BLOCK_TOKENS = 1024
 
@@ -33,6 +35,19 @@ class Batch(NamedTuple):
     tokens: Array
     targets: Array
     weights: Array
+
+    def in_pieces(self, tokens: int) -> Batch:
+        """The same cut into K equal pieces of at most `tokens` tokens (or of one sequence), with
+        a leading axis K; the last is filled up at weight 0."""
+        rows, length = self.tokens.shape
+        count = math.ceil(rows / max(1, tokens // length))
+        size = math.ceil(rows / count)
+
+        def cut(x: Array) -> Array:
+            filled = jnp.pad(x, [(0, count * size - rows)] + [(0, 0)] * (x.ndim - 1))
+            return filled.reshape(count, size, *x.shape[1:])
+
+        return Batch(*(cut(x) for x in self))
 
 
 class TableTask(eqx.Module):
@@ -84,6 +99,7 @@ class TextTask(eqx.Module):
     batch_size: int = eqx.field(static=True)
     sequence: int = eqx.field(static=True)
     outputs: int = eqx.field(static=True)
+    dtype: str = eqx.field(static=True)
 
     def batch(self, key: Array) -> Batch:
         """Windows at random places of the training text."""
@@ -102,7 +118,7 @@ class TextTask(eqx.Module):
 
     def _windows(self, windows: Array) -> Batch:
         tokens, following = windows[:, :-1], windows[:, 1:]
-        weights = jnp.full(tokens.shape, 1 / tokens.size, jnp.float32)
+        weights = jnp.full(tokens.shape, 1 / tokens.size, self.dtype)
         return Batch(tokens, jnp.minimum(following, self.outputs - 1), weights)
 
 
@@ -114,7 +130,7 @@ def task(setup: NetworkSetup) -> Task:
     if setup.targets == "next-token":
         return _text_task(setup)
     linear = setup.task_setup
-    dtype = "float64" if setup.precision == "float64" else "float32"
+    dtype = network_shape(setup).dtype
     frequencies = linear.law().frequencies
     cumulative = np.cumsum(frequencies)
     return TableTask(
@@ -129,12 +145,12 @@ def task(setup: NetworkSetup) -> Task:
 def text_split(corpus: CorpusTokens, sequence: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Training stretches (R, 9 blocks) and validation windows (V, sequence + 1).
 
-    The text is cut into blocks, of 1024 tokens if it is long enough; every tenth is for
-    validation. Blocks alternate along the text, so that both halves have its composition.
+    The text is cut into blocks, of at least 1024 tokens if it is long enough; every tenth is for
+    validation. Blocks alternate along the text, so that both parts have its composition.
     """
     stream = corpus.stream.astype(np.int32)
-    rows = max(1, len(stream) // (VALIDATION_SHARE * BLOCK_TOKENS))
-    block = min(BLOCK_TOKENS, len(stream) // VALIDATION_SHARE)
+    rows = max(1, len(stream) // (VALIDATION_SHARE * max(BLOCK_TOKENS, sequence + 1)))
+    block = len(stream) // (VALIDATION_SHARE * rows)
     block = max(block, min(sequence + 1, len(stream) // 2))  # a short text: one window to validate
     kept = stream[: rows * min(VALIDATION_SHARE * block, len(stream) // rows)].reshape(rows, -1)
     training, validation = kept[:, :-block], kept[:, -block:]
@@ -148,30 +164,36 @@ def text_split(corpus: CorpusTokens, sequence: int) -> tuple[NDArray[np.int32], 
 def _text_task(setup: NetworkSetup) -> TextTask:
     linear, sequence = setup.task_setup, setup.sequence_length
     _, _, path = linear.tokens.partition(":")
-    if not linear.tokens.startswith("corpus"):
-        raise InputError("--tokens", linear.tokens, "must be corpus or corpus:PATH")
     corpus = corpus_tokens(path or None, setup.vocab_size)
-    trained = len(corpus.stream) * (VALIDATION_SHARE - 1) // VALIDATION_SHARE
-    if setup.batch_size > trained or len(corpus.stream) < 2 * (sequence + 2):
+    if len(corpus.stream) < 2 * (sequence + 2):
+        raise InputError(
+            "--tokens",
+            linear.tokens,
+            f"must hold at least {2 * (sequence + 2)} tokens for sequences of {sequence}, not "
+            f"{len(corpus.stream)} (at {setup.vocab_size} types)",
+        )
+    training, validation = text_split(corpus, sequence)
+    if setup.batch_size > training.size:
         raise InputError(
             "--batch-size",
             setup.batch_size,
-            f"must be at most {trained}, the training tokens of this corpus at {setup.vocab_size} "
-            f"types, in sequences of {sequence}",
+            f"must be at most {training.size}, the training tokens of this corpus at "
+            f"{setup.vocab_size} types",
         )
-    training, validation = text_split(corpus, sequence)
     return TextTask(
         jnp.asarray(training),
         jnp.asarray(validation),
         setup.batch_size,
         sequence,
         setup.output_count,
+        network_shape(setup).dtype,
     )
 
 
-def batch_tokens(setup: NetworkSetup) -> int:
-    """Tokens in the larger of a step's batch and the evaluation."""
-    full = setup.vocab_size if setup.batch_size == 0 else setup.batch_size
-    if setup.targets != "next-token" and setup.sequence_length == 1:
-        return max(full, setup.vocab_size)
-    return max(full, math.ceil(EVALUATION_TOKENS / setup.sequence_length) * setup.sequence_length)
+def tokens_at_once(setup: NetworkSetup) -> int:
+    """Tokens that a step, or a piece of the evaluation, goes through together."""
+    if setup.batch_size == 0:
+        return setup.vocab_size
+    whole_law = setup.targets != "next-token" and setup.sequence_length == 1
+    evaluated = setup.vocab_size if whole_law else EVALUATION_TOKENS
+    return max(setup.batch_size, setup.sequence_length, min(evaluated, EVALUATION_PIECE))

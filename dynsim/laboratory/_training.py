@@ -34,7 +34,7 @@ from ._networks import (
 )
 from ._scales import scales
 from ._setup import NetworkSetup
-from ._tasks import Batch, Task, batch_tokens, task
+from ._tasks import EVALUATION_PIECE, Batch, Task, task, tokens_at_once
 
 CACHE_BYTES = 32 * 2**20  # a CPU's last cache: more networks side by side than fit are slower
 DEVICE_SHARE = 0.5  # of a GPU's memory, for networks side by side
@@ -52,7 +52,8 @@ class NetworkTraining:
       width.
     - `horizons`: steps after which the loss was evaluated, shape (H,).
     - `loss`: evaluation loss, shape (R, H): over the token law, or on text not trained on.
-    - `train_loss`: loss of the batch of every step, before the step, shape (R, T).
+    - `train_loss`: loss of the batch of every step, before the step, shape (R, T); NaN after the
+      last horizon, where training ends.
     - `initial_loss`: evaluation loss before the first step, shape (R,).
     """
 
@@ -69,7 +70,8 @@ class NetworkTraining:
     @property
     def diverged(self) -> NDArray[np.bool_]:
         """Runs whose loss became non-finite or 1e6 times its start, shape (R,)."""
-        return diverged(np.hstack([self.initial_loss[:, None], self.train_loss, self.loss]))
+        trained = self.train_loss[:, : self.horizons[-1]]
+        return diverged(np.hstack([self.initial_loss[:, None], trained, self.loss]))
 
 
 class _Plan(NamedTuple):
@@ -131,11 +133,11 @@ def train_networks(
     **Arguments:**
 
     - `embedding_lrs`, `hidden_lrs`, `seeds`, `weight_decays`: broadcast to shape (R,), one entry a
-      run; default the setup's own. Seed k means `setup.seed + k` for weights and batches; targets
-      are those of `setup.seed`.
+      run; default the setup's own. A seed is the number of a network of this setup, below 2^32:
+      its weights and batches. Targets are those of `setup.seed` for all.
     - `horizons`: increasing numbers of steps after which to evaluate, default the last.
-    - `memory_gb`: memory that networks trained side by side may take (at least one is trained);
-      default 32 MiB on a CPU, which is its cache, and half of a GPU's memory.
+    - `memory_gb`: memory of each device that networks trained side by side may take (at least one
+      is trained); default 32 MiB on a CPU, which is its cache, and half of a GPU's memory.
     - `progress`: called with the fraction of work finished since the last call.
 
     Raises `InputError` for a network that does not fit the device, a text too short for the batch,
@@ -222,14 +224,19 @@ def parameter_count(setup: NetworkSetup) -> int:
     per_layer = {"linear": 0, "mlp": 1, "transformer": 4 + 2 * MLP_RATIO}[setup.network]
     readout = 0 if setup.tied else setup.output_count
     hidden = setup.depth * per_layer * setup.width
-    return (setup.vocab_size + readout + hidden) * setup.width
+    gains = {
+        "linear": 0,
+        "mlp": setup.depth + 1 if setup.normalisation == "rms" else 0,
+        "transformer": 2 * setup.depth + 1,
+    }[setup.network]
+    return (setup.vocab_size + readout + hidden + gains) * setup.width
 
 
 def run_bytes(setup: NetworkSetup) -> int:
     """Memory of one network in training: weights, gradient, step, optimizer state, activations."""
     size = 8 if setup.precision == "float64" else 4
     copies = 3 + weight_copies(setup.entrywise_optimizer)
-    tokens = batch_tokens(setup)
+    tokens = tokens_at_once(setup)
     widths = {"linear": 2, "mlp": 4 * (1 + setup.depth), "transformer": 8 + 30 * setup.depth}
     heads = setup.width // setup.head_width
     scores = 3 * setup.depth * heads * setup.context if setup.network == "transformer" else 0
@@ -280,6 +287,25 @@ def network_step(
     return jax.tree.map(of, labels, directions, network)
 
 
+def trained_networks(
+    setup: NetworkSetup, seeds: Sequence[int], ends: Sequence[int]
+) -> Iterator[tuple[_Shared, Tree]]:
+    """The networks of these seeds, side by side, after each of the increasing `ends` steps.
+
+    Yields what they share and the networks' weights with a leading axis, one entry a seed: the
+    very weights that `train_networks` has at its horizons.
+    """
+    seed = np.asarray(seeds)
+    rates = (setup.embedding_lr, setup.hidden_lr, setup.decay_rate)
+    embedding, hidden, decay = (np.full(len(seed), rate) for rate in rates)
+    plan, shared = _plan(setup), _shared(setup)
+    runs = _runs(setup, embedding, hidden, decay, seed)
+    state, _ = _begin(plan, shared, runs)
+    for first, last in itertools.pairwise([0, *ends]):
+        state = _advance(plan, shared, runs, state, first, last)
+        yield shared, jax.tree.map(jnp.copy, state.network)  # the next step takes the state over
+
+
 def _check_runs(*columns: NDArray[Any]) -> None:
     for name, column in zip(
         ("--embedding-lrs", "--hidden-lrs", "--weight-decay"), columns, strict=False
@@ -290,12 +316,12 @@ def _check_runs(*columns: NDArray[Any]) -> None:
         if len(wrong):
             raise InputError(name, float(wrong[0]), "must be a finite number from 0 to 1e30")
     seeds = columns[-1]
-    if seeds.dtype.kind not in "iu" or (seeds < 0).any():
-        raise InputError("--seeds", str(seeds.tolist())[:40], "must be integers of at least 0")
+    if seeds.dtype.kind not in "iu" or (seeds < 0).any() or (seeds >= 2**32).any():
+        raise InputError("--seeds", str(seeds.tolist())[:40], "must be integers from 0 to 2^32 - 1")
 
 
 def _check_horizons(setup: NetworkSetup, horizons: Sequence[int] | None) -> list[int]:
-    ends = [setup.steps] if horizons is None else [int(h) for h in horizons]
+    ends = [setup.steps] if horizons is None else np.asarray(horizons).tolist()
     for end in ends:
         check_integer("--horizons", end, 1, setup.steps)
     if not ends or any(b <= a for a, b in itertools.pairwise(ends)):
@@ -381,12 +407,22 @@ def _loss(plan: _Plan, shared: _Shared, network: Network, batch: Batch) -> Array
     return batch_loss(network, shared.multiplier, batch, plan.loss)
 
 
+def _evaluation_loss(plan: _Plan, shared: _Shared, network: Network) -> Array:
+    """In pieces of about a batch, so that it takes no more memory than a step."""
+    batch = shared.task.evaluation()
+    at_once = max(shared.task.batch_size or batch.tokens.size, EVALUATION_PIECE)
+
+    def add(total: Array, piece: Batch) -> tuple[Array, None]:
+        return total + _loss(plan, shared, network, piece), None
+
+    return jax.lax.scan(add, jnp.zeros((), batch.weights.dtype), batch.in_pieces(at_once))[0]
+
+
 def _one_begin(plan: _Plan, shared: _Shared, run: _Run) -> tuple[_State, Array]:
     network: Tree = initial_network(plan.shape, shared.init_factor, jax.random.fold_in(run.key, 0))
     rule = optimizer_direction(plan.optimizer, plan.entrywise, shared.constants)
     curve = jnp.full(shared.factors.shape, jnp.nan, shared.factors.dtype)
-    initial_loss = _loss(plan, shared, network, shared.task.evaluation())
-    return _State(network, rule.init(network), curve), initial_loss
+    return _State(network, rule.init(network), curve), _evaluation_loss(plan, shared, network)
 
 
 def _one_advance(
@@ -427,5 +463,4 @@ def _advance(plan, shared, runs, state, first, last):
 def _evaluate(plan, shared, networks):
     """Evaluation loss of every run, shape (R,)."""
     with jax.default_matmul_precision("highest"):
-        batch = shared.task.evaluation()
-        return jax.vmap(lambda network: _loss(plan, shared, network, batch))(networks)
+        return jax.vmap(partial(_evaluation_loss, plan, shared))(networks)

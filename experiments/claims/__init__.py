@@ -7,6 +7,8 @@ from .flows import FLOW_CLAIMS
 from .lv_lifetime import LV_LIFETIME_CLAIMS
 from .mean_field import MEAN_FIELD_CLAIMS
 from .optimal_rates import OPTIMAL_RATE_CLAIMS
+from .optimal_ratio import OPTIMAL_RATIO_CLAIMS
+from .race import RACE_CLAIMS
 
 CLAIMS = {
     claim.name: claim
@@ -16,5 +18,7 @@ CLAIMS = {
         *FLOW_CLAIMS,
         *OPTIMAL_RATE_CLAIMS,
         *MEAN_FIELD_CLAIMS,
+        *OPTIMAL_RATIO_CLAIMS,
+        *RACE_CLAIMS,
     )
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -17,6 +18,9 @@ from .first_step import FIRST_STEP_FIGURES
 from .lv_lifetime import LV_LIFETIME_FIGURES
 from .mean_field import MEAN_FIELD_FIGURES
 from .optimal_rates import OPTIMAL_RATE_FIGURES
+from .optimal_ratio import OPTIMAL_RATIO_FIGURES
+from .race import RACE_FIGURES
+from .transfer import TRANSFER_FIGURES
 
 STYLE = Path(__file__).parent / "dynsim.mplstyle"
 FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
@@ -24,15 +28,23 @@ FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     **LV_LIFETIME_FIGURES,
     **OPTIMAL_RATE_FIGURES,
     **MEAN_FIELD_FIGURES,
+    **OPTIMAL_RATIO_FIGURES,
+    **RACE_FIGURES,
+    **TRANSFER_FIGURES,
 }
 
 
 def draw(name: str, studies: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:
     """Draws a figure as PNG and PDF from the studies it needs; returns the files."""
     function, needs = FIGURES[name]
+    return write(function, [studies[need] for need in needs], folder / name)
+
+
+def write(function: Callable[..., Figure], arguments: Sequence[Any], stem: Path) -> list[Path]:
+    """Draws function(*arguments) as `stem`.png and `stem`.pdf; returns the files."""
     with plt.style.context(STYLE):
-        figure = function(*(studies[need] for need in needs))
-        paths = [folder / f"{name}.{suffix}" for suffix in ("png", "pdf")]
+        figure = function(*arguments)
+        paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "pdf")]
         for path in paths:
             metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
             figure.savefig(path, metadata=metadata)

@@ -5,7 +5,10 @@ from .flows import FLOW_STUDIES
 from .lv_lifetime import LV_LIFETIME_STUDIES
 from .mean_field import MEAN_FIELD_STUDIES
 from .optimal_rates import OPTIMAL_RATE_STUDIES
+from .optimal_ratio import OPTIMAL_RATIO
+from .race import RACE
 from .study import Study as Study
+from .transfer_coverage import TRANSFER_COVERAGE_STUDIES
 
 STUDIES = {
     study.name: study
@@ -15,5 +18,8 @@ STUDIES = {
         *FLOW_STUDIES,
         *OPTIMAL_RATE_STUDIES,
         *MEAN_FIELD_STUDIES,
+        *TRANSFER_COVERAGE_STUDIES,
+        OPTIMAL_RATIO,
+        RACE,
     )
 }

@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from experiments.results import fingerprint, provenance
+from experiments.results import fingerprint, load, provenance, save
 
 Cell = Mapping[str, Any]
 Advance = Callable[[], object]
@@ -26,6 +27,8 @@ class Study:
     - `measure`: one cell's variables by name, as (dimensions, values).
     - `config`: everything else that the numbers depend on.
     - `labels`: the coordinates of the dimensions that `measure` returns (without: 0, 1, 2, ...).
+    - `laboratory`: a study of minutes in its quick version too (`full` is for a GPU), which is run
+      when it is asked for by name.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Study:
     measure: Callable[..., Mapping[str, tuple[Sequence[str], Any]]]
     config: Callable[[bool], Mapping[str, Any]]
     labels: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    laboratory: bool = False
 
     def description(self, full: bool) -> dict[str, Any]:
         return {"study": self.name, "cells": list(self.cells(full)), **self.config(full)}
@@ -40,19 +44,29 @@ class Study:
     def fingerprint(self, full: bool) -> str:
         return fingerprint(self.description(full))
 
-    def run(self, full: bool, advance: Advance = lambda: None) -> xr.Dataset:
-        """Measures every cell; `advance` is called after each."""
+    def run(
+        self, full: bool, advance: Advance = lambda: None, folder: Path | None = None
+    ) -> xr.Dataset:
+        """Measures every cell; `advance` is called after each.
+
+        With a `folder`, each finished cell is kept there, and one that would come out the same is
+        taken from there.
+        """
         config = self.config(full)
+
+        def finished(cell: Cell) -> xr.Dataset:
+            piece = _kept(self._cell_file(folder, cell, full), lambda: labelled(cell))
+            advance()
+            return piece
 
         def labelled(cell: Cell) -> xr.Dataset:
             piece = xr.Dataset(dict(self.measure(**cell, **config)))
-            advance()
             return piece.assign_coords(cell).expand_dims(list(cell))
 
         # Compilation dominates small cells and leaves a core idle; two at a time share the cores.
         with ThreadPoolExecutor(max_workers=2) as pool:
             try:
-                pieces = list(pool.map(labelled, self.cells(full)))
+                pieces = list(pool.map(finished, self.cells(full)))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -65,6 +79,24 @@ class Study:
         return dataset.assign_attrs(
             provenance(description), study=self.name, fingerprint=fingerprint(description)
         )
+
+    def _cell_file(self, folder: Path | None, cell: Cell, full: bool) -> Path | None:
+        if folder is None:
+            return None
+        made = {"study": self.name, "cell": dict(cell), **self.config(full)}
+        return folder / f"{self.name}-{fingerprint(made)[:32]}.nc"
+
+
+def _kept(file: Path | None, measure: Callable[[], xr.Dataset]) -> xr.Dataset:
+    """The dataset at `file`, measured and kept there if there is none."""
+    if file is None:
+        return measure()
+    try:
+        return load(file)
+    except (OSError, ValueError):
+        dataset = measure()
+        save(dataset, file)
+        return dataset
 
 
 def grid(**axes: Iterable[Any]) -> list[Cell]:

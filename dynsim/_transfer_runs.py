@@ -1,0 +1,220 @@
+"""A sweep's runs sorted by width: which learning rates count, and resamples of their seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._errors import InputError
+from ._transfer_fit import Points, parabolas
+
+Floats = NDArray[np.float64]
+
+OK = "ok"
+PARABOLA_POINTS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class WidthRuns:
+    """The runs of one width: `losses` of shape (rates, seeds), NaN where a seed was not run.
+
+    Learning rates at which a seed diverged are left out.
+    """
+
+    width: float
+    learning_rates: Floats
+    losses: Floats
+    factor: float
+
+    @cached_property
+    def means(self) -> Floats:
+        """Mean loss over seeds, shape (rates,)."""
+        return np.nanmean(self.losses, axis=1) if self.losses.size else np.empty(0)
+
+    @cached_property
+    def near(self) -> NDArray[np.bool_]:
+        """Learning rates within the factor of the lowest loss, in one stretch around it."""
+        if not self.means.size:
+            return np.zeros(0, dtype=bool)
+        within = self.means <= self.factor * self.means.min()
+        stretch = np.cumsum(~within)
+        return within & (stretch == stretch[np.argmin(self.means)])
+
+    @cached_property
+    def status(self) -> str:
+        """ "ok", or why there is no optimum to be seen."""
+        rates = len(self.learning_rates)
+        if rates < PARABOLA_POINTS:
+            return f"{rates} learning rates without divergence, needs {PARABOLA_POINTS}"
+        best = int(np.argmin(self.means))
+        if best in (0, rates - 1):
+            side = "smallest" if best == 0 else "largest"
+            return f"lowest loss at the {side} learning rate that did not diverge"
+        if self.near.sum() < PARABOLA_POINTS:
+            return f"{self.near.sum()} learning rates within the factor, needs {PARABOLA_POINTS}"
+        rate, _, curvature = parabolas(self.points(), self.means[self.near])[0]
+        lowest, *_, largest = np.log(self.learning_rates[self.near])
+        if not curvature > 0 or not lowest <= rate <= largest:
+            return "the parabola has no minimum among its points"
+        return OK
+
+    def points(self, number: int = 0) -> Points:
+        """The points near the optimum, as those of width `number`."""
+        counts = np.isfinite(self.losses[self.near]).sum(axis=1)
+        size = len(counts)
+        return Points(
+            np.full(size, number),
+            np.full(size, np.log(self.width)),
+            np.log(self.learning_rates[self.near]),
+            np.sqrt(counts) / self.means[self.near],
+        )
+
+    @property
+    def seed_count(self) -> int:
+        return self.losses.shape[1]
+
+    def resampled_means(self, times: NDArray[np.int64]) -> Floats:
+        """Means near the optimum if seed s counts times[..., s] times, shape (..., near).
+
+        A learning rate that none of these seeds has keeps its own mean.
+        """
+        losses = self.losses[self.near]
+        present = np.isfinite(losses)
+        total = times @ np.where(present, losses, 0).T
+        count = times @ present.T
+        return np.where(count > 0, total / np.maximum(count, 1), self.means[self.near])
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """A statistic of the data and of resamples of their seeds.
+
+    **Fields:** `value`, shape (...); `draws`, of bootstrap resamples, shape (resamples, ...);
+    `variances`, each width's part of the variance by the jackknife, shape (widths, ...);
+    `seed_counts`, seeds of each width.
+    """
+
+    value: Floats
+    draws: Floats
+    variances: Floats
+    seed_counts: tuple[int, ...]
+
+    def interval(self) -> Floats:
+        """Ends of the 95 % interval, shape (2, ...): percentiles, drawn out for few seeds.
+
+        The distances of the percentiles from the value are multiplied by the ratio of Student's to
+        the normal quantile, with the degrees of freedom of Welch and Satterthwaite, and by the
+        root of S/(S - 1), which resampled means of S seeds lack. Both are 1 for many seeds. A
+        single seed somewhere gives no interval: the value twice.
+        """
+        from scipy.stats import norm, t
+
+        if min(self.seed_counts, default=1) < 2:
+            return np.stack([self.value, self.value])
+        # The nearest draw rather than a mean of two, one of which may be infinite.
+        ends = np.quantile(self.draws, [0.025, 0.975], axis=0, method="nearest")
+        counts = np.array(self.seed_counts).reshape(-1, *[1] * self.value.ndim)
+        with np.errstate(all="ignore"):
+            parts = self.variances / self.variances.sum(axis=0)
+            freedom = 1 / np.sum(parts**2 / (counts - 1), axis=0)
+            missing = np.sum(parts * (counts - 1) / counts, axis=0)
+            stretch = t.ppf(0.975, freedom) / norm.ppf(0.975) / np.sqrt(missing)
+            # Without any variance, and where limits are infinite, there is nothing to draw out.
+            drawn_out = self.value + (ends - self.value) * stretch
+        return np.where(np.isfinite(drawn_out), drawn_out, ends)
+
+    def __sub__(self, other: Resampled) -> Resampled:
+        """The difference of a statistic between independent data."""
+        # The same generator drew both; shuffled, a draw of one goes with any of the other.
+        shuffled = np.random.default_rng(1).permutation(other.draws)
+        return Resampled(
+            self.value - other.value,
+            self.draws - shuffled,
+            np.concatenate([self.variances, other.variances]),
+            (*self.seed_counts, *other.seed_counts),
+        )
+
+
+class SeedResamples:
+    """Mean losses of the data, of bootstrap resamples and with each seed left out, as rows."""
+
+    def __init__(self, runs: Sequence[WidthRuns], resamples: int):
+        self.seed_counts = tuple(one.seed_count for one in runs)
+        self.alone = min(self.seed_counts, default=1) < 2
+        self.resamples = 0 if self.alone else resamples
+        random = np.random.default_rng(0)
+        means = []
+        for number, one in enumerate(runs):
+            seeds = one.seed_count
+            times = np.ones((1, seeds), dtype=np.int64)
+            if not self.alone:
+                drawn = random.multinomial(seeds, np.full(seeds, 1 / seeds), resamples)
+                left_out = np.ones((sum(self.seed_counts), seeds), dtype=np.int64)
+                first = sum(self.seed_counts[:number])
+                left_out[first : first + seeds] -= np.eye(seeds, dtype=np.int64)
+                times = np.concatenate([times, drawn, left_out])
+            means.append(one.resampled_means(times))
+        self.rows = np.concatenate(means, axis=1) if means else np.empty((1, 0))
+
+    @property
+    def left_out(self) -> Floats:
+        """The data and the rows with a seed left out: what variances need."""
+        return np.concatenate([self.rows[:1], self.rows[1 + self.resamples :]])
+
+    def of(self, statistics: ArrayLike) -> Resampled:
+        """A statistic from its values for every row (or those of `left_out`), shape (rows, ...)."""
+        values = np.asarray(statistics, dtype=np.float64)
+        variances = np.zeros((len(self.seed_counts), *values.shape[1:]))
+        if self.alone:
+            return Resampled(values[0], values[1:], variances, self.seed_counts)
+        drawn = len(values) - sum(self.seed_counts)
+        ends = np.cumsum(self.seed_counts)[:-1]
+        with np.errstate(invalid="ignore"):
+            for width, own in enumerate(np.split(values[drawn:], ends)):
+                variances[width] = np.var(own, axis=0) * (len(own) - 1)
+        return Resampled(values[0], values[1:drawn], variances, self.seed_counts)
+
+
+def runs_by_width(
+    widths: ArrayLike, learning_rates: ArrayLike, seeds: ArrayLike, losses: ArrayLike, factor: float
+) -> tuple[list[WidthRuns], int]:
+    """The runs of each width, narrowest first, and how many runs diverged (loss not finite).
+
+    Raises `InputError` for values that are not positive and for a run that occurs twice.
+    """
+    width, rate, loss = (
+        np.asarray(one, dtype=np.float64) for one in (widths, learning_rates, losses)
+    )
+    seed_index = np.unique(np.asarray(seeds), return_inverse=True)[1]
+    if not width.shape == rate.shape == loss.shape == seed_index.shape or width.ndim != 1:
+        raise InputError("losses", loss.shape, "must be one per width, learning rate and seed")
+    if not width.size:
+        raise InputError("losses", None, "must hold at least one run")
+    for name, values in (("width", width), ("learning rate", rate)):
+        bad = values[~(np.isfinite(values) & (values > 0))]
+        if bad.size:
+            raise InputError(name, bad[0], "must be a positive number")
+    if np.any(loss <= 0):
+        raise InputError("loss", loss[loss <= 0][0], "must be positive: errors are relative to it")
+    runs = np.stack([width, rate, seed_index])
+    unique, counts = np.unique(runs, axis=1, return_counts=True)
+    if np.any(counts > 1):
+        size, lr, _ = unique[:, np.argmax(counts)]
+        raise InputError(
+            "seed", f"of width {size:g}, learning rate {lr:g}", "occurs more than once"
+        )
+    found = []
+    for one in np.unique(width):
+        here = width == one
+        rates, rate_index = np.unique(rate[here], return_inverse=True)
+        own_seeds, own_index = np.unique(seed_index[here], return_inverse=True)
+        table = np.full((len(rates), len(own_seeds)), np.nan)
+        table[rate_index, own_index] = loss[here]
+        diverged = np.zeros(len(rates), dtype=bool)
+        diverged[rate_index[~np.isfinite(loss[here])]] = True
+        found.append(WidthRuns(float(one), rates[~diverged], table[~diverged], factor))
+    return found, int(np.sum(~np.isfinite(loss)))

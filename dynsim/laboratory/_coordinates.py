@@ -1,0 +1,309 @@
+"""Coordinate checks: how large every matrix's input, output and update terms are while it trains.
+
+With W the weight and z its input (multiplier included in W), the output at step t is
+
+    W_t z_t = W_0 z_0 + (W_t - W_0) z_0 + W_0 (z_t - z_0) + (W_t - W_0)(z_t - z_0),
+
+and a parametrization says by which power of the width each term grows. `network_coordinates`
+measures the terms of one size, `slope_bands` states the powers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from dynsim._errors import InputError, check_integer
+from dynsim._exponents import log_slope
+from dynsim._first_step import first_step
+from dynsim._precision import require_x64
+from dynsim._recommend import Label, LayerValues
+
+from ._networks import Network, label_of, parameter_names
+from ._scales import scales
+from ._setup import NetworkSetup
+from ._tasks import Batch
+from ._training import runs_side_by_side, trained_networks
+
+Term = Literal["initial", "update_on_initial", "initial_on_learned", "update_on_learned"]
+TERMS: tuple[Term, ...] = get_args(Term)
+Quantity = Literal[
+    "input",
+    "learned_input",
+    "output",
+    "update",
+    "initial",
+    "update_on_initial",
+    "initial_on_learned",
+    "update_on_learned",
+    "weight",
+    "weight_update",
+]
+QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+PROBE_TOKENS = 1024  # of sequences: enough for a root mean square
+
+# What each term multiplies: (weight, input). Their sizes turn a term's size into its alignment.
+FACTORS: dict[Term, tuple[Quantity, Quantity]] = {
+    "initial": ("weight", "input"),
+    "update_on_initial": ("weight_update", "input"),
+    "initial_on_learned": ("weight", "learned_input"),
+    "update_on_learned": ("weight_update", "learned_input"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """Sizes in networks of one shape, S seeds, at T recorded steps.
+
+    **Fields:**
+
+    - `setup`; `steps`: recorded steps, shape (T,); `matrices`: K names, such as `blocks.0.query`,
+      the embedding first.
+    - `mean_square`: shape (S, T, K, Q) in the order of `QUANTITIES`, each a mean over tokens of
+      the probe (by weight) and coordinates: `input` z_t, `learned_input` z_t - z_0, `output`
+      W_t z_t, `update` (W_t - W_0) z_t; the terms `initial` W_0 z_0, `update_on_initial`
+      (W_t - W_0) z_0, `initial_on_learned` W_0 (z_t - z_0), `update_on_learned`
+      (W_t - W_0)(z_t - z_0); the entries `weight` W_0 and `weight_update` W_t - W_0. The embedding
+      reads one-hot tokens, so that its input never changes: NaN for what it does not have.
+
+    `input` and the terms on it at any t use z_0, except `input` itself.
+    """
+
+    setup: NetworkSetup
+    steps: NDArray[np.int64]
+    matrices: tuple[str, ...]
+    mean_square: NDArray[np.float64]
+
+
+def network_coordinates(
+    setup: NetworkSetup,
+    steps: Sequence[int],
+    seeds: int = 1,
+    *,
+    progress: Callable[[float], object] | None = None,
+) -> Coordinates:
+    """Trains `seeds` networks, as `train_networks` does, and measures them at `steps`.
+
+    The probe is the whole token law, or for sequences up to 1024 fixed tokens that are not a
+    training batch. `progress` is called with the fraction of work finished since the last call.
+
+    Raises `InputError` for steps that do not increase from 0 or exceed `setup.steps`, and
+    `RuntimeError` if JAX's 64-bit types are off.
+    """
+    require_x64()
+    check_integer("--seeds", seeds, 1)
+    recorded = check_recorded_steps(setup, steps)
+    count = math.ceil(seeds / math.ceil(seeds / runs_side_by_side(setup)))
+    chunks = math.ceil(seeds / count)
+    rows: list[NDArray[np.float64]] = []
+    names: tuple[str, ...] = ()
+    for chunk in range(chunks):
+        chosen = [k % seeds for k in range(chunk * count, (chunk + 1) * count)]
+        initial = None
+        columns = []
+        for shared, networks in trained_networks(setup, chosen, recorded):
+            initial = networks if initial is None else initial
+            probe = _probe(shared.task.evaluation(), setup.sequence_length)
+            sizes = _mean_squares(probe, shared.multiplier, initial, networks)
+            names = _matrix_names(networks, sizes)
+            columns.append(np.stack([sizes[name] for name in names], axis=1))
+            if progress is not None:
+                progress(1 / (chunks * len(recorded)))
+        rows.append(np.stack(columns, axis=1).astype(np.float64))
+    mean_square = np.concatenate(rows)[:seeds]
+    return Coordinates(setup, np.array(recorded), names, mean_square)
+
+
+def check_recorded_steps(setup: NetworkSetup, steps: Sequence[int]) -> list[int]:
+    """The recorded steps, from 0 on. Raises `InputError`."""
+    recorded = sorted({0, *steps})
+    if len(recorded) < 2 or recorded[0] < 0 or recorded[-1] > setup.steps:
+        allowed = f"must be numbers of steps, at least one above 0, at most {setup.steps} (--steps)"
+        raise InputError("--record", str(tuple(steps)), allowed)
+    return recorded
+
+
+def _matrix_names(network: Network, measured: Iterable[str]) -> tuple[str, ...]:
+    """The measured matrices in the order of the network; a tied readout comes last."""
+    order = [*parameter_names(network), "readout"]
+    return tuple(sorted(measured, key=order.index))
+
+
+def _probe(batch: Batch, sequence: int) -> Batch:
+    if sequence == 1:
+        return batch
+    rows = max(1, PROBE_TOKENS // sequence)
+    tokens, targets, weights = (column[:rows] for column in batch)
+    return Batch(tokens, targets, weights / weights.sum())
+
+
+@jax.jit
+def _mean_squares(
+    probe: Batch, multiplier: LayerValues, initial: Network, networks: Network
+) -> dict[str, Array]:
+    """Mean squares by matrix, shape (runs, Q) each."""
+
+    def of_run(pair: tuple[Network, Network]) -> dict[str, Array]:
+        return _of_networks(probe, multiplier, *pair)
+
+    with jax.default_matmul_precision("highest"):
+        return jax.lax.map(of_run, (initial, networks))
+
+
+def _of_networks(
+    probe: Batch, multiplier: LayerValues, first: Network, last: Network
+) -> dict[str, Array]:
+    mean = partial(_mean_square, probe.weights)
+    starts, ends = _weights(first), _weights(last)
+    before, after = (network(probe.tokens, multiplier).inputs for network in (first, last))
+    start = multiplier.embedding * starts["embedding"]
+    change = multiplier.embedding * (ends["embedding"] - starts["embedding"])
+    nothing = jnp.full((), jnp.nan, start.dtype)
+    moved = mean(change[probe.tokens])
+    embedding: dict[Quantity, Array] = {
+        **dict.fromkeys(QUANTITIES, nothing),
+        "output": mean((start + change)[probe.tokens]),
+        "update": moved,
+        "initial": mean(start[probe.tokens]),
+        "update_on_initial": moved,
+        "weight": jnp.mean(jnp.square(start)),
+        "weight_update": jnp.mean(jnp.square(change)),
+    }
+    found = {"embedding": embedding}
+    for name, z in before.items():
+        factor = multiplier.of(label_of(name))
+        weight = "embedding" if name not in starts else name  # a tied readout
+        start = factor * starts[weight]
+        change = factor * (ends[weight] - starts[weight])
+        learned = after[name] - z
+        on_initial, on_learned = z @ change.T, learned @ change.T
+        at_start, carried = z @ start.T, learned @ start.T
+        found[name] = {
+            "input": mean(after[name]),
+            "learned_input": mean(learned),
+            "output": mean(at_start + carried + on_initial + on_learned),
+            "update": mean(on_initial + on_learned),
+            "initial": mean(at_start),
+            "update_on_initial": mean(on_initial),
+            "initial_on_learned": mean(carried),
+            "update_on_learned": mean(on_learned),
+            "weight": jnp.mean(jnp.square(start)),
+            "weight_update": jnp.mean(jnp.square(change)),
+        }
+    return {name: jnp.stack([sizes[q] for q in QUANTITIES]) for name, sizes in found.items()}
+
+
+def _mean_square(weights: Array, x: Array) -> Array:
+    return jnp.sum(weights * jnp.mean(jnp.square(x), axis=-1))
+
+
+def _weights(network: Network) -> dict[str, Array]:
+    return dict(zip(parameter_names(network), jax.tree.leaves(network), strict=True))
+
+
+@dataclass(frozen=True)
+class SlopeBand:
+    """Powers of the width, from `low` to `high`, that a term's size may have."""
+
+    low: float
+    high: float
+
+
+def reference_setup(setup: NetworkSetup) -> NetworkSetup:
+    """The setup with its parametrization's own exponents, whatever others were written."""
+    return replace(setup, lr_exponents="auto", init_exponents="auto")
+
+
+def slope_bands(
+    setup: NetworkSetup, widths: Sequence[int], matrix: str, *, stable: bool = True
+) -> dict[Term, SlopeBand]:
+    """Powers of the width of a matrix's terms under the setup's exponents, at its vocabulary.
+
+    A step of an entrywise normalised optimizer changes an entry of W by (multiplier)(LR), so
+    W - W_0 times its input has the power u + A, u that of (multiplier)(LR), and A between what the
+    vocabulary leaves (`vocabulary_alignment_exponent`) and 1. On learned inputs, which have a power
+    v of their own, it is u + v + U with U between 1/2 and 1; W_0 on learned inputs has w + v +
+    Omega, w the power of W_0's entries, Omega = 1/2, and up to 1 at the readout, whose weights the
+    layers below learn to follow. v is that of the embedding's update for matrices that read the
+    embedding itself, and further up between the least of all updates below and 0.
+
+    With `stable` no band reaches above 0 (a size that grows is a mistake). These are the terms of
+    the stability program, theory notes, section 5.
+
+    Raises `InputError` for optimizers that are not entrywise normalised.
+    """
+    if setup.optimizer not in ("sign", "adam", "adamw"):
+        allowed = "must be sign, adam or adamw, whose steps have a known size"
+        raise InputError("--optimizer", setup.optimizer, allowed)
+    label = label_of(matrix)
+    weight, update = _width_powers(setup, widths)
+    if label == "embedding":
+        start = SlopeBand(weight.embedding, weight.embedding)
+        step = SlopeBand(update.embedding, update.embedding)
+        return {"initial": start, "update_on_initial": step}
+    least = vocabulary_alignment_exponent(setup, widths)
+    w, u = weight.of(label), update.of(label)
+    moved = update.embedding
+    slowest = moved if reads_embedding(matrix, setup) else min(moved, update.hidden + least)
+    fastest = moved if reads_embedding(matrix, setup) else max(moved, update.hidden + 1)
+    follows = 1.0 if label == "readout" else 0.5
+    bands: dict[Term, SlopeBand] = {
+        "initial": SlopeBand(w + 0.5, w + 0.5),
+        "update_on_initial": SlopeBand(u + least, u + 1),
+        "initial_on_learned": SlopeBand(slowest + w + 0.5, fastest + w + follows),
+        "update_on_learned": SlopeBand(slowest + u + 0.5, fastest + u + 1),
+    }
+    if stable:
+        return {t: SlopeBand(min(b.low, 0.0), min(b.high, 0.0)) for t, b in bands.items()}
+    return bands
+
+
+def _width_powers(setup: NetworkSetup, widths: Sequence[int]) -> tuple[LayerValues, LayerValues]:
+    """Powers of the width in entries of W_0 and in the entries of one update, by label."""
+    ends = [scales(replace(setup, width=width)) for width in (min(widths), max(widths))]
+    octaves = math.log(max(widths) / min(widths))
+
+    def power(values: Callable[[int, Label], float]) -> LayerValues:
+        labels: tuple[Label, ...] = ("embedding", "hidden", "readout", "vector")
+        slopes = (math.log(values(1, label) / values(0, label)) / octaves for label in labels)
+        return LayerValues(*(round(slope, 9) + 0.0 for slope in slopes))
+
+    def entry(end: int, label: Label) -> float:
+        # Init factors are relative to the standard parametrization: 1/sqrt(fan-in) but for the
+        # embedding, which a tied readout shares.
+        inputs = label in ("hidden", "readout") and not (setup.tied and label == "readout")
+        standard = (min(widths), max(widths))[end] ** -0.5 if inputs else 1.0
+        return ends[end].multiplier.of(label) * ends[end].init_factor.of(label) * standard
+
+    def step(end: int, label: Label) -> float:
+        return ends[end].multiplier.of(label) * ends[end].learning_rate.of(label)
+
+    return power(entry), power(step)
+
+
+def vocabulary_alignment_exponent(setup: NetworkSetup, widths: Sequence[int]) -> float:
+    """A of the first step of a matrix that hears all tokens, fitted over these very widths.
+
+    The least-squares power of the width in sqrt(d [1 + (2/pi)(d - 1) C]), C from the token law and
+    batch (`dynsim.first_step`): between 1/2 and 1, 1 for vocabularies that are small at all widths.
+    """
+    law = setup.task_setup.law()
+    sizes = np.asarray(widths, np.float64)
+    moments = first_step("hidden", "sign", sizes, law, batch_size=setup.batch_size)
+    return float(log_slope(np.log(sizes), np.log(np.asarray(moments.rms))))
+
+
+def reads_embedding(matrix: str, setup: NetworkSetup) -> bool:
+    """Whether a matrix's input is the (normalised) embedding of one token alone."""
+    if setup.network == "linear":
+        return matrix == "readout"
+    return matrix in ("hidden.0", "blocks.0.query", "blocks.0.key", "blocks.0.value")

@@ -1,0 +1,53 @@
+"""Claims about rules tuned at a small width and raced at a large one."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from dynsim import Estimate, bootstrap
+
+from .claim import Claim, Evidence
+
+Floats = NDArray[np.float64]
+
+
+def regret(data: xr.Dataset, task: str, rule: str, against: str) -> Estimate:
+    """(Loss by a rule - loss by another) / what training removes by the other, with its interval.
+
+    Seeds are paired: both rules train the same networks on the same batches.
+    """
+    cell = data.sel(task=task)
+    initial, these, others = (
+        values.to_numpy().astype(np.float64)
+        for values in (cell.initial_loss, cell.loss.sel(rule=rule), cell.loss.sel(rule=against))
+    )
+    these = np.minimum(np.nan_to_num(these, nan=np.inf), initial)  # diverged: removed nothing
+
+    def share(paired: Floats, axis: int = -1) -> Floats:
+        start, this, other = paired.mean(axis=axis)
+        return np.asarray((this - other) / (start - other))
+
+    return bootstrap(share, [np.stack([initial, these, others])])
+
+
+def _regret(data: xr.Dataset, task: str, rule: str, against: str) -> Evidence:
+    return Evidence(0.0, None, regret(data, task, rule, against))
+
+
+RACE_CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        "control-race-global",
+        "Wrong on purpose: learning rates need no rule from width 32 to the large width",
+        "loss above muP's, as a share of what training by muP removes",
+        "0",
+        "race",
+        partial(_regret, task="structured", rule="global", against="mup"),
+        0.02,
+        "control",
+        "fails",
+    ),
+)

@@ -1,0 +1,54 @@
+"""Figure of the race: what each rule costs at the large width, by task."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from experiments.claims.race import regret
+from experiments.results import study_config
+from experiments.studies.race import RULES, SMALL, TASKS
+
+NAMES = {
+    "mup": r"$\times$width ($\mu$P)",
+    "lv": r"$\sqrt{d}$, slower embedding (= u-$\mu$P)",
+    "lv-hidden": r"$\sqrt{d}$, faster hidden",
+    "interpolated": "interpolated, slower embedding",
+    "interpolated-hidden": "interpolated, faster hidden",
+    "global": "no rule",
+}
+CUT = 0.5  # regrets beyond are drawn at the edge, with their number
+
+
+def race(data: xr.Dataset) -> Figure:
+    """Loss above muP's as a share of what muP's training removes, with its interval over seeds."""
+    figure, panels = plt.subplots(
+        1, len(TASKS), figsize=(8.8, 2.9), layout="constrained", sharey=True
+    )
+    rules = [rule for rule in RULES if rule != "mup"]
+    for axes, task in zip(panels, TASKS, strict=True):
+        for place, rule in enumerate(rules):
+            found = regret(data, task, rule, "mup")
+            value, low, high = (min(part, CUT) for part in (found.value, found.low, found.high))
+            error = np.abs([[value - low], [high - value]])
+            axes.errorbar(value, place, xerr=error, marker="o", color="C0", capsize=3)
+            if found.value > CUT:
+                axes.annotate(
+                    f"{found.value:.2g}", (CUT, place), fontsize=7, va="bottom", ha="right"
+                )
+        axes.axvline(0, color="0.4", linewidth=0.9)
+        axes.set_title(task.replace("-", ", "))
+    panels[0].set_yticks(range(len(rules)), [NAMES[rule] for rule in rules])
+    panels[0].set_ylim(len(rules) - 0.5, -0.5)
+    width = study_config(data)["width"]
+    figure.supxlabel(
+        f"(loss at width {width} $-$ $\\mu$P's) / ($\\mu$P's decrease), rates tuned at width "
+        f"{SMALL}; right: worse than $\\mu$P",
+        fontsize=8.5,
+    )
+    return figure
+
+
+RACE_FIGURES = {"race": (race, ("race",))}

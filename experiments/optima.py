@@ -1,0 +1,302 @@
+"""`dynsim optima`: optimal learning rates of a sweep and their powers of width and vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from dynsim import (
+    TUNED_RATES,
+    InputError,
+    LossSurface,
+    RateExponent,
+    TunedRate,
+    is_determined,
+    optimum_interval,
+    rate_exponent,
+    surface_optimum,
+)
+
+from .output import number, print_json, print_table, writable_folder
+from .results import load
+
+if TYPE_CHECKING:
+    from .cli import Optima
+
+CELL = ("width", "vocab_size", "embedding_lr", "hidden_lr", "seed")
+VARIABLES = {
+    "loss": (*CELL, "horizon"),
+    "initial_loss": ("width", "vocab_size", "seed"),
+    "embedding_lr_factor": ("width",),
+    "hidden_lr_factor": ("width",),
+}
+COORDINATES = ("width", "vocab_size", "embedding_lr", "hidden_lr", "horizon")
+RATE_NAMES: dict[TunedRate, str] = {
+    "embedding": "embedding LR",
+    "hidden": "hidden LR",
+    "ratio": "embedding/hidden",
+    "embedding_alone": "embedding LR, rest frozen",
+    "hidden_alone": "hidden LR, embedding frozen",
+    "ratio_alone": "quotient of these two",
+}
+SIZES = ("width", "vocab_size")
+
+Surfaces = dict[tuple[int, int], LossSurface]
+
+
+def run_optima(options: Optima) -> int:
+    """Prints optima and exponents at one horizon or at all, with figures if there is --out."""
+    sweep = read_sweep(options.file)
+    horizons = [int(horizon) for horizon in sweep.horizon.values]
+    if options.horizon is not None:
+        if options.horizon not in horizons:
+            known = ", ".join(map(str, horizons))
+            raise InputError("--horizon", options.horizon, f"must be one of the sweep's: {known}")
+        horizons = [options.horizon]
+    folder = None if options.out is None else writable_folder("--out", options.out)
+    document: dict[str, Any] = {
+        "file": options.file,
+        "horizons": [horizon_answer(sweep, horizon) for horizon in horizons],
+    }
+    if folder is not None:
+        from .figures import write
+        from .figures.sweeps import sweep_optima
+
+        document["figures"] = [
+            path
+            for horizon in horizons
+            for path in write(sweep_optima, (sweep, horizon), folder / f"optima_{horizon}")
+        ]
+    if options.json:
+        print_json(document)
+        return 0
+    for answer in document["horizons"]:
+        _print(answer)
+    for path in document.get("figures", []):
+        print(path)
+    return 0
+
+
+def read_sweep(path: Path) -> xr.Dataset:
+    """The sweep stored at `path`. Raises `InputError` if there is none."""
+    try:
+        sweep = load(path)
+    except (OSError, ValueError) as error:
+        known = "must be a netCDF file" if path.exists() else "there is no such file"
+        raise InputError("FILE", str(path), known) from error
+    for name, dimensions in VARIABLES.items():
+        if name not in sweep or set(sweep[name].dims) != set(dimensions):
+            needed = f"must be a sweep, with {name}({', '.join(dimensions)})"
+            raise InputError("FILE", str(path), needed)
+    for name in COORDINATES:
+        values = sweep[name].values
+        numeric = name in sweep.coords and values.dtype.kind in "iuf"
+        if not numeric or not np.all(values >= 0) or len(set(values)) < max(len(values), 1):
+            needed = f"must be a sweep, with different numbers as its coordinate {name}"
+            raise InputError("FILE", str(path), needed)
+    sweep = sweep.sortby(list(COORDINATES))
+    try:
+        found = [surfaces(sweep, int(horizon)) for horizon in sweep.horizon.values]
+    except ValueError as error:
+        raise InputError("FILE", str(path), str(error)) from error
+    if not all(found) or not all(one.tuned_rates for cells in found for one in cells.values()):
+        needed = "must hold losses at three or more positive learning rates of a layer"
+        raise InputError("FILE", str(path), needed)
+    return sweep
+
+
+def surfaces(sweep: xr.Dataset, horizon: int) -> Surfaces:
+    """Losses after `horizon` steps by (width, vocabulary size), where there are any.
+
+    A run counts as diverged if its loss is missing or not finite, or if the file says so at this
+    horizon; a flag without horizon is one at the end of training.
+    """
+    loss = sweep.loss.sel(horizon=horizon)
+    if "diverged" in sweep:
+        flag = sweep.diverged.astype(bool)
+        if "horizon" in flag.dims:
+            loss = loss.where(~flag.sel(horizon=horizon), np.inf)
+        elif horizon == sweep.horizon.values[-1]:
+            loss = loss.where(~flag, np.inf)
+    loss = loss.transpose(*CELL)
+    initial = sweep.initial_loss.transpose("width", "vocab_size", "seed")
+    cells = {}
+    for width in sweep.width.values:
+        for vocab_size in sweep.vocab_size.values:
+            cell = {"width": width, "vocab_size": vocab_size}
+            runs, start = loss.sel(cell).values, initial.sel(cell).values
+            trained = np.isfinite(start) & ~np.all(np.isnan(runs), axis=(0, 1))
+            if np.any(trained):
+                rates = sweep.embedding_lr.values, sweep.hidden_lr.values
+                cells[int(width), int(vocab_size)] = LossSurface(
+                    rates[0].astype(float),
+                    rates[1].astype(float),
+                    runs[..., trained].astype(float),
+                    start[trained].astype(float),
+                )
+    return cells
+
+
+def factors(sweep: xr.Dataset, rate: TunedRate) -> dict[int, float]:
+    """What the parametrization multiplies the base rate (or ratio) with, by width."""
+    factor = {
+        "embedding": sweep.embedding_lr_factor,
+        "hidden": sweep.hidden_lr_factor,
+        "ratio": sweep.embedding_lr_factor / sweep.hidden_lr_factor,
+    }[rate.removesuffix("_alone")]
+    return {int(w): float(f) for w, f in zip(sweep.width.values, factor.values, strict=True)}
+
+
+def tuned_rates(cells: Surfaces) -> tuple[TunedRate, ...]:
+    """What the grid of these surfaces can tune."""
+    return next(iter(cells.values())).tuned_rates
+
+
+def exponents(
+    sweep: xr.Dataset, cells: Surfaces, rate: TunedRate
+) -> Iterator[tuple[str, int, RateExponent]]:
+    """Exponents of a rate in each size at each value of the other: (size, other's value, fit).
+
+    A size with one value only in the whole file has no exponents.
+    """
+    by_width = factors(sweep, rate)
+    for axis, size in enumerate(SIZES):
+        if len({cell[axis] for cell in cells}) < 2:
+            continue
+        for fixed in sorted({cell[1 - axis] for cell in cells}):
+            line = sorted(cell for cell in cells if cell[1 - axis] == fixed)
+            fit = rate_exponent(
+                [cell[axis] for cell in line],
+                [cells[cell] for cell in line],
+                rate,
+                factors=[by_width[cell[0]] for cell in line],
+            )
+            yield size, fixed, fit
+
+
+def horizon_answer(sweep: xr.Dataset, horizon: int) -> dict[str, Any]:
+    """Optima of every size and all exponents after `horizon` steps, as a document."""
+    cells = surfaces(sweep, horizon)
+    rates = tuned_rates(cells)
+    by_width = {rate: factors(sweep, rate) for rate in rates}
+    optima = [
+        {
+            "width": width,
+            "vocab_size": vocab_size,
+            "seeds": len(surface.initial_loss),
+            **{rate: _optimum(surface, rate, by_width[rate][width]) for rate in rates},
+        }
+        for (width, vocab_size), surface in cells.items()
+    ]
+    fits = [
+        {"rate": rate, "size": size, SIZES[1 - SIZES.index(size)]: fixed, **_exponent(fit)}
+        for rate in rates
+        for size, fixed, fit in exponents(sweep, cells, rate)
+    ]
+    return {"horizon": horizon, "optima": optima, "exponents": fits}
+
+
+def _optimum(surface: LossSurface, rate: TunedRate, factor: float) -> dict[str, Any]:
+    found = surface_optimum(surface, rate)
+    interval = optimum_interval(surface, rate) if is_determined(found) else None
+    return {
+        "base": found.value,
+        "actual": found.value * factor,
+        "near_optimal": [found.low, found.high],
+        "ci": None if interval is None else [interval.low, interval.high],
+        "status": found.status,
+        "loss": found.loss,
+    }
+
+
+def _exponent(fit: RateExponent) -> dict[str, Any]:
+    return {
+        "exponent": fit.value,
+        "ci": [fit.low, fit.high],
+        "actual_exponent": fit.actual.value,
+        "actual_ci": [fit.actual.low, fit.actual.high],
+        "rule": fit.rule,
+        "drift": fit.drift,
+        "without_smallest": fit.without_smallest,
+        "theil_sen": fit.theil_sen,
+        "reach_drift": fit.reach_drift,
+        "compatible": [fit.compatible_low, fit.compatible_high],
+        "status": fit.status,
+        "used": fit.used,
+        "flat": fit.flat,
+        "excluded": fit.excluded,
+    }
+
+
+def _print(answer: dict[str, Any]) -> None:
+    print(f"After {answer['horizon']} steps. Best base learning rates, [all nearly as good]:\n")
+    optima = answer["optima"]
+    rates: list[TunedRate] = [rate for rate in TUNED_RATES if rate in optima[0]]
+    head = ("width", "vocabulary", "seeds", *(RATE_NAMES[rate] for rate in rates))
+    rows = [
+        [
+            *(str(row[name]) for name in ("width", "vocab_size", "seeds")),
+            *(_optimum_text(row[rate]) for rate in rates),
+        ]
+        for row in optima
+    ]
+    print_table(head, rows)
+    if not answer["exponents"]:
+        print("\nOne width and one vocabulary size: no exponents.\n")
+        return
+    print(
+        "\nExponents, 95 % intervals over seeds; the actual LR has the rule's exponent as well:\n"
+    )
+    measures = ("base", "actual", "drift", "narrower fit", "Theil-Sen", "compatible")
+    head = ("of", "in", "at", *measures, "fit", "status")
+    rows = [
+        [
+            RATE_NAMES[row["rate"]],
+            "width" if row["size"] == "width" else "vocabulary",
+            f"m={row['vocab_size']}" if row["size"] == "width" else f"d={row['width']}",
+            _interval_text(row["exponent"], *row["ci"]),
+            _interval_text(row["actual_exponent"], *row["actual_ci"]),
+            _signed(row["drift"]),
+            _signed(row["reach_drift"]),
+            _signed(row["theil_sen"]),
+            _range_text(*row["compatible"]),
+            _count_text(row),
+            row["status"],
+        ]
+        for row in answer["exponents"]
+    ]
+    print_table(head, rows)
+    if all(row["seeds"] == 1 for row in optima):
+        print("\nOne seed: there are no intervals over seeds.")
+    print()
+
+
+def _optimum_text(optimum: dict[str, Any]) -> str:
+    if optimum["status"] == "undetermined":
+        return "undetermined"
+    low, high = optimum["near_optimal"]
+    text = f"{number(optimum['base'])} [{low:.3g}, {high:.3g}]"
+    return text if optimum["status"] == "ok" else f"{text} {optimum['status']}"
+
+
+def _interval_text(value: float, low: float, high: float) -> str:
+    if not np.isfinite(value):
+        return "-"
+    return _signed(value) + (f" [{low:+.2f}, {high:+.2f}]" if np.isfinite(low) else "")
+
+
+def _range_text(low: float, high: float) -> str:
+    return "-" if np.isnan(low) else f"[{low:+.2f}, {high:+.2f}]"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}" if np.isfinite(value) else "-"
+
+
+def _count_text(row: dict[str, Any]) -> str:
+    text = f"{row['used']} of {row['used'] + row['excluded']}"
+    return text + (f", {row['flat']} flat" if row["flat"] else "")

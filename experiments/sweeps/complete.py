@@ -1,0 +1,164 @@
+"""From a grid to its file: trains what is missing, keeps every finished task, assembles."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import xarray as xr
+
+from dynsim import InputError
+from experiments.output import progress_bar
+from experiments.results import load, save, study_config
+
+from .dataset import assemble
+from .executors import Executor
+from .plan import Grid, Task, differences, even_size
+from .store import (
+    RESUMABLE,
+    Store,
+    folder_of,
+    made_by,
+    open_store,
+    refuse_existing,
+    refuse_other_sweep,
+    writing,
+)
+from .work import Job, Site, Trained, examine, train
+
+
+@dataclass(frozen=True)
+class Work:
+    """The functions that run where networks are trained."""
+
+    examine: Callable[..., Site] = examine
+    train: Callable[..., Trained] = train
+
+
+def complete_sweep(
+    grid: Grid, path: Path, where: Executor, *, resume: bool = False, work: Work | None = None
+) -> bool:
+    """Writes the sweep to `path`; returns whether it was there already.
+
+    Killed at any moment and called again with `resume`, it goes on after the tasks that were
+    finished, and the file holds the same numbers as without the interruption: how a cell is cut
+    into tasks is decided once.
+
+    Raises `InputError` before anything is written for a network that does not fit or a `path` that
+    exists (unless `resume`); for a path or folder of another sweep or one begun by another version
+    or device; for one that another process works on; where it cannot be written. In each case what
+    was finished is kept.
+    """
+    work = work or Work()
+    if _finished(grid, path, resume):
+        _remove_leftovers(path)
+        return True
+    cells = [dataclasses.asdict(cell) for cell in grid.cells]
+    with where:
+        site = where.call(work.examine, grid.config, cells, grid.memory_gb)
+        with open_store(path, resume) as store:
+            if _finished(grid, path, resume):  # by a process that owned the folder until now
+                store.remove()
+                return True
+            largest = site["largest_tasks"]
+            sizes = store.begin(grid.config, site, [even_size(grid.runs, n) for n in largest])
+            tasks = grid.tasks(sizes)
+            try:
+                _train_missing(grid, tasks, store, where, site, work)
+            except OSError as error:  # of a task: the store's own are one line already
+                reason = str(error).split("\n")[0]
+                text = f"could not finish a task ({reason}); {RESUMABLE}"
+                raise InputError("--executor", where.name, text) from None
+            finally:
+                store.remove_if_empty()
+            dataset = _assembled(grid, tasks, store, site, sizes)
+            with writing(path):
+                save(dataset, path)
+            store.remove()
+    return False
+
+
+def _finished(grid: Grid, path: Path, resume: bool) -> bool:
+    """Whether `path` is this sweep. Raises `InputError` if it is something else, or exists and
+    `resume` is off."""
+    with writing(path):
+        if "\0" in str(path) or path.is_dir():
+            raise InputError("--out", str(path), "must be a file to write")
+        if not path.exists():
+            return False
+    if not resume:
+        refuse_existing(path)
+    try:
+        config = study_config(load(path))
+    except (OSError, ValueError, KeyError):
+        raise InputError("--out", str(path), "is not the file of a sweep") from None
+    refuse_other_sweep(path, config, grid.config)
+    return True
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes the folder of a sweep that was killed between writing its file and this."""
+    if folder_of(path).exists():
+        with contextlib.suppress(InputError), open_store(path, resume=True) as store:
+            store.remove()
+
+
+def _train_missing(
+    grid: Grid, tasks: list[Task], store: Store, where: Executor, site: Site, work: Work
+) -> None:
+    missing = [task for task in tasks if store.read(task.number, _runs(task)) is None]
+    runs = {task.number: _runs(task) for task in missing}
+    jobs = ((task.number, _job(grid, task)) for task in missing)
+    before = len(grid.cells) * grid.runs - sum(runs.values())
+    with progress_bar(len(grid.cells) * grid.runs, "sweep") as bar:
+        bar.n = bar.initial = before  # rate and time left are those of this process
+        shares = dict.fromkeys(runs, 0.0)
+        done = float(before)
+
+        def progress(index: int, share: float) -> None:
+            nonlocal done
+            shares[index] += share
+            done += share * runs[index]
+            bar.update(round(done) - bar.n)
+
+        for index, trained in where.results(work.train, jobs, progress):
+            other = differences(made_by(site["provenance"]), made_by(trained["provenance"]))
+            if other:
+                text = f"has workers of different versions or devices ({other})"
+                raise InputError("--executor", where.name, text)
+            store.write(index, trained["arrays"])
+            progress(index, 1 - shares[index])
+
+
+def _runs(task: Task) -> int:
+    return task.stop - task.start
+
+
+def _job(grid: Grid, task: Task) -> Job:
+    embedding_lrs, hidden_lrs, seeds = grid.run_list(task)
+    return Job(
+        setup=dataclasses.asdict(grid.cells[task.cell]),
+        embedding_lrs=embedding_lrs.tolist(),
+        hidden_lrs=hidden_lrs.tolist(),
+        seeds=seeds.tolist(),
+        horizons=list(grid.horizons),
+        memory_gb=grid.memory_gb,
+        train_loss=grid.train_loss,
+    )
+
+
+def _assembled(
+    grid: Grid, tasks: list[Task], store: Store, site: Site, sizes: list[int]
+) -> xr.Dataset:
+    """The dataset with its provenance, and the sizes of tasks, which last bits depend on."""
+    pieces = [store.read(task.number, _runs(task)) for task in tasks]
+    attributes = {
+        **site["provenance"],
+        "fingerprint": site["fingerprint"],
+        "runs_per_task": json.dumps(sizes),
+    }
+    return assemble(grid, [piece for piece in pieces if piece is not None], attributes)

@@ -1,0 +1,77 @@
+"""A finished sweep as one labelled dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from dynsim.laboratory import grid_factors
+
+from .plan import Grid
+from .work import Arrays
+
+RUN_DIMS = ("width", "vocab_size", "seed", "embedding_lr", "hidden_lr")
+ORDER = ("width", "vocab_size", "embedding_lr", "hidden_lr", "seed", "horizon", "step")
+
+
+def assemble(grid: Grid, pieces: Sequence[Arrays], attributes: dict[str, str]) -> xr.Dataset:
+    """The sweep's variables over its grid, from those of its tasks in order.
+
+    - `loss(width, vocab_size, embedding_lr, hidden_lr, seed, horizon)`: evaluation loss after
+      `horizon` steps.
+    - `train_loss(..., seed, step)`, if kept: loss of every step's batch, before the step.
+    - `diverged(..., seed)`: whether a loss became non-finite or 1e6 times its start.
+    - `initial_loss(width, vocab_size, seed)`: evaluation loss before the first step.
+    - `embedding_lr_factor(width)`, `hidden_lr_factor(width)`: the learning rate at this width over
+      the one at `base_width`, which is the coordinate.
+    """
+    sizes = (len(grid.widths), len(grid.vocab_sizes), *grid.run_shape)
+    further = {"loss": ("horizon",), "train_loss": ("step",)}
+    variables: dict[str, Any] = {}
+    for name in pieces[0]:
+        runs = np.concatenate([piece[name] for piece in pieces])
+        values = runs.reshape(*sizes, *runs.shape[1:])
+        variables[name] = xr.Variable((*RUN_DIMS, *further.get(name, ())), values)
+    # All runs of a seed start from the same weights; the first stands for all.
+    variables["initial_loss"] = variables["initial_loss"].isel(embedding_lr=0, hidden_lr=0)
+    factors = [grid_factors(cell) for cell in grid.cells[:: len(grid.vocab_sizes)]]
+    for place, name in enumerate(("embedding_lr_factor", "hidden_lr_factor")):
+        variables[name] = ("width", [pair[place] for pair in factors])
+    dataset = xr.Dataset(
+        variables,
+        coords={
+            "width": list(grid.widths),
+            "vocab_size": list(grid.vocab_sizes),
+            "embedding_lr": list(grid.embedding_lrs),
+            "hidden_lr": list(grid.hidden_lrs),
+            "seed": np.arange(grid.seeds),
+            "horizon": list(grid.horizons),
+            **({"step": np.arange(grid.setup.steps)} if grid.train_loss else {}),
+        },
+        attrs=attributes,
+    )
+    return dataset.transpose(*(name for name in ORDER if name in dataset.dims))
+
+
+def best_rates(dataset: xr.Dataset) -> list[dict[str, Any]]:
+    """The pair of learning rates with the lowest mean loss over seeds at the last horizon, for
+    every cell; a pair of which a seed diverged does not count."""
+    loss = dataset.loss.isel(horizon=-1).where(~dataset.diverged).mean("seed", skipna=False)
+    rows = []
+    for width in dataset.width.values:
+        for vocab_size in dataset.vocab_size.values:
+            size = {"width": int(width), "vocab_size": int(vocab_size)}
+            values = loss.sel(size).values
+            best = {"embedding_lr": None, "hidden_lr": None, "loss": None}
+            if np.isfinite(values).any():
+                place = np.unravel_index(np.nanargmin(values), values.shape)
+                best = {
+                    "embedding_lr": float(dataset.embedding_lr[place[0]]),
+                    "hidden_lr": float(dataset.hidden_lr[place[1]]),
+                    "loss": float(values[place]),
+                }
+            rows.append({**size, **best, "diverged": int(dataset.diverged.sel(size).sum())})
+    return rows

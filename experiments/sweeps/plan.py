@@ -1,0 +1,179 @@
+"""What a sweep computes: its grid of cells, each cell's runs, and the tasks they are cut into."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynsim import InputError, check_integer
+from dynsim.laboratory import NetworkSetup
+
+MAX_RUNS = 10**8
+MAX_TASK_RUNS = 4096
+GRID_FIELDS = ("width", "vocab_size", "embedding_lr", "hidden_lr")
+
+
+class Task(NamedTuple):
+    """Runs start, ..., stop - 1 of a cell, trained together."""
+
+    number: int
+    cell: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells (widths x vocab sizes), and the runs of each: seeds x embedding LRs x hidden LRs.
+
+    - `setup`: what all networks share; its sizes and learning rates do not count.
+    - `seeds`: how many; number k means `setup.seed + k`.
+    - `horizons`: steps after which the loss is evaluated, ascending.
+    - `memory_gb`: memory for the networks that train together (None: what is there).
+    - `train_loss`: whether the loss of every step's batch is kept.
+
+    Raises `InputError` for an axis that is empty or names a value twice.
+    """
+
+    setup: NetworkSetup
+    widths: tuple[int, ...]
+    vocab_sizes: tuple[int, ...]
+    embedding_lrs: tuple[float, ...]
+    hidden_lrs: tuple[float, ...]
+    seeds: int
+    horizons: tuple[int, ...]
+    memory_gb: float | None = None
+    train_loss: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("widths", "vocab_sizes", "embedding_lrs", "hidden_lrs", "horizons"):
+            values = sorted(getattr(self, name))
+            if not values or len(set(values)) < len(values):
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(option, values, "must be one or more different values")
+            object.__setattr__(self, name, tuple(values))
+        check_integer("--seeds", self.seeds, 1, MAX_RUNS)
+        if len(self.cells) * self.runs > MAX_RUNS:
+            allowed = f"must leave at most {MAX_RUNS} runs in the grid"
+            raise InputError("--seeds", self.seeds, allowed)
+        for horizon in self.horizons:
+            check_integer("--horizons", horizon, 1, self.setup.steps)
+        if self.memory_gb is not None and not self.memory_gb > 0:
+            raise InputError("--memory-gb", self.memory_gb, "must be a positive number")
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Everything that the numbers depend on, ready for JSON."""
+        fields = dataclasses.asdict(self.setup)
+        grid = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name != "setup"
+        }
+        config = {name: fields[name] for name in fields if name not in GRID_FIELDS} | grid
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in config.items()}
+
+    @cached_property
+    def cells(self) -> list[NetworkSetup]:
+        """The setup of each cell, width by width. Raises `InputError` for a size that cannot be."""
+        shared = {
+            field.name: getattr(self.setup, field.name)
+            for field in dataclasses.fields(NetworkSetup)
+            if field.name not in GRID_FIELDS
+        }
+        return [
+            NetworkSetup(**shared, width=width, vocab_size=vocab_size)
+            for width in self.widths
+            for vocab_size in self.vocab_sizes
+        ]
+
+    @property
+    def run_shape(self) -> tuple[int, int, int]:
+        """Seeds, embedding LRs, hidden LRs: a cell's runs, the last varying fastest."""
+        return self.seeds, len(self.embedding_lrs), len(self.hidden_lrs)
+
+    @property
+    def runs(self) -> int:
+        """Runs in a cell."""
+        return math.prod(self.run_shape)
+
+    def run_list(self, task: Task) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Embedding LR, hidden LR and seed number of each of the task's runs."""
+        runs = np.arange(task.start, task.stop)
+        seed, embedding, hidden = np.unravel_index(runs, self.run_shape)
+        return (
+            np.asarray(self.embedding_lrs)[embedding],
+            np.asarray(self.hidden_lrs)[hidden],
+            seed,
+        )
+
+    def tasks(self, runs_per_task: Sequence[int]) -> list[Task]:
+        """Every task, cell by cell; `runs_per_task` has one number a cell."""
+        pieces = (
+            (cell, start, min(start + size, self.runs))
+            for cell, size in enumerate(runs_per_task)
+            for start in range(0, self.runs, size)
+        )
+        return [Task(number, *piece) for number, piece in enumerate(pieces)]
+
+
+def even_size(runs: int, largest: int) -> int:
+    """The size of tasks, at most `largest`, that cuts `runs` into equal parts if it can.
+
+    A last task of another size compiles anew, so a divisor is taken if it is at least half as
+    large; else the fewest tasks, as equal as can be.
+    """
+    largest = min(max(largest, 1), runs)
+    for size in range(largest, (largest - 1) // 2, -1):
+        if runs % size == 0:
+            return size
+    return math.ceil(runs / math.ceil(runs / largest))
+
+
+def learning_rate_axis(option: str, text: str) -> tuple[float, ...]:
+    """The learning rates written as LO:HI:N, spaced evenly in their logarithm, or as one number.
+
+    LO:HI:1 is LO. Raises `InputError`.
+    """
+    allowed = "must be LO:HI:N, N log-spaced rates from LO > 0 to HI, or one number"
+    parts = text.split(":")
+    try:
+        if len(parts) == 1:
+            return (_checked(float(text)),)
+        low, high, count = _checked(float(parts[0])), _checked(float(parts[1])), int(parts[2])
+    except (ValueError, IndexError):
+        raise InputError(option, text, allowed) from None
+    if len(parts) > 3 or not 0 < low <= high or not 1 <= count <= MAX_RUNS:
+        raise InputError(option, text, allowed)
+    if count > 1 and low == high:
+        raise InputError(option, text, "must have LO below HI")
+    return tuple(float(rate) for rate in np.geomspace(low, high, count))
+
+
+def _checked(rate: float) -> float:
+    if not 0 <= rate <= 1e30:
+        raise ValueError(f"{rate} is no learning rate")
+    return rate
+
+
+def differences(there: dict[str, Any], here: dict[str, Any], most: int = 3) -> str:
+    """What two descriptions of a sweep differ in, on one line; empty if in nothing."""
+    names = [
+        name for name in sorted({*there, *here}) if there.get(name, ...) != here.get(name, ...)
+    ]
+    parts = [f"{name} is {_short(there.get(name))} there, {_short(here.get(name))} here"
+             for name in names[:most]]  # fmt: skip
+    more = len(names) - most
+    return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
+
+
+def _short(value: Any) -> str:
+    text = " ".join(f"{v:g}" for v in value) if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

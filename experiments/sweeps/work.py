@@ -1,0 +1,129 @@
+"""What runs where the networks are trained: in this process, or on a worker of a cluster.
+
+Arguments and results are plain data. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.precision import enable_x64
+from experiments.results import fingerprint, provenance
+
+from .plan import MAX_TASK_RUNS
+
+if TYPE_CHECKING:
+    from dynsim.laboratory import NetworkSetup
+
+Arrays = dict[str, NDArray[Any]]
+Progress = Callable[[float], object]
+
+# A task is a minute's work at most: what is lost when a sweep is killed. 10^12 operations take a
+# core tens of seconds, 10^15 a GPU as long.
+TASK_OPERATIONS = {"cpu": 1e12}
+ACCELERATOR_OPERATIONS = 1e15
+UPDATE_OPERATIONS = 30  # an optimizer's, for one weight
+
+
+class Site(TypedDict):
+    """Where a sweep is computed: what made its numbers, and the largest task of each cell."""
+
+    provenance: dict[str, str]
+    fingerprint: str
+    largest_tasks: list[int]
+
+
+class Job(TypedDict):
+    """One task, as plain data: a `NetworkSetup`'s fields, and one entry a run."""
+
+    setup: dict[str, Any]
+    embedding_lrs: list[float]
+    hidden_lrs: list[float]
+    seeds: list[int]
+    horizons: list[int]
+    memory_gb: float | None
+    train_loss: bool
+
+
+class Trained(TypedDict):
+    """A finished task: variables with runs in front, and what made them."""
+
+    arrays: Arrays
+    provenance: dict[str, str]
+
+
+def examine(
+    config: dict[str, Any], cells: Sequence[dict[str, Any]], memory_gb: float | None
+) -> Site:
+    """What a sweep of these cells would be made by, and how large its tasks may be.
+
+    Raises `InputError` for a network that does not fit.
+    """
+    from dynsim.laboratory import NetworkSetup
+
+    enable_x64()
+    largest = [largest_task(NetworkSetup(**cell), memory_gb) for cell in cells]
+    return Site(
+        provenance=provenance(config), fingerprint=fingerprint(config), largest_tasks=largest
+    )
+
+
+def largest_task(setup: NetworkSetup, memory_gb: float | None) -> int:
+    """Most runs of a task: about `TASK_OPERATIONS`, and a multiple of what trains side by side if
+    that is less."""
+    import jax
+
+    from dynsim.laboratory import runs_side_by_side
+
+    together = runs_side_by_side(setup, memory_gb)
+    most = TASK_OPERATIONS.get(jax.default_backend(), ACCELERATOR_OPERATIONS)
+    runs = min(MAX_TASK_RUNS, max(1, int(most / operations(setup))))
+    return runs if runs < together else runs // together * together
+
+
+def operations(setup: NetworkSetup) -> float:
+    """Roughly the operations of one run: three passes through every matrix for each token."""
+    import jax
+
+    from dynsim import LayerValues
+    from dynsim.laboratory import initial_network, network_shape
+
+    factors = LayerValues(embedding=1.0, hidden=1.0, readout=1.0, vector=1.0)
+    begin = partial(initial_network, network_shape(setup), factors)
+    network = jax.eval_shape(begin, jax.random.key(0))
+    weights = sum(leaf.size for leaf in jax.tree.leaves(network))
+    looked_up = 0 if setup.tied else setup.vocab_size * setup.width
+    tokens = setup.batch_size or setup.vocab_size
+    return setup.steps * (6.0 * (weights - looked_up) * tokens + UPDATE_OPERATIONS * weights)
+
+
+def train(job: Job, progress: Progress | None = None) -> Trained:
+    """Trains the runs of one task."""
+    from dynsim.laboratory import NetworkSetup, train_networks
+
+    enable_x64()
+    setup = NetworkSetup(**job["setup"])
+    result = train_networks(
+        setup,
+        job["embedding_lrs"],
+        job["hidden_lrs"],
+        job["seeds"],
+        horizons=job["horizons"],
+        memory_gb=job["memory_gb"],
+        progress=progress,
+    )
+    arrays: Arrays = {
+        "loss": result.loss,
+        "initial_loss": result.initial_loss,
+        "diverged": result.diverged,
+    }
+    if job["train_loss"]:
+        kept = "float64" if setup.precision == "float64" else "float32"
+        with np.errstate(over="ignore"):
+            arrays["train_loss"] = result.train_loss.astype(kept)
+    return Trained(arrays=arrays, provenance=provenance({}))

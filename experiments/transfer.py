@@ -1,0 +1,182 @@
+"""`dynsim transfer`: how well learning rates transfer across width, from tables of runs."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from dynsim import (
+    Estimate,
+    InputError,
+    Transfer,
+    TransferParameter,
+    asymptotic_penalties,
+    fit_transfer,
+)
+
+from .output import number, print_json, print_table, progress_bar, writable_folder
+from .transfer_tables import read_runs
+
+if TYPE_CHECKING:
+    from .cli import Transfer as TransferOptions
+
+SYMBOLS = {
+    "kappa": "robustness",
+    "alpha": "loss_exponent",
+    "beta": "rate_exponent",
+    "gamma": "curvature_exponent",
+    "L_inf": "loss_limit",
+    "A": "loss_amplitude",
+    "eta_inf": "rate_limit",
+    "b": "rate_amplitude",
+    "h": "curvature_amplitude",
+}
+FEWEST_WIDTHS = "needs three widths with a bracketed optimum"
+
+
+def formulas(factor: float) -> dict[str, str]:
+    """What the numbers are, by symbol."""
+    return {
+        "L": "L(N, eta) = L*(N) + H(N)/2 (ln eta - ln eta*(N))^2",
+        "L*": "L*(N) = L_inf + A N^-alpha",
+        "eta*": "ln eta*(N) = ln eta_inf + b N^-beta, eta the base learning rate",
+        "H": "H(N) = h N^gamma",
+        "E": f"root mean square of (L - fit)/L over points with L <= {factor:g} x the lowest; held "
+        "out: of the largest width, predicted from the others; noise: what seeds alone bring it to",
+        "kappa": "alpha - 2 beta + gamma: the penalty of eta_inf over the gap A N^-alpha goes as "
+        "N^kappa; below 0 transfer is robust",
+        "R_inf": "L_inf - L_inf of the reference, the group with the lowest",
+    }
+
+
+def run_transfer(options: TransferOptions) -> int:
+    """Prints metrics of every group of runs, with a figure if there is --out."""
+    if not options.factor > 1 or not math.isfinite(options.factor):
+        raise InputError("--factor", options.factor, "must be greater than 1")
+    table, columns, notes = read_runs(options.file, options.rate, options.group_by)
+    folder = None if options.out is None else writable_folder("--out", options.out)
+    names, fits = [], []
+    parts = list(table.groupby(columns, dropna=False)) if columns else [((), table)]
+    with progress_bar(len(parts), "fits") as bar:
+        for key, runs in parts:
+            names.append(dict(zip(columns, key, strict=True)))
+            fits.append(_fit(runs, options.factor))
+            bar.update()
+    reference, penalties = asymptotic_penalties(fits)
+    document: dict[str, Any] = {
+        "files": options.file,
+        "factor": options.factor,
+        "formulas": formulas(options.factor),
+        "notes": notes,
+        "reference": None if reference is None else names[reference],
+        "groups": [
+            _answer(name, len(runs), fit, penalty)
+            for name, (_, runs), fit, penalty in zip(names, parts, fits, penalties, strict=True)
+        ],
+    }
+    if folder is not None:
+        from .figures import write
+        from .figures.transfer import transfer_metrics
+
+        labels = [_label(name) for name in names]
+        document["figures"] = write(
+            transfer_metrics, (labels, fits, penalties), folder / "transfer"
+        )
+    if options.json:
+        print_json(document)
+    else:
+        _print(document, [_label(name) for name in names])
+    return 0
+
+
+def _fit(runs: pd.DataFrame, factor: float) -> Transfer:
+    columns = (runs[name].to_numpy() for name in ("width", "learning_rate", "seed", "loss"))
+    return fit_transfer(*columns, factor=factor)
+
+
+def _label(name: dict[str, Any]) -> str:
+    return ", ".join(f"{column} {value}" for column, value in name.items()) or "all runs"
+
+
+def _answer(
+    name: dict[str, Any], runs: int, fit: Transfer, penalty: TransferParameter
+) -> dict[str, Any]:
+    known = fit.surface is not None
+    return {
+        "group": name,
+        "runs": runs,
+        "diverged": fit.diverged,
+        "E": {
+            **{"value": fit.error, "low": None, "high": None},
+            "status": "ok" if known else f"undetermined: {FEWEST_WIDTHS}",
+            "noise": fit.noise_error,
+            "held_out": fit.held_out_error,
+            "held_out_noise": fit.held_out_noise,
+        },
+        "R_inf": _parameter(penalty),
+        **{symbol: _parameter(getattr(fit, field)) for symbol, field in SYMBOLS.items()},
+        "widths": [
+            {
+                "width": curve.width,
+                "status": curve.status,
+                "learning_rates": len(curve.learning_rates),
+                "near": int(curve.near.sum()),
+                "eta*": _estimate(curve.learning_rate),
+                "L*": _estimate(curve.loss),
+                "H": _estimate(curve.curvature),
+            }
+            for curve in fit.curves
+        ],
+    }
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def _parameter(parameter: TransferParameter) -> dict[str, Any]:
+    return {**_estimate(parameter), "status": parameter.status}
+
+
+def _print(document: dict[str, Any], labels: list[str]) -> None:
+    for symbol, formula in document["formulas"].items():
+        print(formula if formula.startswith(f"{symbol}(") else f"{symbol}: {formula}")
+    print()
+    head = ("group", "E", "noise", "held out", "kappa", "R_inf", "alpha", "beta", "gamma")
+    rows, below = [], []
+    for label, group in zip(labels, document["groups"], strict=True):
+        errors = group["E"]
+        shown = [_interval(group[name]) for name in head[4:]]
+        numbers = (errors["value"], errors["noise"], errors["held_out"])
+        rows.append([label, *map(number, numbers), *shown])
+        below.append("; ".join(_remarks(group)))
+    print_table(head, rows, below)
+    print("\nintervals: 95 %, bootstrap over seeds; -: undetermined")
+    for note in document["notes"]:
+        print(note)
+    for path in document.get("figures", []):
+        print(path)
+
+
+def _interval(parameter: dict[str, Any]) -> str:
+    if parameter["status"].startswith("undetermined"):
+        return "-"
+    value = number(parameter["value"])
+    low, high = parameter["low"], parameter["high"]
+    return value if math.isnan(low) else f"{value} [{number(low)}, {number(high)}]"
+
+
+def _remarks(group: dict[str, Any]) -> list[str]:
+    """What a reader must know of a group: statuses, widths left out, divergence."""
+    kappa = group["kappa"]["status"]  # names the reasons of alpha, beta and gamma
+    others = [group[name]["status"] for name in ("alpha", "beta", "gamma")]
+    sure = [one for one in others if not one.startswith(("ok", "undetermined"))]
+    remarks = dict.fromkeys([*([] if kappa == "ok" else [f"kappa {kappa}"]), *sure])
+    widths = group["widths"]
+    used = [f"{one['width']:g}" for one in widths if one["status"] == "ok"]
+    out = [f"width {one['width']:g} left out: {one['status']}" for one in widths]
+    left_out = [text for text, one in zip(out, widths, strict=True) if one["status"] != "ok"]
+    runs = f"{group['runs']} runs, {group['diverged']} diverged"
+    return [runs, f"widths {', '.join(used) or 'none'}", *left_out, *remarks]

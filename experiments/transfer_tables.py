@@ -1,0 +1,229 @@
+"""Sweeps as tables of runs: width, learning_rate, seed, loss, and columns that name groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from dynsim import InputError
+
+from .results import load
+
+RUN = ["width", "learning_rate", "seed"]
+READ = {".csv", ".parquet", ".nc"}
+MOST_GROUPS = 100
+PARABOLA = 3  # runs that a group must hold on average, or its columns are no groups
+
+Rate = Literal["hidden", "embedding", "both"]
+
+
+def read_runs(
+    files: Sequence[Path], rate: Rate | None, group_by: Sequence[str]
+) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """All runs of the files, the columns that tell groups apart, and notes for the reader.
+
+    Raises `InputError` with the file and the column for what cannot be used.
+    """
+    if not files:
+        raise InputError("FILE", None, "give one or more tables of runs")
+    notes: list[str] = []
+    tables = [_read(file, rate, notes).assign(file=_label(file, files)) for file in files]
+    table = pd.concat(tables, ignore_index=True)
+    groups = _groups(table, tables, group_by, notes)
+    return _without_duplicates(table, groups, notes), groups, notes
+
+
+def _label(file: Path, files: Sequence[Path]) -> str:
+    return str(file) if sum(other.name == file.name for other in files) > 1 else file.name
+
+
+def _read(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFrame:
+    if file.suffix not in READ:
+        raise InputError("FILE", str(file), "must end in " + ", ".join(sorted(READ)))
+    try:
+        if file.suffix == ".nc":
+            table = _sweep_table(file, rate, notes)
+        else:
+            if rate is not None:
+                raise InputError("--rate", rate, "is for netCDF sweeps, which hold two rates")
+            table = pd.read_csv(file) if file.suffix == ".csv" else pd.read_parquet(file)
+    except pd.errors.EmptyDataError:
+        raise InputError("FILE", str(file), "is empty") from None
+    except ImportError:
+        message = "needs pyarrow to be read: pip install 'dynsim[parquet]'"
+        raise InputError("FILE", str(file), message) from None
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # parsers of every kind raise subclasses of these
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError("FILE", str(file), f"cannot be read ({reason})") from None
+    return _checked(file, table, notes)
+
+
+def _checked(file: Path, table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """`table` with numbers where numbers belong; diverged runs have a NaN loss."""
+    missing = [name for name in ("width", "learning_rate", "loss") if name not in table]
+    if missing:
+        present = ", ".join(map(str, table.columns)) or "none"
+        lacks = f"has no column {', '.join(missing)} (its columns: {present})"
+        raise InputError("FILE", str(file), lacks)
+    if table.empty:
+        raise InputError("FILE", str(file), "holds no runs")
+    if "seed" not in table:
+        notes.append(f"{file.name}: no column seed, all runs count as one seed")
+        table = table.assign(seed=0)
+    numbers = {}
+    for name in ("width", "learning_rate", "loss"):
+        numbers[name] = pd.to_numeric(table[name], errors="coerce").astype(float)
+        text = numbers[name].isna() & table[name].notna()
+        if text.any():
+            raise _bad_cell(file, table, name, text, "is not a number")
+    table = table.assign(**numbers)
+    if "diverged" in table:
+        table.loc[table.pop("diverged").astype(bool), "loss"] = np.nan
+    for name in ("width", "learning_rate"):
+        bad = ~(np.isfinite(table[name]) & (table[name] > 0))
+        if bad.any():
+            raise _bad_cell(file, table, name, bad, "must be a positive number")
+    if (table.loss <= 0).any():
+        reason = "must be positive: errors are relative to it"
+        raise _bad_cell(file, table, "loss", table.loss <= 0, reason)
+    if table.seed.isna().any():
+        raise _bad_cell(file, table, "seed", table.seed.isna(), "is missing")
+    return table
+
+
+def _bad_cell(
+    file: Path, table: pd.DataFrame, column: str, bad: pd.Series, reason: str
+) -> InputError:
+    row = int(np.argmax(bad))
+    where = f"{file}, column {column}, row {row + 1}"
+    return InputError(where, table[column].iloc[row], reason)
+
+
+def _sweep_table(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFrame:
+    """Runs of a netCDF sweep of base learning rates, one rate chosen as `learning_rate`."""
+    sweep = load(file)
+    needed = ("width", "embedding_lr", "hidden_lr", "seed")
+    missing = [name for name in needed if name not in sweep.coords]
+    if "loss" not in sweep or missing:
+        lacks = "loss" if "loss" not in sweep else ", ".join(missing)
+        raise InputError("FILE", str(file), f"is not a sweep: it has no {lacks}")
+    names = ["loss", *(["diverged"] if "diverged" in sweep else [])]
+    single = [name for name in sweep.loss.coords if name not in sweep.loss.dims]
+    table = sweep[names].to_dataframe().reset_index()
+    kept = [*sweep.loss.dims, *single, *names]
+    table = table[kept]
+    finite = np.isfinite(table.loss)
+    if "diverged" in table:  # what neither has a loss nor diverged was not run
+        table = table[finite | table.pop("diverged").astype(bool)]
+    return _one_rate(file, table, rate, notes)
+
+
+def _one_rate(file: Path, table: pd.DataFrame, rate: Rate | None, notes: list[str]) -> pd.DataFrame:
+    """`table` with `learning_rate` in place of the two rates of a sweep."""
+    varied = [name for name in ("hidden", "embedding") if table[f"{name}_lr"].nunique() > 1]
+    axis = rate or (varied or ["hidden"])[0]
+    if axis == "both":
+        ratio = (table.embedding_lr / table.hidden_lr).map("{:.6g}".format)
+        table = table.assign(embedding_to_hidden=ratio.astype(float))
+        size = ["width", "embedding_to_hidden"]
+        rates = table.groupby("embedding_to_hidden").hidden_lr.transform("nunique")
+        if (rates < 3).all():
+            raise InputError("--rate", "both", f"{file} has no diagonal of 3 learning rates")
+        if (rates < 3).any():
+            count = table[rates < 3][size[1]].nunique()
+            notes.append(f"{file.name}: {count} diagonals with less than 3 rates left out")
+        table = table[rates >= 3]
+        notes.append(f"{file.name}: both rates grow together, learning_rate is the hidden one")
+        axis = "hidden"
+    else:
+        other = "embedding" if axis == "hidden" else "hidden"
+        if table[f"{other}_lr"].nunique() > 1:
+            table = _at_best(table, f"{other}_lr")
+            notes.append(
+                f"{file.name}: learning_rate is the {axis} one; the {other} one is fixed, width by "
+                "width, where the loss is lowest"
+            )
+        else:
+            notes.append(f"{file.name}: learning_rate is the {axis} one")
+    return table.rename(columns={f"{axis}_lr": "learning_rate"}).drop(
+        columns=["hidden_lr", "embedding_lr"], errors="ignore"
+    )
+
+
+def _at_best(table: pd.DataFrame, fixed: str) -> pd.DataFrame:
+    """Runs at the value of `fixed` that the best cell of each size has (mean over seeds)."""
+    size = [name for name in ("width", "vocab_size", "horizon") if name in table]
+    finite = table.assign(loss=table.loss.where(np.isfinite(table.loss)))
+    means = finite.groupby([*size, "hidden_lr", "embedding_lr"], as_index=False).loss.agg(
+        lambda losses: losses.mean(skipna=False)
+    )
+    best = means.dropna(subset="loss").sort_values("loss").drop_duplicates(size)
+    return table.merge(best[[*size, fixed]], on=[*size, fixed])
+
+
+def _groups(
+    table: pd.DataFrame,
+    tables: Sequence[pd.DataFrame],
+    group_by: Sequence[str],
+    notes: list[str],
+) -> list[str]:
+    """Columns that tell groups apart."""
+    others = [name for name in table.columns if name not in (*RUN, "loss")]
+    unknown = [name for name in group_by if name not in others]
+    if unknown:
+        raise InputError("--group-by", unknown[0], "must be one of " + ", ".join(others))
+    if group_by:
+        return list(dict.fromkeys(group_by))
+    varied = [name for name in others if name != "file" and table[name].nunique(dropna=False) > 1]
+    if len(tables) > 1 and not any(_distinguishes(name, tables) for name in varied):
+        widths = [set(one.width) for one in tables]
+        if sum(map(len, widths)) == len(set.union(*widths)):
+            notes.append("the files hold different widths: taken as parts of one sweep")
+        else:
+            varied.append("file")
+    count = table.groupby(varied, dropna=False).ngroups if varied else 1
+    if count > min(MOST_GROUPS, len(table) / PARABOLA):
+        counts = ", ".join(f"{name} {table[name].nunique(dropna=False)}" for name in varied)
+        message = f"must be given: the other columns make {count} groups (values: {counts})"
+        raise InputError("--group-by", None, message)
+    return varied
+
+
+def _distinguishes(name: str, tables: Sequence[pd.DataFrame]) -> bool:
+    """Whether no two files share a value of the column."""
+    values = [set(one[name]) if name in one else {None} for one in tables]
+    return sum(map(len, values)) == len(set.union(*values))
+
+
+def _without_duplicates(
+    table: pd.DataFrame, groups: Sequence[str], notes: list[str]
+) -> pd.DataFrame:
+    """`table` without runs that occur again with the same loss."""
+    run = [*groups, *RUN]
+    again = table.duplicated([*run, "loss"])
+    if again.any():
+        notes.append(f"{int(again.sum())} runs occur again with the same loss and count once")
+    table = table[~again]
+    clash = table.duplicated(run, keep=False)
+    if clash.any():
+        first = table[clash].iloc[0]
+        cell = ", ".join(f"{name} {first[name]}" for name in run)
+        ignored = [
+            name
+            for name in table.columns
+            if name not in (*run, "loss", "file") and table[name].nunique(dropna=False) > 1
+        ]
+        hint = f"; --group-by leaves out {', '.join(ignored)}" if ignored else ""
+        raise InputError(
+            "FILE",
+            first.file,
+            f"{int(clash.sum())} runs share their {', '.join(run)} with another loss "
+            f"(first: {cell}){hint}",
+        )
+    return table

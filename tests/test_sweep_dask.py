@@ -1,0 +1,155 @@
+"""Sweeps on real worker processes of a dask cluster, some of which are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import dask.config
+import distributed
+import pytest
+import sweep_stand_in as stand_in
+from helpers import assert_refused
+from sweep_stand_in import WORK, small_grid
+
+from experiments.sweeps import executors
+from experiments.sweeps.complete import Work, complete_sweep
+from experiments.sweeps.executors import DaskExecutor, LocalExecutor
+from experiments.sweeps.store import folder_of
+
+
+def sweep(path, where, work=WORK, resume=False):
+    return complete_sweep(small_grid(), path, where, resume=resume, work=work)
+
+
+@pytest.fixture(scope="module")
+def in_one_process(tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("sweep") / "sweep.nc"
+    sweep(path, LocalExecutor())
+    return path.read_bytes()
+
+
+def kill_first(folder: Path, killed: list[int]) -> None:
+    """Kills the first worker that shows up in the diary while it is at work."""
+    deadline = time.monotonic() + 60
+    while not killed and time.monotonic() < deadline:
+        for file in folder.glob("diary.*"):
+            process = int(file.suffix[1:])
+            time.sleep(0.05)
+            os.kill(process, signal.SIGKILL)
+            killed.append(process)
+            return
+        time.sleep(0.01)
+
+
+def test_a_killed_worker_changes_nothing(in_one_process, tmp_path, monkeypatch):
+    monkeypatch.setenv(stand_in.DIARY, str(tmp_path / "diary"))
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_first, args=(tmp_path, killed))
+    killer.start()
+    path = tmp_path / "sweep.nc"
+    assert sweep(path, executors.executor("dask"), Work(WORK.examine, stand_in.slow_train)) is False
+    killer.join()
+    workers = {int(file.suffix[1:]) for file in tmp_path.glob("diary.*")}
+    assert killed
+    assert workers - set(killed)
+    assert os.getpid() not in workers
+    assert len((tmp_path / "diary").read_text().splitlines()) == 12  # what was killed had not ended
+    assert path.read_bytes() == in_one_process
+    assert not folder_of(path).exists()
+
+
+def test_a_task_that_kills_its_workers_ends_the_sweep(in_one_process, tmp_path):
+    """The six tasks of the other cells may be finished, and are kept."""
+    path = tmp_path / "sweep.nc"
+
+    def fatal():
+        with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+            sweep(path, DaskExecutor(None), Work(WORK.examine, stand_in.fatal_train))
+
+    assert_refused("--executor", fatal, "'dask'", "several workers", "--resume goes on")
+    finished = len(list(folder_of(path).glob("*.npz"))) if folder_of(path).exists() else 0
+    assert finished <= 6
+    sweep(path, LocalExecutor(), resume=True)
+    assert path.read_bytes() == in_one_process
+
+
+def cluster_of(workers: int) -> distributed.LocalCluster:
+    """A scheduler and workers in threads of this process."""
+    return distributed.LocalCluster(
+        n_workers=workers,
+        processes=False,
+        dashboard_address=":0",
+        silence_logs=executors.SILENT,
+    )
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """A scheduler without workers, to which tests add their own."""
+    with cluster_of(0) as cluster:
+        yield cluster
+
+
+def test_a_cluster_of_ones_own_is_used_by_its_address(in_one_process, scheduler, tmp_path):
+    scheduler.scale(1)
+    path = tmp_path / "sweep.nc"
+    sweep(path, executors.executor(f"dask:{scheduler.scheduler_address}"))
+    assert path.read_bytes() == in_one_process
+    with distributed.Client(scheduler) as client:
+        assert client.nthreads()  # it is not ours to close
+    scheduler.scale(0)
+
+
+def test_errors_of_a_worker_arrive_as_they_are(scheduler, tmp_path):
+    scheduler.scale(1)
+    where = DaskExecutor(scheduler.scheduler_address)
+
+    def too_large():
+        complete_sweep(small_grid(widths=(1001,)), tmp_path / "sweep.nc", where, work=WORK)
+
+    assert_refused("--width", too_large, "does not fit")
+    assert os.listdir(tmp_path) == []
+    scheduler.scale(0)
+
+
+def test_without_workers_for_long_it_gives_up(scheduler, tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "WORKERLESS_SECONDS", 0.5)
+    with distributed.Client(scheduler) as client:
+        deadline = time.monotonic() + 30
+        while client.nthreads() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    where = DaskExecutor(scheduler.scheduler_address)
+    assert_refused("--executor", lambda: sweep(tmp_path / "a.nc", where), "has had no worker")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "CONNECT_SECONDS", 0.3)
+    for address in ("tcp://127.0.0.1:9", "bogus://x", "127.0.0.1:port"):
+        where = DaskExecutor(address)
+        assert_refused("--executor", lambda at=where: sweep(tmp_path / "a.nc", at), "not answer")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_scheduler_that_goes_away_is_one_line(in_one_process, tmp_path, monkeypatch):
+    monkeypatch.setenv(stand_in.DIARY, str(tmp_path / "diary"))
+    path = tmp_path / "sweep.nc"
+    with cluster_of(1) as cluster:
+        where = DaskExecutor(cluster.scheduler_address)
+
+        def close_soon():
+            while not (tmp_path / "diary").exists():
+                time.sleep(0.02)
+            cluster.close()
+
+        closer = threading.Thread(target=close_soon)
+        closer.start()
+        work = Work(WORK.examine, stand_in.slow_train)
+        assert_refused("--executor", lambda: sweep(path, where, work), "lost its scheduler")
+        closer.join()
+    sweep(path, LocalExecutor(), resume=True)
+    assert path.read_bytes() == in_one_process

@@ -1,0 +1,738 @@
+"""Transfer metrics: known surfaces come back, symmetries hold, and every status has its case."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from dynsim import InputError, asymptotic_penalties, fit_transfer
+from dynsim._transfer import PARAMETERS
+from dynsim._transfer_fit import Points, _Projected, fit_surface
+from dynsim._transfer_runs import Resampled, SeedResamples, runs_by_width
+from experiments.transfer_tables import read_runs
+
+WIDTHS = np.array([64.0, 128, 256, 512, 1024])
+RATES = np.exp(np.linspace(-6.5, -2.5, 9))
+TRUTH = {
+    "loss_limit": 1.2,
+    "loss_amplitude": 3.0,
+    "loss_exponent": 0.5,
+    "rate_limit": np.exp(-5.0),
+    "rate_amplitude": 2.0,
+    "rate_exponent": 0.4,
+    "curvature_amplitude": 0.1,
+    "curvature_exponent": 0.2,
+    "robustness": 0.5 - 0.8 + 0.2,
+}
+
+
+def runs(*, widths=WIDTHS, rates=RATES, seeds=2, noise=0.0, common=0.0, skew=0.0, **changes):
+    """Runs of a surface with some parameters changed: widths, rates, seeds, losses."""
+    truth = {**TRUTH, **changes}
+    width, rate, seed = np.meshgrid(widths, rates, np.arange(seeds), indexing="ij")
+    lowest = truth["loss_limit"] + truth["loss_amplitude"] * width ** -truth["loss_exponent"]
+    shift = truth["rate_amplitude"] * width ** -truth["rate_exponent"]
+    distance = np.log(rate) - np.log(truth["rate_limit"]) - shift
+    curvature = truth["curvature_amplitude"] * width ** truth["curvature_exponent"]
+    loss = lowest + curvature / 2 * distance**2 * (1 + skew * distance)
+    random = np.random.default_rng(5)
+    own = noise * random.normal(size=loss.shape)
+    shared = common * random.normal(size=(len(widths), 1, seeds))
+    return [width.ravel(), rate.ravel(), seed.ravel(), (loss * (1 + own + shared)).ravel()]
+
+
+def values(fit) -> np.ndarray:
+    return np.array([getattr(fit, name).value for name in PARAMETERS])
+
+
+def fitted(**changes):
+    return fit_transfer(*runs(**changes), factor=3.0, resamples=20)
+
+
+# The fit
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rate_amplitude": -1.5},
+        {"loss_exponent": 1.3, "loss_amplitude": 60.0},
+        {"rate_exponent": 1.0, "rate_amplitude": 40.0, "curvature_exponent": -0.3},
+        {"widths": WIDTHS[:3]},
+    ],
+)
+def test_a_surface_without_noise_comes_back(changes):
+    fit = fitted(**changes)
+    truth = {**TRUTH, **{k: v for k, v in changes.items() if k in TRUTH}}
+    kappa = truth["loss_exponent"] - 2 * truth["rate_exponent"] + truth["curvature_exponent"]
+    truth["robustness"] = kappa
+    for name in PARAMETERS:
+        found = getattr(fit, name)
+        assert found.value == pytest.approx(truth[name], rel=1e-6, abs=1e-6), name
+        assert found.low == pytest.approx(found.high, rel=1e-6, abs=1e-6)
+        assert found.status == "ok"
+    assert fit.error < 1e-9
+    assert np.isnan(fit.held_out_error) == (len(fit.curves) < 4)
+    assert not fit.held_out_error > 1e-6
+    for curve in fit.curves:
+        shift = truth["rate_amplitude"] * curve.width ** -truth["rate_exponent"]
+        assert np.log(curve.learning_rate.value) == pytest.approx(-5 + shift)
+        lowest = (
+            truth["loss_limit"] + truth["loss_amplitude"] * curve.width ** -truth["loss_exponent"]
+        )
+        assert curve.loss.value == pytest.approx(lowest)
+        assert fit.predict(curve.width, curve.learning_rate.value) == pytest.approx(lowest)
+
+
+def test_rates_in_other_units_change_only_their_limit():
+    table = runs(noise=0.004, seeds=3)
+    one = fit_transfer(*table, resamples=5)
+    other = fit_transfer(table[0], 7.3 * table[1], *table[2:], resamples=5)
+    expected = values(one)
+    expected[3] *= 7.3
+    assert values(other) == pytest.approx(expected, rel=1e-5)
+    assert other.rate_limit.high == pytest.approx(7.3 * one.rate_limit.high, rel=1e-4)
+    assert (other.error, other.held_out_error) == pytest.approx(
+        (one.error, one.held_out_error), rel=1e-5
+    )
+
+
+def test_widths_in_other_units_change_amplitudes_only():
+    table = runs(noise=0.004, seeds=3)
+    one = fit_transfer(*table, resamples=5)
+    other = fit_transfer(table[0] / 64, *table[1:], resamples=5)
+    expected = values(one)
+    expected[1] *= 64**-one.loss_exponent.value
+    expected[4] *= 64**-one.rate_exponent.value
+    expected[6] *= 64**one.curvature_exponent.value
+    assert values(other) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_constant_added_to_the_loss_shifts_its_limit_only():
+    expected = values(fitted())
+    expected[0] += 2.5
+    assert values(fitted(loss_limit=TRUTH["loss_limit"] + 2.5)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_error_is_the_relative_rms_residual():
+    table = runs(noise=0.01, seeds=2)
+    fit = fit_transfer(*table, factor=3.0, resamples=5)
+    loss = table[3].reshape(5, 9, 2).mean(axis=2)
+    residual = (loss - fit.predict(WIDTHS[:, None], RATES)) / loss
+    assert fit.error == pytest.approx(np.sqrt(np.mean(residual**2)))
+    # 45 points, 8 parameters, and the mean of two seeds
+    assert fit.noise_error == pytest.approx(0.01 / np.sqrt(2) * np.sqrt(37 / 45), rel=0.25)
+    scipy_free = fit_transfer(*(column[table[0] < 1024] for column in table), factor=3.0)
+    last = (loss[-1] - scipy_free.predict(1024, RATES)) / loss[-1]
+    assert fit.held_out_error == pytest.approx(np.sqrt(np.mean(last**2)), rel=1e-4)
+
+
+def test_the_fit_is_the_least_of_its_squares():
+    """No parameter of the eight improves the weighted residual, by an independent minimiser."""
+    from scipy.optimize import minimize
+
+    table = runs(noise=0.02, seeds=2)
+    fit = fit_transfer(*table, factor=3.0, resamples=2)
+    loss = table[3].reshape(5, 9, 2).mean(axis=2)
+    nu = np.log(WIDTHS / 256)[:, None]
+
+    def squares(p):
+        optimum = p[3] + p[4] * np.exp(-p[5] * nu)
+        model = p[0] + p[1] * np.exp(-p[2] * nu)
+        model = model + p[6] / 2 * np.exp(p[7] * nu) * (np.log(RATES) - optimum) ** 2
+        return 45 * np.mean(((loss - model) / loss) ** 2)
+
+    start = [1.2, 3 / 16, 0.5, -5, 2 * 256**-0.4, 0.4, 0.1 * 256**0.2, 0.2]
+    least = minimize(squares, start, method="BFGS", options={"gtol": 1e-9})
+    assert 45 * fit.error**2 == pytest.approx(least.fun, rel=1e-6)
+    exponents = [fit.loss_exponent.value, fit.rate_exponent.value, fit.curvature_exponent.value]
+    assert exponents == pytest.approx(least.x[[2, 5, 7]], abs=1e-3)
+
+
+def test_the_projected_gradient_is_that_of_finite_differences():
+    width, rate, _, loss = runs(noise=0.05, seeds=1)
+    index = np.unique(width, return_inverse=True)[1]
+    problem = _Projected(Points(index, np.log(width), np.log(rate), 1 / loss), loss)
+    trial = np.array([0.7, 0.3, 0.1, -5.2, 0.4])
+    gradient = problem.jacobian(trial).T @ problem.residual(trial)
+
+    def half_squares(at):
+        return np.sum(problem.residual(at) ** 2) / 2
+
+    step = 1e-6 * np.eye(5)
+    slopes = [(half_squares(trial + one) - half_squares(trial - one)) / 2e-6 for one in step]
+    assert gradient == pytest.approx(np.array(slopes), rel=1e-5)
+
+
+def test_more_seeds_weigh_more():
+    """A point with one seed counts as half of one with two: the fit of the mean of both seeds is
+    that of every run by itself, where all rates have both."""
+    width, rate, seed, loss = runs(noise=0.02, seeds=2)
+    few = ~((seed == 1) & (rate > RATES[5]))
+    fit = fit_transfer(width[few], rate[few], seed[few], loss[few], factor=3.0, resamples=2)
+    index = np.unique(width, return_inverse=True)[1]
+    table = pd.DataFrame({"i": index, "x": np.log(rate), "n": np.log(width), "y": loss})[few]
+    cells = table.groupby(["i", "x"], as_index=False).agg(
+        n=("n", "first"), y=("y", "mean"), count=("y", "size")
+    )
+    points = Points(
+        *(cells[name].to_numpy() for name in "inx"),
+        np.sqrt(cells["count"].to_numpy()) / cells.y.to_numpy(),
+    )
+    direct = fit_surface(points, cells.y.to_numpy(), starts=3)
+    assert fit.loss_exponent.value == pytest.approx(direct.alpha, rel=1e-5)
+    assert fit.rate_exponent.value == pytest.approx(direct.beta, rel=1e-5)
+
+
+# Intervals
+
+
+def test_the_interval_of_a_mean_is_students():
+    """For a mean of one width's seeds the recipe is Student's interval but for resampling."""
+    from scipy.stats import t
+
+    random = np.random.default_rng(0)
+    for seeds in (3, 5, 20):
+        loss = 2 + 0.1 * random.normal(size=(3, seeds))
+        table = [
+            np.repeat(64.0, 3 * seeds),
+            np.repeat([1.0, 2.0, 4.0], seeds),
+            np.tile(np.arange(seeds), 3),
+            np.sort(loss, axis=0)[[1, 0, 2]].ravel(),
+        ]
+        (one,), _ = runs_by_width(*table, 1.35)
+        resamples = SeedResamples([one], 4000)
+        low, high = resamples.of(resamples.rows).interval()
+        half = t.ppf(0.975, seeds - 1) * one.losses.std(axis=1, ddof=1) / np.sqrt(seeds)
+        assert (high - low) / 2 == pytest.approx(half, rel=0.15)
+        assert resamples.of(resamples.rows).variances.sum(axis=0) == pytest.approx(
+            one.losses.var(axis=1, ddof=1) / seeds
+        )
+
+
+def test_freedom_is_that_of_welch():
+    """Two widths of equal variance and 4 seeds have 6 degrees of freedom, one alone has 3."""
+    from scipy.stats import t
+
+    draws = np.linspace(-1, 1, 1001)
+    end = 0.95  # of the draws, before they are drawn out
+    for variances, freedom in (([1.0, 1.0], 6), ([1.0, 0.0], 3)):
+        interval = Resampled(np.array(0.0), draws, np.array(variances), (4, 4)).interval()
+        stretch = t.ppf(0.975, freedom) / 1.959964 / np.sqrt(3 / 4)
+        assert interval == pytest.approx(np.array([-end, end]) * stretch, rel=1e-3)
+
+
+def test_a_seeds_curve_stays_together():
+    """Noise common to a seed's whole curve moves L* and leaves the optimum where it is."""
+    fit = fitted(common=0.05, seeds=5)
+    for curve in fit.curves:
+        assert curve.loss.high - curve.loss.low > 0.02
+        assert np.log(curve.learning_rate.high / curve.learning_rate.low) < 1e-6
+
+
+def test_intervals_hold_the_truth_and_not_a_wrong_exponent():
+    fit = fit_transfer(*runs(noise=0.003, common=0.003, seeds=6), factor=3.0, resamples=200)
+    for name in PARAMETERS:
+        found = getattr(fit, name)
+        assert found.low < TRUTH[name] < found.high, name
+        assert found.status == "ok"
+    for name, wrong in (("loss_exponent", 0.8), ("rate_exponent", 0.8), ("robustness", 0.5)):
+        found = getattr(fit, name)
+        assert not found.low < wrong < found.high
+
+
+# Statuses
+
+
+def statuses(fit) -> dict[str, str]:
+    names = {"alpha": "loss_exponent", "beta": "rate_exponent", "gamma": "curvature_exponent"}
+    found = {short: getattr(fit, name).status for short, name in names.items()}
+    return {**found, "kappa": fit.robustness.status}
+
+
+def test_an_optimum_at_rest_has_no_exponent_and_no_kappa():
+    for noise, seeds in ((0.0, 1), (0.0, 2), (0.003, 4)):
+        fit = fitted(rate_amplitude=0.0, noise=noise, seeds=seeds)
+        found = statuses(fit)
+        assert "the optimum does not move" in found["beta"]
+        assert found["kappa"].startswith("undetermined: beta: the optimum does not move")
+        assert not found["alpha"].startswith("undetermined")
+        assert fit.rate_limit.status == found["beta"]
+
+
+def test_a_loss_that_does_not_fall_has_no_exponent():
+    fit = fitted(loss_amplitude=0.0, noise=0.003, seeds=4)
+    assert "L* does not fall" in statuses(fit)["alpha"]
+    rising = fitted(loss_amplitude=-3.0)
+    assert "L* rises from width 64 to 128" in statuses(rising)["alpha"]
+    table = runs(noise=0.001, seeds=3)
+    table[3] = np.where(table[0] == 512, table[3] * 1.2, table[3])
+    found = statuses(fit_transfer(*table, factor=3.0, resamples=20))
+    assert found["alpha"] == "undetermined: L* rises from width 256 to 512"
+    assert found["kappa"].startswith("undetermined: alpha: L* rises")
+
+
+def test_an_optimum_that_moves_back_and_forth():
+    table = runs()
+    table[1] = np.where(table[0] == 256, 3 * table[1], table[1])
+    assert "back and forth" in statuses(fit_transfer(*table, factor=3.0, resamples=5))["beta"]
+
+
+def test_an_exponent_whose_interval_reaches_its_bounds():
+    noisy = fitted(noise=0.03, common=0.02, seeds=3, loss_exponent=0.2, loss_amplitude=1.0)
+    assert "the interval of alpha reaches 0" in statuses(noisy)["alpha"]
+    assert noisy.loss_limit.status == noisy.loss_exponent.status
+    steep = fitted(noise=0.01, seeds=3, loss_exponent=3.0, loss_amplitude=64.0**3)
+    assert "the interval of alpha has no upper end" in statuses(steep)["alpha"]
+
+
+def test_too_few_widths():
+    two = fitted(widths=WIDTHS[:2])
+    found = statuses(two)
+    assert "L_inf, A and alpha need 3 widths" in found["alpha"]
+    assert "there are 2" in found["beta"]
+    assert found["gamma"] == "ok"
+    assert two.curvature_exponent.value == pytest.approx(0.2)
+    assert two.curvature_amplitude.value == pytest.approx(0.1)
+    assert np.isnan(two.error)
+    assert np.isnan(two.predict(64.0, 0.01))
+    one = fitted(widths=WIDTHS[:1])
+    assert all(status.startswith("undetermined") for status in statuses(one).values())
+    assert "h and gamma need 2 widths" in statuses(one)["gamma"]
+    assert one.curves[0].loss.value == pytest.approx(1.2 + 3 / 8)
+
+
+def test_one_seed_has_values_and_no_intervals():
+    fit = fitted(seeds=1)
+    assert set(statuses(fit).values()) == {"no interval: a width has one seed only"}
+    assert fit.loss_exponent.value == pytest.approx(0.5)
+    assert np.isnan([fit.loss_exponent.low, fit.curves[0].loss.high, fit.noise_error]).all()
+    table = runs(seeds=3)
+    single = (table[0] < 1024) | (table[2] == 0)
+    fit = fit_transfer(*(column[single] for column in table), factor=3.0, resamples=5)
+    assert fit.loss_exponent.status == "no interval: a width has one seed only"
+
+
+def test_a_valley_that_is_no_parabola_is_a_misfit():
+    fit = fitted(noise=0.0005, seeds=3, skew=0.1)
+    assert statuses(fit)["alpha"].startswith("misfit: E is")
+    assert fit.error > 3 * fit.noise_error
+    straight = fitted(noise=0.0005, seeds=3)
+    assert statuses(straight)["alpha"] == "ok"
+
+
+def test_a_width_off_the_power_law_is_a_misfit_of_what_is_held_out():
+    table = runs(noise=0.0005, seeds=4)
+    table[3] = np.where(table[0] == 1024, 0.98 * table[3], table[3])
+    fit = fit_transfer(*table, factor=3.0, resamples=20)
+    assert fit.held_out_error > 2.5 * fit.held_out_noise
+    assert statuses(fit)["alpha"].startswith("misfit")
+
+
+# What takes part
+
+
+def test_an_optimum_at_the_grids_edge_is_left_out_and_named():
+    table = runs()
+    cut = (table[0] > 64) | (table[1] < RATES[4])
+    fit = fit_transfer(*(column[cut] for column in table), factor=3.0, resamples=5)
+    assert fit.curves[0].status == "lowest loss at the largest learning rate that did not diverge"
+    assert [curve.status for curve in fit.curves[1:]] == ["ok"] * 4
+    assert values(fit) == pytest.approx(list(TRUTH.values()), rel=1e-6)
+    assert np.isnan(fit.curves[0].loss.value)
+    low = (table[0] > 64) | (table[1] > RATES[6])
+    fit = fit_transfer(*(column[low] for column in table), factor=3.0, resamples=5)
+    assert "learning rates without divergence, needs 3" in fit.curves[0].status
+
+
+def test_divergence_takes_a_learning_rate_out():
+    table = runs()
+    gone = (table[1] == RATES[-1]) & (table[2] == 1)
+    table[3] = np.where(gone, np.nan, table[3])
+    table[3] = np.where(
+        (table[1] == RATES[-2]) & (table[0] == 64) & (table[2] == 0), np.inf, table[3]
+    )
+    fit = fit_transfer(*table, factor=3.0, resamples=5)
+    assert fit.diverged == 6
+    assert [len(curve.learning_rates) for curve in fit.curves] == [7, 8, 8, 8, 8]
+    assert values(fit) == pytest.approx(list(TRUTH.values()), rel=1e-6)
+    table[3] = np.full_like(table[3], np.nan)
+    nothing = fit_transfer(*table)
+    assert {curve.status[:16] for curve in nothing.curves} == {"0 learning rates"}
+    assert "there are 0" in nothing.loss_exponent.status
+
+
+def test_the_factor_picks_one_stretch_around_the_optimum():
+    table = runs(seeds=2, curvature_amplitude=0.3)
+    fit = fit_transfer(*table, factor=1.2, resamples=2)
+    for curve in fit.curves:
+        assert np.array_equal(curve.near, curve.losses <= 1.2 * curve.losses.min())
+        assert not curve.near.all()
+    lowest = 1.2 + 3 * table[0] ** -0.5
+    table[3] = np.where(table[1] == RATES[0], 1.1 * lowest, table[3])  # far off, but low again
+    far = fit_transfer(*table, factor=1.2, resamples=2)
+    assert not any(curve.near[0] for curve in far.curves)
+    few = fit_transfer(*runs(curvature_amplitude=4.0), factor=1.01, resamples=2)
+    assert "learning rates within the factor, needs 3" in few.curves[0].status
+
+
+def test_a_parabola_without_minimum_is_no_optimum():
+    rates = np.array([1.0, 2, 4, 8, 16])
+    loss = np.array([1.0, 2, 1.95, 2, 1.0])
+    (one,), _ = runs_by_width(
+        np.full(5, 64.0), rates, np.zeros(5), loss[[1, 1, 2, 3, 3]] - 0.9, 3.0
+    )
+    assert one.status == "ok"
+    capped = np.array([1.3, 1.32, 1.2, 1.35, 1.2001])
+    (one,), _ = runs_by_width(np.full(5, 64.0), rates, np.zeros(5), capped, 3.0)
+    assert one.status == "the parabola has no minimum among its points"
+
+
+# R_inf
+
+
+def test_the_penalty_is_the_distance_of_the_limits():
+    fits = [fitted(loss_limit=limit) for limit in (1.5, 1.2, 1.9)]
+    reference, penalties = asymptotic_penalties(fits)
+    assert reference == 1
+    assert [one.value for one in penalties] == pytest.approx([0.3, 0, 0.7], abs=1e-6)
+    assert {one.status for one in penalties} == {"ok"}
+
+
+def test_the_penaltys_interval_adds_both_variances():
+    table = {"noise": 0.003, "common": 0.003, "seeds": 6}
+    fits = [
+        fit_transfer(*runs(loss_limit=limit, **table), factor=3.0, resamples=300)
+        for limit in (1.2, 1.7)
+    ]
+    _, (_, penalty) = asymptotic_penalties(fits)
+    spreads = [one.loss_limit.high - one.loss_limit.low for one in fits]
+    assert penalty.high - penalty.low == pytest.approx(np.hypot(*spreads), rel=0.25)
+    assert penalty.low < 0.5 < penalty.high
+
+
+def test_penalties_without_what_they_need():
+    known, unknown, single = fitted(), fitted(widths=WIDTHS[:2]), fitted(seeds=1, loss_limit=2.0)
+    reference, penalties = asymptotic_penalties([unknown, known, single])
+    assert reference == 1
+    assert penalties[0].status.startswith("undetermined: L_inf, A and alpha need 3")
+    assert penalties[2].value == pytest.approx(0.8)
+    assert np.isnan(penalties[2].low)
+    assert penalties[2].status.startswith("no interval")
+    reference, penalties = asymptotic_penalties([unknown])
+    assert reference is None
+    assert penalties[0].status == "undetermined: no L_inf is determined"
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("column", "bad", "named"),
+    [
+        (0, 0.0, "width"),
+        (0, np.nan, "width"),
+        (1, -1e-3, "learning rate"),
+        (1, np.inf, "learning rate"),
+        (3, 0.0, "loss"),
+        (3, -1.0, "loss"),
+    ],
+)
+def test_numbers_that_cannot_be(column, bad, named):
+    table = runs()
+    table[column][3] = bad
+    with pytest.raises(InputError, match=named):
+        fit_transfer(*table)
+
+
+def test_other_input_that_cannot_be():
+    table = runs()
+    with pytest.raises(InputError, match="occurs more than once"):
+        fit_transfer(*(np.append(column, column[0]) for column in table))
+    with pytest.raises(InputError, match=r"factor 1\.0"):
+        fit_transfer(*table, factor=1.0)
+    with pytest.raises(InputError, match="one per width"):
+        fit_transfer(*table[:3], table[3][1:])
+    with pytest.raises(InputError, match="at least one run"):
+        fit_transfer([], [], [], [])
+
+
+# Tables
+
+
+def frame(**changes) -> pd.DataFrame:
+    columns = dict(zip(("width", "learning_rate", "seed", "loss"), runs(**changes), strict=True))
+    return pd.DataFrame(columns)
+
+
+def test_columns_that_vary_make_groups(tmp_path):
+    table = pd.concat([frame().assign(rule="sp", steps=9), frame().assign(rule="mup", steps=9)])
+    table.to_csv(tmp_path / "a.csv", index=False)
+    found, groups, notes = read_runs([tmp_path / "a.csv"], None, ())
+    assert groups == ["rule"]
+    assert notes == []
+    assert len(found) == len(table)
+    assert read_runs([tmp_path / "a.csv"], None, ("steps", "rule"))[1] == ["steps", "rule"]
+
+
+def test_files_are_groups_unless_something_tells_them_apart(tmp_path):
+    paths = [tmp_path / "sp.csv", tmp_path / "mup.csv"]
+    for path in paths:
+        frame().to_csv(path, index=False)
+    found, groups, _ = read_runs(paths, None, ())
+    assert groups == ["file"]
+    assert set(found.file) == {"sp.csv", "mup.csv"}
+    for path in paths:
+        frame().assign(rule=path.stem).to_csv(path, index=False)
+    assert read_runs(paths, None, ())[1] == ["rule"]
+    for path, part in zip(paths, (WIDTHS[:2], WIDTHS[2:]), strict=True):
+        frame(widths=part).to_csv(path, index=False)
+    found, groups, notes = read_runs(paths, None, ())
+    assert groups == []
+    assert "parts of one sweep" in notes[0]
+    (tmp_path / "deep").mkdir()
+    twins = [tmp_path / "sp.csv", tmp_path / "deep" / "sp.csv"]
+    for path in twins:
+        frame().to_csv(path, index=False)
+    assert read_runs(twins, None, ())[0].file.nunique() == 2
+
+
+def test_runs_that_occur_again(tmp_path):
+    path = tmp_path / "a.csv"
+    pd.concat([frame(), frame().head(4)]).to_csv(path, index=False)
+    found, _, notes = read_runs([path], None, ())
+    assert len(found) == len(frame())
+    assert notes == ["4 runs occur again with the same loss and count once"]
+    other = frame().head(2)
+    pd.concat([frame(), other.assign(loss=other.loss + 1)]).to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"4 runs share their width, learning_rate, seed"):
+        read_runs([path], None, ())
+    pd.concat([frame().assign(steps=1), frame(loss_limit=2).assign(steps=2)]).to_csv(path)
+    with pytest.raises(InputError, match="--group-by"):  # the index is a column of its own
+        read_runs([path], None, ())
+    pd.concat([frame().assign(a=0, steps=1), frame(loss_limit=2).assign(a=0, steps=2)]).to_csv(
+        path, index=False
+    )
+    with pytest.raises(InputError, match="--group-by leaves out steps"):
+        read_runs([path], None, ("a",))
+
+
+def test_a_column_that_says_what_diverged_and_one_without_seeds(tmp_path):
+    path = tmp_path / "a.csv"
+    table = frame(seeds=1)
+    table.assign(diverged=table.learning_rate > 0.07).drop(columns="seed").to_csv(path, index=False)
+    found, groups, notes = read_runs([path], None, ())
+    assert groups == []
+    assert found.loss.isna().sum() == (table.learning_rate > 0.07).sum() > 0
+    assert notes == ["a.csv: no column seed, all runs count as one seed"]
+
+
+def write(path, text: str):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", "is empty"),
+        ("width,learning_rate,seed,loss\n", "holds no runs"),
+        ("width,seed,loss\n64,0,1\n", "has no column learning_rate (its columns: width, seed"),
+        ("width,learning_rate,seed,loss\n64,1,0,2\nwide,1,1,2\n", "column width, row 2 'wide'"),
+        ("width,learning_rate,seed,loss\n64,fast,0,2\n", "column learning_rate, row 1 'fast'"),
+        ("width,learning_rate,seed,loss\n64,1,0,2\n64,1,1,bad\n", "column loss, row 2 'bad'"),
+        ("width,learning_rate,seed,loss\n-64,1,0,2\n", "column width, row 1 -64.0"),
+        ("width,learning_rate,seed,loss\n,1,0,2\n", "column width, row 1 nan"),
+        ("width,learning_rate,seed,loss\n64,0,0,2\n", "column learning_rate, row 1 0.0"),
+        ("width,learning_rate,seed,loss\n64,1,0,-2\n", "column loss, row 1 -2.0"),
+        ("width,learning_rate,seed,loss\n64,1,,2\n", "column seed, row 1"),
+        ("a,b\n1,2,3\n1\n4,5,6,7\n", "cannot be read"),
+    ],
+)
+def test_tables_that_cannot_be_used(tmp_path, text, named):
+    path = write(tmp_path / "a.csv", text)
+    with pytest.raises(InputError) as error:
+        read_runs([path], None, ())
+    message = str(error.value)
+    assert named in message
+    assert "a.csv" in message
+    assert "\n" not in message
+
+
+def test_files_that_cannot_be_read(tmp_path, monkeypatch):
+    for name in ("missing.csv", "missing.nc", "missing.parquet"):
+        with pytest.raises(InputError, match=rf"{name}.*(No such file|pyarrow)"):
+            read_runs([tmp_path / name], None, ())
+    for name in ("a.csv", "a.nc"):
+        (tmp_path / name).write_bytes(b"\xff\xfe\x00 not a table")
+        with pytest.raises(InputError, match=rf"{name}.*(cannot be read|no column)"):
+            read_runs([tmp_path / name], None, ())
+    with pytest.raises(InputError, match="must end in"):
+        read_runs([tmp_path / "a.txt"], None, ())
+    with pytest.raises(InputError, match="FILE is missing"):
+        read_runs([], None, ())
+
+    def without(*_, **__):
+        raise ImportError("no pyarrow")
+
+    monkeypatch.setattr(pd, "read_parquet", without)
+    with pytest.raises(InputError, match=r"pip install 'dynsim\[parquet\]'"):
+        read_runs([tmp_path / "a.parquet"], None, ())
+    monkeypatch.setattr(pd, "read_parquet", lambda _: frame())
+    assert len(read_runs([tmp_path / "a.parquet"], None, ())[0]) == len(frame())
+
+
+def test_columns_that_group_nothing_useful(tmp_path):
+    path = tmp_path / "a.csv"
+    frame().assign(time=np.arange(len(frame())) / 7).to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"--group-by.*90 groups \(values: time 90\)"):
+        read_runs([path], None, ())
+    with pytest.raises(InputError, match=r"--group-by 'bogus': must be one of time, file"):
+        read_runs([path], None, ("bogus",))
+    with pytest.raises(InputError, match="--rate"):
+        read_runs([path], "hidden", ())
+
+
+# netCDF sweeps
+
+
+def sweep(embedding=(1.0,), hidden=RATES, horizons=(4,), vocab_sizes=(16,)) -> xr.Dataset:
+    """A sweep with the surface's loss in the hidden rate, best at embedding LR 1."""
+    loss = runs(rates=np.asarray(hidden), noise=0.001)[3].reshape(5, 1, 1, len(hidden), 2, 1)
+    off = np.log(np.asarray(embedding))[None, None, :, None, None, None] ** 2
+    later = np.arange(1, len(horizons) + 1)
+    loss = loss * (1 + off) / later**0.1 * np.ones(len(vocab_sizes))[:, None, None, None, None]
+    dims = ("width", "vocab_size", "embedding_lr", "hidden_lr", "seed", "horizon")
+    return xr.Dataset(
+        {"loss": (dims, loss), "diverged": (dims[:5], np.zeros(loss.shape[:5], dtype=bool))},
+        coords={
+            "width": WIDTHS.astype(int),
+            "vocab_size": list(vocab_sizes),
+            "embedding_lr": list(embedding),
+            "hidden_lr": hidden,
+            "seed": [0, 1],
+            "horizon": list(horizons),
+        },
+    )
+
+
+def stored(tmp_path, dataset: xr.Dataset):
+    from experiments.results import save
+
+    save(dataset, tmp_path / "sweep.nc")
+    return [tmp_path / "sweep.nc"]
+
+
+def metrics(table: pd.DataFrame):
+    columns = ("width", "learning_rate", "seed", "loss")
+    return fit_transfer(*(table[name].to_numpy() for name in columns), resamples=5)
+
+
+def test_a_sweep_of_one_rate_is_its_table(tmp_path):
+    table, groups, notes = read_runs(stored(tmp_path, sweep()), None, ())
+    assert groups == []
+    assert notes == ["sweep.nc: learning_rate is the hidden one"]
+    direct = fit_transfer(*runs(noise=0.001), resamples=5)
+    assert values(metrics(table)) == pytest.approx(values(direct))
+    flipped = sweep().rename(embedding_lr="hidden_lr", hidden_lr="embedding_lr")
+    table, _, notes = read_runs(stored(tmp_path, flipped), None, ())
+    assert notes == ["sweep.nc: learning_rate is the embedding one"]
+    assert values(metrics(table)) == pytest.approx(values(direct))
+
+
+def test_a_sweep_of_two_rates_is_cut_at_the_best_of_the_other(tmp_path):
+    both = sweep(embedding=(0.5, 1.0, 2.0, 4.0))
+    table, groups, notes = read_runs(stored(tmp_path, both), None, ())
+    assert groups == []
+    assert "the embedding one is fixed, width by width" in notes[0]
+    direct = fit_transfer(*runs(noise=0.001), resamples=5)
+    assert values(metrics(table)) == pytest.approx(values(direct))
+    table, _, notes = read_runs(stored(tmp_path, both), "embedding", ())
+    assert set(table.learning_rate) == {0.5, 1.0, 2.0, 4.0}
+    assert "the hidden one is fixed" in notes[0]
+
+
+def test_diagonals_of_equal_ratio(tmp_path):
+    hidden = 0.01 * 2.0 ** np.arange(5)
+    both = sweep(embedding=tuple(3 * hidden), hidden=hidden)
+    table, groups, notes = read_runs(stored(tmp_path, both), "both", ())
+    assert groups == ["embedding_to_hidden"]
+    assert sorted(set(table.embedding_to_hidden)) == [0.75, 1.5, 3, 6, 12]
+    assert table[table.embedding_to_hidden == 3].learning_rate.nunique() == 5
+    assert "4 diagonals with less than 3 rates left out" in notes[0]
+    with pytest.raises(InputError, match=r"--rate 'both'.*no diagonal"):
+        read_runs(stored(tmp_path, sweep(embedding=(1.0, 1.7))), "both", ())
+
+
+def test_sizes_and_horizons_of_a_sweep_are_groups(tmp_path):
+    several = sweep(horizons=(4, 8), vocab_sizes=(16, 64))
+    table, groups, _ = read_runs(stored(tmp_path, several), None, ())
+    assert groups == ["vocab_size", "horizon"]
+    assert len(table) == several.loss.size
+
+
+def test_what_was_not_run_did_not_diverge(tmp_path):
+    part = sweep()
+    loss = part.loss.values.copy()
+    loss[0, 0, 0, 0], loss[1, 0, 0, -1] = np.nan, np.nan
+    diverged = part.diverged.values.copy()
+    diverged[1, 0, 0, -1] = True
+    part = part.assign(loss=(part.loss.dims, loss), diverged=(part.diverged.dims, diverged))
+    table, _, _ = read_runs(stored(tmp_path, part), None, ())
+    assert len(table) == part.loss.size - 2
+    assert metrics(table).diverged == 2
+    table, _, _ = read_runs(stored(tmp_path, part.drop_vars("diverged")), None, ())
+    assert metrics(table).diverged == 4
+
+
+def test_a_file_that_is_no_sweep(tmp_path):
+    with pytest.raises(InputError, match="is not a sweep: it has no loss"):
+        read_runs(stored(tmp_path, sweep().drop_vars("loss")), None, ())
+    with pytest.raises(InputError, match="is not a sweep: it has no seed"):
+        read_runs(stored(tmp_path, sweep().drop_vars("seed")), None, ())
+
+
+# The study of the fit
+
+
+def test_the_stored_trial_covers_where_the_status_is_ok():
+    from experiments.figures.transfer import SHOWN, coverage
+    from experiments.results import STORED, load
+
+    study = load(STORED / "transfer_coverage.nc")
+    wrong = {"no noise", "skewed valley", "second power"}
+    right = [name for name in study.scenario.values if name not in wrong]
+    share = coverage(study.sel(scenario=right), "drawn out", sure=True)
+    assert np.nanmean(share) > 0.92
+    assert np.nanmin(np.nanmean(share, axis=1)) > 0.88
+    assert np.nanmean(share, axis=0).min() > 0.9
+    plain = coverage(study.sel(scenario=right), "percentile", sure=True)
+    assert np.nanmean(plain) < np.nanmean(share) - 0.05  # what the recipe is for
+    names = study.parameter.values.tolist()
+    exact = study.sel(scenario="no noise")
+    error = np.abs(exact.value / exact.truth - 1).where(exact.parameter != "robustness")
+    assert float(error.max()) < 1e-6
+    rest = study.sel(scenario="optimum at rest", parameter="rate_exponent")
+    assert float((rest.status == 2).mean()) > 0.9
+    skewed = study.sel(scenario="skewed valley", parameter="rate_limit")
+    assert float((skewed.status == 0).mean()) < 0.05
+    assert set(SHOWN) <= set(names)
+
+
+def test_a_trial_is_repeatable_and_labelled():
+    from experiments.studies.transfer_coverage import COVERAGE
+
+    config = {**COVERAGE.config(True), "trials": 2, "resamples": 3}
+    small = replace(
+        COVERAGE, cells=lambda full: [{"scenario": "plain"}], config=lambda full: config
+    )
+    one, other = small.run(True), small.run(True)
+    assert one.identical(other)
+    assert one.parameter.values.tolist() == list(PARAMETERS)
+    assert one.interval.dims == ("scenario", "trial", "recipe", "parameter", "end")
+    assert np.all(np.isfinite(one.value))
