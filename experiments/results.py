@@ -24,7 +24,7 @@ def code_version() -> str:
     root = Path(__file__).parent.parent
     files = [
         file
-        for folder in ("derivations", "dynsim", "experiments/studies")
+        for folder in ("derivations", "dynsim", "experiments/studies", "experiments/sweeps")
         for file in (root / folder).rglob("*.py")
     ]
     digest = hashlib.sha256()

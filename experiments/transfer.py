@@ -58,7 +58,9 @@ def run_transfer(options: TransferOptions) -> int:
     table, columns, notes = read_runs(options.file, options.rate, options.group_by)
     folder = None if options.out is None else writable_folder("--out", options.out)
     names, fits = [], []
-    parts = list(table.groupby(columns, dropna=False)) if columns else [((), table)]
+    parts: list[tuple[Any, pd.DataFrame]] = [((), table)]
+    if columns:
+        parts = list(table.groupby(columns, dropna=False))
     with progress_bar(len(parts), "fits") as bar:
         for key, runs in parts:
             names.append(dict(zip(columns, key, strict=True)))
@@ -173,7 +175,8 @@ def _remarks(group: dict[str, Any]) -> list[str]:
     kappa = group["kappa"]["status"]  # names the reasons of alpha, beta and gamma
     others = [group[name]["status"] for name in ("alpha", "beta", "gamma")]
     sure = [one for one in others if not one.startswith(("ok", "undetermined"))]
-    remarks = dict.fromkeys([*([] if kappa == "ok" else [f"kappa {kappa}"]), *sure])
+    remarks: list[str] = [] if kappa == "ok" else [f"kappa {kappa}"]
+    remarks += [one for one in dict.fromkeys(sure) if one != kappa]
     widths = group["widths"]
     used = [f"{one['width']:g}" for one in widths if one["status"] == "ok"]
     out = [f"width {one['width']:g} left out: {one['status']}" for one in widths]

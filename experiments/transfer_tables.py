@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from dynsim import InputError
 
@@ -16,7 +17,7 @@ from .results import load
 RUN = ["width", "learning_rate", "seed"]
 READ = {".csv", ".parquet", ".nc"}
 MOST_GROUPS = 100
-PARABOLA = 3  # runs that a group must hold on average, or its columns are no groups
+PARABOLA = 3  # learning rates that a parabola needs
 
 Rate = Literal["hidden", "embedding", "both"]
 
@@ -89,16 +90,17 @@ def _checked(file: Path, table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         bad = ~(np.isfinite(table[name]) & (table[name] > 0))
         if bad.any():
             raise _bad_cell(file, table, name, bad, "must be a positive number")
-    if (table.loss <= 0).any():
+    low, unnamed = (table.loss <= 0).to_numpy(), table.seed.isna().to_numpy()
+    if np.any(low):
         reason = "must be positive: errors are relative to it"
-        raise _bad_cell(file, table, "loss", table.loss <= 0, reason)
-    if table.seed.isna().any():
-        raise _bad_cell(file, table, "seed", table.seed.isna(), "is missing")
+        raise _bad_cell(file, table, "loss", low, reason)
+    if np.any(unnamed):
+        raise _bad_cell(file, table, "seed", unnamed, "is missing")
     return table
 
 
 def _bad_cell(
-    file: Path, table: pd.DataFrame, column: str, bad: pd.Series, reason: str
+    file: Path, table: pd.DataFrame, column: str, bad: ArrayLike, reason: str
 ) -> InputError:
     row = int(np.argmax(bad))
     where = f"{file}, column {column}, row {row + 1}"
@@ -117,33 +119,32 @@ def _sweep_table(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFram
     single = [name for name in sweep.loss.coords if name not in sweep.loss.dims]
     table = sweep[names].to_dataframe().reset_index()
     kept = [*sweep.loss.dims, *single, *names]
-    table = table[kept]
-    finite = np.isfinite(table.loss)
+    table = table.loc[:, kept]
     if "diverged" in table:  # what neither has a loss nor diverged was not run
-        table = table[finite | table.pop("diverged").astype(bool)]
+        ran = np.isfinite(table.loss) | table.pop("diverged").astype(bool)
+        table = table.loc[ran.to_numpy()]
     return _one_rate(file, table, rate, notes)
 
 
 def _one_rate(file: Path, table: pd.DataFrame, rate: Rate | None, notes: list[str]) -> pd.DataFrame:
     """`table` with `learning_rate` in place of the two rates of a sweep."""
-    varied = [name for name in ("hidden", "embedding") if table[f"{name}_lr"].nunique() > 1]
+    varied = [name for name in ("hidden", "embedding") if len(set(table[f"{name}_lr"])) > 1]
     axis = rate or (varied or ["hidden"])[0]
     if axis == "both":
         ratio = (table.embedding_lr / table.hidden_lr).map("{:.6g}".format)
         table = table.assign(embedding_to_hidden=ratio.astype(float))
-        size = ["width", "embedding_to_hidden"]
-        rates = table.groupby("embedding_to_hidden").hidden_lr.transform("nunique")
-        if (rates < 3).all():
+        rates = table.groupby("embedding_to_hidden").hidden_lr.transform("nunique").to_numpy()
+        if np.all(rates < PARABOLA):
             raise InputError("--rate", "both", f"{file} has no diagonal of 3 learning rates")
-        if (rates < 3).any():
-            count = table[rates < 3][size[1]].nunique()
+        if np.any(rates < PARABOLA):
+            count = table.loc[rates < PARABOLA, "embedding_to_hidden"].nunique()
             notes.append(f"{file.name}: {count} diagonals with less than 3 rates left out")
-        table = table[rates >= 3]
+        table = table.loc[rates >= PARABOLA]
         notes.append(f"{file.name}: both rates grow together, learning_rate is the hidden one")
         axis = "hidden"
     else:
         other = "embedding" if axis == "hidden" else "hidden"
-        if table[f"{other}_lr"].nunique() > 1:
+        if other in varied:
             table = _at_best(table, f"{other}_lr")
             notes.append(
                 f"{file.name}: learning_rate is the {axis} one; the {other} one is fixed, width by "
@@ -180,7 +181,7 @@ def _groups(
         raise InputError("--group-by", unknown[0], "must be one of " + ", ".join(others))
     if group_by:
         return list(dict.fromkeys(group_by))
-    varied = [name for name in others if name != "file" and table[name].nunique(dropna=False) > 1]
+    varied = [name for name in others if name != "file" and _varies(table, name)]
     if len(tables) > 1 and not any(_distinguishes(name, tables) for name in varied):
         widths = [set(one.width) for one in tables]
         if sum(map(len, widths)) == len(set.union(*widths)):
@@ -195,6 +196,10 @@ def _groups(
     return varied
 
 
+def _varies(table: pd.DataFrame, name: str) -> bool:
+    return len(table[name].unique()) > 1
+
+
 def _distinguishes(name: str, tables: Sequence[pd.DataFrame]) -> bool:
     """Whether no two files share a value of the column."""
     values = [set(one[name]) if name in one else {None} for one in tables]
@@ -206,18 +211,18 @@ def _without_duplicates(
 ) -> pd.DataFrame:
     """`table` without runs that occur again with the same loss."""
     run = [*groups, *RUN]
-    again = table.duplicated([*run, "loss"])
-    if again.any():
+    again = table.duplicated([*run, "loss"]).to_numpy()
+    if np.any(again):
         notes.append(f"{int(again.sum())} runs occur again with the same loss and count once")
-    table = table[~again]
-    clash = table.duplicated(run, keep=False)
-    if clash.any():
-        first = table[clash].iloc[0]
+    table = table.loc[~again]
+    clash = table.duplicated(run, keep=False).to_numpy()
+    if np.any(clash):
+        first = table.loc[clash].iloc[0]
         cell = ", ".join(f"{name} {first[name]}" for name in run)
         ignored = [
             name
             for name in table.columns
-            if name not in (*run, "loss", "file") and table[name].nunique(dropna=False) > 1
+            if name not in (*run, "loss", "file") and _varies(table, name)
         ]
         hint = f"; --group-by leaves out {', '.join(ignored)}" if ignored else ""
         raise InputError(

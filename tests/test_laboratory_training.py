@@ -112,7 +112,6 @@ def newton_schulz(x: np.ndarray) -> np.ndarray:
         ("momentum", "coupled"),
         ("sign", "independent"),
         ("adam", "coupled"),
-        ("adamw", "independent"),
         ("muon", "coupled"),
     ],
 )
@@ -128,9 +127,7 @@ def test_steps_are_the_optimizer_s_formula(optimizer, decay):
         for name, w in weights.items():
             label, g = labels[name], gradients[name]
             assert np.abs(g).max() > 0
-            rule = optimizer
-            if optimizer in ("adamw", "muon"):
-                rule = "muon" if optimizer == "muon" and label == "hidden" else "adam"
+            rule = "adam" if optimizer == "muon" and label != "hidden" else optimizer
             if rule in ("adam", "muon"):
                 beta = 0.95 if rule == "muon" else 0.9
                 first[name] = beta * first[name] + (1 - beta) * g
@@ -245,7 +242,7 @@ def test_parametrizations_coincide_at_the_base_width():
 def test_independent_decay_is_the_same_in_every_gauge():
     """Coupled decay is not: it follows the learning rate of the gauge."""
     unit = {"init_exponents": "0,-1/2,-1", "lr_exponents": "0,-1,-1", "parametrization": "sp"}
-    for optimizer, decay, same in (("adamw", "independent", True), ("adam", "coupled", False)):
+    for optimizer, decay, same in (("sign", "independent", True), ("adam", "coupled", False)):
         setup = changed(MLP, optimizer=optimizer, decay=decay, weight_decay=0.05)
         own, other = losses(setup), losses(changed(setup, **unit))
         assert np.allclose(own, other, rtol=1e-9) == same
@@ -310,8 +307,9 @@ def test_chunks_order_and_company_change_nothing():
     np.testing.assert_array_equal(whole[1, :2], whole[3, :2])
     assert len(np.unique(whole[:, 0])) == 4
     assert np.all(whole[1, 2:] != whole[3, 2:])
-    sizes = [losses(changed(LINEAR, **size))[0, 0] for size in ({"seed": 4}, {"width": 9}, {})]
-    assert len(set(sizes)) == 3
+    others = [{}, {"seed": 4}, {"width": 9}, {"vocab_size": 13}, {"outputs": 4}]
+    keys = [training.run_key(changed(LINEAR, **size), 0) for size in others]
+    assert len({jax.random.key_data(key).tobytes() for key in keys}) == 5
 
 
 def test_columns_are_broadcast_and_reported():
@@ -348,15 +346,15 @@ def test_horizons_and_calls_change_nothing(monkeypatch):
     assert np.all(np.diff(many.loss, axis=1) != 0)  # what each is, the linear model above says
 
 
-def test_the_evaluation_in_pieces_is_the_whole(monkeypatch):
-    """4096 tokens in sequences of 4, at most 256 at once; and a network's loss by hand."""
-    setup = changed(TRANSFORMER, normalisation="none")
+def test_the_evaluation_in_pieces_is_the_whole():
+    """A law of 600 types, at most 256 at once."""
+    setup = changed(MLP, vocab_size=600)
     plan, shared = training._plan(setup), training._shared(setup)
     network = networks.initial_network(plan.shape, shared.init_factor, jax.random.key(0))
     batch = shared.task.evaluation()
     whole = jax.jit(partial(training._loss, plan))(shared, network, batch)
     pieces = jax.jit(partial(training._evaluation_loss, plan))(shared, network)
-    assert batch.in_pieces(training.EVALUATION_PIECE).tokens.shape == (16, 64, 4)
+    assert batch.in_pieces(training.EVALUATION_PIECE).tokens.shape == (3, 200, 1)
     assert float(pieces) == pytest.approx(float(whole), rel=1e-12)
 
 
@@ -406,7 +404,7 @@ def test_one_program_serves_the_whole_study(compilations):
 
 
 def test_bfloat16_follows_float32():
-    setup = changed(MLP, precision="float32")
+    setup = changed(LINEAR, precision="float32")
     single = train_networks(setup, seeds=[0, 1])
     narrow = train_networks(changed(setup, precision="bfloat16"), seeds=[0, 1])
     gap = np.abs(narrow.train_loss - single.train_loss) / single.train_loss
@@ -425,6 +423,7 @@ def compiled_bytes(setup: NetworkSetup, runs: int) -> int:
     state, _ = jax.eval_shape(partial(training._begin, plan, shared), batch)
     compiled = training._advance.lower(plan, shared, batch, state, 0, 1).compile()
     memory = compiled.memory_analysis()
+    assert memory is not None
     return memory.argument_size_in_bytes + memory.temp_size_in_bytes
 
 
@@ -432,7 +431,6 @@ def compiled_bytes(setup: NetworkSetup, runs: int) -> int:
     "setup",
     [
         changed(LINEAR, width=64, vocab_size=400, outputs=50, batch_size=0),
-        changed(MLP, width=64, vocab_size=200, batch_size=300, outputs=20),
         changed(TRANSFORMER, width=32, vocab_size=100, batch_size=512, context=16),
     ],
 )
@@ -490,6 +488,7 @@ ON_TWO_DEVICES = """
 import json, sys
 import jax
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_disable_most_optimizations", True)
 from dynsim.laboratory import NetworkSetup, train_networks
 from dynsim.laboratory import _training as training
 used = set()
@@ -510,7 +509,7 @@ def test_several_devices_share_the_runs():
         [sys.executable, "-c", ON_TWO_DEVICES, json.dumps(dataclasses.asdict(LINEAR))],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env={
             "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
             "JAX_PLATFORMS": "cpu",

@@ -227,6 +227,17 @@ def test_freedom_is_that_of_welch():
         assert interval == pytest.approx(np.array([-end, end]) * stretch, rel=1e-3)
 
 
+def test_a_difference_has_the_freedom_of_both():
+    """Two independent statistics of equal variance and 4 seeds each have 6 degrees of freedom."""
+    from scipy.stats import t
+
+    draws = np.random.default_rng(0).normal(size=20_000)
+    one = Resampled(np.array(2.0), 2 + draws, np.array([1.0]), (4,))
+    other = Resampled(np.array(0.5), 0.5 + draws, np.array([1.0]), (4,))
+    half = t.ppf(0.975, 6) * np.sqrt(2 / (3 / 4))  # the draws of one do not go with the other's
+    assert (one - other).interval() == pytest.approx(np.array([1.5 - half, 1.5 + half]), rel=0.04)
+
+
 def test_a_seeds_curve_stays_together():
     """Noise common to a seed's whole curve moves L* and leaves the optimum where it is."""
     fit = fitted(common=0.05, seeds=5)
@@ -685,6 +696,7 @@ def test_what_was_not_run_did_not_diverge(tmp_path):
     part = part.assign(loss=(part.loss.dims, loss), diverged=(part.diverged.dims, diverged))
     table, _, _ = read_runs(stored(tmp_path, part), None, ())
     assert len(table) == part.loss.size - 2
+    assert set(table[table.loss.isna()].width) == {128}
     assert metrics(table).diverged == 2
     table, _, _ = read_runs(stored(tmp_path, part.drop_vars("diverged")), None, ())
     assert metrics(table).diverged == 4

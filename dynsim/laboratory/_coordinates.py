@@ -74,8 +74,6 @@ class Coordinates:
       (W_t - W_0) z_0, `initial_on_learned` W_0 (z_t - z_0), `update_on_learned`
       (W_t - W_0)(z_t - z_0); the entries `weight` W_0 and `weight_update` W_t - W_0. The embedding
       reads one-hot tokens, so that its input never changes: NaN for what it does not have.
-
-    `input` and the terms on it at any t use z_0, except `input` itself.
     """
 
     setup: NetworkSetup

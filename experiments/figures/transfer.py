@@ -150,7 +150,8 @@ def coverage(study: xr.Dataset, recipe: str, sure: bool) -> NDArray[np.float64]:
 
 def transfer_coverage(study: xr.Dataset) -> Figure:
     """Coverage of 95 % intervals by scenario, how often one is given, and what recipes cover."""
-    scenarios = [name for name in study_config(study)["scenarios"] if name != "no noise"]
+    scenarios = [cell["scenario"] for cell in study_config(study)["cells"]]
+    scenarios.remove("no noise")
     study = study.sel(scenario=scenarios)
     figure, (left, middle, right) = plt.subplots(
         1, 3, figsize=(12, 4.6), layout="constrained", sharey="row"
@@ -172,7 +173,8 @@ def transfer_coverage(study: xr.Dataset) -> Figure:
         (right, "all intervals that hold the truth, mean of parameters"),
     ):
         axes.set(title=title, xlim=(-0.03, 1.03), yticks=heights, yticklabels=scenarios)
-        axes.legend(loc="lower left")
+    left.legend(loc="center")
+    right.legend(loc="center left")
     for axes in (left, right):
         axes.axvline(0.95, color="0.5", linewidth=0.9)
     left.invert_yaxis()

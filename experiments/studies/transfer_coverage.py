@@ -149,8 +149,8 @@ COVERAGE = Study(
     cells=lambda full: grid(scenario=tuple(SCENARIOS)) if full else [],
     measure=_trials,
     config=lambda full: {
-        "trials": 120,
-        "resamples": 200,
+        "trials": 60,
+        "resamples": 150,
         "scenarios": {name: asdict(one) for name, one in SCENARIOS.items()},
     },
     labels={
