@@ -96,17 +96,22 @@ OnGrid = tyro.conf.Suppress[tyro.conf.Fixed[Any]]
 
 
 @dataclass(frozen=True)
-class SharedSetup(NetworkSetup):
-    """What the networks of a sweep share: no option for what its grid sets. It is checked at every
-    size of the grid, not here."""
+class SizedSetup(NetworkSetup):
+    """What networks of several sizes share. It is checked at every size, not here."""
 
     width: OnGrid = 0
     vocab_size: OnGrid = 0
-    embedding_lr: OnGrid = 0.0
-    hidden_lr: OnGrid = 0.0
 
     def __post_init__(self) -> None:
         pass
+
+
+@dataclass(frozen=True)
+class SharedSetup(SizedSetup):
+    """What the networks of a sweep share: no option for what its grid sets."""
+
+    embedding_lr: OnGrid = 0.0
+    hidden_lr: OnGrid = 0.0
 
 
 @dataclass(frozen=True)
@@ -169,18 +174,6 @@ class Optima:
         from .optima import run_optima
 
         return run_optima(self)
-
-
-@dataclass(frozen=True)
-class SizedSetup(NetworkSetup):
-    """What the networks of a coordinate check share: all but their size. It is checked at every
-    size, not here."""
-
-    width: OnGrid = 0
-    vocab_size: OnGrid = 0
-
-    def __post_init__(self) -> None:
-        pass
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def run_coordinate_check(options: CoordinateCheck) -> int:
             options.vocab_sizes,
             options.record,
             options.seeds,
-            progress=bar.update,
+            advance=bar.update,
         )
     document = coordinate_document(dataset, options.tolerance)
     if folder is not None:
@@ -106,9 +106,11 @@ def measure_coordinates(
     record: Sequence[int],
     seeds: int,
     *,
-    progress: Callable[[float], object] | None = None,
+    advance: Callable[[], object] = lambda: None,
 ) -> xr.Dataset:
     """mean_square(width, vocab_size, seed, step, matrix, quantity) of networks of every size.
+
+    `advance` is called after each size.
 
     Raises `InputError`, before anything is trained, for sizes or steps that cannot be.
     """
@@ -133,7 +135,7 @@ def measure_coordinates(
     slope_bands(first, axes["--widths"], "embedding")  # refuses optimizers of unknown step size
     pieces = []
     for (width, vocab_size), sized in at.items():
-        found = network_coordinates(sized, steps, seeds, progress=progress)
+        found = network_coordinates(sized, steps, seeds)
         piece = xr.Dataset(
             {"mean_square": (("seed", "step", "matrix", "quantity"), found.mean_square)},
             {
@@ -145,6 +147,7 @@ def measure_coordinates(
         )
         cell = {"width": width, "vocab_size": vocab_size}
         pieces.append(piece.assign_coords(cell).expand_dims(list(cell)))
+        advance()
     dataset = xr.combine_by_coords(pieces)
     assert isinstance(dataset, xr.Dataset)
     # Combining sorts names; the network's own order is the reader's.

@@ -1,4 +1,7 @@
-"""The directive `claims`: the verdicts on the stored studies, judged when the page is built."""
+"""Tables that are computed from stored studies when a page is built.
+
+`claims`: the verdicts on studies; `ratio-exponents`: every exponent of `optimal_ratio`.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,58 @@ def rows(study: str) -> list[tuple[str, ...]]:
     return found
 
 
+RATIO_HEADS = (
+    "case",
+    "tuned",
+    "steps",
+    "exponent, 95 %",
+    "flat optima allow",
+    "theory, 1st step",
+    "Θ(d)",
+    "Θ(√d)",
+)
+RATIO_WIDTHS = (16, 12, 6, 18, 14, 10, 10, 10)
+
+
+def ratio_rows() -> list[tuple[str, ...]]:
+    """One row for every case, horizon and way of tuning."""
+    from experiments.claims.optimal_ratio import ratio_rows
+    from experiments.output import number
+    from experiments.precision import enable_x64
+    from experiments.results import STORED, load
+
+    enable_x64()
+    found = []
+    for row in ratio_rows(load(STORED / "optimal_ratio.nc")):
+        x = row.exponent
+        low, high = x.compatible_low + x.rule, x.compatible_high + x.rule
+        left = f", {x.excluded} left out" if x.excluded else ""
+        found.append(
+            (
+                row.case,
+                "jointly" if row.tuned == "ratio" else "alone",
+                str(row.steps),
+                f"{x.actual.value:.2f} [{x.actual.low:.2f}, {x.actual.high:.2f}]{left}",
+                f"[{low:.1f}, {high:.1f}]" if x.status == "flat" else "-",
+                number(row.theory),
+                row.verdicts["d"],
+                row.verdicts["sqrt(d)"],
+            )
+        )
+    return found
+
+
+def _table(nodes: Any, heads: Any, widths: Any, found: Any) -> Any:
+    body = nodes.tbody()
+    body += [_row(nodes, cells) for cells in found]
+    group = nodes.tgroup(cols=len(heads))
+    group += [nodes.colspec(colwidth=width) for width in widths]
+    group += [nodes.thead("", _row(nodes, heads)), body]
+    block = nodes.table()
+    block += group
+    return block
+
+
 def setup(app: Any) -> dict[str, bool]:
     from docutils import nodes
     from sphinx.util.docutils import SphinxDirective
@@ -49,17 +104,17 @@ def setup(app: Any) -> dict[str, bool]:
         def run(self) -> list[nodes.Node]:
             from experiments.results import STORED
 
-            body = nodes.tbody()
+            found = []
             for study in self.arguments:
                 self.env.note_dependency(str(STORED / f"{study}.nc"))
-                body += [_row(nodes, cells) for cells in rows(study)]
-            group = nodes.tgroup(cols=len(HEADS))
-            group += [nodes.colspec(colwidth=width) for width in WIDTHS]
-            group += [nodes.thead("", _row(nodes, HEADS)), body]
-            block = nodes.table()
-            block += group
-            return [block]
+                found += rows(study)
+            return [_table(nodes, HEADS, WIDTHS, found)]
 
+    class RatioExponents(SphinxDirective):
+        def run(self) -> list[nodes.Node]:
+            return [_table(nodes, RATIO_HEADS, RATIO_WIDTHS, ratio_rows())]
+
+    app.add_directive("ratio-exponents", RatioExponents)
     app.add_directive("claims", Claims)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 

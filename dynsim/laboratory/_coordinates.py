@@ -86,13 +86,11 @@ def network_coordinates(
     setup: NetworkSetup,
     steps: Sequence[int],
     seeds: int = 1,
-    *,
-    progress: Callable[[float], object] | None = None,
 ) -> Coordinates:
     """Trains `seeds` networks, as `train_networks` does, and measures them at `steps`.
 
     The probe is the whole token law, or for sequences up to 1024 fixed tokens that are not a
-    training batch. `progress` is called with the fraction of work finished since the last call.
+    training batch.
 
     Raises `InputError` for steps that do not increase from 0 or exceed `setup.steps`, and
     `RuntimeError` if JAX's 64-bit types are off.
@@ -114,8 +112,6 @@ def network_coordinates(
             sizes = _mean_squares(probe, shared.multiplier, initial, networks)
             names = _matrix_names(networks, sizes)
             columns.append(np.stack([sizes[name] for name in names], axis=1))
-            if progress is not None:
-                progress(1 / (chunks * len(recorded)))
         rows.append(np.stack(columns, axis=1).astype(np.float64))
     mean_square = np.concatenate(rows)[:seeds]
     return Coordinates(setup, np.array(recorded), names, mean_square)

@@ -39,7 +39,7 @@ Size = tuple[int, int]
 def magnitude_cells(data: xr.Dataset, network: str, optimizer: str = "sign") -> list[Size]:
     """(width, vocab_size) of every cell that was measured."""
     rows = data.mean_square.sel(network=network, optimizer=optimizer).isel(seed=0)
-    present = rows.notnull().any(["embedding_lr", "matrix", "quantity", "step"])
+    present = rows.notnull().any(["embedding_lr", "quantity", "step"])
     return [
         (int(d), int(m))
         for d in data.width.values
@@ -59,7 +59,7 @@ def magnitudes(
 ) -> Floats:
     """Mean square of (W_t - W_0) z_t over that of an entry of W_t - W_0, seed by seed.
 
-    Averaged over the matrices that read tokens. At step 1 the entries are the learning rate, and
+    At step 1 the entries are the learning rate, and
     with `frozen` the embedding stays, so that z_t = z_0.
     """
     rate = float(data.embedding_lr.min() if frozen else data.embedding_lr.max())
@@ -71,8 +71,7 @@ def magnitudes(
         step=step,
         embedding_lr=rate,
     )
-    ratio = cell.sel(quantity="update") / cell.sel(quantity="weight_update")
-    return ratio.mean("matrix", skipna=True).to_numpy()
+    return (cell.sel(quantity="update") / cell.sel(quantity="weight_update")).to_numpy()
 
 
 def derived_rms(width: float, vocab_size: int) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dynsim import visit_chance
 from dynsim.laboratory import (
     QUANTITIES,
     NetworkSetup,
@@ -24,7 +25,7 @@ from dynsim.laboratory import (
 from .study import Cell, Study, grid
 
 STEPS = (1, 2, 4, 8)
-EMBEDDING_LRS = (0.0, 0.05)  # frozen, and one under which the LV regime ends within the run
+EMBEDDING_LRS = (0.0, 0.05)  # a token's mean move a step: none, or such that the LV regime ends
 KEPT: tuple[Quantity, ...] = ("update", "update_on_initial", "update_on_learned", "weight_update")
 NETWORKS: dict[str, dict[str, Any]] = {
     "linear": {},
@@ -56,10 +57,12 @@ def _cell(
     seeds: int,
     embedding_lrs: Sequence[float],
 ) -> Any:
-    """Mean squares, (embedding_lr, matrix, quantity, step, seed), of matrices that read tokens."""
+    """Mean squares over tokens, coordinates and the matrices that read tokens."""
     setup = network_setup(network, optimizer, width, vocab_size)
+    # A token moves at the steps whose batch holds it: by as much in every network, on average.
+    visited = visit_chance(setup.task_setup.law(), setup.batch_size) if setup.batch_size else 1.0
     found = [
-        network_coordinates(replace(setup, embedding_lr=rate), STEPS, seeds)
+        network_coordinates(replace(setup, embedding_lr=rate / visited), STEPS, seeds)
         for rate in embedding_lrs
     ]
     matrices = [name for name in found[0].matrices if reads_embedding(name, setup)]
@@ -69,9 +72,9 @@ def _cell(
         [found[0].matrices.index(name) for name in matrices],
         [QUANTITIES.index(name) for name in KEPT],
     )
-    values = np.stack([one.mean_square[chosen] for one in found]).transpose(0, 3, 4, 2, 1)
-    dimensions = ("embedding_lr", "matrix", "quantity", "step", "seed")
-    return {"mean_square": (dimensions, values), "matrix": (("matrix",), matrices)}
+    values = np.stack([one.mean_square[chosen].mean(axis=2) for one in found])
+    dimensions = ("embedding_lr", "quantity", "step", "seed")
+    return {"mean_square": (dimensions, values.transpose(0, 3, 2, 1))}
 
 
 def _cells(full: bool) -> list[Cell]:
@@ -82,7 +85,7 @@ def _cells(full: bool) -> list[Cell]:
         network=NETWORKS if full else ("mlp",),
         optimizer=("adam",),
         width=widths,
-        vocab_size=(vocab_sizes[0], vocab_sizes[-1]),
+        vocab_size=vocab_sizes if full else (256,),
     )
     widest = 1024 if full else 128  # of transformers
     return [c for c in (*every, *adam) if c["network"] != "transformer" or c["width"] <= widest]
