@@ -91,4 +91,4 @@ def study_config(dataset: xr.Dataset) -> dict[str, Any]:
 def load(path: Path) -> xr.Dataset:
     """The dataset at `path`, in memory. Raises `OSError` if there is none or it is damaged."""
     with xr.open_dataset(path, engine="h5netcdf") as dataset:
-        return dataset.load()
+        return dataset.load().drop_encoding()  # how long texts were there would cut longer ones

@@ -35,6 +35,9 @@ def run_verify(options: Verify) -> int:
 
     _check_names("--claim", options.claim, CLAIMS, " (all: docs/claims.md)")
     _check_names("--study", options.study, STUDIES)
+    for name in options.study:
+        if not STUDIES[name].cells(options.full):
+            raise InputError("--study", name, "is measured with --full only")
     left = _left_out(options)
     for name in options.claim:
         if name in left:
@@ -107,8 +110,8 @@ def finished_study(study: Study, full: bool, folder: Path, bar: tqdm) -> xr.Data
     except (OSError, ValueError, KeyError):
         pass  # none, damaged, or not a result of ours: measure again
     cells = folder / f"{study.name}.cells" if study.laboratory else None
+    dataset = study.run(full, advance=bar.update, folder=cells)
     try:
-        dataset = study.run(full, advance=bar.update, folder=cells)
         save(dataset, path)
     except OSError as error:
         raise InputError("--out", str(path), f"cannot be written ({error.strerror})") from None

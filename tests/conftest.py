@@ -66,7 +66,7 @@ def studies() -> Mapping[str, xr.Dataset]:
     needed = dict.fromkeys(claim.study for claim in CLAIMS.values())
     return {
         name: STUDIES[name].run(False)
-        if STUDIES[name].cells(False)
+        if STUDIES[name].cells(False) and not STUDIES[name].laboratory
         else load(STORED / f"{name}.nc")
         for name in needed
     }

@@ -9,6 +9,7 @@ from .mean_field import MEAN_FIELD_CLAIMS
 from .optimal_rates import OPTIMAL_RATE_CLAIMS
 from .optimal_ratio import OPTIMAL_RATIO_CLAIMS
 from .race import RACE_CLAIMS
+from .update_magnitude import UPDATE_MAGNITUDE_CLAIMS
 
 CLAIMS = {
     claim.name: claim
@@ -18,6 +19,7 @@ CLAIMS = {
         *FLOW_CLAIMS,
         *OPTIMAL_RATE_CLAIMS,
         *MEAN_FIELD_CLAIMS,
+        *UPDATE_MAGNITUDE_CLAIMS,
         *OPTIMAL_RATIO_CLAIMS,
         *RACE_CLAIMS,
     )

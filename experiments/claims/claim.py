@@ -60,10 +60,15 @@ class Claim:
 
     def verdict(self, evidence: Evidence) -> Verdict:
         """The verdict by the rule of this module."""
-        low, high = evidence.predicted - self.tolerance, evidence.predicted + self.tolerance
-        measured = evidence.measured
-        if measured.high < low or measured.low > high:
-            return "fails"
-        inside = low <= measured.low and measured.high <= high
-        agrees = evidence.simulated is None or low <= evidence.simulated <= high
-        return "holds" if inside and agrees else "undecided"
+        return judged(evidence, self.tolerance)
+
+
+def judged(evidence: Evidence, tolerance: float) -> Verdict:
+    """The verdict on evidence by the rule of this module."""
+    low, high = evidence.predicted - tolerance, evidence.predicted + tolerance
+    measured = evidence.measured
+    if measured.high < low or measured.low > high:
+        return "fails"
+    inside = low <= measured.low and measured.high <= high
+    agrees = evidence.simulated is None or low <= evidence.simulated <= high
+    return "holds" if inside and agrees else "undecided"

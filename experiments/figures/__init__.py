@@ -21,6 +21,7 @@ from .optimal_rates import OPTIMAL_RATE_FIGURES
 from .optimal_ratio import OPTIMAL_RATIO_FIGURES
 from .race import RACE_FIGURES
 from .transfer import TRANSFER_FIGURES
+from .update_magnitude import UPDATE_MAGNITUDE_FIGURES
 
 STYLE = Path(__file__).parent / "dynsim.mplstyle"
 FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
@@ -28,6 +29,7 @@ FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     **LV_LIFETIME_FIGURES,
     **OPTIMAL_RATE_FIGURES,
     **MEAN_FIELD_FIGURES,
+    **UPDATE_MAGNITUDE_FIGURES,
     **OPTIMAL_RATIO_FIGURES,
     **RACE_FIGURES,
     **TRANSFER_FIGURES,

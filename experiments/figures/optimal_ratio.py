@@ -14,7 +14,6 @@ from matplotlib.lines import Line2D
 from dynsim import RateExponent, is_determined, optimum_interval, surface_optimum
 from dynsim.laboratory import grid_factors
 from experiments.claims.optimal_ratio import (
-    EARLY,
     LATE,
     Tuned,
     case_widths,
@@ -40,8 +39,8 @@ def optimal_ratio_in_networks(data: xr.Dataset) -> Figure:
     figure, panels = plt.subplots(2, 2, figsize=(8.4, 6.8), layout="constrained")
     _against_width(panels[0, 0], data)
     _by_case(panels[0, 1], data)
-    _by_vocabulary(panels[1, 0], data, "corpus", "MLP on real text")
-    _by_vocabulary(panels[1, 1], data, "transformer", "transformer on real text")
+    _by_vocabulary(panels[1, 0], data, "corpus", "MLP on real text, 100 steps")
+    _by_vocabulary(panels[1, 1], data, "transformer", "transformer on real text, 50 steps")
     return figure
 
 
@@ -55,7 +54,7 @@ def _against_width(axes: Axes, data: xr.Dataset) -> None:
         widths = case_widths(data, case)
         values = []
         for width in widths:
-            cell = surface(data, case, width, EARLY)
+            cell = surface(data, case, width, LATE)
             optimum = surface_optimum(cell, "ratio_alone")
             interval = optimum_interval(cell, "ratio_alone", resamples=300)
             known = is_determined(optimum)
@@ -72,25 +71,23 @@ def _against_width(axes: Axes, data: xr.Dataset) -> None:
         axes.plot(widths, line, color=COLOURS[case], zorder=3)
     axes.set(xscale="log", yscale="log", xlabel="width $d$")
     axes.set_ylabel(r"$\eta_\mathrm{embedding}^*/\eta_\mathrm{hidden}^*$, layer by layer")
-    axes.set_title("one step of Adam, one hidden layer (line: theory's slope)")
+    axes.set_title("hidden layer, each layer alone, 16 steps (line: theory's slope)")
     widths = sorted({width for case in SYNTHETIC for width in case_widths(data, case)})
     axes.set_xticks(widths, map(str, widths))
     axes.minorticks_off()
     axes.legend()
 
 
-READINGS: tuple[tuple[Tuned, int, str, str], ...] = (
-    ("ratio_alone", EARLY, "o", "layer by layer, first evaluation"),
-    ("ratio_alone", LATE, "s", "layer by layer, last"),
-    ("ratio", EARLY, "^", "jointly, first"),
-    ("ratio", LATE, "D", "jointly, last"),
+READINGS: tuple[tuple[Tuned, str, str], ...] = (
+    ("ratio_alone", "o", "layer by layer"),
+    ("ratio", "D", "jointly"),
 )
 
 
 def _reading(axes: Axes, place: float, found: RateExponent, number: int) -> None:
     """Value and interval; pale bar: every exponent that near-optimal ratios allow."""
     colour = f"C{number}"
-    marker = READINGS[number][2]
+    marker = READINGS[number][1]
     low, high = found.compatible_low + found.rule, found.compatible_high + found.rule
     ends = np.clip([low, high], -1, 3)
     if np.isfinite(ends).all():
@@ -120,40 +117,42 @@ def _exponent_axes(axes: Axes) -> None:
 
 def _by_case(axes: Axes, data: xr.Dataset) -> None:
     for place, case in enumerate(VARIANTS):
-        for number, (tuned, horizon, *_) in enumerate(READINGS):
-            found = ratio_exponent(data, case, tuned, horizon)
-            _reading(axes, place + 0.18 * (number - 1.5), found, number)
+        for number, (tuned, *_) in enumerate(READINGS):
+            found = ratio_exponent(data, case, tuned, LATE)
+            _reading(axes, place + 0.3 * (number - 0.5), found, number)
         theory = first_step_theory(case, case_widths(data, case))
         axes.hlines(theory, place - 0.4, place + 0.4, color="black", linestyle=":", zorder=5)
     axes.set_xticks(range(len(VARIANTS)), VARIANTS.values(), rotation=20, ha="right", fontsize=7.5)
     _exponent_axes(axes)
-    axes.set_title("targets table (dotted: first-step theory)")
+    axes.set_title("Gaussian targets, 16 steps (dotted: first-step theory)")
     _legend(axes)
 
 
 def _by_vocabulary(axes: Axes, data: xr.Dataset, network: str, title: str) -> None:
     cases = [case for case in CASES if case.startswith(network)]
     sizes = [int(case.rpartition("-")[2]) for case in cases]
-    for number, (tuned, horizon, *_) in enumerate(READINGS):
+    for number, (tuned, *_) in enumerate(READINGS):
         for size, case in zip(sizes, cases, strict=True):
-            found = ratio_exponent(data, case, tuned, horizon)
-            _reading(axes, size * 2 ** (0.28 * (number - 1.5)), found, number)
+            found = ratio_exponent(data, case, tuned, LATE)
+            _reading(axes, size * 2 ** (0.4 * (number - 0.5)), found, number)
     theory = [first_step_theory(case, case_widths(data, case)) for case in cases]
     axes.plot(sizes, theory, ":", color="black", zorder=5)
     axes.set(xscale="log", xlabel="vocabulary size $m$")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=7.5)
     axes.minorticks_off()
     _exponent_axes(axes)
-    axes.set_title(f"{title} (dotted: first-step theory of its token law)")
+    axes.set_title(f"{title} (dotted: first-step theory)")
 
 
 def _legend(axes: Axes) -> None:
     handles = [
         Line2D([], [], color=f"C{number}", marker=marker, linestyle="", label=label)
-        for number, (_, _, marker, label) in enumerate(READINGS)
+        for number, (_, marker, label) in enumerate(READINGS)
     ]
-    handles.append(Line2D([], [], color="0.8", linewidth=5, label="allowed by flat optima"))
-    axes.legend(handles=handles, ncols=2, fontsize=6.5, loc="upper left")
+    handles.append(
+        Line2D([], [], color="0.8", linewidth=5, label="all that near-optimal ratios allow")
+    )
+    axes.legend(handles=handles, loc="upper right")
 
 
 OPTIMAL_RATIO_FIGURES = {

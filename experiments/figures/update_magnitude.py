@@ -61,6 +61,9 @@ def update_magnitude(data: xr.Dataset) -> Figure:
             ylabel=r"$\mathrm{RMS}(\Delta W\,z)/\eta$",
             title=f"{NAMES[network]}, first step",
         )
+        sizes = sorted({d for d, _ in magnitude_cells(data, network)})
+        panel.set_xticks(sizes, [str(d) for d in sizes])
+        panel.minorticks_off()
     axes["linear"].plot([], [], color="black", label="theory")
     axes["linear"].legend(title="vocabulary $m$")
     ratio = np.geomspace(1e-2, 100, 200)
@@ -74,6 +77,7 @@ def update_magnitude(data: xr.Dataset) -> Figure:
         ylabel=r"$\mathrm{RMS}(\Delta W\,z)/(\eta\sqrt{d})$",
         title="all networks on one curve",
     )
+    axes["collapse"].minorticks_off()
     axes["ratio"].axhline(1, color="black", zorder=0)
     axes["ratio"].set(
         xscale="log", xlabel="$d/m$", ylabel="measured / derived RMS", title="nothing fitted"
@@ -132,7 +136,7 @@ def _ages(axes: Axes, data: xr.Dataset) -> None:
         xlabel="step",
         ylabel="exponent of $d$",
         ylim=(0.4, 1.25),
-        title=f"$m={int(data.vocab_size.max())}\\gg d$: learned embeddings restore it",
+        title=f"during training, $m={int(data.vocab_size.max())}\\gg d$",
     )
     axes.set_xticks(steps, [str(t) for t in steps])
     axes.minorticks_off()

@@ -9,6 +9,7 @@ from .optimal_ratio import OPTIMAL_RATIO
 from .race import RACE
 from .study import Study as Study
 from .transfer_coverage import TRANSFER_COVERAGE_STUDIES
+from .update_magnitude import UPDATE_MAGNITUDE_STUDIES
 
 STUDIES = {
     study.name: study
@@ -19,6 +20,7 @@ STUDIES = {
         *OPTIMAL_RATE_STUDIES,
         *MEAN_FIELD_STUDIES,
         *TRANSFER_COVERAGE_STUDIES,
+        *UPDATE_MAGNITUDE_STUDIES,
         OPTIMAL_RATIO,
         RACE,
     )

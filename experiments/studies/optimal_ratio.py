@@ -117,6 +117,7 @@ def _cell(case: str, width: int, seeds: int) -> Any:
     names = [f"{axis}_octave" for axis in AXES]
     return {
         **{name: ((name,), values) for name, values in zip(names, positions, strict=True)},
+        "seed": (("seed",), np.arange(count)),
         "loss": ((*names, "seed", "horizon"), share.reshape(shape).astype(np.float32)),
         "steps": (("horizon",), np.array(task.horizons)),
         "vocab_size": ((), float(setup.vocab_size)),

@@ -109,7 +109,16 @@ def _cell(task: str, seeds: int, width: int) -> Any:
     shift = round(np.log2(width / SMALL))  # muP's rule moves the hidden axis by so many octaves
     moved = {**octaves, "hidden": tuple(place - shift for place in octaves["hidden"])}
     searched, tuning_there = _losses(large, moved, TUNING_SEEDS)
+    positions = {
+        name: ((name,), np.arange(size))
+        for name, size in {
+            "position": max(map(len, axes)),
+            "embedding_position": len(axes[0]),
+            "hidden_position": len(axes[1]),
+        }.items()
+    }
     return {
+        **positions,
         "tuning_rate": (("axis", "position"), _padded(axes)),
         "tuning_loss": (("embedding_position", "hidden_position", "tuning_seed"), tuning),
         "tuned_rate": (("axis",), tuned),

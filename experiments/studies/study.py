@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import xarray as xr
 
@@ -64,14 +67,15 @@ class Study:
             return piece.assign_coords(cell).expand_dims(list(cell))
 
         # Compilation dominates small cells and leaves a core idle; two at a time share the cores.
-        with ThreadPoolExecutor(max_workers=2) as pool:
+        # On an accelerator one cell of the laboratory takes a fixed share of the memory.
+        alone = self.laboratory and jax.default_backend() != "cpu"
+        with ThreadPoolExecutor(max_workers=1 if alone else 2) as pool:
             try:
                 pieces = list(pool.map(finished, self.cells(full)))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        dataset = xr.combine_by_coords(pieces, join="outer")
-        assert isinstance(dataset, xr.Dataset)
+        dataset = _combined(pieces)
         counted = {name: np.arange(size) for name, size in dataset.sizes.items()}
         unlabelled = {k: v for k, v in counted.items() if k not in dataset.coords}
         dataset = dataset.assign_coords({**unlabelled, **self.labels})
@@ -87,6 +91,17 @@ class Study:
         return folder / f"{self.name}-{fingerprint(made)[:32]}.nc"
 
 
+def _combined(pieces: Sequence[xr.Dataset]) -> xr.Dataset:
+    """One dataset of labelled cells; NaN where cells have different coordinates or are missing."""
+    indexes = [{name: tuple(piece[name].values) for name in piece.indexes} for piece in pieces]
+    cells = math.prod(len({index.get(name) for index in indexes}) for name in indexes[0])
+    if cells == len(pieces):
+        dataset = xr.combine_by_coords(pieces, join="outer")
+        assert isinstance(dataset, xr.Dataset)
+        return dataset
+    return xr.merge(pieces, join="outer", compat="no_conflicts")
+
+
 def _kept(file: Path | None, measure: Callable[[], xr.Dataset]) -> xr.Dataset:
     """The dataset at `file`, measured and kept there if there is none."""
     if file is None:
@@ -95,7 +110,8 @@ def _kept(file: Path | None, measure: Callable[[], xr.Dataset]) -> xr.Dataset:
         return load(file)
     except (OSError, ValueError):
         dataset = measure()
-        save(dataset, file)
+        with contextlib.suppress(OSError):  # a folder that cannot be written only costs time
+            save(dataset, file)
         return dataset
 
 

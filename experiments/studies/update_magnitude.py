@@ -97,6 +97,7 @@ UPDATE_MAGNITUDE = Study(
     measure=_cell,
     config=lambda full: {"seeds": 16 if full else 8, "embedding_lrs": list(EMBEDDING_LRS)},
     labels={"embedding_lr": list(EMBEDDING_LRS), "quantity": list(KEPT), "step": list(STEPS)},
+    laboratory=True,
 )
 
 UPDATE_MAGNITUDE_STUDIES = (UPDATE_MAGNITUDE,)
