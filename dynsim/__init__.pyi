@@ -76,6 +76,7 @@ from ._token_laws import ZipfFit as ZipfFit
 from ._token_laws import check_law_name as check_law_name
 from ._token_laws import read_counts as read_counts
 from ._token_laws import token_law as token_law
+from ._transfer import TRANSFER_PARAMETERS as TRANSFER_PARAMETERS
 from ._transfer import Transfer as Transfer
 from ._transfer import TransferParameter as TransferParameter
 from ._transfer import WidthCurve as WidthCurve

@@ -24,14 +24,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._errors import InputError
 from ._exponents import Estimate
-from ._transfer_fit import LARGEST_EXPONENT, Points, Surface, fit_surface, joined, parabolas
+from ._transfer_fit import (
+    FURTHER_STARTS,
+    LARGEST_EXPONENT,
+    Points,
+    Surface,
+    fit_surface,
+    joined,
+    parabolas,
+)
 from ._transfer_runs import OK, Resampled, SeedResamples, WidthRuns, runs_by_width
 
 FACTOR = 1.35
 RESAMPLES = 500
 UNDETERMINED = "undetermined"
 ONE_SEED = "no interval: a width has one seed only"
-STARTS = 4
 CURVATURE_WIDTHS, JOINT_WIDTHS, HELD_OUT_WIDTHS = 2, 3, 4
 MISFIT = 2.5  # E over its noise from which on the model counts as wrong
 TOLERANCE = 1e-9  # relative rounding of a difference between widths
@@ -167,12 +174,12 @@ def _curve(runs: WidthRuns, optimum: tuple[Estimate, Estimate, Estimate]) -> Wid
     return WidthCurve(runs.width, runs.learning_rates, runs.means, runs.near, *optimum, runs.status)
 
 
-PARAMETERS = (
+TRANSFER_PARAMETERS = (
     *("loss_limit", "loss_amplitude", "loss_exponent"),
     *("rate_limit", "rate_amplitude", "rate_exponent"),
     *("curvature_amplitude", "curvature_exponent", "robustness"),
 )
-LOG_RATE = PARAMETERS.index("rate_limit")  # its logarithm is what is fitted
+LOG_RATE = TRANSFER_PARAMETERS.index("rate_limit")  # its logarithm is what is fitted
 UNKNOWN = Estimate(np.nan, np.nan, np.nan)
 
 
@@ -261,7 +268,7 @@ class _Fit:
         return {
             name: TransferParameter(value, low, high, status)
             for name, (value, low, high), status in zip(
-                PARAMETERS, table.tolist(), statuses, strict=True
+                TRANSFER_PARAMETERS, table.tolist(), statuses, strict=True
             )
         }
 
@@ -315,7 +322,7 @@ def _fit_rows(points: Points, rows: Floats) -> list[Surface]:
     """The surface of the data, from several starts, and of every resample."""
     first, *others = rows
     return [
-        fit_surface(points, first, starts=STARTS),
+        fit_surface(points, first, starts=1 + len(FURTHER_STARTS)),
         *(fit_surface(points, row) for row in others),
     ]
 

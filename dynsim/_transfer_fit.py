@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 # Below 0 there is no limit; a little of that is allowed, so that an interval can reach it.
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -0.5, 6.0
 TRIAL_EXPONENTS = np.concatenate([np.linspace(-0.4, 0, 9), np.geomspace(0.05, 4, 30)])
-FURTHER_STARTS = ((0.5, 0.0), (0.0, 0.5), (0.5, 0.5), (-0.5, -0.5))  # added to alpha and beta
+FURTHER_STARTS = ((0.5, 0.0), (0.0, 0.5), (0.5, 0.5))  # added to alpha and beta
 
 
 @dataclass(frozen=True)

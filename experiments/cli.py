@@ -128,7 +128,8 @@ class Sweep:
     vocab_sizes: tuple[int, ...]
     """vocabulary sizes m"""
     embedding_lrs: str
-    """embedding learning rates at base_width: LO:HI:N (N log-spaced) or one number"""
+    """embedding learning rates at base_width: LO:HI:N (N log-spaced), 0,LO:HI:N (0 too: a frozen
+    layer) or one number"""
     hidden_lrs: str
     """the same for hidden layers (of linear: the projection)"""
     out: Path

@@ -23,6 +23,7 @@ from dynsim import (
 
 from .output import number, print_json, print_table, writable_folder
 from .results import load
+from .sweeps.dataset import judged_loss
 
 if TYPE_CHECKING:
     from .cli import Optima
@@ -115,14 +116,7 @@ def surfaces(sweep: xr.Dataset, horizon: int) -> Surfaces:
     A run counts as diverged if its loss is missing or not finite, or if the file says so at this
     horizon; a flag without horizon is one at the end of training.
     """
-    loss = sweep.loss.sel(horizon=horizon)
-    if "diverged" in sweep:
-        flag = sweep.diverged.astype(bool)
-        if "horizon" in flag.dims:
-            loss = loss.where(~flag.sel(horizon=horizon), np.inf)
-        elif horizon == sweep.horizon.values[-1]:
-            loss = loss.where(~flag, np.inf)
-    loss = loss.transpose(*CELL)
+    loss = judged_loss(sweep).sel(horizon=horizon).transpose(*CELL)
     initial = sweep.initial_loss.transpose("width", "vocab_size", "seed")
     cells = {}
     for width in sweep.width.values:

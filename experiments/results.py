@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import Any
 
 import xarray as xr
 
-LIBRARIES = ("jax", "numpy", "scipy", "sympy", "diffrax", "optax", "xarray", "tokenizers")
+LIBRARIES = (
+    *("jax", "jaxlib", "numpy", "scipy", "sympy", "diffrax", "equinox", "optax", "xarray"),
+    "tokenizers",
+)
 STORED = Path(__file__).parent / "data"
-TEMPORARY = ".tmp"
+TEMPORARY_NAME = re.compile(r"\.(?P<name>.+)\.\d+\.tmp", re.DOTALL)
 
 
 @cache
@@ -34,15 +38,18 @@ def code_version() -> str:
 
 
 def provenance(config: dict[str, Any]) -> dict[str, str]:
-    """Attributes of a result: config, code version, library versions, device."""
+    """Attributes of a result: config, code version, library versions, device ("gpu: H100", four of
+    them "gpu: H100 (4)")."""
     import jax
+
+    first, count = jax.devices()[0], jax.device_count()
 
     return {
         "config": json.dumps(config, sort_keys=True),
         "code_version": code_version(),
         "libraries": json.dumps({name: metadata.version(name) for name in LIBRARIES}),
         "python": platform.python_version(),
-        "device": f"{jax.devices()[0].platform}: {jax.devices()[0].device_kind}",
+        "device": f"{first.platform}: {first.device_kind}" + (f" ({count})" if count > 1 else ""),
     }
 
 
@@ -66,7 +73,7 @@ def save(dataset: xr.Dataset, path: Path) -> None:
 def write_file(path: Path, content: bytes | memoryview) -> None:
     """Writes a file in one move and flushes it to the disk: it is whole or absent, also after the
     process is killed or a power cut. A killed one leaves `.NAME.PROCESS.tmp`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # a `TEMPORARY_NAME`
     try:
         with open(temporary, "wb") as file:
             file.write(content)

@@ -13,11 +13,13 @@ from numpy.typing import ArrayLike
 from dynsim import InputError
 
 from .results import load
+from .sweeps.dataset import judged_loss
 
 RUN = ["width", "learning_rate", "seed"]
 READ = {".csv", ".parquet", ".nc"}
 MOST_GROUPS = 100
 PARABOLA = 3  # learning rates that a parabola needs
+FLAGS = {"true": 1, "yes": 1, "1": 1, "1.0": 1, "false": 0, "no": 0, "0": 0, "0.0": 0, "": 0}
 
 Rate = Literal["hidden", "embedding", "both"]
 
@@ -85,7 +87,13 @@ def _checked(file: Path, table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
             raise _bad_cell(file, table, name, text, "is not a number")
     table = table.assign(**numbers)
     if "diverged" in table:
-        table.loc[table.pop("diverged").astype(bool), "loss"] = np.nan
+        flags = table.diverged.where(table.diverged.notna(), "").astype(str)
+        flags = flags.str.strip().str.lower().map(FLAGS)
+        if flags.isna().any():
+            reason = "must be true or false, yes or no, 1 or 0, or empty"
+            raise _bad_cell(file, table, "diverged", flags.isna(), reason)
+        table.loc[flags == 1, "loss"] = np.nan
+        table = table.drop(columns="diverged")
     for name in ("width", "learning_rate"):
         bad = ~(np.isfinite(table[name]) & (table[name] > 0))
         if bad.any():
@@ -115,19 +123,25 @@ def _sweep_table(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFram
     if "loss" not in sweep or missing:
         lacks = "loss" if "loss" not in sweep else ", ".join(missing)
         raise InputError("FILE", str(file), f"is not a sweep: it has no {lacks}")
+    sweep = sweep.assign(loss=judged_loss(sweep))
     names = ["loss", *(["diverged"] if "diverged" in sweep else [])]
     single = [name for name in sweep.loss.coords if name not in sweep.loss.dims]
     table = sweep[names].to_dataframe().reset_index()
     kept = [*sweep.loss.dims, *single, *names]
     table = table.loc[:, kept]
     if "diverged" in table:  # what neither has a loss nor diverged was not run
-        ran = np.isfinite(table.loss) | table.pop("diverged").astype(bool)
+        ran = table.loss.notna() | (table.pop("diverged") == 1)
         table = table.loc[ran.to_numpy()]
     return _one_rate(file, table, rate, notes)
 
 
 def _one_rate(file: Path, table: pd.DataFrame, rate: Rate | None, notes: list[str]) -> pd.DataFrame:
     """`table` with `learning_rate` in place of the two rates of a sweep."""
+    for name in ("hidden", "embedding"):
+        frozen = table[f"{name}_lr"] == 0
+        if frozen.any() and not frozen.all():
+            table = table.loc[~frozen]
+            notes.append(f"{file.name}: runs with {name} learning rate 0 left out")
     varied = [name for name in ("hidden", "embedding") if len(set(table[f"{name}_lr"])) > 1]
     axis = rate or (varied or ["hidden"])[0]
     if axis == "both":

@@ -55,7 +55,9 @@ def examine(config: dict[str, Any], cells: list[dict[str, Any]], memory_gb: floa
     return Site(
         provenance={**PROVENANCE, "config": json.dumps(config)},
         fingerprint=json.dumps([PROVENANCE, config]),
+        tokens={},
         largest_tasks=[LARGEST_TASK] * len(cells),
+        memory_gb=[1.0] * len(cells),
     )
 
 

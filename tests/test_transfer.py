@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from dynsim import InputError, asymptotic_penalties, fit_transfer
-from dynsim._transfer import PARAMETERS
+from dynsim import TRANSFER_PARAMETERS, InputError, asymptotic_penalties, fit_transfer
 from dynsim._transfer_fit import Points, _Projected, fit_surface
 from dynsim._transfer_runs import Resampled, SeedResamples, runs_by_width
 from experiments.transfer_tables import read_runs
@@ -46,7 +45,7 @@ def runs(*, widths=WIDTHS, rates=RATES, seeds=2, noise=0.0, common=0.0, skew=0.0
 
 
 def values(fit) -> np.ndarray:
-    return np.array([getattr(fit, name).value for name in PARAMETERS])
+    return np.array([getattr(fit, name).value for name in TRANSFER_PARAMETERS])
 
 
 def fitted(**changes):
@@ -71,7 +70,7 @@ def test_a_surface_without_noise_comes_back(changes):
     truth = {**TRUTH, **{k: v for k, v in changes.items() if k in TRUTH}}
     kappa = truth["loss_exponent"] - 2 * truth["rate_exponent"] + truth["curvature_exponent"]
     truth["robustness"] = kappa
-    for name in PARAMETERS:
+    for name in TRANSFER_PARAMETERS:
         found = getattr(fit, name)
         assert found.value == pytest.approx(truth[name], rel=1e-6, abs=1e-6), name
         assert found.low == pytest.approx(found.high, rel=1e-6, abs=1e-6)
@@ -248,7 +247,7 @@ def test_a_seeds_curve_stays_together():
 
 def test_intervals_hold_the_truth_and_not_a_wrong_exponent():
     fit = fit_transfer(*runs(noise=0.003, common=0.003, seeds=6), factor=3.0, resamples=200)
-    for name in PARAMETERS:
+    for name in TRANSFER_PARAMETERS:
         found = getattr(fit, name)
         assert found.low < TRUTH[name] < found.high, name
         assert found.status == "ok"
@@ -745,6 +744,6 @@ def test_a_trial_is_repeatable_and_labelled():
     )
     one, other = small.run(True), small.run(True)
     assert one.identical(other)
-    assert one.parameter.values.tolist() == list(PARAMETERS)
+    assert one.parameter.values.tolist() == list(TRANSFER_PARAMETERS)
     assert one.interval.dims == ("scenario", "trial", "recipe", "parameter", "end")
     assert np.all(np.isfinite(one.value))

@@ -112,6 +112,9 @@ def setup(app: Any) -> dict[str, bool]:
 
     class RatioExponents(SphinxDirective):
         def run(self) -> list[nodes.Node]:
+            from experiments.results import STORED
+
+            self.env.note_dependency(str(STORED / "optimal_ratio.nc"))
             return [_table(nodes, RATIO_HEADS, RATIO_WIDTHS, ratio_rows())]
 
     app.add_directive("ratio-exponents", RatioExponents)

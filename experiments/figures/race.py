@@ -19,25 +19,23 @@ NAMES = {
     "interpolated-hidden": "interpolated, faster hidden",
     "global": "no rule",
 }
-CUT = 0.5  # regrets beyond are drawn at the edge, with their number
+LINEAR = 0.005  # below, the axis is linear; beyond, logarithmic
 
 
 def race(data: xr.Dataset) -> Figure:
     """Loss above muP's as a share of what muP's training removes, with its interval over seeds."""
     figure, panels = plt.subplots(
-        1, len(TASKS), figsize=(8.8, 2.9), layout="constrained", sharey=True
+        1, len(TASKS), figsize=(8.8, 2.9), layout="constrained", sharey=True, sharex=True
     )
     rules = [rule for rule in RULES if rule != "mup"]
     for axes, task in zip(panels, TASKS, strict=True):
         for place, rule in enumerate(rules):
             found = regret(data, task, rule, "mup")
-            value, low, high = (min(part, CUT) for part in (found.value, found.low, found.high))
-            error = np.abs([[value - low], [high - value]])
-            axes.errorbar(value, place, xerr=error, marker="o", color="C0", capsize=3)
-            if found.value > CUT:
-                axes.annotate(
-                    f"{found.value:.2g}", (CUT, place), fontsize=7, va="bottom", ha="right"
-                )
+            error = np.abs([[found.value - found.low], [found.high - found.value]])
+            axes.errorbar(found.value, place, xerr=error, marker="o", color="C0", capsize=3)
+        axes.set_xscale("symlog", linthresh=LINEAR)
+        axes.set_xticks([0, 0.01, 0.1, 1], ["0", "1 %", "10 %", "100 %"], fontsize=7)
+        axes.minorticks_off()
         axes.axvline(0, color="0.4", linewidth=0.9)
         axes.set_title(task.replace("-", ", "))
     panels[0].set_yticks(range(len(rules)), [NAMES[rule] for rule in rules])

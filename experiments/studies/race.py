@@ -88,7 +88,8 @@ def _losses(
     embedding, hidden, seed = (values.ravel() for values in rates)
     result = train_networks(setup, embedding, hidden, seed)
     shape = (*map(len, axes), seeds)
-    return axes, np.nan_to_num(result.loss[:, -1], nan=np.inf).reshape(shape)
+    loss = np.where(np.isfinite(result.loss[:, -1]), result.loss[:, -1], np.inf)
+    return axes, loss.reshape(shape)
 
 
 def _cell(task: str, seeds: int, width: int) -> Any:
@@ -122,6 +123,10 @@ def _cell(task: str, seeds: int, width: int) -> Any:
         "tuning_rate": (("axis", "position"), _padded(axes)),
         "tuning_loss": (("embedding_position", "hidden_position", "tuning_seed"), tuning),
         "tuned_rate": (("axis",), tuned),
+        "tuned_inside": (
+            (),
+            all(0 < place < len(axis) - 1 for axis, place in zip(axes, best, strict=True)),
+        ),
         "factor": (("rule", "axis"), [[by.embedding, by.hidden] for by in factors]),
         "loss": (("rule", "seed"), [result.loss[:, -1] for result in race]),
         "initial_loss": (("seed",), race[0].initial_loss),

@@ -93,7 +93,7 @@ class Study:
 
 def _combined(pieces: Sequence[xr.Dataset]) -> xr.Dataset:
     """One dataset of labelled cells; NaN where cells have different coordinates or are missing."""
-    indexes = [{name: tuple(piece[name].values) for name in piece.indexes} for piece in pieces]
+    indexes = [{name: tuple(index) for name, index in piece.indexes.items()} for piece in pieces]
     cells = math.prod(len({index.get(name) for index in indexes}) for name in indexes[0])
     if cells == len(pieces):
         dataset = xr.combine_by_coords(pieces, join="outer")

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynsim import fit_transfer
-from dynsim._transfer import PARAMETERS
+from dynsim import TRANSFER_PARAMETERS, fit_transfer
 
 from .study import Study, grid
 
@@ -25,6 +24,7 @@ RECIPES = {
     "reflected": "percentiles reflected at the value (basic bootstrap)",
     "drawn out": "percentiles drawn out for few seeds",
 }
+LOG_DRAWN = TRANSFER_PARAMETERS.index("rate_limit")  # resampled as its logarithm
 STATUSES = ("ok", "misfit", "undetermined")
 
 
@@ -112,22 +112,22 @@ def sampled(
 def _trials(scenario: str, trials: int, resamples: int, scenarios: dict[str, Any]) -> Any:
     setup = Scenario(**scenarios[scenario])
     random = np.random.default_rng(zlib.crc32(scenario.encode()))
-    shape = (trials, len(PARAMETERS))
+    shape = (trials, len(TRANSFER_PARAMETERS))
     truth, value, status = np.empty(shape), np.empty(shape), np.empty(shape, dtype=np.int64)
-    ends = np.empty((trials, len(RECIPES), len(PARAMETERS), 2))
+    ends = np.empty((trials, len(RECIPES), len(TRANSFER_PARAMETERS), 2))
     errors = np.empty((trials, 4))
     for trial in range(trials):
         known = surface(random, setup.moves)
         fit = fit_transfer(*sampled(known, setup, random), resamples=resamples)
-        found = [getattr(fit, name) for name in PARAMETERS]
-        truth[trial] = [known[name] for name in PARAMETERS]
+        found = [getattr(fit, name) for name in TRANSFER_PARAMETERS]
+        truth[trial] = [known[name] for name in TRANSFER_PARAMETERS]
         value[trial] = [one.value for one in found]
         status[trial] = [STATUSES.index(one.status.split(":")[0]) for one in found]
         percentiles = np.quantile(fit.resampled.draws, [0.025, 0.975], axis=0, method="nearest")
         with np.errstate(invalid="ignore", over="ignore"):
             reflected = 2 * fit.resampled.value - percentiles[::-1]
             for recipe, pair in enumerate((percentiles, reflected)):
-                pair[:, 3] = np.exp(pair[:, 3])  # ln of the optimum
+                pair[:, LOG_DRAWN] = np.exp(pair[:, LOG_DRAWN])
                 ends[trial, recipe] = pair.T
         ends[trial, 2] = [(one.low, one.high) for one in found]
         errors[trial] = (
@@ -154,7 +154,7 @@ COVERAGE = Study(
         "scenarios": {name: asdict(one) for name, one in SCENARIOS.items()},
     },
     labels={
-        "parameter": list(PARAMETERS),
+        "parameter": list(TRANSFER_PARAMETERS),
         "recipe": list(RECIPES),
         "end": ["low", "high"],
         "error": ["error", "noise_error", "held_out_error", "held_out_noise"],

@@ -17,9 +17,9 @@ from experiments.results import load, save, study_config
 
 from .dataset import assemble
 from .executors import Executor
-from .plan import Grid, Task, differences, even_size
+from .plan import RESUMABLE, Grid, Task, differences, even_size
 from .store import (
-    RESUMABLE,
+    Plan,
     Store,
     folder_of,
     made_by,
@@ -65,17 +65,17 @@ def complete_sweep(
                 store.remove()
                 return True
             largest = site["largest_tasks"]
-            sizes = store.begin(grid.config, site, [even_size(grid.runs, n) for n in largest])
-            tasks = grid.tasks(sizes)
+            plan = store.begin(grid.config, site, [even_size(grid.runs, n) for n in largest])
+            tasks = grid.tasks(plan["runs_per_task"])
             try:
-                _train_missing(grid, tasks, store, where, site, work)
+                _train_missing(grid, tasks, plan, store, where, work)
             except OSError as error:  # of a task: the store's own are one line already
                 reason = str(error).split("\n")[0]
                 text = f"could not finish a task ({reason}); {RESUMABLE}"
                 raise InputError("--executor", where.name, text) from None
             finally:
                 store.remove_if_empty()
-            dataset = _assembled(grid, tasks, store, site, sizes)
+            dataset = _assembled(grid, tasks, plan, store)
             with writing(path):
                 save(dataset, path)
             store.remove()
@@ -108,11 +108,11 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _train_missing(
-    grid: Grid, tasks: list[Task], store: Store, where: Executor, site: Site, work: Work
+    grid: Grid, tasks: list[Task], plan: Plan, store: Store, where: Executor, work: Work
 ) -> None:
     missing = [task for task in tasks if store.read(task.number, _runs(task)) is None]
     runs = {task.number: _runs(task) for task in missing}
-    jobs = ((task.number, _job(grid, task)) for task in missing)
+    jobs = ((task.number, _job(grid, task, plan)) for task in missing)
     before = len(grid.cells) * grid.runs - sum(runs.values())
     with progress_bar(len(grid.cells) * grid.runs, "sweep") as bar:
         bar.n = bar.initial = before  # rate and time left are those of this process
@@ -126,7 +126,7 @@ def _train_missing(
             bar.update(round(done) - bar.n)
 
         for index, trained in where.results(work.train, jobs, progress):
-            other = differences(made_by(site["provenance"]), made_by(trained["provenance"]))
+            other = differences(made_by(plan["provenance"]), made_by(trained["provenance"]))
             if other:
                 text = f"has workers of different versions or devices ({other})"
                 raise InputError("--executor", where.name, text)
@@ -138,27 +138,27 @@ def _runs(task: Task) -> int:
     return task.stop - task.start
 
 
-def _job(grid: Grid, task: Task) -> Job:
+def _job(grid: Grid, task: Task, plan: Plan) -> Job:
     embedding_lrs, hidden_lrs, seeds = grid.run_list(task)
+    setup = grid.cells[task.cell]
     return Job(
-        setup=dataclasses.asdict(grid.cells[task.cell]),
+        setup=dataclasses.asdict(setup),
         embedding_lrs=embedding_lrs.tolist(),
         hidden_lrs=hidden_lrs.tolist(),
         seeds=seeds.tolist(),
         horizons=list(grid.horizons),
-        memory_gb=grid.memory_gb,
+        memory_gb=plan["memory_gb"][task.cell],
+        tokens=plan["tokens"].get(str(setup.vocab_size)),
         train_loss=grid.train_loss,
     )
 
 
-def _assembled(
-    grid: Grid, tasks: list[Task], store: Store, site: Site, sizes: list[int]
-) -> xr.Dataset:
-    """The dataset with its provenance, and the sizes of tasks, which last bits depend on."""
+def _assembled(grid: Grid, tasks: list[Task], plan: Plan, store: Store) -> xr.Dataset:
+    """The dataset with its provenance, digests of its tokens, and what last bits depend on."""
     pieces = [store.read(task.number, _runs(task)) for task in tasks]
     attributes = {
-        **site["provenance"],
-        "fingerprint": site["fingerprint"],
-        "runs_per_task": json.dumps(sizes),
+        **plan["provenance"],
+        "fingerprint": plan["fingerprint"],
+        **{name: json.dumps(plan[name]) for name in ("tokens", "runs_per_task", "memory_gb")},
     }
     return assemble(grid, [piece for piece in pieces if piece is not None], attributes)

@@ -56,10 +56,21 @@ def assemble(grid: Grid, pieces: Sequence[Arrays], attributes: dict[str, str]) -
     return dataset.transpose(*(name for name in ORDER if name in dataset.dims))
 
 
+def judged_loss(sweep: xr.Dataset) -> xr.DataArray:
+    """`loss`, infinite where `diverged` says so: at its horizon, or, if the flag has none, at the
+    last one, since it is about the whole of training."""
+    if "diverged" not in sweep:
+        return sweep.loss
+    flag = sweep.diverged.fillna(0).astype(bool)  # missing: not run
+    if "horizon" in sweep.loss.dims and "horizon" not in flag.dims:
+        flag = flag & (sweep.horizon == sweep.horizon.max())
+    return sweep.loss.where(~flag, np.inf)
+
+
 def best_rates(dataset: xr.Dataset) -> list[dict[str, Any]]:
     """The pair of learning rates with the lowest mean loss over seeds at the last horizon, for
     every cell; a pair of which a seed diverged does not count."""
-    loss = dataset.loss.isel(horizon=-1).where(~dataset.diverged).mean("seed", skipna=False)
+    loss = judged_loss(dataset).isel(horizon=-1).mean("seed", skipna=False)
     rows = []
     for width in dataset.width.values:
         for vocab_size in dataset.vocab_size.values:

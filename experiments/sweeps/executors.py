@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 
 from dynsim import InputError
 
-from .store import RESUMABLE
+from .plan import RESUMABLE
 
 LOCAL_WORKERS = 2
 CONNECT_SECONDS = 10
@@ -86,6 +86,7 @@ class DaskExecutor:
         self.name = f"dask:{address}" if address else "dask"
         self._cluster: Any = None
         self._client: Any = None
+        self._loudness: dict[str, int] = {}  # levels of loggers
 
     def __enter__(self) -> Self:
         try:
@@ -95,7 +96,9 @@ class DaskExecutor:
             raise InputError("--executor", self.name, needs) from None
         for name in logging.root.manager.loggerDict:
             if name.partition(".")[0] == "distributed":
-                logging.getLogger(name).setLevel(SILENT)  # what matters is raised
+                logger = logging.getLogger(name)
+                self._loudness[name] = logger.level
+                logger.setLevel(SILENT)  # what matters is raised
         try:
             if self.address is None:
                 self._cluster = _local_cluster()
@@ -117,6 +120,8 @@ class DaskExecutor:
         for connection in (self._client, self._cluster):
             if connection is not None:
                 connection.close()
+        for name, level in self._loudness.items():
+            logging.getLogger(name).setLevel(level)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         jobs = [(0, (function, arguments))]

@@ -17,6 +17,8 @@ from dynsim.laboratory import NetworkSetup
 
 MAX_RUNS = 10**8
 MAX_TASK_RUNS = 4096
+MAX_RATES = 10_000
+RESUMABLE = "finished cells are kept and --resume goes on with them"
 GRID_FIELDS = ("width", "vocab_size", "embedding_lr", "hidden_lr")
 
 
@@ -34,7 +36,8 @@ class Grid:
     """Cells (widths x vocab sizes), and the runs of each: seeds x embedding LRs x hidden LRs.
 
     - `setup`: what all networks share; its sizes and learning rates do not count.
-    - `seeds`: how many; number k means `setup.seed + k`.
+    - `seeds`: how many; number k is folded into the key of `setup.seed` for weights and batches,
+      while targets are those of `setup.seed` for all.
     - `horizons`: steps after which the loss is evaluated, ascending.
     - `memory_gb`: memory for the networks that train together (None: what is there).
     - `train_loss`: whether the loss of every step's batch is kept.
@@ -138,23 +141,28 @@ def even_size(runs: int, largest: int) -> int:
 
 
 def learning_rate_axis(option: str, text: str) -> tuple[float, ...]:
-    """The learning rates written as LO:HI:N, spaced evenly in their logarithm, or as one number.
+    """The learning rates written as LO:HI:N, spaced evenly in their logarithm, or as one number;
+    `0,` before LO:HI:N adds 0, a frozen layer.
 
     LO:HI:1 is LO. Raises `InputError`.
     """
-    allowed = "must be LO:HI:N, N log-spaced rates from LO > 0 to HI, or one number"
-    parts = text.split(":")
+    allowed = "must be LO:HI:N, N log-spaced rates from LO > 0 to HI, or 0,LO:HI:N, or one number"
+    spaced = text.removeprefix("0,")
+    frozen = (0.0,) if spaced != text else ()
+    parts = spaced.split(":")
     try:
-        if len(parts) == 1:
+        if len(parts) == 1 and not frozen:
             return (_checked(float(text)),)
         low, high, count = _checked(float(parts[0])), _checked(float(parts[1])), int(parts[2])
     except (ValueError, IndexError):
         raise InputError(option, text, allowed) from None
-    if len(parts) > 3 or not 0 < low <= high or not 1 <= count <= MAX_RUNS:
+    if len(parts) > 3 or not 0 < low <= high or count < 1:
         raise InputError(option, text, allowed)
+    if count > MAX_RATES:
+        raise InputError(option, text, f"must have at most {MAX_RATES:,} rates")
     if count > 1 and low == high:
         raise InputError(option, text, "must have LO below HI")
-    return tuple(float(rate) for rate in np.geomspace(low, high, count))
+    return (*frozen, *(float(rate) for rate in np.geomspace(low, high, count)))
 
 
 def _checked(rate: float) -> float:

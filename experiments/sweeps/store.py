@@ -16,23 +16,34 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict
 
 import numpy as np
 
 from dynsim import InputError
-from experiments.results import TEMPORARY, write_file
+from experiments.results import TEMPORARY_NAME, write_file
 
-from .plan import differences
+from .plan import RESUMABLE, differences
 from .work import Arrays, Site
 
 LOCK, PLAN = "lock", "plan.json"
-RESUMABLE = "finished cells are kept and --resume goes on with them"
 
 
 def folder_of(path: Path) -> Path:
     """The folder beside `path` that holds finished tasks until all are."""
     return path.with_name(path.name + ".cells")
+
+
+class Plan(TypedDict):
+    """What is decided when a sweep begins. Last bits depend on the sizes of tasks and on how many
+    networks train side by side, which `memory_gb` of each cell sets."""
+
+    config: dict[str, Any]
+    fingerprint: str
+    provenance: dict[str, str]
+    tokens: dict[str, str]
+    runs_per_task: list[int]
+    memory_gb: list[float]
 
 
 class Store:
@@ -41,21 +52,23 @@ class Store:
     def __init__(self, path: Path):
         self.path, self.folder = path, folder_of(path)
 
-    def begin(self, config: dict[str, Any], site: Site, runs_per_task: Sequence[int]) -> list[int]:
-        """Size of the tasks of each cell: as planned when the sweep began, else as given here.
+    def begin(self, config: dict[str, Any], site: Site, runs_per_task: Sequence[int]) -> Plan:
+        """The plan of when the sweep began, else one of what is given here.
 
         Raises `InputError` where the folder belongs to another sweep, or to one that was begun
-        with another version or device.
+        with another version, device or content of the file of tokens.
         """
         plan = self._plan()
         if plan is None:
             self._clear()
-            plan = {
-                "config": config,
-                "fingerprint": site["fingerprint"],
-                "provenance": site["provenance"],
-                "runs_per_task": list(runs_per_task),
-            }
+            plan = Plan(
+                config=config,
+                fingerprint=site["fingerprint"],
+                provenance=site["provenance"],
+                tokens=site["tokens"],
+                runs_per_task=list(runs_per_task),
+                memory_gb=site["memory_gb"],
+            )
             with writing(self.folder):
                 write_file(self.folder / PLAN, json.dumps(plan, indent=1).encode())
         refuse_other_sweep(self.path, plan["config"], config)
@@ -67,7 +80,14 @@ class Store:
                 f"was begun with another version or device ({made}): numbers would not be "
                 "comparable; finished cells are kept, so go on with that one or take another --out",
             )
-        return plan["runs_per_task"]
+        if plan["tokens"] != site["tokens"]:
+            raise InputError(
+                "--tokens",
+                config["tokens"] or "corpus",
+                "holds other tokens than when the sweep began; finished cells are kept, so go on "
+                "with those or take another --out",
+            )
+        return plan
 
     def write(self, index: int, arrays: Arrays) -> None:
         """Keeps a finished task."""
@@ -97,7 +117,7 @@ class Store:
     def _file(self, index: int) -> Path:
         return self.folder / f"{index:06d}.npz"
 
-    def _plan(self) -> dict[str, Any] | None:
+    def _plan(self) -> Plan | None:
         try:
             return json.loads((self.folder / PLAN).read_bytes())
         except FileNotFoundError:
@@ -114,8 +134,8 @@ class Store:
     def clean(self) -> None:
         """Removes what killed processes left half written."""
         for file in (*self.folder.iterdir(), *self.path.parent.iterdir()):
-            ours = file.parent == self.folder or file.name.startswith(f".{self.path.name}.")
-            if ours and file.name.endswith(TEMPORARY):
+            temporary = TEMPORARY_NAME.fullmatch(file.name)
+            if temporary and (file.parent == self.folder or temporary["name"] == self.path.name):
                 file.unlink()
 
 

@@ -5,6 +5,7 @@ Arguments and results are plain data. Nothing here prints.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from dynsim import InputError
 from experiments.precision import enable_x64
 from experiments.results import fingerprint, provenance
 
-from .plan import MAX_TASK_RUNS
+from .plan import MAX_TASK_RUNS, RESUMABLE
 
 if TYPE_CHECKING:
     from dynsim.laboratory import NetworkSetup
@@ -31,11 +33,14 @@ UPDATE_OPERATIONS = 30  # an optimizer's, for one weight
 
 
 class Site(TypedDict):
-    """Where a sweep is computed: what made its numbers, and the largest task of each cell."""
+    """Where a sweep is computed: what makes its numbers, and of each cell the largest task and the
+    memory that sets how many networks train side by side."""
 
     provenance: dict[str, str]
     fingerprint: str
+    tokens: dict[str, str]  # digest by vocabulary size, see `tokens_digest`
     largest_tasks: list[int]
+    memory_gb: list[float]
 
 
 class Job(TypedDict):
@@ -46,7 +51,8 @@ class Job(TypedDict):
     hidden_lrs: list[float]
     seeds: list[int]
     horizons: list[int]
-    memory_gb: float | None
+    memory_gb: float
+    tokens: str | None  # their digest
     train_loss: bool
 
 
@@ -62,15 +68,53 @@ def examine(
 ) -> Site:
     """What a sweep of these cells would be made by, and how large its tasks may be.
 
-    Raises `InputError` for a network that does not fit.
+    Raises `InputError` for a network that does not fit, or tokens that cannot be read.
     """
     from dynsim.laboratory import NetworkSetup
 
     enable_x64()
-    largest = [largest_task(NetworkSetup(**cell), memory_gb) for cell in cells]
+    setups = [NetworkSetup(**cell) for cell in cells]
+    one_of_each = {setup.vocab_size: setup for setup in setups}
+    digests = {str(size): tokens_digest(setup) for size, setup in one_of_each.items()}
     return Site(
-        provenance=provenance(config), fingerprint=fingerprint(config), largest_tasks=largest
+        provenance=provenance(config),
+        fingerprint=fingerprint(config),
+        tokens={size: digest for size, digest in digests.items() if digest is not None},
+        largest_tasks=[largest_task(setup, memory_gb) for setup in setups],
+        memory_gb=[memory_of_as_many(setup, memory_gb) for setup in setups],
     )
+
+
+def tokens_digest(setup: NetworkSetup) -> str | None:
+    """Digest of what the networks see of a file or corpus: its stream of tokens where they learn
+    what follows what, else its frequencies. None for a law that is a formula.
+
+    Raises `InputError` for tokens that cannot be read.
+    """
+    from dynsim import corpus_tokens
+
+    shared = setup.task_setup
+    kind, _, path = shared.tokens.partition(":")
+    if kind not in ("counts", "corpus"):
+        return None
+    if shared.targets == "bigram":  # that of next-token too
+        content = corpus_tokens(path or None, setup.vocab_size).stream
+    else:
+        content = shared.law().frequencies
+    return hashlib.sha256(content.tobytes()).hexdigest()
+
+
+def memory_of_as_many(setup: NetworkSetup, memory_gb: float | None) -> float:
+    """`memory_gb`, or the memory with which as many networks train side by side as do here without
+    it, also where a device has more or less."""
+    import jax
+
+    from dynsim.laboratory import run_bytes, runs_side_by_side
+
+    if memory_gb is not None:
+        return memory_gb
+    on_each = runs_side_by_side(setup) // jax.device_count()
+    return (on_each + 0.5) * run_bytes(setup) / 2**30
 
 
 def largest_task(setup: NetworkSetup, memory_gb: float | None) -> int:
@@ -103,11 +147,17 @@ def operations(setup: NetworkSetup) -> float:
 
 
 def train(job: Job, progress: Progress | None = None) -> Trained:
-    """Trains the runs of one task."""
+    """Trains the runs of one task.
+
+    Raises `InputError` where the tokens are not those that the sweep was begun with.
+    """
     from dynsim.laboratory import NetworkSetup, train_networks
 
     enable_x64()
     setup = NetworkSetup(**job["setup"])
+    if tokens_digest(setup) != job["tokens"]:
+        text = f"holds other tokens for a worker than when the sweep began; {RESUMABLE}"
+        raise InputError("--tokens", setup.task_setup.tokens, text)
     result = train_networks(
         setup,
         job["embedding_lrs"],
