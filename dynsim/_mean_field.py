@@ -41,14 +41,10 @@ from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
 from ._errors import InputError, check_integer
-from ._network import (
-    CACHE_BYTES,
-    DIVERGENCE_FACTOR,
-    _loss_and_residual,
-    diverged,
-)
+from ._network import DIVERGENCE_FACTOR, _loss_and_residual, diverged
 from ._optimizers import Constants, constants, direction, schedule, weight_copies
 from ._precision import require_x64
+from ._runs import memory_budget
 from ._setup import Setup
 from ._token_particles import TokenParticles, batch_shares, token_particles
 
@@ -380,11 +376,8 @@ def _solutions(
     shape = (run.replicas, len(rates[0]), 2)
     replica, rate, side = (axis.ravel() for axis in np.indices(shape))
     copies = 5 + weight_copies(plan.optimizer)
-    on_cpu = jax.default_backend() == "cpu"
-    default = CACHE_BYTES if on_cpu else 2 * 2**30
-    budget = default if run.memory_gb is None else run.memory_gb * 2**30
-    most = budget / (8 * copies * plan.tokens * plan.neurons)
-    if on_cpu:
+    most = memory_budget(run.memory_gb) / (8 * copies * plan.tokens * plan.neurons)
+    if jax.default_backend() == "cpu":
         most = min(most, MOST_AT_ONCE)
     chunk = 2 ** int(math.log2(max(1, min(most, 2 * run.replicas))))  # one shape for any sweep
     strata, records, defects = run.strata, [], []

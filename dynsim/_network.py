@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,16 +14,24 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
-from ._errors import InputError, check_integer
+from ._errors import check_integer
 from ._optimizers import Constants, constants, direction, schedule, weight_copies
 from ._precision import require_x64
+from ._runs import (
+    check_fits,
+    chunks,
+    drawn_tokens,
+    even,
+    memory_budget,
+    running_sum,
+    sized_key,
+)
 from ._setup import Setup
 from ._targets import targets
 
 DIVERGENCE_FACTOR = 1e6
 MAX_SEEDS = 1_000_000
 STEPS_PER_CALL = 100  # steps of one jitted call, between two reports of progress
-CACHE_BYTES = 32 * 2**20  # networks trained side by side on a CPU should fit its cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,20 +167,18 @@ def train(
     plan = _plan(setup, math.ceil(setup.steps / segments), dtype, record_updates)
     task = _task(setup, dtype)
     descent = _descent(setup, dtype, segments * plan.steps)
-    default = CACHE_BYTES if jax.default_backend() == "cpu" else 2 * 2**30
-    budget = default if memory_gb is None else memory_gb * 2**30
-    runs = max(1, int(budget / run_bytes(setup, dtype)))
-    rate_chunk = _even(len(embedding_rates), runs)
-    seed_chunk = _even(seeds, max(1, runs // rate_chunk))
+    runs = max(1, int(memory_budget(memory_gb) / run_bytes(setup, dtype)))
+    rate_chunk = even(len(embedding_rates), runs)
+    seed_chunk = even(seeds, max(1, runs // rate_chunk))
     keys = _seed_keys(setup, seeds)
 
     blocks = []
     pieces = math.ceil(seeds / seed_chunk) * math.ceil(len(embedding_rates) / rate_chunk) * segments
-    for seed_slice in _chunks(seeds, seed_chunk):
+    for seed_slice in chunks(seeds, seed_chunk):
         key = keys[seed_slice]
         start = _start(plan, task.projection_std, key)
         row = []
-        for rate_slice in _chunks(len(embedding_rates), rate_chunk):
+        for rate_slice in chunks(len(embedding_rates), rate_chunk):
             rates = _Weights(
                 jnp.asarray(embedding_rates[rate_slice], dtype),
                 jnp.asarray(projection_rates[rate_slice], dtype),
@@ -231,40 +237,12 @@ def run_bytes(setup: Setup, dtype: str = "float32") -> int:
 
 def check_memory(setup: Setup, dtype: str) -> None:
     """Raises `InputError` if one network needs more memory than the machine has."""
-    import psutil
-
-    needed, present = run_bytes(setup, dtype), psutil.virtual_memory().total
-    stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
-    present = int(stats["bytes_limit"]) if stats and "bytes_limit" in stats else present
-    if needed > present:
-        raise InputError(
-            "--width",
-            setup.width,
-            f"one network of vocabulary {setup.vocab_size}, {setup.outputs} outputs and batch "
-            f"{setup.batch_size} needs "
-            f"{needed / 2**30:.3g} GiB, must fit the {present / 2**30:.3g} GiB of this device",
-        )
+    check_fits(run_bytes(setup, dtype), setup)
 
 
 def _seed_keys(setup: Setup, seeds: int) -> Array:
-    """One key a seed, for these sizes: other sizes draw independent weights and batches.
-
-    The first keys do not depend on how many are asked for. (Normals of two shapes drawn with one
-    key share their beginning, which would correlate the cells of a sweep.)
-    """
-    key = jax.random.key(setup.seed)
-    for size in (setup.width, setup.vocab_size, setup.outputs):
-        key = jax.random.fold_in(key, size)
-    return jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(seeds))
-
-
-def _even(total: int, most: int) -> int:
-    """Size of equal chunks of at most `most`, so that few shapes are compiled."""
-    return math.ceil(total / math.ceil(total / most))
-
-
-def _chunks(total: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, total)) for start in range(0, total, size))
+    """One key a seed; the first do not depend on how many are asked for."""
+    return jax.vmap(partial(jax.random.fold_in, sized_key(setup)))(jnp.arange(seeds))
 
 
 def _plan(setup: Setup, steps: int, dtype: str, record_updates: bool = True) -> _Plan:
@@ -283,10 +261,9 @@ def _plan(setup: Setup, steps: int, dtype: str, record_updates: bool = True) -> 
 
 def _task(setup: Setup, dtype: str) -> _Task:
     frequencies = setup.law().frequencies
-    cumulative = np.cumsum(frequencies)
     return _Task(
         jnp.asarray(frequencies, dtype),
-        jnp.asarray(cumulative / cumulative[-1], "float64"),
+        running_sum(frequencies),
         jnp.asarray(targets(setup), dtype),
         jnp.asarray(setup.projection_std, dtype),
     )
@@ -322,10 +299,8 @@ def _batch_share(plan: _Plan, task: _Task, key: Array, step: Array) -> Array:
     """p_hat, shape (m,): counts of a batch over its size, or the frequencies in full batch."""
     if plan.batch_size == 0:
         return task.frequencies
-    drawn = jax.random.uniform(
-        jax.random.fold_in(jax.random.fold_in(key, 1), step), (plan.batch_size,), "float64"
-    )
-    token = jnp.searchsorted(task.cumulative, drawn, side="right")
+    key = jax.random.fold_in(jax.random.fold_in(key, 1), step)
+    token = drawn_tokens(key, task.cumulative, (plan.batch_size,))
     counts = jnp.zeros(plan.vocab_size, plan.dtype).at[token].add(1)
     return counts / plan.batch_size
 

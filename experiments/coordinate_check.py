@@ -1,7 +1,7 @@
 """`dynsim coordinate-check`: do a network's terms grow with width and vocabulary as they should?
 
-The rule, fixed before any measurement: docs/coordinate_check.md. Slopes of log size on log width
-are compared with the powers that the named parametrization prescribes
+The rule, and what of it changed after pilot runs: docs/coordinate_check.md. Slopes of log size on
+log width are compared with the powers that the named parametrization prescribes
 (`dynsim.laboratory.slope_bands` of its own exponents), whatever exponents were written.
 """
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from .cli import CoordinateCheck
 
-TermVerdict = Literal["holds", "blows up", "too small", "undecided", "diverged", "zero"]
-FAILS: tuple[TermVerdict, ...] = ("blows up", "too small", "diverged")
+TermVerdict = Literal["holds", "blows up", "too small", "undecided", "diverged", "frozen", "zero"]
+FAILS: tuple[TermVerdict, ...] = ("blows up", "too small", "diverged", "frozen")
 RESAMPLES = 500
 MIN_TOLERANCE = 0.01
 LARGE_VOCABULARY = 0.8  # alignment exponents below this are worth a word
@@ -126,7 +126,7 @@ def measure_coordinates(
             raise InputError(option, str(tuple(given)), allowed)
     check_integer("--seeds", seeds, 2, 2**16)
     at = {
-        (width, vocab_size): setup_at(setup, width, vocab_size)
+        (width, vocab_size): setup.at(width, vocab_size)
         for width in axes["--widths"]
         for vocab_size in axes["--vocab-sizes"]
     }
@@ -159,12 +159,6 @@ def measure_coordinates(
         "seeds": seeds,
     }
     return dataset.assign_attrs(provenance(config))
-
-
-def setup_at(setup: NetworkSetup, width: int, vocab_size: int) -> NetworkSetup:
-    """The setup at a size, checked."""
-    fields = {field.name: getattr(setup, field.name) for field in dataclasses.fields(NetworkSetup)}
-    return NetworkSetup(**{**fields, "width": width, "vocab_size": vocab_size})
 
 
 def setup_of(dataset: xr.Dataset, vocab_size: int) -> NetworkSetup:
@@ -207,6 +201,8 @@ def findings(dataset: xr.Dataset, tolerance: float) -> list[Finding]:
                 below = step == steps[0] and term != "update_on_learned"
                 cells = samples(matrix, term, step, vocab_size=m)
                 slope, verdict = _judged(widths, cells, allowed, tolerance, below)
+                if verdict == "zero" and below and term == "update_on_initial":
+                    verdict = "frozen" if _has_gradient(matrix, setup_of(dataset, m)) else verdict
                 at = (matrix, term, "width", m, step)
                 found.append(Finding(*at, slope, allowed, given, below, verdict))
         bounded = SlopeBand(-math.inf, 0.0)
@@ -225,7 +221,10 @@ def _judged(
     tolerance: float,
     below: bool,
 ) -> tuple[Estimate, TermVerdict]:
-    """Slope of log RMS on log size with its interval, and the verdict of the rule."""
+    """Slope of log RMS on log size with its interval, and the verdict of the rule.
+
+    `zero`, without a slope, if all seeds of a size have none of the term.
+    """
     from dynsim import Estimate, fit_exponent
 
     nothing = Estimate(math.nan, math.nan, math.nan)
@@ -241,6 +240,12 @@ def _judged(
         return slope, "too small"
     inside = slope.value <= high and (slope.value >= low or not below)
     return slope, "holds" if inside else "undecided"
+
+
+def _has_gradient(matrix: str, setup: NetworkSetup) -> bool:
+    """Scores of a single token are a softmax of one: query and key have no gradient."""
+    scores = matrix.rpartition(".")[2] in ("query", "key")
+    return not (scores and setup.sequence_length == 1)
 
 
 def alignments(dataset: xr.Dataset) -> list[dict[str, Any]]:
@@ -445,6 +450,8 @@ def _complaint(row: Mapping[str, Any]) -> str:
     where = f"at {fixed}={row['at']}, step {row['step']}"
     if row["verdict"] == "diverged":
         return f"{matrix}: {symbols[row['term']]} diverged {where}."
+    if row["verdict"] == "frozen":
+        return f"{matrix}: {symbols[row['term']]} is zero {where}: this layer does not learn."
     interval = f"[{number(slope['low'])}, {number(slope['high'])}]"
     text = (
         f"{matrix}: {symbols[row['term']]} {row['verdict']}: {by}^{slope['value']:.2f} "

@@ -87,7 +87,7 @@ def _checked(file: Path, table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
             raise _bad_cell(file, table, name, text, "is not a number")
     table = table.assign(**numbers)
     if "diverged" in table:
-        flags = table.diverged.where(table.diverged.notna(), "").astype(str)
+        flags = table.diverged.astype(object).where(table.diverged.notna(), "").astype(str)
         flags = flags.str.strip().str.lower().map(FLAGS)
         if flags.isna().any():
             reason = "must be true or false, yes or no, 1 or 0, or empty"
@@ -138,8 +138,8 @@ def _sweep_table(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFram
 def _one_rate(file: Path, table: pd.DataFrame, rate: Rate | None, notes: list[str]) -> pd.DataFrame:
     """`table` with `learning_rate` in place of the two rates of a sweep."""
     for name in ("hidden", "embedding"):
-        frozen = table[f"{name}_lr"] == 0
-        if frozen.any() and not frozen.all():
+        frozen = table[f"{name}_lr"].to_numpy() == 0
+        if np.any(frozen) and not np.all(frozen):
             table = table.loc[~frozen]
             notes.append(f"{file.name}: runs with {name} learning rate 0 left out")
     varied = [name for name in ("hidden", "embedding") if len(set(table[f"{name}_lr"])) > 1]

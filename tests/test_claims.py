@@ -56,6 +56,7 @@ def test_verdict_rule(interval, simulated, verdict):
         ([("holds", "holds"), ("holds", "fails")], 1),  # a claim fails
         ([("fails", "holds"), ("holds", "holds")], 1),  # a negative control is not caught
         ([("fails", "undecided")], 1),
+        ([("undecided", "undecided"), ("undecided", "fails"), ("undecided", "holds")], 0),
         ([("holds", "undecided")], 0),  # no refutation
         ([], 0),
     ],
@@ -194,7 +195,50 @@ def frozen_projection_costs(data: xr.Dataset) -> xr.Dataset:
     return data.assign(loss=data.loss + 0.1 * (data.projection_octave == -np.inf))
 
 
+def of_update(corruption: Corruption) -> Corruption:
+    """A corruption of what an update does to the outputs, and not of the update's entries."""
+
+    def corrupt(data: xr.Dataset) -> xr.Dataset:
+        wrong = corruption(data).mean_square
+        return data.assign(mean_square=wrong.where(data.quantity == "update", data.mean_square))
+
+    return corrupt
+
+
+def embedding_octaves_per_doubling(data: xr.Dataset) -> xr.Dataset:
+    """Losses of every further width moved by one more octave of the embedding's learning rate."""
+    loss = data.loss.transpose("width", "embedding_octave", ...).copy(deep=True)
+    trained = np.flatnonzero(data.embedding_octave.values >= -6)
+    for index in range(data.sizes["width"]):
+        moved = np.clip(trained + index, trained[0], trained[-1])
+        loss.values[index, trained] = loss.values[index, moved]
+    return data.assign(loss=loss)
+
+
+def costly(rule: str) -> Corruption:
+    """Three times the loss by one rule."""
+    return lambda data: data.assign(loss=data.loss * xr.where(data.rule == rule, 3.0, 1.0))
+
+
 CORRUPTIONS: Mapping[str, Corruption] = {
+    **{
+        f"update-magnitude-{network}-{short}": of_update(corruption)
+        for network in ("linear", "mlp", "transformer")
+        for short, corruption in (
+            ("small-vocab", growing("width", -0.2)),
+            ("large-vocab", growing("width", 0.2)),
+            ("formula", scaled("mean_square", 1.2)),
+            ("restored", growing("width", -0.6)),
+        )
+        if (network, short) != ("transformer", "restored")  # undecided
+    },
+    "update-magnitude-adam": of_update(scaled("mean_square", 1.2)),
+    "update-magnitude-collapse": of_update(scattered),
+    "hidden-ratio-proportional": embedding_octaves_per_doubling,
+    "hidden-ratio-superlinear": embedding_octaves_per_doubling,
+    "hidden-ratio-structured": embedding_octaves_per_doubling,
+    "race-interpolated": costly("interpolated"),
+    "race-root-synthetic": costly("lv-hidden"),
     "sign-kernel": scaled("moment", 1.05),
     "arcsine-law": scaled("moment", 1.05),
     "projection-exponent-mup": growing("width", 0.1),

@@ -23,9 +23,10 @@ from dynsim.laboratory import (
     train_networks,
     vocabulary_alignment_exponent,
 )
-from dynsim.laboratory._training import trained_networks
+from dynsim.laboratory._training import run_columns, trained_networks
 from experiments.coordinate_check import (
     FAILS,
+    _complaint,
     alignments,
     coordinate_document,
     findings,
@@ -110,7 +111,11 @@ def test_sizes_of_a_linear_network_are_numpys():
     found = network_coordinates(setup, (1, 3), seeds=2)
     assert found.matrices == ("embedding", "readout")
     assert found.mean_square.shape == (2, 3, 2, len(QUANTITIES))
-    networks = [nets for _, nets in trained_networks(setup, [0, 1], [0, 1, 3])]
+    columns = run_columns(setup, seeds=[0, 1])
+    networks = [
+        jax.tree.map(np.array, reached.state.network)
+        for reached in trained_networks(setup, columns, [0, 1, 3])
+    ]
     for seed, (place, nets) in itertools.product(range(2), enumerate(networks)):
         before, after = (jax.tree.map(itemgetter(seed), tree) for tree in (networks[0], nets))
         expected = numpy_mean_squares(setup, before, after)
@@ -147,9 +152,12 @@ def test_entries_move_by_the_learning_rate_and_terms_add_up(network):
 def test_networks_are_those_that_training_makes():
     setup = NetworkSetup(**TINY, batch_size=5)
     trained = train_networks(setup, seeds=[1, 2], horizons=[1, 3])
-    for place, (shared, networks) in enumerate(trained_networks(setup, [1, 2], [1, 3])):
-        batch = shared.task.evaluation()
-        outputs = jax.vmap(lambda net: net(batch.tokens, shared.multiplier).outputs)(networks)  # noqa: B023
+    columns = run_columns(setup, seeds=[1, 2])
+    for place, reached in enumerate(trained_networks(setup, columns, [1, 3])):
+        shared, batch = reached.shared, reached.shared.task.evaluation()
+        outputs = jax.vmap(lambda net: net(batch.tokens, shared.multiplier).outputs)(  # noqa: B023
+            reached.state.network
+        )
         error = np.asarray(outputs) - np.asarray(batch.targets)
         loss = 0.5 * np.sum(np.asarray(batch.weights)[..., None] * error**2, axis=(1, 2, 3))
         assert loss == pytest.approx(trained.loss[:, place], rel=1e-9)
@@ -158,7 +166,7 @@ def test_networks_are_those_that_training_makes():
 def test_seeds_in_pieces_give_the_same_numbers(monkeypatch):
     setup = NetworkSetup(**TINY)
     whole = network_coordinates(setup, (2,), seeds=3).mean_square
-    monkeypatch.setattr("dynsim.laboratory._coordinates.runs_side_by_side", lambda _: 2)
+    monkeypatch.setattr("dynsim.laboratory._training.runs_side_by_side", lambda *_: 2)
     pieces = network_coordinates(setup, (2,), seeds=3).mean_square
     np.testing.assert_allclose(pieces, whole, rtol=1e-12)
 
@@ -290,9 +298,38 @@ def test_sizes_that_are_zero_or_not_finite():
     assert verdict_of(data, "update_on_initial", 1) == "diverged"
     data = synthetic(0, "update_on_initial")
     data.mean_square.loc[{"quantity": "update_on_initial", "width": 16}] = 0.0
-    assert verdict_of(data, "update_on_initial", 1) == "zero"
-    found = findings(data, 0.15)
-    assert layer_verdict([f for f in found if f.verdict == "zero"]) == "as predicted"
+    assert verdict_of(data, "update_on_initial", 1) == "frozen"
+    assert verdict_of(data, "update_on_initial", 4) == "zero"  # how it goes on nobody prescribes
+    data = synthetic(0, "initial_on_learned")
+    data.mean_square.loc[{"quantity": "initial_on_learned", "width": 16}] = 0.0
+    found = [f for f in findings(data, 0.15) if f.verdict == "zero"]
+    assert found
+    assert layer_verdict(found) == "as predicted"
+
+
+def test_layers_that_do_not_move_fail():
+    setup = NetworkSetup(network="mlp", depth=1, vocab_size=16, outputs=4, steps=1, hidden_lr=0.0)
+    document = coordinate_document(measure_coordinates(setup, WIDTHS, (16,), (1,), 2), 0.15)
+    verdicts = {layer["matrix"]: layer["verdict"] for layer in document["layers"]}
+    assert verdicts == {"embedding": "as predicted", "hidden.0": "fails", "readout": "fails"}
+    frozen = [row for row in document["slopes"] if row["verdict"] == "frozen"]
+    assert {(row["matrix"], row["term"]) for row in frozen} == {
+        (matrix, "update_on_initial") for matrix in ("hidden.0", "readout")
+    }
+    assert "is zero at m=16, step 1" in _complaint(frozen[0])
+
+
+def test_scores_of_one_token_need_not_move():
+    setup = NetworkSetup(
+        network="transformer", depth=1, context=1, head_width=8, batch_size=16, vocab_size=16
+    )
+    found = findings(measure_coordinates(setup, WIDTHS, (16,), (1,), 2), 0.15)
+    verdicts = {f.matrix: f.verdict for f in found if f.term == "update_on_initial"}
+    assert {matrix for matrix, verdict in verdicts.items() if verdict == "zero"} == {
+        "blocks.0.query",
+        "blocks.0.key",
+    }
+    assert "frozen" not in verdicts.values()
 
 
 def test_growth_with_the_vocabulary_is_a_mistake():

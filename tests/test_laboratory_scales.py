@@ -123,6 +123,7 @@ def test_written_exponents_replace_the_parametrization():
 
 def test_at_changes_the_size_alone():
     assert MLP.at(128, 16) == changed(width=128, vocab_size=16)
+    assert_refused("--width", lambda: MLP.at(0, 16))
     assert set(LABELS) == {"embedding", "hidden", "readout", "vector"}
 
 

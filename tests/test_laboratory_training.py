@@ -16,8 +16,10 @@ from helpers import assert_close_curves, assert_refused
 from test_laboratory_networks import as_numpy
 
 from dynsim import Setup, train
+from dynsim._runs import CACHE_BYTES
 from dynsim.laboratory import (
     NetworkSetup,
+    network_coordinates,
     runs_side_by_side,
     scales,
     train_networks,
@@ -73,8 +75,7 @@ def gradient(task, multiplier, network, key):
 def walk(setup: NetworkSetup):
     """One run, step by step: weights by name before each step and after the last, and gradients."""
     plan, shared = training._plan(setup), training._shared(setup)
-    one = [np.array([value]) for value in (setup.embedding_lr, setup.hidden_lr, setup.decay_rate)]
-    runs = training._runs(setup, *one, np.array([0]))
+    runs = training._runs(setup, training.run_columns(setup))
     state, _ = training._begin(plan, shared, runs)
     for index in range(setup.steps):
         network = jax.tree.map(lambda x: x[0], state.network)
@@ -418,8 +419,7 @@ def test_bfloat16_follows_float32():
 def compiled_bytes(setup: NetworkSetup, runs: int) -> int:
     """What XLA says that a training call holds: arguments, and what it works in."""
     plan, shared = training._plan(setup), training._shared(setup)
-    column = np.zeros(runs)
-    batch = training._runs(setup, column, column, column, column.astype(int))
+    batch = training._runs(setup, training.run_columns(setup, seeds=np.arange(runs)))
     state, _ = jax.eval_shape(partial(training._begin, plan, shared), batch)
     compiled = training._advance.lower(plan, shared, batch, state, 0, 1).compile()
     memory = compiled.memory_analysis()
@@ -445,7 +445,7 @@ def test_wider_grids_hold_no_more_at_once():
     one = training.run_bytes(LINEAR) / 2**30
     assert runs_side_by_side(LINEAR, 0.5 * one) == 1
     assert runs_side_by_side(LINEAR, 5.5 * one) == 5
-    assert runs_side_by_side(LINEAR) == training.CACHE_BYTES // training.run_bytes(LINEAR)
+    assert runs_side_by_side(LINEAR) == CACHE_BYTES // training.run_bytes(LINEAR)
     wide = changed(LINEAR, width=2**24, vocab_size=2**20)
     assert_refused("--width", lambda: runs_side_by_side(wide), "GiB", str(2**20))
     assert_refused("--width", lambda: train_networks(wide))
@@ -465,7 +465,15 @@ def test_wider_grids_hold_no_more_at_once():
         ("--seeds", {"seeds": [0.5]}),
         ("--seeds", {"seeds": True}),
         ("--seeds", {"seeds": 2**32}),
+        ("--embedding-lrs", {"embedding_lrs": "fast"}),
+        ("--hidden-lrs", {"hidden_lrs": [[0.1], [0.1, 0.2]]}),
+        ("--seeds", {"seeds": [[1]]}),
+        ("--embedding-lrs", {"embedding_lrs": [0.1, 0.2], "hidden_lrs": [0.1, 0.2, 0.3]}),
+        ("--seeds", {"embedding_lrs": [0.1, 0.2, 0.3], "seeds": [0, 1]}),
         ("--horizons", {"horizons": []}),
+        ("--horizons", {"horizons": 3}),
+        ("--horizons", {"horizons": np.array(3)}),
+        ("--horizons", {"horizons": [[1], [2, 3]]}),
         ("--horizons", {"horizons": [0]}),
         ("--horizons", {"horizons": [7]}),
         ("--horizons", {"horizons": [2, 2]}),
@@ -479,17 +487,12 @@ def test_wrong_arguments(option, arguments):
     assert_refused(option, lambda: train_networks(LINEAR, **arguments))
 
 
-def test_columns_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match="broadcast"):
-        train_networks(LINEAR, [0.1, 0.2], [0.1, 0.2, 0.3])
-
-
 ON_TWO_DEVICES = """
 import json, sys
 import jax
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_disable_most_optimizations", True)
-from dynsim.laboratory import NetworkSetup, train_networks
+from dynsim.laboratory import NetworkSetup, network_coordinates, train_networks
 from dynsim.laboratory import _training as training
 used = set()
 advance = training._advance
@@ -499,8 +502,12 @@ def watched(*arguments):
     assert not state.network.embedding.is_fully_replicated
     return state
 training._advance = watched
-result = train_networks(NetworkSetup(**json.loads(sys.argv[1])), [0.1, 0.2, 0.3], seeds=[0, 1, 2])
-print(json.dumps([sorted(used), result.train_loss.tolist(), result.loss.tolist()]))
+setup = NetworkSetup(**json.loads(sys.argv[1]))
+result = train_networks(setup, [0.1, 0.2, 0.3], seeds=[0, 1, 2])
+found = [sorted(used), result.train_loss.tolist(), result.loss.tolist()]
+used.clear()
+sizes = network_coordinates(setup, (1, 3), seeds=3).mean_square
+print(json.dumps([*found, sorted(used), sizes.tolist()]))
 """
 
 
@@ -517,8 +524,10 @@ def test_several_devices_share_the_runs():
         },
     )
     assert run.returncode == 0, run.stderr
-    used, train_loss, loss = json.loads(run.stdout)
-    assert used == [0, 1]
+    used, train_loss, loss, used_to_measure, sizes = json.loads(run.stdout)
+    assert used == used_to_measure == [0, 1]
     here = train_networks(LINEAR, [0.1, 0.2, 0.3], seeds=[0, 1, 2])
     assert_close_curves(train_loss, here.train_loss, 1e-10)
     assert_close_curves(loss, here.loss, 1e-10)
+    measured = network_coordinates(LINEAR, (1, 3), seeds=3).mean_square
+    np.testing.assert_allclose(sizes, measured, rtol=1e-9)

@@ -109,8 +109,17 @@ def test_provenance_says_what_made_the_numbers():
     libraries = json.loads(stored["libraries"])
     assert libraries["jax"] == metadata.version("jax")
     assert libraries["numpy"] == np.__version__
+    assert {"jaxlib", "equinox", "optax"} <= set(libraries)
     assert stored["device"].startswith(("cpu", "gpu", "cuda"))
     assert stored["python"].count(".") == 2
+
+
+def test_provenance_counts_devices(monkeypatch):
+    import jax
+
+    one = provenance({})["device"]
+    monkeypatch.setattr(jax, "device_count", lambda: 4)
+    assert provenance({})["device"] == f"{one} (4)"
 
 
 def test_fingerprint_changes_with_config_and_nothing_else():

@@ -20,13 +20,19 @@ from sweep_stand_in import PROVENANCE, WORK, small_grid
 from dynsim.laboratory import NetworkSetup, grid_factors, train_networks
 from experiments.cli import main
 from experiments.results import load
-from experiments.sweeps import executors, store
+from experiments.sweeps import executors, store, work
 from experiments.sweeps.complete import Work, complete_sweep
 from experiments.sweeps.dataset import best_rates
 from experiments.sweeps.executors import LocalExecutor, executor
 from experiments.sweeps.plan import Task, differences, even_size, learning_rate_axis
 from experiments.sweeps.store import folder_of
-from experiments.sweeps.work import largest_task, operations, train
+from experiments.sweeps.work import (
+    largest_task,
+    memory_of_as_many,
+    operations,
+    tokens_digest,
+    train,
+)
 
 
 def sweep(path, grid=None, where=None, resume=False, work=WORK):
@@ -70,15 +76,23 @@ def test_learning_rates_are_log_spaced():
     assert rates[-1] == 10
     assert learning_rate_axis("--embedding-lrs", "0.25:4:1") == (0.25,)
     assert learning_rate_axis("--embedding-lrs", "0") == (0.0,)
+    assert learning_rate_axis("--embedding-lrs", "0,0.25:4:2") == (0.0, 0.25, 4.0)
+    assert len(learning_rate_axis("--embedding-lrs", "1:2:10000")) == 10_000
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "x", "nan", "-1", "inf", "1:2", "1:2:0", "1:2:x", "0:1:3", "2:1:3", "1:1:2", "1:2:3:4",
-     "1:inf:3", "1:2:1e9", "1:2:9999999999"],
+     "1:inf:3", "1:2:1e9", "0,", "0,1", "0,0", "0,0:1:2", "0,0,1:2:2", "1,1:2:2"],
 )  # fmt: skip
 def test_bad_learning_rates_are_refused(text):
     assert_refused("--hidden-lrs", lambda: learning_rate_axis("--hidden-lrs", text))
+
+
+@pytest.mark.parametrize("text", ["1:2:10001", "1:2:9999999999", "0,1:2:10001"])
+def test_too_many_learning_rates_are_refused(text):
+    said = "must have at most 10,000 rates"
+    assert_refused("--hidden-lrs", lambda: learning_rate_axis("--hidden-lrs", text), said)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +146,6 @@ def test_tasks_of_a_cell_are_even(runs, largest, size):
 
 def test_tasks_are_bounded_by_operations_and_filled_with_what_trains_together(monkeypatch):
     from dynsim import laboratory
-    from experiments.sweeps import work
 
     setup = NetworkSetup(network="mlp", width=32, vocab_size=50, depth=3, steps=7, outputs=5)
     weights = 50 * 32 + 3 * 32**2 + 5 * 32 + 4 * 32  # embedding, hidden, readout, gains
@@ -246,6 +259,116 @@ def test_sizes_of_tasks_are_those_of_the_beginning(uninterrupted, tmp_path):
     assert not load(other).loss.identical(load(path).loss)
 
 
+def test_networks_side_by_side_are_those_of_the_beginning(tmp_path):
+    """Their number follows from the memory of each cell, which jobs bring along."""
+    path, memory = tmp_path / "sweep.nc", [1.0, 2.0, 3.0, 4.0]
+    seen = []
+
+    def train(job, progress=None):
+        if len(seen) == 5:
+            raise Stop
+        seen.append(job["memory_gb"])
+        return WORK.train(job, progress)
+
+    def examine(*arguments):
+        return {**WORK.examine(*arguments), "memory_gb": memory}
+
+    with pytest.raises(Stop):
+        sweep(path, work=Work(examine, train))
+    first, seen = seen, []
+    memory = [9.0] * 4
+    with pytest.raises(Stop):
+        sweep(path, resume=True, work=Work(examine, train))
+    assert first + seen == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4]
+
+
+def test_memory_stands_for_a_number_of_networks():
+    from dynsim.laboratory import runs_side_by_side
+
+    counts = []
+    for width in (16, 64, 8192):
+        setup = NetworkSetup(width=width, vocab_size=2048)
+        counts.append(runs_side_by_side(setup))
+        assert runs_side_by_side(setup, memory_of_as_many(setup, None)) == counts[-1]
+        assert memory_of_as_many(setup, 0.25) == 0.25
+    assert len(set(counts)) == 3
+
+
+def test_what_killed_processes_left_half_written_is_removed(uninterrupted, tmp_path):
+    """And nothing of sweeps with longer names, whose processes may be alive."""
+    path = tmp_path / "sweep"
+    with pytest.raises(Stop):
+        sweep(path, work=stopping_after(1))
+    ours = [tmp_path / ".sweep.123.tmp", folder_of(path) / ".000001.npz.123.tmp"]
+    others = [tmp_path / name for name in (".sweep.nc.123.tmp", ".sweep.tmp", ".sweep.new.tmp")]
+    for file in ours + others:
+        file.write_text("half")
+    with pytest.raises(Stop):
+        sweep(path, resume=True, work=stopping_after(0))
+    assert [file.exists() for file in ours] == [False, False]
+    assert all(file.exists() for file in others)
+    sweep(path, resume=True)
+    assert path.read_bytes() == uninterrupted.read_bytes()
+
+
+def test_the_content_of_tokens_has_a_digest(tmp_path):
+    def digest(tokens, targets="gaussian", vocab_size=256):
+        outputs = 4 if targets == "bigram" else None
+        batch = 8 if targets == "next-token" else 0
+        return tokens_digest(
+            NetworkSetup(tokens=tokens, targets=targets, outputs=outputs, vocab_size=vocab_size,
+                         batch_size=batch)
+        )  # fmt: skip
+
+    assert digest("uniform") is digest("zipf:1") is None
+    counts = tmp_path / "counts"
+    counts.write_text("3\n2\n1\n")
+    before = digest(f"counts:{counts}", vocab_size=3)
+    assert before != digest(f"counts:{counts}", vocab_size=2)
+    counts.write_text("# the same law\n3\n2\n1\n")
+    assert digest(f"counts:{counts}", vocab_size=3) == before
+    counts.write_text("4\n2\n1\n")
+    assert digest(f"counts:{counts}", vocab_size=3) != before
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text("ab" * 500)
+    other.write_text("aabb" * 250)  # letters as often, in another order
+    assert digest(f"corpus:{one}") == digest(f"corpus:{other}")
+    for targets in ("bigram", "next-token"):
+        assert digest(f"corpus:{one}", targets) != digest(f"corpus:{other}", targets)
+
+
+def test_tokens_that_changed_are_refused(tmp_path):
+    counts, path = tmp_path / "counts", tmp_path / "sweep.nc"
+    text = "5\n4\n3\n2\n1\n1\n"
+    counts.write_text(text)
+    grid = small_grid(setup=NetworkSetup(steps=3, tokens=f"counts:{counts}"))
+    jobs = []
+
+    def examine(*arguments):
+        return {**WORK.examine(*arguments), "tokens": work.examine(*arguments)["tokens"]}
+
+    def train_two(job, progress=None):
+        if len(jobs) == 2:
+            raise Stop
+        jobs.append(job)
+        return WORK.train(job, progress)
+
+    with pytest.raises(Stop):
+        sweep(path, grid, work=Work(examine, train_two))
+    counts.write_text(text.replace("3", "4"))
+    said = (f"'counts:{counts}'", "than when the sweep began", "finished cells are kept")
+    resumed = Work(examine, WORK.train)
+    assert_refused("--tokens", lambda: sweep(path, grid, resume=True, work=resumed), *said)
+    said = (f"'counts:{counts}'", "holds other tokens for a worker", "--resume goes on")
+    assert_refused("--tokens", lambda: train(jobs[0]), *said)
+    assert len(list(folder_of(path).glob("*.npz"))) == 2
+    counts.write_text(text)
+    assert len(train(jobs[0])["arrays"]["loss"]) == 4
+    sweep(path, grid, resume=True, work=resumed)
+    digests = json.loads(load(path).attrs["tokens"])
+    assert digests == {str(m): tokens_digest(grid.setup.at(8, m)) for m in (4, 6)}
+
+
 def test_nothing_is_left_of_a_sweep_that_finished_nothing(tmp_path):
     with pytest.raises(Stop):
         sweep(tmp_path / "sweep.nc", work=stopping_after(0))
@@ -321,6 +444,7 @@ def test_another_sweep_is_refused_and_kept(uninterrupted, tmp_path):
         ({"code_version": "9"}, "code_version is 1 there, 9 here"),
         ({"libraries": json.dumps({"jax": "9", "numpy": "2"})}, "jax is 1 there, 9 here"),
         ({"device": "gpu: H100"}, "device is cpu: cpu there, gpu: H100 here"),
+        ({"device": "cpu: cpu (2)"}, "device is cpu: cpu there, cpu: cpu (2) here"),
     ],
 )
 def test_another_version_or_device_is_refused_and_finished_cells_kept(tmp_path, changes, said):
@@ -568,7 +692,8 @@ def test_training_losses_are_kept_in_the_precision_of_training():
         "hidden_lrs": [0.1, 0.2],
         "seeds": [0, 1],
         "horizons": [2],
-        "memory_gb": None,
+        "memory_gb": 0.01,
+        "tokens": None,
         "train_loss": True,
     }
     arrays = train(job)["arrays"]

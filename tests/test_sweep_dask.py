@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -102,6 +103,16 @@ def test_a_cluster_of_ones_own_is_used_by_its_address(in_one_process, scheduler,
     with distributed.Client(scheduler) as client:
         assert client.nthreads()  # it is not ours to close
     scheduler.scale(0)
+
+
+def test_what_it_changes_for_a_process_ends_with_it(scheduler):
+    logger = logging.getLogger("distributed.client")
+    level = logger.level
+    with DaskExecutor(scheduler.scheduler_address):
+        assert logger.level == executors.SILENT
+        with pytest.raises(ValueError, match="No global client"):
+            distributed.get_client()
+    assert logger.level == level < executors.SILENT
 
 
 def test_errors_of_a_worker_arrive_as_they_are(scheduler, tmp_path):

@@ -532,6 +532,40 @@ def test_runs_that_occur_again(tmp_path):
         read_runs([path], None, ("a",))
 
 
+@pytest.mark.parametrize(
+    "cells", [["True", "False", ""], ["yes", " No", ""], ["1", "0", ""], ["TRUE", "false", "no"]]
+)
+def test_words_for_diverged(tmp_path, cells):
+    path = tmp_path / "a.csv"
+    table = frame().assign(diverged=np.resize(cells, len(frame())))
+    table.to_csv(path, index=False)
+    found, groups, _ = read_runs([path], None, ())
+    assert groups == []
+    assert found.loss.isna().tolist() == (table.diverged == cells[0]).tolist()
+
+
+def test_diverged_of_other_types(tmp_path, monkeypatch):
+    table = frame()
+    for cells in (
+        [True, None, False],
+        [1.0, np.nan, 0.0],
+        [1, 0, 0],
+        pd.array([True, None, False]),
+    ):
+        flags = pd.Series(cells).take(np.resize([0, 1, 2], len(table))).reset_index(drop=True)
+        read = table.assign(diverged=flags)
+        monkeypatch.setattr(pd, "read_parquet", lambda _, read=read: read)
+        found, _, _ = read_runs([tmp_path / "a.parquet"], None, ())
+        assert found.loss.isna().tolist() == np.resize([True, False, False], len(table)).tolist()
+
+
+def test_other_words_for_diverged_are_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    frame().assign(diverged=["no", "maybe"] + ["no"] * (len(frame()) - 2)).to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"column diverged, row 2 'maybe': must be true or false"):
+        read_runs([path], None, ())
+
+
 def test_a_column_that_says_what_diverged_and_one_without_seeds(tmp_path):
     path = tmp_path / "a.csv"
     table = frame(seeds=1)
@@ -699,6 +733,45 @@ def test_what_was_not_run_did_not_diverge(tmp_path):
     assert metrics(table).diverged == 2
     table, _, _ = read_runs(stored(tmp_path, part.drop_vars("diverged")), None, ())
     assert metrics(table).diverged == 4
+
+
+def test_a_diverged_run_with_a_finite_loss_counts_at_the_last_horizon(tmp_path):
+    several = sweep(horizons=(4, 8))
+    diverged = several.diverged.values.copy()
+    diverged[2, 0, 0, 3, 1] = True
+    flagged = several.assign(diverged=(several.diverged.dims, diverged))
+    table, _, _ = read_runs(stored(tmp_path, flagged), None, ())
+    assert len(table) == several.loss.size
+    worst = table[~np.isfinite(table.loss)]
+    assert worst[["width", "seed", "horizon"]].values.tolist() == [[WIDTHS[2], 1, 8]]
+    early = flagged.diverged.expand_dims(horizon=[4, 8]) & (flagged.horizon == 4)
+    table, _, _ = read_runs(stored(tmp_path, flagged.assign(diverged=early)), None, ())
+    assert table[~np.isfinite(table.loss)].horizon.tolist() == [4]
+    alone = flagged.isel(horizon=1)
+    table, _, _ = read_runs(stored(tmp_path, alone), None, ())
+    assert metrics(table).diverged == 1
+
+
+def test_frozen_layers_are_left_out_of_a_sweep(tmp_path):
+    hidden = 0.01 * 2.0 ** np.arange(5)
+    both = sweep(embedding=tuple(3 * hidden), hidden=hidden)
+    frozen = both.reindex(
+        embedding_lr=[0, *(3 * hidden)],
+        hidden_lr=[0, *hidden],
+        fill_value={"loss": 0.1, "diverged": False},
+    )
+    for rate in (None, "embedding", "both"):
+        table, _, notes = read_runs(stored(tmp_path, frozen), rate, ())
+        expected, _, _ = read_runs(stored(tmp_path, both), rate, ())
+        pd.testing.assert_frame_equal(table, expected)
+        assert notes[:2] == [
+            f"sweep.nc: runs with {name} learning rate 0 left out"
+            for name in ("hidden", "embedding")
+        ]
+    alone = sweep().assign_coords(embedding_lr=[0.0])
+    table, _, notes = read_runs(stored(tmp_path, alone), None, ())
+    assert len(table) == alone.loss.size
+    assert notes == ["sweep.nc: learning_rate is the hidden one"]
 
 
 def test_a_file_that_is_no_sweep(tmp_path):

@@ -10,8 +10,7 @@ measures the terms of one size, `slope_bands` states the powers.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, get_args
@@ -22,17 +21,18 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+import derivations
 from dynsim._errors import InputError, check_integer
 from dynsim._exponents import log_slope
 from dynsim._first_step import first_step
 from dynsim._precision import require_x64
 from dynsim._recommend import Label, LayerValues
 
-from ._networks import Network, label_of, parameter_names
-from ._scales import scales
+from ._networks import Network, Tree, label_of, parameter_names
+from ._scales import resolved_parametrization
 from ._setup import NetworkSetup
 from ._tasks import Batch
-from ._training import runs_side_by_side, trained_networks
+from ._training import run_columns, trained_networks
 
 Term = Literal["initial", "update_on_initial", "initial_on_learned", "update_on_learned"]
 TERMS: tuple[Term, ...] = get_args(Term)
@@ -98,22 +98,20 @@ def network_coordinates(
     require_x64()
     check_integer("--seeds", seeds, 1)
     recorded = check_recorded_steps(setup, steps)
-    count = math.ceil(seeds / math.ceil(seeds / runs_side_by_side(setup)))
-    chunks = math.ceil(seeds / count)
-    rows: list[NDArray[np.float64]] = []
+    rows: list[list[NDArray[np.float64]]] = [[] for _ in recorded]
     names: tuple[str, ...] = ()
-    for chunk in range(chunks):
-        chosen = [k % seeds for k in range(chunk * count, (chunk + 1) * count)]
-        initial = None
-        columns = []
-        for shared, networks in trained_networks(setup, chosen, recorded):
-            initial = networks if initial is None else initial
-            probe = _probe(shared.task.evaluation(), setup.sequence_length)
-            sizes = _mean_squares(probe, shared.multiplier, initial, networks)
-            names = _matrix_names(networks, sizes)
-            columns.append(np.stack([sizes[name] for name in names], axis=1))
-        rows.append(np.stack(columns, axis=1).astype(np.float64))
-    mean_square = np.concatenate(rows)[:seeds]
+    initial: Tree = None
+    for reached in trained_networks(setup, run_columns(setup, seeds=np.arange(seeds)), recorded):
+        shared, networks = reached.shared, reached.state.network
+        if reached.step == 0:
+            initial = jax.tree.map(jnp.copy, networks)
+        probe = _probe(shared.task.evaluation(), setup.sequence_length)
+        sizes = _mean_squares(probe, shared.multiplier, initial, networks)
+        names = _matrix_names(networks, sizes)
+        measured = np.stack([reached.kept(sizes[name]) for name in names], axis=1)
+        rows[recorded.index(reached.step)].append(measured.astype(np.float64))
+        del reached, networks  # else these weights would stay beside those of the next chunk
+    mean_square = np.stack([np.concatenate(row) for row in rows], axis=1)
     return Coordinates(setup, np.array(recorded), names, mean_square)
 
 
@@ -144,13 +142,19 @@ def _probe(batch: Batch, sequence: int) -> Batch:
 def _mean_squares(
     probe: Batch, multiplier: LayerValues, initial: Network, networks: Network
 ) -> dict[str, Array]:
-    """Mean squares by matrix, shape (runs, Q) each."""
+    """Mean squares by matrix, shape (runs, Q) each, one run of each device at a time."""
+    devices = len(jax.devices())
 
     def of_run(pair: tuple[Network, Network]) -> dict[str, Array]:
         return _of_networks(probe, multiplier, *pair)
 
+    def turns(x: Array) -> Array:
+        """(runs, ...) to (turns, devices, ...): a device holds runs that follow one another."""
+        return x.reshape(devices, -1, *x.shape[1:]).swapaxes(0, 1)
+
     with jax.default_matmul_precision("highest"):
-        return jax.lax.map(of_run, (initial, networks))
+        sizes = jax.lax.map(jax.vmap(of_run), jax.tree.map(turns, (initial, networks)))
+    return {name: x.swapaxes(0, 1).reshape(-1, x.shape[-1]) for name, x in sizes.items()}
 
 
 def _of_networks(
@@ -235,20 +239,21 @@ def slope_bands(
 
     Raises `InputError` for optimizers that are not entrywise normalised.
     """
-    if setup.optimizer not in ("sign", "adam", "adamw"):
-        allowed = "must be sign, adam or adamw, whose steps have a known size"
+    if setup.optimizer not in derivations.ENTRYWISE_NORMALISED:
+        known = " or ".join(derivations.ENTRYWISE_NORMALISED)
+        allowed = f"must be {known}, whose steps have a known size"
         raise InputError("--optimizer", setup.optimizer, allowed)
     label = label_of(matrix)
-    weight, update = _width_powers(setup, widths)
+    weight, update = _width_powers(setup)
     if label == "embedding":
-        start = SlopeBand(weight.embedding, weight.embedding)
-        step = SlopeBand(update.embedding, update.embedding)
+        start = SlopeBand(weight[label], weight[label])
+        step = SlopeBand(update[label], update[label])
         return {"initial": start, "update_on_initial": step}
     least = vocabulary_alignment_exponent(setup, widths)
-    w, u = weight.of(label), update.of(label)
-    moved = update.embedding
-    slowest = moved if reads_embedding(matrix, setup) else min(moved, update.hidden + least)
-    fastest = moved if reads_embedding(matrix, setup) else max(moved, update.hidden + 1)
+    w, u = weight[label], update[label]
+    moved = update["embedding"]
+    slowest = moved if reads_embedding(matrix, setup) else min(moved, update["hidden"] + least)
+    fastest = moved if reads_embedding(matrix, setup) else max(moved, update["hidden"] + 1)
     follows = 1.0 if label == "readout" else 0.5
     bands: dict[Term, SlopeBand] = {
         "initial": SlopeBand(w + 0.5, w + 0.5),
@@ -261,27 +266,17 @@ def slope_bands(
     return bands
 
 
-def _width_powers(setup: NetworkSetup, widths: Sequence[int]) -> tuple[LayerValues, LayerValues]:
+def _width_powers(setup: NetworkSetup) -> tuple[dict[Label, float], dict[Label, float]]:
     """Powers of the width in entries of W_0 and in the entries of one update, by label."""
-    ends = [scales(replace(setup, width=width)) for width in (min(widths), max(widths))]
-    octaves = math.log(max(widths) / min(widths))
-
-    def power(values: Callable[[int, Label], float]) -> LayerValues:
-        labels: tuple[Label, ...] = ("embedding", "hidden", "readout", "vector")
-        slopes = (math.log(values(1, label) / values(0, label)) / octaves for label in labels)
-        return LayerValues(*(round(slope, 9) + 0.0 for slope in slopes))
-
-    def entry(end: int, label: Label) -> float:
-        # Init factors are relative to the standard parametrization: 1/sqrt(fan-in) but for the
-        # embedding, which a tied readout shares.
-        inputs = label in ("hidden", "readout") and not (setup.tied and label == "readout")
-        standard = (min(widths), max(widths))[end] ** -0.5 if inputs else 1.0
-        return ends[end].multiplier.of(label) * ends[end].init_factor.of(label) * standard
-
-    def step(end: int, label: Label) -> float:
-        return ends[end].multiplier.of(label) * ends[end].learning_rate.of(label)
-
-    return power(entry), power(step)
+    layers = resolved_parametrization(setup).layers
+    weight: dict[Label, float] = {name: float(layer.weight_std) for name, layer in layers.items()}
+    multiplier = {name: layer.multiplier for name, layer in layers.items()}
+    rate = {name: layer.lr or 0 for name, layer in layers.items()}
+    if setup.tied:  # the embedding's weight, multiplied to the readout's initial size
+        multiplier["readout"] = layers["readout"].weight_std - layers["embedding"].init_std
+        rate["readout"] = rate["embedding"]
+    update: dict[Label, float] = {name: float(multiplier[name] + rate[name]) for name in layers}
+    return weight, update
 
 
 def vocabulary_alignment_exponent(setup: NetworkSetup, widths: Sequence[int]) -> float:

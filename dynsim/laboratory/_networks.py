@@ -110,7 +110,7 @@ class Linear(eqx.Module):
 
 
 class ResidualMLP(eqx.Module):
-    """h_0 = e_i, h_l = h_{l-1} + W_l phi(norm(h_{l-1})), f = W norm(h_L).
+    """h_0 = e_i, h_l = h_{l-1} + W_l phi(norm(h_{l-1})), f = W phi(norm(h_L)).
 
     Embedding (m, d), L hidden matrices (d, d), L + 1 norm gains (d,) or None each, readout (n, d)
     or None when tied. phi is not applied to the embedding itself: W_1 reads norm(e_i).

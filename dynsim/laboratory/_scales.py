@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 
 import derivations
 from derivations import NetworkLayer, Parametrization
@@ -33,6 +34,7 @@ class Scales:
     learning_rate: LayerValues
 
 
+@lru_cache(maxsize=1024)
 def resolved_parametrization(setup: NetworkSetup) -> Parametrization:
     """The setup's parametrization, every learning-rate exponent set.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property
 from typing import Literal, get_args
@@ -31,8 +31,9 @@ class NetworkSetup:
     """A toy network and how it is trained.
 
     `linear`: f = W e_i. `mlp`: h_0 = e_i, h_l = h_{l-1} + W_l phi(norm(h_{l-1})) for `depth` hidden
-    layers, f = W norm(h_depth). `transformer`: decoder-only, `depth` blocks of causal attention
-    (rotary positions) and an MLP of four widths, RMSNorm before each and before the readout.
+    layers, but W_1 reads norm(e_i) without phi; f = W phi(norm(h_depth)). `transformer`:
+    decoder-only, `depth` blocks of causal attention (rotary positions) and an MLP of four widths,
+    RMSNorm before each and before the readout.
 
     At `base_width` every parametrization is the standard one: embedding entries start with
     standard deviation 1, hidden and readout ones with 1/sqrt(fan-in). At width d a layer's
@@ -208,8 +209,9 @@ class NetworkSetup:
         return _exponents("--init-exponents", self.init_exponents, (3,))
 
     def at(self, width: int, vocab_size: int) -> NetworkSetup:
-        """The same experiment at another size."""
-        return replace(self, width=width, vocab_size=vocab_size)
+        """The same experiment at another size, checked there. Raises `InputError`."""
+        values = {field.name: getattr(self, field.name) for field in fields(NetworkSetup)}
+        return NetworkSetup(**{**values, "width": width, "vocab_size": vocab_size})
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dynsim._corpus import CorpusTokens, corpus_tokens
 from dynsim._errors import InputError
+from dynsim._runs import drawn_tokens, running_sum
 from dynsim._targets import targets
 
 from ._networks import network_shape
@@ -81,8 +82,7 @@ class TableTask(eqx.Module):
 
     def _drawn(self, key: Array, count: int) -> Batch:
         shape = (count // self.sequence, self.sequence)
-        drawn = jax.random.uniform(key, shape, self.cumulative.dtype)
-        tokens = jnp.searchsorted(self.cumulative, drawn, side="right")
+        tokens = drawn_tokens(key, self.cumulative, shape)
         weights = jnp.full(shape, 1 / count, self.frequencies.dtype)
         return Batch(tokens, self.table[tokens], weights)
 
@@ -132,10 +132,9 @@ def task(setup: NetworkSetup) -> Task:
     linear = setup.task_setup
     dtype = network_shape(setup).dtype
     frequencies = linear.law().frequencies
-    cumulative = np.cumsum(frequencies)
     return TableTask(
         jnp.asarray(frequencies, dtype),
-        jnp.asarray(cumulative / cumulative[-1], "float64"),
+        running_sum(frequencies),
         jnp.asarray(targets(linear), dtype),
         setup.batch_size,
         setup.sequence_length,

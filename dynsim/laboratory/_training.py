@@ -22,6 +22,7 @@ from dynsim._network import diverged
 from dynsim._optimizers import Constants, constants, direction, schedule, weight_copies
 from dynsim._precision import require_x64
 from dynsim._recommend import LABELS, LayerValues
+from dynsim._runs import check_fits, chunks, device_memory, even, memory_budget, sized_key
 
 from ._networks import (
     MLP_RATIO,
@@ -36,7 +37,6 @@ from ._scales import scales
 from ._setup import NetworkSetup
 from ._tasks import EVALUATION_PIECE, Batch, Task, task, tokens_at_once
 
-CACHE_BYTES = 32 * 2**20  # a CPU's last cache: more networks side by side than fit are slower
 DEVICE_SHARE = 0.5  # of a GPU's memory, for networks side by side
 STEPS_PER_CALL = 256
 
@@ -108,6 +108,32 @@ class _State(NamedTuple):
     train_loss: Array  # (T,), filled so far
 
 
+class Columns(NamedTuple):
+    """What runs differ in, shape (R,) each, learning rates at the base width."""
+
+    embedding_lr: NDArray[np.float64]
+    hidden_lr: NDArray[np.float64]
+    weight_decay: NDArray[np.float64]
+    seed: NDArray[np.int64]
+
+
+class Reached(NamedTuple):
+    """Runs side by side after `step` steps: arrays with a leading axis, one entry a run.
+
+    `runs` is their place among all runs; entries beyond it are copies that fill up a chunk.
+    """
+
+    runs: slice
+    step: int
+    shared: _Shared
+    state: _State
+    initial_loss: Array
+
+    def kept(self, values: Array) -> NDArray[Any]:
+        """`values` without the copies."""
+        return np.asarray(values)[: self.runs.stop - self.runs.start]
+
+
 jax.tree_util.register_dataclass(LayerValues, data_fields=list(LABELS), meta_fields=[])
 
 
@@ -144,51 +170,27 @@ def train_networks(
     or wrong arguments, and `RuntimeError` if JAX's 64-bit types are off.
     """
     require_x64()
-    given = (
-        setup.embedding_lr if embedding_lrs is None else embedding_lrs,
-        setup.hidden_lr if hidden_lrs is None else hidden_lrs,
-        setup.decay_rate if weight_decays is None else weight_decays,
-    )
-    embedding, hidden, decay, seed = np.broadcast_arrays(
-        *(np.atleast_1d(np.asarray(values, np.float64)) for values in given),
-        np.atleast_1d(np.asarray(0 if seeds is None else seeds)),
-    )
-    _check_runs(embedding, hidden, decay, seed)
+    columns = run_columns(setup, embedding_lrs, hidden_lrs, weight_decays, seeds)
     ends = _check_horizons(setup, horizons)
-    devices = jax.devices()
-    count = _even(len(seed), runs_side_by_side(setup, memory_gb))
-    count = math.ceil(count / len(devices)) * len(devices)
-    shared = _shared(setup)
-    plan = _plan(setup)
-    spread = NamedSharding(Mesh(np.asarray(devices), ("runs",)), PartitionSpec("runs"))
-    calls = _boundaries(ends)
-    pieces = math.ceil(len(seed) / count) * (len(calls) - 1)
-    rows = []
-    for chunk in _chunks(len(seed), count):
-        # A last, smaller chunk is filled up with copies: one compiled shape.
-        filled = np.resize(np.arange(chunk.start, chunk.stop), count)
-        runs = _runs(setup, embedding[filled], hidden[filled], decay[filled], seed[filled])
-        runs = jax.device_put(runs, spread)
-        state, initial_loss = _begin(plan, shared, runs)
-        losses = []
-        for first, last in itertools.pairwise(calls):
-            state = _advance(plan, shared, runs, state, first, last)
-            if last in ends:
-                losses.append(np.asarray(_evaluate(plan, shared, state.network), np.float64))
-            if progress is not None:
-                jax.block_until_ready(state.train_loss)
-                progress(1 / pieces)
-        kept = slice(chunk.stop - chunk.start)
-        rows.append(
-            (
-                np.stack(losses, axis=1)[kept],
-                np.asarray(state.train_loss, np.float64)[kept],
-                np.asarray(initial_loss, np.float64)[kept],
-            )
-        )
-    loss, train_loss, initial_loss = (np.concatenate(column) for column in zip(*rows, strict=True))
+    plan, count = _plan(setup), len(columns.seed)
+    loss, train_loss = np.empty((count, len(ends))), np.empty((count, setup.steps))
+    initial_loss = np.empty(count)
+    for reached in trained_networks(setup, columns, ends, memory_gb=memory_gb, progress=progress):
+        evaluated = _evaluate(plan, reached.shared, reached.state.network)
+        loss[reached.runs, ends.index(reached.step)] = reached.kept(evaluated)
+        train_loss[reached.runs] = reached.kept(reached.state.train_loss)
+        initial_loss[reached.runs] = reached.kept(reached.initial_loss)
+        del reached  # else its weights would stay beside those of the next chunk
     return NetworkTraining(
-        setup, embedding, hidden, seed, decay, np.array(ends), loss, train_loss, initial_loss
+        setup,
+        columns.embedding_lr,
+        columns.hidden_lr,
+        columns.seed,
+        columns.weight_decay,
+        np.array(ends),
+        loss,
+        train_loss,
+        initial_loss,
     )
 
 
@@ -197,25 +199,11 @@ def runs_side_by_side(setup: NetworkSetup, memory_gb: float | None = None) -> in
 
     Raises `InputError` for a network that does not fit the device at all.
     """
-    import psutil
-
     if memory_gb is not None and not 0 < memory_gb <= 1e6:
         raise InputError("--memory-gb", memory_gb, "must be a number above 0 and at most 1e6")
     needed = run_bytes(setup)
-    stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
-    present = int((stats or {}).get("bytes_limit", psutil.virtual_memory().total))
-    if needed > present:
-        raise InputError(
-            "--width",
-            setup.width,
-            f"one {setup.network} of vocabulary {setup.vocab_size}, {setup.output_count} outputs "
-            f"and batch {setup.batch_size} needs {needed / 2**30:.3g} GiB, must fit the "
-            f"{present / 2**30:.3g} GiB of this device",
-        )
-    if memory_gb is not None:
-        budget = memory_gb * 2**30
-    else:
-        budget = CACHE_BYTES if jax.default_backend() == "cpu" else DEVICE_SHARE * present
+    check_fits(needed, setup.task_setup, setup.network)
+    budget = memory_budget(memory_gb, DEVICE_SHARE * device_memory())
     return max(1, int(budget / needed)) * len(jax.devices())
 
 
@@ -288,43 +276,90 @@ def network_step(
 
 
 def trained_networks(
-    setup: NetworkSetup, seeds: Sequence[int], ends: Sequence[int]
-) -> Iterator[tuple[_Shared, Tree]]:
-    """The networks of these seeds, side by side, after each of the increasing `ends` steps.
+    setup: NetworkSetup,
+    columns: Columns,
+    ends: Sequence[int],
+    *,
+    memory_gb: float | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> Iterator[Reached]:
+    """All runs, as many side by side as `runs_side_by_side`, after each of the increasing `ends`.
 
-    Yields what they share and the networks' weights with a leading axis, one entry a seed: the
-    very weights that `train_networks` has at its horizons.
+    The next step takes the yielded `state` over: copy what is to be kept.
     """
-    seed = np.asarray(seeds)
-    rates = (setup.embedding_lr, setup.hidden_lr, setup.decay_rate)
-    embedding, hidden, decay = (np.full(len(seed), rate) for rate in rates)
+    devices = jax.devices()
+    count = even(len(columns.seed), runs_side_by_side(setup, memory_gb))
+    count = math.ceil(count / len(devices)) * len(devices)
+    spread = NamedSharding(Mesh(np.asarray(devices), ("runs",)), PartitionSpec("runs"))
     plan, shared = _plan(setup), _shared(setup)
-    runs = _runs(setup, embedding, hidden, decay, seed)
-    state, _ = _begin(plan, shared, runs)
-    for first, last in itertools.pairwise([0, *ends]):
-        state = _advance(plan, shared, runs, state, first, last)
-        yield shared, jax.tree.map(jnp.copy, state.network)  # the next step takes the state over
+    calls = _boundaries(ends)
+    pieces = math.ceil(len(columns.seed) / count) * (len(calls) - 1)
+    for chunk in chunks(len(columns.seed), count):
+        # A last, smaller chunk is filled up with copies: one compiled shape.
+        filled = np.resize(np.arange(chunk.start, chunk.stop), count)
+        here: Columns = jax.tree.map(lambda column: column[filled], columns)  # noqa: B023
+        runs = jax.device_put(_runs(setup, here), spread)
+        state, initial_loss = _begin(plan, shared, runs)
+        if 0 in ends:
+            yield Reached(chunk, 0, shared, state, initial_loss)
+        for first, last in itertools.pairwise(calls):
+            state = _advance(plan, shared, runs, state, first, last)
+            if last in ends:
+                yield Reached(chunk, last, shared, state, initial_loss)
+            if progress is not None:
+                jax.block_until_ready(state.train_loss)
+                progress(1 / pieces)
 
 
-def _check_runs(*columns: NDArray[Any]) -> None:
-    for name, column in zip(
-        ("--embedding-lrs", "--hidden-lrs", "--weight-decay"), columns, strict=False
-    ):
-        if column.ndim != 1 or not len(column):
-            raise InputError(name, column.shape, "must be a number or a list of numbers")
+def run_columns(
+    setup: NetworkSetup,
+    embedding_lrs: ArrayLike | None = None,
+    hidden_lrs: ArrayLike | None = None,
+    weight_decays: ArrayLike | None = None,
+    seeds: ArrayLike | None = None,
+) -> Columns:
+    """The runs of `train_networks`, every column at full length. Raises `InputError`."""
+    rates = {
+        "--embedding-lrs": setup.embedding_lr if embedding_lrs is None else embedding_lrs,
+        "--hidden-lrs": setup.hidden_lr if hidden_lrs is None else hidden_lrs,
+        "--weight-decay": setup.decay_rate if weight_decays is None else weight_decays,
+    }
+    columns = {option: _column(option, values, "float64") for option, values in rates.items()}
+    for option, column in columns.items():
         wrong = column[~(np.isfinite(column) & (column >= 0) & (column <= 1e30))]
         if len(wrong):
-            raise InputError(name, float(wrong[0]), "must be a finite number from 0 to 1e30")
-    seeds = columns[-1]
-    if seeds.dtype.kind not in "iu" or (seeds < 0).any() or (seeds >= 2**32).any():
-        raise InputError("--seeds", str(seeds.tolist())[:40], "must be integers from 0 to 2^32 - 1")
+            raise InputError(option, float(wrong[0]), "must be a finite number from 0 to 1e30")
+    columns["--seeds"] = seed = _column("--seeds", 0 if seeds is None else seeds)
+    if seed.dtype.kind not in "iu" or (seed < 0).any() or (seed >= 2**32).any():
+        raise InputError("--seeds", str(seed.tolist())[:40], "must be integers from 0 to 2^32 - 1")
+    runs = max(map(len, columns.values()))
+    for option, column in columns.items():
+        if len(column) not in (1, runs):
+            allowed = f"must be one number or {runs}, as many as the longest list of runs"
+            raise InputError(option, f"of length {len(column)}", allowed)
+    return Columns(*np.broadcast_arrays(*columns.values()))
+
+
+def _column(
+    option: str, values: ArrayLike, dtype: str | None = None, *, least_axes: int = 0
+) -> NDArray[Any]:
+    allowed = "must be a list of numbers" if least_axes else "must be a number or a list of numbers"
+    try:
+        column = np.asarray(values, dtype)
+    except (TypeError, ValueError):
+        raise InputError(option, values, allowed) from None
+    if not least_axes <= column.ndim <= 1 or not column.size:
+        raise InputError(option, f"of shape {column.shape}", allowed)
+    return np.atleast_1d(column)
 
 
 def _check_horizons(setup: NetworkSetup, horizons: Sequence[int] | None) -> list[int]:
-    ends = [setup.steps] if horizons is None else np.asarray(horizons).tolist()
+    if horizons is None:
+        return [setup.steps]
+    ends = _column("--horizons", horizons, least_axes=1).tolist()
     for end in ends:
         check_integer("--horizons", end, 1, setup.steps)
-    if not ends or any(b <= a for a, b in itertools.pairwise(ends)):
+    if any(b <= a for a, b in itertools.pairwise(ends)):
         raise InputError("--horizons", str(ends), "must be increasing numbers of steps")
     return ends
 
@@ -332,14 +367,6 @@ def _check_horizons(setup: NetworkSetup, horizons: Sequence[int] | None) -> list
 def _boundaries(ends: Sequence[int]) -> list[int]:
     """Steps between which one call trains: horizons, and no more than `STEPS_PER_CALL` apart."""
     return sorted({*ends, *range(0, ends[-1], STEPS_PER_CALL)})
-
-
-def _even(total: int, most: int) -> int:
-    return math.ceil(total / math.ceil(total / most))
-
-
-def _chunks(total: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, total)) for start in range(0, total, size))
 
 
 def _plan(setup: NetworkSetup) -> _Plan:
@@ -369,27 +396,17 @@ def _as_arrays(values: LayerValues, dtype: str) -> LayerValues:
 
 
 def run_key(setup: NetworkSetup, seed: int | Array) -> Array:
-    """Key of weights and batches. Sizes are folded in: normals of two shapes drawn with one key
-    share their beginning, which would correlate the cells of a sweep."""
-    key = jax.random.key(setup.seed)
-    for size in (setup.width, setup.vocab_size, setup.output_count):
-        key = jax.random.fold_in(key, size)
-    return jax.random.fold_in(key, seed)
+    """Key of weights and batches."""
+    return jax.random.fold_in(sized_key(setup.task_setup), seed)
 
 
-def _runs(
-    setup: NetworkSetup,
-    embedding: NDArray[np.float64],
-    hidden: NDArray[np.float64],
-    decay: NDArray[np.float64],
-    seed: NDArray[np.int64],
-) -> _Run:
+def _runs(setup: NetworkSetup, columns: Columns) -> _Run:
     dtype = network_shape(setup).dtype
     factor = scales(setup).learning_rate
-    rates = base_rates(setup, embedding, hidden)
+    rates = base_rates(setup, columns.embedding_lr, columns.hidden_lr)
     rates = jax.tree.map(lambda f, rate: jnp.asarray(f * rate, dtype), factor, rates)
-    keys = jax.vmap(partial(run_key, setup))(jnp.asarray(seed))
-    return _Run(keys, rates, jnp.asarray(decay, dtype))
+    keys = jax.vmap(partial(run_key, setup))(jnp.asarray(columns.seed))
+    return _Run(keys, rates, jnp.asarray(columns.weight_decay, dtype))
 
 
 def base_rates(setup: NetworkSetup, embedding: Any, hidden: Any) -> LayerValues:

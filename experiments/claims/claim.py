@@ -45,7 +45,8 @@ class Claim:
     - `quantity`: what the numbers are; `prediction`: the formula as text.
     - `study`: the name of the study whose dataset `evidence` reads.
     - `tolerance`: half width of the band around the prediction.
-    - `expected`: `fails` for a negative control, a claim that is wrong on purpose.
+    - `expected`: `fails` for a negative control, a claim that is wrong on purpose; `undecided` for
+      an open question that the stored run does not settle.
     """
 
     name: str

@@ -1,0 +1,79 @@
+"""What every trainer of many networks shares: memory, chunks, keys and draws of tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from ._errors import InputError
+from ._setup import Setup
+
+CACHE_BYTES = 32 * 2**20  # a CPU's last cache: more networks side by side than fit are slower
+
+
+def device_memory() -> int:
+    """Bytes of one device's memory."""
+    import psutil
+
+    stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    return int((stats or {}).get("bytes_limit", psutil.virtual_memory().total))
+
+
+def check_fits(needed: int, setup: Setup, kind: str = "network") -> None:
+    """Raises `InputError` if one network of `needed` bytes is more than the device holds."""
+    present = device_memory()
+    if needed > present:
+        raise InputError(
+            "--width",
+            setup.width,
+            f"one {kind} of vocabulary {setup.vocab_size}, {setup.outputs} outputs and batch "
+            f"{setup.batch_size} needs {needed / 2**30:.3g} GiB, must fit the "
+            f"{present / 2**30:.3g} GiB of this device",
+        )
+
+
+def memory_budget(memory_gb: float | None, elsewhere: float = 2 * 2**30) -> float:
+    """Bytes for networks side by side: as given, or a CPU's cache, or `elsewhere`."""
+    if memory_gb is not None:
+        return memory_gb * 2**30
+    return CACHE_BYTES if jax.default_backend() == "cpu" else elsewhere
+
+
+def even(total: int, most: int) -> int:
+    """Size of equal chunks of at most `most`, so that few shapes are compiled."""
+    return math.ceil(total / math.ceil(total / most))
+
+
+def chunks(total: int, size: int) -> Iterator[slice]:
+    """`total` runs in chunks of `size`, the last one smaller."""
+    return (slice(start, min(start + size, total)) for start in range(0, total, size))
+
+
+def sized_key(setup: Setup) -> Array:
+    """The key of the setup's seed and sizes: other sizes draw independent weights and batches.
+
+    (Normals of two shapes drawn with one key share their beginning, which would correlate the
+    cells of a sweep.)
+    """
+    key = jax.random.key(setup.seed)
+    for size in (setup.width, setup.vocab_size, setup.outputs):
+        key = jax.random.fold_in(key, size)
+    return key
+
+
+def running_sum(frequencies: NDArray[np.float64]) -> Array:
+    """Of a token law, in float64 and ending at 1: what `drawn_tokens` inverts."""
+    cumulative = np.cumsum(frequencies)
+    return jnp.asarray(cumulative / cumulative[-1], "float64")
+
+
+def drawn_tokens(key: Array, cumulative: Array, shape: tuple[int, ...]) -> Array:
+    """Independent tokens of the law."""
+    drawn = jax.random.uniform(key, shape, "float64")
+    return jnp.searchsorted(cumulative, drawn, side="right")
