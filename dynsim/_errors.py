@@ -22,10 +22,10 @@ class InputError(ValueError):
 
 
 def shown(value: object) -> str:
-    """`value` as one short printable line."""
+    """`value` as one short printable line; of a long one the ends, since a path's matters."""
     text = repr(value) if isinstance(value, str) else str(value)
     text = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
-    return text if len(text) <= 80 else text[:77] + "..."
+    return text if len(text) <= 80 else f"{text[:37]}...{text[-40:]}"
 
 
 def check_integer(option: str, value: int, low: int, high: int | None = None) -> None:

@@ -21,6 +21,7 @@ settings.register_profile(
 settings.load_profile("dynsim")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the scheduler reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, a file's tests share one (and its compiled programs), and so do all
     tests that need the measured studies."""

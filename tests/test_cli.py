@@ -743,11 +743,14 @@ OPTIONS = {
     "parametrization lr-exponents optimizer precision batch-size head-width memory-gb out resume "
     "train-loss executor seed",
     "optima": "horizon out",
+    "transfer": "group-by factor rate out",
+    "coordinate-check": "network widths vocab-sizes record seeds tolerance parametrization "
+    "lr-exponents init-exponents optimizer tokens targets batch-size head-width out",
     "predict": f"{SETUP} replicas particles",
     "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
     "projection-lr batch-size seed time points limit epsilon solver tolerance particles",
     "lifetime": "width vocab-size outputs embedding-lr batch-size",
-    "verify": "out claim full",
+    "verify": "out claim study full",
     "regimes": "out",
     "parametrization": "optimizer alignment zipf vocab-exponent format width",
     "recommend": "width base-width vocab-size tokens optimizer parametrization preset "
@@ -763,6 +766,8 @@ CHEAP = {
         *("--out", "sweep.nc", "--executor", "bogus"),
     ],
     "optima": ["counts"],
+    "transfer": ["counts"],
+    "coordinate-check": ["--widths", "3", "--vocab-sizes", "4", "--record", "bogus"],
     "predict": ["--steps", "2", "--replicas", "2", "--particles", "bogus"],
     "flow": ["--width", "3", "--vocab-size", "4", "--points", "2", "--particles", "bogus"],
     "lifetime": ["--vocab-size", "300"],

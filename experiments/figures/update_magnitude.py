@@ -67,7 +67,7 @@ def update_magnitude(data: xr.Dataset) -> Figure:
     axes["linear"].plot([], [], color="black", label="theory")
     axes["linear"].legend(title="vocabulary $m$")
     ratio = np.geomspace(1e-2, 100, 200)
-    width = 1e6
+    width = 4096.0
     curve = [derived_rms(width, round(width / r)) / width**0.5 for r in ratio]
     axes["collapse"].plot(ratio, curve, color="black", zorder=0)
     axes["collapse"].set(

@@ -8,7 +8,6 @@ step's closed-form optimum, which only places the grid.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from dynsim import Setup, optimal_learning_rates, predict, train
 
-from .study import Cell, Study
+from .study import SYMPY, Cell, Study
 
 
 @dataclass(frozen=True)
@@ -92,9 +91,6 @@ def _losses(
 
 def _positions(low: float, high: float, per_octave: int) -> NDArray[np.float64]:
     return np.arange(round(low * per_octave), round(high * per_octave) + 1) / per_octave
-
-
-SYMPY = threading.Lock()  # cells run in threads, and sympy must not
 
 
 def _grids(setup: Setup, *octaves: NDArray[np.float64]) -> list[NDArray[np.float64]]:

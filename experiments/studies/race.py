@@ -17,7 +17,7 @@ from dynsim import LayerValues, recommend
 from dynsim.laboratory import NetworkSetup, NetworkTraining, train_networks
 
 from .optimal_ratio import AXES, CORPUS, MUP_WEIGHTS
-from .study import Cell, Study, grid
+from .study import SYMPY, Cell, Study, grid
 
 SMALL = 32
 LARGE = {False: 256, True: 1024}
@@ -104,7 +104,8 @@ def _cell(task: str, seeds: int, width: int) -> Any:
     axes, tuning = _losses(small, octaves, TUNING_SEEDS)
     best = np.unravel_index(np.argmin(tuning.mean(axis=-1)), tuning.shape[:2])
     tuned = np.array([axis[place] for axis, place in zip(axes, best, strict=True)])
-    factors = [rule_factors(rule, large) for rule in RULES]
+    with SYMPY:
+        factors = [rule_factors(rule, large) for rule in RULES]
     # Seeds of the race are none of those that the rates were tuned on.
     race = [_raced(large, by, tuned, TUNING_SEEDS + np.arange(seeds)) for by in factors]
     shift = round(np.log2(width / SMALL))  # muP's rule moves the hidden axis by so many octaves

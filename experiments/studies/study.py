@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import xarray as xr
 
 from experiments.results import fingerprint, load, provenance, save
 
+SYMPY = threading.Lock()  # cells run in threads, and sympy must not
 Cell = Mapping[str, Any]
 Advance = Callable[[], object]
 
