@@ -34,6 +34,7 @@ Source = Literal["theory", "networks"]
 
 EXCESS = 0.01  # of the loss that training removes
 FLAT_FACTOR = 4.0
+COARSE = 0.4  # second difference, as a share of what training removes, too large for a parabola
 REGION = 0.2  # excess up to which the fine grid reaches
 MAX_WIDENINGS, WIDENING = 6, 3  # how often, and by how many octaves
 THEORY_REPLICAS = 2
@@ -131,7 +132,7 @@ def rate_optimum(
     if 0 < best < len(rates) - 1 and inner[best - 1] and inner[best + 1]:
         place = parabola_minimum(x, loss[inner])
         value = value if math.isnan(place) else math.exp(place)
-        lowest = _parabola_lowest(loss[inner], lowest)
+        lowest = _parabola_lowest(loss[inner], lowest, COARSE * (initial_loss - lowest))
     over = loss - lowest - np.maximum(excess * (initial_loss - lowest), error)
     knots, heights = x, over[inner]
     if inner[best] and not np.any(x == math.log(value)):
@@ -172,8 +173,10 @@ def joint_optimum(
     error = np.broadcast_to(np.asarray(error, dtype=np.float64), loss.shape)
     frozen = [int(axis[0] == 0) for axis in axes]
 
+    steepest = COARSE * (initial_loss - float(loss.min()))
+
     def profile(rates: ArrayLike, lines: Sequence[tuple[Floats, Floats, int]]) -> Optimum:
-        values, errors = np.transpose([_line_lowest(*line) for line in lines])
+        values, errors = np.transpose([_line_lowest(*line, steepest) for line in lines])
         return rate_optimum(rates, values, initial_loss=initial_loss, error=errors, excess=excess)
 
     def along_axis(axis: int) -> list[tuple[Floats, Floats, int]]:
@@ -441,16 +444,17 @@ def _cut(window: Window, profiles: Sequence[Floats]) -> Window:
     return np.array([max(window[0], places[0] - 1), min(window[1], places[-1] + 1)])
 
 
-def _line_lowest(loss: Floats, error: Floats, frozen: int) -> tuple[float, float]:
+def _line_lowest(loss: Floats, error: Floats, frozen: int, steepest: float) -> tuple[float, float]:
     """Lowest loss on an evenly spaced line after `frozen` other points, and the error there."""
     best = int(np.argmin(loss))
-    return _parabola_lowest(loss[frozen:], loss[best]), float(error[best])
+    return _parabola_lowest(loss[frozen:], loss[best], steepest), float(error[best])
 
 
-def _parabola_lowest(loss: Floats, lowest: float) -> float:
+def _parabola_lowest(loss: Floats, lowest: float, steepest: float) -> float:
     """The lowest of evenly spaced losses, between its neighbours by a parabola.
 
-    `lowest`, where the lowest loss lies elsewhere or at an end.
+    `lowest`, where the lowest loss lies elsewhere or at an end, or where the second difference is
+    more than `steepest`: the grid is too coarse for a parabola, which would reach far below it.
     """
     if not len(loss):
         return float(lowest)
@@ -459,4 +463,6 @@ def _parabola_lowest(loss: Floats, lowest: float) -> float:
         return float(lowest)
     left, middle, right = loss[best - 1 : best + 2]
     bend = left - 2 * middle + right
-    return float(middle - (right - left) ** 2 / (8 * bend)) if bend > 0 else float(middle)
+    return (
+        float(middle - (right - left) ** 2 / (8 * bend)) if 0 < bend < steepest else float(middle)
+    )

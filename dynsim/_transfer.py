@@ -372,6 +372,8 @@ def asymptotic_penalties(fits: Sequence[Transfer]) -> tuple[int | None, list[Tra
 def _penalty(fit: Transfer, reference: Transfer) -> TransferParameter:
     if fit is reference:
         return TransferParameter(0.0, 0.0, 0.0)
+    if fit.loss_limit.status.startswith(UNDETERMINED):
+        return TransferParameter(np.nan, np.nan, np.nan, fit.loss_limit.status)
     statuses = [one.loss_limit.status for one in (fit, reference)]
     status = next((one for one in statuses if one != OK), OK)
     value = fit.loss_limit.value - reference.loss_limit.value

@@ -92,15 +92,17 @@ class Train:
         return run_train(self)
 
 
-OnGrid = tyro.conf.Suppress[tyro.conf.Fixed[Any]]
+# No option: the grid sets it. (With Any in place of the types tyro's cache takes 0.0 for 0.)
+GridSize = tyro.conf.Suppress[tyro.conf.Fixed[int]]
+GridRate = tyro.conf.Suppress[tyro.conf.Fixed[float]]
 
 
 @dataclass(frozen=True)
 class SizedSetup(NetworkSetup):
     """What networks of several sizes share. It is checked at every size, not here."""
 
-    width: OnGrid = 0
-    vocab_size: OnGrid = 0
+    width: GridSize = 0
+    vocab_size: GridSize = 0
 
     def __post_init__(self) -> None:
         pass
@@ -110,8 +112,8 @@ class SizedSetup(NetworkSetup):
 class SharedSetup(SizedSetup):
     """What the networks of a sweep share: no option for what its grid sets."""
 
-    embedding_lr: OnGrid = 0.0
-    hidden_lr: OnGrid = 0.0
+    embedding_lr: GridRate = 0.0
+    hidden_lr: GridRate = 0.0
 
 
 @dataclass(frozen=True)

@@ -820,3 +820,16 @@ def test_a_trial_is_repeatable_and_labelled():
     assert one.parameter.values.tolist() == list(TRANSFER_PARAMETERS)
     assert one.interval.dims == ("scenario", "trial", "recipe", "parameter", "end")
     assert np.all(np.isfinite(one.value))
+
+
+def test_an_undetermined_fit_has_no_penalty_beside_a_determined_one():
+    """One set of runs brackets its optima, the other is cut off below them."""
+    whole = tuple(np.asarray(column) for column in runs(noise=0.01, seeds=3))
+    rates = np.unique(whole[1])
+    cut = tuple(column[whole[1] <= rates[1]] for column in whole)
+    fits = [fit_transfer(*whole), fit_transfer(*cut)]
+    reference, penalties = asymptotic_penalties(fits)
+    assert reference == 0
+    assert penalties[0].value == 0
+    assert np.isnan([penalties[1].value, penalties[1].low, penalties[1].high]).all()
+    assert penalties[1].status.startswith("undetermined")
