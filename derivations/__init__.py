@@ -5,6 +5,10 @@ Nothing here imports jax; `dynsim` compiles these expressions and `experiments` 
 
 from . import _flow_symbols as flow_symbols
 from . import _symbols as symbols
+from ._base_rate import BaseRate as BaseRate
+from ._base_rate import LinearLayer as LinearLayer
+from ._base_rate import base_rate as base_rate
+from ._base_rate import frozen_embedding_floor as frozen_embedding_floor
 from ._derivation import Derivation as Derivation
 from ._derivation import Step as Step
 from ._first_step import LAYERS as LAYERS

@@ -82,5 +82,6 @@ from ._transfer import TransferParameter as TransferParameter
 from ._transfer import WidthCurve as WidthCurve
 from ._transfer import asymptotic_penalties as asymptotic_penalties
 from ._transfer import fit_transfer as fit_transfer
+from ._transfer import loss_penalties as loss_penalties
 
 __version__: str

@@ -99,6 +99,8 @@ class Transfer:
     - `diverged`: runs whose loss is not finite.
     - `surface`: the joint fit, None with fewer than three widths.
     - `resampled`: L∞, A, α, ln η∞, b, β, h, γ, κ of the data and of resamples of their seeds.
+    - `resampled_curves`, `resampled_error`: the same of ln η*, L*, H of each width that takes part,
+      and of E, which resampling makes larger: a seed that counts twice is noisier.
     """
 
     loss_limit: TransferParameter
@@ -118,6 +120,8 @@ class Transfer:
     diverged: int
     surface: Surface | None = field(repr=False)
     resampled: Resampled = field(repr=False)
+    resampled_curves: Resampled = field(repr=False)
+    resampled_error: Resampled = field(repr=False)
 
     def predict(self, width: ArrayLike, learning_rate: ArrayLike) -> Floats:
         """L(N, η) of the joint fit (NaN without one); the arguments broadcast."""
@@ -167,6 +171,8 @@ def fit_transfer(
         diverged=diverged,
         surface=fit.surfaces[0] if fit.surfaces else None,
         resampled=fit.values,
+        resampled_curves=fit.curves,
+        resampled_error=fit.resampled_error,
     )
 
 
@@ -193,6 +199,7 @@ class _Fit:
         rows = self.resamples.rows
         self.loss = rows[0]
         self.parabolas = parabolas(self.points, rows)
+        self.curves = self.resamples.of(self.parabolas)
         self.surfaces: list[Surface] = []
         parameters = np.full((len(rows), 9), np.nan)
         if len(used) >= JOINT_WIDTHS:
@@ -205,13 +212,21 @@ class _Fit:
     @cached_property
     def errors(self) -> tuple[float, float]:
         """E, and what seed noise alone brings it to: the spread of the residuals over resamples."""
-        if not self.surfaces:
-            return np.nan, np.nan
-        residuals = [
+        return self._rms_and_noise(self.residuals) if self.surfaces else (np.nan, np.nan)
+
+    @cached_property
+    def residuals(self) -> list[Floats]:
+        """Relative residuals of every row."""
+        return [
             _relative_residual(surface, self.points, loss)
             for surface, loss in zip(self.surfaces, self.resamples.rows, strict=True)
         ]
-        return self._rms_and_noise(residuals)
+
+    @cached_property
+    def resampled_error(self) -> Resampled:
+        rows = len(self.resamples.rows)
+        errors = [np.sqrt(np.mean(one**2)) for one in self.residuals]
+        return self.resamples.of(errors or np.full(rows, np.nan))
 
     @cached_property
     def held_out_errors(self) -> tuple[float, float]:
@@ -236,11 +251,10 @@ class _Fit:
 
     def optima(self) -> list[tuple[Estimate, Estimate, Estimate]]:
         """η*, L* and H of each width."""
-        resampled = self.resamples.of(self.parabolas)
-        low, high = resampled.interval()
+        low, high = self.curves.interval()
         if self.resamples.alone:
             low, high = np.full((2, *low.shape), np.nan)
-        table = np.stack([resampled.value, low, high], axis=-1)
+        table = np.stack([self.curves.value, low, high], axis=-1)
         with np.errstate(over="ignore"):
             table[:, 0] = np.exp(table[:, 0])
         rates, losses, curvatures = (
@@ -357,9 +371,13 @@ def _open_ended(name: str, low: float, high: float) -> str:
 def asymptotic_penalties(fits: Sequence[Transfer]) -> tuple[int | None, list[TransferParameter]]:
     """R∞ = L∞ - L∞(reference) of each fit; the reference has the lowest L∞ that is determined.
 
-    Returns the reference's index (None where no L∞ is determined) and one R∞ per fit. Fits count
-    as independent: each resamples its own seeds. That the reference was chosen as the lowest is not
-    in the intervals.
+    Returns the reference's index (None where no L∞ is determined) and one R∞ per fit. Intervals
+    are paired: at a width where both fits have the same seeds by label, the same resample of seeds
+    goes into both, and what a seed does to both alike (initial weights, order of batches) cancels.
+    This holds as well where the seeds have nothing but their labels in common. Other widths count
+    as independent. That the reference was chosen as the lowest is not in the intervals.
+
+    Raises `InputError` for fits of different numbers of resamples.
     """
     known = [k for k, one in enumerate(fits) if not one.loss_limit.status.startswith(UNDETERMINED)]
     if not known:
@@ -376,8 +394,38 @@ def _penalty(fit: Transfer, reference: Transfer) -> TransferParameter:
         return TransferParameter(np.nan, np.nan, np.nan, fit.loss_limit.status)
     statuses = [one.loss_limit.status for one in (fit, reference)]
     status = next((one for one in statuses if one != OK), OK)
-    value = fit.loss_limit.value - reference.loss_limit.value
-    if min(*fit.resampled.seed_counts, *reference.resampled.seed_counts, 2) < 2:
-        return TransferParameter(value, np.nan, np.nan, status)
-    low, high = (fit.resampled - reference.resampled).interval()[:, 0].tolist()
+    value, low, high = _difference(fit.resampled, reference.resampled)[0]
     return TransferParameter(value, low, high, status)
+
+
+def loss_penalties(fit: Transfer, reference: Transfer) -> dict[float, Estimate]:
+    """L*(N) - L*(N) of the reference, by width, with intervals as in `asymptotic_penalties`.
+
+    Holds the widths at which both fits have a bracketed optimum. A single seed at any of a fit's
+    widths leaves no intervals (NaN).
+
+    Raises `InputError` for fits of different numbers of resamples.
+    """
+    widths = [[one.width for one in each.curves if one.status == OK] for each in (fit, reference)]
+    common = sorted(set(widths[0]) & set(widths[1]))
+    losses = [
+        each.resampled_curves.at([own.index(one) for one in common], 1)
+        for each, own in zip((fit, reference), widths, strict=True)
+    ]
+    differences = _difference(*losses)
+    return {width: Estimate(*numbers) for width, numbers in zip(common, differences, strict=True)}
+
+
+def _difference(one: Resampled, other: Resampled) -> list[list[float]]:
+    """Value, low and high of each difference."""
+    if one.alone or other.alone:
+        value = one.value - other.value
+        low = high = np.full(value.shape, np.nan)
+    else:
+        if len(one.draws) != len(other.draws):
+            counts = (len(one.draws), len(other.draws))
+            raise InputError("resamples", counts, "must be as many in fits that are compared")
+        difference = one - other
+        value = difference.value
+        low, high = difference.interval()
+    return np.stack([value, low, high], axis=-1).tolist()

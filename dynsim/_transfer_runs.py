@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,13 +24,19 @@ PARABOLA_POINTS = 3
 class WidthRuns:
     """The runs of one width: `losses` of shape (rates, seeds), NaN where a seed was not run.
 
-    Learning rates at which a seed diverged are left out.
+    Learning rates at which a seed diverged are left out. `seeds` are the seeds' labels.
     """
 
     width: float
     learning_rates: Floats
     losses: Floats
     factor: float
+    seeds: tuple[object, ...]
+
+    @property
+    def sample(self) -> str:
+        """A name of what is resampled, which fits of the same width and seeds share."""
+        return repr((self.width, self.seeds))
 
     @cached_property
     def means(self) -> Floats:
@@ -73,10 +81,6 @@ class WidthRuns:
             np.sqrt(counts) / self.means[self.near],
         )
 
-    @property
-    def seed_count(self) -> int:
-        return self.losses.shape[1]
-
     def resampled_means(self, times: NDArray[np.int64]) -> Floats:
         """Means near the optimum if seed s counts times[..., s] times, shape (..., near).
 
@@ -94,14 +98,30 @@ class Resampled:
     """A statistic of the data and of resamples of their seeds.
 
     **Fields:** `value`, shape (...); `draws`, of bootstrap resamples, shape (resamples, ...);
-    `variances`, each width's part of the variance by the jackknife, shape (widths, ...);
-    `seed_counts`, seeds of each width.
+    `left_out`, by sample (the seeds of a width) the values without each of its seeds, shape
+    (seeds, ...), none where a sample has a single seed.
     """
 
     value: Floats
     draws: Floats
-    variances: Floats
-    seed_counts: tuple[int, ...]
+    left_out: Mapping[str, Floats]
+
+    @property
+    def alone(self) -> bool:
+        """Whether a single seed somewhere leaves nothing to resample."""
+        return min(map(len, self.left_out.values()), default=1) < 2
+
+    @cached_property
+    def variances(self) -> Floats:
+        """Each sample's part of the variance by the jackknife, shape (samples, ...)."""
+        with np.errstate(invalid="ignore"):
+            parts = [np.var(own, axis=0) * (len(own) - 1) for own in self.left_out.values()]
+        return np.array(parts)
+
+    def at(self, *index: Any) -> Resampled:
+        """The statistic's entries at an index into its value."""
+        left_out = {sample: own[:, *index] for sample, own in self.left_out.items()}
+        return Resampled(self.value[*index], self.draws[:, *index], left_out)
 
     def interval(self) -> Floats:
         """Ends of the 95 % interval, shape (2, ...): percentiles, drawn out for few seeds.
@@ -113,11 +133,12 @@ class Resampled:
         """
         from scipy.stats import norm, t
 
-        if min(self.seed_counts, default=1) < 2:
+        if self.alone:
             return np.stack([self.value, self.value])
         # The nearest draw rather than a mean of two, one of which may be infinite.
         ends = np.quantile(self.draws, [0.025, 0.975], axis=0, method="nearest")
-        counts = np.array(self.seed_counts).reshape(-1, *[1] * self.value.ndim)
+        counts = np.array([len(own) for own in self.left_out.values()])
+        counts = counts.reshape(-1, *[1] * self.value.ndim)
         with np.errstate(all="ignore"):
             parts = self.variances / self.variances.sum(axis=0)
             freedom = 1 / np.sum(parts**2 / (counts - 1), axis=0)
@@ -128,36 +149,40 @@ class Resampled:
         return np.where(np.isfinite(drawn_out), drawn_out, ends)
 
     def __sub__(self, other: Resampled) -> Resampled:
-        """The difference of a statistic between independent data."""
-        # The same generator drew both; shuffled, a draw of one goes with any of the other.
-        shuffled = np.random.default_rng(1).permutation(other.draws)
-        return Resampled(
-            self.value - other.value,
-            self.draws - shuffled,
-            np.concatenate([self.variances, other.variances]),
-            (*self.seed_counts, *other.seed_counts),
-        )
+        """The difference of statistics: paired in the samples that both have.
+
+        A sample's seeds are drawn alike in every statistic, and those of different samples
+        independently. Draws that are infinite in both have no difference, and count as the value.
+        """
+        own, others = self.left_out, other.left_out
+        with np.errstate(invalid="ignore"):
+            value, draws = self.value - other.value, self.draws - other.draws
+            left_out = {
+                sample: own.get(sample, self.value) - others.get(sample, other.value)
+                for sample in {**own, **others}
+            }
+        return Resampled(value, np.where(np.isnan(draws), value, draws), left_out)
 
 
 class SeedResamples:
     """Mean losses of the data, of bootstrap resamples and with each seed left out, as rows."""
 
     def __init__(self, runs: Sequence[WidthRuns], resamples: int):
-        self.seed_counts = tuple(one.seed_count for one in runs)
-        self.alone = min(self.seed_counts, default=1) < 2
+        self.samples = {one.sample: len(one.seeds) for one in runs}
+        self.alone = min(self.samples.values(), default=1) < 2
         self.resamples = 0 if self.alone else resamples
-        random = np.random.default_rng(0)
-        means = []
-        for number, one in enumerate(runs):
-            seeds = one.seed_count
+        means, first = [], 0
+        for one in runs:
+            seeds = len(one.seeds)
             times = np.ones((1, seeds), dtype=np.int64)
             if not self.alone:
+                random = np.random.default_rng(zlib.crc32(one.sample.encode()))
                 drawn = random.multinomial(seeds, np.full(seeds, 1 / seeds), resamples)
-                left_out = np.ones((sum(self.seed_counts), seeds), dtype=np.int64)
-                first = sum(self.seed_counts[:number])
+                left_out = np.ones((sum(self.samples.values()), seeds), dtype=np.int64)
                 left_out[first : first + seeds] -= np.eye(seeds, dtype=np.int64)
                 times = np.concatenate([times, drawn, left_out])
             means.append(one.resampled_means(times))
+            first += seeds
         self.rows = np.concatenate(means, axis=1) if means else np.empty((1, 0))
 
     @property
@@ -168,15 +193,12 @@ class SeedResamples:
     def of(self, statistics: ArrayLike) -> Resampled:
         """A statistic from its values for every row (or those of `left_out`), shape (rows, ...)."""
         values = np.asarray(statistics, dtype=np.float64)
-        variances = np.zeros((len(self.seed_counts), *values.shape[1:]))
         if self.alone:
-            return Resampled(values[0], values[1:], variances, self.seed_counts)
-        drawn = len(values) - sum(self.seed_counts)
-        ends = np.cumsum(self.seed_counts)[:-1]
-        with np.errstate(invalid="ignore"):
-            for width, own in enumerate(np.split(values[drawn:], ends)):
-                variances[width] = np.var(own, axis=0) * (len(own) - 1)
-        return Resampled(values[0], values[1:drawn], variances, self.seed_counts)
+            return Resampled(values[0], values[1:], dict.fromkeys(self.samples, values[1:]))
+        counts = list(self.samples.values())
+        drawn = len(values) - sum(counts)
+        left_out = np.split(values[drawn:], np.cumsum(counts)[:-1])
+        return Resampled(values[0], values[1:drawn], dict(zip(self.samples, left_out, strict=True)))
 
 
 def runs_by_width(
@@ -189,7 +211,9 @@ def runs_by_width(
     width, rate, loss = (
         np.asarray(one, dtype=np.float64) for one in (widths, learning_rates, losses)
     )
-    seed_index = np.unique(np.asarray(seeds), return_inverse=True)[1]
+    labels, seed_index = np.unique(np.asarray(seeds), return_inverse=True)
+    if np.issubdtype(labels.dtype, np.number):
+        labels = labels.astype(np.float64)  # 1 and 1.0 are the same seed
     if not width.shape == rate.shape == loss.shape == seed_index.shape or width.ndim != 1:
         raise InputError("losses", loss.shape, "must be one per width, learning rate and seed")
     if not width.size:
@@ -216,5 +240,6 @@ def runs_by_width(
         table[rate_index, own_index] = loss[here]
         diverged = np.zeros(len(rates), dtype=bool)
         diverged[rate_index[~np.isfinite(loss[here])]] = True
-        found.append(WidthRuns(float(one), rates[~diverged], table[~diverged], factor))
+        kept = rates[~diverged], table[~diverged]
+        found.append(WidthRuns(float(one), *kept, factor, tuple(labels[own_seeds].tolist())))
     return found, int(np.sum(~np.isfinite(loss)))

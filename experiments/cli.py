@@ -508,8 +508,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return parse(sys.argv[1:] if arguments is None else arguments).run()
     except (InputError, ParseError) as error:
         return _complain(str(error), 2)
-    except KeyboardInterrupt:
-        _complain("interrupted; what was finished is kept", 130)
+    except KeyboardInterrupt as interruption:
+        _complain(f"interrupted; {str(interruption) or 'what was finished is kept'}", 130)
         if own_process:
             os._exit(130)  # leaving an interrupted compilation in order can end in a crash
         return 130

@@ -25,6 +25,7 @@ from dynsim.laboratory import NetworkSetup
 
 from .output import number, print_json, print_table, progress_bar, writable_folder
 from .precision import enable_x64
+from .sweeps.plan import naming_grid_options
 
 if TYPE_CHECKING:
     from dynsim import Estimate
@@ -99,6 +100,7 @@ def run_coordinate_check(options: CoordinateCheck) -> int:
     return int(document["verdict"] == "fails")
 
 
+@naming_grid_options()
 def measure_coordinates(
     setup: NetworkSetup,
     widths: Sequence[int],

@@ -45,6 +45,21 @@ RATE_NAMES: dict[TunedRate, str] = {
     "ratio_alone": "quotient of these two",
 }
 SIZES = ("width", "vocab_size")
+OPTIMA_LEGEND = (
+    "[..]: rates whose loss exceeds the lowest by at most 1 % of what training removes, or two "
+    "standard errors",
+    "flat: it spans more than a factor 4 or ends at the grid's end or a frozen layer; edge: the "
+    "lowest loss is at the grid's end, in no exponent; undetermined: no rate lowers the loss by "
+    "more than its error",
+)
+EXPONENTS_LEGEND = (
+    "base: power of the base learning rate; actual: with the parametrization's own power; drift: "
+    "change without the smallest size",
+    "narrower fit: change if half the excess is fitted; Theil-Sen: median slope of pairs; "
+    "compatible: slopes of lines through every [..]",
+    "fit: optima used, of all; status flat: some of them are; edge: fewer than two lie inside the "
+    "grid; undetermined: one size only (docs: sweep_analysis)",
+)
 
 Surfaces = dict[tuple[int, int], LossSurface]
 
@@ -77,6 +92,9 @@ def run_optima(options: Optima) -> int:
         return 0
     for answer in document["horizons"]:
         _print(answer)
+    fitted = any(answer["exponents"] for answer in document["horizons"])
+    for line in OPTIMA_LEGEND + (EXPONENTS_LEGEND if fitted else ()):
+        print(line)
     for path in document.get("figures", []):
         print(path)
     return 0

@@ -21,6 +21,7 @@ def run_sweep(options: Sweep) -> int:
     from .sweeps.complete import complete_sweep
     from .sweeps.executors import executor
     from .sweeps.plan import Grid, learning_rate_axis
+    from .sweeps.store import kept_of_interrupted
 
     grid = Grid(
         options.setup,
@@ -33,7 +34,10 @@ def run_sweep(options: Sweep) -> int:
         options.memory_gb,
         options.train_loss,
     )
-    found = complete_sweep(grid, options.out, executor(options.executor), resume=options.resume)
+    try:
+        found = complete_sweep(grid, options.out, executor(options.executor), resume=options.resume)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(kept_of_interrupted(options.out)) from None
     document = sweep_document(load(options.out), options.out, found)
     if options.json:
         print_json(document)

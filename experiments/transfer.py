@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -33,6 +35,7 @@ SYMBOLS = {
     "b": "rate_amplitude",
     "h": "curvature_amplitude",
 }
+METRICS = ("kappa", "R_inf", "alpha", "beta", "gamma")
 FEWEST_WIDTHS = "needs three widths with a bracketed optimum"
 
 
@@ -44,7 +47,8 @@ def formulas(factor: float) -> dict[str, str]:
         "eta*": "ln eta*(N) = ln eta_inf + b N^-beta, eta the base learning rate",
         "H": "H(N) = h N^gamma",
         "E": f"root mean square of (L - fit)/L over points with L <= {factor:g} x the lowest; held "
-        "out: of the largest width, predicted from the others; noise: what seeds alone bring it to",
+        "out: of the largest width, predicted from the others; its noise: what seeds alone "
+        "bring it to",
         "kappa": "alpha - 2 beta + gamma: the penalty of eta_inf over the gap A N^-alpha goes as "
         "N^kappa; below 0 transfer is robust",
         "R_inf": "L_inf - L_inf of the reference, the group with the lowest",
@@ -78,18 +82,19 @@ def run_transfer(options: TransferOptions) -> int:
             for name, (_, runs), fit, penalty in zip(names, parts, fits, penalties, strict=True)
         ],
     }
+    shown = columns if options.group_by else telling_columns(names)
+    labels = [_label(name, shown) for name in names]
     if folder is not None:
         from .figures import write
         from .figures.transfer import transfer_metrics
 
-        labels = [_label(name) for name in names]
         document["figures"] = write(
             transfer_metrics, (labels, fits, penalties), folder / "transfer"
         )
     if options.json:
         print_json(document)
     else:
-        _print(document, [_label(name) for name in names])
+        _print(document, labels)
     return 0
 
 
@@ -98,8 +103,16 @@ def _fit(runs: pd.DataFrame, factor: float) -> Transfer:
     return fit_transfer(*columns, factor=factor)
 
 
-def _label(name: dict[str, Any]) -> str:
-    return ", ".join(f"{column} {value}" for column, value in name.items()) or "all runs"
+def telling_columns(names: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """The fewest columns that tell all groups apart, the first of several such choices."""
+    columns = tuple(names[0])
+    choices = (chosen for count in range(len(columns)) for chosen in combinations(columns, count))
+    apart = (chosen for chosen in choices if len({_label(n, chosen) for n in names}) == len(names))
+    return next(apart, columns)
+
+
+def _label(name: dict[str, Any], columns: Sequence[str]) -> str:
+    return ", ".join(f"{column} {name[column]}" for column in columns) or "all runs"
 
 
 def _answer(
@@ -146,13 +159,12 @@ def _print(document: dict[str, Any], labels: list[str]) -> None:
     for symbol, formula in document["formulas"].items():
         print(formula if formula.startswith(f"{symbol}(") else f"{symbol}: {formula}")
     print()
-    head = ("group", "E", "noise", "held out", "kappa", "R_inf", "alpha", "beta", "gamma")
+    head = ("group", "E", "its noise", "held out", "its noise", *METRICS)
     rows, below = [], []
     for label, group in zip(labels, document["groups"], strict=True):
         errors = group["E"]
-        shown = [_interval(group[name]) for name in head[4:]]
-        numbers = (errors["value"], errors["noise"], errors["held_out"])
-        rows.append([label, *map(number, numbers), *shown])
+        numbers = (errors[name] for name in ("value", "noise", "held_out", "held_out_noise"))
+        rows.append([label, *map(number, numbers), *(_interval(group[name]) for name in METRICS)])
         below.append("; ".join(_remarks(group)))
     print_table(head, rows, below)
     print("\nintervals: 95 %, bootstrap over seeds; -: undetermined")

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import ArrayLike
 
 from dynsim import InputError
@@ -19,6 +20,7 @@ RUN = ["width", "learning_rate", "seed"]
 READ = {".csv", ".parquet", ".nc"}
 MOST_GROUPS = 100
 PARABOLA = 3  # learning rates that a parabola needs
+TWO_RATES = "is for netCDF sweeps that hold two rates"
 FLAGS = {"true": 1, "yes": 1, "1": 1, "1.0": 1, "false": 0, "no": 0, "0": 0, "0.0": 0, "": 0}
 
 Rate = Literal["hidden", "embedding", "both"]
@@ -49,10 +51,10 @@ def _read(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFrame:
         raise InputError("FILE", str(file), "must end in " + ", ".join(sorted(READ)))
     try:
         if file.suffix == ".nc":
-            table = _sweep_table(file, rate, notes)
+            table = _netcdf_table(file, rate, notes)
         else:
             if rate is not None:
-                raise InputError("--rate", rate, "is for netCDF sweeps, which hold two rates")
+                raise InputError("--rate", rate, TWO_RATES)
             table = pd.read_csv(file) if file.suffix == ".csv" else pd.read_parquet(file)
     except pd.errors.EmptyDataError:
         raise InputError("FILE", str(file), "is empty") from None
@@ -115,24 +117,43 @@ def _bad_cell(
     return InputError(where, table[column].iloc[row], reason)
 
 
-def _sweep_table(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFrame:
-    """Runs of a netCDF sweep of base learning rates, one rate chosen as `learning_rate`."""
+def _netcdf_table(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFrame:
+    """Runs of a netCDF file: of a sweep over both layers' rates, one of them chosen as
+    `learning_rate`, or of losses over `learning_rate` itself."""
     sweep = load(file)
-    needed = ("width", "embedding_lr", "hidden_lr", "seed")
-    missing = [name for name in needed if name not in sweep.coords]
-    if "loss" not in sweep or missing:
-        lacks = "loss" if "loss" not in sweep else ", ".join(missing)
-        raise InputError("FILE", str(file), f"is not a sweep: it has no {lacks}")
+    if "loss" not in sweep:
+        raise InputError("FILE", str(file), "is not a sweep: it has no loss")
+    chosen = "learning_rate" in sweep.coords
+    needed = RUN if chosen else ["width", "embedding_lr", "hidden_lr", "seed"]
+    missing = [name for name in needed if name not in sweep.loss.coords]
+    if missing:
+        raise InputError("FILE", str(file), f"is not a sweep: it has no {', '.join(missing)}")
+    for name in needed:
+        if sweep[name].ndim and name not in sweep.loss.dims:
+            raise InputError("FILE", str(file), f"is not a sweep: {name} is no dimension of loss")
+    if chosen and rate is not None:
+        raise InputError("--rate", rate, f"{TWO_RATES}; {file.name} has one learning_rate")
     sweep = sweep.assign(loss=judged_loss(sweep))
     names = ["loss", *(["diverged"] if "diverged" in sweep else [])]
-    single = [name for name in sweep.loss.coords if name not in sweep.loss.dims]
     table = sweep[names].to_dataframe().reset_index()
-    kept = [*sweep.loss.dims, *single, *names]
-    table = table.loc[:, kept]
+    table = table.loc[:, [*_group_names(sweep.loss, needed), *needed, *names]]
     if "diverged" in table:  # what neither has a loss nor diverged was not run
         ran = table.loss.notna() | (table.pop("diverged") == 1)
         table = table.loc[ran.to_numpy()]
-    return _one_rate(file, table, rate, notes)
+    elif chosen:
+        table = table.dropna(subset="loss")
+    return table if chosen else _one_rate(file, table, rate, notes)
+
+
+def _group_names(loss: xr.DataArray, run: Sequence[str]) -> list[str]:
+    """Further dimensions and coordinates of the loss, but for those that describe runs: they depend
+    on what tells runs of a group apart."""
+    coordinates = [
+        str(name)
+        for name, values in loss.coords.items()
+        if name not in loss.dims and not set(values.dims) & set(run)
+    ]
+    return [str(name) for name in (*loss.dims, *coordinates) if name not in run]
 
 
 def _one_rate(file: Path, table: pd.DataFrame, rate: Rate | None, notes: list[str]) -> pd.DataFrame:

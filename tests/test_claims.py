@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -220,7 +220,61 @@ def costly(rule: str) -> Corruption:
     return lambda data: data.assign(loss=data.loss * xr.where(data.rule == rule, 3.0, 1.0))
 
 
+def drifting(power: float) -> Corruption:
+    """Base rates times width^power: every drift of the best one is off by `power`."""
+    return lambda data: data.assign(rate=data.rate * data.width**power)
+
+
+def worse(axis: str, names: Sequence[str]) -> Corruption:
+    """1.4 times the loss at these entries of an axis."""
+    return lambda data: data.assign(loss=data.loss * xr.where(data[axis].isin(names), 1.4, 1.0))
+
+
+def exchanged(*pairs: tuple[str, str]) -> Corruption:
+    """The runs of cases that belong to one rule given to another, and the other way round."""
+
+    def corrupt(data: xr.Dataset) -> xr.Dataset:
+        names = [str(name) for name in data.case.values]
+        swapped = {one: other for pair in pairs for one, other in (pair, pair[::-1])}
+        return data.assign_coords(case=[swapped.get(name, name) for name in names])
+
+    return corrupt
+
+
+def of_network(network: str, one: str, other: str, condition: str = "") -> Corruption:
+    return exchanged((f"{network}; {one}{condition}", f"{network}; {other}{condition}"))
+
+
+ROOT, WIDTH = "sp, embedding x root", "sp, embedding x width"
+SLOWER = "; embedding LR / 4"
+
 CORRUPTIONS: Mapping[str, Corruption] = {
+    **{
+        f"transfer-{name}-{network}": corruption
+        for network in ("mlp", "transformer")
+        for name, corruption in (
+            ("root-slower", of_network(network, ROOT, WIDTH, SLOWER)),
+            ("slower", of_network(network, "sp", WIDTH, SLOWER)),
+            ("stays", of_network(network, WIDTH, "sp, mup hidden")),
+        )
+    },
+    "transfer-embedding-transformer": of_network("transformer", WIDTH, "sp, mup readout"),
+    "transfer-stays-sp-transformer": of_network("transformer", "sp", "sp, mup hidden"),
+    "transfer-vocabulary-mlp": of_network("mlp", "sp", "mup", "; m 16384"),
+    **{
+        name: corruption
+        for prefix, corruption in (
+            ("transfer-drift-", drifting(0.5)),
+            ("transfer-limit-", worse("curve", ["width", "root", "none"])),
+        )
+        for name, one in CLAIMS.items()
+        if name.startswith(prefix) and one.study == "transfer_theory"
+    },
+    "transfer-networks-loss": worse("source", ["networks"]),
+    "transfer-networks-penalty": lambda data: data.assign(
+        loss=data.loss * xr.where((data.source == "networks") & (data.curve == "width"), 1.6, 1.0)
+    ),
+    "transfer-frozen-floor": worse("curve", ["frozen embedding"]),
     **{
         f"update-magnitude-{network}-{short}": of_update(corruption)
         for network in ("linear", "mlp", "transformer")

@@ -57,6 +57,7 @@ MISTAKES = {
     "hidden LR half": {"lr_exponents": "-1/2,-1/2,-1/2"},
     "readout init": {"init_exponents": "0,-1/2,-1/2"},
     "readout LR": {"lr_exponents": "-1/2,-1,0"},
+    "no hidden LR": {"hidden_lr": 0.0},
     "embedding LR": {"lr_exponents": "-1,-1,-1/2"},
     "hidden init": {"init_exponents": "0,0,-1"},
     "sp": {"parametrization": "sp"},
@@ -189,6 +190,8 @@ def test_bad_steps_and_optimizers_are_refused():
     assert_refused("--widths", lambda: measure_coordinates(setup, (8,), (4,), (1,), 2))
     assert_refused("--widths", lambda: measure_coordinates(setup, (8, 8, 16), (4,), (1,), 2))
     assert_refused("--vocab-sizes", lambda: measure_coordinates(setup, (8, 16), (), (1,), 2))
+    assert_refused("--widths", lambda: measure_coordinates(setup, (8, 0), (4,), (1,), 2))
+    assert_refused("--vocab-sizes", lambda: measure_coordinates(setup, (8, 16), (0,), (1,), 2))
     assert_refused("--seeds", lambda: measure_coordinates(setup, (8, 16), (4,), (1,), 1))
 
 
@@ -308,8 +311,7 @@ def test_sizes_that_are_zero_or_not_finite():
 
 
 def test_layers_that_do_not_move_fail():
-    setup = NetworkSetup(network="mlp", depth=1, vocab_size=16, outputs=4, steps=1, hidden_lr=0.0)
-    document = coordinate_document(measure_coordinates(setup, WIDTHS, (16,), (1,), 2), 0.15)
+    document = coordinate_document(measured("mlp", "no hidden LR"), 0.15)
     verdicts = {layer["matrix"]: layer["verdict"] for layer in document["layers"]}
     assert verdicts == {"embedding": "as predicted", "hidden.0": "fails", "readout": "fails"}
     frozen = [row for row in document["slopes"] if row["verdict"] == "frozen"]

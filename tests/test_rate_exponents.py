@@ -24,8 +24,9 @@ from dynsim import (
     surface_optimum,
 )
 from dynsim import _rate_exponents as module
+from dynsim._optimal_rates import STATUSES
 from experiments.cli import main
-from experiments.optima import read_sweep, surfaces
+from experiments.optima import EXPONENTS_LEGEND, OPTIMA_LEGEND, read_sweep, surfaces
 from experiments.results import save
 
 RATES = 2.0 ** np.arange(-8, 9)
@@ -507,6 +508,14 @@ def test_one_horizon_as_a_table_with_a_figure(file, capsys, tmp_path):
     assert "embedding/hidden" in out
     assert "m=800" in out
     assert "d=256" in out
+    assert [out.count(line) for line in OPTIMA_LEGEND + EXPONENTS_LEGEND] == [1] * 5
+    tables, legend = out.split(OPTIMA_LEGEND[0])
+    columns = next(line for line in tables.split("\n") if line.startswith("of "))
+    for name in ("base", "actual", "drift", "narrower fit", "Theil-Sen", "compatible", "fit"):
+        assert name in columns
+        assert f"{name}: " in legend
+    for status in STATUSES:
+        assert status == "ok" or f"{status}: " in legend
     assert sorted(path.name for path in tmp_path.iterdir()) == ["optima_40.pdf", "optima_40.png"]
     assert all(path.stat().st_size > 10_000 for path in tmp_path.iterdir())
 
@@ -542,7 +551,10 @@ def test_one_seed_and_one_size_say_so(capsys, tmp_path):
     assert all(fit["ci"] == [None, None] for fit in fits)
     point = stored(sweep(horizon=[10], width=[64], vocab_size=[100]), tmp_path)
     assert main(["optima", point, "--out", str(tmp_path / "figures")]) == 0
-    assert "no exponents" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "no exponents" in out
+    assert OPTIMA_LEGEND[0] in out
+    assert EXPONENTS_LEGEND[0] not in out
     assert optima(capsys, point)["horizons"][0]["exponents"] == []
     line = stored(sweep(horizon=[10], width=[64]), tmp_path)
     fits = optima(capsys, line)["horizons"][0]["exponents"]

@@ -100,7 +100,8 @@ def test_too_many_learning_rates_are_refused(text):
     [
         ({"widths": ()}, "--widths"),
         ({"widths": (8, 8)}, "--widths"),
-        ({"widths": (8, 0)}, "--width"),
+        ({"widths": (8, 0)}, "--widths"),
+        ({"vocab_sizes": (4, 0)}, "--vocab-sizes"),
         ({"vocab_sizes": (4, 4)}, "--vocab-sizes"),
         ({"embedding_lrs": ()}, "--embedding-lrs"),
         ({"hidden_lrs": (1.0, 1.0)}, "--hidden-lrs"),
@@ -356,7 +357,7 @@ def test_tokens_that_changed_are_refused(tmp_path):
     with pytest.raises(Stop):
         sweep(path, grid, work=Work(examine, train_two))
     counts.write_text(text.replace("3", "4"))
-    said = ("/counts'", "than when the sweep began", "finished cells are kept")
+    said = ("/counts'", "than when the sweep began", "finished tasks are kept")
     resumed = Work(examine, WORK.train)
     assert_refused("--tokens", lambda: sweep(path, grid, resume=True, work=resumed), *said)
     said = ("/counts'", "holds other tokens for a worker", "--resume goes on")
@@ -372,7 +373,7 @@ def test_tokens_that_changed_are_refused(tmp_path):
 def test_nothing_is_left_of_a_sweep_that_finished_nothing(tmp_path):
     with pytest.raises(Stop):
         sweep(tmp_path / "sweep.nc", work=stopping_after(0))
-    assert_refused("--width", lambda: sweep(tmp_path / "b.nc", small_grid(widths=(1001,))))
+    assert_refused("--widths", lambda: sweep(tmp_path / "b.nc", small_grid(widths=(1001,))))
     assert os.listdir(tmp_path) == []
 
 
@@ -668,21 +669,54 @@ def test_the_command_prints_one_document(command_file, capsys):
         ("--steps 5 --resume", "steps is 4 there, 5 here"),
         ("", "exists; --resume goes on with it"),
         ("--width 3", "--width"),
-        ("--widths 2147483647 --out elsewhere.nc", "--width"),
+        ("--widths 2147483647 --out elsewhere.nc", "--widths 2147483647: one linear"),
+        ("--vocab-sizes 4 0", "--vocab-sizes 0: must be"),
+        (
+            "--tokens counts:{counts} --vocab-sizes 9 --out b.nc",
+            "--vocab-sizes 9: must be at most 2",
+        ),
         ("--tokens counts:missing --out elsewhere.nc", "--tokens"),
-        ("--network transformer --batch-size 32 --out elsewhere.nc", "--head-width"),
+        (
+            "--network transformer --batch-size 32",
+            "--head-width 16: must be even and divide --widths",
+        ),
     ],
 )
 def test_bad_sweeps_are_one_line(command_file, tmp_path, monkeypatch, capsys, arguments, said):
+    counts = command_file.with_name("counts")
+    counts.write_text("2\n1\n")
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
-    assert main([*COMMAND, str(command_file), *arguments.split()]) == 2
+    assert main([*COMMAND, str(command_file), *arguments.format(counts=counts).split()]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("dynsim: error: ")
     assert printed.err.count("\n") == 1
     assert said in printed.err
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("tasks", "said"),
+    [
+        (0, "nothing was finished yet"),
+        (5, "finished tasks (5) are kept and --resume goes on with them"),
+        (12, "what was finished is kept"),
+    ],
+)
+def test_an_interrupted_command_says_what_is_kept(tmp_path, monkeypatch, capsys, tasks, said):
+    from experiments.sweeps import complete
+
+    def interrupted(grid, path, where, *, resume):
+        complete_sweep(small_grid(), path, where, work=stopping_after(tasks, KeyboardInterrupt()))
+        raise KeyboardInterrupt  # between the file and what is printed
+
+    monkeypatch.setattr(complete, "complete_sweep", interrupted)
+    capsys.readouterr()
+    assert main([*COMMAND, str(tmp_path / "sweep.nc")]) == 130
+    printed = capsys.readouterr()
+    assert printed.err.strip().split("\n")[-1].endswith(f"dynsim: error: interrupted; {said}")
+    assert bool(os.listdir(tmp_path)) == bool(tasks)
 
 
 def test_training_losses_are_kept_in_the_precision_of_training():

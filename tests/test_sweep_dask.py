@@ -122,7 +122,7 @@ def test_errors_of_a_worker_arrive_as_they_are(scheduler, tmp_path):
     def too_large():
         complete_sweep(small_grid(widths=(1001,)), tmp_path / "sweep.nc", where, work=WORK)
 
-    assert_refused("--width", too_large, "does not fit")
+    assert_refused("--widths", too_large, "does not fit")
     assert os.listdir(tmp_path) == []
     scheduler.scale(0)
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
-from dynsim import TRANSFER_PARAMETERS, InputError, asymptotic_penalties, fit_transfer
+from dynsim import (
+    TRANSFER_PARAMETERS,
+    InputError,
+    asymptotic_penalties,
+    fit_transfer,
+    loss_penalties,
+)
 from dynsim._transfer_fit import Points, _Projected, fit_surface
 from dynsim._transfer_runs import Resampled, SeedResamples, runs_by_width
+from experiments.figures.transfer import transfer_metrics
+from experiments.transfer import telling_columns
 from experiments.transfer_tables import read_runs
 
 WIDTHS = np.array([64.0, 128, 256, 512, 1024])
@@ -214,6 +224,12 @@ def test_the_interval_of_a_mean_is_students():
         )
 
 
+def without(seeds: int, variance: float) -> np.ndarray:
+    """Values without each of the seeds, whose jackknife variance is the given one."""
+    spread = np.linspace(-1, 1, seeds)
+    return spread * np.sqrt(variance / np.var(spread) / (seeds - 1))
+
+
 def test_freedom_is_that_of_welch():
     """Two widths of equal variance and 4 seeds have 6 degrees of freedom, one alone has 3."""
     from scipy.stats import t
@@ -221,7 +237,10 @@ def test_freedom_is_that_of_welch():
     draws = np.linspace(-1, 1, 1001)
     end = 0.95  # of the draws, before they are drawn out
     for variances, freedom in (([1.0, 1.0], 6), ([1.0, 0.0], 3)):
-        interval = Resampled(np.array(0.0), draws, np.array(variances), (4, 4)).interval()
+        left_out = dict(zip("ab", (without(4, one) for one in variances), strict=True))
+        resampled = Resampled(np.array(0.0), draws, left_out)
+        assert resampled.variances == pytest.approx(variances)
+        interval = resampled.interval()
         stretch = t.ppf(0.975, freedom) / 1.959964 / np.sqrt(3 / 4)
         assert interval == pytest.approx(np.array([-end, end]) * stretch, rel=1e-3)
 
@@ -230,11 +249,31 @@ def test_a_difference_has_the_freedom_of_both():
     """Two independent statistics of equal variance and 4 seeds each have 6 degrees of freedom."""
     from scipy.stats import t
 
-    draws = np.random.default_rng(0).normal(size=20_000)
-    one = Resampled(np.array(2.0), 2 + draws, np.array([1.0]), (4,))
-    other = Resampled(np.array(0.5), 0.5 + draws, np.array([1.0]), (4,))
-    half = t.ppf(0.975, 6) * np.sqrt(2 / (3 / 4))  # the draws of one do not go with the other's
+    draws = np.random.default_rng(0).normal(size=(2, 20_000))
+    one = Resampled(np.array(2.0), 2 + draws[0], {"a": without(4, 1)})
+    other = Resampled(np.array(0.5), 0.5 + draws[1], {"b": without(4, 1)})
+    half = t.ppf(0.975, 6) * np.sqrt(2 / (3 / 4))
     assert (one - other).interval() == pytest.approx(np.array([1.5 - half, 1.5 + half]), rel=0.04)
+
+
+def test_a_difference_of_common_seeds_has_their_freedom_and_the_spread_of_the_pairs():
+    """Of 4 seeds, one statistic three times as far from its value as the other: the difference is
+    twice as far, with 3 degrees of freedom; a further width of one of them adds its own."""
+    from scipy.stats import t
+
+    draws = np.random.default_rng(0).normal(size=(2, 20_000))
+    one = Resampled(np.array(2.0), 2 + 3 * draws[0], {"a": 2 + 3 * without(4, 1)})
+    other = Resampled(np.array(0.5), 0.5 + draws[0], {"a": 0.5 + without(4, 1)})
+    half = 2 * t.ppf(0.975, 3) / np.sqrt(3 / 4)
+    difference = one - other
+    assert difference.variances == pytest.approx([4])
+    assert difference.interval() == pytest.approx(np.array([1.5 - half, 1.5 + half]), rel=0.03)
+    left_out = {"b": 0.5 + without(4, 4), "a": 0.5 + without(4, 1)}
+    wider = Resampled(np.array(0.5), 0.5 + draws[0] + 2 * draws[1], left_out)
+    difference = one - wider
+    assert difference.variances == pytest.approx([4, 4])
+    half = t.ppf(0.975, 6) * np.sqrt(8 / (3 / 4))
+    assert difference.interval() == pytest.approx(np.array([1.5 - half, 1.5 + half]), rel=0.04)
 
 
 def test_a_seeds_curve_stays_together():
@@ -414,16 +453,96 @@ def test_the_penalty_is_the_distance_of_the_limits():
     assert {one.status for one in penalties} == {"ok"}
 
 
-def test_the_penaltys_interval_adds_both_variances():
-    table = {"noise": 0.003, "common": 0.003, "seeds": 6}
-    fits = [
-        fit_transfer(*runs(loss_limit=limit, **table), factor=3.0, resamples=300)
-        for limit in (1.2, 1.7)
-    ]
+def test_the_penaltys_interval_adds_both_variances_where_seeds_differ():
+    tables = [runs(loss_limit=limit, noise=0.003, common=0.003, seeds=6) for limit in (1.2, 1.7)]
+    tables[1][2] = tables[1][2] + 6
+    fits = [fit_transfer(*table, factor=3.0, resamples=300) for table in tables]
     _, (_, penalty) = asymptotic_penalties(fits)
     spreads = [one.loss_limit.high - one.loss_limit.low for one in fits]
     assert penalty.high - penalty.low == pytest.approx(np.hypot(*spreads), rel=0.25)
     assert penalty.low < 0.5 < penalty.high
+    for width, loss in loss_penalties(fits[1], fits[0]).items():
+        curves = [one.curves[list(WIDTHS).index(width)].loss for one in fits]
+        spreads = [one.high - one.low for one in curves]
+        assert loss.high - loss.low == pytest.approx(np.hypot(*spreads), rel=0.25)
+        assert loss.low < 0.5 < loss.high
+
+
+def raised(by: float, *, seeds=(0, 1, 2, 3), widths=WIDTHS[::2]):
+    """Three widths, which a fit passes through exactly: what every seed adds to a whole curve
+    moves L* and nothing else."""
+    table = [column.astype(float) for column in runs(widths=widths, seeds=4)]
+    noise = 0.005 * np.random.default_rng(3).normal(size=(len(WIDTHS), 4))
+    table[3] += by + noise[np.searchsorted(WIDTHS, table[0]), table[2].astype(int)]
+    table[2] = np.asarray(seeds)[table[2].astype(int)]
+    return table
+
+
+def test_noise_common_to_paired_seeds_cancels():
+    low, high = (fit_transfer(*raised(by), factor=3.0, resamples=50) for by in (0.0, 0.3))
+    assert low.loss_limit.high - low.loss_limit.low > 0.02
+    _, (_, penalty) = asymptotic_penalties([low, high])
+    assert [penalty.value, penalty.low, penalty.high] == pytest.approx([0.3] * 3, abs=1e-6)
+    differences = loss_penalties(high, low)
+    assert list(differences) == WIDTHS[::2].tolist()
+    for curve, loss in zip(low.curves, differences.values(), strict=True):
+        assert curve.loss.high - curve.loss.low > 0.004
+        assert [loss.value, loss.low, loss.high] == pytest.approx([0.3] * 3)
+
+
+def test_seeds_are_paired_by_label_at_each_width():
+    def spread(*tables) -> list[float]:
+        fits = [fit_transfer(*table, factor=3.0, resamples=50) for table in tables]
+        return [one.high - one.low for one in loss_penalties(*fits).values()]
+
+    low, high = raised(0.0), raised(0.3)
+    order = np.random.default_rng(0).permutation(len(high[0]))
+    assert spread(low, [column[order] for column in high]) == pytest.approx([0] * 3)
+    named = [f"seed {number:g}" for number in high[2]]
+    assert spread([*low[:2], named, low[3]], [*high[:2], named, high[3]]) == pytest.approx([0] * 3)
+    assert min(spread(low, [*high[:2], named, high[3]])) > 0.004
+    assert min(spread(low, raised(0.3, seeds=(0, 1, 2, 4)))) > 0.004
+    fewer = (high[0] != 256) | (high[2] < 3)
+    first, middle, last = spread(low, [column[fewer] for column in high])
+    assert (first, last) == pytest.approx((0, 0))
+    assert middle > 0.004
+    more = raised(0.3, widths=WIDTHS[1:])  # 256 and 1024 are common, at other places
+    assert spread(low, more) == pytest.approx([0, 0])
+    real = [*high[:2], high[2].astype(np.float64), high[3]]
+    assert spread(low, real) == pytest.approx([0] * 3)
+
+
+def test_differences_of_the_loss_without_what_they_need():
+    known, short, single = fitted(), fitted(widths=WIDTHS[3:]), fitted(seeds=1, loss_limit=2.0)
+    assert list(loss_penalties(short, known)) == WIDTHS[3:].tolist()
+    assert loss_penalties(short, fitted(widths=WIDTHS[:3])) == {}
+    for one in loss_penalties(single, known).values():
+        assert one.value == pytest.approx(0.8)
+        assert np.isnan([one.low, one.high]).all()
+    table = runs(loss_limit=2.0)
+    cut = (table[0] > 64) | (table[1] < RATES[4])
+    edge = fit_transfer(*(column[cut] for column in table), factor=3.0, resamples=20)
+    for pair, sign in (((edge, known), 1), ((known, edge), -1)):
+        found = loss_penalties(*pair)
+        assert list(found) == WIDTHS[1:].tolist()
+        assert [one.value for one in found.values()] == pytest.approx([0.8 * sign] * 4)
+    few = fit_transfer(*runs(loss_limit=2.0), factor=3.0, resamples=21)
+    with pytest.raises(InputError, match=r"resamples \(21, 20\)"):
+        loss_penalties(few, known)
+    with pytest.raises(InputError, match=r"resamples \(21, 20\)"):
+        asymptotic_penalties([known, few])
+
+
+def test_limits_that_are_infinite_in_both_have_a_difference():
+    """Of pairs of resamples without a limit: their difference is no number."""
+    draws = np.linspace(-1, 1, 1001)
+    few, many = (
+        Resampled(np.array(0.0), np.where(draws < end, -np.inf, draws), {"a": without(50, 1)})
+        for end in (-0.97, -0.4)
+    )
+    low, high = (few - many).interval()
+    assert np.isfinite(low)
+    assert high == np.inf
 
 
 def test_penalties_without_what_they_need():
@@ -781,11 +900,209 @@ def test_a_file_that_is_no_sweep(tmp_path):
         read_runs(stored(tmp_path, sweep().drop_vars("seed")), None, ())
 
 
+# netCDF files of one learning rate
+
+
+def cases(names=("a", "b"), **coordinates) -> xr.Dataset:
+    """Losses over case, width, learning_rate and seed, the second case's higher; never run at the
+    smallest rate, and the largest diverged for the last seed of the first width."""
+    loss = np.stack([runs(noise=0.001, loss_limit=1 + k)[3] for k in range(len(names))])
+    loss = loss.reshape(len(names), 5, 9, 2)
+    diverged = np.zeros_like(loss)
+    diverged[:, 0, -1, 1] = 1
+    loss[diverged == 1] = np.nan
+    loss[:, :, 0], diverged[:, :, 0] = np.nan, np.nan
+    dims = ("case", "width", "learning_rate", "seed")
+    return xr.Dataset(
+        {"loss": (dims, loss), "diverged": (dims, diverged)},
+        coords={
+            "case": list(names),
+            "width": WIDTHS.astype(int),
+            "learning_rate": RATES,
+            "seed": [0, 1],
+            **coordinates,
+        },
+    )
+
+
+def test_a_file_of_one_learning_rate_is_its_table(tmp_path):
+    table, groups, notes = read_runs(stored(tmp_path, cases()), None, ())
+    assert (groups, notes) == (["case"], [])
+    assert len(table) == 2 * 5 * 8 * 2  # the smallest rate was not run
+    assert not np.isclose(table.learning_rate, RATES[0]).any()
+    gone = table[~np.isfinite(table.loss)]
+    assert gone[["case", "width", "seed"]].values.tolist() == [["a", 64, 1], ["b", 64, 1]]
+    assert np.allclose(gone.learning_rate, RATES[-1])
+    direct = runs(noise=0.001)
+    kept = (direct[1] > RATES[0]) & ~(
+        (direct[1] == RATES[-1]) & (direct[0] == 64) & (direct[2] == 1)
+    )
+    expected = fit_transfer(*(column[kept] for column in direct), resamples=5)
+    first = metrics(table[table.case == "a"])
+    assert first.diverged == 1
+    assert first.loss_exponent.value == pytest.approx(expected.loss_exponent.value, rel=0.1)
+    one = metrics(read_runs(stored(tmp_path, cases().isel(case=1)), None, ())[0])
+    assert values(one) == pytest.approx(values(metrics(table[table.case == "b"])))
+
+
+def test_flags_of_divergence_in_a_file_of_one_learning_rate(tmp_path):
+    """True or 1 with a loss or without; NaN or no flag at all: a missing loss was not run."""
+    whole = cases()
+    truth = whole.assign(diverged=whole.diverged == 1)
+    table, _, _ = read_runs(stored(tmp_path, truth), None, ())
+    expected, _, _ = read_runs(stored(tmp_path, whole), None, ())
+    pd.testing.assert_frame_equal(table, expected)
+    finite = whole.assign(loss=whole.loss.where(whole.diverged != 1, 7.0))
+    table, _, _ = read_runs(stored(tmp_path, finite), None, ())
+    assert np.isfinite(table.loss).sum() == np.isfinite(expected.loss).sum() == len(table) - 2
+    table, _, _ = read_runs(stored(tmp_path, whole.drop_vars("diverged")), None, ())
+    assert len(table) == len(expected) - 2
+    assert np.isfinite(table.loss).all()
+    infinite = whole.assign(loss=whole.loss.where(whole.diverged != 1, np.inf))
+    table, _, _ = read_runs(stored(tmp_path, infinite.drop_vars("diverged")), None, ())
+    assert len(table) == len(expected)
+    assert np.isinf(table.loss).sum() == 2
+
+
+def test_coordinates_of_a_case_are_columns_and_those_of_runs_are_not(tmp_path):
+    told = cases(
+        ("x", "y", "z"),
+        network=("case", ["mlp", "mlp", "linear"]),
+        rule=("case", ["mup", "sp", "mup"]),
+        steps=12,
+        rate_at_width=(("case", "width", "learning_rate"), np.arange(135.0).reshape(3, 5, 9)),
+    )
+    table, groups, _ = read_runs(stored(tmp_path, told), None, ())
+    assert groups == ["case", "network", "rule"]  # steps do not vary
+    assert table[groups].drop_duplicates().values.tolist() == [
+        ["x", "mlp", "mup"],
+        ["y", "mlp", "sp"],
+        ["z", "linear", "mup"],
+    ]
+    assert set(table.steps) == {12}
+    assert "rate_at_width" not in table
+    assert read_runs(stored(tmp_path, told), None, ("network", "rule"))[1] == ["network", "rule"]
+    spread = told.set_index(case=["network", "rule"]).unstack("case")
+    table, groups, _ = read_runs(stored(tmp_path, spread.drop_vars("rate_at_width")), None, ())
+    assert groups == ["network", "rule"]
+    assert len(table) == 3 * 5 * 8 * 2  # there is no linear network in sp
+
+
+def test_many_cases_that_were_mostly_not_run(tmp_path):
+    many = cases([f"case {k}" for k in range(75)]).reindex(
+        learning_rate=np.concatenate([RATES, RATES * 100, RATES * 10_000])
+    )
+    table, groups, _ = read_runs(stored(tmp_path, many), None, ())
+    assert groups == ["case"]
+    assert table.groupby("case").size().tolist() == [5 * 8 * 2] * 75
+
+
+def test_a_file_of_one_learning_rate_that_lacks_something(tmp_path):
+    with pytest.raises(InputError, match="is not a sweep: it has no width, seed"):
+        read_runs(stored(tmp_path, cases().drop_vars(["width", "seed"])), None, ())
+    own = cases().rename(learning_rate="place")
+    own = own.assign_coords(learning_rate=(("case", "place"), np.ones((2, 9))))
+    with pytest.raises(InputError, match="learning_rate is no dimension of loss"):
+        read_runs(stored(tmp_path, own), None, ())
+    with pytest.raises(InputError, match=r"--rate 'hidden'.*sweep\.nc has one learning_rate"):
+        read_runs(stored(tmp_path, cases()), "hidden", ())
+
+
+def test_labels_are_the_fewest_columns_that_tell_groups_apart():
+    def telling(*rows):
+        return telling_columns([dict(zip("abc", row, strict=True)) for row in rows])
+
+    assert telling((1, 2, 3)) == ()
+    assert telling((1, 2, 3), (1, 3, 4)) == ("b",)
+    assert telling((1, 1, 7), (1, 2, 8), (2, 1, 9)) == ("c",)
+    assert telling((1, 1, 7), (1, 2, 7), (2, 1, 7), (2, 2, 8)) == ("a", "b")
+    assert telling((1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 1, 1)) == ("a", "b", "c")
+    assert telling((1, np.nan, 7), (2, np.nan, 7), (3, float("nan"), 7)) == ("a",)
+
+
+# What is printed and drawn
+
+
+@pytest.fixture(scope="module")
+def three_fits():
+    """A group like any other, one whose optimum rests, one without a joint fit."""
+    return [
+        fitted(noise=0.002, seeds=3),
+        fitted(noise=0.002, seeds=3, rate_amplitude=0.0),
+        fitted(noise=0.002, seeds=3, widths=WIDTHS[:2]),
+    ]
+
+
+def test_both_errors_are_printed_with_their_own_noise(tmp_path, capsys):
+    from experiments.cli import main
+
+    path = tmp_path / "sweep.nc"
+    stored(tmp_path, cases(rule=("case", ["mup", "sp"])))
+    assert main(["transfer", str(path), "--json"]) == 0
+    groups = json.loads(capsys.readouterr().out)["groups"]
+    assert [one["group"] for one in groups] == [
+        {"case": "a", "rule": "mup"},
+        {"case": "b", "rule": "sp"},
+    ]
+    assert main(["transfer", str(path)]) == 0
+    lines = capsys.readouterr().out.split("\n")
+    head = next(line for line in lines if line.startswith("group "))
+    assert [name.strip() for name in head.split("  ") if name][:5] == [
+        *("group", "E", "its noise", "held out", "its noise")
+    ]
+    for group, name in zip(groups, "ab", strict=True):
+        (row,) = [line for line in lines if line.startswith(f"case {name} ")]  # and no rule
+        shown = [float(cell) for cell in row.split()[2:6]]
+        errors = [group["E"][key] for key in ("value", "noise", "held_out", "held_out_noise")]
+        assert shown == pytest.approx(errors, rel=1e-3)
+        assert len(set(shown)) == 4
+    assert main(["transfer", str(path), "--group-by", "rule", "case"]) == 0
+    assert "rule mup, case a " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("groups", "panels"), [(1, 4), (2, 2 + 4), (5, 5 + 4), (8, 8 + 4), (30, 8 + 4)]
+)
+def test_a_figure_has_no_empty_panels_and_names_at_most_eight_groups(three_fits, groups, panels):
+    fits = (three_fits * groups)[:groups]
+    _, penalties = asymptotic_penalties(fits)
+    figure = transfer_metrics([f"group {k}" for k in range(groups)], fits, penalties)
+    colour_bars = [axes for axes in figure.axes if "R_" in axes.get_ylabel()]
+    assert len(colour_bars) == (groups > 1)
+    drawn = [axes for axes in figure.axes if axes.axison and axes not in colour_bars]
+    assert len(drawn) == panels
+    assert all(axes.get_ylabel() and axes.get_xlabel() and axes.has_data() for axes in drawn)
+    assert not any(axes.texts for axes in drawn)
+    legends = [legend for part in (figure, *figure.subfigs) for legend in part.legends]
+    named = [[text.get_text() for text in legend.get_texts()] for legend in legends]
+    assert ["64", "128", "256", "512", "1024"] in named
+    assert [names for names in named if "group 0" in names] == {
+        1: [],
+        30: [[*(f"group {k}" for k in range(8)), "others (22), in the last panel only"]],
+    }.get(groups, [[f"group {k}" for k in range(groups)]])
+    titles = [axes.get_title() for axes in drawn[: min(groups, 8)]]
+    kappa = three_fits[0].robustness.value
+    assert f"\\kappa={kappa:.2f}" in titles[0]
+    for title, said in zip(titles[1:], ("undetermined", "no joint fit"), strict=False):
+        assert said in title
+    figure.canvas.draw()
+    plt.close(figure)
+
+
+def test_a_figure_without_any_kappa_says_so(three_fits):
+    fits = three_fits[1:]
+    _, penalties = asymptotic_penalties(fits)
+    figure = transfer_metrics(["rests", "short"], fits, penalties)
+    (said,) = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert said == r"no $\kappa$ is determined"
+    plt.close(figure)
+
+
 # The study of the fit
 
 
 def test_the_stored_trial_covers_where_the_status_is_ok():
-    from experiments.figures.transfer import SHOWN, coverage
+    from experiments.figures.transfer import SHOWN, coverage, penalty_intervals
     from experiments.results import STORED, load
 
     study = load(STORED / "transfer_coverage.nc")
@@ -797,6 +1114,11 @@ def test_the_stored_trial_covers_where_the_status_is_ok():
     assert np.nanmean(share, axis=0).min() > 0.9
     plain = coverage(study.sel(scenario=right), "percentile", sure=True)
     assert np.nanmean(plain) < np.nanmean(share) - 0.05  # what the recipe is for
+    held, half = penalty_intervals(study.sel(scenario=right))
+    assert held.sel(pairing="paired").mean() > 0.92
+    assert held.sel(pairing="paired").min() > 0.85
+    common = half.sel(scenario=[name for name in right if name != "independent noise"])
+    assert (common.sel(pairing="paired") < common.sel(pairing="independent")).all()
     names = study.parameter.values.tolist()
     exact = study.sel(scenario="no noise")
     error = np.abs(exact.value / exact.truth - 1).where(exact.parameter != "robustness")

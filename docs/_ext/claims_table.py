@@ -1,6 +1,7 @@
 """Tables that are computed from stored studies when a page is built.
 
-`claims`: the verdicts on studies; `ratio-exponents`: every exponent of `optimal_ratio`.
+`claims`: the verdicts on studies; `ratio-exponents`: every exponent of `optimal_ratio`;
+`transfer-metrics`: the metrics of `transfer_networks` by rule.
 """
 
 from __future__ import annotations
@@ -80,6 +81,50 @@ def ratio_rows() -> list[tuple[str, ...]]:
     return found
 
 
+METRIC_HEADS = ("network", "rule", "E (noise)", "held out", "α", "γ", "κ", "R∞", "drift of η*")
+METRIC_WIDTHS = (10, 18, 12, 8, 14, 14, 14, 14, 14)
+
+
+def metric_rows() -> list[tuple[str, ...]]:
+    """One row for every network and rule, without weight decay, at the same number of steps."""
+    from dynsim import asymptotic_penalties
+    from experiments.claims.transfer_networks import drift, fitted
+    from experiments.output import number
+    from experiments.results import STORED, load
+    from experiments.studies.transfer_networks import NETWORKS, RULES
+
+    data = load(STORED / "transfer_networks.nc")
+    found = []
+    for network in NETWORKS:
+        cases = [f"{network}; {rule}" for rule in RULES]
+        fits = [fitted(data, case) for case in cases]
+        _, penalties = asymptotic_penalties(fits)
+        for rule, case, fit, penalty in zip(RULES, cases, fits, penalties, strict=True):
+            parameters = (fit.loss_exponent, fit.curvature_exponent, fit.robustness, penalty)
+            found.append(
+                (
+                    network,
+                    rule,
+                    f"{number(fit.error)} ({number(fit.noise_error)})",
+                    number(fit.held_out_error),
+                    *map(_parameter, parameters),
+                    _interval(drift(data, case)),
+                )
+            )
+    return found
+
+
+def _parameter(parameter: Any) -> str:
+    """A fitted parameter by its status: - undetermined, ? misfit."""
+    if parameter.status.startswith("undetermined"):
+        return "-"
+    return _interval(parameter) + " ?" * parameter.status.startswith("misfit")
+
+
+def _interval(found: Any) -> str:
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
 def _table(nodes: Any, heads: Any, widths: Any, found: Any) -> Any:
     body = nodes.tbody()
     body += [_row(nodes, cells) for cells in found]
@@ -117,6 +162,14 @@ def setup(app: Any) -> dict[str, bool]:
             self.env.note_dependency(str(STORED / "optimal_ratio.nc"))
             return [_table(nodes, RATIO_HEADS, RATIO_WIDTHS, ratio_rows())]
 
+    class TransferMetrics(SphinxDirective):
+        def run(self) -> list[nodes.Node]:
+            from experiments.results import STORED
+
+            self.env.note_dependency(str(STORED / "transfer_networks.nc"))
+            return [_table(nodes, METRIC_HEADS, METRIC_WIDTHS, metric_rows())]
+
+    app.add_directive("transfer-metrics", TransferMetrics)
     app.add_directive("ratio-exponents", RatioExponents)
     app.add_directive("claims", Claims)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

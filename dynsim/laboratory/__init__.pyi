@@ -27,6 +27,7 @@ from ._setup import NetworkSetup as NetworkSetup
 from ._tasks import Batch as Batch
 from ._tasks import task as task
 from ._training import NetworkTraining as NetworkTraining
+from ._training import parameter_count as parameter_count
 from ._training import run_bytes as run_bytes
 from ._training import runs_side_by_side as runs_side_by_side
 from ._training import train_networks as train_networks

@@ -9,6 +9,8 @@ from .mean_field import MEAN_FIELD_CLAIMS
 from .optimal_rates import OPTIMAL_RATE_CLAIMS
 from .optimal_ratio import OPTIMAL_RATIO_CLAIMS
 from .race import RACE_CLAIMS
+from .transfer_networks import TRANSFER_NETWORK_CLAIMS
+from .transfer_theory import TRANSFER_THEORY_CLAIMS
 from .update_magnitude import UPDATE_MAGNITUDE_CLAIMS
 
 CLAIMS = {
@@ -22,5 +24,7 @@ CLAIMS = {
         *UPDATE_MAGNITUDE_CLAIMS,
         *OPTIMAL_RATIO_CLAIMS,
         *RACE_CLAIMS,
+        *TRANSFER_NETWORK_CLAIMS,
+        *TRANSFER_THEORY_CLAIMS,
     )
 }

@@ -21,6 +21,8 @@ from .optimal_rates import OPTIMAL_RATE_FIGURES
 from .optimal_ratio import OPTIMAL_RATIO_FIGURES
 from .race import RACE_FIGURES
 from .transfer import TRANSFER_FIGURES
+from .transfer_networks import TRANSFER_NETWORK_FIGURES
+from .transfer_theory import TRANSFER_THEORY_FIGURES
 from .update_magnitude import UPDATE_MAGNITUDE_FIGURES
 
 STYLE = Path(__file__).parent / "dynsim.mplstyle"
@@ -33,6 +35,8 @@ FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     **OPTIMAL_RATIO_FIGURES,
     **RACE_FIGURES,
     **TRANSFER_FIGURES,
+    **TRANSFER_NETWORK_FIGURES,
+    **TRANSFER_THEORY_FIGURES,
 }
 
 

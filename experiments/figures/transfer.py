@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from textwrap import fill
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dynsim import Transfer, TransferParameter
@@ -16,51 +20,98 @@ from experiments.results import study_config
 
 MOST_PANELS = 8
 COLUMNS = 4
+LINE = 150  # characters that fit side by side
+GROUP_COLOURS = (*(f"C{number}" for number in range(7)), "0.55")
+OTHER_GROUPS = "0.8"
 POINTS = {"linestyle": "", "marker": "o", "markeredgecolor": "white", "markeredgewidth": 0.5}
 LAWS = {
     "learning_rate": r"optimum $\eta^*$",
     "loss": r"lowest loss $L^*$",
-    "curvature": r"curvature $H$",
+    "curvature": r"curvature $H$ in $\ln\eta$",
 }
 
 
 def transfer_metrics(
     labels: Sequence[str], fits: Sequence[Transfer], penalties: Sequence[TransferParameter]
 ) -> Figure:
-    """Loss against learning rate by width with the joint fit, for up to eight groups; then the
-    optimum, the lowest loss and the curvature against width, and (E, κ) with R∞ as colour."""
-    rows = -(-min(len(fits), MOST_PANELS) // COLUMNS)
-    figure, panels = plt.subplots(
-        rows + 1, COLUMNS, figsize=(12, 2.9 * (rows + 1)), layout="constrained", squeeze=False
-    )
-    curves = panels[:rows].ravel()
-    for axes, label, fit in zip(curves, labels, fits, strict=False):
-        _losses(axes, fit)
-        axes.set_title(label)
-    for axes in curves[len(fits) :]:
-        axes.set_axis_off()
+    """Loss against learning rate by width with the joint fit, for up to eight groups, and their
+    optimum, lowest loss and curvature against width; then (E, κ) of all groups with R∞ as colour,
+    where there are several."""
     shown = min(len(fits), MOST_PANELS)
-    for axes, name in zip(panels[-1], LAWS, strict=False):
-        for number in range(shown):
-            _law(axes, fits[number], name, f"C{number % 7}", labels[number])
+    widths = sorted({curve.width for fit in fits[:shown] for curve in fit.curves})
+    ramp = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(widths)))
+    colours = dict(zip(widths, ramp, strict=True))
+    if shown == 1:
+        figure = plt.figure(figsize=(12, 3.2), layout="constrained")
+        first, *laws = figure.subplots(1, COLUMNS)
+        curves, columns, upper = [first], COLUMNS, figure
+    else:
+        rows = -(-shown // COLUMNS)
+        columns = -(-shown // rows)
+        keys, keys_aside = _group_keys(labels)
+        heights = (2.9 * rows + 0.4, 2.9 + 0.17 * -(-len(keys) // keys_aside))
+        figure = plt.figure(figsize=(12, sum(heights)), layout="constrained")
+        upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
+        lower.legend(handles=keys, loc="outside lower center", ncols=keys_aside)
+        grid = upper.subplots(rows, columns, squeeze=False)
+        for axes in grid.ravel()[shown:]:
+            axes.set_axis_off()
+        curves = grid.ravel()[:shown]
+        *laws, plane = lower.subplots(1, COLUMNS)
+        _plane(plane, fits, penalties)
+    for axes, label, fit in zip(curves, labels, fits, strict=False):
+        _losses(axes, fit, colours)
+        axes.set_title(f"{fill(label, LINE // columns)}\n{_metrics(fit)}")
+    for axes, name in zip(laws, LAWS, strict=True):
+        for fit, colour, label in zip(fits, GROUP_COLOURS, labels, strict=False):
+            _law(axes, fit, name, colour, label)
         axes.set(xscale="log", xlabel="width $N$", ylabel=LAWS[name])
+        axes.set_xticks(widths[:: -(-len(widths) // 6)])
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
         if name != "loss":
             axes.set_yscale("log")
-    if shown > 1:
-        panels[-1, 0].legend()
-    _plane(figure, panels[-1, 3], labels, fits, penalties)
+    upper.legend(
+        handles=[_key(colour, f"{width:g}") for width, colour in colours.items()],
+        title="width",
+        loc="outside upper center",
+        ncols=12,
+        title_fontsize=7.5,
+    )
     return figure
 
 
-def _losses(axes: Axes, fit: Transfer) -> None:
+def _metrics(fit: Transfer) -> str:
+    """E and κ of a group, as its title says them."""
+    if fit.surface is None:
+        return "no joint fit"
+    known = not fit.robustness.status.startswith("undet")
+    kappa = rf"$\kappa={fit.robustness.value:.2f}$" if known else r"$\kappa$ undetermined"
+    return rf"$E$ = {100 * fit.error:.2g} %, {kappa}"
+
+
+def _key(colour: Any, label: str) -> Line2D:
+    return Line2D([], [], color=colour, label=label, **POINTS)
+
+
+def _group_keys(labels: Sequence[str]) -> tuple[list[Line2D], int]:
+    """Legend entries of the groups in panels and of all others; how many fit side by side."""
+    keys = [_key(*pair) for pair in zip(GROUP_COLOURS, labels, strict=False)]
+    if others := len(labels) - len(keys):
+        keys.append(_key(OTHER_GROUPS, f"others ({others}), in the last panel only"))
+    longest = max(len(str(key.get_label())) for key in keys)
+    return keys, max(1, min(len(keys), LINE // (longest + 6)))
+
+
+def _losses(axes: Axes, fit: Transfer, colours: Mapping[float, Any]) -> None:
     """Mean losses (faint: not in the fit), each width's optimum (cross) and the joint fit."""
-    colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(fit.curves)))
     heights = []
-    for colour, curve in zip(colours, fit.curves, strict=True):
+    for curve in fit.curves:
+        colour = colours[curve.width]
         rates, losses, near = curve.learning_rates, curve.losses, curve.near
         used = near & (curve.status == "ok")
         axes.plot(rates[~used], losses[~used], color=colour, alpha=0.35, **POINTS)
-        axes.plot(rates[used], losses[used], color=colour, label=f"{curve.width:g}", **POINTS)
+        axes.plot(rates[used], losses[used], color=colour, **POINTS)
         heights.extend(losses[near])
         if curve.status == "ok":
             fine = np.geomspace(rates[near].min(), rates[near].max(), 60)
@@ -70,8 +121,8 @@ def _losses(axes: Axes, fit: Transfer) -> None:
     axes.set(xscale="log", xlabel=r"base learning rate $\eta$", ylabel="loss")
     if heights:
         low, high = min(heights), max(heights)
-        axes.set_ylim(low - 0.06 * (high - low), high + 0.1 * (high - low))
-    axes.legend(title="width", ncols=2, title_fontsize=7.5)
+        margin = 0.06 * (high - low or high)
+        axes.set_ylim(low - margin, high + margin)
 
 
 def _law(axes: Axes, fit: Transfer, name: str, colour: str, label: str) -> None:
@@ -96,36 +147,41 @@ def _law(axes: Axes, fit: Transfer, name: str, colour: str, label: str) -> None:
         axes.plot(fine, law, color=colour)
 
 
-def _plane(
-    figure: Figure,
-    axes: Axes,
-    labels: Sequence[str],
-    fits: Sequence[Transfer],
-    penalties: Sequence[TransferParameter],
-) -> None:
-    """Groups in the plane of E and κ; colour is R∞ (white: undetermined)."""
+def _plane(axes: Axes, fits: Sequence[Transfer], penalties: Sequence[TransferParameter]) -> None:
+    """Groups in the plane of E and κ, edged in their colour and filled with R∞ (white:
+    undetermined)."""
     known = [k for k, fit in enumerate(fits) if not fit.robustness.status.startswith("undet")]
-    axes.set(xlabel="error of the fit $E$", ylabel=r"$\kappa=\alpha-2\beta+\gamma$")
-    axes.axhline(0, color="0.6", linewidth=0.9)
     if not known:
-        axes.text(0.5, 0.6, r"no $\kappa$ is determined", ha="center", transform=axes.transAxes)
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, r"no $\kappa$ is determined", ha="center", transform=axes.transAxes)
         return
-    error = np.array([fits[k].error for k in known])
+    error = 100 * np.array([fits[k].error for k in known])
     kappa = np.array([fits[k].robustness.value for k in known])
     low = np.array([fits[k].robustness.low for k in known])
     high = np.array([fits[k].robustness.high for k in known])
     bars = np.nan_to_num(np.stack([kappa - low, high - kappa])).clip(0)
-    axes.errorbar(error, kappa, bars, linestyle="", color="0.5", zorder=2)
+    edges = [GROUP_COLOURS[k] if k < MOST_PANELS else OTHER_GROUPS for k in known]
     colour = np.array(
         [np.nan if penalties[k].status.startswith("undet") else penalties[k].value for k in known]
     )
+    axes.axhline(0, color="0.6", linewidth=0.9)
+    axes.vlines(error, kappa - bars[0], kappa + bars[1], colors=edges, zorder=2)
     points = axes.scatter(
-        error, kappa, c=colour, cmap="viridis", edgecolors="black", zorder=3, plotnonfinite=True
+        *(error, kappa, 32, colour),
+        cmap=plt.get_cmap("viridis").with_extremes(bad="white"),
+        vmin=0,
+        edgecolors=edges,
+        linewidths=1.5,
+        zorder=3,
+        plotnonfinite=True,
     )
-    figure.colorbar(points, ax=axes, label=r"$R_\infty$")
-    for x, y, k in zip(error, kappa, known, strict=True):
-        axes.annotate(labels[k], (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
-    axes.set_xscale("log")
+    if np.any(np.isfinite(colour)):
+        plt.colorbar(points, ax=axes, label=r"$R_\infty$ (fill)")
+    axes.set(xlabel="error of the fit $E$ (%)", ylabel=r"$\kappa=\alpha-2\beta+\gamma$")
+    if error.max() > 10 * error.min() > 0:
+        axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(4))
 
 
 SHOWN = {
@@ -148,14 +204,27 @@ def coverage(study: xr.Dataset, recipe: str, sure: bool) -> NDArray[np.float64]:
     return holds.mean("trial").transpose("scenario", "parameter").values
 
 
+def penalty_intervals(study: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Of R∞ with status ok, by scenario and pairing of seeds: share of intervals that hold the
+    truth, and their median half width over L∞."""
+    part = study.penalty.sel(penalty_part=["truth", "status"]).to_dataset("penalty_part")
+    ends = study.penalty_interval.where(part.status == 0).to_dataset("end")
+    holds = (ends.low <= part.truth) & (part.truth <= ends.high)
+    limit = study.truth.sel(parameter="loss_limit")
+    half = (ends.high - ends.low) / 2 / limit
+    return holds.where(part.status == 0).mean("trial"), half.median("trial")
+
+
 def transfer_coverage(study: xr.Dataset) -> Figure:
-    """Coverage of 95 % intervals by scenario, how often one is given, and what recipes cover."""
+    """Coverage of 95 % intervals by scenario, how often one is given, and what recipes cover; then
+    coverage and width of the interval of R∞, with seeds paired or taken as independent."""
     scenarios = [cell["scenario"] for cell in study_config(study)["cells"]]
     scenarios.remove("no noise")
     study = study.sel(scenario=scenarios)
-    figure, (left, middle, right) = plt.subplots(
-        1, 3, figsize=(12, 4.6), layout="constrained", sharey="row"
+    figure, panels = plt.subplot_mosaic(
+        "aabbcc;dddeee", figsize=(12, 9.2), layout="constrained", sharey=True
     )
+    left, middle, right, held, width = (panels[name] for name in "abcde")
     heights = np.arange(len(scenarios))
     determined = (study.status == 0).sel(parameter=list(SHOWN)).mean("trial")
     shares = determined.transpose("scenario", "parameter").values
@@ -167,15 +236,23 @@ def transfer_coverage(study: xr.Dataset) -> Figure:
     for number, recipe in enumerate(study.recipe.values):
         mean = np.nanmean(coverage(study, str(recipe), sure=False), axis=1)
         right.plot(mean, heights, color=f"C{number}", label=str(recipe), **POINTS)
+    shares, halves = penalty_intervals(study)
+    for number, pairing in enumerate(study.pairing.values):
+        style = {**POINTS, "color": f"C{number}", "label": f"seeds {pairing}"}
+        held.plot(shares.sel(pairing=pairing), heights, **style)
+        width.plot(100 * halves.sel(pairing=pairing), heights, **style)
     for axes, title in (
+        (held, r"intervals of $R_\infty$ with status ok that hold the truth"),
         (left, "intervals with status ok that hold the truth"),
         (middle, "fits with status ok"),
         (right, "all intervals that hold the truth, mean of parameters"),
     ):
         axes.set(title=title, xlim=(-0.03, 1.03), yticks=heights, yticklabels=scenarios)
+    width.set(title="their median half width", xscale="log", xlabel=r"% of $L_\infty$")
     left.legend(loc="center")
-    right.legend(loc="center left")
-    for axes in (left, right):
+    for axes in (right, held):
+        axes.legend(loc="center left")
+    for axes in (left, right, held):
         axes.axvline(0.95, color="0.5", linewidth=0.9)
     left.invert_yaxis()
     return figure

@@ -9,6 +9,8 @@ from .optimal_ratio import OPTIMAL_RATIO
 from .race import RACE
 from .study import Study as Study
 from .transfer_coverage import TRANSFER_COVERAGE_STUDIES
+from .transfer_networks import TRANSFER_NETWORKS
+from .transfer_theory import TRANSFER_THEORY_STUDIES
 from .update_magnitude import UPDATE_MAGNITUDE_STUDIES
 
 STUDIES = {
@@ -20,8 +22,10 @@ STUDIES = {
         *OPTIMAL_RATE_STUDIES,
         *MEAN_FIELD_STUDIES,
         *TRANSFER_COVERAGE_STUDIES,
+        *TRANSFER_THEORY_STUDIES,
         *UPDATE_MAGNITUDE_STUDIES,
         OPTIMAL_RATIO,
         RACE,
+        TRANSFER_NETWORKS,
     )
 }

@@ -17,7 +17,7 @@ from experiments.results import load, save, study_config
 
 from .dataset import assemble
 from .executors import Executor
-from .plan import RESUMABLE, Grid, Task, differences, even_size
+from .plan import RESUMABLE, Grid, Task, differences, even_size, naming_grid_options
 from .store import (
     Plan,
     Store,
@@ -39,6 +39,7 @@ class Work:
     train: Callable[..., Trained] = train
 
 
+@naming_grid_options()
 def complete_sweep(
     grid: Grid, path: Path, where: Executor, *, resume: bool = False, work: Work | None = None
 ) -> bool:

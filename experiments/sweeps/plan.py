@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,8 +20,21 @@ from dynsim.laboratory import NetworkSetup
 MAX_RUNS = 10**8
 MAX_TASK_RUNS = 4096
 MAX_RATES = 10_000
-RESUMABLE = "finished cells are kept and --resume goes on with them"
+RESUMABLE = "finished tasks are kept and --resume goes on with them"
 GRID_FIELDS = ("width", "vocab_size", "embedding_lr", "hidden_lr")
+
+
+@contextlib.contextmanager
+def naming_grid_options() -> Iterator[None]:
+    """Within it, errors about one network's --width and --vocab-size name the options of a grid."""
+    try:
+        yield
+    except InputError as error:
+        option, allowed = (
+            re.sub(r"--(width|vocab-size)\b", r"--\1s", text)
+            for text in (error.option, error.allowed)
+        )
+        raise InputError(option, error.value, allowed) from None
 
 
 class Task(NamedTuple):
@@ -91,11 +106,12 @@ class Grid:
             for field in dataclasses.fields(NetworkSetup)
             if field.name not in GRID_FIELDS
         }
-        return [
-            NetworkSetup(**shared, width=width, vocab_size=vocab_size)
-            for width in self.widths
-            for vocab_size in self.vocab_sizes
-        ]
+        with naming_grid_options():
+            return [
+                NetworkSetup(**shared, width=width, vocab_size=vocab_size)
+                for width in self.widths
+                for vocab_size in self.vocab_sizes
+            ]
 
     @property
     def run_shape(self) -> tuple[int, int, int]:

@@ -78,13 +78,13 @@ class Store:
                 "--out",
                 str(self.path),
                 f"was begun with another version or device ({made}): numbers would not be "
-                "comparable; finished cells are kept, so go on with that one or take another --out",
+                "comparable; finished tasks are kept, so go on with that one or take another --out",
             )
         if plan["tokens"] != site["tokens"]:
             raise InputError(
                 "--tokens",
                 config["tokens"] or "corpus",
-                "holds other tokens than when the sweep began; finished cells are kept, so go on "
+                "holds other tokens than when the sweep began; finished tasks are kept, so go on "
                 "with those or take another --out",
             )
         return plan
@@ -174,6 +174,16 @@ def _lock(folder: Path, resume: bool) -> BinaryIO:
                 handle.close()
                 raise
             handle.close()
+
+
+def kept_of_interrupted(path: Path) -> str:
+    """What is there of the sweep that was to become `path`, in words."""
+    if path.exists():
+        return "what was finished is kept"
+    tasks = len(list(folder_of(path).glob("*.npz")))
+    if not tasks:
+        return "nothing was finished yet"
+    return f"finished tasks ({tasks}) are kept and --resume goes on with them"
 
 
 def refuse_existing(path: Path) -> None:
