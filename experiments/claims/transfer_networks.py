@@ -125,12 +125,12 @@ def drift(data: xr.Dataset, case: str) -> Estimate:
     return bootstrap(slope, [losses for _, losses in curves], resamples=RESAMPLES)
 
 
-def fitted(data: xr.Dataset, case: str, resamples: int = RESAMPLES) -> Transfer:
+def fitted(data: xr.Dataset, case: str, resamples: int | None = None) -> Transfer:
     """Transfer metrics of a case."""
     table = data[["loss", "diverged"]].sel(case=case).to_dataframe().reset_index()
     table = table[table.diverged.notna()]
     columns = (table[name].to_numpy() for name in ("width", "learning_rate", "seed", "loss"))
-    return fit_transfer(*columns, resamples=resamples)
+    return fit_transfer(*columns, resamples=resamples or RESAMPLES)
 
 
 def error_fall(data: xr.Dataset, network: str) -> Estimate:
