@@ -212,11 +212,13 @@ class _Fit:
     @cached_property
     def errors(self) -> tuple[float, float]:
         """E, and what seed noise alone brings it to: the spread of the residuals over resamples."""
-        return self._rms_and_noise(self.residuals) if self.surfaces else (np.nan, np.nan)
+        return self._rms_and_noise(self.residuals) if self.residuals else (np.nan, np.nan)
 
     @cached_property
     def residuals(self) -> list[Floats]:
-        """Relative residuals of every row."""
+        """Relative residuals of every row, none without a joint fit."""
+        if not self.surfaces:
+            return []
         return [
             _relative_residual(surface, self.points, loss)
             for surface, loss in zip(self.surfaces, self.resamples.rows, strict=True)

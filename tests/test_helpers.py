@@ -70,3 +70,10 @@ def test_assert_refused():
         assert_refused("--width", refuse, "negative")
     with pytest.raises(pytest.fail.Exception):
         assert_refused("--width", lambda: None)
+
+
+def test_a_group_shares_a_worker(request):
+    """Silently lost, every worker would measure the studies for itself."""
+    if request.config.getoption("dist", "no") != "loadgroup":
+        pytest.skip("one process")
+    assert request.node.nodeid.endswith("@test_helpers")
