@@ -11,19 +11,20 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import sympy as sp
 
 from . import _symbols as s
 from ._derivation import Derivation, Step
-from ._law_first_step import Init, initial_std
+from ._law_first_step import INITIALISATIONS, Init, initial_std
 from ._parametrizations import NetworkLayer, as_exponent, custom_parametrization
 from ._stability import HALF, UNALIGNED, NetworkAlignment, _program, layer_alignment
 from ._token_laws import leading_order
 from ._vocabulary_alignment import vocabulary_alignment
 
 LinearLayer = Literal["embedding", "projection"]
+LINEAR_LAYERS: tuple[LinearLayer, ...] = get_args(LinearLayer)
 OutputTerm = Literal[
     "initial projection, learned embedding",
     "projection update, initial embedding",
@@ -74,8 +75,20 @@ def base_rate(
     from the vocabulary m = d^`vocab_exponent` (uniform tokens). U = Omega = 1: beyond its first
     steps the projection is aligned with what the embedding has learned, which is aligned with it.
 
+    Raises `ValueError` unless `lr_exponents` names both layers, `trained` one of them or both and
+    `init` a known initialisation, and for an exponent that is not a rational or a vocabulary's that
+    is negative.
+
     Source: theory notes, sections 3 and 5; entrywise optimizers (sign, Adam).
     """
+    if set(lr_exponents) != set(LINEAR_LAYERS):
+        named = ", ".join(map(str, lr_exponents)) or "none"
+        raise ValueError(f"lr_exponents must name embedding and projection, not {named:.60}")
+    if not trained or not set(trained) <= set(LINEAR_LAYERS):
+        raise ValueError(f"trained must name embedding, projection or both, not {trained!r:.60}")
+    if init not in INITIALISATIONS:
+        known = ", ".join(INITIALISATIONS)
+        raise ValueError(f"unknown initialisation {init!r:.60}: must be one of {known}")
     std = leading_order(initial_std(init)[s.projection_std], {s.width: sp.Integer(1)})
     given = custom_parametrization((0, 0, 0), (0, -HALF, Fraction(str(std))))
     token_law = vocabulary_alignment("sign", vocab_exponent=vocab_exponent).hidden

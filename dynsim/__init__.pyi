@@ -8,6 +8,8 @@ from ._exponents import ExponentFit as ExponentFit
 from ._exponents import bootstrap as bootstrap
 from ._exponents import collapse_spread as collapse_spread
 from ._exponents import fit_exponent as fit_exponent
+from ._exponents import jackknife as jackknife
+from ._exponents import jackknife_interval as jackknife_interval
 from ._exponents import log_slope as log_slope
 from ._exponents import parabola_minimum as parabola_minimum
 from ._exponents import unit_crossing as unit_crossing

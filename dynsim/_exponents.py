@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
 SURFACE_BATCH = 200  # resamples at a time of samples with leading axes, to spare memory
@@ -71,6 +73,48 @@ def bootstrap(
         rng=np.random.default_rng(0),
     ).confidence_interval
     return Estimate(value, float(interval.low), float(interval.high))
+
+
+def jackknife(
+    statistic: Callable[..., ArrayLike], samples: Sequence[NDArray[np.float64]]
+) -> Estimate:
+    """95 % interval of `statistic(*samples)` by leaving out one seed at a time.
+
+    The interval is the value +- t_nu sqrt(V), V = sum over samples of (S - 1)/S sum_s (theta_s -
+    mean theta)^2, theta_s without seed s, and nu the degrees of freedom of Welch and Satterthwaite.
+    For a mean this is Student's interval, which the percentiles of resamples of three or four seeds
+    cannot reach (all of them lie between the lowest and the highest seed); for a statistic that is
+    smooth in means it is the same to first order (Efron and Stein, 1981).
+
+    Samples are as in `bootstrap`: seeds along the last axis, the statistic with `axis`. A single
+    seed in every sample leaves no interval (NaN).
+    """
+    value = float(np.asarray(statistic(*samples, axis=-1)))
+    left_out: list[Floats] = []
+    for number, sample in enumerate(samples):
+        count = sample.shape[-1]
+        without = [np.delete(sample, seed, axis=-1) for seed in range(count if count > 1 else 0)]
+        others = [(*samples[:number], own, *samples[number + 1 :]) for own in without]
+        left_out.append(np.array([float(np.asarray(statistic(*one, axis=-1))) for one in others]))
+    return jackknife_interval(value, left_out)
+
+
+def jackknife_interval(value: float, left_out: Collection[Floats]) -> Estimate:
+    """The interval of `jackknife` from a statistic's values without one seed at a time, one array
+    of shape (S,) each sample."""
+    from scipy.stats import t
+
+    counts = np.array([np.size(own) for own in left_out])
+    variances = np.array([(np.size(own) - 1) * np.var(own) for own in left_out if np.size(own) > 1])
+    freedoms = counts[counts > 1] - 1
+    if not len(variances):
+        return Estimate(value, math.nan, math.nan)
+    total = variances.sum()
+    if total == 0:
+        return Estimate(value, value, value)
+    freedom = total**2 / np.sum(variances**2 / freedoms)
+    reach = float(t.ppf(0.975, freedom) * np.sqrt(total))
+    return Estimate(value, value - reach, value + reach)
 
 
 def _expanded_level(sizes: Sequence[int]) -> float:

@@ -42,6 +42,7 @@ ONE_SEED = "no interval: a width has one seed only"
 CURVATURE_WIDTHS, JOINT_WIDTHS, HELD_OUT_WIDTHS = 2, 3, 4
 MISFIT = 2.5  # E over its noise from which on the model counts as wrong
 TOLERANCE = 1e-9  # relative rounding of a difference between widths
+FAR = 10.0  # factor outside the learning rates tried from which on a limit is no optimum of theirs
 
 Floats = NDArray[np.float64]
 
@@ -156,7 +157,8 @@ def fit_transfer(
         raise InputError("factor", factor, "must be greater than 1")
     runs, diverged = runs_by_width(widths, learning_rates, seeds, losses, factor)
     used = [one for one in runs if one.status == OK]
-    fit = _Fit(used, resamples)
+    tried = np.log(np.asarray(learning_rates, dtype=np.float64))
+    fit = _Fit(used, resamples, (tried.min(), tried.max()))
     optima = iter(fit.optima())
     return Transfer(
         **fit.parameters(),
@@ -185,6 +187,7 @@ TRANSFER_PARAMETERS = (
     *("rate_limit", "rate_amplitude", "rate_exponent"),
     *("curvature_amplitude", "curvature_exponent", "robustness"),
 )
+LOSS_LIMIT = TRANSFER_PARAMETERS.index("loss_limit")
 LOG_RATE = TRANSFER_PARAMETERS.index("rate_limit")  # its logarithm is what is fitted
 UNKNOWN = Estimate(np.nan, np.nan, np.nan)
 
@@ -192,7 +195,9 @@ UNKNOWN = Estimate(np.nan, np.nan, np.nan)
 class _Fit:
     """Parabolas and joint fit of the widths that can be used, with resamples of their seeds."""
 
-    def __init__(self, used: Sequence[WidthRuns], resamples: int):
+    def __init__(self, used: Sequence[WidthRuns], resamples: int, tried: tuple[float, float]):
+        """`tried`: the smallest and the largest ln η of all runs."""
+        self.tried = tried
         self.widths = [one.width for one in used]
         self.points = joined([one.points(number) for number, one in enumerate(used)])
         self.resamples = SeedResamples(used, resamples)
@@ -269,11 +274,12 @@ class _Fit:
         """Every parameter by name, with interval and status."""
         low, high = self.values.interval()
         loss = self._undetermined_loss(low, high)
+        limit = loss or self._undetermined_limit(low)
         rate = self._undetermined_rate(low, high)
         curvature = _too_few("h and gamma", CURVATURE_WIDTHS, self.widths)
         named = {"alpha": loss, "beta": rate, "gamma": curvature}
         robustness = "; ".join(f"{name}: {reason}" for name, reason in named.items() if reason)
-        reasons = [loss] * 3 + [rate] * 3 + [curvature] * 2 + [robustness]
+        reasons = [limit] + [loss] * 2 + [rate] * 3 + [curvature] * 2 + [robustness]
         if self.resamples.alone:
             low = high = np.full(9, np.nan)
         sure = self._status_of_fit()
@@ -300,7 +306,7 @@ class _Fit:
         return OK
 
     def _undetermined_loss(self, low: Floats, high: Floats) -> str:
-        """Why α, L∞ and A are not determined, "" where they are."""
+        """Why α, A and with them L∞ are not determined, "" where they are."""
         if not self.surfaces:
             return _too_few("L_inf, A and alpha", JOINT_WIDTHS, self.widths)
         rounding = TOLERANCE * self.loss.mean()
@@ -314,6 +320,13 @@ class _Fit:
         if fall.interval()[0] <= rounding:
             return "L* does not fall by more than its noise"
         return _open_ended("alpha", low[2], high[2])
+
+    def _undetermined_limit(self, low: Floats) -> str:
+        """Why L∞ is not determined where α is, "" where it is."""
+        limit = self.values.value[LOSS_LIMIT]
+        if min(limit, low[LOSS_LIMIT]) > TOLERANCE * self.loss.mean():
+            return ""
+        return "the limit is not above 0"
 
     def _undetermined_rate(self, low: Floats, high: Floats) -> str:
         """Why β, η∞ and b are not determined, "" where they are."""
@@ -330,6 +343,15 @@ class _Fit:
             return (
                 "the optimum does not move: b is 0 within its noise, and so is the penalty of a "
                 "transferred learning rate"
+            )
+        limit = self.values.value[LOG_RATE]
+        smallest, largest = self.tried
+        if limit < smallest - np.log(FAR) or limit > largest + np.log(FAR):
+            with np.errstate(over="ignore"):
+                rate = np.exp(limit)
+            return (
+                f"eta_inf = {rate:.2g} is far from the learning rates tried; if the optimum moves "
+                "as a power of the width, divide the rule out (base learning rates)"
             )
         return _open_ended("beta", low[5], high[5])
 
@@ -358,7 +380,8 @@ def _curvature_law(widths: Sequence[float], shapes: Floats) -> Floats:
 def _too_few(names: str, needed: int, widths: Sequence[float]) -> str:
     if len(widths) >= needed:
         return ""
-    return f"{names} need {needed} widths with a bracketed optimum, there are {len(widths)}"
+    there = "there is 1" if len(widths) == 1 else f"there are {len(widths)}"
+    return f"{names} need {needed} widths with a bracketed optimum, {there}"
 
 
 def _open_ended(name: str, low: float, high: float) -> str:
@@ -371,9 +394,11 @@ def _open_ended(name: str, low: float, high: float) -> str:
 
 
 def asymptotic_penalties(fits: Sequence[Transfer]) -> tuple[int | None, list[TransferParameter]]:
-    """R∞ = L∞ - L∞(reference) of each fit; the reference has the lowest L∞ that is determined.
+    """R∞ = L∞ - L∞(reference) of each fit.
 
-    Returns the reference's index (None where no L∞ is determined) and one R∞ per fit. Intervals
+    The reference has the lowest L∞ of the fits whose L∞ has the status "ok", or, without any, of
+    those where it is determined. Its own R∞ is 0 with the status of its L∞; that of any other fit
+    is "ok" only if both L∞ are. Returns the reference's index (None where no L∞ is determined) and one R∞ per fit. Intervals
     are paired: at a width where both fits have the same seeds by label, the same resample of seeds
     goes into both, and what a seed does to both alike (initial weights, order of batches) cancels.
     This holds as well where the seeds have nothing but their labels in common. Other widths count
@@ -385,13 +410,15 @@ def asymptotic_penalties(fits: Sequence[Transfer]) -> tuple[int | None, list[Tra
     if not known:
         status = f"{UNDETERMINED}: no L_inf is determined"
         return None, [TransferParameter(np.nan, np.nan, np.nan, status)] * len(fits)
-    reference = min(known, key=lambda k: fits[k].loss_limit.value)
+    sure = [k for k in known if fits[k].loss_limit.status == OK]
+    reference = min(sure or known, key=lambda k: fits[k].loss_limit.value)
     return reference, [_penalty(one, fits[reference]) for one in fits]
 
 
 def _penalty(fit: Transfer, reference: Transfer) -> TransferParameter:
     if fit is reference:
-        return TransferParameter(0.0, 0.0, 0.0)
+        end = np.nan if fit.resampled.alone else 0.0
+        return TransferParameter(0.0, end, end, fit.loss_limit.status)
     if fit.loss_limit.status.startswith(UNDETERMINED):
         return TransferParameter(np.nan, np.nan, np.nan, fit.loss_limit.status)
     statuses = [one.loss_limit.status for one in (fit, reference)]

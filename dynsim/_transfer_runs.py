@@ -24,7 +24,8 @@ PARABOLA_POINTS = 3
 class WidthRuns:
     """The runs of one width: `losses` of shape (rates, seeds), NaN where a seed was not run.
 
-    Learning rates at which a seed diverged are left out. `seeds` are the seeds' labels.
+    Learning rates at which a seed diverged are left out; `diverged` says whether there are any.
+    `seeds` are the seeds' labels.
     """
 
     width: float
@@ -32,6 +33,7 @@ class WidthRuns:
     losses: Floats
     factor: float
     seeds: tuple[object, ...]
+    diverged: bool
 
     @property
     def sample(self) -> str:
@@ -57,13 +59,16 @@ class WidthRuns:
         """ "ok", or why there is no optimum to be seen."""
         rates = len(self.learning_rates)
         if rates < PARABOLA_POINTS:
-            return f"{rates} learning rates without divergence, needs {PARABOLA_POINTS}"
+            remaining = " without divergence" if self.diverged else ""
+            return f"{_learning_rates(rates)}{remaining}, needs {PARABOLA_POINTS}"
         best = int(np.argmin(self.means))
         if best in (0, rates - 1):
             side = "smallest" if best == 0 else "largest"
-            return f"lowest loss at the {side} learning rate that did not diverge"
+            remaining = " that did not diverge" if self.diverged else ""
+            return f"lowest loss at the {side} learning rate{remaining}"
         if self.near.sum() < PARABOLA_POINTS:
-            return f"{self.near.sum()} learning rates within the factor, needs {PARABOLA_POINTS}"
+            count = _learning_rates(int(self.near.sum()))
+            return f"{count} within the factor, needs {PARABOLA_POINTS}"
         rate, _, curvature = parabolas(self.points(), self.means[self.near])[0]
         lowest, *_, largest = np.log(self.learning_rates[self.near])
         if not curvature > 0 or not lowest <= rate <= largest:
@@ -91,6 +96,10 @@ class WidthRuns:
         total = times @ np.where(present, losses, 0).T
         count = times @ present.T
         return np.where(count > 0, total / np.maximum(count, 1), self.means[self.near])
+
+
+def _learning_rates(count: int) -> str:
+    return "1 learning rate" if count == 1 else f"{count} learning rates"
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,5 +250,6 @@ def runs_by_width(
         diverged = np.zeros(len(rates), dtype=bool)
         diverged[rate_index[~np.isfinite(loss[here])]] = True
         kept = rates[~diverged], table[~diverged]
-        found.append(WidthRuns(float(one), *kept, factor, tuple(labels[own_seeds].tolist())))
+        labelled = tuple(labels[own_seeds].tolist())
+        found.append(WidthRuns(float(one), *kept, factor, labelled, bool(diverged.any())))
     return found, int(np.sum(~np.isfinite(loss)))

@@ -302,8 +302,8 @@ class Verify:
     claim: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """check this claim only (may be repeated)"""
     study: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """run this study and its claims only (may be repeated); those of the laboratory (minutes to
-    half an hour each: update_magnitude, optimal_ratio, race) run only when asked for"""
+    """run this study and its claims only (may be repeated); those of the laboratory (minutes to an
+    hour each: update_magnitude, optimal_ratio, race, transfer_networks) run only when asked for"""
     full: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """larger sizes and more seeds; for a study of the laboratory, those for a GPU"""
     out: Path = Path("dynsim-verify")
@@ -403,6 +403,9 @@ class Transfer:
     group_by: tuple[str, ...] = ()
     """columns that name a group, one result each (default: every other column that varies, and the
     file where none tells the files apart)"""
+    within: tuple[str, ...] = ()
+    """columns whose values groups must share to be compared: one reference of R_inf for each set
+    (default: all groups together)"""
     factor: float = 1.35
     """points with a loss within this factor of the width's lowest are fitted"""
     rate: Literal["hidden", "embedding", "both"] | None = None

@@ -51,7 +51,7 @@ def formulas(factor: float) -> dict[str, str]:
         "bring it to",
         "kappa": "alpha - 2 beta + gamma: the penalty of eta_inf over the gap A N^-alpha goes as "
         "N^kappa; below 0 transfer is robust",
-        "R_inf": "L_inf - L_inf of the reference, the group with the lowest",
+        "R_inf": "L_inf - L_inf of the reference, the group with the lowest (of status ok, if any)",
     }
 
 
@@ -59,7 +59,9 @@ def run_transfer(options: TransferOptions) -> int:
     """Prints metrics of every group of runs, with a figure if there is --out."""
     if not options.factor > 1 or not math.isfinite(options.factor):
         raise InputError("--factor", options.factor, "must be greater than 1")
-    table, columns, notes = read_runs(options.file, options.rate, options.group_by)
+    table, columns, notes = read_runs(
+        options.file, options.rate, options.group_by, options.within
+    )
     folder = None if options.out is None else writable_folder("--out", options.out)
     names, fits = [], []
     parts: list[tuple[Any, pd.DataFrame]] = [((), table)]
@@ -70,20 +72,24 @@ def run_transfer(options: TransferOptions) -> int:
             names.append(dict(zip(columns, key, strict=True)))
             fits.append(_fit(runs, options.factor))
             bar.update()
-    reference, penalties = asymptotic_penalties(fits)
+    within = [name for name in columns if name in options.within]
+    references, penalties = compared(names, fits, within)
+    shown = columns if options.group_by else telling_columns(names)
+    labels = [_label(name, shown) for name in names]
+    sets = list(dict.fromkeys(_label(name, within) for name in names))
     document: dict[str, Any] = {
         "files": options.file,
         "factor": options.factor,
         "formulas": formulas(options.factor),
         "notes": notes,
-        "reference": None if reference is None else names[reference],
+        "reference": _name(names, references[0]) if len(sets) == 1 else None,
         "groups": [
-            _answer(name, len(runs), fit, penalty)
-            for name, (_, runs), fit, penalty in zip(names, parts, fits, penalties, strict=True)
+            {**_answer(name, len(runs), fit, penalty), "reference": _name(names, reference)}
+            for name, (_, runs), fit, penalty, reference in zip(
+                names, parts, fits, penalties, references, strict=True
+            )
         ],
     }
-    shown = columns if options.group_by else telling_columns(names)
-    labels = [_label(name, shown) for name in names]
     if folder is not None:
         from .figures import write
         from .figures.transfer import transfer_metrics
@@ -94,6 +100,7 @@ def run_transfer(options: TransferOptions) -> int:
     if options.json:
         print_json(document)
     else:
+        alone = [references_of_one for references_of_one in ()]
         _print(document, labels)
     return 0
 

@@ -27,9 +27,14 @@ Rate = Literal["hidden", "embedding", "both"]
 
 
 def read_runs(
-    files: Sequence[Path], rate: Rate | None, group_by: Sequence[str]
+    files: Sequence[Path],
+    rate: Rate | None,
+    group_by: Sequence[str],
+    within: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, list[str], list[str]]:
     """All runs of the files, the columns that tell groups apart, and notes for the reader.
+
+    Columns of `within` tell groups apart where they vary, besides those of `group_by`.
 
     Raises `InputError` with the file and the column for what cannot be used.
     """
@@ -38,7 +43,8 @@ def read_runs(
     notes: list[str] = []
     tables = [_read(file, rate, notes).assign(file=_label(file, files)) for file in files]
     table = pd.concat(tables, ignore_index=True)
-    groups = _groups(table, tables, group_by, notes)
+    groups = _groups(table, tables, group_by, within, notes)
+    _check_columns(tables, groups)
     return _without_duplicates(table, groups, notes), groups, notes
 
 
@@ -207,15 +213,18 @@ def _groups(
     table: pd.DataFrame,
     tables: Sequence[pd.DataFrame],
     group_by: Sequence[str],
+    within: Sequence[str],
     notes: list[str],
 ) -> list[str]:
     """Columns that tell groups apart."""
     others = [name for name in table.columns if name not in (*RUN, "loss")]
-    unknown = [name for name in group_by if name not in others]
-    if unknown:
-        raise InputError("--group-by", unknown[0], "must be one of " + ", ".join(others))
+    for option, names in (("--group-by", group_by), ("--within", within)):
+        unknown = [name for name in names if name not in others]
+        if unknown:
+            raise InputError(option, unknown[0], "must be one of " + ", ".join(others))
+    sets = [name for name in within if _varies(table, name)]
     if group_by:
-        return list(dict.fromkeys(group_by))
+        return list(dict.fromkeys([*group_by, *sets]))
     varied = [name for name in others if name != "file" and _varies(table, name)]
     if len(tables) > 1 and not any(_distinguishes(name, tables) for name in varied):
         widths = [set(one.width) for one in tables]
@@ -228,7 +237,19 @@ def _groups(
         counts = ", ".join(f"{name} {table[name].nunique(dropna=False)}" for name in varied)
         message = f"must be given: the other columns make {count} groups (values: {counts})"
         raise InputError("--group-by", None, message)
-    return varied
+    return list(dict.fromkeys([*varied, *sets]))
+
+
+def _check_columns(tables: Sequence[pd.DataFrame], groups: Sequence[str]) -> None:
+    """Raises `InputError` for a file that lacks a column of the groups."""
+    for name in groups:
+        for one in tables:
+            if name not in one:
+                reason = (
+                    f"has no column {name}, by which the runs of other files are grouped; "
+                    "--group-by with other columns (file, for one) leaves it out"
+                )
+                raise InputError("FILE", one.file.iloc[0], reason)
 
 
 def _varies(table: pd.DataFrame, name: str) -> bool:

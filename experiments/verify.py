@@ -53,7 +53,7 @@ def run_verify(options: Verify) -> int:
     studies: dict[str, xr.Dataset] = {}
     with progress_bar(cells, "verify") as bar:
         for name in needed:
-            bar.set_description(f"verify: {name}", refresh=False)
+            bar.set_description(f"verify: {name}", refresh=STUDIES[name].laboratory)
             studies[name] = finished_study(STUDIES[name], options.full, folder, bar)
             for claim in chosen:
                 if claim.study == name:
@@ -181,7 +181,8 @@ def _print(rows: list[dict[str, Any]], figures: list[Path]) -> None:
             print(textwrap.fill(text, 100, subsequent_indent="  "))
     print("drift: how the measured exponent changes when the smallest size is left out")
     as_expected = sum(row["verdict"] == row["expected"] for row in rows)
-    print(f"{as_expected} of {len(rows)} verdicts as expected (claims named control- must fail)")
+    fail = "claims named control- or not-seen- must fail"
+    print(f"{as_expected} of {len(rows)} verdicts as expected ({fail})")
     for path in figures:
         if path.suffix == ".png":
             print(f"figure: {path}")

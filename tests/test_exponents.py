@@ -6,11 +6,14 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from dynsim import (
+    Estimate,
     bootstrap,
     collapse_spread,
     fit_exponent,
+    jackknife,
     log_slope,
     parabola_minimum,
     unit_crossing,
@@ -151,3 +154,31 @@ def test_collapse_spread_does_not_depend_on_units(random):
     spread = collapse_spread(d / m, value)
     assert collapse_spread(1e6 * d / m, value) == pytest.approx(spread)
     assert collapse_spread(d / m, 1e-6 * value) == pytest.approx(spread)
+
+
+def test_jackknife_of_means_is_students_and_welchs_interval(random):
+    def mean(one, axis=-1):
+        return one.mean(axis=axis)
+
+    def difference(one, other, axis=-1):
+        return one.mean(axis=axis) - other.mean(axis=axis)
+
+    few, many = random.normal(1, 1, 4), random.normal(0, 3, 7)
+    for found, expected in (
+        (jackknife(mean, [few]), scipy.stats.ttest_1samp(few, 0)),
+        (jackknife(difference, [few, many]), scipy.stats.ttest_ind(few, many, equal_var=False)),
+    ):
+        interval = expected.confidence_interval()
+        np.testing.assert_allclose([found.low, found.high], [interval.low, interval.high])
+    assert jackknife(mean, [np.ones(3)]) == Estimate(1, 1, 1)
+    alone = jackknife(mean, [np.ones(1)])
+    assert alone.value == 1
+    assert np.isnan([alone.low, alone.high]).all()
+
+
+def test_jackknife_leaves_whole_curves_out(random):
+    """A sample's leading axes are left out together, a seed's curve at a time."""
+    common = random.normal(size=5)
+    curve = np.array([[0.0], [1.0]]) + common
+    found = jackknife(lambda losses, axis=-1: np.ptp(losses.mean(axis=axis)), [curve])
+    np.testing.assert_allclose([found.value, found.low, found.high], 1)

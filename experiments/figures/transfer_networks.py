@@ -55,14 +55,14 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 ERRORS = (1e-3, 3e-3, 1e-2, 3e-2)
 PENALTY = r"$L^* - L^*_{\mu\mathrm{P}}$ (nats)"
-TUNED = r"$L^* - L^*_{\mu\mathrm{P}}$ at the tuned ratio (nats)"
-UNDECAYED = r"$L^* - L^*_{\mu\mathrm{P}}$ without decay (nats)"
+TUNED = r"$L^* - L^*_{\mu\mathrm{P}}$, tuned (nats)"
+CHANGE = r"change of $L^*$ by decay (nats)"
 
 
 def _bars(found: Sequence[Estimate]) -> tuple[list[float], Any]:
     """Values and the lengths of their error bars."""
     value, low, high = np.array([(one.value, one.low, one.high) for one in found]).T
-    return list(value), np.nan_to_num(np.stack([value - low, high - value])).clip(0)
+    return list(value), np.stack([value - low, high - value]).clip(0)
 
 
 def _draw(axes: Axes, x: Any, found: Sequence[Estimate], rule: str, shift: float = 0.0) -> None:
@@ -177,7 +177,7 @@ def transfer_axes(data: xr.Dataset) -> Figure:
         row[1].set_title(f"vocabulary, width {width}")
         row[2].set_title(f"weight decay, width {width}")
         row[3].set_title("the same number of tokens per parameter")
-        references = (TUNED, PENALTY, UNDECAYED, PENALTY)
+        references = (TUNED, PENALTY, CHANGE, PENALTY)
         for axes, reference in zip(row, references, strict=True):
             axes.set_ylabel(reference)
             axes.axhline(0, color="black", linewidth=0.9)
@@ -231,26 +231,20 @@ def _by_vocabulary(axes: Axes, data: xr.Dataset, network: str, width: int) -> No
 
 
 def _by_decay(axes: Axes, data: xr.Dataset, network: str, width: int) -> None:
-    """Each rule, and muP, against muP without decay."""
-    decays = [("coupled", 0.0)] + [(kind, rate) for kind, rates in DECAYS.items() for rate in rates]
+    """What weight decay changes, rule by rule."""
+    decays = [(kind, rate) for kind, rates in DECAYS.items() for rate in rates]
     places = np.arange(len(decays), dtype=np.float64)
-
-    def case(rule: str, decay: tuple[str, float]) -> str:
-        return Case(network, rule, decay=decay[0], weight_decay=decay[1]).name
-
     for number, rule in enumerate(SP_TO_MUP):
-        found = [
-            contrast(data, {case(rule, decay): 1.0, case("mup", decays[0]): -1.0}, width)
-            for decay in decays
-            if (rule, decay) != ("mup", decays[0])
-        ]
+        without = Case(network, rule).name
+        found = []
+        for kind, rate in decays:
+            case = Case(network, rule, decay=kind, weight_decay=rate).name
+            found.append(contrast(data, {case: 1.0, without: -1.0}, width))
         value, bars = _bars(found)
         style = {**STYLES[rule], "linestyle": "", "markersize": 4.5, "capsize": 2}
-        at = places[-len(found) :] + 0.12 * (number - 1)
-        axes.errorbar(at, value, bars, **style, label=LABELS[rule])
+        axes.errorbar(places + 0.12 * (number - 1), value, bars, **style, label=LABELS[rule])
     short = {"coupled": "coupled", "independent": "indep."}
-    names = ["none", *(f"{short[kind]}\n{rate:g}" for kind, rate in decays[1:])]
-    axes.set_xticks(places, names, fontsize=7)
+    axes.set_xticks(places, [f"{short[kind]}\n{rate:g}" for kind, rate in decays], fontsize=7)
 
 
 def _by_budget(axes: Axes, data: xr.Dataset, network: str) -> None:

@@ -32,6 +32,7 @@ class Study:
     - `measure`: one cell's variables by name, as (dimensions, values).
     - `config`: everything else that the numbers depend on.
     - `labels`: the coordinates of the dimensions that `measure` returns (without: 0, 1, 2, ...).
+    - `coordinates`: variables that describe cells, and become coordinates.
     - `laboratory`: a study of minutes in its quick version too (`full` is for a GPU), which is run
       when it is asked for by name.
     """
@@ -41,6 +42,7 @@ class Study:
     measure: Callable[..., Mapping[str, tuple[Sequence[str], Any]]]
     config: Callable[[bool], Mapping[str, Any]]
     labels: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    coordinates: Sequence[str] = ()
     laboratory: bool = False
 
     def description(self, full: bool) -> dict[str, Any]:
@@ -71,13 +73,12 @@ class Study:
         # Compilation dominates small cells and leaves a core idle; two at a time share the cores.
         # On an accelerator one cell of the laboratory takes a fixed share of the memory.
         alone = self.laboratory and jax.default_backend() != "cpu"
-        with ThreadPoolExecutor(max_workers=1 if alone else 2) as pool:
-            try:
-                pieces = list(pool.map(finished, self.cells(full)))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        dataset = _combined(pieces)
+        pool = ThreadPoolExecutor(max_workers=1 if alone else 2)
+        try:
+            pieces = list(pool.map(finished, self.cells(full)))
+        finally:  # after an interruption, without waiting for the cells that are being measured
+            pool.shutdown(wait=False, cancel_futures=True)
+        dataset = _combined(pieces).set_coords(self.coordinates)
         counted = {name: np.arange(size) for name, size in dataset.sizes.items()}
         unlabelled = {k: v for k, v in counted.items() if k not in dataset.coords}
         dataset = dataset.assign_coords({**unlabelled, **self.labels})

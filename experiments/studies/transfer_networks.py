@@ -9,7 +9,7 @@ rate cannot see: what is tuned is the rate after that.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any
 
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 NETWORKS = ("mlp", "transformer")
 # Embedding LR over hidden LR at the base width: within a factor 2 of what `optimal_ratio` found
-# best at width 32, at every vocabulary.
+# best at width 32.
 EMBEDDING_RATIO = {"mlp": 4.0, "transformer": 16.0}
 START = {"mlp": -6, "transformer": -9}  # half octaves of the hidden LR around which to begin
 REACH, MARGIN, FARTHEST = 3, 2, 12  # half octaves
@@ -235,6 +235,7 @@ def _cell(case: str, size: dict[str, Any], cases: dict[str, Any]) -> Any:
     by = ("width", "learning_rate", "seed")
     failed = ran & ~np.isfinite(loss)
     return {
+        **{name: ((), value) for name, value in cases[case].items()},
         "width": (("width",), [setup.width for setup in networks]),
         "learning_rate": (("learning_rate",), 2.0 ** (np.array(places) / 2)),
         "seed": (("seed",), np.arange(size["seeds"])),
@@ -252,5 +253,6 @@ TRANSFER_NETWORKS = Study(
         "size": asdict(SIZES[full]),
         "cases": {name: asdict(case) for name, case in CASES.items()},
     },
+    coordinates=[field.name for field in fields(Case)],
     laboratory=True,
 )
