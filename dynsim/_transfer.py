@@ -398,7 +398,9 @@ def asymptotic_penalties(fits: Sequence[Transfer]) -> tuple[int | None, list[Tra
 
     The reference has the lowest L∞ of the fits whose L∞ has the status "ok", or, without any, of
     those where it is determined. Its own R∞ is 0 with the status of its L∞; that of any other fit
-    is "ok" only if both L∞ are. Returns the reference's index (None where no L∞ is determined) and one R∞ per fit. Intervals
+    is "ok" only if both L∞ are.
+
+    Returns the reference's index (None where no L∞ is determined) and one R∞ per fit. Intervals
     are paired: at a width where both fits have the same seeds by label, the same resample of seeds
     goes into both, and what a seed does to both alike (initial weights, order of batches) cancels.
     This holds as well where the seeds have nothing but their labels in common. Other widths count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ SYMBOLS = {
     "h": "curvature_amplitude",
 }
 METRICS = ("kappa", "R_inf", "alpha", "beta", "gamma")
+MISFIT_MARK = " ?"
 FEWEST_WIDTHS = "needs three widths with a bracketed optimum"
 
 
@@ -59,9 +61,7 @@ def run_transfer(options: TransferOptions) -> int:
     """Prints metrics of every group of runs, with a figure if there is --out."""
     if not options.factor > 1 or not math.isfinite(options.factor):
         raise InputError("--factor", options.factor, "must be greater than 1")
-    table, columns, notes = read_runs(
-        options.file, options.rate, options.group_by, options.within
-    )
+    table, columns, notes = read_runs(options.file, options.rate, options.group_by, options.within)
     folder = None if options.out is None else writable_folder("--out", options.out)
     names, fits = [], []
     parts: list[tuple[Any, pd.DataFrame]] = [((), table)]
@@ -73,21 +73,22 @@ def run_transfer(options: TransferOptions) -> int:
             fits.append(_fit(runs, options.factor))
             bar.update()
     within = [name for name in columns if name in options.within]
-    references, penalties = compared(names, fits, within)
+    sets, penalties = _compare(names, fits, within)
+    references = {k: one.reference for one in sets for k in one.groups}
     shown = columns if options.group_by else telling_columns(names)
     labels = [_label(name, shown) for name in names]
-    sets = list(dict.fromkeys(_label(name, within) for name in names))
     document: dict[str, Any] = {
         "files": options.file,
         "factor": options.factor,
         "formulas": formulas(options.factor),
         "notes": notes,
-        "reference": _name(names, references[0]) if len(sets) == 1 else None,
+        "reference": _name(names, sets[0].reference) if len(sets) == 1 else None,
         "groups": [
-            {**_answer(name, len(runs), fit, penalty), "reference": _name(names, reference)}
-            for name, (_, runs), fit, penalty, reference in zip(
-                names, parts, fits, penalties, references, strict=True
-            )
+            {
+                **_answer(names[k], len(parts[k][1]), fits[k], penalties[k]),
+                "reference": _name(names, references[k]),
+            }
+            for k in range(len(names))
         ],
     }
     if folder is not None:
@@ -100,9 +101,36 @@ def run_transfer(options: TransferOptions) -> int:
     if options.json:
         print_json(document)
     else:
-        alone = [references_of_one for references_of_one in ()]
-        _print(document, labels)
+        _print(document, labels, sets)
     return 0
+
+
+@dataclass(frozen=True)
+class ComparedGroups:
+    """Groups, by number, that share their values of --within, and the reference of their R_inf."""
+
+    label: str
+    groups: list[int]
+    reference: int | None
+
+
+def _compare(
+    names: Sequence[dict[str, Any]], fits: Sequence[Transfer], within: Sequence[str]
+) -> tuple[list[ComparedGroups], list[TransferParameter]]:
+    """The sets of groups that are compared, and R_inf of every group."""
+    members: dict[str, list[int]] = {}
+    for k, name in enumerate(names):
+        members.setdefault(_label(name, within), []).append(k)
+    sets, found = [], {}
+    for label, groups in members.items():
+        lowest, penalties = asymptotic_penalties([fits[k] for k in groups])
+        sets.append(ComparedGroups(label, groups, None if lowest is None else groups[lowest]))
+        found.update(zip(groups, penalties, strict=True))
+    return sets, [found[k] for k in range(len(fits))]
+
+
+def _name(names: Sequence[dict[str, Any]], group: int | None) -> dict[str, Any] | None:
+    return None if group is None else names[group]
 
 
 def _fit(runs: pd.DataFrame, factor: float) -> Transfer:
@@ -162,31 +190,57 @@ def _parameter(parameter: TransferParameter) -> dict[str, Any]:
     return {**_estimate(parameter), "status": parameter.status}
 
 
-def _print(document: dict[str, Any], labels: list[str]) -> None:
+def _print(document: dict[str, Any], labels: Sequence[str], sets: Sequence[ComparedGroups]) -> None:
     for symbol, formula in document["formulas"].items():
         print(formula if formula.startswith(f"{symbol}(") else f"{symbol}: {formula}")
     print()
     head = ("group", "E", "its noise", "held out", "its noise", *METRICS)
     rows, below = [], []
-    for label, group in zip(labels, document["groups"], strict=True):
+    alone = {one.groups[0] for one in sets if len(one.groups) == 1}
+    for k, (label, group) in enumerate(zip(labels, document["groups"], strict=True)):
         errors = group["E"]
         numbers = (errors[name] for name in ("value", "noise", "held_out", "held_out_noise"))
-        rows.append([label, *map(number, numbers), *(_interval(group[name]) for name in METRICS)])
+        cells = {name: _interval(group[name]) for name in METRICS}
+        if k in alone:
+            cells["R_inf"] = "-"
+        rows.append([label, *map(number, numbers), *cells.values()])
         below.append("; ".join(_remarks(group)))
     print_table(head, rows, below)
-    print("\nintervals: 95 %, bootstrap over seeds; -: undetermined")
+    misfits = any(cell.endswith(MISFIT_MARK) for row in rows for cell in row[1:])
+    mark = f"; {MISFIT_MARK.strip()}: misfit, see below the group" if misfits else ""
+    print(f"\nintervals: 95 %, bootstrap over seeds; -: undetermined{mark}")
+    for line in _references(labels, sets):
+        print(line)
     for note in document["notes"]:
         print(note)
     for path in document.get("figures", []):
         print(path)
 
 
+def _references(labels: Sequence[str], sets: Sequence[ComparedGroups]) -> list[str]:
+    """What R_inf is measured from, a line for each set of groups; none for a single group."""
+    if len(labels) == 1:
+        return []
+    lines = []
+    for one in sets:
+        where = f" in {one.label}" if len(sets) > 1 else ""
+        if len(one.groups) == 1:
+            reference = "none, there is a single group"
+        elif one.reference is None:
+            reference = "none, no L_inf is determined"
+        else:
+            reference = labels[one.reference]
+        lines.append(f"reference of R_inf{where}: {reference}")
+    return lines
+
+
 def _interval(parameter: dict[str, Any]) -> str:
     if parameter["status"].startswith("undetermined"):
         return "-"
+    mark = MISFIT_MARK if parameter["status"].startswith("misfit") else ""
     value = number(parameter["value"])
     low, high = parameter["low"], parameter["high"]
-    return value if math.isnan(low) else f"{value} [{number(low)}, {number(high)}]"
+    return f"{value}{mark}" if math.isnan(low) else f"{value} [{number(low)}, {number(high)}]{mark}"
 
 
 def _remarks(group: dict[str, Any]) -> list[str]:

@@ -179,7 +179,8 @@ def _one_rate(file: Path, table: pd.DataFrame, rate: Rate | None, notes: list[st
             raise InputError("--rate", "both", f"{file} has no diagonal of 3 learning rates")
         if np.any(rates < PARABOLA):
             count = table.loc[rates < PARABOLA, "embedding_to_hidden"].nunique()
-            notes.append(f"{file.name}: {count} diagonals with less than 3 rates left out")
+            diagonals = "1 diagonal" if count == 1 else f"{count} diagonals"
+            notes.append(f"{file.name}: {diagonals} with less than 3 rates left out")
         table = table.loc[rates >= PARABOLA]
         notes.append(f"{file.name}: both rates grow together, learning_rate is the hidden one")
         axis = "hidden"

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -483,6 +484,7 @@ def test_transfer_json_table_and_figure(run, tmp_path):
         assert group["E"]["value"] < 0.002
         assert len(group["widths"]) == 5
     assert document["reference"] in ({"rule": "mup"}, {"rule": "sp"})
+    assert [one["reference"] for one in document["groups"]] == [document["reference"]] * 2
     assert {path[-4:] for path in document["figures"]} == {".png", ".pdf"}
     assert all(Path(path).stat().st_size > 5000 for path in document["figures"])
     text = run("transfer", *paths, "--group-by", "rule", "--factor", 1.2)
@@ -491,6 +493,52 @@ def test_transfer_json_table_and_figure(run, tmp_path):
     assert "L*(N) = L_inf + A N^-alpha" in text.out
     assert "rule sp" in text.out
     assert "x the lowest" in text.out
+
+
+def test_transfer_compares_within_sets(run, tmp_path):
+    paths = [
+        transfer_table(tmp_path, f"{name}.csv", rule=name[1:], network=name[0], unit="nats")
+        for name in ("amup", "asp", "bmup")
+    ]
+    options = ("--group-by", "rule", "--within", "network")
+    document = run("transfer", *paths, *options, "--json").document
+    first, alone, second = document["groups"]
+    assert document["reference"] is None
+    assert first["reference"] == second["reference"]
+    assert first["reference"]["network"] == "a"
+    assert alone["reference"] == {"rule": "mup", "network": "b"}
+    assert alone["R_inf"]["value"] == 0
+    text = run("transfer", *paths, *options, "unit").out
+    assert re.search(r"^reference of R_inf in network a: rule \w+, network a$", text, re.M)
+    assert "\nreference of R_inf in network b: none, there is a single group\n" in text
+    together = run("transfer", *paths, "--within", "unit", "--json").document
+    assert together["reference"] in [one["group"] for one in together["groups"]]
+    assert {str(one["reference"]) for one in together["groups"]} == {str(together["reference"])}
+    assert run("transfer", *paths, "--within", "unit").out.count("reference of R_inf:") == 1
+    unknown = run("transfer", *paths, "--within", "depth")
+    assert unknown.code == 2
+    assert "--within" in unknown.err
+    assert "must be one of rule, network, unit, file" in unknown.err
+
+
+def test_transfer_marks_misfits_and_what_has_no_reference(run, tmp_path):
+    path = transfer_table(tmp_path, "one.csv")
+    right = run("transfer", path, "--json").document["groups"][0]
+    shown = run("transfer", path).out.split("\n")
+    row = next(line for line in shown if line.startswith("all runs"))
+    assert right["R_inf"]["value"] == 0
+    assert re.split(r"\s{2,}", row)[6] == "-"
+    assert "?" not in row
+    lines = path.read_text().split("\n")
+    steeper = [
+        ",".join([*cells[:3], str(float(cells[3]) * (1.03 if cells[0] == "256" else 1))])
+        for cells in (line.split(",") for line in lines[1:])
+    ]
+    path.write_text("\n".join([lines[0], *steeper]))
+    text = run("transfer", path).out
+    row = next(line for line in text.split("\n") if line.startswith("all runs"))
+    assert re.search(r"\] \?( |$)", row)
+    assert "?: misfit, see below the group" in text
 
 
 def test_transfer_says_what_is_missing(run, tmp_path):
@@ -743,7 +791,7 @@ OPTIONS = {
     "parametrization lr-exponents optimizer precision batch-size head-width memory-gb out resume "
     "train-loss executor seed",
     "optima": "horizon out",
-    "transfer": "group-by factor rate out",
+    "transfer": "group-by within factor rate out",
     "coordinate-check": "network widths vocab-sizes record seeds tolerance parametrization "
     "lr-exponents init-exponents optimizer tokens targets batch-size head-width out",
     "predict": f"{SETUP} replicas particles",

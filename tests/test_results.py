@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from importlib import metadata
 
 import h5py
@@ -171,6 +172,37 @@ def test_a_failing_cell_fails_the_study():
     study = Study("toy", lambda full: [{"width": 2}], measure, lambda full: {})
     with pytest.raises(RuntimeError, match="width 2"):
         study.run(False)
+
+
+def test_an_interruption_does_not_wait_for_a_cell_that_is_being_measured():
+    started, released, finished = threading.Event(), threading.Event(), []
+
+    def measure(width):
+        if width == 2:
+            assert started.wait(60)
+            raise KeyboardInterrupt
+        started.set()
+        finished.append(released.wait(60))
+
+    study = Study("toy", lambda full: [{"width": 2}, {"width": 3}], measure, lambda full: {})
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            study.run(False)
+        assert not finished
+    finally:
+        released.set()
+
+
+def test_variables_that_describe_cells_become_coordinates():
+    study = Study(
+        "toy",
+        lambda full: [{"case": name} for name in ("a", "b")],
+        lambda case: {"rule": ((), case * 2), "loss": (("width",), np.ones(2))},
+        lambda full: {},
+        coordinates=["rule"],
+    )
+    result = study.run(False)
+    assert result.loss.rule.values.tolist() == ["aa", "bb"]
 
 
 def test_the_package_holds_what_its_figures_need():

@@ -20,7 +20,7 @@ from dynsim import (
 )
 from dynsim._transfer_fit import Points, _Projected, fit_surface
 from dynsim._transfer_runs import Resampled, SeedResamples, runs_by_width
-from experiments.figures.transfer import transfer_metrics
+from experiments.figures.transfer import _rate_ticks, transfer_metrics
 from experiments.transfer import telling_columns
 from experiments.transfer_tables import read_runs
 
@@ -390,13 +390,19 @@ def test_an_optimum_at_the_grids_edge_is_left_out_and_named():
     table = runs()
     cut = (table[0] > 64) | (table[1] < RATES[4])
     fit = fit_transfer(*(column[cut] for column in table), factor=3.0, resamples=5)
-    assert fit.curves[0].status == "lowest loss at the largest learning rate that did not diverge"
+    assert fit.curves[0].status == "lowest loss at the largest learning rate"
     assert [curve.status for curve in fit.curves[1:]] == ["ok"] * 4
     assert values(fit) == pytest.approx(list(TRUTH.values()), rel=1e-6)
     assert np.isnan(fit.curves[0].loss.value)
     low = (table[0] > 64) | (table[1] > RATES[6])
     fit = fit_transfer(*(column[low] for column in table), factor=3.0, resamples=5)
-    assert "learning rates without divergence, needs 3" in fit.curves[0].status
+    assert fit.curves[0].status == "2 learning rates, needs 3"
+    table[3] = np.where((table[0] == 64) & ~np.isin(table[1], RATES[:4]), np.nan, table[3])
+    status = fit_transfer(*table, factor=3.0, resamples=5).curves[0].status
+    assert status == "lowest loss at the largest learning rate that did not diverge"
+    table[3] = np.where((table[0] == 64) & (table[1] > RATES[0]), np.nan, table[3])
+    status = fit_transfer(*table, factor=3.0, resamples=5).curves[0].status
+    assert status == "1 learning rate without divergence, needs 3"
 
 
 def test_divergence_takes_a_learning_rate_out():
@@ -427,7 +433,7 @@ def test_the_factor_picks_one_stretch_around_the_optimum():
     far = fit_transfer(*table, factor=1.2, resamples=2)
     assert not any(curve.near[0] for curve in far.curves)
     few = fit_transfer(*runs(curvature_amplitude=4.0), factor=1.01, resamples=2)
-    assert "learning rates within the factor, needs 3" in few.curves[0].status
+    assert few.curves[0].status == "1 learning rate within the factor, needs 3"
 
 
 def test_a_parabola_without_minimum_is_no_optimum():
@@ -545,6 +551,61 @@ def test_limits_that_are_infinite_in_both_have_a_difference():
     assert high == np.inf
 
 
+def test_a_misfit_is_the_reference_only_of_misfits():
+    bad = fitted(noise=0.001, seeds=4, skew=0.3)
+    worse = fitted(noise=0.001, seeds=4, skew=0.3, loss_limit=2.0)
+    good = fitted(noise=0.001, seeds=4, loss_limit=1.6)
+    assert bad.loss_limit.status.startswith("misfit")
+    reference, penalties = asymptotic_penalties([bad, good])
+    assert reference == 1
+    assert penalties[1].status == "ok"
+    assert penalties[0].value == pytest.approx(bad.loss_limit.value - good.loss_limit.value)
+    assert penalties[0].value < 0
+    assert penalties[0].status == bad.loss_limit.status
+    reference, penalties = asymptotic_penalties([worse, bad])
+    assert reference == 1
+    assert (penalties[1].value, penalties[1].low, penalties[1].high) == (0, 0, 0)
+    assert penalties[1].status == bad.loss_limit.status
+
+
+def test_a_reference_of_one_seed_has_no_interval():
+    reference, (penalty,) = asymptotic_penalties([fitted(seeds=1)])
+    assert reference == 0
+    assert penalty.value == 0
+    assert np.isnan([penalty.low, penalty.high]).all()
+    assert penalty.status.startswith("no interval")
+
+
+def test_a_limit_that_is_not_above_zero():
+    expected = "undetermined: the limit is not above 0"
+    for fit in (
+        fitted(loss_limit=0.0),
+        fitted(loss_limit=-0.05),
+        fitted(loss_limit=0.1, noise=0.02, common=0.05, seeds=4),
+    ):
+        assert fit.loss_limit.status == expected
+        assert fit.loss_exponent.status == fit.loss_amplitude.status != expected
+    assert fit.loss_limit.low < 0 < fit.loss_limit.value  # the interval decides
+    reference, penalties = asymptotic_penalties([fit, fitted()])
+    assert reference == 1
+    assert penalties[0].status == expected
+
+
+def test_absolute_learning_rates_have_no_limit():
+    table = runs(noise=0.001, seeds=3, rates=np.exp(np.arange(-6.5, -2.4, 0.25)), rate_amplitude=0)
+    base = fit_transfer(*table, factor=2.0, resamples=20)
+    for power in (-1, 1):
+        absolute = [table[0], table[1] * table[0] ** power, *table[2:]]
+        fit = fit_transfer(*absolute, factor=2.0, resamples=20)
+        found = statuses(fit)
+        assert fit.rate_limit.status == found["beta"] == fit.rate_amplitude.status
+        assert "is far from the learning rates tried; if the optimum moves" in found["beta"]
+        assert "far from the learning rates tried" in found["kappa"]
+        assert found["alpha"] == "ok"
+        assert fit.robustness.status.startswith("undetermined: beta")
+    assert "does not move" in base.rate_limit.status
+
+
 def test_penalties_without_what_they_need():
     known, unknown, single = fitted(), fitted(widths=WIDTHS[:2]), fitted(seeds=1, loss_limit=2.0)
     reference, penalties = asymptotic_penalties([unknown, known, single])
@@ -629,6 +690,27 @@ def test_files_are_groups_unless_something_tells_them_apart(tmp_path):
     for path in twins:
         frame().to_csv(path, index=False)
     assert read_runs(twins, None, ())[0].file.nunique() == 2
+
+
+def test_a_file_without_a_column_of_the_groups_is_named(tmp_path):
+    paths = [tmp_path / "runs.csv", tmp_path / "mup.csv"]
+    frame().to_csv(paths[0], index=False)
+    frame().assign(rule="mup").to_csv(paths[1], index=False)
+    for group_by, within in (((), ()), (("rule",), ()), (("file",), ("rule",))):
+        with pytest.raises(InputError, match=r"runs\.csv.* has no column rule.*--group-by"):
+            read_runs(paths, None, group_by, within)
+    assert read_runs(paths, None, ("file",))[1] == ["file"]
+
+
+def test_columns_of_sets_tell_groups_apart_where_they_vary(tmp_path):
+    path = tmp_path / "all.csv"
+    parts = [frame().assign(rule=rule, steps=steps, unit=1) for rule in "ab" for steps in (8, 9)]
+    pd.concat(parts).to_csv(path, index=False)
+    assert read_runs([path], None, (), ("steps", "unit"))[1] == ["rule", "steps"]
+    assert read_runs([path], None, ("rule",), ("steps", "unit"))[1] == ["rule", "steps"]
+    assert read_runs([path], None, (), ("file",))[1] == ["rule", "steps"]
+    with pytest.raises(InputError, match=r"--within.*must be one of rule, steps, unit, file"):
+        read_runs([path], None, (), ("width",))
 
 
 def test_runs_that_occur_again(tmp_path):
@@ -1073,6 +1155,9 @@ def test_a_figure_has_no_empty_panels_and_names_at_most_eight_groups(three_fits,
     assert len(drawn) == panels
     assert all(axes.get_ylabel() and axes.get_xlabel() and axes.has_data() for axes in drawn)
     assert not any(axes.texts for axes in drawn)
+    without = {1: 0, 2: 1, 5: 3, 8: 5, 30: 20}[groups]
+    said = f"without $\\kappa$, not shown: {without}" if without else ""
+    assert drawn[-1].get_title() == said
     legends = [legend for part in (figure, *figure.subfigs) for legend in part.legends]
     named = [[text.get_text() for text in legend.get_texts()] for legend in legends]
     assert ["64", "128", "256", "512", "1024"] in named
@@ -1096,6 +1181,43 @@ def test_a_figure_without_any_kappa_says_so(three_fits):
     (said,) = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert said == r"no $\kappa$ is determined"
     plt.close(figure)
+
+
+def test_misfits_are_open_markers(three_fits):
+    fits = [three_fits[0], fitted(noise=0.001, seeds=4, skew=0.3)]
+    _, penalties = asymptotic_penalties(fits)
+    figure = transfer_metrics(["right", "skewed"], fits, penalties)
+    (plane,) = [axes for axes in figure.axes if "kappa=" in axes.get_ylabel()]
+    assert plane.get_title() == "open diamonds: misfits"
+    points = [one for one in plane.collections if hasattr(one, "get_sizes")]
+    assert [len(one.get_offsets()) for one in points] == [1, 1]
+    (misfit,) = np.asarray(points[0].get_offsets())
+    assert misfit.tolist() == pytest.approx([100 * fits[1].error, fits[1].robustness.value])
+    assert [axes.get_title().endswith(", misfit") for axes in figure.axes[:2]] == [False, True]
+    (law,) = [axes for axes in figure.axes if axes.get_ylabel() == r"lowest loss $L^*$"]
+    faces = [line.get_markerfacecolor() for line in law.lines if line.get_marker() == "o"]
+    assert faces == ["C0", "white"]
+    plt.close(figure)
+    figure = transfer_metrics(["skewed", "again"], fits[1:] * 2, penalties[1:] * 2)
+    figure.canvas.draw()
+    assert not any("R_" in axes.get_ylabel() for axes in figure.axes)
+    plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (1e-3, 0.1, ["10^{-3}", "10^{-2}", "10^{-1}"]),
+        (0.02, 0.07, ["2^{-5}", "2^{-4}"]),
+        (2.0**-9, 2.0**-3, ["10^{-2}", "10^{-1}"]),
+        (1e-9, 1.0, ["10^{-9}", "10^{-6}", "10^{-3}", "10^{0}"]),
+        (0.011, 0.015, ["0.011", "0.015"]),
+    ],
+)
+def test_ticks_of_learning_rates_are_few_powers(low, high, labels):
+    ticks, texts = _rate_ticks(low, high)
+    assert [text.strip("$") for text in texts] == labels
+    assert all(low * 0.999 <= one <= high * 1.001 for one in ticks)
 
 
 # The study of the fit

@@ -22,7 +22,7 @@ from experiments.studies.transfer_theory import (
     THEORY_WIDTHS,
 )
 
-from .claim import Claim, Evidence
+from .claim import Claim, Evidence, Verdict
 
 LIMIT_WIDTH = max(THEORY_WIDTHS)
 
@@ -235,6 +235,11 @@ def _claims() -> tuple[Claim, ...]:
         ("fixed-sp", "root", "SP init, m = 16, rule x sqrt(d): it stays"),
         ("proportional-sp", "none", "SP init, m = 4d, no rule: it grows as sqrt(d)"),
     )
+    limits: tuple[tuple[str, str, Verdict], ...] = (
+        ("fixed", "muP init, m = 16, where the unfrozen rule x width has it too", "undecided"),
+        ("fixed-sp", "SP init, m = 16", "holds"),
+        ("proportional-sp", "SP init, m = 4d", "holds"),
+    )
     exponent = "exponent of d in the best base rate"
     formula = "min over stability constraints of slack / number of layers"
     at_limit = "RMS of ln(L* over that of the frozen network), mean field, d = 2^20"
@@ -275,15 +280,7 @@ def _claims() -> tuple[Claim, ...]:
                 OURS,
                 expected,
             )
-            for case, where, expected in (
-                (
-                    "fixed",
-                    "muP init, m = 16 (where the frozen layer costs nothing that four tasks show)",
-                    "undecided",
-                ),
-                ("fixed-sp", "SP init, m = 16", "holds"),
-                ("proportional-sp", "SP init, m = 4d", "holds"),
-            )
+            for case, where, expected in limits
         ),
         Claim(
             "transfer-networks-loss",
@@ -356,7 +353,7 @@ def _claims() -> tuple[Claim, ...]:
         ),
         Claim(
             "transfer-frozen-floor",
-            "A frozen embedding of m >= 16 d ends near the least-squares floor (muP init, two tasks)",
+            "A frozen embedding of m >= 16 d ends near the least-squares floor (muP, two tasks)",
             "RMS of L* of the frozen embedding less the floor, mean field, m/d = 16 and 64",
             "0",
             "transfer_ratio",

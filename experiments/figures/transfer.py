@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
 from typing import Any
@@ -87,7 +88,12 @@ def _metrics(fit: Transfer) -> str:
         return "no joint fit"
     known = not fit.robustness.status.startswith("undet")
     kappa = rf"$\kappa={fit.robustness.value:.2f}$" if known else r"$\kappa$ undetermined"
-    return rf"$E$ = {100 * fit.error:.2g} %, {kappa}"
+    misfit = ", misfit" if _misfit(fit.curvature_exponent.status) else ""
+    return rf"$E$ = {100 * fit.error:.2g} %, {kappa}{misfit}"
+
+
+def _misfit(status: str) -> bool:
+    return status.startswith("misfit")
 
 
 def _key(colour: Any, label: str) -> Line2D:
@@ -119,14 +125,32 @@ def _losses(axes: Axes, fit: Transfer, colours: Mapping[float, Any]) -> None:
                 axes.plot(fine, fit.predict(curve.width, fine), color=colour)
             axes.plot(curve.learning_rate.value, curve.loss.value, "x", color="black", zorder=5)
     axes.set(xscale="log", xlabel=r"base learning rate $\eta$", ylabel="loss")
+    tried = np.concatenate([curve.learning_rates for curve in fit.curves])
+    if tried.size:
+        axes.set_xticks(*_rate_ticks(tried.min(), tried.max()))
+        axes.minorticks_off()
     if heights:
         low, high = min(heights), max(heights)
         margin = 0.06 * (high - low or high)
         axes.set_ylim(low - margin, high + margin)
 
 
+def _rate_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Powers of ten, else of two, of which the range holds two or more; else its ends."""
+    for base in (10, 2):
+        first, last = (math.log(end, base) for end in (low, high))
+        powers = range(math.ceil(first - 1e-9), math.floor(last + 1e-9) + 1)
+        if len(powers) > 1:
+            powers = powers[:: -(-len(powers) // 4)]
+            return [base**power for power in map(float, powers)], [
+                f"${base}^{{{power}}}$" for power in powers
+            ]
+    return [low, high], [f"{low:.2g}", f"{high:.2g}"]
+
+
 def _law(axes: Axes, fit: Transfer, name: str, colour: str, label: str) -> None:
-    """A quantity of each width with its interval, and the power law of the joint fit."""
+    """A quantity of each width with its interval (open: of a misfit), and the power law of the
+    joint fit."""
     used = [curve for curve in fit.curves if curve.status == "ok"]
     if not used:
         return
@@ -136,7 +160,10 @@ def _law(axes: Axes, fit: Transfer, name: str, colour: str, label: str) -> None:
     low = np.array([point.low for point in points])
     high = np.array([point.high for point in points])
     bars = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
-    axes.errorbar(widths, value, bars, color=colour, label=label, **POINTS)
+    style = {**POINTS, "color": colour, "label": label}
+    if _misfit(fit.curvature_exponent.status):
+        style |= {"markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 1.2}
+    axes.errorbar(widths, value, bars, **style)
     if fit.surface is not None:
         fine = np.geomspace(widths[0], widths[-1], 60)
         law = {
@@ -147,9 +174,13 @@ def _law(axes: Axes, fit: Transfer, name: str, colour: str, label: str) -> None:
         axes.plot(fine, law, color=colour)
 
 
+def _picked(colours: Sequence[str], which: NDArray[np.bool_]) -> list[str]:
+    return [colour for colour, one in zip(colours, which, strict=True) if one]
+
+
 def _plane(axes: Axes, fits: Sequence[Transfer], penalties: Sequence[TransferParameter]) -> None:
     """Groups in the plane of E and κ, edged in their colour and filled with R∞ (white:
-    undetermined)."""
+    undetermined); misfits are open diamonds."""
     known = [k for k, fit in enumerate(fits) if not fit.robustness.status.startswith("undet")]
     if not known:
         axes.set_axis_off()
@@ -166,17 +197,24 @@ def _plane(axes: Axes, fits: Sequence[Transfer], penalties: Sequence[TransferPar
     )
     axes.axhline(0, color="0.6", linewidth=0.9)
     axes.vlines(error, kappa - bars[0], kappa + bars[1], colors=edges, zorder=2)
+    misfit = np.array([_misfit(fits[k].robustness.status) for k in known])
+    open_markers = {"marker": "D", "facecolors": "white", "edgecolors": _picked(edges, misfit)}
+    axes.scatter(error[misfit], kappa[misfit], 28, linewidths=1.5, zorder=3, **open_markers)
+    colour = colour[~misfit]
     points = axes.scatter(
-        *(error, kappa, 32, colour),
+        *(error[~misfit], kappa[~misfit], 32, colour),
         cmap=plt.get_cmap("viridis").with_extremes(bad="white"),
         vmin=0,
-        edgecolors=edges,
+        edgecolors=_picked(edges, ~misfit),
         linewidths=1.5,
         zorder=3,
         plotnonfinite=True,
     )
     if np.any(np.isfinite(colour)):
         plt.colorbar(points, ax=axes, label=r"$R_\infty$ (fill)")
+    remarks = [f"without $\\kappa$, not shown: {len(fits) - len(known)}"] * (len(known) < len(fits))
+    remarks += ["open diamonds: misfits"] * bool(misfit.any())
+    axes.set_title("\n".join(remarks))
     axes.set(xlabel="error of the fit $E$ (%)", ylabel=r"$\kappa=\alpha-2\beta+\gamma$")
     if error.max() > 10 * error.min() > 0:
         axes.set_xscale("log")

@@ -70,6 +70,7 @@ def _entries(axes: Axes) -> tuple[list[Artist], list[str]]:
     others = {
         "networks": Line2D([], [], color="0.4", **POINTS),
         "derived slope": Line2D([], [], color="black", linestyle=":"),
+        "least squares, $1-d/m$": Line2D([], [], color="black", linestyle="-."),
     }
     return [*lines, *others.values()], [*labels, *others]
 
@@ -131,7 +132,7 @@ def _best_rates(axes: Axes, data: xr.Dataset, case: str) -> None:
 
 
 def _curves(axes: Axes, intervals: Callable[[str, Sequence[int], str], list[Floats]]) -> None:
-    """Of every rule, from its values with their intervals, shape (3,), at the widths of a source."""
+    """Every rule's values with their intervals, each of shape (3,), at the widths of a source."""
     for number, rule in enumerate(RULES):
         value, low, high = np.array(intervals("theory", THEORY_WIDTHS, rule)).T
         axes.plot(THEORY_WIDTHS, value, color=COLOURS[rule], label=NAMES[rule])
@@ -154,10 +155,9 @@ def _ratios(axes: Axes, data: xr.Dataset) -> None:
         lowest = [log_optimum(*pair)[1] for pair in zip(rates, losses, strict=True)]
         axes.plot(ratio, lowest, "o-" if curve in RULES else "o--", color=colour)
     fine = np.geomspace(ratio[0], ratio[-1], 200)
-    axes.plot(fine, least_squares_floor(fine), ":", color="black", label="least squares, $1-d/m$")
+    axes.plot(fine, least_squares_floor(fine), "-.", color="black")
     axes.set(xscale="log", xlabel="$m/d$", ylabel=r"lowest loss $L^*$", ylim=(0, 1))
     axes.set_title(r"$\mu$P init, $m\propto d$, $d=2^{16}$")
-    axes.legend(loc="upper left", bbox_to_anchor=(0.3, 0.2))
 
 
 TRANSFER_THEORY_FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
