@@ -45,9 +45,9 @@ class Claim:
     - `quantity`: what the numbers are; `prediction`: the formula as text.
     - `study`: the name of the study whose dataset `evidence` reads.
     - `tolerance`: half width of the band around the prediction.
-    - `expected`: `fails` for a negative control, a claim that is wrong on purpose or an open question
-      answered in the negative (named control-), and for a published one that the stored run does
-      not see (named not-seen-); `undecided` for a question that it does not settle.
+    - `expected`: `fails` for a negative control, which is wrong on purpose or an open question
+      answered in the negative (named control-), and for a published claim that the stored run
+      does not see (named not-seen-); `undecided` for a question that it does not settle.
     """
 
     name: str
