@@ -1,0 +1,115 @@
+"""Stored results are what they were: every array, every claim's evidence, every verdict.
+
+`stored_numbers.json` was written before the code of 0.2.0 was moved into its present rooms. It is
+made anew only when a study is measured again: `python -m tests.test_stored_numbers`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from experiments.claims import CLAIMS
+from experiments.results import STORED, load
+
+PINNED = Path(__file__).parent / "stored_numbers.json"
+NAMES = sorted(file.stem for file in STORED.glob("*.nc"))
+
+
+def digest(data: xr.Dataset) -> str:
+    """SHA-256 of every variable's name, dimensions and values, attributes left out."""
+    found = hashlib.sha256()
+    for name in sorted(map(str, data.variables)):
+        variable = data.variables[name]
+        values = variable.to_numpy()
+        found.update(f"{name} {variable.dims} {variable.shape}".encode())
+        if values.dtype.kind in "OUS":
+            found.update(json.dumps(values.astype(str).tolist()).encode())
+        else:
+            kind = values.dtype.newbyteorder("<")
+            found.update(kind.str.encode() + np.ascontiguousarray(values, kind).tobytes())
+    return found.hexdigest()
+
+
+def findings(study: str, data: xr.Dataset) -> dict[str, Any]:
+    """Every claim on a study: its evidence as numbers (None: not finite) and its verdict."""
+    found = {}
+    for name, claim in sorted(CLAIMS.items()):
+        if claim.study != study:
+            continue
+        evidence = claim.evidence(data)
+        measured = evidence.measured
+        numbers = {
+            "predicted": evidence.predicted,
+            "tolerance": claim.tolerance,
+            "simulated": evidence.simulated,
+            "measured": measured.value,
+            "low": measured.low,
+            "high": measured.high,
+            "drift": evidence.drift,
+        }
+        found[name] = {
+            **{
+                key: float(value) if value is not None and math.isfinite(value) else None
+                for key, value in numbers.items()
+            },
+            "expected": claim.expected,
+            "verdict": claim.verdict(evidence),
+        }
+    return found
+
+
+def pinned() -> dict[str, Any]:
+    return json.loads(PINNED.read_text(encoding="utf-8"))
+
+
+def test_every_stored_study_and_claim_is_pinned():
+    assert sorted(pinned()) == NAMES
+    assert sorted(name for study in pinned().values() for name in study["claims"]) == sorted(CLAIMS)
+
+
+@pytest.mark.parametrize("study", NAMES)
+def test_stored_numbers_and_verdicts_are_unchanged(study):
+    data, before = load(STORED / f"{study}.nc"), pinned()[study]
+    assert digest(data) == before["sha256"]
+    now = findings(study, data)
+    assert sorted(now) == sorted(before["claims"])
+    for name, found in now.items():
+        then = before["claims"][name]
+        assert found["verdict"] == then["verdict"], name
+        assert found["expected"] == then["expected"], name
+        for key, value in then.items():
+            if isinstance(value, float):
+                assert found[key] == pytest.approx(value, rel=1e-7, abs=1e-12), (name, key)
+            else:
+                assert found[key] == value, (name, key)
+
+
+def test_a_changed_number_changes_the_digest():
+    data = load(STORED / "kernel.nc")
+    changed = data.copy(deep=True)
+    changed["moment"].values.flat[0] *= 1 + 1e-9
+    assert digest(changed) != digest(data)
+
+
+def write() -> None:
+    """Pins what the stored files and the claims say now."""
+    found = {}
+    for study in NAMES:
+        data = load(STORED / f"{study}.nc")
+        found[study] = {"sha256": digest(data), "claims": findings(study, data)}
+    PINNED.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    write()
