@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
 from dynsim import Setup, gradient_flow, targets
-from dynsim._flow_starts import finite_start
+from dynsim.theory.flow._starts import finite_start
 
 REPEATS = 5
 TOLERANCE, TIGHT = 1e-8, 1e-11

@@ -31,7 +31,7 @@ import numpy as np
 import optax
 
 from dynsim import LinearizedTraining, predict_linearized
-from dynsim import _linearized_dynamics as dynamics
+from dynsim.theory.linearized import _dynamics as dynamics
 
 WIDTH, INPUTS = 256, 16
 TIMES = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0]

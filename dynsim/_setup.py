@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from dynsim.tokens._laws import MAX_VOCAB_SIZE, TokenLaw, check_law_name, token_law
+
 from ._errors import InputError, check_choice, check_integer, check_rate, check_share
-from ._token_laws import MAX_VOCAB_SIZE, TokenLaw, check_law_name, token_law
 
 Loss = Literal["mse", "ce"]
 TargetKind = Literal["gaussian", "sign", "onehot", "bigram"]

@@ -31,7 +31,7 @@ def targets(setup: Setup, tokens: int | None = None) -> NDArray[np.float64]:
         table = np.zeros((count, setup.outputs))
         table[np.arange(count), classes] = 1
         return table
-    from ._corpus import corpus_tokens
+    from dynsim.tokens._corpus import corpus_tokens
 
     _, _, path = setup.tokens.partition(":")
     return corpus_tokens(path or None, setup.vocab_size).next_token_frequencies(setup.outputs)[

@@ -26,11 +26,12 @@ TEMPORARY_NAME = re.compile(r"\.(?P<name>.+)\.\d+\.tmp", re.DOTALL)
 def code_version() -> str:
     """Package version and a digest of the source files that measured numbers depend on."""
     root = Path(__file__).parent.parent
-    files = [
-        file
-        for folder in ("derivations", "dynsim", "experiments/studies", "experiments/sweeps")
-        for file in (root / folder).rglob("*.py")
-    ]
+    patterns = (
+        *(f"{room}/**/*.py" for room in ("derivations", "dynsim", "experiments/sweeps")),
+        "experiments/topics/_study.py",
+        "experiments/topics/*/study.py",
+    )
+    files = [file for pattern in patterns for file in root.glob(pattern)]
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())

@@ -60,9 +60,8 @@ def random() -> np.random.Generator:
 def studies() -> Mapping[str, xr.Dataset]:
     """Every study that a claim needs: measured once in the quick version, where there is one, else
     as stored."""
-    from experiments.claims import CLAIMS
     from experiments.results import STORED, load
-    from experiments.studies import STUDIES
+    from experiments.topics._registry import CLAIMS, STUDIES
 
     needed = dict.fromkeys(claim.study for claim in CLAIMS.values())
     return {

@@ -10,10 +10,13 @@ import pytest
 import xarray as xr
 
 from dynsim import Estimate, bootstrap
-from experiments.claims import CLAIMS, Claim, Evidence, first_step, flows, lv_lifetime
-from experiments.studies import STUDIES
-from experiments.studies.lv_lifetime import VARIANT_SIZE
-from experiments.verify import exit_code
+from experiments.commands.verify import exit_code
+from experiments.topics._claim import Claim, Evidence
+from experiments.topics._registry import CLAIMS, STUDIES
+from experiments.topics.exact_limits import claims as flows
+from experiments.topics.first_step import claims as first_step
+from experiments.topics.lv_lifetime import claims as lv_lifetime
+from experiments.topics.lv_lifetime.study import VARIANT_SIZE
 
 
 def claim(tolerance: float = 0.1) -> Claim:

@@ -412,7 +412,7 @@ def test_verify_exits_with_one_when_a_claim_fails(run, studies, tmp_path):
 
 def test_verify_measures_again_what_is_damaged_or_of_another_config(run, studies, tmp_path):
     from experiments.results import save
-    from experiments.studies import STUDIES
+    from experiments.topics._registry import STUDIES
 
     path = tmp_path / "optimizers.nc"
     path.write_bytes(b"damaged")

@@ -24,7 +24,7 @@ from dynsim.laboratory import (
     vocabulary_alignment_exponent,
 )
 from dynsim.laboratory._training import run_columns, trained_networks
-from experiments.coordinate_check import (
+from experiments.commands.coordinate_check import (
     FAILS,
     _complaint,
     alignments,

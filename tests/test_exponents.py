@@ -8,16 +8,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from dynsim import (
-    Estimate,
-    bootstrap,
-    collapse_spread,
-    fit_exponent,
-    jackknife,
-    log_slope,
-    parabola_minimum,
-    unit_crossing,
-)
+from dynsim import Estimate, bootstrap, fit_exponent
+from dynsim.statistics import collapse_spread, jackknife, log_slope, parabola_minimum, unit_crossing
 
 SIZES = np.array([32.0, 64, 128, 256, 512])
 

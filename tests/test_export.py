@@ -9,8 +9,9 @@ import optax
 import pytest
 
 from dynsim._errors import InputError
-from dynsim._export import label_parameters, optax_optimizer, torch_parameter_groups
-from dynsim._recommend import LABELS, LayerValues, recommend
+from dynsim._layers import LABELS, LayerValues
+from dynsim.rules._export import label_parameters, optax_optimizer, torch_parameter_groups
+from dynsim.rules._recommend import recommend
 
 RATES = LayerValues(embedding=0.5, hidden=0.25, readout=0.125, vector=0.0625)
 PATTERNS = {

@@ -15,9 +15,9 @@ import dynsim
 from derivations import flow_symbols as x
 from derivations import symbols as s
 from dynsim import Setup, evaluate, gradient_flow, train
-from dynsim import _flow_solver as solver
-from dynsim import _flow_starts as starts
-from dynsim import _gradient_flow as flows
+from dynsim.theory.flow import _gradient_flow as flows
+from dynsim.theory.flow import _solver as solver
+from dynsim.theory.flow import _starts as starts
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

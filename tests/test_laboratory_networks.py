@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dynsim._recommend import LayerValues
+from dynsim._layers import LayerValues
 from dynsim.laboratory import (
     NetworkSetup,
     initial_network,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import derivations
 from dynsim import InputError
-from dynsim._recommend import LABELS
+from dynsim._layers import LABELS
 from dynsim.laboratory import NetworkSetup, grid_factors, learning_rate_factors, scales
 
 MLP = NetworkSetup(network="mlp", width=256, base_width=64, vocab_size=32)  # four times as wide

@@ -12,9 +12,9 @@ from helpers import assert_refused
 from scipy.stats import chisquare
 
 from dynsim import targets
-from dynsim._corpus import CorpusTokens, corpus_tokens
 from dynsim.laboratory import NetworkSetup, task
 from dynsim.laboratory import _tasks as tasks
+from dynsim.tokens._corpus import CorpusTokens, corpus_tokens
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -17,17 +17,11 @@ from helpers import assert_close_curves, assert_refused
 from scipy.integrate import solve_ivp
 
 import dynsim
-from dynsim import (
-    Setup,
-    linearize,
-    max_learning_rate,
-    predict_linearized,
-    tangent_kernel,
-    tangent_kernel_product,
-)
-from dynsim import _linearized as linearized
-from dynsim import _linearized_dynamics as dynamics
-from dynsim import _tangent_kernel as kernels
+from dynsim import Setup, linearize, predict_linearized, tangent_kernel
+from dynsim.theory import max_learning_rate, tangent_kernel_product
+from dynsim.theory.linearized import _dynamics as dynamics
+from dynsim.theory.linearized import _kernel as kernels
+from dynsim.theory.linearized import _predict as linearized
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -496,7 +490,7 @@ def test_wide_networks_train_as_their_linearisation(readout, exponent):
     gaps = np.array(
         [np.mean([wide_gap(width, seed, readout) for seed in range(4)]) for width in widths]
     )
-    assert abs(dynsim.log_slope(np.log(widths), np.log(gaps)) - exponent) < 0.15, gaps
+    assert abs(dynsim.statistics.log_slope(np.log(widths), np.log(gaps)) - exponent) < 0.15, gaps
 
 
 STEPS = (1, 2, 3, 5, 8)

@@ -11,17 +11,8 @@ from numpy_networks import draw_shares
 
 import derivations
 from derivations import symbols as s
-from dynsim import (
-    InputError,
-    aged_update,
-    effective_outputs,
-    first_step,
-    late_effective_outputs,
-    restoration_displacement,
-    smoothed_speed,
-    token_law,
-    visit_chance,
-)
+from dynsim import InputError, aged_update, first_step, restoration_displacement, token_law
+from dynsim.theory import effective_outputs, late_effective_outputs, smoothed_speed, visit_chance
 
 
 def step_rms(

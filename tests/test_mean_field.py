@@ -13,9 +13,9 @@ from scipy.stats import kstest
 
 import dynsim
 from dynsim import Setup, train
-from dynsim import _mean_field as mean_field
-from dynsim._mean_field import predict
-from dynsim._token_particles import batch_shares, token_particles
+from dynsim.theory.mean_field import _solver as mean_field
+from dynsim.theory.mean_field._particles import batch_shares, token_particles
+from dynsim.theory.mean_field._solver import predict
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -148,7 +148,7 @@ def test_first_step_has_the_self_term(vocab_size, tokens):
         embedding_lr=0,
         projection_lr=1.0,
     )
-    kappa, expected = dynsim.self_term_rms(4096, setup.law(), init="sp")
+    kappa, expected = dynsim.theory.self_term_rms(4096, setup.law(), init="sp")
     found = predict(setup, **QUICK).projection_update_rms[0, 1]
     without = dynsim.first_step("projection", "sign", 4096, setup.law(), init="sp").rms
     assert float(kappa) > 0.5

@@ -20,9 +20,10 @@ from helpers import (
 )
 from numpy_networks import train_linear, zipf
 
-from dynsim import Setup, Training, targets, token_updates, train
-from dynsim import _network as network
+from dynsim import Setup, Training, targets, train
 from dynsim._optimizers import constants, direction, schedule
+from dynsim.laboratory import _linear_training as network
+from dynsim.laboratory import token_updates
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -446,7 +447,7 @@ def test_mismatched_sweeps_are_refused():
     "call",
     [
         "dynsim.train(dynsim.Setup(width=4, vocab_size=4, steps=2), 1)",
-        "dynsim.token_updates(dynsim.Setup(width=4, vocab_size=4), 1)",
+        "dynsim.laboratory.token_updates(dynsim.Setup(width=4, vocab_size=4), 1)",
         "dynsim.first_step('projection', 'sign', 8.0, dynsim.token_law('uniform', 4))",
     ],
 )

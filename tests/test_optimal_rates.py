@@ -8,15 +8,9 @@ import numpy as np
 import pytest
 from helpers import assert_refused
 
-from dynsim import (
-    Setup,
-    joint_optimum,
-    optimal_learning_rates,
-    optimal_rates,
-    rate_optimum,
-    token_law,
-)
-from dynsim import _optimal_rates as module
+from dynsim import Setup, optimal_learning_rates, optimal_rates, token_law
+from dynsim.search import _optimal_rates as module
+from dynsim.statistics import joint_optimum, rate_optimum
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -12,21 +12,21 @@ import pytest
 import xarray as xr
 from helpers import assert_refused
 
-from dynsim import (
+from dynsim import fit_exponent
+from dynsim.statistics import (
     TUNED_RATES,
     LossSurface,
     compatible_slopes,
-    fit_exponent,
     is_determined,
     joint_optimum,
     optimum_interval,
     rate_exponent,
     surface_optimum,
 )
-from dynsim import _rate_exponents as module
-from dynsim._optimal_rates import STATUSES
+from dynsim.statistics import _rate_exponents as module
+from dynsim.statistics._optimum import STATUSES
 from experiments.cli import main
-from experiments.optima import EXPONENTS_LEGEND, OPTIMA_LEGEND, read_sweep, surfaces
+from experiments.commands.optima import EXPONENTS_LEGEND, OPTIMA_LEGEND, read_sweep, surfaces
 from experiments.results import save
 
 RATES = 2.0 ** np.arange(-8, 9)
@@ -523,7 +523,7 @@ def test_one_horizon_as_a_table_with_a_figure(file, capsys, tmp_path):
 def test_the_figure_marks_the_optima(file):
     import matplotlib.pyplot as plt
 
-    from experiments.figures.sweeps import sweep_optima
+    from experiments.plots.optima import sweep_optima
 
     data = read_sweep(Path(file))
     figure = sweep_optima(data, 10)

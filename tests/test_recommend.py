@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from dynsim._errors import InputError
-from dynsim._recommend import MODEL_SHAPES, model_shape, recommend
-from dynsim._token_laws import TokenLaw, token_law
+from dynsim.rules._presets import MODEL_SHAPES, model_shape
+from dynsim.rules._recommend import recommend
+from dynsim.tokens._laws import TokenLaw, token_law
 
 SIZE: dict[str, Any] = {"width": 4096, "base_width": 256}
 

@@ -16,7 +16,8 @@ import pytest
 import xarray as xr
 
 from experiments.results import STORED, code_version, fingerprint, load, provenance, save
-from experiments.studies import STUDIES, Study
+from experiments.topics._registry import STUDIES
+from experiments.topics._study import Study
 
 
 @pytest.fixture
@@ -206,7 +207,7 @@ def test_variables_that_describe_cells_become_coordinates():
 
 
 def test_the_package_holds_what_its_figures_need():
-    from experiments.figures import FIGURES
+    from experiments.topics._figures import FIGURES
 
     for needs in (needs for _, needs in FIGURES.values()):
         for name in needs:

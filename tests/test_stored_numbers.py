@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments.claims import CLAIMS
 from experiments.results import STORED, load
+from experiments.topics._registry import CLAIMS
 
 PINNED = Path(__file__).parent / "stored_numbers.json"
 NAMES = sorted(file.stem for file in STORED.glob("*.nc"))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from helpers import assert_mean, assert_rejected
 
-from dynsim import Setup, corpus_tokens, targets
+from dynsim import Setup, targets
+from dynsim.tokens import corpus_tokens
 
 KINDS = ("gaussian", "sign", "onehot")
 

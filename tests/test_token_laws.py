@@ -13,7 +13,8 @@ from helpers import assert_refused, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynsim import TokenLaw, check_law_name, corpus_tokens, token_law
+from dynsim import TokenLaw, token_law
+from dynsim.tokens import check_law_name, corpus_tokens
 
 
 def test_uniform():
@@ -209,7 +210,7 @@ class TestCorpus:
         assert lengths[0] == characters  # one token a byte without merges
 
     def test_cached_by_content(self, text_folder, cache_folder, monkeypatch):
-        from dynsim import _corpus
+        from dynsim.tokens import _corpus
 
         first = corpus_tokens(str(text_folder), 500)
         assert list(cache_folder.glob("bpe-*-500-*.npy"))

@@ -11,18 +11,13 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from dynsim import (
-    TRANSFER_PARAMETERS,
-    InputError,
-    asymptotic_penalties,
-    fit_transfer,
-    loss_penalties,
-)
-from dynsim._transfer_fit import Points, _Projected, fit_surface
-from dynsim._transfer_runs import Resampled, SeedResamples, runs_by_width
-from experiments.figures.transfer import _rate_ticks, transfer_metrics
-from experiments.transfer import telling_columns
-from experiments.transfer_tables import read_runs
+from dynsim import InputError, fit_transfer
+from dynsim.transfer import TRANSFER_PARAMETERS, asymptotic_penalties, loss_penalties
+from dynsim.transfer._fit import Points, _Projected, fit_surface
+from dynsim.transfer._runs import Resampled, SeedResamples, runs_by_width
+from experiments.commands._transfer_tables import read_runs
+from experiments.commands.transfer import telling_columns
+from experiments.plots.transfer import _rate_ticks, transfer_metrics
 
 WIDTHS = np.array([64.0, 128, 256, 512, 1024])
 RATES = np.exp(np.linspace(-6.5, -2.5, 9))
@@ -1224,7 +1219,7 @@ def test_ticks_of_learning_rates_are_few_powers(low, high, labels):
 
 
 def test_the_stored_trial_covers_where_the_status_is_ok():
-    from experiments.figures.transfer import SHOWN, coverage, penalty_intervals
+    from experiments.plots.transfer import SHOWN, coverage, penalty_intervals
     from experiments.results import STORED, load
 
     study = load(STORED / "transfer_coverage.nc")
@@ -1253,7 +1248,7 @@ def test_the_stored_trial_covers_where_the_status_is_ok():
 
 
 def test_a_trial_is_repeatable_and_labelled():
-    from experiments.studies.transfer_coverage import COVERAGE
+    from experiments.topics.transfer_coverage.study import COVERAGE
 
     config = {**COVERAGE.config(True), "trials": 2, "resamples": 3}
     small = replace(

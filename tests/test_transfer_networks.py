@@ -9,11 +9,11 @@ import pytest
 import xarray as xr
 
 from dynsim.laboratory import NetworkSetup, parameter_count, scales
-from experiments.claims import transfer_networks as claims
-from experiments.figures.transfer_networks import transfer_axes, transfer_rules
 from experiments.results import STORED, load
-from experiments.studies import transfer_networks as study
-from experiments.studies.transfer_networks import CASES, RULES, SIZES, Case, setups
+from experiments.topics.transfer_networks import claims as claims
+from experiments.topics.transfer_networks import study as study
+from experiments.topics.transfer_networks.figures import transfer_axes, transfer_rules
+from experiments.topics.transfer_networks.study import CASES, RULES, SIZES, Case, setups
 
 SMALL = replace(SIZES[False], widths=(16, 32), further=(), reference=32, steps=3, batch_size=64)
 

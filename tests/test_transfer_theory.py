@@ -12,9 +12,9 @@ import xarray as xr
 import derivations
 from derivations import InfeasibleProgram, NetworkAlignment, custom_parametrization, layer_alignment
 from dynsim import train
-from experiments.claims import transfer_theory as claims
-from experiments.studies import transfer_theory as study
-from experiments.studies.transfer_theory import CASES, CURVES, OCTAVES, RULES
+from experiments.topics.transfer_theory import claims as claims
+from experiments.topics.transfer_theory import study as study
+from experiments.topics.transfer_theory.study import CASES, CURVES, OCTAVES, RULES
 
 HALF = Fraction(1, 2)
 UPDATE_INITIAL = "projection update, initial embedding"
@@ -217,7 +217,7 @@ def test_claims_hold_on_what_theory_says():
     """So do what the stored tasks leave open and the control that d = 512 shows the limit."""
     decided = {"control-transfer-penalty-early", "transfer-limit-fixed"}
     data = planted()
-    for one in claims.TRANSFER_THEORY_CLAIMS:
+    for one in claims.CLAIMS:
         if one.study == "transfer_theory":
             expected = "holds" if one.name in decided else one.expected
             assert one.verdict(one.evidence(data)) == expected, one.name

@@ -14,10 +14,10 @@ WIDTHS = (18, 20, 24, 10, 8, 16, 8)
 
 def rows(study: str) -> list[tuple[str, ...]]:
     """One row for every claim on the stored data of a study."""
-    from experiments.claims import CLAIMS
     from experiments.output import number
     from experiments.precision import enable_x64
     from experiments.results import STORED, load
+    from experiments.topics._registry import CLAIMS
 
     enable_x64()
     data = load(STORED / f"{study}.nc")
@@ -55,10 +55,10 @@ RATIO_WIDTHS = (16, 12, 6, 18, 14, 10, 10, 10)
 
 def ratio_rows() -> list[tuple[str, ...]]:
     """One row for every case, horizon and way of tuning."""
-    from experiments.claims.optimal_ratio import ratio_rows
     from experiments.output import number
     from experiments.precision import enable_x64
     from experiments.results import STORED, load
+    from experiments.topics.optimal_ratio.claims import ratio_rows
 
     enable_x64()
     found = []
@@ -87,11 +87,11 @@ METRIC_WIDTHS = (10, 18, 12, 8, 14, 14, 14, 14, 14)
 
 def metric_rows() -> list[tuple[str, ...]]:
     """One row for every network and rule, without weight decay, at the same number of steps."""
-    from dynsim import asymptotic_penalties
-    from experiments.claims.transfer_networks import drift, fitted
+    from dynsim.transfer import asymptotic_penalties
     from experiments.output import number
     from experiments.results import STORED, load
-    from experiments.studies.transfer_networks import NETWORKS, RULES
+    from experiments.topics.transfer_networks.claims import drift, fitted
+    from experiments.topics.transfer_networks.study import NETWORKS, RULES
 
     data = load(STORED / "transfer_networks.nc")
     found = []

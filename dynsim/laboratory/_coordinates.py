@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 import derivations
 from dynsim._errors import InputError, check_integer
-from dynsim._exponents import log_slope
-from dynsim._first_step import first_step
+from dynsim._layers import Label, LayerValues
 from dynsim._precision import require_x64
-from dynsim._recommend import Label, LayerValues
+from dynsim.statistics._exponents import log_slope
+from dynsim.theory._first_step import first_step
 
 from ._networks import Network, Tree, label_of, parameter_names
 from ._scales import resolved_parametrization

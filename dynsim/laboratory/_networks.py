@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dynsim._recommend import Label, LayerValues
+from dynsim._layers import Label, LayerValues
 
 from ._setup import NetworkName, NetworkSetup
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import derivations
 from derivations import NetworkLayer, Parametrization
-from dynsim._recommend import LayerValues
+from dynsim._layers import LayerValues
 
 from ._setup import NetworkSetup
 

@@ -16,10 +16,10 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from dynsim._corpus import CorpusTokens, corpus_tokens
 from dynsim._errors import InputError
 from dynsim._runs import drawn_tokens, running_sum
 from dynsim._targets import targets
+from dynsim.tokens._corpus import CorpusTokens, corpus_tokens
 
 from ._networks import network_shape
 from ._setup import NetworkSetup

@@ -18,10 +18,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike, NDArray
 
 from dynsim._errors import InputError, check_integer
-from dynsim._network import diverged
+from dynsim._layers import LABELS, LayerValues
+from dynsim._losses import diverged
 from dynsim._optimizers import Constants, constants, direction, schedule, weight_copies
 from dynsim._precision import require_x64
-from dynsim._recommend import LABELS, LayerValues
 from dynsim._runs import check_fits, chunks, device_memory, even, memory_budget, sized_key
 
 from ._networks import (

@@ -91,7 +91,7 @@ def tokens_digest(setup: NetworkSetup) -> str | None:
 
     Raises `InputError` for tokens that cannot be read.
     """
-    from dynsim import corpus_tokens
+    from dynsim.tokens import corpus_tokens
 
     shared = setup.task_setup
     kind, _, path = shared.tokens.partition(":")

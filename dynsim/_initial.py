@@ -1,0 +1,55 @@
+"""Initial weights of finite linear networks: one draw for the trainer and for finite flows."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ._optimizers import weight_copies
+from ._runs import check_fits, sized_key
+from ._setup import Setup
+
+MAX_SEEDS = 1_000_000
+
+
+class Weights(NamedTuple):
+    """Of a linear network; also its gradients, and the learning rates of the two layers."""
+
+    embedding: Array  # (m, d)
+    projection: Array  # (n, d)
+
+
+def seed_keys(setup: Setup, seeds: int) -> Array:
+    """One key a seed; the first do not depend on how many are asked for."""
+    return jax.vmap(partial(jax.random.fold_in, sized_key(setup)))(jnp.arange(seeds))
+
+
+def initial_weights(
+    sizes: tuple[int, int, int], projection_std: Array, key: Array, dtype: str
+) -> Weights:
+    """E with entries N(0, 1) and W with entries N(0, projection_std^2); `sizes` are (m, n, d)."""
+    embedding_key, projection_key = jax.random.split(jax.random.fold_in(key, 0))
+    types, outputs, width = sizes
+    return Weights(
+        jax.random.normal(embedding_key, (types, width), dtype),
+        projection_std * jax.random.normal(projection_key, (outputs, width), dtype),
+    )
+
+
+def network_bytes(setup: Setup, dtype: str = "float32") -> int:
+    """Bytes of one linear network in training: weights, their start, gradient, optimizer state."""
+    copies = 4 + weight_copies(setup.optimizer)
+    size = np.dtype(dtype).itemsize
+    weights = (setup.vocab_size + setup.outputs) * setup.width
+    batch = 32 * setup.batch_size  # random numbers and token ids of one batch
+    return size * (copies * weights + 6 * setup.vocab_size * setup.outputs) + batch
+
+
+def check_memory(setup: Setup, dtype: str) -> None:
+    """Raises `InputError` if one network needs more memory than the machine has."""
+    check_fits(network_bytes(setup, dtype), setup)

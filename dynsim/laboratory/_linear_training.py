@@ -1,0 +1,375 @@
+"""Finite-width linear networks, trained: the measurement that theory is held against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike, NDArray
+
+from dynsim._errors import check_integer
+from dynsim._initial import (
+    MAX_SEEDS,
+    Weights,
+    check_memory,
+    initial_weights,
+    network_bytes,
+    seed_keys,
+)
+from dynsim._losses import diverged, loss_and_residual
+from dynsim._optimizers import Constants, constants, direction, schedule
+from dynsim._precision import require_x64
+from dynsim._runs import (
+    chunks,
+    drawn_tokens,
+    even,
+    memory_budget,
+    running_sum,
+)
+from dynsim._setup import Setup
+from dynsim._targets import targets
+
+STEPS_PER_CALL = 100  # steps of one jitted call, between two reports of progress
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What training finite networks measured, at every step before its update.
+
+    With L learning-rate pairs, K seeds and T steps:
+
+    **Fields:**
+
+    - `setup`: what was trained; `embedding_lrs`, `projection_lrs`: shape (L,).
+    - `loss`: sum_i p_i l(f_i, y_i), shape (L, K, T), over the whole token law also in mini-batch.
+    - `projection_update_rms`: sqrt(sum_i p_i mean_k [(W_t - W_0) e_i(t)]_k^2), shape (L, K, T).
+    - `embedding_update_rms`: the same of W_0 (e_i(t) - e_i(0)), shape (L, K, T).
+    - `projection_step_rms`: the same of (W_{t+1} - W_t) e_i(t), what step t itself changes by
+      moving the projection, shape (L, K, T).
+    - `diverged`: shape (L, K); the loss became non-finite or 1e6 times its start (and at least 1).
+
+    Definitions: theory notes, section 1.
+    """
+
+    setup: Setup
+    embedding_lrs: NDArray[np.float64]
+    projection_lrs: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    projection_update_rms: NDArray[np.float64]
+    embedding_update_rms: NDArray[np.float64]
+    projection_step_rms: NDArray[np.float64]
+
+    @property
+    def diverged(self) -> NDArray[np.bool_]:
+        return diverged(self.loss)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenUpdates:
+    """Mean-square output update of every token after one step: arrays of shape (seeds, tokens).
+
+    - `projection`: mean over outputs of [(W_1 - W_0) e_i(0)]_k^2.
+    - `embedding`: mean over outputs of [W_0 (e_i(1) - e_i(0))]_k^2.
+    - `cross`: mean over outputs of [(W_1 - W_0) (e_i(1) - e_i(0))]_k^2.
+    - `batch_share`: the token's share of the batch (its frequency in full batch).
+    """
+
+    projection: NDArray[np.float64]
+    embedding: NDArray[np.float64]
+    cross: NDArray[np.float64]
+    batch_share: NDArray[np.float64]
+
+
+class _Plan(NamedTuple):
+    """What is compiled in: shapes and rules, never a learning rate, seed or token law."""
+
+    width: int
+    vocab_size: int
+    outputs: int
+    loss: str
+    optimizer: str
+    batch_size: int
+    steps: int
+    dtype: str
+    record_updates: bool
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        return self.vocab_size, self.outputs, self.width
+
+
+class _Task(NamedTuple):
+    """What the loss needs: frequencies (m,), their float64 running sum (m,), targets (m, n)."""
+
+    frequencies: Array
+    cumulative: Array
+    targets: Array
+    projection_std: Array
+
+
+class _Descent(NamedTuple):
+    """The optimizer's numbers and the schedule: factors of the learning rates, shape (steps,)."""
+
+    constants: Constants
+    factors: Array
+
+
+def train(
+    setup: Setup,
+    seeds: int = 4,
+    *,
+    embedding_lrs: ArrayLike | None = None,
+    projection_lrs: ArrayLike | None = None,
+    dtype: str = "float32",
+    record_updates: bool = True,
+    memory_gb: float | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> Training:
+    """Trains `seeds` finite networks at each pair of learning rates.
+
+    Gradients are exact: dL/dW = sum_i p_i r_i e_i^T, dL/de_i = p_i W^T r_i, with p the law's
+    frequencies or, in mini-batch, the shares of a batch of `setup.batch_size` tokens drawn from
+    them. All runs of a sweep share one compiled scan.
+
+    **Arguments:**
+
+    - `seeds`: number of independent initialisations (and batch streams), the same for every LR.
+    - `embedding_lrs`, `projection_lrs`: shape (L,) each, paired; default the setup's one pair.
+    - `dtype`: `float32` or `float64`.
+    - `record_updates`: without it the three update RMS are NaN and a step has three matrix
+      products in place of six.
+    - `memory_gb`: how much memory the networks trained side by side may take (at least one is
+      trained); default 32 MiB on a CPU, which is its cache, and 2 GiB elsewhere.
+    - `progress`: called with the fraction of work finished since the last call.
+
+    Raises `InputError` for a network that does not fit `memory_gb`-sized steps at all, and
+    `RuntimeError` if JAX's 64-bit types are off.
+    """
+    require_x64()
+    check_integer("--seeds", seeds, 1, MAX_SEEDS)
+    embedding_rates, projection_rates = np.broadcast_arrays(
+        np.atleast_1d(np.asarray(setup.embedding_lr if embedding_lrs is None else embedding_lrs)),
+        np.atleast_1d(
+            np.asarray(setup.projection_lr if projection_lrs is None else projection_lrs)
+        ),
+    )
+    check_memory(setup, dtype)
+    segments = math.ceil(setup.steps / STEPS_PER_CALL)
+    plan = _plan(setup, math.ceil(setup.steps / segments), dtype, record_updates)
+    task = _task(setup, dtype)
+    descent = _descent(setup, dtype, segments * plan.steps)
+    runs = max(1, int(memory_budget(memory_gb) / network_bytes(setup, dtype)))
+    rate_chunk = even(len(embedding_rates), runs)
+    seed_chunk = even(seeds, max(1, runs // rate_chunk))
+    keys = seed_keys(setup, seeds)
+
+    blocks = []
+    pieces = math.ceil(seeds / seed_chunk) * math.ceil(len(embedding_rates) / rate_chunk) * segments
+    for seed_slice in chunks(seeds, seed_chunk):
+        key = keys[seed_slice]
+        start = _start(plan, task.projection_std, key)
+        row = []
+        for rate_slice in chunks(len(embedding_rates), rate_chunk):
+            rates = Weights(
+                jnp.asarray(embedding_rates[rate_slice], dtype),
+                jnp.asarray(projection_rates[rate_slice], dtype),
+            )
+            state = _begin(plan, descent, start, rates)
+            records = []
+            for segment in range(segments):
+                state, record = _advance(
+                    plan, task, descent, key, start, rates, state, segment * plan.steps
+                )
+                records.append(np.asarray(record, dtype=np.float64))
+                if progress is not None:
+                    progress(1 / pieces)
+            row.append(np.concatenate(records, axis=-2)[..., : setup.steps, :])
+        blocks.append(np.concatenate(row, axis=1))
+    record = np.moveaxis(np.concatenate(blocks, axis=0), 0, 1)  # (L, K, T, 4)
+    return Training(
+        setup,
+        np.asarray(embedding_rates, np.float64),
+        np.asarray(projection_rates, np.float64),
+        record[..., 0],
+        record[..., 1],
+        record[..., 2],
+        record[..., 3],
+    )
+
+
+def token_updates(setup: Setup, seeds: int = 4, *, dtype: str = "float32") -> TokenUpdates:
+    """The first step's update of every token's output, seed by seed.
+
+    Raises as `train` does.
+    """
+    require_x64()
+    check_integer("--seeds", seeds, 1, MAX_SEEDS)
+    check_memory(setup, dtype)
+    plan, task = _plan(setup, 1, dtype), _task(setup, dtype)
+    descent = _descent(setup, dtype, setup.steps)
+    rates = Weights(jnp.asarray(setup.embedding_lr, dtype), jnp.asarray(setup.projection_lr, dtype))
+    rows = [
+        jax.tree.map(np.asarray, _first_token_updates(plan, task, descent, key, rates))
+        for key in seed_keys(setup, seeds)
+    ]
+    return TokenUpdates(*(np.asarray(column, np.float64) for column in zip(*rows, strict=True)))
+
+
+def _plan(setup: Setup, steps: int, dtype: str, record_updates: bool = True) -> _Plan:
+    return _Plan(
+        setup.width,
+        setup.vocab_size,
+        setup.outputs,
+        setup.loss,
+        setup.optimizer,
+        setup.batch_size,
+        steps,
+        dtype,
+        record_updates,
+    )
+
+
+def _task(setup: Setup, dtype: str) -> _Task:
+    frequencies = setup.law().frequencies
+    return _Task(
+        jnp.asarray(frequencies, dtype),
+        running_sum(frequencies),
+        jnp.asarray(targets(setup), dtype),
+        jnp.asarray(setup.projection_std, dtype),
+    )
+
+
+def _descent(setup: Setup, dtype: str, steps: int) -> _Descent:
+    factors = schedule(setup)
+    return _Descent(
+        constants(setup), jnp.asarray(np.pad(factors, (0, steps - len(factors))), dtype)
+    )
+
+
+def _batch_share(plan: _Plan, task: _Task, key: Array, step: Array) -> Array:
+    """p_hat, shape (m,): counts of a batch over its size, or the frequencies in full batch."""
+    if plan.batch_size == 0:
+        return task.frequencies
+    key = jax.random.fold_in(jax.random.fold_in(key, 1), step)
+    token = drawn_tokens(key, task.cumulative, (plan.batch_size,))
+    counts = jnp.zeros(plan.vocab_size, plan.dtype).at[token].add(1)
+    return counts / plan.batch_size
+
+
+def _gradients(share: Array, residual: Array, weights: Weights) -> Weights:
+    """dL/dE = p r W (m, d) and dL/dW = (p r)^T E (n, d)."""
+    weighted = share[:, None] * residual
+    return Weights(weighted @ weights.projection, weighted.T @ weights.embedding)
+
+
+def _step(
+    plan: _Plan,
+    descent: _Descent,
+    factor: Array,
+    gradients: Weights,
+    memory: Any,
+    weights: Weights,
+    rates: Weights,
+) -> tuple[Weights, Any]:
+    """What one step adds to the weights, and the optimizer's memory after it."""
+    directions, memory = direction(plan.optimizer, descent.constants).update(gradients, memory)
+    decay = descent.constants.weight_decay
+    return jax.tree.map(
+        lambda w, rate, u: -rate * factor * (u + decay * w), weights, rates, directions
+    ), memory
+
+
+def _output_updates(start: Weights, weights: Weights) -> tuple[Array, Array]:
+    """(W_t - W_0) e_i(t) and W_0 (e_i(t) - e_i(0)), each of shape (m, n)."""
+    by_projection = weights.embedding @ (weights.projection - start.projection).T
+    by_embedding = (weights.embedding - start.embedding) @ start.projection.T
+    return by_projection, by_embedding
+
+
+def _update_rms(
+    plan: _Plan, task: _Task, start: Weights, weights: Weights, projection_step: Array
+) -> list[Array]:
+    """Frequency-weighted RMS of both output updates and of this step's own, or NaN."""
+    if not plan.record_updates:
+        return [jnp.full((), jnp.nan, plan.dtype)] * 3
+    updates = (*_output_updates(start, weights), weights.embedding @ projection_step.T)
+    return [jnp.sqrt(task.frequencies @ jnp.mean(u**2, axis=-1)) for u in updates]
+
+
+def _scan(
+    plan: _Plan,
+    task: _Task,
+    descent: _Descent,
+    first_step: Array,
+    key: Array,
+    start: Weights,
+    rates: Weights,
+    state: tuple[Weights, Any],
+) -> tuple[tuple[Weights, Any], Array]:
+    """`plan.steps` steps of one network; returns its state and the records (steps, 4)."""
+
+    def step(carry, index):
+        weights, memory = carry
+        outputs = weights.embedding @ weights.projection.T
+        loss, residual = loss_and_residual(plan.loss, outputs, task.targets)
+        share = _batch_share(plan, task, key, index)
+        gradients = _gradients(share, residual, weights)
+        factor = descent.factors[index]
+        change, memory = _step(plan, descent, factor, gradients, memory, weights, rates)
+        updates_rms = _update_rms(plan, task, start, weights, change.projection)
+        moved = jax.tree.map(jnp.add, weights, change)
+        return (moved, memory), jnp.stack([task.frequencies @ loss, *updates_rms])
+
+    return jax.lax.scan(step, state, first_step + jnp.arange(plan.steps))
+
+
+@partial(jax.jit, static_argnames="plan")
+def _start(plan: _Plan, projection_std: Array, keys: Array) -> Weights:
+    """Initial weights of every seed: (seeds, m, d) and (seeds, n, d)."""
+    return jax.vmap(lambda key: initial_weights(plan.sizes, projection_std, key, plan.dtype))(keys)
+
+
+@partial(jax.jit, static_argnames="plan")
+def _begin(plan: _Plan, descent: _Descent, start: Weights, rates: Weights) -> tuple[Weights, Any]:
+    """Weights and optimizer state of every (seed, learning rate), before the first step."""
+
+    def one(weights, _rate):
+        return weights, direction(plan.optimizer, descent.constants).init(weights)
+
+    over_rates = jax.vmap(one, in_axes=(None, 0), out_axes=0, axis_size=len(rates.embedding))
+    return jax.vmap(over_rates, in_axes=(0, None))(start, rates.embedding)
+
+
+@partial(jax.jit, static_argnames="plan", donate_argnames="state")
+def _advance(plan, task, descent, keys, start, rates, state, first_step):
+    """`plan.steps` steps of every (seed, learning rate): state and records (K, L, steps, 4)."""
+    with jax.default_matmul_precision("highest"):
+        run = partial(_scan, plan, task, descent, first_step)
+        over_rates = jax.vmap(run, in_axes=(None, None, 0, 0))
+        return jax.vmap(over_rates, in_axes=(0, 0, None, 0))(keys, start, rates, state)
+
+
+@partial(jax.jit, static_argnames="plan")
+def _first_token_updates(plan: _Plan, task: _Task, descent: _Descent, key: Array, rates: Weights):
+    with jax.default_matmul_precision("highest"):
+        start = initial_weights(plan.sizes, task.projection_std, key, plan.dtype)
+        _, residual = loss_and_residual(
+            plan.loss, start.embedding @ start.projection.T, task.targets
+        )
+        share = _batch_share(plan, task, key, jnp.asarray(0))
+        memory = direction(plan.optimizer, descent.constants).init(start)
+        gradients = _gradients(share, residual, start)
+        change, _ = _step(plan, descent, descent.factors[0], gradients, memory, start, rates)
+        updates = (
+            start.embedding @ change.projection.T,
+            change.embedding @ start.projection.T,
+            change.embedding @ change.projection.T,
+        )
+        return *(jnp.mean(update**2, axis=-1) for update in updates), share

@@ -1,0 +1,5 @@
+"""Intervals, exponents, optima and crossings from few samples."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

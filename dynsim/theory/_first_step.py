@@ -1,0 +1,199 @@
+"""First-step theory at numbers: the derived moments evaluated for a token law, width by width."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike, NDArray
+
+import derivations
+from derivations import symbols as s
+from dynsim._compiled import evaluate
+from dynsim._errors import check_integer
+from dynsim._precision import require_x64
+from dynsim.tokens._laws import TokenLaw
+
+
+@dataclass(frozen=True, eq=False)
+class FirstStep:
+    """What one update of a layer does to its output at LR = 1 and |r| = 1 (one output).
+
+    Arrays have the shape of the widths asked for.
+
+    - `mean`: E of the update for a residual of +1 (a signal against the residual is negative).
+    - `rms`: root of the second moment.
+    - `local_exponent`: d ln rms / d ln width at fixed vocabulary, token law and batch.
+    """
+
+    mean: Array
+    rms: Array
+    local_exponent: Array
+
+
+def first_step(
+    layer: derivations.Layer,
+    optimizer: derivations.Optimizer,
+    width: ArrayLike,
+    law: TokenLaw,
+    *,
+    rank: int | None = None,
+    batch_size: int = 0,
+    init: derivations.Init = "mup",
+) -> FirstStep:
+    """First-step moments of a layer at finite width and vocabulary, exact in full batch.
+
+    Sign, projection: rms^2 = d [1 + (2/pi) (d - 1) c^2], c^2 = p_i^2 / P_2 for the token of a
+    `rank` (1 the most frequent), P_3 / P_2 averaged over tokens by frequency without a rank.
+    `batch_size` 0 is the full batch; for a mini-batch the squared alignment is a ratio of averages,
+    exact for uniform tokens and 3 to 5 % off in the averaged RMS for Zipf tokens. Source: theory
+    notes, sections 2 and 3; the derivation is `derivations.first_step`.
+
+    Raises `InputError` for a rank outside the vocabulary and `RuntimeError` without 64-bit types.
+    """
+    require_x64()
+    check_integer("--batch-size", batch_size, 0)
+    mini_batch, of_one_token = batch_size > 0, rank is not None
+    if rank is not None:
+        check_integer("--rank", rank, 1, law.vocab_size)
+    mean, rms = derivations.first_step(
+        layer, optimizer, of_one_token=of_one_token, mini_batch=mini_batch, init=init
+    )
+    values = law_values(law, rank=rank, batch_size=batch_size)
+    values[s.width] = np.asarray(width, dtype=np.float64)
+    slope = derivations.local_exponent(rms.expression)
+    return FirstStep(*(evaluate(expression, values) for expression in (mean, rms, slope)))
+
+
+def law_values(law: TokenLaw, *, rank: int | None = None, batch_size: int = 0) -> dict[Any, Any]:
+    """The numbers that a token law puts in place of p_i, P_2, P_3, B and q."""
+    frequencies = law.frequencies
+    values: dict[Any, Any] = {
+        s.frequency_square_sum: law.power_sum(2),
+        s.frequency_cube_sum: law.power_sum(3),
+    }
+    if rank is not None:
+        values[s.frequency] = float(frequencies[rank - 1])
+    if batch_size:
+        values[s.batch_size] = float(batch_size)
+        values[s.presence] = visit_chance(law, batch_size, rank=rank)
+    return values
+
+
+def visit_chance(law: TokenLaw, batch_size: int, *, rank: int | None = None) -> float:
+    """q = 1 - (1 - p)^B, the probability that a batch holds a token: of a rank, or the average.
+
+    The average is weighted by frequency.
+    """
+    heard = derivations.alignment(of_one_token=rank is not None, mini_batch=True)
+    of_token = law.frequencies if rank is None else law.frequencies[rank - 1 : rank]
+    weight = law.frequencies if rank is None else np.ones(1)
+    chance = evaluate(heard.presence, {s.frequency: of_token, s.batch_size: float(batch_size)})
+    return float(weight @ np.asarray(chance))
+
+
+def coherence(width: float, law: TokenLaw) -> NDArray[np.float64]:
+    """rho_i = (2/pi) (d - 1) / m_eff,i of every token: above 1 muP regime, below 1 LV regime."""
+    ratio = derivations.coherence_ratio()
+    values = {s.width: float(width), s.vocab_size: law.effective_vocab_size}
+    return np.asarray(evaluate(ratio, values))
+
+
+def crossover_rank(width: float, law: TokenLaw) -> float:
+    """Rank at which rho_i = 1, interpolated in log rank; 0 or inf where no token crosses.
+
+    For a Zipf law this is `derivations.crossover_rank`, ~ d^(1/(2 alpha)).
+    """
+    ratio = coherence(width, law)
+    above = int(np.count_nonzero(ratio > 1))
+    if above == 0:
+        return 0.0
+    if above == law.vocab_size or ratio[above] == 0:
+        return float(above) if above < law.vocab_size else float("inf")
+    log_ratio = np.log(ratio[above - 1 : above + 1])
+    ranks = np.log([above, above + 1])
+    return float(np.exp(np.interp(0, -log_ratio, ranks)))
+
+
+def batch_effective_vocab_size(law: TokenLaw, batch_size: int) -> float:
+    """Effective vocabulary of the tokens in a batch, weighted by their share of it.
+
+    1 / m_eff = E[sum p_hat^3] / E[sum p_hat^2] with multinomial counts; about `batch_size` when
+    the vocabulary is much larger than the batch. Source: `derivations.batch_alignment`.
+    """
+    values = law_values(law, batch_size=batch_size)
+    values.pop(s.presence)
+    return 1 / float(evaluate(derivations.batch_alignment(), values))
+
+
+def self_term_rms(
+    width: ArrayLike, law: TokenLaw, *, init: derivations.Init
+) -> tuple[Array, Array]:
+    """(kappa, rms) of the projection's first sign update with the self term, at LR = 1.
+
+    Mean squared error, one output, independent targets of unit variance: the output variance
+    sigma_f^2 = d sigma_E^2 sigma_W^2 adds to theirs, S = (1 + sigma_f^2) P_2 and J = 1.
+    Raises `RuntimeError` without 64-bit types.
+    """
+    values = _self_term_values(width, law, init)
+    values |= {s.projection_lr: 1.0, s.alignment_square: law.mean_alignment_square}
+    values[s.frequency] = law.power_sum(2)
+    for symbol in (s.field_square_sum, s.frequency_square_sum, s.frequency_cube_sum):
+        values.pop(symbol)
+    second = evaluate(derivations.self_term_second_moment(), values)
+    return values[s.self_term_ratio], second**0.5
+
+
+def _self_term_values(width: ArrayLike, law: TokenLaw, init: derivations.Init) -> dict[Any, Any]:
+    """kappa and what it needs for targets of unit variance, one output, mean squared error."""
+    require_x64()
+    d = np.asarray(width, dtype=np.float64)
+    std = derivations.initial_std(init)
+    projection_std = np.asarray(evaluate(std[s.projection_std], {s.width: d}))
+    field = (1 + d * projection_std**2) * law.power_sum(2)
+    strengths = {s.embedding_std: 1.0, s.field_square_sum: field}
+    kappa = evaluate(
+        derivations.self_term_ratio(),
+        {**strengths, s.residual_slope: 1.0, s.projection_std: projection_std},
+    )
+    return {**law_values(law), **strengths, s.width: d, s.self_term_ratio: kappa}
+
+
+def optimal_learning_rates(
+    width: ArrayLike,
+    law: TokenLaw,
+    *,
+    init: derivations.Init,
+    self_term: bool = True,
+    targets: str = "sign",
+) -> tuple[Array, Array]:
+    """One-step optimal (embedding LR, projection LR), each with the other layer frozen.
+
+    One output, sign or Adam's first step, mean squared error. Without `self_term` the initial
+    output is neglected (|r| = 1) and the ratio under muP and uniform tokens is
+    (pi/2) sqrt(m) + (d - 1)/sqrt(m) at large d (theory notes, section 3). With it both optima know
+    the initial output: the embedding's by the mean size of the residual (a factor 1.17 under SP),
+    the projection's by its self term, which matters for m of the order d^2 under muP and of the
+    order d under SP, and presumes that no single token carries much of the law. `targets` are +1
+    or -1 (`sign`) or, with self term, N(0, 1) (`gaussian`), which changes the mean size of the
+    residual (sqrt(2/pi) under muP) and with it the embedding's optimum alone.
+    Raises `RuntimeError` without 64-bit types.
+    """
+    if self_term:
+        values = _self_term_values(width, law, init)
+        output = derivations.optimal_embedding_lr_with_output(targets).specialise(
+            derivations.initial_std(init), "initialisation"
+        )
+        return (
+            evaluate(output, {s.width: values[s.width]}),
+            evaluate(derivations.optimal_projection_lr_with_self_term(), values),
+        )
+    values = {**law_values(law), s.width: np.asarray(width, dtype=np.float64)}
+    std = derivations.initial_std(init)
+    embedding, projection = (
+        derivations.optimal_learning_rate(layer).specialise(std, "initialisation")
+        for layer in ("embedding", "projection")
+    )
+    return evaluate(embedding, {s.width: values[s.width]}), evaluate(projection, values)

@@ -1,0 +1,178 @@
+"""The life of the LV regime at numbers: updates at an age, and the age at which it ends."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike, NDArray
+
+import derivations
+from derivations import symbols as s
+from dynsim._compiled import evaluate
+from dynsim._errors import InputError, check_integer
+from dynsim._precision import require_x64
+from dynsim.tokens._laws import TokenLaw
+
+from ._first_step import law_values
+
+
+@dataclass(frozen=True, eq=False)
+class AgedUpdate:
+    """What a step at a given age does to the output, at projection LR = 1.
+
+    Arrays have the common shape of widths and displacements.
+
+    - `rms`: root of the mean square of ((W_{t+1} - W_t) e_i(t))_k over tokens (by frequency).
+    - `local_exponent`: d ln rms / d ln width at fixed token law, batch and displacement.
+    - `field_age`: tau, the learned part of the projection's gradient over its noise.
+    """
+
+    rms: Array
+    local_exponent: Array
+    field_age: NDArray[np.float64]
+
+
+def aged_update(
+    width: ArrayLike,
+    law: TokenLaw,
+    displacement: ArrayLike,
+    *,
+    effective_outputs: float = 1.0,
+    batch_size: int = 0,
+    embedding_lr: float | None = None,
+) -> AgedUpdate:
+    """The projection's update under sign when the embedding has moved by eta_E t = `displacement`.
+
+    rms^2 = d [1 + Theta + (d - 1)(C u^2 + 2 c_1 u v theta/sqrt(n) + v^2 Theta/n)]; uniform tokens:
+    d [1 + theta^2 + (d - 1) A(tau)^2/m] with tau = theta sqrt(m/n). `effective_outputs` n = 1 is
+    one output with residuals of equal size, more are that many independent Gaussian directions. In
+    mini-batch (uniform tokens) the displacement is that of a token that every batch contained,
+    eta_E times the number of steps, and `embedding_lr` is eta_E.
+
+    Holds while the residuals keep their initial size and the projection its initial entries.
+    Raises `InputError` for fewer than one direction, and for a mini-batch of another than the
+    uniform law or without `embedding_lr`; `RuntimeError` without 64-bit types.
+    Source: `derivations.aged_update_second_moment`.
+    """
+    require_x64()
+    check_integer("--batch-size", batch_size, 0)
+    directions = _directions(effective_outputs)
+    second = derivations.aged_update_second_moment(directions)
+    values = {s.effective_outputs: float(effective_outputs), s.embedding_std: 1.0}
+    widths, moves = np.broadcast_arrays(
+        np.asarray(width, dtype=np.float64), np.asarray(displacement, dtype=np.float64)
+    )
+    if batch_size == 0:
+        age = derivations.full_batch_age()
+        values |= law_values(law) | {s.displacement: moves}
+    else:
+        if not np.allclose(law.frequencies, law.frequencies[0]):
+            raise InputError("--tokens", law.name, "must be uniform with a mini-batch")
+        if embedding_lr is None or not embedding_lr > 0:
+            raise InputError("--embedding-lr", embedding_lr, "must be positive with a mini-batch")
+        age = derivations.mini_batch_age()
+        values |= law_values(law, batch_size=batch_size) | {
+            s.vocab_size: float(law.vocab_size),
+            derivations.age_step: embedding_lr,
+            derivations.age_steps: moves / embedding_lr,
+        }
+    numbers = {symbol: np.asarray(evaluate(value, values)) for symbol, value in age.items()}
+    numbers = values | numbers | {s.width: widths, s.projection_lr: 1.0}
+    return AgedUpdate(
+        evaluate(second, numbers) ** 0.5,
+        evaluate(derivations.aged_local_exponent(directions), numbers),
+        np.broadcast_to(numbers[s.field_age], moves.shape),
+    )
+
+
+def _directions(effective_outputs: float) -> derivations.Directions:
+    if not 1 <= effective_outputs < math.inf:
+        raise InputError("effective_outputs", effective_outputs, "must be at least 1")
+    return "one" if effective_outputs == 1 else "many"
+
+
+def restoration_displacement(
+    width: float, vocab_size: float, *, effective_outputs: float = 1.0, batch_size: int = 0
+) -> float:
+    """Displacement of a token (in initial standard deviations) at which alignment is restored.
+
+    The root of rho = 1, where the local exponent is 3/4, for uniform tokens; 0 where the network is
+    born in the muP regime. Full batch: rho = (d - 1) A(tau)^2/m, and for m >> d the root tends to
+    K sqrt(n_eff / d), K = 1 for one direction and pi/2 for many (for a few isotropic outputs K is
+    up to 22 % smaller, `derivations.isotropic_restoration_constant`). In mini-batch the field is
+    that of the batch, and the root is larger where B is not much larger than d.
+
+    `effective_outputs` presumes residuals of a flat spectrum. Raises and assumes as `aged_update`.
+    """
+    from scipy.optimize import brentq
+
+    require_x64()
+    check_integer("--batch-size", batch_size, 0)
+    if not 2 <= width < math.inf:
+        raise InputError("--width", width, "must be at least 2 (one neuron has no coherent sum)")
+    directions = _directions(effective_outputs)
+    coherent = derivations.aged_coherent_power(directions)
+    numbers = {
+        s.width: float(width),
+        s.vocab_size: float(vocab_size),
+        s.effective_outputs: float(effective_outputs),
+        s.batch_size: float(batch_size),
+    }
+    age = derivations.visited_age(mini_batch=batch_size > 0)
+
+    def log_ratio(moves: float) -> float:
+        given = {**numbers, s.displacement: moves}
+        values = {symbol: evaluate(value, given) for symbol, value in age.items()}
+        return math.log(float(evaluate(coherent, given | values)))
+
+    if log_ratio(0.0) >= 0:
+        return 0.0
+    latest = 1.0
+    while log_ratio(latest) < 0:
+        latest *= 2
+    return cast(float, brentq(log_ratio, 0.0, latest, xtol=1e-12))
+
+
+def effective_outputs(targets: ArrayLike, frequencies: ArrayLike) -> float:
+    """n_eff = (tr V)^2 / tr V^2, V = sum_i p_i y_i y_i^T: how many directions the targets fill.
+
+    Shapes (tokens, outputs) and (tokens,). Between 1 and the rank of the targets; it sets the field
+    age. At small initial output the residuals are minus the targets.
+    Source: `derivations.field_age`.
+    """
+    second = _second_moment(targets, frequencies)
+    return float(np.trace(second) ** 2 / np.sum(second**2))
+
+
+def late_effective_outputs(targets: ArrayLike, frequencies: ArrayLike) -> float:
+    """n_eff of the end of the LV regime: 1/n_eff = mean_k (V^3)_kk / ((V^2)_kk tr V).
+
+    The mean square over outputs of the correlation of (V w)_k, whose sign an old field has, with
+    r_i . w, which moved the embedding. Equal to `effective_outputs` for a flat spectrum, larger for
+    a steep one. Shapes and meaning as there; outputs that never occur are left out.
+    """
+    second = _second_moment(targets, frequencies)
+    square = second @ second
+    heard = np.diag(square) > 0
+    cosine_square = np.diag(square @ second)[heard] / (np.diag(square)[heard] * np.trace(second))
+    return float(1 / np.mean(cosine_square))
+
+
+def _second_moment(targets: ArrayLike, frequencies: ArrayLike) -> NDArray[np.float64]:
+    rows = np.asarray(targets, dtype=np.float64)
+    return rows.T @ (np.asarray(frequencies, dtype=np.float64)[:, None] * rows)
+
+
+def smoothed_speed(epsilon: ArrayLike, gradient_std: ArrayLike) -> Array:
+    """Mean size of a smoothed-sign move g/sqrt(g^2 + epsilon^2) at Gaussian gradients.
+
+    exp(k^2/2) erfc(k/sqrt 2), k = epsilon / gradient_std, without its overflow.
+    Source: `derivations.smoothed_speed`.
+    """
+    require_x64()
+    ratio = np.asarray(epsilon, dtype=np.float64) / np.asarray(gradient_std, dtype=np.float64)
+    return evaluate(derivations.smoothed_speed(), {derivations.smoothing: ratio})

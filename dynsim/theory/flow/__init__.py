@@ -1,0 +1,1 @@
+"""Gradient flow of the linear model: finite, infinitely wide, or both sizes large."""

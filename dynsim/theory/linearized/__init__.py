@@ -1,0 +1,1 @@
+"""Training of any JAX function linearised about its parameters."""

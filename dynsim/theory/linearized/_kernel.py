@@ -1,0 +1,306 @@
+"""Tangent kernels of any JAX function: linearisation, kernel products, the kernel, its edge.
+
+With J = df/dtheta at the parameters given and H the diagonal matrix of their learning rates,
+Theta = J H J^T. Per-parameter rates belong to the kernel: embedding and projection learn at rates
+of their own, and Theta then is the operator that moves the outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+from jax import Array
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from dynsim._errors import InputError, check_rate
+from dynsim._precision import require_x64
+
+BLOCK_BYTES = 128 * 2**20  # Jacobian rows held at a time while a dense kernel is built
+EIGH_FROM = 32  # below this size an iterative eigensolver has no room
+
+Floats = NDArray[np.float64]
+
+
+def linearize(f: Callable[..., Any], params: Any) -> Callable[..., Any]:
+    """f about `params`: f_lin(theta, x) = f(theta_0, x) + J(x) (theta - theta_0).
+
+    `f(params, *inputs)` is any function that JAX can differentiate forward; its outputs and
+    `params` may be pytrees. The result takes the same arguments, is affine in its parameters and
+    costs one Jacobian-vector product. Source: theory notes, section 7.
+    """
+
+    def linearized(moved: Any, *inputs: Any) -> Any:
+        displacement = jax.tree.map(lambda new, old: jnp.asarray(new - old, old.dtype), moved, base)
+        start, change = jax.jvp(lambda p: f(p, *inputs), (base,), (displacement,))
+        return jax.tree.map(jnp.add, start, change)
+
+    base = jax.tree.map(jnp.asarray, params)
+    return linearized
+
+
+def tangent_kernel_product(
+    f: Callable[..., Any],
+    params: Any,
+    x1: Any = None,
+    x2: Any = None,
+    *,
+    learning_rates: Any = 1.0,
+) -> Callable[[ArrayLike], Array]:
+    """The function v -> Theta(x1, x2) v, without the kernel: J(x1) H J(x2)^T v.
+
+    `v` has the shape of the outputs at `x2`, the result that of the outputs at `x1`. One call
+    costs a backward pass on `x2` and a forward pass on `x1`, and the memory of one gradient.
+    Arguments and errors are those of `tangent_kernel`.
+    """
+    fun, params, rates = checked_function(f, params, learning_rates)
+    x2 = x1 if x2 is None else x2
+    shape = output_shape(fun, params, x2)
+
+    def product(vector: ArrayLike) -> Array:
+        if np.shape(vector) != shape:
+            raise InputError("v", np.shape(vector), f"must have the shape {shape} of f at x2")
+        return kernel_product(fun, params, rates, x1, x2, jnp.asarray(vector, "float64"))
+
+    return product
+
+
+def tangent_kernel(
+    f: Callable[..., Any],
+    params: Any,
+    x1: Any = None,
+    x2: Any = None,
+    *,
+    learning_rates: Any = 1.0,
+) -> Array:
+    """The tangent kernel Theta = J(x1) H J(x2)^T as a matrix, in float64.
+
+    Shape (N1 n, N2 n), row i n + k for output k of point i. It is built from kernel products, one
+    column each, so that no Jacobian is ever stored: N2 n passes forward and backward.
+
+    **Arguments:**
+
+    - `f(params, x)`: outputs of shape (N,) or (N, n); `f(params)` where `x1` is None.
+    - `params`: pytree of real floating-point arrays, taken as float64.
+    - `x1`, `x2`: inputs; without `x2` the kernel of `x1` with itself.
+    - `learning_rates`: one rate, or a pytree of rates that is a prefix of `params`; 0 freezes.
+
+    Raises `InputError` for parameters, rates or outputs of another kind and for a kernel that
+    does not fit the memory, `RuntimeError` without 64-bit types. Source: theory notes, section 7.
+    """
+    fun, params, rates = checked_function(f, params, learning_rates)
+    return dense_kernel(fun, params, rates, x1, x1 if x2 is None else x2)
+
+
+def max_learning_rate(
+    f: Callable[..., Any],
+    params: Any,
+    x: Any = None,
+    *,
+    weights: ArrayLike | None = None,
+    learning_rates: Any = 1.0,
+    momentum: float = 0.0,
+) -> float:
+    """Largest factor on all learning rates at which full-batch descent on mse stays stable.
+
+    2 (1 + momentum) / lambda_max, with lambda_max the largest eigenvalue of
+    P^(1/2) Theta P^(1/2) (heavy-ball momentum, 0 for plain descent), found by kernel products.
+    `weights` are the points' p_i, by default 1/N each; infinite where nothing learns.
+    Other arguments and errors are those of `tangent_kernel`.
+    """
+    check_rate("momentum", momentum)
+    if momentum >= 1:
+        raise InputError("momentum", momentum, "must be below 1")
+    fun, params, rates = checked_function(f, params, learning_rates)
+    shape = output_shape(fun, params, x)
+    check_finite_outputs(fun, params, x)
+    share = np.sqrt(checked_weights(weights, shape))
+    largest, _ = largest_mode(weighted_product(fun, params, rates, x, share), share.size)
+    return 2 * (1 + momentum) / largest if largest > 0 else math.inf
+
+
+class Linearisation(NamedTuple):
+    """f(theta_0) with the two products of its Jacobian there."""
+
+    start: Array
+    push: Callable[[Any], Array]  # J displacement
+    pull: Callable[[Array], Any]  # J^T vector
+
+
+def linearisation(f: Callable[..., Any], params: Any, x: Any) -> Linearisation:
+    """One forward pass, shared by all products taken of it."""
+    start, push = jax.linearize(lambda p: outputs(f, p, x), params)
+    pull = jax.linear_transpose(push, params)
+    return Linearisation(start, push, lambda vector: pull(vector)[0])
+
+
+def outputs(f: Callable[..., Any], params: Any, x: Any) -> Array:
+    return _outputs(f, params, x).astype("float64")
+
+
+def _outputs(f: Callable[..., Any], params: Any, x: Any) -> Array:
+    return jnp.asarray(f(params) if x is None else f(params, x))
+
+
+def scaled(rates: Any, tree: Any) -> Any:
+    return jax.tree.map(jnp.multiply, rates, tree)
+
+
+@partial(jax.jit, static_argnames="f")
+def kernel_product(f, params, rates, x1, x2, vector):
+    return linearisation(f, params, x1).push(
+        scaled(rates, linearisation(f, params, x2).pull(vector))
+    )
+
+
+def dense_kernel(f: Callable[..., Any], params: Any, rates: Any, x1: Any, x2: Any) -> Array:
+    """The matrix Theta(x1, x2), refused where two copies exceed the memory present."""
+    rows, columns = (math.prod(output_shape(f, params, x)) for x in (x1, x2))
+    needed, present = 2 * 8 * rows * columns, psutil.virtual_memory().total
+    if needed > present:
+        raise InputError(
+            "kernel",
+            f"of {rows} x {columns} numbers",
+            f"needs {needed / 2**30:.0f} GiB and the memory is {present / 2**30:.0f} GiB; "
+            "take fewer points or products without the matrix",
+        )
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(params)) + rows + columns
+    return _columns(f, params, rates, x1, x2, max(1, min(columns, BLOCK_BYTES // (8 * numbers))))
+
+
+@partial(jax.jit, static_argnames=("f", "block"))
+def _columns(f, params, rates, x1, x2, block):
+    left, right = linearisation(f, params, x1), linearisation(f, params, x2)
+    shape, size = right.start.shape, right.start.size
+
+    def column(index):
+        unit = jnp.zeros(size).at[index].set(1).reshape(shape)
+        return left.push(scaled(rates, right.pull(unit))).ravel()
+
+    return jax.lax.map(column, jnp.arange(size), batch_size=block).T
+
+
+def weighted_product(
+    f: Callable[..., Any], params: Any, rates: Any, x: Any, share: Floats
+) -> Callable[[Floats], Floats]:
+    """v -> P^(1/2) Theta P^(1/2) v on flat vectors; `share` is the square root of p, (N n,)."""
+    shape = output_shape(f, params, x)
+
+    def product(vector: Floats) -> Floats:
+        weighted = jnp.asarray((share * vector).reshape(shape))
+        return share * np.asarray(kernel_product(f, params, rates, x, x, weighted)).ravel()
+
+    return product
+
+
+def largest_mode(product: Callable[[Floats], Floats], size: int) -> tuple[float, Floats]:
+    """Largest eigenvalue of a symmetric operator and its unit eigenvector, shape (size,)."""
+    if size < EIGH_FROM:
+        values, vectors = np.linalg.eigh(np.stack([product(unit) for unit in np.eye(size)]))
+        return float(values[-1]), vectors[:, -1]
+    start = np.random.default_rng(0).standard_normal(size)
+    if not np.any(product(start)):  # the iteration has no answer for the zero operator
+        return 0.0, start / np.linalg.norm(start)
+    operator = LinearOperator((size, size), matvec=product, dtype=np.float64)  # type: ignore
+    values, vectors = eigsh(operator, k=1, which="LA", v0=start)
+    return float(values[0]), vectors[:, 0]
+
+
+def checked_function(
+    f: Callable[..., Any], params: Any, learning_rates: Any
+) -> tuple[Callable[..., Any], Any, Any]:
+    """f as something jit can hash, parameters in float64, and a rate for every leaf of them."""
+    require_x64()
+    params = checked_params(params)
+    rates = checked_rates(learning_rates, params)
+    try:
+        hash(f)
+    except TypeError:  # a module with arrays in it
+        return lambda *inputs: f(*inputs), params, rates
+    return f, params, rates
+
+
+def checked_params(params: Any) -> Any:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        try:
+            real = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        except (TypeError, ValueError):
+            real = False
+        if not real:
+            raise InputError(
+                "params" + jax.tree_util.keystr(path),
+                leaf,
+                "must be a real floating-point array; keep everything else inside f",
+            )
+    if not sum(np.size(leaf) for leaf in jax.tree.leaves(params)):
+        raise InputError("params", None, "nothing to train; give at least one parameter")
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), params)
+
+
+def checked_rates(learning_rates: Any, params: Any) -> Any:
+    """`learning_rates` spread over the leaves of `params`."""
+    for path, rate in jax.tree_util.tree_leaves_with_path(learning_rates):
+        name = "learning_rates" + jax.tree_util.keystr(path)
+        allowed = "must be one number for each layer"
+        if np.ndim(rate) != 0:
+            raise InputError(name, rate, allowed)
+        try:
+            number = float(rate)
+        except (TypeError, ValueError):
+            raise InputError(name, rate, allowed) from None
+        check_rate(name, number)
+    try:
+        return jax.tree.map(
+            lambda rate, layer: jax.tree.map(lambda _: jnp.asarray(rate, "float64"), layer),
+            learning_rates,
+            params,
+        )
+    except ValueError:
+        raise InputError(
+            "learning_rates",
+            jax.tree.structure(learning_rates),
+            "must be one number or a pytree that is a prefix of params",
+        ) from None
+
+
+def output_shape(f: Callable[..., Any], params: Any, x: Any) -> tuple[int, ...]:
+    """Shape of the outputs, refused unless (N,) or (N, n)."""
+    try:
+        result = jax.eval_shape(lambda: _outputs(f, params, x))
+    except (TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError("f", reason, "must map (params, x) to one array of outputs") from error
+    if not jnp.issubdtype(result.dtype, jnp.floating):
+        raise InputError("f", result.dtype, "must give real floating-point outputs")
+    shape = result.shape
+    if len(shape) not in (1, 2) or 0 in shape:
+        raise InputError("f", shape, "must give outputs of shape (points,) or (points, outputs)")
+    return shape
+
+
+def check_finite_outputs(f: Callable[..., Any], params: Any, x: Any) -> None:
+    """Raises `InputError` unless f is finite at `params`."""
+    if not np.isfinite(outputs(f, params, x)).all():
+        raise InputError("f", "gives outputs that are not finite", "must be finite at params")
+
+
+def checked_weights(weights: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
+    """p of every single output, flat, shape (N n,)."""
+    points = shape[0]
+    share = np.full(points, 1 / points) if weights is None else np.asarray(weights, np.float64)
+    if share.shape != (points,):
+        raise InputError("weights", share.shape, f"must have shape {(points,)}, one for each point")
+    if not np.all(np.isfinite(share) & (share > 0)):
+        raise InputError(
+            "weights",
+            float(share[~(np.isfinite(share) & (share > 0))][0]),
+            "must be positive and finite; points that do not train belong into x_test",
+        )
+    return np.repeat(share, math.prod(shape[1:]))

@@ -1,0 +1,1 @@
+"""Mean-field equations of the linear model at any ratio of vocabulary to width, solved."""

@@ -1,0 +1,173 @@
+"""Token particles: a vocabulary of any size as a bounded number of weighted tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynsim._setup import Setup
+from dynsim._targets import targets
+
+TARGET_ROWS = 2**18  # actual target rows read; the tail beyond them repeats rows of the tail
+CELLS_PER_GROUP = 32  # neighbours in rank among which cells are cut by target
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenParticles:
+    """Tokens that stand for a whole law; P particles, the last ones empty where fewer are needed.
+
+    **Fields:**
+
+    - `frequencies`: p of each particle, shape (P,).
+    - `multiplicities`: nu, how many tokens it stands for, shape (P,); 1 for an actual token, 0
+      for an empty particle. A sum over tokens of g is sum_k nu_k g_k.
+    - `targets`: shape (P, n).
+    - `head`: how many of the leading particles are actual tokens with their actual targets.
+    """
+
+    frequencies: Floats
+    multiplicities: Floats
+    targets: Floats
+    head: int
+
+
+def token_particles(setup: Setup, count: int) -> TokenParticles:
+    """At most `count` weighted tokens in place of the setup's vocabulary.
+
+    All tokens are actual ones if they fit. Else token i gets min(1, c w_i) particles with
+    w_i = (p_i + p_i^2 / P_2) / 2: those that reach 1 are the head; the tail is cut into cells of
+    equal sum of w_i, near in rank and, among neighbours in rank, near in target. In full batch a
+    cell has p = sum p_i^2 / sum p_i and nu = (sum p_i)^2 / sum p_i^2, so that the sums over
+    tokens of p and of p^2 are those of the law.
+
+    In mini-batch half of the tail's particles are tokens that some of the batches contain,
+    weighted by the probability 1 - e^(-B T p_i) of that, and half are tokens that none contains.
+    """
+    law = setup.law().frequencies
+    law = law[: np.count_nonzero(law)]
+    known = targets(setup, tokens=min(TARGET_ROWS, len(law)))
+    if len(law) <= count:
+        return _padded(count, len(law), law, np.ones(len(law)), known)
+    share = 0.5 * (law / law.sum() + law**2 / np.sum(law**2))
+    head = _head_size(share, count)
+    tail, places = law[head:], count - head
+    rank = head + np.arange(len(tail))
+    row = np.where(rank < len(known), rank, head + rank % (len(known) - head))
+    if setup.batch_size == 0:
+        strata = [(np.ones(len(tail)), share[head:], places)]
+    else:
+        absent = np.exp(-setup.batch_size * setup.steps * tail)
+        strata = [
+            (1 - absent, 1 - absent, places // 2),
+            (absent, absent * tail, places - places // 2),
+        ]
+    parts = []
+    for presence, weight, cells in strata:
+        order, cell = _cells(weight, known[row], cells)
+        q, p = presence[order], tail[order]
+        number, first, second = (
+            np.bincount(cell, value, minlength=cells) for value in (q, q * p, q * p**2)
+        )
+        if setup.batch_size == 0:
+            nu = first**2 / np.maximum(second, 1e-300)
+            frequency = second / np.maximum(first, 1e-300)
+        else:
+            nu, frequency = number, first / np.maximum(number, 1e-300)
+        middle = np.searchsorted(cell, np.arange(cells), side="left")
+        middle = (middle + np.searchsorted(cell, np.arange(cells), side="right")) // 2
+        chosen = row[order[np.minimum(middle, len(order) - 1)]]
+        target = known[chosen]
+        if setup.targets == "gaussian":
+            target = _moments_of(target, nu * frequency, known[row], presence * tail)
+        parts.append((frequency, nu, target))
+    frequency, nu, target = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return _padded(
+        count,
+        head,
+        np.concatenate([law[:head], frequency]),
+        np.concatenate([np.ones(head), nu]),
+        np.concatenate([known[:head], target]),
+    )
+
+
+def batch_shares(setup: Setup, particles: TokenParticles, random: np.random.Generator) -> Floats:
+    """p_hat of every particle at every step, shape (steps, P); the frequencies in full batch.
+
+    Head tokens and the tail as a whole are multinomial, as in a batch of actual tokens; the tail
+    particles that occur at all are Poisson, conditioned on that.
+    """
+    p, nu, head = particles.frequencies, particles.multiplicities, particles.head
+    steps, batch = setup.steps, setup.batch_size
+    if batch == 0:
+        return np.broadcast_to(p, (steps, len(p)))
+    chances = np.append(p[:head], max(0.0, 1 - p[:head].sum()))
+    counts = random.multinomial(batch, chances / chances.sum(), size=steps)
+    shares = np.zeros((steps, len(p)))
+    shares[:, :head] = counts[:, :head] / batch
+    places = len(p) - head
+    present = slice(head, head + places // 2)
+    if places < 2 or not np.any(nu[present]):
+        return shares
+    rate = batch * np.maximum(p[present], 1e-300)
+    total = steps * rate
+    order = (random.permutation(len(rate)) + random.random()) / len(rate)
+    arrival = -np.log1p(-order * -np.expm1(-total)) / rate  # in steps, within [0, steps)
+    after = np.clip(np.arange(1, steps + 1)[:, None] - arrival, 0, 1)  # part of a step yet to come
+    tail = random.poisson(after * rate).astype(float)
+    first = np.minimum(arrival.astype(int), steps - 1)
+    tail[first, np.arange(len(rate))] += 1
+    heard = tail @ nu[present]
+    scale = np.divide(counts[:, -1], heard, out=np.zeros(steps), where=heard > 0)
+    shares[:, present] = tail * scale[:, None] / batch
+    return shares
+
+
+def _padded(count: int, head: int, p: Floats, nu: Floats, rows: Floats) -> TokenParticles:
+    missing = count - len(p)
+    return TokenParticles(
+        np.pad(p, (0, missing)),
+        np.pad(nu, (0, missing)),
+        np.pad(rows, ((0, missing), (0, 0))),
+        head,
+    )
+
+
+def _head_size(share: Floats, count: int) -> int:
+    """How many tokens reach c w_i >= 1, where sum_i min(1, c w_i) = count (w non-increasing)."""
+    rest = np.append(np.cumsum(share[::-1])[::-1], 0.0)[:count]  # sum of w from i on
+    full = share[:count] * (count - np.arange(count)) >= rest
+    return int(np.argmin(full)) if not full.all() else count - 1
+
+
+def _cells(weight: Floats, rows: Floats, cells: int) -> tuple[Integers, Integers]:
+    """An order of the tokens and the cell of each, non-decreasing: near in rank, then target."""
+    group = _portion(weight, max(1, cells // CELLS_PER_GROUP))
+    key = rows[:, 0] if rows.shape[1] == 1 else np.argmax(rows, axis=1)
+    order = np.lexsort((key, group))
+    return order, _portion(weight[order], cells)
+
+
+def _portion(weight: Floats, parts: int) -> Integers:
+    """Which of `parts` equal portions of the summed weight the middle of each entry lies in."""
+    middle = np.cumsum(weight) - 0.5 * weight
+    return np.minimum((middle * (parts / max(weight.sum(), 1e-300))).astype(np.int64), parts - 1)
+
+
+def _moments_of(rows: Floats, weight: Floats, wanted_rows: Floats, wanted_weight: Floats) -> Floats:
+    """`rows` moved and stretched to the weighted mean and covariance of `wanted_rows`."""
+    mean, root = _mean_and_root(rows, weight)
+    wanted_mean, wanted_root = _mean_and_root(wanted_rows, wanted_weight)
+    return wanted_mean + (rows - mean) @ np.linalg.solve(root.T, wanted_root.T)
+
+
+def _mean_and_root(rows: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    share = weight / max(weight.sum(), 1e-300)
+    mean = share @ rows
+    covariance = (rows - mean).T @ (share[:, None] * (rows - mean))
+    scale = np.trace(covariance) / len(covariance)
+    return mean, np.linalg.cholesky(covariance + 1e-12 * max(scale, 1e-300) * np.eye(len(mean)))

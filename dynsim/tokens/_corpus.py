@@ -1,0 +1,179 @@
+"""Real token statistics: a byte-level BPE trained on text, cached by content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sysconfig
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynsim._errors import InputError
+
+BYTE_ALPHABET = 256
+_NOT_LIBRARY_TEXT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
+
+
+@dataclass(frozen=True, eq=False)
+class CorpusTokens:
+    """A tokenised text; token ids are frequency ranks (0 the most frequent).
+
+    **Fields:**
+
+    - `stream`: the text as token ids, uint32 of shape (tokens,), documents one after another.
+    - `vocab_size`: number of types m, some of which may not occur.
+    """
+
+    stream: NDArray[np.uint32]
+    vocab_size: int
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """How often each type occurs, shape (vocab_size,), non-increasing."""
+        return np.bincount(self.stream, minlength=self.vocab_size)
+
+    def next_token_frequencies(self, outputs: int) -> NDArray[np.float64]:
+        """P(next token | token) over `outputs` classes, shape (vocab_size, outputs).
+
+        Class k < outputs - 1 is the k-th most frequent token, the last class is every other
+        token; with outputs = vocab_size the classes are the tokens. A type that never occurs
+        (or only at the very end) gets the overall frequencies.
+        """
+        context = self.stream[:-1].astype(np.int64)
+        following = np.minimum(self.stream[1:], outputs - 1).astype(np.int64)
+        pairs = np.bincount(context * outputs + following, minlength=self.vocab_size * outputs)
+        table = pairs.reshape(self.vocab_size, outputs).astype(np.float64)
+        total = table.sum(axis=1, keepdims=True)
+        return np.where(total > 0, table / np.maximum(total, 1), table.sum(axis=0) / total.sum())
+
+
+def corpus_tokens(path: str | None, vocab_size: int) -> CorpusTokens:
+    """Tokens of the text at `path` (default: the running Python's standard library).
+
+    The tokeniser is a byte-level byte-pair encoding of `vocab_size` types, trained on that same
+    text. The result is cached under the user's cache folder by the text's content, so a second
+    call is quick and a changed text is never mistaken for the old one.
+
+    Raises `InputError` for a vocabulary below the 256 bytes or beyond what the text can fill,
+    and for a path without readable text.
+    """
+    if vocab_size < BYTE_ALPHABET:
+        raise InputError(
+            "--vocab-size",
+            vocab_size,
+            f"must be at least {BYTE_ALPHABET}, the byte alphabet, for a corpus",
+        )
+    if path is None:
+        return _library_tokens(vocab_size)
+    return _tokens(_documents(Path(path)), vocab_size)
+
+
+@lru_cache(maxsize=8)
+def _library_tokens(vocab_size: int) -> CorpusTokens:
+    return _tokens(_standard_library(), vocab_size)
+
+
+def _tokens(documents: list[str], vocab_size: int) -> CorpusTokens:
+    """Tokens of the documents, from the cache folder if they were tokenised before."""
+    key = hashlib.sha256()
+    for document in documents:
+        key.update(hashlib.sha256(document.encode()).digest())
+    cached = cache_folder() / f"bpe-{key.hexdigest()[:32]}-{vocab_size}-{_tokenizers_version()}.npy"
+    try:
+        stream = np.load(cached)
+    except (OSError, ValueError, EOFError):
+        stream = _tokenise(documents, vocab_size)
+        _save(cached, stream)
+    return CorpusTokens(stream, vocab_size)
+
+
+def cache_folder() -> Path:
+    """Where tokenised texts are kept: `DYNSIM_CACHE` or the platform's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("DYNSIM_CACHE") or platformdirs.user_cache_dir("dynsim"))
+
+
+def _tokenizers_version() -> str:
+    import tokenizers
+
+    return tokenizers.__version__
+
+
+def _standard_library() -> list[str]:
+    root = Path(sysconfig.get_paths()["stdlib"])
+    return [
+        file.read_text(encoding="utf-8", errors="replace")
+        for file in sorted(root.rglob("*.py"))
+        if not _NOT_LIBRARY_TEXT & set(file.relative_to(root).parts)
+    ]
+
+
+def _documents(path: Path) -> list[str]:
+    shown = f"corpus:{path}"
+    try:
+        files = (
+            sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        )
+        texts = []
+        for file in files:
+            try:
+                texts.append(file.read_text(encoding="utf-8"))
+            except UnicodeDecodeError:
+                if file == path:
+                    raise InputError("--tokens", shown, "the file is not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError("--tokens", shown, f"the path cannot be read ({reason})") from None
+    texts = [text for text in texts if text]
+    if not texts:
+        raise InputError("--tokens", shown, "the path holds no text")
+    return texts
+
+
+def _tokenise(documents: list[str], vocab_size: int) -> NDArray[np.uint32]:
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(documents, trainer)
+    reached = tokenizer.get_vocab_size()
+    if reached < vocab_size:
+        raise InputError(
+            "--vocab-size",
+            vocab_size,
+            f"must be at most {reached}, all that byte-pair merges of this corpus can fill (more "
+            "text fills more)",
+        )
+    encodings = tokenizer.encode_batch_fast(documents)
+    ids = np.concatenate([np.asarray(encoding.ids, dtype=np.uint32) for encoding in encodings])
+    if len(ids) < 2:
+        raise InputError("--tokens", "corpus", "the text must hold at least two tokens")
+    order = np.argsort(-np.bincount(ids, minlength=vocab_size), kind="stable")
+    rank = np.empty(vocab_size, dtype=np.uint32)
+    rank[order] = np.arange(vocab_size, dtype=np.uint32)
+    return rank[ids]
+
+
+def _save(path: Path, stream: NDArray[np.uint32]) -> None:
+    """Keep `stream` at `path` in one move; a folder that cannot be written only costs time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            np.save(file, stream)
+        os.replace(file.name, path)
+    except OSError:
+        pass

@@ -1,0 +1,181 @@
+"""Token laws: how often each token occurs, and how much of a gradient it owns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynsim._errors import InputError, check_integer
+
+KNOWN_LAWS = "must be uniform, zipf:ALPHA, counts:FILE, corpus or corpus:PATH"
+MAX_ZIPF_EXPONENT = 20.0
+MAX_VOCAB_SIZE = 2**27  # a law keeps one float64 a type: 1 GiB
+
+
+@dataclass(frozen=True)
+class ZipfFit:
+    """Zipf exponent fitted to frequencies, with its 95 % interval [low, high]."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class TokenLaw:
+    """Frequencies of the tokens, most frequent first: token i has rank i + 1.
+
+    **Fields:**
+
+    - `name`: as the user writes it (`zipf:1.0`).
+    - `frequencies`: float64 of shape (vocab_size,), non-increasing, sum 1; a type that never
+      occurs has frequency 0.
+    """
+
+    name: str
+    frequencies: NDArray[np.float64]
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.frequencies)
+
+    def power_sum(self, power: int) -> float:
+        """P_power = sum_j p_j^power."""
+        return float(np.sum(self.frequencies**power))
+
+    @cached_property
+    def effective_vocab_size(self) -> NDArray[np.float64]:
+        """m_eff of every token, 1/c_i^2 = sum_j p_j^2 / p_i^2 (shape (vocab_size,)).
+
+        The vocabulary size at which a uniform law would align as this token does when all
+        residuals are equal; infinite for a token that never occurs. Theory notes, section 3.
+        """
+        with np.errstate(divide="ignore"):
+            return self.power_sum(2) / self.frequencies**2
+
+    @property
+    def mean_alignment_square(self) -> float:
+        """sum_i p_i c_i^2 = P_3 / P_2, what the frequency-weighted update sees."""
+        return self.power_sum(3) / self.power_sum(2)
+
+    @cached_property
+    def zipf_exponent(self) -> ZipfFit:
+        """Exponent alpha of p_i ~ i^-alpha with a 95 % interval.
+
+        Theil-Sen slope of log frequency against log rank on 64 log-spaced ranks of the tokens
+        that occur; the interval is that of the median slope (Sen 1968) and so reports how far
+        the law is from a power law, not the sampling error of the counts.
+        """
+        from scipy.stats import theilslopes
+
+        occurring = int(np.count_nonzero(self.frequencies))
+        if occurring < 3:
+            return ZipfFit(math.nan, math.nan, math.nan)
+        ranks = np.unique(np.geomspace(1, occurring, 64).round().astype(int))
+        fit = theilslopes(np.log(self.frequencies[ranks - 1]), np.log(ranks), alpha=0.95)
+        exponent, _, high, low = (0.0 - np.asarray(fit, dtype=np.float64)).tolist()
+        return ZipfFit(exponent, low, high)
+
+
+def check_law_name(option: str, name: str) -> None:
+    """Raises `InputError` unless `name` is written like a token law (files are not opened)."""
+    kind, colon, detail = name.partition(":")
+    known = kind in ("uniform", "zipf", "counts", "corpus")
+    needs_detail = kind in ("zipf", "counts")
+    if not known or (kind == "uniform" and colon) or (needs_detail and not detail):
+        raise InputError(option, name, KNOWN_LAWS)
+    if kind == "corpus" and colon and not detail:
+        raise InputError(option, name, KNOWN_LAWS)
+    if kind == "zipf":
+        try:
+            exponent = float(detail)
+        except ValueError:
+            exponent = math.nan
+        if not 0 <= exponent <= MAX_ZIPF_EXPONENT:
+            raise InputError(
+                option, name, f"the Zipf exponent must be a number from 0 to {MAX_ZIPF_EXPONENT:g}"
+            )
+
+
+def token_law(name: str, vocab_size: int) -> TokenLaw:
+    """The law called `name` with `vocab_size` types.
+
+    `uniform`: p_i = 1/m. `zipf:ALPHA`: p_i ~ i^-ALPHA. `counts:FILE`: a text file with one
+    non-negative count a line (blank lines and lines that begin with # do not count); the
+    `vocab_size` largest are kept. `corpus`: the byte-pair tokens of the standard library of the
+    running Python, `corpus:PATH` those of a text file or of all text files in a folder.
+
+    Raises `InputError` for an unknown law, an unreadable file or a vocabulary that the file or
+    corpus cannot fill.
+    """
+    check_law_name("--tokens", name)
+    check_integer("--vocab-size", vocab_size, 1, MAX_VOCAB_SIZE)
+    kind, _, detail = name.partition(":")
+    if kind in ("uniform", "zipf"):
+        return _power_law(name, float(detail or 0), vocab_size)
+    if kind == "counts":
+        return TokenLaw(name, _largest(name, read_counts(Path(detail)), vocab_size))
+    from ._corpus import corpus_tokens
+
+    return TokenLaw(name, _normalised(corpus_tokens(detail or None, vocab_size).counts))
+
+
+@lru_cache(maxsize=32)
+def _power_law(name: str, exponent: float, vocab_size: int) -> TokenLaw:
+    weights = np.arange(1, vocab_size + 1, dtype=np.float64) ** -exponent
+    return TokenLaw(name, weights / weights.sum())
+
+
+def read_counts(path: Path) -> NDArray[np.float64]:
+    """Counts of a text file, one a line, largest first.
+
+    Raises `InputError` if the file cannot be read, is empty, or holds anything but non-negative
+    finite numbers with a positive sum.
+    """
+    option = "--tokens"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise InputError(option, f"counts:{path}", f"the file cannot be read ({reason})") from None
+    kept = [
+        (number, line)
+        for number, line in enumerate(lines, 1)
+        if line.strip() and not line.startswith("#")
+    ]
+    if not kept:
+        raise InputError(option, f"counts:{path}", "the file holds no counts")
+    counts = np.empty(len(kept))
+    for index, (number, line) in enumerate(kept):
+        try:
+            counts[index] = float(line)
+        except ValueError:
+            counts[index] = math.nan
+        if not (math.isfinite(counts[index]) and counts[index] >= 0):
+            raise InputError(
+                option,
+                f"counts:{path}",
+                f"line {number} must be one non-negative number, not {line.strip()[:40]!r}",
+            )
+    with np.errstate(over="ignore"):
+        total = float(counts.sum())
+    if not 0 < total < math.inf:
+        raise InputError(option, f"counts:{path}", "the counts must have a positive, finite sum")
+    return np.sort(counts)[::-1]
+
+
+def _largest(name: str, counts: NDArray[np.float64], vocab_size: int) -> NDArray[np.float64]:
+    if vocab_size > len(counts):
+        raise InputError(
+            "--vocab-size", vocab_size, f"must be at most {len(counts)}, the types in {name}"
+        )
+    return _normalised(counts[:vocab_size])
+
+
+def _normalised(counts: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float64]:
+    return np.asarray(counts, dtype=np.float64) / np.sum(counts, dtype=np.float64)

@@ -1,0 +1,203 @@
+"""`dynsim coordinate-check`: do a network's terms grow with width and vocabulary as they should?
+
+The rule, and what of it changed after pilot runs: docs/coordinate_check.md. Slopes of log size on
+log width are compared with the powers that the named parametrization prescribes
+(`dynsim.laboratory.slope_bands` of its own exponents), whatever exponents were written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from dynsim import InputError
+from experiments.output import number, print_json, print_table, progress_bar, writable_folder
+from experiments.precision import enable_x64
+
+from ._options import Json, SizedSetup
+
+if TYPE_CHECKING:
+    pass
+
+
+MIN_TOLERANCE = 0.01
+SYMBOLS = {
+    "initial": "W0 z0",
+    "update_on_initial": "dW z0",
+    "initial_on_learned": "W0 dz",
+    "update_on_learned": "dW dz",
+}
+EMBEDDING_SYMBOLS = {"initial": "e0", "update_on_initial": "de"}
+
+
+@dataclass(frozen=True)
+class CoordinateCheck:
+    """Does every term of every layer grow with the width as its parametrization prescribes?
+
+    Trains small networks for a few steps at several widths and vocabularies and fits the powers of
+    the width in each matrix's update terms. Exit code 1 if a layer fails: a learning rate,
+    multiplier or initialisation that is not what --parametrization says.
+    """
+
+    setup: Annotated[SizedSetup, tyro.conf.arg(name="")]
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    """widths d, two or more"""
+    vocab_sizes: tuple[int, ...] = (32, 512)
+    """vocabulary sizes m"""
+    record: tuple[int, ...] = (1, 2, 4, 8)
+    """numbers of steps after which to measure"""
+    seeds: int = 8
+    """independent initialisations and batch streams"""
+    tolerance: float = 0.15
+    """how far a power may be from what is prescribed"""
+    out: Path | None = None
+    """folder for the figure (PNG, PDF) and the numbers (netCDF)"""
+    json: Json = False
+
+    def run(self) -> int:
+        """Measures, judges and prints; 1 if a layer fails, else 0."""
+        enable_x64()
+        from experiments.results import save
+        from experiments.sweeps.coordinates import coordinate_document, measure_coordinates
+
+        if not MIN_TOLERANCE <= self.tolerance <= 1:
+            allowed = f"must be a number from {MIN_TOLERANCE} to 1"
+            raise InputError("--tolerance", self.tolerance, allowed)
+        folder = None if self.out is None else writable_folder("--out", self.out)
+        with progress_bar(len(self.widths) * len(self.vocab_sizes), "coordinates") as bar:
+            dataset = measure_coordinates(
+                self.setup,
+                self.widths,
+                self.vocab_sizes,
+                self.record,
+                self.seeds,
+                advance=bar.update,
+            )
+        document = coordinate_document(dataset, self.tolerance)
+        if folder is not None:
+            from experiments.plots._write import write
+            from experiments.plots.coordinates import coordinate_figure
+
+            save(dataset, folder / "coordinates.nc")
+            stem = folder / "coordinates"
+            document["figures"] = write(coordinate_figure, (dataset,), stem)
+        if self.json:
+            print_json(document)
+        else:
+            _print(document)
+        return int(document["verdict"] == "fails")
+
+
+HEAD = ("layer", "m", "W0 z0", "dW z0", "W0 dz", "dW dz", "A", "verdict")
+
+
+def _print(document: dict[str, Any]) -> None:
+    config = document["config"]
+    steps = [step for step in config["record"] if step > 0]
+    slopes = [row for row in document["slopes"] if row["along"] == "width"]
+    rows, below = [], []
+    for layer in document["layers"]:
+        matrix = layer["matrix"]
+        for m in config["vocab_sizes"]:
+            at = [row for row in slopes if row["matrix"] == matrix and row["at"] == m]
+            cells = [_cell([row for row in at if row["term"] == term]) for term in SYMBOLS]
+            aligned = _alignment(document["alignment"], matrix, m, steps[0])
+            first = m == config["vocab_sizes"][0]
+            name, verdict = (matrix, layer["verdict"]) if first else ("", "")
+            rows.append([name, str(m), *cells, aligned, verdict])
+            below.append(None)
+    print(
+        f"Powers of the width {config['widths'][0]} to {config['widths'][-1]} in the size of each "
+        f"term, after {steps[0]} -> {steps[-1]} steps, {config['seeds']} seeds.\n"
+    )
+    print_table(HEAD, rows, below)
+    from experiments.sweeps.coordinates import FAILURES
+
+    failing = [row for row in document["slopes"] if row["verdict"] in FAILURES]
+    if failing:
+        print()
+    for row in _worst(failing):
+        print(_complaint(row))
+    print()
+    for note in document["notes"]:
+        print(f"Note: {note}")
+    print(
+        f"{document['verdict']}: {config['network']} in {config['parametrization']}, slopes within "
+        f"{document['tolerance']:g} of what it prescribes (docs: coordinate_check)."
+    )
+    for path in document.get("figures", []):
+        if Path(path).suffix == ".png":
+            print(f"figure: {path}")
+
+
+def _cell(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Slope after the first and the last recorded step, marked where it fails."""
+    if not rows:
+        return ""
+    from experiments.sweeps.coordinates import FAILURES
+
+    ends = rows[:1] if len(rows) == 1 else (rows[0], rows[-1])
+    text = " -> ".join(_slope(row) for row in ends)
+    return text + (" !" if any(row["verdict"] in FAILURES for row in rows) else "")
+
+
+def _slope(row: Mapping[str, Any]) -> str:
+    value = row["slope"]["value"]
+    return row["verdict"] if math.isnan(value) else f"{value:.2f}"
+
+
+def _alignment(rows: Sequence[Mapping[str, Any]], matrix: str, m: int, step: int) -> str:
+    for row in rows:
+        if (row["matrix"], row["vocab_size"], row["step"]) == (matrix, m, step):
+            measured, (low, high) = row["A"]["measured"], row["A"]["predicted"]
+            if measured is not None:
+                return f"{measured['value']:.2f} ({low:.2f} to {high:g})"
+    return ""
+
+
+def _worst(failing: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each layer, term and direction, the slope furthest from its band."""
+
+    def excess(row: dict[str, Any]) -> float:
+        value, band = row["slope"]["value"], row["allowed"]
+        if math.isnan(value):
+            return math.inf
+        return max(value - band["high"], band["low"] - value)
+
+    worst: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in failing:
+        key = row["matrix"], row["term"], row["along"]
+        if key not in worst or excess(row) > excess(worst[key]):
+            worst[key] = row
+    return list(worst.values())
+
+
+def _complaint(row: Mapping[str, Any]) -> str:
+    matrix, slope = row["matrix"], row["slope"]
+    symbols = EMBEDDING_SYMBOLS if matrix == "embedding" else SYMBOLS
+    by, fixed = ("width", "m") if row["along"] == "width" else ("vocab_size", "width")
+    where = f"at {fixed}={row['at']}, step {row['step']}"
+    if row["verdict"] == "diverged":
+        return f"{matrix}: {symbols[row['term']]} diverged {where}."
+    if row["verdict"] == "frozen":
+        return f"{matrix}: {symbols[row['term']]} is zero {where}: this layer does not learn."
+    interval = f"[{number(slope['low'])}, {number(slope['high'])}]"
+    text = (
+        f"{matrix}: {symbols[row['term']]} {row['verdict']}: {by}^{slope['value']:.2f} "
+        f"{interval} {where}; allowed {_range(row['allowed'])}"
+    )
+    if row["along"] == "width" and row["given"] != row["allowed"]:
+        text += f"; the exponents given imply {_range(row['given'])}"
+    return text + "."
+
+
+def _range(band: Mapping[str, float]) -> str:
+    low, high = (f"{band[end]:.2f}" for end in ("low", "high"))
+    if math.isinf(band["low"]):
+        return f"up to {high}"
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,205 @@
+"""`dynsim derive`: the symbolic first step, printed and evaluated."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dynsim import InputError, TokenLaw, check_integer, read_counts, token_law
+from dynsim.tokens import check_law_name
+from experiments.output import number, print_json
+
+from ._options import Json
+
+if TYPE_CHECKING:
+    import sympy as sp
+
+    import derivations
+
+
+MAX_WIDTH = 10**15  # beyond this d - 1 = d in float64
+# The self term is shown where its sums over tokens and neurons self-average to about a percent.
+SELF_AVERAGING_WIDTH, SELF_AVERAGING_FREQUENCY = 32, 0.01
+
+
+@dataclass(frozen=True)
+class Derive:
+    """First-step update of a layer: derivation, formula and value.
+
+    Without --width and --vocab-size the formula and its derivation; with both, the numbers at
+    LR = 1 and |r| = 1 for one output, averaged over tokens by frequency or for one --rank.
+    """
+
+    layer: Literal["embedding", "projection", "hidden"]
+    """whose contribution to its output"""
+    optimizer: Literal["sgd", "sign", "adam"] = "sign"
+    """whose first step"""
+    width: int | None = None
+    """width d"""
+    vocab_size: int | None = None
+    """vocabulary size m"""
+    tokens: str = "uniform"
+    """token law: uniform, zipf:ALPHA, counts:FILE, corpus or corpus:PATH"""
+    rank: int | None = None
+    """the token of this rank (1 the most frequent) in place of the average"""
+    batch_size: int = 0
+    """tokens per batch, 0 for the full batch"""
+    init: Literal["mup", "sp"] = "mup"
+    """standard deviation of the projection's entries: mup 1/width, sp 1/sqrt(width)"""
+    format: Literal["text", "latex"] = "text"
+    """how to print the derivation"""
+    json: Json = False
+
+    def run(self) -> int:
+        """Prints formula, derivation and (with width and vocabulary) numbers."""
+        import sympy as sp
+
+        import derivations
+        from derivations import symbols as s
+
+        check_law_name("--tokens", self.tokens)
+        check_integer("--batch-size", self.batch_size, 0, 2**53)
+        if self.tokens.startswith("counts:"):
+            read_counts(Path(self.tokens.partition(":")[2]))  # say at once that it cannot be read
+        if (self.width is None) != (self.vocab_size is None):
+            given, other = ("--width", "--vocab-size")[:: 1 if self.width is not None else -1]
+            raise InputError(other, None, f"must be given together with {given}")
+        if self.width is not None:
+            check_integer("--width", self.width, 1, MAX_WIDTH)
+        if self.rank is not None:
+            check_integer("--rank", self.rank, 1)
+        shape: dict[str, Any] = {
+            "of_one_token": self.rank is not None,
+            "mini_batch": self.batch_size > 0,
+            "init": self.init,
+        }
+        _, rms = derivations.first_step(self.layer, self.optimizer, **shape)
+        rms = _in_law_symbols(rms, self)
+        exponent = derivations.exponent(self.layer, self.optimizer, **shape)
+        kind, _, detail = self.tokens.partition(":")
+        if kind in ("uniform", "zipf"):
+            exponent = exponent.subs(s.zipf_exponent, sp.Rational(str(float(detail or 0))))
+        document: dict[str, Any] = {
+            "layer": self.layer,
+            "optimizer": self.optimizer,
+            "tokens": self.tokens,
+            "init": self.init,
+            "rms": None,
+            "mean": None,
+            "local_exponent": None,
+            "exponent": str(exponent),
+            "expression": str(rms.expression),
+            "assumptions": list(rms.assumptions),
+        }
+        lines = [f"exponent of d (m = d^mu, i = d^iota, B = d^beta): {exponent}"]
+        if self.width is not None and self.vocab_size is not None:
+            law = token_law(self.tokens, self.vocab_size)
+            document |= _numbers(self, self.width, law, exponent)
+            lines = [
+                f"width {self.width}, vocabulary size {self.vocab_size}, tokens {self.tokens}"
+                + (f", rank {self.rank}" if self.rank else ""),
+                f"  RMS             {number(document['rms'])}",
+                f"  mean            {number(document['mean'])}   (for a residual of +1)",
+                f"  local exponent  {number(document['local_exponent'])}   (d ln RMS / d ln d)",
+                f"  exponent        {_shown(document['exponent'])}   (of d, with m = d^mu, "
+                f"i = d^iota, B = d^beta: {exponent})",
+            ]
+            if document.get("self_term"):
+                lines.append(
+                    f"  with self term  {number(document['self_term']['rms'])}   (kappa = "
+                    f"{number(document['self_term']['kappa'])}; mse, targets of unit variance)"
+                )
+        if self.json:
+            print_json(document)
+        elif self.format == "latex":
+            print(rms.to_latex())
+            print("\n" + "\n".join(f"% {line}" for line in lines))
+        else:
+            print(rms.to_text() + "\n\n" + "\n".join(lines))
+        return 0
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else number(value)
+
+
+def _in_law_symbols(rms: derivations.Derivation, options: Derive) -> derivations.Derivation:
+    """The RMS with a uniform or Zipf law's own symbols in place of P_2, P_3 and p_i."""
+    import derivations
+
+    kind = options.tokens.partition(":")[0]
+    if kind == "uniform":
+        law, reason = derivations.UNIFORM_LAW, "Uniform tokens: p_i = 1/m."
+    elif kind == "zipf":
+        law = derivations.zipf_law(of_one_token=options.rank is not None)
+        reason = "Zipf tokens: p_i = i^-alpha / H_alpha(m), H a generalised harmonic number."
+    else:
+        return rms
+    return rms.specialise(law, reason, (f"{kind} token law",))
+
+
+def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> dict[str, Any]:
+    import derivations
+    from dynsim import first_step
+    from dynsim.theory import self_term_rms
+    from experiments.precision import enable_x64
+
+    enable_x64()
+    step = first_step(
+        options.layer,
+        options.optimizer,
+        float(width),
+        law,
+        rank=options.rank,
+        batch_size=options.batch_size,
+        init=options.init,
+    )
+    result: dict[str, Any] = {
+        "width": width,
+        "vocab_size": law.vocab_size,
+        "rank": options.rank,
+        "batch_size": options.batch_size,
+        "rms": float(step.rms),
+        "mean": float(step.mean),
+        "local_exponent": float(step.local_exponent),
+        "exponent": _exponent_at(options, width, law, exponent),
+    }
+    average = options.rank is None and not options.batch_size
+    self_averages = width >= SELF_AVERAGING_WIDTH and law.frequencies[0] <= SELF_AVERAGING_FREQUENCY
+    if options.layer == "projection" and options.optimizer != "sgd" and average and self_averages:
+        kappa, rms = self_term_rms(float(width), law, init=options.init)
+        result["self_term"] = {
+            "kappa": float(kappa),
+            "rms": float(rms),
+            "assumptions": [
+                *derivations.self_term_second_moment().assumptions,
+                "mean squared error, targets of unit variance",
+            ],
+        }
+    return result
+
+
+def _exponent_at(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> float | None:
+    """The asymptotic exponent at the mu, iota and beta that these sizes stand for.
+
+    Counts and corpora take their fitted Zipf exponent. None for width 1, which has no exponent.
+    """
+    from derivations import symbols as s
+
+    if width == 1:
+        return None
+    kind, _, detail = options.tokens.partition(":")
+    fitted = law.zipf_exponent.value if kind in ("counts", "corpus") else 0.0
+    alpha = float(detail) if kind == "zipf" else fitted
+    if not math.isfinite(alpha):
+        return None
+    logarithm = math.log(width)
+    values = {
+        s.zipf_exponent: max(0.0, alpha),
+        s.vocab_exponent: math.log(law.vocab_size) / logarithm,
+        s.rank_exponent: math.log(options.rank or 1) / logarithm,
+        s.batch_exponent: math.log(options.batch_size or 1) / logarithm,
+    }
+    return float(exponent.subs(tuple(values.items())))

@@ -1,0 +1,100 @@
+"""`dynsim flow`: gradient flow and smoothed-sign flow, at finite, infinite or proportional size."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+
+from dynsim import InputError, Setup, check_integer
+from experiments.output import print_json
+
+from ._options import Json
+from .train import print_curves
+
+COLUMNS = ("loss", "loss_error", "projection_update_rms", "embedding_update_rms")
+MAX_POINTS = 100_000
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Gradient flow, the limit of small steps: finite, infinitely wide, or both large.
+
+    The setup of train, with optimizer sgd (the default) or smoothed-sign. A time of 1 is one step,
+    `step` of train.
+    """
+
+    setup: Annotated[Setup, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: Setup(optimizer="sgd")
+    )
+    time: float | None = None
+    """end of the flow, in steps (default: --steps)"""
+    points: int = 101
+    """times to record, from 0 to the end"""
+    limit: Literal["finite", "infinite", "proportional"] = "finite"
+    """finite: one network, drawn from the seed; infinite: infinite width at this vocabulary;
+    proportional: both to infinity at this ratio (uniform tokens)"""
+    nodes: int = 30
+    """quadrature nodes: blocks of effective tokens, or nodes of the Marchenko-Pastur law"""
+    particles: int = 2048
+    """neuron particles of the smoothed sign at infinite width"""
+    solver: Literal["explicit", "implicit"] = "explicit"
+    """implicit: for stiff flows of few effective tokens"""
+    tolerance: float = 1e-8
+    """relative tolerance of the solver"""
+    max_steps: int = 100_000
+    """most steps of the solver"""
+    json: Json = False
+
+    def run(self) -> int:
+        """Solves the flow and prints its curves. A solver that stops early is a result."""
+        from dynsim import gradient_flow
+        from experiments.precision import enable_x64
+        from experiments.results import provenance
+
+        enable_x64()
+        end = float(self.setup.steps) if self.time is None else self.time
+        if not (np.isfinite(end) and end > 0):
+            raise InputError("--time", self.time, "must be a positive number")
+        check_integer("--points", self.points, 2, MAX_POINTS)
+        result = gradient_flow(
+            self.setup,
+            np.linspace(0, end, self.points),
+            limit=self.limit,
+            nodes=self.nodes,
+            particles=self.particles,
+            solver=self.solver,
+            tolerance=self.tolerance,
+            max_steps=self.max_steps,
+        )
+        config = dataclasses.asdict(self.setup) | {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("setup", "json")
+        }
+        config["time"] = end
+        document = {
+            "config": config,
+            "time": result.times,
+            **{name: getattr(result, name) for name in COLUMNS},
+            "finished": result.status == "ok",
+            "reached": result.reached,
+            "effective_tokens": result.effective_tokens,
+            "state_size": result.state_size,
+            "solver_steps": result.solver_steps,
+            "rejected_steps": result.rejected_steps,
+            "fastest_rate": dict(
+                zip(("projection", "embedding"), result.fastest_rate, strict=True)
+            ),
+            "status": result.status,
+            "provenance": provenance(config),
+        }
+        if self.json:
+            print_json(document)
+            return 0
+        print_curves(document, COLUMNS, axis="time")
+        print(f"status: {result.status}")
+        return 0

@@ -1,0 +1,169 @@
+"""`dynsim optima`: optimal learning rates of a sweep and their powers of width and vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import tyro
+
+from dynsim import InputError
+from experiments.output import number, print_json, print_table, writable_folder
+
+from ._options import Json
+
+if TYPE_CHECKING:
+    from dynsim.statistics import TunedRate
+
+
+RATE_NAMES: dict[TunedRate, str] = {
+    "embedding": "embedding LR",
+    "hidden": "hidden LR",
+    "ratio": "embedding/hidden",
+    "embedding_alone": "embedding LR, rest frozen",
+    "hidden_alone": "hidden LR, embedding frozen",
+    "ratio_alone": "quotient of these two",
+}
+OPTIMA_LEGEND = (
+    "[..]: rates whose loss exceeds the lowest by at most 1 % of what training removes, or two "
+    "standard errors",
+    "flat: it spans more than a factor 4 or ends at the grid's end or a frozen layer; edge: the "
+    "lowest loss is at the grid's end, in no exponent; undetermined: no rate lowers the loss by "
+    "more than its error",
+)
+EXPONENTS_LEGEND = (
+    "base: power of the base learning rate; actual: with the parametrization's own power; drift: "
+    "change without the smallest size",
+    "narrower fit: change if half the excess is fitted; Theil-Sen: median slope of pairs; "
+    "compatible: slopes of lines through every [..]",
+    "fit: optima used, of all; status flat: some of them are; edge: fewer than two lie inside the "
+    "grid; undetermined: one size only (docs: sweep_analysis)",
+)
+
+
+@dataclass(frozen=True)
+class Optima:
+    """Optimal learning rates of a sweep, and their powers of width and vocabulary.
+
+    Per size the best base learning rates and all that are nearly as good; exponents with 95 %
+    intervals over seeds. Optima at the end of their grid are left out and counted.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """netCDF file of a sweep"""
+    horizon: int | None = None
+    """training steps after which the loss is judged (default: each of the sweep's)"""
+    out: Path | None = None
+    """folder for figures (PNG, PDF)"""
+    json: Json = False
+
+    def run(self) -> int:
+        """Prints optima and exponents at one horizon or at all, with figures if there is --out."""
+        from experiments.sweeps.analysis import horizon_answer, read_sweep
+
+        sweep = read_sweep(self.file)
+        horizons = [int(horizon) for horizon in sweep.horizon.values]
+        if self.horizon is not None:
+            if self.horizon not in horizons:
+                known = ", ".join(map(str, horizons))
+                raise InputError("--horizon", self.horizon, f"must be one of the sweep's: {known}")
+            horizons = [self.horizon]
+        folder = None if self.out is None else writable_folder("--out", self.out)
+        document: dict[str, Any] = {
+            "file": self.file,
+            "horizons": [horizon_answer(sweep, horizon) for horizon in horizons],
+        }
+        if folder is not None:
+            from experiments.plots._write import write
+            from experiments.plots.optima import sweep_optima
+
+            document["figures"] = [
+                path
+                for horizon in horizons
+                for path in write(sweep_optima, (sweep, horizon), folder / f"optima_{horizon}")
+            ]
+        if self.json:
+            print_json(document)
+            return 0
+        for answer in document["horizons"]:
+            _print(answer)
+        fitted = any(answer["exponents"] for answer in document["horizons"])
+        for line in OPTIMA_LEGEND + (EXPONENTS_LEGEND if fitted else ()):
+            print(line)
+        for path in document.get("figures", []):
+            print(path)
+        return 0
+
+
+def _print(answer: dict[str, Any]) -> None:
+    from dynsim.statistics import TUNED_RATES
+
+    print(f"After {answer['horizon']} steps. Best base learning rates, [all nearly as good]:\n")
+    optima = answer["optima"]
+    rates: list[TunedRate] = [rate for rate in TUNED_RATES if rate in optima[0]]
+    head = ("width", "vocabulary", "seeds", *(RATE_NAMES[rate] for rate in rates))
+    rows = [
+        [
+            *(str(row[name]) for name in ("width", "vocab_size", "seeds")),
+            *(_optimum_text(row[rate]) for rate in rates),
+        ]
+        for row in optima
+    ]
+    print_table(head, rows)
+    if not answer["exponents"]:
+        print("\nOne width and one vocabulary size: no exponents.\n")
+        return
+    print(
+        "\nExponents, 95 % intervals over seeds; the actual LR has the rule's exponent as well:\n"
+    )
+    measures = ("base", "actual", "drift", "narrower fit", "Theil-Sen", "compatible")
+    head = ("of", "in", "at", *measures, "fit", "status")
+    rows = [
+        [
+            RATE_NAMES[row["rate"]],
+            "width" if row["size"] == "width" else "vocabulary",
+            f"m={row['vocab_size']}" if row["size"] == "width" else f"d={row['width']}",
+            _interval_text(row["exponent"], *row["ci"]),
+            _interval_text(row["actual_exponent"], *row["actual_ci"]),
+            _signed(row["drift"]),
+            _signed(row["reach_drift"]),
+            _signed(row["theil_sen"]),
+            _range_text(*row["compatible"]),
+            _count_text(row),
+            row["status"],
+        ]
+        for row in answer["exponents"]
+    ]
+    print_table(head, rows)
+    if all(row["seeds"] == 1 for row in optima):
+        print("\nOne seed: there are no intervals over seeds.")
+    print()
+
+
+def _optimum_text(optimum: dict[str, Any]) -> str:
+    if optimum["status"] == "undetermined":
+        return "undetermined"
+    low, high = optimum["near_optimal"]
+    text = f"{number(optimum['base'])} [{low:.3g}, {high:.3g}]"
+    return text if optimum["status"] == "ok" else f"{text} {optimum['status']}"
+
+
+def _interval_text(value: float, low: float, high: float) -> str:
+    if not np.isfinite(value):
+        return "-"
+    return _signed(value) + (f" [{low:+.2f}, {high:+.2f}]" if np.isfinite(low) else "")
+
+
+def _range_text(low: float, high: float) -> str:
+    return "-" if np.isnan(low) else f"[{low:+.2f}, {high:+.2f}]"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}" if np.isfinite(value) else "-"
+
+
+def _count_text(row: dict[str, Any]) -> str:
+    text = f"{row['used']} of {row['used'] + row['excluded']}"
+    return text + (f", {row['flat']} flat" if row["flat"] else "")

@@ -1,0 +1,72 @@
+"""`dynsim predict`: mean-field theory in place of a wide network, step by step."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from dynsim import Setup
+from experiments.output import print_json, progress_bar
+
+from ._options import Json
+from .train import UPDATE_COLUMNS, print_curves
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Predict what a wide network does, without training one: mean-field theory at any m/d.
+
+    The same setup and output as train, with `loss_error`, the numerical error of the prediction.
+    """
+
+    setup: Annotated[Setup, tyro.conf.arg(name="")]
+    particles: int | None = None
+    """token particles of the solver (default: 2048, or what outputs and steps need)"""
+    replicas: int | None = None
+    """independent solutions that are averaged (default: 16, and 128 for small vocabularies)"""
+    json: Json = False
+
+    def run(self) -> int:
+        """Solves the mean-field equations and prints loss and updates by step."""
+        from dynsim import predict
+        from experiments.precision import enable_x64
+        from experiments.results import provenance
+
+        enable_x64()
+        with progress_bar(1.0, "predict") as bar:
+            result = predict(
+                self.setup,
+                particles=self.particles,
+                replicas=self.replicas,
+                progress=bar.update,
+            )
+        config = {
+            **dataclasses.asdict(self.setup),
+            "particles": result.particles,
+            "neurons": result.neurons,
+            "replicas": result.replicas,
+        }
+        document = {
+            "config": config,
+            "step": list(range(self.setup.steps)),
+            "loss": result.loss[0],
+            "loss_error": result.loss_error[0],
+            "finite_width_correction": result.finite_width_correction[0],
+            **{
+                column: getattr(result, column)[0]
+                for name in UPDATE_COLUMNS
+                for column in (name, f"{name}_error")
+            },
+            "diverged": bool(result.diverged[0]),
+            "status": result.status[0],
+            "provenance": provenance(config),
+        }
+        if self.json:
+            print_json(document)
+            return 0
+        print_curves(document, ("loss", "loss_error", *UPDATE_COLUMNS))
+        print(f"status: {result.status[0]}")
+        return 0

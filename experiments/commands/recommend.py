@@ -1,0 +1,102 @@
+"""`dynsim recommend`: which learning rates to use when a model is made wider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dynsim import InputError
+from experiments.output import number, print_json, print_table
+
+from ._options import Json
+
+if TYPE_CHECKING:
+    from dynsim import Recommendation
+
+
+RULES = {"mup": "muP", "lv": "LV", "interpolated": "interpolated"}
+LABEL_ORDER = ("embedding", "hidden", "readout", "vector")
+
+
+@dataclass(frozen=True)
+class Recommend:
+    """Learning rates for a wider model: the muP rule, the LV rule, and between them."""
+
+    width: int | None = None
+    """width d to scale to"""
+    base_width: int | None = None
+    """width at which the learning rates were tuned"""
+    vocab_size: int | None = None
+    """vocabulary size m"""
+    preset: str | None = None
+    """take --width and --vocab-size from a well-known model (an unknown name lists them)"""
+    tokens: str = "zipf:1"
+    """token law: uniform, zipf:ALPHA, counts:FILE, corpus or corpus:PATH"""
+    parametrization: str = "sp"
+    """gauge and initialisation of the model: sp, ntk, mup, mfp, umup or lv"""
+    optimizer: str = "adamw"
+    """sgd, momentum, sign, adam, adamw, adafactor or muon"""
+    base_embedding_lr: float = 1.0
+    """embedding learning rate at the base width (1: print factors)"""
+    base_hidden_lr: float = 1.0
+    """hidden learning rate at the base width"""
+    anchor: str = "hidden"
+    """layer that keeps muP's learning rate while the ratio changes: hidden or embedding"""
+    json: Json = False
+
+    def run(self) -> int:
+        """Prints the three rules' learning rates, the regime and the reason."""
+        from dynsim import recommend
+        from dynsim.rules import model_shape
+
+        shape = None if self.preset is None else model_shape(self.preset)
+        width = shape.width if self.width is None and shape else self.width
+        vocab_size = shape.vocab_size if self.vocab_size is None and shape else self.vocab_size
+        if width is None:
+            raise InputError("--width", None, "must be given, or a --preset")
+        if vocab_size is None:
+            raise InputError("--vocab-size", None, "must be given, or a --preset")
+        if self.base_width is None:
+            raise InputError("--base-width", None, "must be given: where the LRs were tuned")
+        answer = recommend(
+            width,
+            self.base_width,
+            vocab_size,
+            self.tokens,
+            self.parametrization,
+            self.optimizer,
+            self.base_embedding_lr,
+            self.base_hidden_lr,
+            anchor=self.anchor,  # type: ignore[arg-type]
+        )
+        if self.json:
+            print_json(answer.to_dict())
+        else:
+            _print(answer)
+        return 0
+
+
+def _print(answer: Recommendation) -> None:
+    print(
+        f"width {answer.base_width} -> {answer.width}, vocabulary size {answer.vocab_size}, "
+        f"tokens {answer.tokens}, {answer.parametrization}, {answer.optimizer}\n"
+    )
+    head = ("rule", "embedding LR", "hidden LR", "readout LR", "vector LR", "embedding/hidden")
+    rows = [
+        [
+            RULES[rule.rule],
+            *(number(rule.learning_rates.of(label)) for label in LABEL_ORDER),
+            f"{number(rule.ratio)} (x{number(rule.ratio_growth)})",
+        ]
+        for rule in answer.answers
+    ]
+    print_table(head, rows)
+    regime = answer.regime
+    print(
+        f"\nrho = {number(regime.coherence_ratio)}, effective vocabulary "
+        f"{number(regime.effective_vocab_size)}; token mass: {regime.mup_mass:.0%} muP, "
+        f"{regime.lv_mass:.0%} LV; the rules' ratios differ by x{number(answer.spread)}"
+    )
+    for rule in answer.answers:
+        print(f"{RULES[rule.rule]} presumes {rule.presumes}.")
+    print("\n" + answer.explanation)

@@ -1,0 +1,131 @@
+"""`dynsim sweep`: losses of finite networks over widths, vocabularies and learning rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from experiments.output import number, print_json, print_table
+
+from ._options import GridRate, Json, SizedSetup
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+HEAD = ("width", "vocab_size", "embedding_lr", "hidden_lr", "loss", "diverged")
+
+
+@dataclass(frozen=True)
+class SharedSetup(SizedSetup):
+    """What the networks of a sweep share: no option for what its grid sets."""
+
+    embedding_lr: GridRate = 0.0
+    hidden_lr: GridRate = 0.0
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Train networks over widths, vocabularies, learning rates and seeds, into one file.
+
+    What is finished survives any interruption: the same command with --resume goes on after it,
+    and ends in the same numbers.
+    """
+
+    setup: Annotated[SharedSetup, tyro.conf.arg(name="")]
+    widths: tuple[int, ...]
+    """widths d"""
+    vocab_sizes: tuple[int, ...]
+    """vocabulary sizes m"""
+    embedding_lrs: str
+    """embedding learning rates at base_width: LO:HI:N (N log-spaced), 0,LO:HI:N (0 too: a frozen
+    layer) or one number"""
+    hidden_lrs: str
+    """the same for hidden layers (of linear: the projection)"""
+    out: Path
+    """netCDF file to write; until it is, finished tasks are kept in FILE.cells"""
+    seeds: int = 4
+    """independent initialisations and batch streams"""
+    horizons: tuple[int, ...] = ()
+    """steps after which to evaluate the loss (default: --steps)"""
+    train_loss: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """keep the loss of every step's batch too"""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """go on where an earlier run of this command stopped"""
+    executor: str = "local"
+    """local: this process; dask: two processes of this machine; dask:ADDRESS: a cluster's"""
+    memory_gb: float | None = None
+    """memory for the networks a process trains side by side (default: a CPU's cache, or half of a
+    GPU)"""
+    json: Json = False
+
+    def run(self) -> int:
+        """Trains the grid, or what is missing of it, and prints the best learning rates."""
+        from experiments.results import load
+        from experiments.sweeps.complete import complete_sweep
+        from experiments.sweeps.executors import executor
+        from experiments.sweeps.plan import Grid, learning_rate_axis
+        from experiments.sweeps.store import kept_of_interrupted
+
+        grid = Grid(
+            self.setup,
+            self.widths,
+            self.vocab_sizes,
+            learning_rate_axis("--embedding-lrs", self.embedding_lrs),
+            learning_rate_axis("--hidden-lrs", self.hidden_lrs),
+            self.seeds,
+            self.horizons or (self.setup.steps,),
+            self.memory_gb,
+            self.train_loss,
+        )
+        try:
+            found = complete_sweep(grid, self.out, executor(self.executor), resume=self.resume)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(kept_of_interrupted(self.out)) from None
+        document = sweep_document(load(self.out), self.out, found)
+        if self.json:
+            print_json(document)
+        else:
+            _print(document)
+        return 0
+
+
+def sweep_document(dataset: xr.Dataset, path: Path, already_finished: bool) -> dict[str, Any]:
+    """Config, size, diverged runs, the best pair of learning rates of every cell, provenance."""
+    from experiments.results import study_config
+    from experiments.sweeps.dataset import best_rates
+
+    return {
+        "config": study_config(dataset),
+        "path": path,
+        "already_finished": already_finished,
+        "cells": dataset.sizes["width"] * dataset.sizes["vocab_size"],
+        "runs": dataset.diverged.size,
+        "diverged": int(dataset.diverged.sum()),
+        "best": best_rates(dataset),
+        "provenance": dict(dataset.attrs),
+    }
+
+
+def _print(document: dict[str, Any]) -> None:
+    config, path = document["config"], document["path"]
+    if document["already_finished"]:
+        print(f"{path} was finished already; nothing was trained.\n")
+    rows = [
+        [
+            str(row["width"]),
+            str(row["vocab_size"]),
+            *(number(row[name]) for name in ("embedding_lr", "hidden_lr", "loss")),
+            str(row["diverged"]),
+        ]
+        for row in document["best"]
+    ]
+    print_table(HEAD, rows)
+    print(
+        f"\nLowest mean loss over {config['seeds']} seeds after {config['horizons'][-1]} steps, "
+        f"and its base learning rates; diverged: of {document['runs'] // document['cells']} runs."
+    )
+    print(f"{document['runs']} runs are in {path}; dynsim optima {path} fits their optima.")

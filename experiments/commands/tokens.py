@@ -1,0 +1,80 @@
+"""`dynsim tokens`: what a token law looks like to a gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from dynsim import check_integer, token_law
+from experiments.output import number, print_json
+
+from ._options import Json
+
+SHOWN_RANKS = (1, 10, 100, 1000, 10_000, 100_000, 1_000_000)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A token law: frequencies, effective vocabulary, Zipf exponent, regime at a width."""
+
+    law: Annotated[str, tyro.conf.Positional] = "corpus"
+    """uniform, zipf:ALPHA, counts:FILE, corpus or corpus:PATH"""
+    vocab_size: int = 4096
+    """vocabulary size m"""
+    width: int = 1024
+    """width d at which the regime of each token is judged"""
+    json: Json = False
+
+    def run(self) -> int:
+        """Prints effective vocabulary, Zipf exponent and share of tokens in each regime."""
+        from dynsim import coherence, crossover_rank
+        from experiments.precision import enable_x64
+
+        check_integer("--width", self.width, 1, 2**53)
+        law = token_law(self.law, self.vocab_size)
+        enable_x64()
+        fit = law.zipf_exponent
+        above = coherence(self.width, law) > 1
+        ranks = [rank for rank in SHOWN_RANKS if rank <= law.vocab_size]
+        document = {
+            "law": law.name,
+            "vocab_size": law.vocab_size,
+            "types_that_occur": int(np.count_nonzero(law.frequencies)),
+            "zipf_exponent": {"value": fit.value, "low": fit.low, "high": fit.high},
+            "mean_effective_vocab_size": 1 / law.mean_alignment_square,
+            "width": self.width,
+            "crossover_rank": crossover_rank(self.width, law),
+            "mup_share_of_types": float(above.mean()),
+            "mup_share_of_tokens": float(law.frequencies[above].sum()),
+            "ranks": [
+                {
+                    "rank": rank,
+                    "frequency": float(law.frequencies[rank - 1]),
+                    "effective_vocab_size": float(law.effective_vocab_size[rank - 1]),
+                }
+                for rank in ranks
+            ],
+        }
+        if self.json:
+            print_json(document)
+            return 0
+        print(f"{law.name}, {law.vocab_size} types ({document['types_that_occur']} occur)")
+        interval = f"[{number(fit.low)}, {number(fit.high)}]"
+        print(f"  Zipf exponent              {number(fit.value)} {interval}")
+        print(
+            f"  effective vocabulary       {number(document['mean_effective_vocab_size'])} "
+            "(weighted by frequency)"
+        )
+        print(f"  at width {self.width}: crossover at rank {number(document['crossover_rank'])};")
+        print(
+            f"    muP regime: {above.mean():.1%} of the types, "
+            f"{document['mup_share_of_tokens']:.1%} of the tokens"
+        )
+        print("  rank      frequency   effective vocabulary")
+        for row in document["ranks"]:
+            size = number(row["effective_vocab_size"])
+            print(f"  {row['rank']:<9} {row['frequency']:<11.4g} {size}")
+        return 0

@@ -1,0 +1,207 @@
+"""`dynsim verify`: measure, compare, judge."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from dynsim import InputError
+from experiments.output import number, print_json, print_table, progress_bar, writable_folder
+from experiments.precision import enable_x64
+
+from ._options import Json
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from tqdm import tqdm
+
+    from experiments.topics._claim import Claim, Evidence
+    from experiments.topics._study import Study
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Measure every claim on trained networks and print prediction, value and verdict.
+
+    Writes studies (netCDF) and figures (PNG, PDF) to --out and reuses the studies found there
+    when code, libraries and device are the same, so an interrupted run goes on where it stopped.
+    """
+
+    claim: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """check this claim only (may be repeated)"""
+    study: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """run this study and its claims only (may be repeated); those of the laboratory (minutes to an
+    hour each: update_magnitude, optimal_ratio, race, transfer_networks) run only when asked for"""
+    full: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """larger sizes and more seeds; for a study of the laboratory, those for a GPU"""
+    out: Path = Path("dynsim-verify")
+    """folder for studies and figures"""
+    json: Json = False
+
+    def run(self) -> int:
+        """Runs the studies that the chosen claims need, judges the claims, draws the figures.
+
+        Returns 1 if a claim that should hold fails, or a negative control does not.
+        """
+        enable_x64()
+        from experiments.topics._registry import CLAIMS, STUDIES
+
+        _check_names("--claim", self.claim, CLAIMS, " (all: docs/claims.md)")
+        _check_names("--study", self.study, STUDIES)
+        for name in self.study:
+            if not STUDIES[name].cells(self.full):
+                raise InputError("--study", name, "is measured with --full only")
+        left = _left_out(self)
+        for name in self.claim:
+            if name in left:
+                raise InputError("--claim", name, f"is measured with {left[name]} only")
+        chosen = [CLAIMS[name] for name in self.claim or CLAIMS if name not in left]
+        folder = writable_folder("--out", self.out)
+        needed = dict.fromkeys(claim.study for claim in chosen)
+        if self.full and not self.claim and not self.study:
+            needed |= {name: None for name, study in STUDIES.items() if not study.laboratory}
+        needed |= dict.fromkeys(self.study)
+        cells = sum(len(STUDIES[name].cells(self.full)) for name in needed)
+        judged: dict[str, tuple[Claim, Evidence]] = {}
+        studies: dict[str, xr.Dataset] = {}
+        with progress_bar(cells, "verify") as bar:
+            for name in needed:
+                bar.set_description(f"verify: {name}", refresh=STUDIES[name].laboratory)
+                studies[name] = finished_study(STUDIES[name], self.full, folder, bar)
+                for claim in chosen:
+                    if claim.study == name:
+                        judged[claim.name] = (claim, claim.evidence(studies[name]))
+            bar.set_description("verify: figures", refresh=False)
+            figures = _figures(studies, folder)
+        rows = [_row(*judged[claim.name]) for claim in chosen]
+        if self.json:
+            print_json({"claims": rows, "figures": figures, "out": folder, "left_out": left})
+        else:
+            _print(rows, figures)
+            for option in dict.fromkeys(left.values() if not (self.claim or self.study) else ()):
+                names = [name for name, needs in left.items() if needs == option]
+                print(f"{len(names)} claims are measured with {option} only: {', '.join(names)}")
+        return exit_code(rows)
+
+
+def _check_names(
+    option: str, names: Sequence[str], known: Collection[str], where: str = ""
+) -> None:
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=4, cutoff=0) or list(known)[:4]
+            allowed = f"must be one of {len(known)}, such as {', '.join(near)}{where}"
+            raise InputError(option, name, allowed)
+
+
+def _left_out(options: Verify) -> dict[str, str]:
+    """Claims that these options do not measure, with the option that does."""
+    from experiments.topics._registry import CLAIMS, STUDIES
+
+    left = {}
+    for claim in CLAIMS.values():
+        study = STUDIES[claim.study]
+        asked = claim.study in options.study or claim.name in options.claim
+        if (options.study or study.laboratory) and not asked:
+            left[claim.name] = f"--study {study.name}"
+        elif not study.cells(options.full):
+            left[claim.name] = "--full"
+    return left
+
+
+def finished_study(study: Study, full: bool, folder: Path, bar: tqdm) -> xr.Dataset:
+    """The study's dataset: the stored one if it would come out the same, else a new measurement."""
+    from experiments.results import load, save
+
+    path = folder / f"{study.name}.nc"
+    try:
+        stored = load(path)
+        if stored.attrs.get("fingerprint") == study.fingerprint(full):
+            bar.update(len(study.cells(full)))
+            return stored
+    except (OSError, ValueError, KeyError):
+        pass  # none, damaged, or not a result of ours: measure again
+    cells = folder / f"{study.name}.cells" if study.laboratory else None
+    dataset = study.run(full, advance=bar.update, folder=cells)
+    try:
+        save(dataset, path)
+    except OSError as error:
+        raise InputError("--out", str(path), f"cannot be written ({error.strerror})") from None
+    if cells is not None:
+        shutil.rmtree(cells, ignore_errors=True)
+    return dataset
+
+
+def _figures(studies: dict[str, xr.Dataset], folder: Path) -> list[Path]:
+    from experiments.topics._figures import FIGURES, draw
+
+    return [
+        path
+        for name, (_, needs) in FIGURES.items()
+        if needs and all(need in studies for need in needs)
+        for path in draw(name, studies, folder)
+    ]
+
+
+def _row(claim: Claim, evidence: Evidence) -> dict[str, Any]:
+    return {
+        "name": claim.name,
+        "statement": claim.statement,
+        "quantity": claim.quantity,
+        "prediction": claim.prediction,
+        "predicted": evidence.predicted,
+        "simulated": evidence.simulated,
+        "measured": evidence.measured.value,
+        "low": evidence.measured.low,
+        "high": evidence.measured.high,
+        "drift": evidence.drift,
+        "tolerance": claim.tolerance,
+        "expected": claim.expected,
+        "verdict": claim.verdict(evidence),
+        "citation": claim.citation,
+    }
+
+
+def exit_code(rows: list[dict[str, Any]]) -> int:
+    """1 if a claim that should hold fails, or a negative control is not caught; else 0."""
+    wrong = {("holds", "fails"), ("fails", "holds"), ("fails", "undecided")}
+    return int(any((row["expected"], row["verdict"]) in wrong for row in rows))
+
+
+def _print(rows: list[dict[str, Any]], figures: list[Path]) -> None:
+    head = ("claim", "predicted", "simulated", "measured", "95 % interval", "drift", "verdict")
+    table = [
+        [
+            row["name"],
+            f"{number(row['predicted'])} ± {number(row['tolerance'])}",
+            number(row["simulated"]),
+            number(row["measured"]),
+            f"[{number(row['low'])}, {number(row['high'])}]",
+            number(row["drift"]),
+            row["verdict"] + ("" if row["verdict"] == row["expected"] else "  (!)"),
+        ]
+        for row in rows
+    ]
+    notes = [
+        f"{row['statement']}. {row['quantity']}; prediction: {row['prediction']}" for row in rows
+    ]
+    print_table(head, table, notes)
+    print()
+    for row in rows:
+        if row["verdict"] != row["expected"]:
+            text = f"{row['name']}: {row['statement']}; expected {row['expected']}."
+            print(textwrap.fill(text, 100, subsequent_indent="  "))
+    print("drift: how the measured exponent changes when the smallest size is left out")
+    as_expected = sum(row["verdict"] == row["expected"] for row in rows)
+    fail = "claims named control- or not-seen- must fail"
+    print(f"{as_expected} of {len(rows)} verdicts as expected ({fail})")
+    for path in figures:
+        if path.suffix == ".png":
+            print(f"figure: {path}")

@@ -1,0 +1,1 @@
+"""Figures of commands, and how any figure is written."""

@@ -1,0 +1,23 @@
+"""Every topic's figures by name, each a function of the stored studies that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from experiments.plots._write import write
+
+from ._registry import parts
+
+FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
+    name: figure for module in parts("figures") for name, figure in module.FIGURES.items()
+}
+
+
+def draw(name: str, studies: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:
+    """Draws a figure as PNG and PDF from the studies it needs; returns the files."""
+    function, needs = FIGURES[name]
+    return write(function, [studies[need] for need in needs], folder / name)

@@ -1,0 +1,36 @@
+"""Finds every topic's studies and claims.
+
+A folder of `experiments/topics` is a topic; adding one is all it takes.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
+
+import experiments.topics
+
+from ._claim import Claim
+from ._study import Study
+
+TOPICS: tuple[str, ...] = tuple(
+    module.name for module in pkgutil.iter_modules(experiments.topics.__path__) if module.ispkg
+)
+
+
+def parts(name: str) -> Iterator[ModuleType]:
+    """The module `name` of every topic that has one."""
+    for topic in TOPICS:
+        folder = import_module(f"{experiments.topics.__name__}.{topic}")
+        if name in {module.name for module in pkgutil.iter_modules(folder.__path__)}:
+            yield import_module(f"{folder.__name__}.{name}")
+
+
+STUDIES: dict[str, Study] = {
+    study.name: study for module in parts("study") for study in module.STUDIES
+}
+CLAIMS: dict[str, Claim] = {
+    claim.name: claim for module in parts("claims") for claim in module.CLAIMS
+}

@@ -1,0 +1,1 @@
+"""Two exactly solved limits: gradient flow and linearised training."""

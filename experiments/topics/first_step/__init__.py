@@ -1,0 +1,1 @@
+"""The first step: update magnitudes, exponents and optimal rates against derived moments."""

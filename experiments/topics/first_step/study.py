@@ -1,0 +1,229 @@
+"""Studies of the first step, on finite networks (or sampled Gaussians).
+
+Nothing in a cell uses a theory formula. Claims and figures are functions of the stored datasets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dynsim import Setup, train
+from dynsim.laboratory import token_updates
+from experiments.topics._study import Cell, Study, grid
+
+
+def _unit_rates(**fields: Any) -> Setup:
+    """A setup with learning rate 1 and residuals of size 1 (targets are signs)."""
+    return Setup(targets="sign", embedding_lr=1.0, projection_lr=1.0, **fields)
+
+
+def _weighted(setup: Setup, seeds: int) -> dict[str, tuple[Sequence[str], Any]]:
+    """Frequency-weighted mean square of the three first updates, seed by seed."""
+    updates = token_updates(setup, seeds)
+    frequencies = setup.law().frequencies
+    values = np.stack([getattr(updates, name) @ frequencies for name in UPDATES_OF["layer"]])
+    return {"mean_square": (("layer", "seed"), values)}
+
+
+UPDATES_OF = {"layer": ["projection", "embedding", "cross"]}
+
+
+def _kernel(correlation: float, seeds: int, samples: int, neurons: int) -> Any:
+    """Sums of u sign(v) over neurons and of sign(u) sign(v), from sampled Gaussian pairs."""
+
+    @jax.jit
+    def one(key):
+        x, y = jax.random.normal(key, (2, samples, neurons), "float64")
+        u = correlation * x + jnp.sqrt(1 - correlation**2) * y
+        total = jnp.sum(u * jnp.sign(x), axis=-1)
+        return jnp.stack([total.mean(), (total**2).mean(), (jnp.sign(u) * jnp.sign(x)).mean()])
+
+    keys = jax.random.split(jax.random.key(round(1000 * correlation)), seeds)
+    values = np.stack([one(key) for key in keys], axis=-1)
+    return {"moment": (("quantity", "seed"), values)}
+
+
+KERNEL = Study(
+    "kernel",
+    cells=lambda full: grid(correlation=(0.05, 0.2, 0.5, 0.8)),
+    measure=_kernel,
+    config=lambda full: {"seeds": 8, "samples": 320_000 if full else 80_000, "neurons": 8},
+    labels={"quantity": ["sum_mean", "sum_square", "sign_agreement"]},
+)
+
+
+def _update_cell(width: int, vocab_size: int, seeds: int, outputs: int) -> Any:
+    setup = _unit_rates(width=width, vocab_size=vocab_size, outputs=outputs)
+    return _weighted(setup, seeds)
+
+
+def _update_cells(full: bool) -> list[Cell]:
+    widths = (32, 64, 128, 256, 512, 1024, *((2048,) if full else ()))
+    vocab_sizes = (4, 16, 64, 256, 1024, 4096, 16384) if full else (4, 64, 512, 4096)
+    limit = 2**25 if full else 2**20
+    square = [cell for cell in grid(width=widths, vocab_size=vocab_sizes)]
+    proportional = [{"width": d, "vocab_size": 2 * d} for d in widths if d <= 512]
+    unique = {tuple(cell.values()): cell for cell in (*square, *proportional)}
+    return [c for c in unique.values() if c["width"] * c["vocab_size"] <= limit]
+
+
+UPDATES = Study(
+    "updates",
+    cells=_update_cells,
+    measure=_update_cell,
+    config=lambda full: {"seeds": 64 if full else 16, "outputs": 8},
+    labels=UPDATES_OF,
+)
+
+
+def _rate_cell(
+    init: str, width: int, vocab_size: int, seeds: int, learning_rates: Sequence[float]
+) -> Any:
+    """Loss after one step with one layer trained and the other frozen, at every learning rate."""
+    rates = np.asarray(learning_rates)
+    frozen = np.zeros_like(rates)
+    setup = Setup(width=width, vocab_size=vocab_size, targets="sign", init=init, steps=2)  # type: ignore[arg-type]
+    trained = [
+        train(
+            setup,
+            seeds,
+            embedding_lrs=embedding,
+            projection_lrs=projection,
+            record_updates=False,
+        ).loss[..., 1]
+        for embedding, projection in ((rates, frozen), (frozen, rates))
+    ]
+    return {"loss": (("layer", "learning_rate", "seed"), np.stack(trained))}
+
+
+def _rate_cells(full: bool) -> list[Cell]:
+    widths = (32, 64, 128, 256, *((512, 1024) if full else ()))
+    fixed = grid(init=("mup",), width=(64, 128, 256, 512, 1024), vocab_size=(4,))
+    proportional = [{"init": "mup", "width": d, "vocab_size": 4 * d} for d in widths if d <= 512]
+    large = grid(init=("mup",), width=(16, 32, 64, 128), vocab_size=(1024,))
+    broken = grid(init=("sp",), width=(32, 64, 128, 256), vocab_size=(4,))
+    unique = {tuple(cell.values()): cell for cell in (*fixed, *proportional, *large, *broken)}
+    return list(unique.values())
+
+
+LEARNING_RATES = [float(rate) for rate in np.geomspace(1e-3, 1e1, 17)]
+RATES = Study(
+    "learning_rates",
+    cells=_rate_cells,
+    measure=_rate_cell,
+    config=lambda full: {"seeds": 64 if full else 16, "learning_rates": LEARNING_RATES},
+    labels={"layer": ["embedding", "projection"], "learning_rate": LEARNING_RATES},
+)
+
+
+def _rank_cell(width: int, tokens: str, vocab_size: int, seeds: int, outputs: int) -> Any:
+    """First-step mean square of every token, averaged over outputs, by rank."""
+    setup = _unit_rates(width=width, vocab_size=vocab_size, tokens=tokens, outputs=outputs)
+    updates = token_updates(setup, seeds)
+    return {
+        "mean_square": (("seed", "rank"), updates.projection.astype(np.float32)),
+        "frequency": (("rank",), setup.law().frequencies),
+    }
+
+
+RANK_VOCAB_SIZE = 2048
+
+
+RANK_WIDTHS = (128, 256, 512, 1024)
+RANKS = Study(
+    "ranks",
+    cells=lambda full: grid(tokens=("zipf:1", "corpus"), width=RANK_WIDTHS),
+    measure=_rank_cell,
+    config=lambda full: {"seeds": 24 if full else 16, "outputs": 16, "vocab_size": RANK_VOCAB_SIZE},
+    labels={"rank": range(1, RANK_VOCAB_SIZE + 1)},
+)
+
+
+def _batch_cell(width: int, batch_size: int, vocab_size: int, seeds: int, outputs: int) -> Any:
+    """Mean square of tokens in the batch (weighted by their share) and outside it."""
+    setup = _unit_rates(width=width, vocab_size=vocab_size, batch_size=batch_size, outputs=outputs)
+    updates = token_updates(setup, seeds)
+    absent = updates.batch_share == 0
+    values = np.stack(
+        [
+            np.sum(updates.projection * updates.batch_share, axis=-1),
+            np.sum(updates.projection * absent, axis=-1) / absent.sum(axis=-1),
+        ]
+    )
+    return {"mean_square": (("tokens", "seed"), values)}
+
+
+BATCHES = Study(
+    "batches",
+    cells=lambda full: grid(width=(512,), batch_size=(64, 256, 1024)),
+    measure=_batch_cell,
+    config=lambda full: {"seeds": 16 if full else 6, "outputs": 8, "vocab_size": 4096},
+    labels={"tokens": ["in batch", "outside"]},
+)
+
+
+def _self_cell(width: int, vocab_size: int, seeds: int) -> Any:
+    setup = Setup(
+        width=width, vocab_size=vocab_size, init="sp", embedding_lr=1.0, projection_lr=1.0
+    )
+    return _weighted(setup, seeds)
+
+
+SELF_TERM = Study(
+    "self_term",
+    cells=lambda full: [
+        {"width": d, "vocab_size": ratio * d} for d in (128, 256) for ratio in (1, 2, 4)
+    ],
+    measure=_self_cell,
+    config=lambda full: {"seeds": 400 if full else 100},
+    labels=UPDATES_OF,
+)
+
+
+def _optimizer_cell(optimizer: str, width: int, vocab_size: int, seeds: int, outputs: int) -> Any:
+    setup = _unit_rates(width=width, vocab_size=vocab_size, optimizer=optimizer, outputs=outputs)
+    return _weighted(setup, seeds)
+
+
+OPTIMIZERS = Study(
+    "optimizers",
+    cells=lambda full: grid(optimizer=("sgd", "sign", "adam"), width=(512,), vocab_size=(64, 512)),
+    measure=_optimizer_cell,
+    config=lambda full: {"seeds": 32 if full else 12, "outputs": 16},
+    labels=UPDATES_OF,
+)
+
+ZIPF_MAP_WIDTH = 256
+
+
+def _zipf_cell(alpha: float, mu: float, seeds: int, outputs: int) -> Any:
+    """Mean square at two widths and the same law: the local exponent between them."""
+    vocab_size = round(ZIPF_MAP_WIDTH**mu)
+    values = [
+        _weighted(
+            _unit_rates(
+                width=width, vocab_size=vocab_size, tokens=f"zipf:{alpha}", outputs=outputs
+            ),
+            seeds,
+        )["mean_square"][1]
+        for width in (ZIPF_MAP_WIDTH // 2, ZIPF_MAP_WIDTH * 2)
+    ]
+    return {"mean_square": (("side", "layer", "seed"), np.stack(values))}
+
+
+ZIPF_MAP = Study(
+    "zipf_map",
+    cells=lambda full: grid(
+        alpha=(0.0, 0.25, 0.5, 0.75, 1.0, 1.25), mu=(0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+    ),
+    measure=_zipf_cell,
+    config=lambda full: {"seeds": 16 if full else 4, "outputs": 8},
+    labels={**UPDATES_OF, "side": ["narrow", "wide"]},
+)
+
+STUDIES = (KERNEL, UPDATES, RATES, RANKS, BATCHES, SELF_TERM, OPTIMIZERS, ZIPF_MAP)

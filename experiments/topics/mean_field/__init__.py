@@ -1,0 +1,1 @@
+"""The mean-field solver held against trained networks."""

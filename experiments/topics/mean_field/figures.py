@@ -1,0 +1,105 @@
+"""Figures of the mean-field solver. Lines are predictions, points are trained networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from numpy.typing import NDArray
+
+from .claims import LOSS_BAR, UPDATE_BAR, loss_excess, particle_errors, update_excess
+
+
+def mean_field_accuracy(curves: xr.Dataset, widths: xr.Dataset, particles: xr.Dataset) -> Figure:
+    """Predicted and measured losses, their distance, convergence in width and in particles."""
+    figure, panels = plt.subplots(2, 2, figsize=(9.5, 7), layout="constrained")
+    (left, right), (middle, convergence) = panels
+    _convergence(particles, convergence)
+    width = int(curves.width.min())
+    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
+    for colour, case in zip(colours, curves.case.values, strict=False):
+        cell = curves.sel(case=case, width=width)
+        loss = cell.loss.transpose("step", "seed").to_numpy()
+        first = loss[0].mean()
+        error = 2 * loss.std(axis=1, ddof=1) / np.sqrt(loss.shape[1])
+        left.plot(cell.step, cell.predicted / first, color=colour, label=str(case))
+        left.errorbar(
+            cell.step, loss.mean(axis=1) / first, error / first, fmt="o", ms=3, color=colour
+        )
+    left.set(xlabel="step", ylabel="loss / first loss", title=f"d = {width:,}", yscale="log")
+    left.legend(fontsize=5)
+
+    size = widths.width.to_numpy().astype(float)
+    excess = widths.excess.transpose("width", "seed").to_numpy()
+    error = 2 * excess.std(axis=1, ddof=1) / np.sqrt(excess.shape[1])
+    middle.errorbar(size, excess.mean(axis=1), error, fmt="o", label="networks")
+    middle.plot(size, widths.correction, "-", label="first-order correction")
+    middle.plot(size, excess[0].mean() * size[0] / size, ":", color="0.5", label="1/d")
+    middle.set(
+        xlabel="width d",
+        ylabel="distance from the limit",
+        title="loss summed over steps",
+        xscale="log",
+        yscale="log",
+    )
+    _sizes_as_ticks(middle, size)
+    middle.legend(fontsize=6)
+
+    for values, bar, marker in (
+        (loss_excess(curves), LOSS_BAR, "o"),
+        (update_excess(curves), UPDATE_BAR, "s"),
+    ):
+        for colour, case in zip(colours, curves.case.values, strict=False):
+            size = curves.width.to_numpy()
+            share = [100 * values[str(case), int(d)] for d in size]
+            right.plot(size, share, marker, color=colour, mfc="none" if marker == "s" else colour)
+        right.axhline(100 * bar, color="0.5", ls="-" if marker == "o" else "--")
+    right.set(
+        xlabel="width d",
+        ylabel="distance beyond two standard errors (%)",
+        title="loss (discs), update RMS (squares)",
+        xscale="log",
+    )
+    _sizes_as_ticks(right, curves.width.to_numpy())
+    return figure
+
+
+def _convergence(particles: xr.Dataset, axes: Axes) -> None:
+    """Deviation from the most particles (points) and the error that each prediction states."""
+    deviation, error = particle_errors(particles)
+    numbers = particles.particles.values[:-1]
+    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
+    for colour, case, gap, stated in zip(
+        colours, particles.case.values, deviation, error, strict=False
+    ):
+        axes.plot(numbers, 100 * np.abs(gap).max(axis=-1), "o", color=colour, label=str(case))
+        axes.plot(numbers, 100 * stated.max(axis=-1), color=colour)
+    axes.set(
+        xlabel="token particles",
+        ylabel="largest deviation from 8,192 (% of first loss)",
+        title="convergence in particles (line: stated error)",
+        xscale="log",
+        yscale="log",
+    )
+    _sizes_as_ticks(axes, numbers)
+    axes.legend(fontsize=6)
+
+
+def _sizes_as_ticks(axes: Axes, sizes: NDArray[np.float64]) -> None:
+    """The sizes as the only ticks of a logarithmic axis, with room at its ends."""
+    axes.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
+    axes.set_xticks(sizes, [f"{size:,g}" for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
+    "mean_field_accuracy": (
+        mean_field_accuracy,
+        ("mean_field", "mean_field_widths", "mean_field_particles"),
+    )
+}

@@ -1,0 +1,161 @@
+"""Studies of the mean-field solver: its predictions beside finite networks, width by width.
+
+Cells hold the predictions with their numerical errors, the infinite-width limit, the negative
+control without responses, and every seed of the networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dynsim import Setup, predict, train
+from experiments.topics._study import Study, grid
+
+UPDATES = ["projection_update_rms", "embedding_update_rms", "projection_step_rms"]
+BASE_WIDTH = 256  # at which the learning rates are stated
+# (tokens over width, what is not the default)
+CASES: Mapping[str, tuple[float, Mapping[str, Any]]] = {
+    "uniform, oscillating": (4, {"embedding_lr": 0.06, "projection_lr": 0.03}),
+    "uniform, few tokens, SP": (
+        1 / 16,
+        {"embedding_lr": 0.01, "projection_lr": 0.003, "init": "sp"},
+    ),
+    "Zipf 1, embedding alone": (
+        4,
+        {"tokens": "zipf:1", "embedding_lr": 0.03, "projection_lr": 0.0},
+    ),
+    "uniform, lazy": (16, {"embedding_lr": 0.004, "projection_lr": 0.002}),
+    "Zipf 0.8, projection alone": (
+        4,
+        {"tokens": "zipf:0.8", "embedding_lr": 0.0, "projection_lr": 0.02},
+    ),
+    "Zipf 1.2, cross-entropy": (
+        4,
+        {
+            "tokens": "zipf:1.2",
+            "loss": "ce",
+            "targets": "onehot",
+            "outputs": 8,
+            "embedding_lr": 0.03,
+            "projection_lr": 0.01,
+        },
+    ),
+    "corpus, cross-entropy": (
+        4,
+        {
+            "tokens": "corpus",
+            "loss": "ce",
+            "targets": "bigram",
+            "outputs": 8,
+            "embedding_lr": 0.03,
+            "projection_lr": 0.01,
+        },
+    ),
+    "Zipf 0.8, Adam, mini-batch": (
+        8,
+        {
+            "tokens": "zipf:0.8",
+            "optimizer": "adam",
+            "batch_size": 512,
+            "embedding_lr": 0.03,
+            "projection_lr": 0.01,
+        },
+    ),
+}
+PARTICLE_CASES = ("uniform, lazy", "Zipf 0.8, projection alone", "Zipf 1, embedding alone")
+REFERENCE_PARTICLES = 8192
+
+
+def case_setup(case: str, width: int, steps: int) -> Setup:
+    """The case at a width, in the same regime: along m ~ d a projection LR ~ 1/sqrt(d)."""
+    ratio, fields = CASES[case]
+    setup = Setup(width=width, vocab_size=round(ratio * width), steps=steps, **fields)
+    return replace(setup, projection_lr=setup.projection_lr * (BASE_WIDTH / width) ** 0.5)
+
+
+def _mean_field_cell(
+    case: str, width: int, steps: int, particles: int, replicas: int, seeds: int
+) -> Mapping[str, tuple[Sequence[str], Any]]:
+    """Prediction, limit, control and every network's curve."""
+    setup = case_setup(case, width, steps)
+    solver: dict[str, Any] = {"particles": particles, "replicas": replicas}
+    found = predict(setup, **solver)
+    control = predict(setup, responses=False, finite_width=False, error_estimate=False, **solver)
+    # In float32 a learned token's residual rounds to 0, and with it the sign of its gradient.
+    networks = train(setup, seeds, dtype="float64")
+    squares = np.stack([getattr(networks, name)[0] ** 2 for name in UPDATES])
+    return {
+        "predicted": (("step",), found.loss[0]),
+        "predicted_error": (("step",), found.loss_error[0]),
+        "correction": (("step",), found.finite_width_correction[0]),
+        "without_responses": (("step",), control.loss[0]),
+        "predicted_rms": (("update", "step"), np.stack([getattr(found, n)[0] for n in UPDATES])),
+        "predicted_rms_error": (
+            ("update", "step"),
+            np.stack([getattr(found, f"{name}_error")[0] for name in UPDATES]),
+        ),
+        "loss": (("step", "seed"), networks.loss[0].T.astype(np.float32)),
+        "mean_square": (("update", "step", "seed"), squares.swapaxes(1, 2).astype(np.float32)),
+    }
+
+
+MEAN_FIELD = Study(
+    "mean_field",
+    cells=lambda full: grid(case=CASES, width=(256, 512, 1024)) if full else [],
+    measure=_mean_field_cell,
+    config=lambda full: {"steps": 10, "particles": 1024, "replicas": 16, "seeds": 32},
+    labels={"update": UPDATES},
+)
+
+
+def _width_cell(width: int, steps: int, particles: int, replicas: int, seeds: int) -> Any:
+    """Loss of networks of few neurons and of the limit, summed over steps."""
+    rate = 0.3 / width**0.5
+    setup = Setup(
+        width=width,
+        vocab_size=4 * width,
+        steps=steps,
+        init="sp",
+        embedding_lr=rate,
+        projection_lr=rate,
+    )
+    found = predict(setup, particles=particles, replicas=replicas, error_estimate=False)
+    limit = found.loss[0] - found.finite_width_correction[0]
+    losses = train(setup, seeds, record_updates=False).loss[0]
+    return {
+        "excess": (("seed",), (losses - limit).sum(axis=-1).astype(np.float32)),
+        "correction": ((), found.finite_width_correction[0].sum()),
+    }
+
+
+WIDTHS = Study(
+    "mean_field_widths",
+    cells=lambda full: grid(width=(8, 16, 32)) if full else [],
+    measure=_width_cell,
+    config=lambda full: {"steps": 8, "particles": 512, "replicas": 160, "seeds": 12_000},
+)
+
+
+def _particle_cell(case: str, particles: int, width: int, steps: int, replicas: int) -> Any:
+    """The limit's loss with its stated error."""
+    setup = case_setup(case, width, steps)
+    found = predict(setup, particles=particles, replicas=replicas, finite_width=False)
+    return {"loss": (("step",), found.loss[0]), "loss_error": (("step",), found.loss_error[0])}
+
+
+PARTICLES = Study(
+    "mean_field_particles",
+    cells=lambda full: (
+        grid(case=PARTICLE_CASES, particles=(128, 256, 512, 1024, 2048, 4096, REFERENCE_PARTICLES))
+        if full
+        else []
+    ),
+    measure=_particle_cell,
+    config=lambda full: {"width": 4096, "steps": 10, "replicas": 16},
+)
+
+STUDIES = (MEAN_FIELD, WIDTHS, PARTICLES)

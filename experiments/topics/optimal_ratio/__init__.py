@@ -1,0 +1,1 @@
+"""The optimal ratio of embedding to hidden learning rate in networks with hidden layers."""

@@ -1,0 +1,1 @@
+"""How well one learning rate transfers across widths in trained networks."""

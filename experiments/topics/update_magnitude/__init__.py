@@ -1,0 +1,1 @@
+"""First updates of three networks, from the linear model to the transformer."""
