@@ -69,7 +69,7 @@ def direction(optimizer: str, constants: Constants) -> optax.GradientTransformat
         case "adam":
             return optax.scale_by_adam(constants.beta1, constants.beta2, constants.epsilon)
     raise InputError(
-        "--optimizer", optimizer, "must be entrywise: sgd, momentum, sign, smoothed-sign or adam"
+        "optimizer", optimizer, "must be entrywise: sgd, momentum, sign, smoothed-sign or adam"
     )
 
 

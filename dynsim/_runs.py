@@ -30,7 +30,7 @@ def check_fits(needed: int, setup: Setup, kind: str = "network") -> None:
     present = device_memory()
     if needed > present:
         raise InputError(
-            "--width",
+            "width",
             setup.width,
             f"one {kind} of vocabulary {setup.vocab_size}, {setup.outputs} outputs and batch "
             f"{setup.batch_size} needs {needed / 2**30:.3g} GiB, must fit the "

@@ -75,50 +75,50 @@ class Setup:
     """seed of targets, initialisation and batches"""
 
     def __post_init__(self) -> None:
-        check_integer("--width", self.width, 1, MAX_SIZE)
-        check_integer("--vocab-size", self.vocab_size, 1, MAX_VOCAB_SIZE)
-        check_integer("--outputs", self.outputs, 1, MAX_SIZE)
-        check_integer("--steps", self.steps, 1, MAX_SIZE)
-        check_integer("--batch-size", self.batch_size, 0, MAX_SIZE)
-        check_integer("--seed", self.seed, 0, MAX_SIZE)
-        check_integer("--target-rank", self.target_rank, 0, MAX_SIZE)
-        check_rate("--embedding-lr", self.embedding_lr)
-        check_rate("--projection-lr", self.projection_lr)
-        check_share("--beta1", self.beta1)
-        check_share("--beta2", self.beta2)
-        check_rate("--weight-decay", self.weight_decay)
+        check_integer("width", self.width, 1, MAX_SIZE)
+        check_integer("vocab_size", self.vocab_size, 1, MAX_VOCAB_SIZE)
+        check_integer("outputs", self.outputs, 1, MAX_SIZE)
+        check_integer("steps", self.steps, 1, MAX_SIZE)
+        check_integer("batch_size", self.batch_size, 0, MAX_SIZE)
+        check_integer("seed", self.seed, 0, MAX_SIZE)
+        check_integer("target_rank", self.target_rank, 0, MAX_SIZE)
+        check_rate("embedding_lr", self.embedding_lr)
+        check_rate("projection_lr", self.projection_lr)
+        check_share("beta1", self.beta1)
+        check_share("beta2", self.beta2)
+        check_rate("weight_decay", self.weight_decay)
         if not MIN_EPSILON <= self.epsilon <= MAX_EPSILON:
-            raise InputError("--epsilon", self.epsilon, "must be a number from 1e-15 to 1e15")
-        check_integer("--warmup-steps", self.warmup_steps, 0, MAX_SIZE)
-        check_choice("--schedule", self.schedule, get_args(Schedule))
-        check_choice("--loss", self.loss, get_args(Loss))
-        check_choice("--targets", self.targets, get_args(TargetKind))
+            raise InputError("epsilon", self.epsilon, "must be a number from 1e-15 to 1e15")
+        check_integer("warmup_steps", self.warmup_steps, 0, MAX_SIZE)
+        check_choice("schedule", self.schedule, get_args(Schedule))
+        check_choice("loss", self.loss, get_args(Loss))
+        check_choice("targets", self.targets, get_args(TargetKind))
         if not 0 <= self.target_rank <= self.outputs or (
             self.target_rank and self.targets != "gaussian"
         ):
             raise InputError(
-                "--target-rank",
+                "target_rank",
                 self.target_rank,
-                "must be from 0 to --outputs, and 0 unless --targets is gaussian",
+                "must be from 0 to `outputs`, and 0 unless `targets` is gaussian",
             )
-        check_choice("--optimizer", self.optimizer, get_args(OptimizerName))
-        check_choice("--init", self.init, get_args(Init))
-        check_law_name("--tokens", self.tokens)
+        check_choice("optimizer", self.optimizer, get_args(OptimizerName))
+        check_choice("init", self.init, get_args(Init))
+        check_law_name("tokens", self.tokens)
         if self.loss == "ce" and self.targets not in ("onehot", "bigram"):
             raise InputError(
-                "--targets",
+                "targets",
                 self.targets,
-                "must be onehot or bigram with --loss ce (targets are class probabilities)",
+                "must be onehot or bigram with `loss` ce (targets are class probabilities)",
             )
         if self.loss == "ce" and self.outputs < 2:
-            raise InputError("--outputs", self.outputs, "must be at least 2 with --loss ce")
+            raise InputError("outputs", self.outputs, "must be at least 2 with `loss` ce")
         if self.targets == "bigram" and not self.tokens.startswith("corpus"):
             raise InputError(
-                "--tokens", self.tokens, "must be corpus or corpus:PATH with --targets bigram"
+                "tokens", self.tokens, "must be corpus or corpus:PATH with `targets` bigram"
             )
         if self.targets == "bigram" and not 2 <= self.outputs <= self.vocab_size:
             raise InputError(
-                "--outputs", self.outputs, "must be from 2 to --vocab-size with --targets bigram"
+                "outputs", self.outputs, "must be from 2 to `vocab_size` with `targets` bigram"
             )
 
     @property

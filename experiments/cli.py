@@ -30,8 +30,9 @@ from .commands.regimes import Regimes
 from .commands.sweep import Sweep
 from .commands.tokens import Tokens
 from .commands.train import Train
-from .commands.transfer import Transfer
+from .commands.transfer import TransferCommand
 from .commands.verify import Verify
+from .output import flag
 
 FLAGS = ("--json", "--full", "--compare", "--resume", "--train-loss", "--help")
 COMMANDS: dict[str, type] = {
@@ -47,7 +48,7 @@ COMMANDS: dict[str, type] = {
     "verify": Verify,
     "parametrization": Parametrize,
     "recommend": Recommend,
-    "transfer": Transfer,
+    "transfer": TransferCommand,
     "regimes": Regimes,
 }
 
@@ -58,7 +59,8 @@ def parse(arguments: Sequence[str]) -> Any:
     Raises `InputError` with one line for what cannot be parsed, and `SystemExit` after --help.
     """
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        raise InputError("command", arguments[0], "must be one of " + ", ".join(COMMANDS))
+        error = InputError("command", arguments[0], "must be one of " + ", ".join(COMMANDS))
+        raise ParseError(str(error))
     for argument in arguments:
         flag, equals, value = argument.partition("=")
         if equals and flag in FLAGS:
@@ -106,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return parse(sys.argv[1:] if arguments is None else arguments).run()
     except (InputError, ParseError) as error:
-        return _complain(str(error), 2)
+        return _complain(error.written(flag) if isinstance(error, InputError) else str(error), 2)
     except KeyboardInterrupt as interruption:
         _complain(f"interrupted; {str(interruption) or 'what was finished is kept'}", 130)
         if own_process:

@@ -13,6 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from dynsim import InputError
+from dynsim._errors import named as named
+
+
+def flag(field: str) -> str:
+    """A field of the library as the command line writes it; what is written so already stays."""
+    return field if field.startswith("-") or not field.islower() else f"--{field.replace('_', '-')}"
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import sympy as sp
 from numpy.typing import ArrayLike
 
 from dynsim import InputError
+from experiments.output import flag
 
 
 def exponent_of(x: ArrayLike, y: ArrayLike) -> float:
@@ -80,8 +81,8 @@ def assert_refused(option: str, call: Callable[[], Any], *fragments: str) -> Non
     """The call raises `InputError`: one line that begins with the option, holding fragments."""
     with pytest.raises(InputError) as caught:
         call()
-    message = str(caught.value)
-    assert message.startswith(option + " "), message
+    message = caught.value.written(flag)
+    assert message.startswith(flag(option) + " "), message
     assert "\n" not in message, message
     for fragment in fragments:
         assert fragment in message, f"{fragment!r} is not in {message!r}"

@@ -96,7 +96,7 @@ def network_coordinates(
     `RuntimeError` if JAX's 64-bit types are off.
     """
     require_x64()
-    check_integer("--seeds", seeds, 1)
+    check_integer("seeds", seeds, 1)
     recorded = check_recorded_steps(setup, steps)
     rows: list[list[NDArray[np.float64]]] = [[] for _ in recorded]
     names: tuple[str, ...] = ()
@@ -119,8 +119,8 @@ def check_recorded_steps(setup: NetworkSetup, steps: Sequence[int]) -> list[int]
     """The recorded steps, from 0 on. Raises `InputError`."""
     recorded = sorted({0, *steps})
     if len(recorded) < 2 or recorded[0] < 0 or recorded[-1] > setup.steps:
-        allowed = f"must be numbers of steps, at least one above 0, at most {setup.steps} (--steps)"
-        raise InputError("--record", str(tuple(steps)), allowed)
+        allowed = f"must be numbers of steps, at least one above 0, at most {setup.steps} (`steps`)"
+        raise InputError("record", str(tuple(steps)), allowed)
     return recorded
 
 
@@ -242,7 +242,7 @@ def slope_bands(
     if setup.optimizer not in derivations.ENTRYWISE_NORMALISED:
         known = " or ".join(derivations.ENTRYWISE_NORMALISED)
         allowed = f"must be {known}, whose steps have a known size"
-        raise InputError("--optimizer", setup.optimizer, allowed)
+        raise InputError("optimizer", setup.optimizer, allowed)
     label = label_of(matrix)
     weight, update = _width_powers(setup)
     if label == "embedding":

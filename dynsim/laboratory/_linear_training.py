@@ -153,7 +153,7 @@ def train(
     `RuntimeError` if JAX's 64-bit types are off.
     """
     require_x64()
-    check_integer("--seeds", seeds, 1, MAX_SEEDS)
+    check_integer("seeds", seeds, 1, MAX_SEEDS)
     embedding_rates, projection_rates = np.broadcast_arrays(
         np.atleast_1d(np.asarray(setup.embedding_lr if embedding_lrs is None else embedding_lrs)),
         np.atleast_1d(
@@ -210,7 +210,7 @@ def token_updates(setup: Setup, seeds: int = 4, *, dtype: str = "float32") -> To
     Raises as `train` does.
     """
     require_x64()
-    check_integer("--seeds", seeds, 1, MAX_SEEDS)
+    check_integer("seeds", seeds, 1, MAX_SEEDS)
     check_memory(setup, dtype)
     plan, task = _plan(setup, 1, dtype), _task(setup, dtype)
     descent = _descent(setup, dtype, setup.steps)

@@ -125,40 +125,40 @@ class NetworkSetup:
 
     def __post_init__(self) -> None:
         for option, choices in _CHOICES.items():
-            check_choice(f"--{option.replace('_', '-')}", getattr(self, option), choices)
+            check_choice(option, getattr(self, option), choices)
         _ = self.task_setup  # checks what it shares with the linear setup
-        check_integer("--depth", self.depth, 1, 1024)
-        check_integer("--head-width", self.head_width, 2, MAX_SIZE)
-        check_integer("--context", self.context, 1, MAX_SIZE)
-        check_integer("--base-width", self.base_width, 1, MAX_SIZE)
+        check_integer("depth", self.depth, 1, 1024)
+        check_integer("head_width", self.head_width, 2, MAX_SIZE)
+        check_integer("context", self.context, 1, MAX_SIZE)
+        check_integer("base_width", self.base_width, 1, MAX_SIZE)
         for name in ("embedding_lr", "hidden_lr", "readout_ratio", "vector_ratio"):
-            check_rate(f"--{name.replace('_', '-')}", getattr(self, name))
+            check_rate(name, getattr(self, name))
         _ = self.written_lr_exponents, self.written_init_exponents
         if self.tied and self.output_count != self.vocab_size:
             raise InputError(
-                "--tied", self.tied, f"needs {self.vocab_size} outputs, one per token type"
+                "tied", self.tied, f"needs {self.vocab_size} outputs, one per token type"
             )
         if self.tied and self.network == "linear":
-            raise InputError("--tied", self.tied, "must be used with mlp or transformer")
+            raise InputError("tied", self.tied, "must be used with mlp or transformer")
         if self.targets == "next-token" and self.loss == "mse":
-            raise InputError("--loss", self.loss, "must be ce with --targets next-token")
+            raise InputError("loss", self.loss, "must be ce with `targets` next-token")
         if self.targets == "next-token" and self.batch_size == 0:
-            raise InputError("--batch-size", 0, "must be at least 1 with --targets next-token")
+            raise InputError("batch_size", 0, "must be at least 1 with `targets` next-token")
         if self.network == "transformer":
             self._check_transformer()
 
     def _check_transformer(self) -> None:
         if self.width % self.head_width or self.head_width % 2:
             raise InputError(
-                "--head-width",
+                "head_width",
                 self.head_width,
-                f"must be even and divide --width ({self.width}) in a transformer",
+                f"must be even and divide `width` ({self.width}) in a transformer",
             )
         if self.batch_size == 0 or self.batch_size % self.context:
             raise InputError(
-                "--batch-size",
+                "batch_size",
                 self.batch_size,
-                f"must be a multiple of --context ({self.context}) in a transformer",
+                f"must be a multiple of `context` ({self.context}) in a transformer",
             )
 
     @property
@@ -202,11 +202,11 @@ class NetworkSetup:
 
     @cached_property
     def written_lr_exponents(self) -> tuple[Fraction, ...] | None:
-        return _exponents("--lr-exponents", self.lr_exponents, (3, 4))
+        return _exponents("lr_exponents", self.lr_exponents, (3, 4))
 
     @cached_property
     def written_init_exponents(self) -> tuple[Fraction, ...] | None:
-        return _exponents("--init-exponents", self.init_exponents, (3,))
+        return _exponents("init_exponents", self.init_exponents, (3,))
 
     def at(self, width: int, vocab_size: int) -> NetworkSetup:
         """The same experiment at another size, checked there. Raises `InputError`."""

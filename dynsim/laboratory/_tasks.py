@@ -166,7 +166,7 @@ def _text_task(setup: NetworkSetup) -> TextTask:
     corpus = corpus_tokens(path or None, setup.vocab_size)
     if len(corpus.stream) < 2 * (sequence + 2):
         raise InputError(
-            "--tokens",
+            "tokens",
             linear.tokens,
             f"must hold at least {2 * (sequence + 2)} tokens for sequences of {sequence}, not "
             f"{len(corpus.stream)} (at {setup.vocab_size} types)",
@@ -174,7 +174,7 @@ def _text_task(setup: NetworkSetup) -> TextTask:
     training, validation = text_split(corpus, sequence)
     if setup.batch_size > training.size:
         raise InputError(
-            "--batch-size",
+            "batch_size",
             setup.batch_size,
             f"must be at most {training.size}, the training tokens of this corpus at "
             f"{setup.vocab_size} types",

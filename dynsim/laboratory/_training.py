@@ -200,7 +200,7 @@ def runs_side_by_side(setup: NetworkSetup, memory_gb: float | None = None) -> in
     Raises `InputError` for a network that does not fit the device at all.
     """
     if memory_gb is not None and not 0 < memory_gb <= 1e6:
-        raise InputError("--memory-gb", memory_gb, "must be a number above 0 and at most 1e6")
+        raise InputError("memory_gb", memory_gb, "must be a number above 0 and at most 1e6")
     needed = run_bytes(setup)
     check_fits(needed, setup.task_setup, setup.network)
     budget = memory_budget(memory_gb, DEVICE_SHARE * device_memory())
@@ -320,18 +320,18 @@ def run_columns(
 ) -> Columns:
     """The runs of `train_networks`, every column at full length. Raises `InputError`."""
     rates = {
-        "--embedding-lrs": setup.embedding_lr if embedding_lrs is None else embedding_lrs,
-        "--hidden-lrs": setup.hidden_lr if hidden_lrs is None else hidden_lrs,
-        "--weight-decay": setup.decay_rate if weight_decays is None else weight_decays,
+        "embedding_lrs": setup.embedding_lr if embedding_lrs is None else embedding_lrs,
+        "hidden_lrs": setup.hidden_lr if hidden_lrs is None else hidden_lrs,
+        "weight_decay": setup.decay_rate if weight_decays is None else weight_decays,
     }
     columns = {option: _column(option, values, "float64") for option, values in rates.items()}
     for option, column in columns.items():
         wrong = column[~(np.isfinite(column) & (column >= 0) & (column <= 1e30))]
         if len(wrong):
             raise InputError(option, float(wrong[0]), "must be a finite number from 0 to 1e30")
-    columns["--seeds"] = seed = _column("--seeds", 0 if seeds is None else seeds)
+    columns["seeds"] = seed = _column("seeds", 0 if seeds is None else seeds)
     if seed.dtype.kind not in "iu" or (seed < 0).any() or (seed >= 2**32).any():
-        raise InputError("--seeds", str(seed.tolist())[:40], "must be integers from 0 to 2^32 - 1")
+        raise InputError("seeds", str(seed.tolist())[:40], "must be integers from 0 to 2^32 - 1")
     runs = max(map(len, columns.values()))
     for option, column in columns.items():
         if len(column) not in (1, runs):
@@ -356,11 +356,11 @@ def _column(
 def _check_horizons(setup: NetworkSetup, horizons: Sequence[int] | None) -> list[int]:
     if horizons is None:
         return [setup.steps]
-    ends = _column("--horizons", horizons, least_axes=1).tolist()
+    ends = _column("horizons", horizons, least_axes=1).tolist()
     for end in ends:
-        check_integer("--horizons", end, 1, setup.steps)
+        check_integer("horizons", end, 1, setup.steps)
     if any(b <= a for a, b in itertools.pairwise(ends)):
-        raise InputError("--horizons", str(ends), "must be increasing numbers of steps")
+        raise InputError("horizons", str(ends), "must be increasing numbers of steps")
     return ends
 
 

@@ -42,5 +42,5 @@ def model_shape(name: str) -> ModelShape:
 
     Raises `InputError` with the known names.
     """
-    check_choice("--preset", name, tuple(shape.name for shape in MODEL_SHAPES))
+    check_choice("preset", name, tuple(shape.name for shape in MODEL_SHAPES))
     return next(shape for shape in MODEL_SHAPES if shape.name == name)

@@ -165,27 +165,25 @@ def recommend(
 
     Raises `InputError` for a value out of range or an unknown name.
     """
-    check_integer("--width", width, 1, MAX_WIDTH)
-    check_integer("--base-width", base_width, 1, MAX_WIDTH)
-    check_integer("--vocab-size", vocab_size, 1, MAX_WIDTH)
-    check_choice("--parametrization", parametrization, tuple(derivations.PARAMETRIZATIONS))
-    check_choice("--optimizer", optimizer, derivations.TRAINING_OPTIMIZERS)
-    check_choice("--anchor", anchor, get_args(Anchor))
+    check_integer("width", width, 1, MAX_WIDTH)
+    check_integer("base_width", base_width, 1, MAX_WIDTH)
+    check_integer("vocab_size", vocab_size, 1, MAX_WIDTH)
+    check_choice("parametrization", parametrization, tuple(derivations.PARAMETRIZATIONS))
+    check_choice("optimizer", optimizer, derivations.TRAINING_OPTIMIZERS)
+    check_choice("anchor", anchor, get_args(Anchor))
     base = LayerValues(
-        embedding=_positive("--base-embedding-lr", base_embedding_lr),
-        hidden=_positive("--base-hidden-lr", base_hidden_lr),
+        embedding=_positive("base_embedding_lr", base_embedding_lr),
+        hidden=_positive("base_hidden_lr", base_hidden_lr),
         readout=_positive(
-            "--base-readout-lr", base_hidden_lr if base_readout_lr is None else base_readout_lr
+            "base_readout_lr", base_hidden_lr if base_readout_lr is None else base_readout_lr
         ),
         vector=_positive(
-            "--base-vector-lr", base_embedding_lr if base_vector_lr is None else base_vector_lr
+            "base_vector_lr", base_embedding_lr if base_vector_lr is None else base_vector_lr
         ),
     )
     law = tokens if isinstance(tokens, TokenLaw) else token_law(tokens, vocab_size)
     if law.vocab_size != vocab_size:
-        raise InputError(
-            "--vocab-size", vocab_size, f"must be {law.vocab_size}, that of the tokens"
-        )
+        raise InputError("vocab_size", vocab_size, f"must be {law.vocab_size}, that of the tokens")
 
     growth = width / base_width
     multipliers = derivations.parametrization(parametrization)

@@ -88,18 +88,16 @@ def optimal_rates(
     horizons are read from one run. Raises `InputError` for bad arguments, and what `predict` and
     `train` raise. Source: theory notes, section 3.
     """
-    check_choice("--how", how, get_args(How))
-    check_choice("--source", source, get_args(Source))
-    check_integer("--seeds", seeds, 2, MAX_SEEDS)
+    check_choice("how", how, get_args(How))
+    check_choice("source", source, get_args(Source))
+    check_integer("seeds", seeds, 2, MAX_SEEDS)
     horizons = np.atleast_1d(np.asarray(horizons)).tolist()
     if setup.schedule != "constant":
-        raise InputError(
-            "--schedule", setup.schedule, "must be constant: the horizons share one run"
-        )
+        raise InputError("schedule", setup.schedule, "must be constant: the horizons share one run")
     if not horizons:
-        raise InputError("--horizon", None, "must be given, in training steps")
+        raise InputError("horizon", None, "must be given, in training steps")
     for horizon in horizons:
-        check_integer("--horizon", horizon, 1)
+        check_integer("horizon", horizon, 1)
     longest = replace(setup, steps=max(horizons) + 1)
     centres = [
         float(rate) for rate in optimal_learning_rates(setup.width, setup.law(), init=setup.init)

@@ -54,10 +54,10 @@ def first_step(
     Raises `InputError` for a rank outside the vocabulary and `RuntimeError` without 64-bit types.
     """
     require_x64()
-    check_integer("--batch-size", batch_size, 0)
+    check_integer("batch_size", batch_size, 0)
     mini_batch, of_one_token = batch_size > 0, rank is not None
     if rank is not None:
-        check_integer("--rank", rank, 1, law.vocab_size)
+        check_integer("rank", rank, 1, law.vocab_size)
     mean, rms = derivations.first_step(
         layer, optimizer, of_one_token=of_one_token, mini_batch=mini_batch, init=init
     )

@@ -59,7 +59,7 @@ def aged_update(
     Source: `derivations.aged_update_second_moment`.
     """
     require_x64()
-    check_integer("--batch-size", batch_size, 0)
+    check_integer("batch_size", batch_size, 0)
     directions = _directions(effective_outputs)
     second = derivations.aged_update_second_moment(directions)
     values = {s.effective_outputs: float(effective_outputs), s.embedding_std: 1.0}
@@ -71,9 +71,9 @@ def aged_update(
         values |= law_values(law) | {s.displacement: moves}
     else:
         if not np.allclose(law.frequencies, law.frequencies[0]):
-            raise InputError("--tokens", law.name, "must be uniform with a mini-batch")
+            raise InputError("tokens", law.name, "must be uniform with a mini-batch")
         if embedding_lr is None or not embedding_lr > 0:
-            raise InputError("--embedding-lr", embedding_lr, "must be positive with a mini-batch")
+            raise InputError("embedding_lr", embedding_lr, "must be positive with a mini-batch")
         age = derivations.mini_batch_age()
         values |= law_values(law, batch_size=batch_size) | {
             s.vocab_size: float(law.vocab_size),
@@ -111,9 +111,9 @@ def restoration_displacement(
     from scipy.optimize import brentq
 
     require_x64()
-    check_integer("--batch-size", batch_size, 0)
+    check_integer("batch_size", batch_size, 0)
     if not 2 <= width < math.inf:
-        raise InputError("--width", width, "must be at least 2 (one neuron has no coherent sum)")
+        raise InputError("width", width, "must be at least 2 (one neuron has no coherent sum)")
     directions = _directions(effective_outputs)
     coherent = derivations.aged_coherent_power(directions)
     numbers = {

@@ -64,7 +64,7 @@ def corpus_tokens(path: str | None, vocab_size: int) -> CorpusTokens:
     """
     if vocab_size < BYTE_ALPHABET:
         raise InputError(
-            "--vocab-size",
+            "vocab_size",
             vocab_size,
             f"must be at least {BYTE_ALPHABET}, the byte alphabet, for a corpus",
         )
@@ -126,15 +126,15 @@ def _documents(path: Path) -> list[str]:
                 texts.append(file.read_text(encoding="utf-8"))
             except UnicodeDecodeError:
                 if file == path:
-                    raise InputError("--tokens", shown, "the file is not UTF-8 text") from None
+                    raise InputError("tokens", shown, "the file is not UTF-8 text") from None
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError("--tokens", shown, f"the path cannot be read ({reason})") from None
+        raise InputError("tokens", shown, f"the path cannot be read ({reason})") from None
     texts = [text for text in texts if text]
     if not texts:
-        raise InputError("--tokens", shown, "the path holds no text")
+        raise InputError("tokens", shown, "the path holds no text")
     return texts
 
 
@@ -153,7 +153,7 @@ def _tokenise(documents: list[str], vocab_size: int) -> NDArray[np.uint32]:
     reached = tokenizer.get_vocab_size()
     if reached < vocab_size:
         raise InputError(
-            "--vocab-size",
+            "vocab_size",
             vocab_size,
             f"must be at most {reached}, all that byte-pair merges of this corpus can fill (more "
             "text fills more)",
@@ -161,7 +161,7 @@ def _tokenise(documents: list[str], vocab_size: int) -> NDArray[np.uint32]:
     encodings = tokenizer.encode_batch_fast(documents)
     ids = np.concatenate([np.asarray(encoding.ids, dtype=np.uint32) for encoding in encodings])
     if len(ids) < 2:
-        raise InputError("--tokens", "corpus", "the text must hold at least two tokens")
+        raise InputError("tokens", "corpus", "the text must hold at least two tokens")
     order = np.argsort(-np.bincount(ids, minlength=vocab_size), kind="stable")
     rank = np.empty(vocab_size, dtype=np.uint32)
     rank[order] = np.arange(vocab_size, dtype=np.uint32)

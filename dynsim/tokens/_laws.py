@@ -113,8 +113,8 @@ def token_law(name: str, vocab_size: int) -> TokenLaw:
     Raises `InputError` for an unknown law, an unreadable file or a vocabulary that the file or
     corpus cannot fill.
     """
-    check_law_name("--tokens", name)
-    check_integer("--vocab-size", vocab_size, 1, MAX_VOCAB_SIZE)
+    check_law_name("tokens", name)
+    check_integer("vocab_size", vocab_size, 1, MAX_VOCAB_SIZE)
     kind, _, detail = name.partition(":")
     if kind in ("uniform", "zipf"):
         return _power_law(name, float(detail or 0), vocab_size)
@@ -137,7 +137,7 @@ def read_counts(path: Path) -> NDArray[np.float64]:
     Raises `InputError` if the file cannot be read, is empty, or holds anything but non-negative
     finite numbers with a positive sum.
     """
-    option = "--tokens"
+    option = "tokens"
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError, ValueError) as error:
@@ -172,7 +172,7 @@ def read_counts(path: Path) -> NDArray[np.float64]:
 def _largest(name: str, counts: NDArray[np.float64], vocab_size: int) -> NDArray[np.float64]:
     if vocab_size > len(counts):
         raise InputError(
-            "--vocab-size", vocab_size, f"must be at most {len(counts)}, the types in {name}"
+            "vocab_size", vocab_size, f"must be at most {len(counts)}, the types in {name}"
         )
     return _normalised(counts[:vocab_size])
 

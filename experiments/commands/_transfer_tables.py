@@ -59,7 +59,7 @@ def _read(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFrame:
             table = _netcdf_table(file, rate, notes)
         else:
             if rate is not None:
-                raise InputError("--rate", rate, TWO_RATES)
+                raise InputError("rate", rate, TWO_RATES)
             table = pd.read_csv(file) if file.suffix == ".csv" else pd.read_parquet(file)
     except pd.errors.EmptyDataError:
         raise InputError("FILE", str(file), "is empty") from None
@@ -137,7 +137,7 @@ def _netcdf_table(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFra
         if sweep[name].ndim and name not in sweep.loss.dims:
             raise InputError("FILE", str(file), f"is not a sweep: {name} is no dimension of loss")
     if chosen and rate is not None:
-        raise InputError("--rate", rate, f"{TWO_RATES}; {file.name} has one learning_rate")
+        raise InputError("rate", rate, f"{TWO_RATES}; {file.name} has one learning_rate")
     sweep = sweep.assign(loss=judged_loss(sweep))
     names = ["loss", *(["diverged"] if "diverged" in sweep else [])]
     table = sweep[names].to_dataframe().reset_index()
@@ -175,7 +175,7 @@ def _one_rate(file: Path, table: pd.DataFrame, rate: Rate | None, notes: list[st
         table = table.assign(embedding_to_hidden=ratio.astype(float))
         rates = table.groupby("embedding_to_hidden").hidden_lr.transform("nunique").to_numpy()
         if np.all(rates < PARABOLA):
-            raise InputError("--rate", "both", f"{file} has no diagonal of 3 learning rates")
+            raise InputError("rate", "both", f"{file} has no diagonal of 3 learning rates")
         if np.any(rates < PARABOLA):
             count = table.loc[rates < PARABOLA, "embedding_to_hidden"].nunique()
             diagonals = "1 diagonal" if count == 1 else f"{count} diagonals"
@@ -236,7 +236,7 @@ def _groups(
     if count > min(MOST_GROUPS, len(table) / PARABOLA):
         counts = ", ".join(f"{name} {table[name].nunique(dropna=False)}" for name in varied)
         message = f"must be given: the other columns make {count} groups (values: {counts})"
-        raise InputError("--group-by", None, message)
+        raise InputError("group_by", None, message)
     return list(dict.fromkeys([*varied, *sets]))
 
 

@@ -67,8 +67,8 @@ class CoordinateCheck:
 
         if not MIN_TOLERANCE <= self.tolerance <= 1:
             allowed = f"must be a number from {MIN_TOLERANCE} to 1"
-            raise InputError("--tolerance", self.tolerance, allowed)
-        folder = None if self.out is None else writable_folder("--out", self.out)
+            raise InputError("tolerance", self.tolerance, allowed)
+        folder = None if self.out is None else writable_folder("out", self.out)
         with progress_bar(len(self.widths) * len(self.vocab_sizes), "coordinates") as bar:
             dataset = measure_coordinates(
                 self.setup,

@@ -59,17 +59,17 @@ class Derive:
         import derivations
         from derivations import symbols as s
 
-        check_law_name("--tokens", self.tokens)
-        check_integer("--batch-size", self.batch_size, 0, 2**53)
+        check_law_name("tokens", self.tokens)
+        check_integer("batch_size", self.batch_size, 0, 2**53)
         if self.tokens.startswith("counts:"):
             read_counts(Path(self.tokens.partition(":")[2]))  # say at once that it cannot be read
         if (self.width is None) != (self.vocab_size is None):
             given, other = ("--width", "--vocab-size")[:: 1 if self.width is not None else -1]
             raise InputError(other, None, f"must be given together with {given}")
         if self.width is not None:
-            check_integer("--width", self.width, 1, MAX_WIDTH)
+            check_integer("width", self.width, 1, MAX_WIDTH)
         if self.rank is not None:
-            check_integer("--rank", self.rank, 1)
+            check_integer("rank", self.rank, 1)
         shape: dict[str, Any] = {
             "of_one_token": self.rank is not None,
             "mini_batch": self.batch_size > 0,

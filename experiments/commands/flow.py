@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 
 from dynsim import InputError, Setup, check_integer
-from experiments.output import print_json
+from experiments.output import flag, named, print_json
 
 from ._options import Json
 from .train import print_curves
@@ -58,8 +58,8 @@ class Flow:
         enable_x64()
         end = float(self.setup.steps) if self.time is None else self.time
         if not (np.isfinite(end) and end > 0):
-            raise InputError("--time", self.time, "must be a positive number")
-        check_integer("--points", self.points, 2, MAX_POINTS)
+            raise InputError("time", self.time, "must be a positive number")
+        check_integer("points", self.points, 2, MAX_POINTS)
         result = gradient_flow(
             self.setup,
             np.linspace(0, end, self.points),
@@ -89,12 +89,12 @@ class Flow:
             "fastest_rate": dict(
                 zip(("projection", "embedding"), result.fastest_rate, strict=True)
             ),
-            "status": result.status,
+            "status": named(result.status, flag),
             "provenance": provenance(config),
         }
         if self.json:
             print_json(document)
             return 0
         print_curves(document, COLUMNS, axis="time")
-        print(f"status: {result.status}")
+        print(f"status: {document['status']}")
         return 0

@@ -40,13 +40,13 @@ class Lifetime:
         from dynsim.theory import visit_chance
         from experiments.precision import enable_x64
 
-        check_integer("--width", self.width, 2, 2**53)
-        check_integer("--batch-size", self.batch_size, 0, 2**53)
+        check_integer("width", self.width, 2, 2**53)
+        check_integer("batch_size", self.batch_size, 0, 2**53)
         law = token_law("uniform", self.vocab_size)
         if not 1 <= self.outputs <= self.vocab_size:
-            raise InputError("--outputs", self.outputs, "must be from 1 to --vocab-size")
+            raise InputError("outputs", self.outputs, "must be from 1 to --vocab-size")
         if not 1e-30 <= self.embedding_lr <= 1e30:
-            raise InputError("--embedding-lr", self.embedding_lr, "must be from 1e-30 to 1e30")
+            raise InputError("embedding_lr", self.embedding_lr, "must be from 1e-30 to 1e30")
         enable_x64()
         end = restoration_displacement(
             self.width,

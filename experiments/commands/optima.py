@@ -68,9 +68,9 @@ class Optima:
         if self.horizon is not None:
             if self.horizon not in horizons:
                 known = ", ".join(map(str, horizons))
-                raise InputError("--horizon", self.horizon, f"must be one of the sweep's: {known}")
+                raise InputError("horizon", self.horizon, f"must be one of the sweep's: {known}")
             horizons = [self.horizon]
-        folder = None if self.out is None else writable_folder("--out", self.out)
+        folder = None if self.out is None else writable_folder("out", self.out)
         document: dict[str, Any] = {
             "file": self.file,
             "horizons": [horizon_answer(sweep, horizon) for horizon in horizons],

@@ -116,7 +116,7 @@ def _solution(options: Parametrize, name: str) -> derivations.StabilitySolution:
     given = derivations.parametrization(name)
     if options.optimizer not in derivations.TRAINING_OPTIMIZERS:
         known = ", ".join(derivations.TRAINING_OPTIMIZERS)
-        raise InputError("--optimizer", options.optimizer, f"must be one of {known}")
+        raise InputError("optimizer", options.optimizer, f"must be one of {known}")
     optimizer: Any = options.optimizer
     if options.alignment == "vocabulary":
         alignment = _vocabulary_alignment(options, optimizer)
@@ -211,9 +211,9 @@ def _compare(options: Parametrize) -> int:
         raise InputError("NAME", options.name, "does not go with --compare")
     _refuse(options, VOCABULARY_OPTIONS, "does not go with --compare")
     if options.optimizer != "adam":
-        raise InputError("--optimizer", options.optimizer, "must be adam with --compare")
+        raise InputError("optimizer", options.optimizer, "must be adam with --compare")
     if options.alignment != "full":
-        raise InputError("--alignment", options.alignment, "does not go with --compare")
+        raise InputError("alignment", options.alignment, "does not go with --compare")
     sizes = {
         name: default if getattr(options, name) is None else getattr(options, name)
         for name, default in COMPARE_DEFAULTS.items()

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from dynsim import Setup
-from experiments.output import print_json, progress_bar
+from experiments.output import flag, named, print_json, progress_bar
 
 from ._options import Json
 from .train import UPDATE_COLUMNS, print_curves
@@ -61,12 +61,12 @@ class Predict:
                 for column in (name, f"{name}_error")
             },
             "diverged": bool(result.diverged[0]),
-            "status": result.status[0],
+            "status": named(result.status[0], flag),
             "provenance": provenance(config),
         }
         if self.json:
             print_json(document)
             return 0
         print_curves(document, ("loss", "loss_error", *UPDATE_COLUMNS))
-        print(f"status: {result.status[0]}")
+        print(f"status: {document['status']}")
         return 0

@@ -53,11 +53,11 @@ class Recommend:
         width = shape.width if self.width is None and shape else self.width
         vocab_size = shape.vocab_size if self.vocab_size is None and shape else self.vocab_size
         if width is None:
-            raise InputError("--width", None, "must be given, or a --preset")
+            raise InputError("width", None, "must be given, or a --preset")
         if vocab_size is None:
-            raise InputError("--vocab-size", None, "must be given, or a --preset")
+            raise InputError("vocab_size", None, "must be given, or a --preset")
         if self.base_width is None:
-            raise InputError("--base-width", None, "must be given: where the LRs were tuned")
+            raise InputError("base_width", None, "must be given: where the LRs were tuned")
         answer = recommend(
             width,
             self.base_width,

@@ -37,11 +37,11 @@ class Regimes:
                 studies[name] = load(path)
             except (OSError, ValueError) as error:
                 if path.exists():
-                    raise InputError("--data", str(path), "must be a netCDF study") from error
+                    raise InputError("data", str(path), "must be a netCDF study") from error
         names = [name for name, (_, needs) in FIGURES.items() if set(needs) <= set(studies)]
         if not studies:
-            raise InputError("--data", str(source), "must hold studies written by dynsim verify")
-        folder = writable_folder("--out", self.out)
+            raise InputError("data", str(source), "must hold studies written by dynsim verify")
+        folder = writable_folder("out", self.out)
         paths = [path for name in names for path in draw(name, studies, folder)]
         if self.json:
             print_json({"figures": paths, "data": source})

@@ -33,7 +33,7 @@ class Tokens:
         from dynsim import coherence, crossover_rank
         from experiments.precision import enable_x64
 
-        check_integer("--width", self.width, 1, 2**53)
+        check_integer("width", self.width, 1, 2**53)
         law = token_law(self.law, self.vocab_size)
         enable_x64()
         fit = law.zipf_exponent

@@ -56,7 +56,7 @@ def formulas(factor: float) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Transfer:
+class TransferCommand:
     """How well a learning rate transfers across width: E, kappa and R_inf of sweeps.
 
     Reads runs from netCDF sweeps, or CSV and parquet tables with the columns width, learning_rate
@@ -85,9 +85,9 @@ class Transfer:
         from ._transfer_tables import read_runs
 
         if not self.factor > 1 or not math.isfinite(self.factor):
-            raise InputError("--factor", self.factor, "must be greater than 1")
+            raise InputError("factor", self.factor, "must be greater than 1")
         table, columns, notes = read_runs(self.file, self.rate, self.group_by, self.within)
-        folder = None if self.out is None else writable_folder("--out", self.out)
+        folder = None if self.out is None else writable_folder("out", self.out)
         names, fits = [], []
         parts: list[tuple[Any, pd.DataFrame]] = [((), table)]
         if columns:

@@ -53,17 +53,17 @@ class Verify:
         enable_x64()
         from experiments.topics._registry import CLAIMS, STUDIES
 
-        _check_names("--claim", self.claim, CLAIMS, " (all: docs/claims.md)")
-        _check_names("--study", self.study, STUDIES)
+        _check_names("claim", self.claim, CLAIMS, " (all: docs/claims.md)")
+        _check_names("study", self.study, STUDIES)
         for name in self.study:
             if not STUDIES[name].cells(self.full):
-                raise InputError("--study", name, "is measured with --full only")
+                raise InputError("study", name, "is measured with --full only")
         left = _left_out(self)
         for name in self.claim:
             if name in left:
-                raise InputError("--claim", name, f"is measured with {left[name]} only")
+                raise InputError("claim", name, f"is measured with {left[name]} only")
         chosen = [CLAIMS[name] for name in self.claim or CLAIMS if name not in left]
-        folder = writable_folder("--out", self.out)
+        folder = writable_folder("out", self.out)
         needed = dict.fromkeys(claim.study for claim in chosen)
         if self.full and not self.claim and not self.study:
             needed |= {name: None for name, study in STUDIES.items() if not study.laboratory}
@@ -133,7 +133,7 @@ def finished_study(study: Study, full: bool, folder: Path, bar: tqdm) -> xr.Data
     try:
         save(dataset, path)
     except OSError as error:
-        raise InputError("--out", str(path), f"cannot be written ({error.strerror})") from None
+        raise InputError("out", str(path), f"cannot be written ({error.strerror})") from None
     if cells is not None:
         shutil.rmtree(cells, ignore_errors=True)
     return dataset

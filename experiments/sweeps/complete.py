@@ -73,7 +73,7 @@ def complete_sweep(
             except OSError as error:  # of a task: the store's own are one line already
                 reason = str(error).split("\n")[0]
                 text = f"could not finish a task ({reason}); {RESUMABLE}"
-                raise InputError("--executor", where.name, text) from None
+                raise InputError("executor", where.name, text) from None
             finally:
                 store.remove_if_empty()
             dataset = _assembled(grid, tasks, plan, store)
@@ -88,7 +88,7 @@ def _finished(grid: Grid, path: Path, resume: bool) -> bool:
     `resume` is off."""
     with writing(path):
         if "\0" in str(path) or path.is_dir():
-            raise InputError("--out", str(path), "must be a file to write")
+            raise InputError("out", str(path), "must be a file to write")
         if not path.exists():
             return False
     if not resume:
@@ -96,7 +96,7 @@ def _finished(grid: Grid, path: Path, resume: bool) -> bool:
     try:
         config = study_config(load(path))
     except (OSError, ValueError, KeyError):
-        raise InputError("--out", str(path), "is not the file of a sweep") from None
+        raise InputError("out", str(path), "is not the file of a sweep") from None
     refuse_other_sweep(path, config, grid.config)
     return True
 
@@ -130,7 +130,7 @@ def _train_missing(
             other = differences(made_by(plan["provenance"]), made_by(trained["provenance"]))
             if other:
                 text = f"has workers of different versions or devices ({other})"
-                raise InputError("--executor", where.name, text)
+                raise InputError("executor", where.name, text)
             store.write(index, trained["arrays"])
             progress(index, 1 - shares[index])
 

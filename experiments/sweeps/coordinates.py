@@ -79,20 +79,20 @@ def measure_coordinates(
 
     Raises `InputError`, before anything is trained, for sizes or steps that cannot be.
     """
-    axes = {"--widths": sorted(set(widths)), "--vocab-sizes": sorted(set(vocab_sizes))}
-    for option, given, least in (("--widths", widths, 2), ("--vocab-sizes", vocab_sizes, 1)):
+    axes = {"widths": sorted(set(widths)), "vocab_sizes": sorted(set(vocab_sizes))}
+    for option, given, least in (("widths", widths, 2), ("vocab_sizes", vocab_sizes, 1)):
         if len(axes[option]) < max(least, len(given)):
             allowed = f"must be {least} or more different sizes"
             raise InputError(option, str(tuple(given)), allowed)
-    check_integer("--seeds", seeds, 2, 2**16)
+    check_integer("seeds", seeds, 2, 2**16)
     at = {
         (width, vocab_size): setup.at(width, vocab_size)
-        for width in axes["--widths"]
-        for vocab_size in axes["--vocab-sizes"]
+        for width in axes["widths"]
+        for vocab_size in axes["vocab_sizes"]
     }
     first = next(iter(at.values()))
     steps = check_recorded_steps(first, record)
-    slope_bands(first, axes["--widths"], "embedding")  # refuses optimizers of unknown step size
+    slope_bands(first, axes["widths"], "embedding")  # refuses optimizers of unknown step size
     pieces = []
     for (width, vocab_size), sized in at.items():
         found = network_coordinates(sized, steps, seeds)
@@ -113,8 +113,8 @@ def measure_coordinates(
     # Combining sorts names; the network's own order is the reader's.
     dataset = dataset.sel(matrix=pieces[0].matrix, quantity=pieces[0].quantity)
     config = dataclasses.asdict(first) | {
-        "widths": axes["--widths"],
-        "vocab_sizes": axes["--vocab-sizes"],
+        "widths": axes["widths"],
+        "vocab_sizes": axes["vocab_sizes"],
         "record": steps,
         "seeds": seeds,
     }

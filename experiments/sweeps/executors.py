@@ -49,7 +49,7 @@ def executor(name: str) -> Executor:
         return LocalExecutor()
     if name == "dask" or (kind == "dask" and address):
         return DaskExecutor(address or None)
-    raise InputError("--executor", name, "must be local, dask or dask:ADDRESS")
+    raise InputError("executor", name, "must be local, dask or dask:ADDRESS")
 
 
 class LocalExecutor:
@@ -93,7 +93,7 @@ class DaskExecutor:
             import distributed
         except ImportError:
             needs = "needs dask: pip install 'dynsim[cluster]'"
-            raise InputError("--executor", self.name, needs) from None
+            raise InputError("executor", self.name, needs) from None
         for name in logging.root.manager.loggerDict:
             if name.partition(".")[0] == "distributed":
                 logger = logging.getLogger(name)
@@ -110,7 +110,7 @@ class DaskExecutor:
         except (OSError, ValueError) as error:
             self.__exit__()
             reason = str(error).split("\n")[0] or type(error).__name__
-            raise InputError("--executor", self.name, f"does not answer ({reason})") from None
+            raise InputError("executor", self.name, f"does not answer ({reason})") from None
         except BaseException:
             self.__exit__()
             raise
@@ -183,7 +183,7 @@ class DaskExecutor:
             raise self._lost("has lost its scheduler") from None
 
     def _lost(self, what: str) -> InputError:
-        return InputError("--executor", self.name, f"{what}; {RESUMABLE}")
+        return InputError("executor", self.name, f"{what}; {RESUMABLE}")
 
 
 def _applied(job: tuple[Callable[..., Any], tuple[Any, ...]]) -> Any:

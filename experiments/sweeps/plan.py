@@ -30,11 +30,9 @@ def naming_grid_options() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        option, allowed = (
-            re.sub(r"--(width|vocab-size)\b", r"--\1s", text)
-            for text in (error.option, error.allowed)
-        )
-        raise InputError(option, error.value, allowed) from None
+        field = re.sub(r"^(width|vocab_size)$", r"\1s", error.field)
+        allowed = re.sub(r"`(width|vocab_size)`", r"`\1s`", error.allowed)
+        raise InputError(field, error.value, allowed) from None
 
 
 class Task(NamedTuple):
@@ -77,14 +75,14 @@ class Grid:
                 option = f"--{name.replace('_', '-')}"
                 raise InputError(option, values, "must be one or more different values")
             object.__setattr__(self, name, tuple(values))
-        check_integer("--seeds", self.seeds, 1, MAX_RUNS)
+        check_integer("seeds", self.seeds, 1, MAX_RUNS)
         if len(self.cells) * self.runs > MAX_RUNS:
             allowed = f"must leave at most {MAX_RUNS} runs in the grid"
-            raise InputError("--seeds", self.seeds, allowed)
+            raise InputError("seeds", self.seeds, allowed)
         for horizon in self.horizons:
-            check_integer("--horizons", horizon, 1, self.setup.steps)
+            check_integer("horizons", horizon, 1, self.setup.steps)
         if self.memory_gb is not None and not self.memory_gb > 0:
-            raise InputError("--memory-gb", self.memory_gb, "must be a positive number")
+            raise InputError("memory_gb", self.memory_gb, "must be a positive number")
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -75,14 +75,14 @@ class Store:
         if plan["fingerprint"] != site["fingerprint"]:
             made = differences(made_by(plan["provenance"]), made_by(site["provenance"]))
             raise InputError(
-                "--out",
+                "out",
                 str(self.path),
                 f"was begun with another version or device ({made}): numbers would not be "
                 "comparable; finished tasks are kept, so go on with that one or take another --out",
             )
         if plan["tokens"] != site["tokens"]:
             raise InputError(
-                "--tokens",
+                "tokens",
                 config["tokens"] or "corpus",
                 "holds other tokens than when the sweep began; finished tasks are kept, so go on "
                 "with those or take another --out",
@@ -123,7 +123,7 @@ class Store:
         except FileNotFoundError:
             return None
         except ValueError:
-            raise InputError("--out", str(self.folder), "holds a damaged plan.json") from None
+            raise InputError("out", str(self.folder), "holds a damaged plan.json") from None
 
     def _clear(self) -> None:
         """Removes what a folder without a plan holds: its removal was interrupted."""
@@ -168,7 +168,7 @@ def _lock(folder: Path, resume: bool) -> BinaryIO:
             except BlockingIOError:
                 handle.close()
                 raise InputError(
-                    "--out", str(folder), "is in use: another process computes this sweep"
+                    "out", str(folder), "is in use: another process computes this sweep"
                 ) from None
             except BaseException:
                 handle.close()
@@ -187,13 +187,13 @@ def kept_of_interrupted(path: Path) -> str:
 
 
 def refuse_existing(path: Path) -> None:
-    raise InputError("--out", str(path), "exists; --resume goes on with it")
+    raise InputError("out", str(path), "exists; --resume goes on with it")
 
 
 def refuse_other_sweep(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
     """Raises `InputError` that names what two configs differ in, if they do."""
     if difference := differences(there, here):
-        raise InputError("--out", str(path), f"belongs to another sweep: {difference}")
+        raise InputError("out", str(path), f"belongs to another sweep: {difference}")
 
 
 @contextlib.contextmanager
@@ -203,7 +203,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error).split("\n")[0]
-        raise InputError("--out", str(path), f"cannot be written ({reason}); {RESUMABLE}") from None
+        raise InputError("out", str(path), f"cannot be written ({reason}); {RESUMABLE}") from None
 
 
 def made_by(provenance: dict[str, str]) -> dict[str, Any]:

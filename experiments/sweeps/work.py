@@ -157,7 +157,7 @@ def train(job: Job, progress: Progress | None = None) -> Trained:
     setup = NetworkSetup(**job["setup"])
     if tokens_digest(setup) != job["tokens"]:
         text = f"holds other tokens for a worker than when the sweep began; {RESUMABLE}"
-        raise InputError("--tokens", setup.task_setup.tokens, text)
+        raise InputError("tokens", setup.task_setup.tokens, text)
     result = train_networks(
         setup,
         job["embedding_lrs"],

@@ -122,13 +122,13 @@ def gradient_flow(
     require_x64()
     at = _checked_times(times)
     _check_setup(setup, limit)
-    check_choice("--solver", solver, get_args(FlowSolver))
-    check_integer("--nodes", nodes, 2, MAX_NODES)
-    check_integer("--particles", particles, 2, MAX_PARTICLES)
-    check_integer("--network", network, 0, MAX_SEEDS)
-    check_integer("--max-steps", max_steps, 1)
+    check_choice("solver", solver, get_args(FlowSolver))
+    check_integer("nodes", nodes, 2, MAX_NODES)
+    check_integer("particles", particles, 2, MAX_PARTICLES)
+    check_integer("network", network, 0, MAX_SEEDS)
+    check_integer("max_steps", max_steps, 1)
     if not 1e-13 <= tolerance <= 1e-2:
-        raise InputError("--tolerance", tolerance, "must be from 1e-13 to 1e-2")
+        raise InputError("tolerance", tolerance, "must be from 1e-13 to 1e-2")
     smoothed = setup.optimizer == "smoothed-sign"
     plan = Plan(setup.loss, smoothed, solver, max_steps)
     whole = smoothed or setup.loss != "mse"  # not invariant under rotations: actual tokens
@@ -182,33 +182,33 @@ def _checked_times(times: ArrayLike) -> Floats:
     at = np.atleast_1d(np.asarray(times, dtype=np.float64))
     allowed = "must be increasing times, none negative, the last one positive"
     if at.ndim != 1 or at.size == 0:
-        raise InputError("--time", f"of shape {at.shape}", allowed)
+        raise InputError("time", f"of shape {at.shape}", allowed)
     wrong = ~np.isfinite(at) | (at < 0) | (at <= np.append(-1.0, at[:-1]))
     if np.any(wrong) or at[-1] <= 0:
-        raise InputError("--time", float(at[np.argmax(wrong) if np.any(wrong) else -1]), allowed)
+        raise InputError("time", float(at[np.argmax(wrong) if np.any(wrong) else -1]), allowed)
     return at
 
 
 def _check_setup(setup: Setup, limit: str) -> None:
-    check_choice("--limit", limit, get_args(FlowLimit))
+    check_choice("limit", limit, get_args(FlowLimit))
     if setup.optimizer == "sign":
         raise InputError(
-            "--optimizer",
+            "optimizer",
             setup.optimizer,
             "the sign is discontinuous and has no flow that a solver could follow; must be "
-            "smoothed-sign (with --epsilon) or sgd",
+            "smoothed-sign (with `epsilon`) or sgd",
         )
     if setup.optimizer not in ("sgd", "smoothed-sign"):
-        raise InputError("--optimizer", setup.optimizer, "must be sgd or smoothed-sign for a flow")
+        raise InputError("optimizer", setup.optimizer, "must be sgd or smoothed-sign for a flow")
     if setup.batch_size:
-        raise InputError("--batch-size", setup.batch_size, "a flow needs the full batch (0)")
+        raise InputError("batch_size", setup.batch_size, "a flow needs the full batch (0)")
     if setup.loss != "mse" and limit != "finite":
-        raise InputError("--loss", setup.loss, f"must be mse with --limit {limit}")
+        raise InputError("loss", setup.loss, f"must be mse with `limit` {limit}")
     if setup.optimizer == "smoothed-sign" and limit == "proportional":
         raise InputError(
-            "--optimizer",
+            "optimizer",
             setup.optimizer,
-            "must be sgd with --limit proportional (the limit of sign descent is `predict`)",
+            "must be sgd with `limit` proportional (the limit of sign descent is predict)",
         )
     for field in dataclasses.fields(setup):
         value = getattr(setup, field.name)
@@ -219,12 +219,12 @@ def _check_setup(setup: Setup, limit: str) -> None:
 
 def _too_large(setup: Setup, limit: str, solver: str, size: int, smoothed: bool) -> InputError:
     if solver == "implicit":
-        option, value, remedy = "--solver", solver, "take fewer --nodes or the explicit solver"
+        option, value, remedy = "solver", solver, "take fewer `nodes` or the explicit solver"
     elif smoothed:
-        option, value, remedy = "--vocab-size", setup.vocab_size, "a smoothed sign needs all tokens"
+        option, value, remedy = "vocab_size", setup.vocab_size, "a smoothed sign needs all tokens"
     else:
-        option, value, remedy = "--vocab-size", setup.vocab_size, "take fewer --nodes or --outputs"
+        option, value, remedy = "vocab_size", setup.vocab_size, "take fewer `nodes` or `outputs`"
         if limit == "finite":
-            remedy += ", or --limit infinite"
+            remedy += ", or `limit` infinite"
     allowed = f"the flow's state has {size} numbers, must be at most {MAX_STATE[solver]}: {remedy}"
     return InputError(option, value, allowed)

@@ -266,15 +266,15 @@ def failure_status(
     )
     needed = total * end / STABILITY
     if reached == 0 and needed > HOPELESS:
-        remedies = ["raise --epsilon"] if plan.smoothed else []
+        remedies = ["raise `epsilon`"] if plan.smoothed else []
     elif plan.solver == "implicit":
-        remedies = ["raise --max-steps", "raise --tolerance", "take --solver explicit"]
+        remedies = ["raise `max_steps`", "raise `tolerance`", "take `solver` explicit"]
     elif total * reached / STABILITY < STIFF_SHARE * steps:
-        remedies = ["raise --max-steps", "raise --tolerance"]
+        remedies = ["raise `max_steps`", "raise `tolerance`"]
     else:
         text += f", so the problem is stiff: an explicit solver needs about {needed:.2g} steps"
-        remedies = ["raise --epsilon" if plan.smoothed else "take --solver implicit"]
+        remedies = ["raise `epsilon`" if plan.smoothed else "take `solver` implicit"]
         if needed <= HOPELESS:
-            remedies.insert(0, f"raise --max-steps to about {math.ceil(1.5 * needed):.3g}")
-    remedies += ["shorten --time", f"lower --{larger}-lr"]
+            remedies.insert(0, f"raise `max_steps` to about {math.ceil(1.5 * needed):.3g}")
+    remedies += ["shorten `time`", f"lower --{larger}-lr"]
     return f"{text}. What to change: {', '.join(remedies[:-1])} or {remedies[-1]}"

@@ -109,10 +109,10 @@ def proportional_start(setup: Setup, nodes: int, fits: Fits) -> FlowStart:
     law = setup.law().frequencies
     if np.ptp(law) > 1e-12 * law[0]:
         raise InputError(
-            "--tokens",
+            "tokens",
             setup.tokens,
-            "must be uniform with --limit proportional (other laws: --limit infinite or finite, "
-            "or `predict` with small learning rates)",
+            "must be uniform with `limit` proportional (other laws: `limit` infinite or finite, "
+            "or predict with small learning rates)",
         )
     n, d = setup.outputs, float(setup.width)
     _, sizes, axes = np.linalg.svd(targets(setup), full_matrices=False)
@@ -144,7 +144,7 @@ def particle_start(setup: Setup, particles: int, fits: Fits, *, halved: bool) ->
     rows, count = len(p) + setup.outputs, particles // (2 if halved else 1)
     if particles < 2 * rows:
         raise InputError(
-            "--particles",
+            "particles",
             particles,
             f"must be at least {2 * rows} for {len(p)} tokens and {setup.outputs} outputs",
         )
@@ -214,7 +214,7 @@ def _krylov_tokens(
         return p, columns, True
     if most * len(p) > MAX_BASIS:
         raise InputError(
-            "--nodes",
+            "nodes",
             blocks,
             f"times {wanted.shape[1]} columns of {len(p)} tokens must be at most {MAX_BASIS} "
             "numbers",

@@ -217,7 +217,7 @@ def predict(
     )
     if replicas is None:
         replicas = DEFAULT_REPLICAS * min(particles // tokens, MOST_EXTRA_REPLICAS)
-    check_integer("--replicas", replicas, 2, MAX_REPLICAS)
+    check_integer("replicas", replicas, 2, MAX_REPLICAS)
     embedding_rates, projection_rates = np.broadcast_arrays(
         *(
             np.atleast_1d(np.asarray(own if given is None else given, dtype=np.float64))
@@ -305,14 +305,14 @@ def _particles(setup: Setup, particles: int | None) -> int:
         particles = max(DEFAULT_PARTICLES, 2 ** math.ceil(math.log2(4 * directions)))
     if 4 * directions > MAX_PARTICLES:
         raise InputError(
-            "--steps",
+            "steps",
             setup.steps,
-            f"times --outputs must be at most {MAX_PARTICLES // 4} for the mean-field solver",
+            f"times `outputs` must be at most {MAX_PARTICLES // 4} for the mean-field solver",
         )
-    check_integer("--particles", particles, 2, MAX_PARTICLES)
+    check_integer("particles", particles, 2, MAX_PARTICLES)
     if particles < 4 * directions:
         raise InputError(
-            "--particles",
+            "particles",
             particles,
             f"must be at least {4 * directions} for {setup.outputs} outputs and {setup.steps} "
             "steps (every step uses up directions in the particles' space)",
@@ -648,13 +648,13 @@ def _status(loss: Floats, spread: Floats, bias: Floats, defect: float) -> str:
     if not defect <= MAX_DEFECT:
         return (
             f"the conditioning lost accuracy (defect {defect:.1g}, must be below {MAX_DEFECT:g}): "
-            "raise --particles or lower the learning rates"
+            "raise `particles` or lower the learning rates"
         )
     noise, drift = (float(np.max(error)) / max(float(loss[0]), 1e-300) for error in (spread, bias))
     if not math.isfinite(noise):
         return "the finite-width correction diverged: lower the learning rates"
     if math.hypot(noise, drift) > NOTABLE_ERROR:
-        remedy = "--replicas" if noise > drift else "--particles"
+        remedy = "replicas" if noise > drift else "particles"
         worst = 100 * math.hypot(noise, drift)
         return f"numerical error up to {worst:.2g} % of the initial loss: raise {remedy}"
     return "ok"

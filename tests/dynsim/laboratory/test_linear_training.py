@@ -48,7 +48,7 @@ def start_of(setup: Setup, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The initial weights (m, d) and (n, d) that the trainer gives to its seed, in float64."""
     plan = network._plan(setup, setup.steps, "float64")
     std = network._task(setup, "float64").projection_std
-    start = network._start(plan, std, network._seed_keys(setup, 2))
+    start = network._start(plan, std, network.seed_keys(setup, 2))
     return np.asarray(start.embedding[seed]), np.asarray(start.projection[seed])
 
 
@@ -56,7 +56,7 @@ def shares_of(setup: Setup, seed: int) -> list[np.ndarray] | None:
     """The batch shares of each step, as the trainer draws them."""
     if not setup.batch_size:
         return None
-    key = network._seed_keys(setup, 2)[seed]
+    key = network.seed_keys(setup, 2)[seed]
     plan, task = network._plan(setup, 1, "float64"), network._task(setup, "float64")
     return list(np.asarray(batch_shares(plan, task, key, np.arange(setup.steps))))
 
@@ -295,7 +295,7 @@ def test_chunking_changes_nothing():
     setup = dataclasses.replace(SMALL, batch_size=8)
     rates = {"embedding_lrs": [0.01, 0.02, 0.05], "projection_lrs": [0.03, 0.02, 0.01]}
     whole = train(setup, 5, dtype="float64", **rates)
-    one_run = network.run_bytes(setup, "float64") / 2**30
+    one_run = network.network_bytes(setup, "float64") / 2**30
     for runs in (0.1, 2, 7):
         pieces = train(setup, 5, dtype="float64", memory_gb=runs * one_run, **rates)
         assert_close_curves(pieces.loss, whole.loss, 1e-12)
@@ -368,7 +368,7 @@ def test_float32_is_the_default_and_close_to_float64():
     assert single.loss.dtype == np.float64  # records are float64 either way
     # Different precision draws different normals; compare from the same distribution.
     assert single.loss.mean() == pytest.approx(double.loss.mean(), rel=0.5)
-    assert network.run_bytes(setup, "float64") == 2 * network.run_bytes(setup, "float32")
+    assert network.network_bytes(setup, "float64") == 2 * network.network_bytes(setup, "float32")
 
 
 def conserved_drift(rate: float) -> float:

@@ -12,7 +12,7 @@ import sympy as sp
 
 import derivations
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def _docs_extension():

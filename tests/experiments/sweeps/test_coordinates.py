@@ -24,9 +24,9 @@ from dynsim.laboratory import (
     vocabulary_alignment_exponent,
 )
 from dynsim.laboratory._training import run_columns, trained_networks
-from experiments.commands.coordinate_check import (
-    FAILS,
-    _complaint,
+from experiments.commands.coordinate_check import _complaint
+from experiments.sweeps.coordinates import (
+    FAILURES,
     alignments,
     coordinate_document,
     findings,
@@ -338,10 +338,12 @@ def test_growth_with_the_vocabulary_is_a_mistake():
     one = measured("linear", "none")
     grown = one.assign_coords(vocab_size=[64]).copy(deep=True)
     both = xr.concat([one, grown], "vocab_size", combine_attrs="override")
-    assert not [f for f in findings(both, 0.15) if f.along == "vocab_size" and f.verdict in FAILS]
+    assert not [
+        f for f in findings(both, 0.15) if f.along == "vocab_size" and f.verdict in FAILURES
+    ]
     place = {"quantity": "initial_on_learned", "vocab_size": 64}
     both.mean_square.loc[place] = both.mean_square.loc[place] * 4.0  # vocab_size^(1/2)
-    wrong = [f for f in findings(both, 0.15) if f.along == "vocab_size" and f.verdict in FAILS]
+    wrong = [f for f in findings(both, 0.15) if f.along == "vocab_size" and f.verdict in FAILURES]
     assert {(f.matrix, f.term, f.at) for f in wrong} == {
         ("readout", "initial_on_learned", width) for width in WIDTHS
     }
@@ -350,7 +352,7 @@ def test_growth_with_the_vocabulary_is_a_mistake():
 
 def failing(network: str, mistake: str) -> dict[str, set[str]]:
     """Layers that fail, with the terms that do."""
-    found = [f for f in findings(measured(network, mistake), 0.15) if f.verdict in FAILS]
+    found = [f for f in findings(measured(network, mistake), 0.15) if f.verdict in FAILURES]
     return {
         matrix: {f.term for f in found if f.matrix == matrix}
         for matrix in dict.fromkeys(f.matrix for f in found)

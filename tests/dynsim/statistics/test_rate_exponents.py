@@ -26,8 +26,9 @@ from dynsim.statistics import (
 from dynsim.statistics import _rate_exponents as module
 from dynsim.statistics._optimum import STATUSES
 from experiments.cli import main
-from experiments.commands.optima import EXPONENTS_LEGEND, OPTIMA_LEGEND, read_sweep, surfaces
+from experiments.commands.optima import EXPONENTS_LEGEND, OPTIMA_LEGEND
 from experiments.results import save
+from experiments.sweeps.analysis import read_sweep, surfaces
 
 RATES = 2.0 ** np.arange(-8, 9)
 WIDTHS = np.array([64.0, 128, 256, 512, 1024])

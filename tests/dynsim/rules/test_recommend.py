@@ -169,16 +169,16 @@ def test_presets(shape):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width": 0}, "--width 0"),
-        ({"base_width": -1}, "--base-width"),
-        ({"vocab_size": 0}, "--vocab-size"),
+        ({"width": 0}, "width 0"),
+        ({"base_width": -1}, "base_width"),
+        ({"vocab_size": 0}, "vocab_size"),
         ({"parametrization": "mpu"}, "sp, ntk, mup, mfp, umup, lv"),
         ({"optimizer": "lion"}, "sgd, momentum, sign, adam, adamw, adafactor, muon"),
-        ({"base_hidden_lr": 0.0}, "--base-hidden-lr"),
-        ({"base_readout_lr": 0.0}, "--base-readout-lr"),
-        ({"base_embedding_lr": math.nan}, "--base-embedding-lr"),
-        ({"tokens": "zipfian"}, "--tokens"),
-        ({"anchor": "readout"}, "--anchor"),
+        ({"base_hidden_lr": 0.0}, "base_hidden_lr"),
+        ({"base_readout_lr": 0.0}, "base_readout_lr"),
+        ({"base_embedding_lr": math.nan}, "base_embedding_lr"),
+        ({"tokens": "zipfian"}, "tokens"),
+        ({"anchor": "readout"}, "anchor"),
     ],
 )
 def test_bad_input(options, message):
@@ -190,7 +190,7 @@ def test_bad_input(options, message):
 
 def test_recommending_needs_no_jax():
     code = (
-        "import sys\nfrom dynsim._recommend import recommend\n"
-        "recommend(512, 256, 100)\nimport dynsim._export\nassert 'jax' not in sys.modules"
+        "import sys\nfrom dynsim.rules import recommend\n"
+        "recommend(512, 256, 100)\nimport dynsim.rules._export\nassert 'jax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

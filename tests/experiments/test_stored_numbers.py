@@ -1,7 +1,7 @@
 """Stored results are what they were: every array, every claim's evidence, every verdict.
 
 `stored_numbers.json` was written before the code of 0.2.0 was moved into its present rooms. It is
-made anew only when a study is measured again: `python -m tests.test_stored_numbers`.
+made anew only when a study is measured again: `python -m tests.experiments.test_stored_numbers`.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def test_choices(field, value):
 @given(st.text())
 def test_token_law_names(value):
     error = refusal(lambda: Setup(tokens=value))
-    assert error is None or (error.option == "--tokens" and "\n" not in str(error))
+    assert error is None or (error.field == "tokens" and "\n" not in str(error))
 
 
 @pytest.mark.parametrize(

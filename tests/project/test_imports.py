@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ROOMS = ("derivations", "dynsim", "experiments")
 FILES = {
     room: sorted(file for file in (ROOT / room).rglob("*") if file.suffix in (".py", ".pyi"))
@@ -119,3 +119,74 @@ def test_the_stub_is_the_public_namespace():
     assert names <= set(dir(dynsim))
     for name in names:
         assert getattr(dynsim, name) is not None
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the three rooms by dotted name."""
+    found = {}
+    for files in FILES.values():
+        for file in files:
+            if file.suffix == ".py":
+                name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+                found[name.removesuffix(".__init__")] = file
+    return found
+
+
+def dependencies() -> dict[str, set[str]]:
+    """The modules of the rooms that each of them imports, anywhere in it, types included."""
+    known = modules()
+    graph = {}
+    for name, file in known.items():
+        package = ".".join(file.parent.relative_to(ROOT).parts)
+        names = imported(file.read_text(encoding="utf-8"), package) & set(known)
+        # `from package import module` needs the module only.
+        inside = {one.rpartition(".")[0] for one in names}
+        graph[name] = {
+            one for one in names - {name} if not (name.startswith(one) and one in inside)
+        }
+    return graph
+
+
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Every strongly connected set of two or more nodes, by repeated removal of free ones."""
+    left = {name: set(used) for name, used in graph.items()}
+    while True:
+        needed = set().union(*left.values()) if left else set()
+        free = {name for name, used in left.items() if not used & set(left) or name not in needed}
+        if not free:
+            return [sorted(left)] if left else []
+        left = {name: used - free for name, used in left.items() if name not in free}
+
+
+def test_the_search_for_cycles_finds_one():
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+
+
+def test_no_module_imports_itself_by_a_detour():
+    assert cycles(dependencies()) == []
+
+
+def test_no_folder_imports_itself_by_a_detour():
+    """The same of the folders of dynsim and of experiments."""
+    graph: dict[str, set[str]] = {}
+    for name, used in dependencies().items():
+        folder = folder_of(name)
+        graph.setdefault(folder, set()).update({folder_of(one) for one in used} - {folder})
+    assert cycles(graph) == []
+
+
+def folder_of(module: str) -> str:
+    """`dynsim.theory` of all in it; a module at the top of a room stands for itself."""
+    parts = module.split(".")
+    if len(parts) == 1 or not (ROOT / Path(*parts[:2])).is_dir():
+        return module
+    inside_a_topic = parts[1] == "topics" and (ROOT / Path(*parts[:3])).is_dir()
+    return ".".join(parts[:3] if inside_a_topic else parts[:2])
+
+
+def test_theory_imports_no_trainer():
+    """Theory and networks are two routes to one number; theory borrows nothing from a trainer."""
+    for name, used in dependencies().items():
+        if name.startswith(("dynsim.theory", "dynsim.statistics", "dynsim.rules")):
+            assert not [one for one in used if one.startswith("dynsim.laboratory")], name

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import assert_close_curves, assert_refused
-from test_laboratory_networks import as_numpy
+from test_networks import as_numpy
 
 from dynsim import Setup, train
 from dynsim._runs import CACHE_BYTES
