@@ -138,7 +138,7 @@ def test_own_token_law():
     frequencies = np.array([0.5, 0.3, 0.2, 0.0])
     answer = recommend(**SIZE, vocab_size=4, tokens=TokenLaw("mine", frequencies))
     assert answer.tokens == "mine"
-    with pytest.raises(InputError, match="--vocab-size 5: must be 4"):
+    with pytest.raises(InputError, match="vocab_size 5: must be 4"):
         recommend(**SIZE, vocab_size=5, tokens=TokenLaw("mine", frequencies))
 
 
