@@ -5,10 +5,31 @@ Nothing here imports jax; `dynsim` compiles these expressions and `experiments` 
 
 from . import _flow_symbols as flow_symbols
 from . import _symbols as symbols
+from ._aged_update import DIRECTIONS as DIRECTIONS
+from ._aged_update import AgedSignal as AgedSignal
+from ._aged_update import Directions as Directions
+from ._aged_update import age_step as age_step
+from ._aged_update import age_steps as age_steps
+from ._aged_update import aged_coherence_ratio as aged_coherence_ratio
+from ._aged_update import aged_coherent_power as aged_coherent_power
+from ._aged_update import aged_local_exponent as aged_local_exponent
+from ._aged_update import aged_signal as aged_signal
+from ._aged_update import aged_update_second_moment as aged_update_second_moment
+from ._aged_update import coherent_field as coherent_field
+from ._aged_update import field_age as field_age
+from ._aged_update import full_batch_age as full_batch_age
+from ._aged_update import mini_batch_age as mini_batch_age
+from ._aged_update import rewritten_field as rewritten_field
+from ._aged_update import smoothed_speed as smoothed_speed
+from ._aged_update import smoothing as smoothing
+from ._aged_update import visited_age as visited_age
 from ._base_rate import BaseRate as BaseRate
 from ._base_rate import LinearLayer as LinearLayer
 from ._base_rate import base_rate as base_rate
 from ._base_rate import frozen_embedding_floor as frozen_embedding_floor
+from ._coherent_fractions import muon_coherent_fraction as muon_coherent_fraction
+from ._coherent_fractions import muon_update_rms as muon_update_rms
+from ._coherent_fractions import sign_coherent_fraction as sign_coherent_fraction
 from ._derivation import Derivation as Derivation
 from ._derivation import Step as Step
 from ._first_step import LAYERS as LAYERS
@@ -52,51 +73,33 @@ from ._learning_rates import (
 )
 from ._learning_rates import optimal_ratio as optimal_ratio
 from ._learning_rates import optimal_ratio_mup_uniform as optimal_ratio_mup_uniform
-from ._lv_lifetime import DIRECTIONS as DIRECTIONS
-from ._lv_lifetime import AgedSignal as AgedSignal
-from ._lv_lifetime import Directions as Directions
-from ._lv_lifetime import age_step as age_step
-from ._lv_lifetime import age_steps as age_steps
-from ._lv_lifetime import aged_coherence_ratio as aged_coherence_ratio
-from ._lv_lifetime import aged_coherent_power as aged_coherent_power
-from ._lv_lifetime import aged_local_exponent as aged_local_exponent
-from ._lv_lifetime import aged_signal as aged_signal
-from ._lv_lifetime import aged_update_second_moment as aged_update_second_moment
-from ._lv_lifetime import coherent_field as coherent_field
 from ._lv_lifetime import (
     early_restoration_displacement as early_restoration_displacement,
 )
-from ._lv_lifetime import field_age as field_age
-from ._lv_lifetime import full_batch_age as full_batch_age
 from ._lv_lifetime import (
     isotropic_restoration_constant as isotropic_restoration_constant,
 )
-from ._lv_lifetime import mini_batch_age as mini_batch_age
 from ._lv_lifetime import restoration_constant as restoration_constant
 from ._lv_lifetime import restoration_displacement as restoration_displacement
-from ._lv_lifetime import rewritten_field as rewritten_field
-from ._lv_lifetime import smoothed_speed as smoothed_speed
-from ._lv_lifetime import smoothing as smoothing
-from ._lv_lifetime import visited_age as visited_age
 from ._marchenko_pastur import marchenko_pastur_density as marchenko_pastur_density
 from ._marchenko_pastur import marchenko_pastur_moment as marchenko_pastur_moment
 from ._marchenko_pastur import marchenko_pastur_recurrence as marchenko_pastur_recurrence
-from ._mean_field import GAUSSIAN_TARGETS as GAUSSIAN_TARGETS
-from ._mean_field import SIDES as SIDES
-from ._mean_field import Side as Side
-from ._mean_field import conditioned_field as conditioned_field
-from ._mean_field import conditioning_response as conditioning_response
-from ._mean_field import embedding_entry as embedding_entry
-from ._mean_field import field_covariance as field_covariance
-from ._mean_field import field_response as field_response
-from ._mean_field import first_residual_response as first_residual_response
-from ._mean_field import fixed_vocabulary_limit as fixed_vocabulary_limit
-from ._mean_field import mean_field_first_loss as mean_field_first_loss
-from ._mean_field import mean_field_first_update as mean_field_first_update
-from ._mean_field import neuron_gradient as neuron_gradient
-from ._mean_field import projection_entry as projection_entry
-from ._mean_field import proportional_limit as proportional_limit
-from ._mean_field import token_output as token_output
+from ._mean_field_equations import SIDES as SIDES
+from ._mean_field_equations import Side as Side
+from ._mean_field_equations import conditioned_field as conditioned_field
+from ._mean_field_equations import conditioning_response as conditioning_response
+from ._mean_field_equations import embedding_entry as embedding_entry
+from ._mean_field_equations import field_covariance as field_covariance
+from ._mean_field_equations import field_response as field_response
+from ._mean_field_equations import neuron_gradient as neuron_gradient
+from ._mean_field_equations import projection_entry as projection_entry
+from ._mean_field_equations import token_output as token_output
+from ._mean_field_first_step import GAUSSIAN_TARGETS as GAUSSIAN_TARGETS
+from ._mean_field_first_step import first_residual_response as first_residual_response
+from ._mean_field_first_step import mean_field_first_loss as mean_field_first_loss
+from ._mean_field_first_step import mean_field_first_update as mean_field_first_update
+from ._mean_field_limits import fixed_vocabulary_limit as fixed_vocabulary_limit
+from ._mean_field_limits import proportional_limit as proportional_limit
 from ._parametrizations import ENTRYWISE_NORMALISED as ENTRYWISE_NORMALISED
 from ._parametrizations import NETWORK_LAYERS as NETWORK_LAYERS
 from ._parametrizations import PARAMETRIZATIONS as PARAMETRIZATIONS
@@ -108,6 +111,9 @@ from ._parametrizations import TrainingOptimizer as TrainingOptimizer
 from ._parametrizations import as_exponent as as_exponent
 from ._parametrizations import custom_parametrization as custom_parametrization
 from ._parametrizations import parametrization as parametrization
+from ._phase_diagram import PhaseDiagram as PhaseDiagram
+from ._phase_diagram import large_vocabulary_boundary as large_vocabulary_boundary
+from ._phase_diagram import phase_diagram as phase_diagram
 from ._published_rules import PublishedRule as PublishedRule
 from ._published_rules import RuleComparison as RuleComparison
 from ._published_rules import compare_published_rules as compare_published_rules
@@ -118,19 +124,19 @@ from ._regimes import crossover_rank as crossover_rank
 from ._regimes import crossover_vocab_size as crossover_vocab_size
 from ._regimes import exponent as exponent
 from ._regimes import local_exponent as local_exponent
-from ._stability import ALIGNED as ALIGNED
-from ._stability import FULL_ALIGNMENT as FULL_ALIGNMENT
-from ._stability import NO_ALIGNMENT as NO_ALIGNMENT
-from ._stability import UNALIGNED as UNALIGNED
-from ._stability import Constraint as Constraint
 from ._stability import InfeasibleProgram as InfeasibleProgram
-from ._stability import LayerAlignment as LayerAlignment
 from ._stability import LayerSolution as LayerSolution
-from ._stability import NetworkAlignment as NetworkAlignment
 from ._stability import StabilitySolution as StabilitySolution
-from ._stability import layer_alignment as layer_alignment
 from ._stability import maximal_learning_rates as maximal_learning_rates
 from ._stability import solve_stability as solve_stability
+from ._stability_constraints import ALIGNED as ALIGNED
+from ._stability_constraints import FULL_ALIGNMENT as FULL_ALIGNMENT
+from ._stability_constraints import NO_ALIGNMENT as NO_ALIGNMENT
+from ._stability_constraints import UNALIGNED as UNALIGNED
+from ._stability_constraints import Constraint as Constraint
+from ._stability_constraints import LayerAlignment as LayerAlignment
+from ._stability_constraints import NetworkAlignment as NetworkAlignment
+from ._stability_constraints import layer_alignment as layer_alignment
 from ._token_laws import alignment as alignment
 from ._token_laws import batch_alignment as batch_alignment
 from ._token_laws import leading_order as leading_order
@@ -138,18 +144,12 @@ from ._token_laws import multinomial_moment as multinomial_moment
 from ._token_laws import power_sum_order as power_sum_order
 from ._token_laws import zipf_orders as zipf_orders
 from ._vocabulary_alignment import Heard as Heard
-from ._vocabulary_alignment import PhaseDiagram as PhaseDiagram
 from ._vocabulary_alignment import UpdateAlignment as UpdateAlignment
 from ._vocabulary_alignment import alignment_exponent as alignment_exponent
 from ._vocabulary_alignment import batch_alignment_square as batch_alignment_square
 from ._vocabulary_alignment import embedding_hidden_trade as embedding_hidden_trade
 from ._vocabulary_alignment import hidden_update_growth as hidden_update_growth
-from ._vocabulary_alignment import large_vocabulary_boundary as large_vocabulary_boundary
 from ._vocabulary_alignment import learned_alignment_exponent as learned_alignment_exponent
-from ._vocabulary_alignment import muon_coherent_fraction as muon_coherent_fraction
-from ._vocabulary_alignment import muon_update_rms as muon_update_rms
-from ._vocabulary_alignment import phase_diagram as phase_diagram
-from ._vocabulary_alignment import sign_coherent_fraction as sign_coherent_fraction
 from ._vocabulary_alignment import vocabulary_alignment as vocabulary_alignment
 
 __all__ = ["flow_symbols", "symbols"]
