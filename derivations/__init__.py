@@ -5,31 +5,10 @@ Nothing here imports jax; `dynsim` compiles these expressions and `experiments` 
 
 from . import _flow_symbols as flow_symbols
 from . import _symbols as symbols
-from ._aged_update import DIRECTIONS as DIRECTIONS
-from ._aged_update import AgedSignal as AgedSignal
-from ._aged_update import Directions as Directions
-from ._aged_update import age_step as age_step
-from ._aged_update import age_steps as age_steps
-from ._aged_update import aged_coherence_ratio as aged_coherence_ratio
-from ._aged_update import aged_coherent_power as aged_coherent_power
-from ._aged_update import aged_local_exponent as aged_local_exponent
-from ._aged_update import aged_signal as aged_signal
-from ._aged_update import aged_update_second_moment as aged_update_second_moment
-from ._aged_update import coherent_field as coherent_field
-from ._aged_update import field_age as field_age
-from ._aged_update import full_batch_age as full_batch_age
-from ._aged_update import mini_batch_age as mini_batch_age
-from ._aged_update import rewritten_field as rewritten_field
-from ._aged_update import smoothed_speed as smoothed_speed
-from ._aged_update import smoothing as smoothing
-from ._aged_update import visited_age as visited_age
 from ._base_rate import BaseRate as BaseRate
 from ._base_rate import LinearLayer as LinearLayer
 from ._base_rate import base_rate as base_rate
 from ._base_rate import frozen_embedding_floor as frozen_embedding_floor
-from ._coherent_fractions import muon_coherent_fraction as muon_coherent_fraction
-from ._coherent_fractions import muon_update_rms as muon_update_rms
-from ._coherent_fractions import sign_coherent_fraction as sign_coherent_fraction
 from ._derivation import Derivation as Derivation
 from ._derivation import Step as Step
 from ._first_step import LAYERS as LAYERS
@@ -73,6 +52,24 @@ from ._learning_rates import (
 )
 from ._learning_rates import optimal_ratio as optimal_ratio
 from ._learning_rates import optimal_ratio_mup_uniform as optimal_ratio_mup_uniform
+from ._lv_ageing import DIRECTIONS as DIRECTIONS
+from ._lv_ageing import AgedSignal as AgedSignal
+from ._lv_ageing import Directions as Directions
+from ._lv_ageing import age_step as age_step
+from ._lv_ageing import age_steps as age_steps
+from ._lv_ageing import aged_coherence_ratio as aged_coherence_ratio
+from ._lv_ageing import aged_coherent_power as aged_coherent_power
+from ._lv_ageing import aged_local_exponent as aged_local_exponent
+from ._lv_ageing import aged_signal as aged_signal
+from ._lv_ageing import aged_update_second_moment as aged_update_second_moment
+from ._lv_ageing import coherent_field as coherent_field
+from ._lv_ageing import field_age as field_age
+from ._lv_ageing import full_batch_age as full_batch_age
+from ._lv_ageing import mini_batch_age as mini_batch_age
+from ._lv_ageing import rewritten_field as rewritten_field
+from ._lv_ageing import smoothed_speed as smoothed_speed
+from ._lv_ageing import smoothing as smoothing
+from ._lv_ageing import visited_age as visited_age
 from ._lv_lifetime import (
     early_restoration_displacement as early_restoration_displacement,
 )
@@ -143,6 +140,9 @@ from ._token_laws import leading_order as leading_order
 from ._token_laws import multinomial_moment as multinomial_moment
 from ._token_laws import power_sum_order as power_sum_order
 from ._token_laws import zipf_orders as zipf_orders
+from ._update_coherence import muon_coherent_fraction as muon_coherent_fraction
+from ._update_coherence import muon_update_rms as muon_update_rms
+from ._update_coherence import sign_coherent_fraction as sign_coherent_fraction
 from ._vocabulary_alignment import Heard as Heard
 from ._vocabulary_alignment import UpdateAlignment as UpdateAlignment
 from ._vocabulary_alignment import alignment_exponent as alignment_exponent

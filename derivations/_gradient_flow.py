@@ -37,7 +37,7 @@ _PRODUCTS = {  # A B^T of the weights, by the name of the state
 }
 _LINEAR = "linear model f_i = W e_i, mean squared error, full batch"
 _SOURCE = "docs/theory/gradient_flow.md#flow-equations"
-_MODES = "docs/theory/gradient_flow.md#aligned-modes"
+_MODE_SOURCE = "docs/theory/gradient_flow.md#aligned-modes"
 
 
 @cache
@@ -273,7 +273,7 @@ def aligned_mode() -> Derivation:
             ),
             Step("Back to f.", left, left, expression),
         ),
-        source=f"{_MODES}; Saxe, McClelland & Ganguli 2014, arXiv 1312.6120 (balanced layers)",
+        source=f"{_MODE_SOURCE}; Saxe, McClelland & Ganguli 2014 (balanced), arXiv 1312.6120",
     )
 
 
@@ -307,7 +307,7 @@ def balanced_mode() -> Derivation:
             ),
             Step("The logistic equation.", left, left, expression),
         ),
-        source=f"{_MODES}; Saxe, McClelland & Ganguli 2014, arXiv 1312.6120",
+        source=f"{_MODE_SOURCE}; Saxe, McClelland & Ganguli 2014, arXiv 1312.6120",
     )
 
 

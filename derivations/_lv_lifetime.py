@@ -1,6 +1,6 @@
 """The end of the large-vocabulary (LV) regime: when coherent and incoherent power are equal.
 
-Source: docs/theory/lv_lifetime.md#end-of-lv, from the updates of later steps (`_aged_update`).
+Source: docs/theory/lv_lifetime.md#end-of-lv, from the updates of later steps (`_lv_ageing`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from functools import cache
 import sympy as sp
 
 from . import _symbols as s
-from ._aged_update import (
+from ._derivation import Derivation, Step
+from ._gaussian import arcsine_law
+from ._lv_ageing import (
     PROJECTION_HELD,
     UNCHANGED,
     Directions,
@@ -19,8 +21,6 @@ from ._aged_update import (
     field_age,
     rewritten_field,
 )
-from ._derivation import Derivation, Step
-from ._gaussian import arcsine_law
 
 SOURCE = "docs/theory/lv_lifetime.md#end-of-lv"
 _tau, _theta, _n = s.field_age, s.displacement, s.effective_outputs

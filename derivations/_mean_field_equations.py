@@ -47,13 +47,13 @@ optimizer_map = sp.Function("Phi")
 neuron_mean = sp.Function("E")  # mean over the neuron process
 
 ENTRYWISE = "Phi is an entrywise function of the gradients up to its step, written by the last one"
-FINITE = (
+ENTRYWISE_ASSUMPTIONS = (
     ENTRYWISE,
     "weight decay is decoupled: every step shrinks a weight by 1 - eta lambda (lambda = 0: none)",
     "one output (n outputs: vectors and n x n blocks)",
 )
-LARGE = (
-    *FINITE,
+LIMIT_ASSUMPTIONS = (
+    *ENTRYWISE_ASSUMPTIONS,
     GAUSSIAN_WEIGHTS,
     "width and vocabulary are large at any ratio, or the width is large at fixed vocabulary",
     "a token that carries much of the law does not self-average: it is kept as itself",
@@ -93,7 +93,7 @@ def embedding_entry() -> Derivation:
         left=left,
         latex_left=latex,
         expression=value,
-        assumptions=FINITE,
+        assumptions=ENTRYWISE_ASSUMPTIONS,
         steps=(
             Step(
                 "The gradient of an embedding entry is the token's weighted residual times the "
@@ -120,7 +120,7 @@ def projection_entry() -> Derivation:
         left=left,
         latex_left=latex,
         expression=value,
-        assumptions=FINITE,
+        assumptions=ENTRYWISE_ASSUMPTIONS,
         steps=(
             Step("The push is that of the neuron's gradient.", "Phi_s", r"\Phi_s", push),
             Step(_UNROLLING, left, latex, value),
@@ -149,7 +149,7 @@ def token_output() -> Derivation:
         left=left,
         latex_left=latex,
         expression=value,
-        assumptions=LARGE,
+        assumptions=LIMIT_ASSUMPTIONS,
         steps=(
             *embedding_entry().steps,
             Step(
@@ -190,7 +190,7 @@ def neuron_gradient() -> Derivation:
         left=left,
         latex_left=latex,
         expression=value,
-        assumptions=LARGE,
+        assumptions=LIMIT_ASSUMPTIONS,
         steps=(
             *embedding_entry().steps,
             Step(
@@ -223,7 +223,7 @@ def field_covariance(side: Side) -> Derivation:
         left=f"{name}(t, s)",
         latex_left=f"{name}^{{ts}}",
         expression=value,
-        assumptions=LARGE,
+        assumptions=LIMIT_ASSUMPTIONS,
         steps=(
             Step(
                 f"Part of Z never seen before is fresh: {field} is a sum of independent Gaussians "
@@ -261,7 +261,7 @@ def field_response(side: Side) -> Derivation:
         left=f"{name}(t, s)",
         latex_left=f"{name}^{{ts}}",
         expression=value,
-        assumptions=LARGE,
+        assumptions=LIMIT_ASSUMPTIONS,
         steps=(
             Step(
                 f"Cavity argument: a {side} adds {own} to the field of every {other} at step s, a "
@@ -301,7 +301,7 @@ def conditioned_field(side: Side) -> Derivation:
         left=left,
         latex_left=latex,
         expression=value,
-        assumptions=LARGE,
+        assumptions=LIMIT_ASSUMPTIONS,
         steps=(
             Step("Z is seen only through", left, latex, definition),
             *field_covariance(side).steps,
@@ -343,7 +343,10 @@ def conditioning_response() -> Derivation:
         left="coefficients of b(0), b(1) in u(2)",
         latex_left=latex,
         expression=sp.Tuple(*coefficients),
-        assumptions=(*LARGE, "shown for two past steps; the algebra is the same for any number"),
+        assumptions=(
+            *LIMIT_ASSUMPTIONS,
+            "shown for two past steps; the algebra is the same for any number",
+        ),
         steps=(
             Step(
                 "Split w(2) = alpha_0 w(0) + alpha_1 w(1) + w_perp. The old part repeats old "

@@ -10,12 +10,12 @@ import sympy as sp
 from . import _symbols as s
 from ._derivation import Derivation, Step
 from ._gaussian import Optimizer, arcsine_law, gradient_std, input_std, kernel
-from ._mean_field_equations import LARGE, field_covariance, field_response
+from ._mean_field_equations import LIMIT_ASSUMPTIONS, field_covariance, field_response
 from ._token_laws import EQUAL_RESIDUALS
 
 SOURCE = "docs/theory/mean_field.md#mean-field-limits"
 UpdatedLayer = Literal["embedding", "projection"]
-LEADING = "relative corrections of order 1/d are dropped"
+LEADING_ORDER = "relative corrections of order 1/d are dropped"
 
 
 def _averages(optimizer: Optimizer, correlation: sp.Expr, std: sp.Expr) -> dict[str, sp.Expr]:
@@ -42,7 +42,7 @@ def first_residual_response() -> Derivation:
         left="kappa",
         latex_left=r"\kappa",
         expression=value,
-        assumptions=LARGE,
+        assumptions=LIMIT_ASSUMPTIONS,
         steps=(
             *field_response("neuron").steps,
             Step(
@@ -93,7 +93,7 @@ def mean_field_first_update(layer: UpdatedLayer, optimizer: Optimizer) -> Deriva
         left=left,
         latex_left=latex,
         expression=value,
-        assumptions=(*LARGE, *kernel(optimizer).assumptions, LEADING),
+        assumptions=(*LIMIT_ASSUMPTIONS, *kernel(optimizer).assumptions, LEADING_ORDER),
         steps=(
             *first_residual_response().steps,
             *kernel(optimizer).steps,
@@ -140,7 +140,7 @@ def _first_embedding_update(optimizer: Optimizer) -> Derivation:
         left=left,
         latex_left=latex,
         expression=shift**2,
-        assumptions=(*LARGE, *kernel(optimizer).assumptions, LEADING),
+        assumptions=(*LIMIT_ASSUMPTIONS, *kernel(optimizer).assumptions, LEADING_ORDER),
         steps=(
             *kernel(optimizer).steps,
             Step(
@@ -205,8 +205,8 @@ def mean_field_first_loss() -> Derivation:
         latex_left=latex,
         expression=value,
         assumptions=(
-            *LARGE,
-            LEADING,
+            *LIMIT_ASSUMPTIONS,
+            LEADING_ORDER,
             "mean squared error, full batch, no weight decay",
             EQUAL_RESIDUALS + " in mean square, S = E[r^2] P_2",
         ),

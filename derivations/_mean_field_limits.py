@@ -15,7 +15,7 @@ from ._mean_field_first_step import SOURCE, mean_field_first_update
 from ._token_laws import EQUAL_RESIDUALS
 
 width_over_vocab = sp.Symbol("gamma", positive=True)
-_LIMIT_ASSUMPTIONS = (
+_UNIFORM_TOKENS = (
     EQUAL_RESIDUALS,
     "uniform tokens",
     "mean squared error, targets of unit variance independent of each other",
@@ -43,7 +43,7 @@ def fixed_vocabulary_limit(init: Init) -> Derivation:
         left=left,
         latex_left=latex,
         expression=value,
-        assumptions=(*second.assumptions, *_LIMIT_ASSUMPTIONS),
+        assumptions=(*second.assumptions, *_UNIFORM_TOKENS),
         steps=(
             Step(
                 "At fixed m the sum over neurons is d times its mean, in which h = sum_i b_i z_i: "
@@ -111,7 +111,7 @@ def proportional_limit(init: Init) -> Derivation:
         left=left,
         latex_left=latex,
         expression=value,
-        assumptions=(*second.assumptions, *_LIMIT_ASSUMPTIONS),
+        assumptions=(*second.assumptions, *_UNIFORM_TOKENS),
         steps=(
             *second.steps,
             Step(

@@ -10,14 +10,14 @@ import pytest
 import sympy as sp
 
 from derivations import symbols as s
-from derivations._coherent_fractions import (
+from derivations._parametrizations import parametrization
+from derivations._phase_diagram import large_vocabulary_boundary, phase_diagram
+from derivations._stability import maximal_learning_rates, solve_stability
+from derivations._update_coherence import (
     muon_coherent_fraction,
     muon_update_rms,
     sign_coherent_fraction,
 )
-from derivations._parametrizations import parametrization
-from derivations._phase_diagram import large_vocabulary_boundary, phase_diagram
-from derivations._stability import maximal_learning_rates, solve_stability
 from derivations._vocabulary_alignment import (
     age_exponent,
     alignment_exponent,
