@@ -28,7 +28,7 @@ from dynsim import (
 )
 from dynsim.statistics import unit_crossing
 
-from .claims import measured_ratios, rank_law, rate_cells, update_cells
+from .estimators import measured_ratios, rank_law, rate_cells, update_cells
 from .study import ZIPF_MAP_WIDTH
 
 EXPONENT_SCALE = {"cmap": "viridis", "vmin": 0.5, "vmax": 1.0}

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from dynsim import Estimate
 from dynsim.transfer import asymptotic_penalties
 
-from .claims import contrast, fitted, log2_optima, widths_of
+from .estimators import contrast, fitted, log2_optima, widths_of
 from .study import (
     DECAYS,
     NETWORKS,

@@ -13,20 +13,27 @@ from dynsim import Estimate, bootstrap
 from experiments.commands.verify import exit_code
 from experiments.topics._claim import Claim, Evidence
 from experiments.topics._registry import CLAIMS, STUDIES
-from experiments.topics.exact_limits import claims as flows
-from experiments.topics.first_step import claims as first_step
-from experiments.topics.lv_lifetime import claims as lv_lifetime
+from experiments.topics.exact_limits import estimators as flows
+from experiments.topics.first_step import estimators as first_step
+from experiments.topics.lv_lifetime import estimators as lv_lifetime
 from experiments.topics.lv_lifetime.study import VARIANT_SIZE
 
 
 def claim(tolerance: float = 0.1) -> Claim:
     return Claim(
-        "toy", "a toy", "number", "1", "updates", lambda _: evidence(1, 1, 1), tolerance, "none"
+        name="toy",
+        statement="a toy",
+        quantity="number",
+        prediction="1",
+        study="updates",
+        evidence=lambda _: evidence(1, 1, 1),
+        tolerance=tolerance,
+        citation="none",
     )
 
 
 def evidence(low: float, value: float, high: float, simulated: float | None = 1.0) -> Evidence:
-    return Evidence(1.0, simulated, Estimate(value, low, high))
+    return Evidence(predicted=1.0, simulated=simulated, measured=Estimate(value, low, high))
 
 
 @pytest.mark.parametrize(
@@ -366,7 +373,12 @@ def test_a_control_holds_where_it_is_true(studies):
     found = one.evidence(growing("width", 0.5)(studies["updates"]))
     assert found.measured.value == pytest.approx(1, abs=0.05)
     low, high = found.measured.low, found.measured.high
-    assert one.verdict(Evidence(found.predicted, 1.0, Estimate(1, low, high))) == "holds"
+    assert (
+        one.verdict(
+            Evidence(predicted=found.predicted, simulated=1.0, measured=Estimate(1, low, high))
+        )
+        == "holds"
+    )
 
 
 def test_too_few_seeds_are_undecided(studies):
