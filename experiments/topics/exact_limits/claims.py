@@ -24,8 +24,8 @@ CLAIMS = (
     ),
     Claim(
         name="flow-proportional",
-        statement="The loss of a linear network with twice as many token types as neurons (m = 2d) "
-        "under gradient descent in small steps follows the gradient flow whose initial Gram "
+        statement="The loss of a linear network with twice as many token types as neurons (m = "
+        "2d) under gradient descent in small steps follows the gradient flow whose initial Gram "
         "matrix has the Marchenko-Pastur spectrum.",
         quantity=DISTANCE,
         prediction="0: Gram flow from the Marchenko-Pastur law",

@@ -35,8 +35,13 @@ RMS_EXPONENT = "exponent of projection_update_rms in d"
 RATIO_EXPONENT = "exponent of eta_E*/eta_W* in d"
 MUP_RATIO = "(pi/2) sqrt(m) + (d - 1)/sqrt(m)"
 
-LINEAR = "In the linear model with uniform tokens under sign descent"
-UPDATE = "the first update of the projection changes the outputs by an RMS that grows"
+LINEAR = "the linear model with uniform tokens and sign descent"
+MUP_LINEAR = "the linear model with uniform tokens, sign descent and muP initialisation"
+SP_LINEAR = "the linear model with uniform tokens, sign descent and standard initialisation (SP)"
+UPDATE = (
+    "the first update of the projection, at a fixed learning rate, changes the outputs by an RMS "
+    "that grows"
+)
 RATIO = (
     "the one-step optimal learning rate of the embedding over that of the projection, each tuned "
     "with the other layer frozen,"
@@ -57,8 +62,8 @@ def _moments() -> tuple[Claim, ...]:
     return (
         Claim(
             name="sign-kernel",
-            statement="For d independent Gaussian pairs (u, v) of correlation c, the sum of "
-            "u sign(v) has the derived second moment d [1 + (2/pi) (d - 1) c^2].",
+            statement="For d independent Gaussian pairs (u, v) of correlation c, the sum of u "
+            "sign(v) has the derived second moment d [1 + (2/pi) (d - 1) c^2].",
             quantity="measured / derived",
             prediction="d [1 + (2/pi) (d - 1) c^2]",
             study="kernel",
@@ -79,8 +84,8 @@ def _moments() -> tuple[Claim, ...]:
         ),
         Claim(
             name="projection-exponent-mup",
-            statement=f"{LINEAR} with a small vocabulary (m << d, the muP regime), {UPDATE} like "
-            "the width d.",
+            statement=f"In {LINEAR} with a small vocabulary (m << d, the muP regime), {UPDATE} "
+            "like the width d.",
             quantity=RMS_EXPONENT,
             prediction="1",
             study="updates",
@@ -90,8 +95,8 @@ def _moments() -> tuple[Claim, ...]:
         ),
         Claim(
             name="projection-exponent-lv",
-            statement=f"{LINEAR} with a large vocabulary (m >> d, the LV regime), {UPDATE} like "
-            "sqrt(d).",
+            statement=f"In {LINEAR} with a large vocabulary (m >> d, the LV regime), {UPDATE} "
+            "like sqrt(d).",
             quantity=RMS_EXPONENT,
             prediction="1/2",
             study="updates",
@@ -101,8 +106,8 @@ def _moments() -> tuple[Claim, ...]:
         ),
         Claim(
             name="projection-exponent-proportional",
-            statement=f"{LINEAR} with a vocabulary proportional to the width (m = 2d), {UPDATE} "
-            "like sqrt(d).",
+            statement=f"In {LINEAR} with a vocabulary proportional to the width (m = 2d), "
+            f"{UPDATE} like sqrt(d).",
             quantity=RMS_EXPONENT,
             prediction="1/2",
             study="updates",
@@ -112,9 +117,9 @@ def _moments() -> tuple[Claim, ...]:
         ),
         Claim(
             name="data-collapse",
-            statement=f"{LINEAR} at all measured widths d and vocabularies m, the RMS change of "
-            "the outputs by the projection's first update, divided by sqrt(d), is one function of "
-            "d/m.",
+            statement=f"In {LINEAR} at all measured widths d and vocabularies m, the RMS change "
+            "of the outputs by the projection's first update, divided by sqrt(d), is one function "
+            "of d/m.",
             quantity="RMS deviation from the common curve",
             prediction="0",
             study="updates",
@@ -124,8 +129,8 @@ def _moments() -> tuple[Claim, ...]:
         ),
         Claim(
             name="embedding-exponent-vocab",
-            statement=f"{LINEAR}, the first update of the embedding changes the outputs by an RMS "
-            "that does not depend on the vocabulary m.",
+            statement=f"In {LINEAR}, the first update of the embedding changes the outputs by an "
+            "RMS that does not depend on the vocabulary m.",
             quantity="exponent of embedding_update_rms in m",
             prediction="0",
             study="updates",
@@ -135,7 +140,7 @@ def _moments() -> tuple[Claim, ...]:
         ),
         Claim(
             name="cross-term-exponent",
-            statement=f"{LINEAR} with a small vocabulary (m << d), the product of the first "
+            statement=f"In {LINEAR} with a small vocabulary (m << d), the product of the first "
             "updates of projection and embedding (the cross term) changes the outputs by an RMS "
             "that grows like sqrt(d).",
             quantity="exponent of the cross term's RMS in d",
@@ -153,8 +158,8 @@ def _learning_rates() -> tuple[Claim, ...]:
     return (
         Claim(
             name="lr-ratio-fixed-vocab",
-            statement=f"{LINEAR} under muP initialisation with a fixed vocabulary (m = 4 << d), "
-            f"{RATIO} grows like the width d.",
+            statement=f"In {MUP_LINEAR} with a fixed vocabulary (m = 4 << d), {RATIO} grows like "
+            "the width d.",
             quantity=RATIO_EXPONENT,
             prediction="1",
             study="learning_rates",
@@ -164,8 +169,7 @@ def _learning_rates() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lr-ratio-proportional",
-            statement=f"{LINEAR} under muP initialisation with a vocabulary m = 4d, {RATIO} grows "
-            "like sqrt(d).",
+            statement=f"In {MUP_LINEAR} with a vocabulary m = 4d, {RATIO} grows like sqrt(d).",
             quantity=RATIO_EXPONENT,
             prediction="1/2",
             study="learning_rates",
@@ -175,8 +179,7 @@ def _learning_rates() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lr-ratio-formula",
-            statement=f"{LINEAR} under muP initialisation with m <= d^2/16, {RATIO} is the derived "
-            f"{MUP_RATIO}.",
+            statement=f"In {MUP_LINEAR} with m <= d^2/16, {RATIO} is the derived {MUP_RATIO}.",
             quantity="measured / derived",
             prediction=MUP_RATIO,
             study="learning_rates",
@@ -186,9 +189,9 @@ def _learning_rates() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lr-ratio-self-term",
-            statement=f"{LINEAR} under muP initialisation at all measured sizes, up to m > d^2, "
-            f"{RATIO} is the derived one with self term: the initial output, which the "
-            "projection's optimum sees too, keeps the ratio from growing with m where m ~ d^2.",
+            statement=f"In {MUP_LINEAR} at all measured sizes, up to m > d^2, {RATIO} is the "
+            "derived one with self term: where m ~ d^2 the projection's optimum depends on the "
+            "initial output, which keeps the ratio from growing with m.",
             quantity="measured / derived",
             prediction="(pi/2) sqrt(m/(1 + k)) [1 + rho (1 + 2 k)/(1 + k)], k = m/d^2",
             study="learning_rates",
@@ -198,9 +201,8 @@ def _learning_rates() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lr-ratio-sp",
-            statement=f"{LINEAR} under standard initialisation (SP), {RATIO} is the derived one: "
-            "against muP initialisation it loses a factor sqrt(d), and the embedding's optimum "
-            "gains the mean residual E|r|.",
+            statement=f"In {SP_LINEAR}, {RATIO} is the derived one: against muP initialisation it "
+            "loses a factor sqrt(d), and the embedding's optimum gains the mean residual E|r|.",
             quantity="measured / derived",
             prediction="E|r| sqrt(2/pi) / (sigma_W [1 + (2/pi) (d - 1)]) over eta_W* with self "
             "term",
@@ -265,9 +267,9 @@ def _tokens_and_optimizers() -> tuple[Claim, ...]:
         ),
         Claim(
             name="self-term",
-            statement=f"{LINEAR} and standard initialisation (SP), the projection's first update "
-            "changes the outputs by the derived RMS with self term: the residuals contain the "
-            "initial output, and with it a token's own embedding.",
+            statement=f"In {SP_LINEAR}, the projection's first update changes the outputs by the "
+            "derived RMS with self term: the residuals contain the initial output, and with it a "
+            "token's own embedding.",
             quantity="measured / derived RMS",
             prediction="[1 + (2/pi) d (C + 2 p kappa^2)/(1 + kappa^2)]^(1/2)",
             study="self_term",
@@ -277,8 +279,8 @@ def _tokens_and_optimizers() -> tuple[Claim, ...]:
         ),
         Claim(
             name="sgd-moments",
-            statement="In the linear model with uniform tokens, the projection's first step of SGD "
-            "changes the outputs by the derived RMS, which follows from Wishart moments.",
+            statement="In the linear model with uniform tokens, the projection's first step of "
+            "SGD changes the outputs by the derived RMS, which follows from Wishart moments.",
             quantity="measured / derived RMS",
             prediction="[S d (1 + (d + 1) c^2)]^(1/2)",
             study="optimizers",
@@ -305,8 +307,8 @@ def _controls() -> tuple[Claim, ...]:
     return (
         Claim(
             name="control-lv-grows-like-width",
-            statement="Wrong on purpose: in the linear model with uniform tokens under sign "
-            f"descent with a large vocabulary (m >> d, the LV regime), {UPDATE} like the width d.",
+            statement=f"Wrong on purpose: in {LINEAR} with a large vocabulary (m >> d, the LV "
+            f"regime), {UPDATE} like the width d.",
             quantity=RMS_EXPONENT,
             prediction="1",
             study="updates",
@@ -317,9 +319,8 @@ def _controls() -> tuple[Claim, ...]:
         ),
         Claim(
             name="control-collapse-on-product",
-            statement="Wrong on purpose: in the linear model with uniform tokens under sign "
-            "descent, the RMS change of the outputs by the projection's first update, divided by "
-            "sqrt(d), is one function of the product d m.",
+            statement=f"Wrong on purpose: in {LINEAR}, the RMS change of the outputs by the "
+            "projection's first update, divided by sqrt(d), is one function of the product d m.",
             quantity="RMS deviation from the common curve",
             prediction="0",
             study="updates",
@@ -330,9 +331,8 @@ def _controls() -> tuple[Claim, ...]:
         ),
         Claim(
             name="control-ratio-grows-like-width",
-            statement="Wrong on purpose: in the linear model with uniform tokens under sign "
-            f"descent and muP initialisation with a vocabulary m = 4d, {RATIO} grows like the "
-            "width d.",
+            statement=f"Wrong on purpose: in {MUP_LINEAR} with a vocabulary m = 4d, {RATIO} grows "
+            "like the width d.",
             quantity=RATIO_EXPONENT,
             prediction="1",
             study="learning_rates",
@@ -343,8 +343,7 @@ def _controls() -> tuple[Claim, ...]:
         ),
         Claim(
             name="control-broken-init",
-            statement="Wrong on purpose: in the linear model with uniform tokens under sign "
-            f"descent and standard initialisation (SP), {RATIO} is the formula of muP "
+            statement=f"Wrong on purpose: in {SP_LINEAR}, {RATIO} is the formula of muP "
             f"initialisation, {MUP_RATIO}.",
             quantity="measured / derived",
             prediction=MUP_RATIO,
@@ -356,9 +355,8 @@ def _controls() -> tuple[Claim, ...]:
         ),
         Claim(
             name="control-ratio-no-self-term",
-            statement="Wrong on purpose: in the linear model with uniform tokens under sign "
-            f"descent and muP initialisation with m >= d^2/4, {RATIO} is the formula without self "
-            f"term, {MUP_RATIO}.",
+            statement=f"Wrong on purpose: in {MUP_LINEAR} with m >= d^2/4, {RATIO} is the formula "
+            f"without self term, {MUP_RATIO}.",
             quantity="measured / derived",
             prediction=MUP_RATIO,
             study="learning_rates",
@@ -369,9 +367,8 @@ def _controls() -> tuple[Claim, ...]:
         ),
         Claim(
             name="control-no-self-term",
-            statement="Wrong on purpose: in the linear model with uniform tokens under sign "
-            "descent and standard initialisation (SP), the projection's first update changes the "
-            "outputs by the RMS derived without self term.",
+            statement=f"Wrong on purpose: in {SP_LINEAR}, the projection's first update changes "
+            "the outputs by the RMS derived without self term.",
             quantity="measured / derived RMS",
             prediction="[d (1 + rho)]^(1/2)",
             study="self_term",

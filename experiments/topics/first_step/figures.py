@@ -412,7 +412,9 @@ def learning_rate_phases() -> Figure:
     handle = Line2D([], [], color="#D55E00", linestyle="--", label=r"boundary $\mu_*$ (symbolic)")
     panels[0].legend(handles=[handle], loc="upper right")
     assert image is not None
-    figure.colorbar(image, ax=panels, label="exponent of the largest stable\nhidden LR (young)")
+    figure.colorbar(
+        image, ax=panels, label="exponent of the largest stable\nhidden LR at the first step"
+    )
     return figure
 
 

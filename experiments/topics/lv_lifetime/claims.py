@@ -33,10 +33,13 @@ STRUCTURE, ZIPF = f"{PAGE}#outputs-and-structure", f"{PAGE}#ageing-under-zipf"
 OPTIMIZERS, ENTRY = f"{PAGE}#lifetime-of-other-optimizers", f"{PAGE}#lv-entry"
 
 DEVIATION = "RMS of ln(measured / derived)"
-MODEL = "In the linear model with the embedding trained by sign descent and the projection held"
+MODEL = (
+    "the linear model with the embedding trained by sign descent and a vanishing learning rate of "
+    "the projection"
+)
 END = (
-    "the embedding's displacement eta_E t_c at which the LV regime ends (the coherent part of a "
-    "step's update has grown to its incoherent part)"
+    "the embedding's displacement eta_E t_c at which the large-vocabulary (LV) regime ends, where "
+    "the coherent part of a projection update has grown to its incoherent part,"
 )
 
 
@@ -45,9 +48,9 @@ def _uniform_tokens() -> tuple[Claim, ...]:
     return (
         Claim(
             name="lv-age-update",
-            statement=f"{MODEL} (one output, uniform tokens), an update of the projection after t "
-            "steps changes the outputs by the RMS derived for the age "
-            "tau = (eta_E t/sigma_E) sqrt(m).",
+            statement=f"In {MODEL} (one output, uniform tokens), an update of the projection "
+            "after t steps changes the outputs by the RMS derived for the age tau = (eta_E "
+            "t/sigma_E) sqrt(m).",
             quantity=DEVIATION,
             prediction="0: d [1 + theta^2 + (d - 1) A(tau)^2/m]",
             study="lv_age",
@@ -57,9 +60,9 @@ def _uniform_tokens() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lv-age-collapse",
-            statement=f"{MODEL} (one output, uniform tokens), the local exponent in d of the RMS "
-            "of a projection update is the derived function of m/d and the age "
-            "tau = (eta_E t/sigma_E) sqrt(m/n), n = 1, at all measured sizes and steps.",
+            statement=f"In {MODEL} (one output, uniform tokens), the local exponent in d of the "
+            "RMS of a projection update is the derived function of m/d and the age tau = (eta_E "
+            "t/sigma_E) sqrt(m/n), n = 1, at all measured sizes and steps.",
             quantity="RMS distance from the function",
             prediction="0: 1/2 + rho/(2 (1 + rho)), rho = (d/m) A(tau)^2 at fixed m and theta",
             study="lv_age",
@@ -69,7 +72,7 @@ def _uniform_tokens() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lv-lifetime-width",
-            statement=f"{MODEL} and m >> d, {END} falls with the width like 1/sqrt(d).",
+            statement=f"In {MODEL}, for m >> d, {END} falls with the width like 1/sqrt(d).",
             quantity="exponent of eta_E t_c in d",
             prediction="-1/2",
             study="lv_age",
@@ -79,7 +82,7 @@ def _uniform_tokens() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lv-lifetime-vocab",
-            statement=f"{MODEL} and m >> d, {END} does not depend on the vocabulary m.",
+            statement=f"In {MODEL}, for m >> d, {END} does not depend on the vocabulary m.",
             quantity="exponent of eta_E t_c in m",
             prediction="0",
             study="lv_age",
@@ -89,8 +92,8 @@ def _uniform_tokens() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lv-lifetime-outputs",
-            statement=f"{MODEL} and m >> d, {END} grows like the square root of the number n of "
-            "independent outputs.",
+            statement=f"In {MODEL}, for m >> d, {END} grows like the square root of the number n "
+            "of independent outputs.",
             quantity="exponent of eta_E t_c in n",
             prediction="1/2",
             study="lv_age",
@@ -100,8 +103,8 @@ def _uniform_tokens() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lv-lifetime-prefactor",
-            statement=f"{MODEL}, m >> d and one output, {END} has the derived value, with nothing "
-            "fitted (about sigma_E/sqrt(d)).",
+            statement=f"In {MODEL}, for m >> d and one output, {END} has the derived value, with "
+            "nothing fitted (about sigma_E/sqrt(d)).",
             quantity="measured / derived eta_E t_c",
             prediction="1: (d - 1) A(tau_c)^2 = m",
             study="lv_age",
@@ -111,8 +114,8 @@ def _uniform_tokens() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lv-lifetime-prefactor-many",
-            statement=f"{MODEL}, m >> d and n = 4 to 64 independent outputs, {END} has the derived "
-            "value K(n) sigma_E sqrt(n/d), with nothing fitted.",
+            statement=f"In {MODEL}, for m >> d and n = 4 to 64 independent outputs, {END} has the "
+            "derived value K(n) sigma_E sqrt(n/d), with nothing fitted.",
             quantity="measured / derived eta_E t_c",
             prediction="1: K(n) sqrt(n/d)",
             study="lv_age",
@@ -129,7 +132,8 @@ def _variants() -> tuple[Claim, ...]:
         Claim(
             name="lv-lifetime-adam",
             statement="In the linear model (m >> d) in full batch, the embedding's displacement "
-            "eta_E t_c at which the LV regime ends is under Adam what it is under sign descent.",
+            "eta_E t_c at which the large-vocabulary (LV) regime ends is the same under Adam as "
+            "under sign descent.",
             quantity="eta_E t_c over that of sign",
             prediction="1",
             study="lv_variants",
@@ -139,9 +143,10 @@ def _variants() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lv-lifetime-smoothed-sign",
-            statement="In the linear model (m >> d) under a smoothed sign, "
-            "g/sqrt(g^2 + epsilon^2), the LV regime ends later than under sign descent by one over "
-            "the derived speed of the embedding.",
+            statement="In the linear model (m >> d) under a smoothed sign, g/sqrt(g^2 + "
+            "epsilon^2), the large-vocabulary (LV) regime ends later than under sign descent by "
+            "the factor 1/speed, where the derived speed is the embedding's move per step in "
+            "units of sign descent's.",
             quantity="eta_E t_c over that of sign, over 1/speed",
             prediction="1: speed = exp(k^2/2) erfc(k/sqrt 2)",
             study="lv_variants",
@@ -151,9 +156,9 @@ def _variants() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lv-lifetime-batch",
-            statement="In the linear model (m >> d) under sign descent in mini-batches, the LV "
-            "regime ends when tokens have moved as far as derived for full batch, where a token "
-            "moves only at the steps whose batch holds it (a share q of all).",
+            statement="In the linear model (m >> d) under sign descent in mini-batches, the "
+            "large-vocabulary (LV) regime ends when tokens have moved as far as derived for full "
+            "batch, where a token moves only at the steps whose batch holds it (a share q of all).",
             quantity="measured / derived eta_E t_c",
             prediction="1: theta = eta_E t q",
             study="lv_variants",
@@ -164,9 +169,9 @@ def _variants() -> tuple[Claim, ...]:
         Claim(
             name="lv-lifetime-batch-adam",
             statement="In the linear model (m >> d) under Adam in mini-batches, at a small "
-            "embedding learning rate, the LV regime ends when tokens have moved as far as derived "
-            "for full batch, where a token moves by q^(-1/2) learning rates at each of the steps "
-            "whose batch holds it (a share q of all).",
+            "embedding learning rate, the large-vocabulary (LV) regime ends when tokens have "
+            "moved as far as derived for full batch, where a token moves by q^(-1/2) learning "
+            "rates at each of the steps whose batch holds it (a share q of all).",
             quantity="measured / derived eta_E t_c",
             prediction="1: theta = eta_E t q^(1/2)",
             study="lv_variants",
@@ -176,9 +181,10 @@ def _variants() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lv-lifetime-structured",
-            statement="In the linear model (m >> d), 32 outputs whose targets have rank 4 end the "
-            "LV regime as the derived number n_eff of their directions says, which is near that "
-            "of 4 independent outputs: structure counts, not the number of outputs.",
+            statement="In the linear model (m >> d), the large-vocabulary (LV) regime with 32 "
+            "outputs whose targets have rank 4 ends as late as the derived number n_eff of their "
+            "directions says, near that of 4 independent outputs: the number of directions "
+            "counts, not the number of outputs.",
             quantity="eta_E t_c over that of 4 outputs, over the derived ratio",
             prediction="1: ratio of n_eff^(1/2), 1/n_eff = mean_k (V^3)_kk/((V^2)_kk tr V)",
             study="lv_variants",
@@ -188,9 +194,9 @@ def _variants() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lv-age-zipf",
-            statement=f"{MODEL} on Zipf tokens (alpha = 0.7), an update of the projection after t "
-            "steps changes the outputs, averaged by token frequency, by the RMS derived token by "
-            "token.",
+            statement=f"In {MODEL} on Zipf tokens (alpha = 0.7), an update of the projection "
+            "after t steps changes the outputs, averaged by token frequency, by the RMS derived "
+            "token by token.",
             quantity=DEVIATION,
             prediction="0: d [1 + theta^2 + (d - 1) sum_i p_i (c_i u + theta v)^2]",
             study="lv_variants",
@@ -200,9 +206,10 @@ def _variants() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lv-entered-frozen-embedding",
-            statement="In the linear model on Zipf tokens (alpha = 1) with a frozen embedding, the "
-            "smallest update of the projection while the frequent tokens are learned changes the "
-            "outputs by an RMS that grows like sqrt(d): the LV regime is entered.",
+            statement="In the linear model on Zipf tokens (alpha = 1) with a frozen embedding, "
+            "the smallest update of the projection while the frequent tokens are learned changes "
+            "the outputs by an RMS that grows like sqrt(d): the large-vocabulary (LV) regime is "
+            "entered.",
             quantity="exponent in d of the least projection_step_rms",
             prediction="1/2",
             study="lv_entry",
@@ -214,8 +221,8 @@ def _variants() -> tuple[Claim, ...]:
             name="lv-not-entered-trained-embedding",
             statement="In the linear model on Zipf tokens (alpha = 1, one output) with a trained "
             "embedding, the smallest update of the projection while the frequent tokens are "
-            "learned changes the outputs by an RMS that grows like d: the LV regime is not "
-            "entered.",
+            "learned changes the outputs by an RMS that grows like d: the large-vocabulary (LV) "
+            "regime is not entered.",
             quantity="exponent in d of the least projection_step_rms",
             prediction="1",
             study="lv_entry",
@@ -231,9 +238,8 @@ def _controls() -> tuple[Claim, ...]:
     return (
         Claim(
             name="control-lv-immortal",
-            statement="Wrong on purpose: in the linear model with the embedding trained by sign "
-            "descent and the projection held (one output, uniform tokens), every update of the "
-            "projection changes the outputs by the RMS of the first.",
+            statement=f"Wrong on purpose: in {MODEL} (one output, uniform tokens), every update "
+            "of the projection changes the outputs by the RMS of the first.",
             quantity=DEVIATION,
             prediction="0",
             study="lv_age",
@@ -244,9 +250,8 @@ def _controls() -> tuple[Claim, ...]:
         ),
         Claim(
             name="control-lv-immortal-zipf",
-            statement="Wrong on purpose: in the linear model with the embedding trained by sign "
-            "descent and the projection held, on Zipf tokens (alpha = 0.7), every update of the "
-            "projection changes the outputs by the RMS of the first.",
+            statement=f"Wrong on purpose: in {MODEL}, on Zipf tokens (alpha = 0.7), every update "
+            "of the projection changes the outputs by the RMS of the first.",
             quantity=DEVIATION,
             prediction="0",
             study="lv_variants",
@@ -257,9 +262,10 @@ def _controls() -> tuple[Claim, ...]:
         ),
         Claim(
             name="control-lv-lifetime-field-age",
-            statement="Wrong on purpose: in the linear model with m >> d, the LV regime ends as "
-            "soon as the projection's gradient is coherent, at a displacement eta_E t_c of the "
-            "embedding that falls with the vocabulary like 1/sqrt(m).",
+            statement="Wrong on purpose: in the linear model (m >> d) under sign descent, the "
+            "large-vocabulary (LV) regime ends as soon as the projection's gradient is coherent, "
+            "at a displacement eta_E t_c of the embedding that falls with the vocabulary like "
+            "1/sqrt(m).",
             quantity="exponent of eta_E t_c in m",
             prediction="-1/2",
             study="lv_age",
@@ -270,10 +276,10 @@ def _controls() -> tuple[Claim, ...]:
         ),
         Claim(
             name="control-lv-entered-trained-embedding",
-            statement="Wrong for a trained embedding: in the linear model on Zipf tokens "
-            "(alpha = 1, one output), the smallest update of the projection while the frequent "
-            "tokens are learned changes the outputs by an RMS that grows like sqrt(d), that is, "
-            "the LV regime is entered.",
+            statement="Wrong for a trained embedding: in the linear model on Zipf tokens (alpha = "
+            "1, one output), the smallest update of the projection while the frequent tokens are "
+            "learned changes the outputs by an RMS that grows like sqrt(d), that is, the "
+            "large-vocabulary (LV) regime is entered.",
             quantity="exponent in d of the least projection_step_rms",
             prediction="1/2",
             study="lv_entry",

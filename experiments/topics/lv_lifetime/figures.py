@@ -1,4 +1,4 @@
-"""Figures of the life of the LV regime. Lines are theory, points are trained networks."""
+"""Figures of the duration of the LV regime. Lines are theory, points are trained networks."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ CLAIMS = (
     ),
     Claim(
         name="mean-field-error-bars",
-        statement="With 512 particles or more, the error that the mean-field solver states for its "
-        "loss is the size of the change by going on to 8192 particles.",
+        statement="With 512 particles or more, the error that the mean-field solver states for "
+        "its loss is the size of the change by going on to 8192 particles.",
         quantity="RMS of deviation / stated error",
         prediction="1",
         study="mean_field_particles",
@@ -52,8 +52,8 @@ CLAIMS = (
     ),
     Claim(
         name="mean-field-converges-in-width",
-        statement="The mean loss of networks of width 8 to 32 differs from the mean-field limit of "
-        "infinite width at the same m/d by an amount that falls like 1/d.",
+        statement="The mean loss of networks of width 8 to 32 differs from the mean-field limit "
+        "of infinite width at the same m/d by an amount that falls like 1/d.",
         quantity="exponent in d of the distance summed over steps",
         prediction="-1",
         study="mean_field_widths",

@@ -29,8 +29,8 @@ TOLERATED_RATIO = (
 CLAIMS = (
     Claim(
         name="optimum-late-fixed-vocab",
-        statement="In the linear model under muP initialisation with a fixed vocabulary "
-        f"(m = 16 << d), {RATIO} grows like the width d after 16 steps too.",
+        statement="In the linear model under muP initialisation with a fixed vocabulary (m = 16 "
+        f"<< d), {RATIO} grows like the width d after 16 steps too.",
         quantity=LAYERWISE,
         prediction="1",
         study="optimal_rates",
@@ -40,8 +40,8 @@ CLAIMS = (
     ),
     Claim(
         name="optimum-late-proportional",
-        statement=f"In the linear model under muP initialisation with a vocabulary m = 4d, {RATIO} "
-        "grows like sqrt(d) after 16 steps too.",
+        statement="In the linear model under muP initialisation with a vocabulary m = 4d, "
+        f"{RATIO} grows like sqrt(d) after 16 steps too.",
         quantity=LAYERWISE,
         prediction="1/2",
         study="optimal_rates",
@@ -51,7 +51,7 @@ CLAIMS = (
     ),
     Claim(
         name="optimum-superlinear",
-        statement=f"In the linear model under muP initialisation with a vocabulary m = d^(3/2), "
+        statement="In the linear model under muP initialisation with a vocabulary m = d^(3/2), "
         f"{RATIO} grows after one step like sqrt(m) = d^(3/4), not like sqrt(d).",
         quantity=LAYERWISE,
         prediction="mu/2 = 3/4",
@@ -62,8 +62,8 @@ CLAIMS = (
     ),
     Claim(
         name="optimum-late-sp",
-        statement="In the linear model under standard initialisation (SP) with a vocabulary "
-        f"m = 4d, {RATIO} does not grow with the width d after 16 steps.",
+        statement="In the linear model under standard initialisation (SP) with a vocabulary m = "
+        f"4d, {RATIO} does not grow with the width d after 16 steps.",
         quantity=LAYERWISE,
         prediction="0",
         study="optimal_rates",
@@ -155,7 +155,7 @@ CLAIMS = (
         study="joint_rates",
         evidence=partial(frozen_cost, family="proportional", frozen="embedding"),
         tolerance=0.05,
-        citation=f"contradicts joint-flat with the layers exchanged; {RATIO_BY_SETTING}",
+        citation=f"contradicts {RATIO_BY_SETTING}",
         expected="fails",
     ),
 )

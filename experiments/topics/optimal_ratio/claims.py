@@ -64,27 +64,30 @@ def _text_control(*, name: str, case: str, network: str, types: int) -> Claim:
     """The jointly optimal ratio on real text held against sqrt(d)."""
     return Claim(
         name=name,
-        statement=f"In {network} trained on real text with {types:,} token types, the jointly "
-        "optimal embedding LR / hidden LR grows like sqrt(d), as published; the stored run "
-        "contradicts it.",
+        statement=f"In {network} trained on real text with {types:,} token types, the embedding "
+        "learning rate over the hidden learning rate at their joint optimum grows like sqrt(d), "
+        "the published rule for large vocabularies.",
         quantity=JOINT_QUANTITY,
         prediction="1/2",
         study="optimal_ratio",
         evidence=partial(joint, case=case, exponent=0.5),
         tolerance=TOLERANCE,
-        citation=f"contradicts {HAYOU_LIU}",
+        citation=HAYOU_LIU,
         expected="fails",
     )
 
 
-RATIO = "the layer-wise optimal embedding LR / hidden LR after 16 steps"
-MLP = "In an MLP with one hidden layer under Adam"
+RATIO = (
+    "the optimal embedding learning rate over the optimal hidden learning rate after 16 steps, "
+    "each tuned with the other layer frozen,"
+)
+MLP = "an MLP with one hidden layer under Adam"
 
 CLAIMS = (
     _claim(
         name="hidden-ratio-fixed",
         case="fixed",
-        statement=f"{MLP} with a fixed vocabulary (m = 16), {RATIO} grows like the width d.",
+        statement=f"In {MLP} with a fixed vocabulary (m = 16), {RATIO} grows like the width d.",
         prediction="1",
         citation=HIDDEN_STEP,
         expected="undecided",
@@ -92,22 +95,22 @@ CLAIMS = (
     _claim(
         name="hidden-ratio-proportional",
         case="proportional",
-        statement=f"{MLP} with a vocabulary m = 4d, {RATIO} grows like sqrt(d).",
+        statement=f"In {MLP} with a vocabulary m = 4d, {RATIO} grows like sqrt(d).",
         prediction="1/2",
         citation=f"Hayou & Liu 2025, arXiv 2506.15025; {HIDDEN_STEP}",
     ),
     _claim(
         name="hidden-ratio-superlinear",
         case="superlinear",
-        statement=f"{MLP} with a vocabulary m = d^2/8, {RATIO} grows like sqrt(d), where with the "
-        "linear model's projection it grows like sqrt(m), that is like d.",
+        statement=f"In {MLP} with a vocabulary m = d^2/8, {RATIO} grows like sqrt(d), where with "
+        "the linear model's projection it grows like sqrt(m), that is like d.",
         prediction="1/2",
         citation=HIDDEN_STEP,
     ),
     _claim(
         name="hidden-ratio-structured",
         case="structured",
-        statement=f"{MLP} with a vocabulary m = 4d and targets of rank one, {RATIO} grows like "
+        statement=f"In {MLP} with a vocabulary m = 4d and targets of rank one, {RATIO} grows like "
         "sqrt(d), as with unstructured targets.",
         prediction="1/2",
         citation=HIDDEN_STEP,
@@ -124,9 +127,9 @@ CLAIMS = (
     _claim(
         name="hidden-ratio-muon",
         case="muon",
-        statement="In an MLP with one hidden layer under Muon with a vocabulary m = 4d, "
-        f"{RATIO} does not depend on the width d, since the size of Muon's update does not depend "
-        "on its alignment with the tokens.",
+        statement=f"In an MLP with one hidden layer under Muon with a vocabulary m = 4d, {RATIO} "
+        "does not depend on the width d, since the size of Muon's update does not depend on its "
+        "alignment with the tokens.",
         prediction="0",
         citation="docs/theory/first_step.md#muon-step",
         expected="undecided",
@@ -134,8 +137,7 @@ CLAIMS = (
     _control(
         name="control-hidden-ratio-fixed",
         case="fixed",
-        statement="in an MLP with one hidden layer under Adam with a fixed vocabulary (m = 16), "
-        f"{RATIO} grows like sqrt(d).",
+        statement=f"in {MLP} with a fixed vocabulary (m = 16), {RATIO} grows like sqrt(d).",
         held_against=0.5,
         prediction="1/2",
         citation=f"contradicts hidden-ratio-fixed; {HIDDEN_STEP}",
@@ -143,8 +145,7 @@ CLAIMS = (
     _control(
         name="control-hidden-ratio-proportional",
         case="proportional",
-        statement="in an MLP with one hidden layer under Adam with a vocabulary m = 4d, "
-        f"{RATIO} grows like d.",
+        statement=f"in {MLP} with a vocabulary m = 4d, {RATIO} grows like d.",
         held_against=1.0,
         prediction="1",
         citation=f"contradicts hidden-ratio-proportional; {HIDDEN_STEP}",
@@ -152,8 +153,8 @@ CLAIMS = (
     _control(
         name="control-hidden-ratio-superlinear",
         case="superlinear",
-        statement="in an MLP with one hidden layer under Adam with a vocabulary m = d^2/8, "
-        f"{RATIO} grows like sqrt(m), that is like d, as with the linear model's projection.",
+        statement=f"in {MLP} with a vocabulary m = d^2/8, {RATIO} grows like sqrt(m), that is "
+        "like d, as with the linear model's projection.",
         held_against=1.0,
         prediction="1",
         citation=f"contradicts hidden-ratio-superlinear; {HIDDEN_STEP}",

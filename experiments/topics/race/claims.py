@@ -36,10 +36,10 @@ def _claim(
 CLAIMS: tuple[Claim, ...] = (
     _claim(
         name="race-interpolated",
-        statement="For a transformer on real text, tuned at width 32 and trained at a larger width "
-        "(256 in the stored run), the rule whose embedding LR / hidden LR is interpolated between "
-        "sqrt(d) and d by the token law has muP's loss to within 1 % of what training by muP "
-        "removes.",
+        statement="For a transformer on real text, tuned at width 32 and trained at a larger "
+        "width (256 in the stored run), the rule whose embedding LR / hidden LR is interpolated "
+        "between sqrt(d) and d by the token law has muP's loss to within 1 % of what training by "
+        "muP removes.",
         rule="interpolated",
         task="corpus-transformer",
         tolerance=0.01,
@@ -47,9 +47,9 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _claim(
         name="race-root-synthetic",
-        statement="For an MLP on Gaussian targets, tuned at width 32 and trained at a larger width "
-        "(256 in the stored run), the rule embedding LR / hidden LR ~ sqrt(d) by faster hidden "
-        "layers has muP's loss to within 1 % of what training by muP removes.",
+        statement="For an MLP on Gaussian targets, tuned at width 32 and trained at a larger "
+        "width (256 in the stored run), the rule embedding LR / hidden LR ~ sqrt(d) by faster "
+        "hidden layers has muP's loss to within 1 % of what training by muP removes.",
         rule="lv-hidden",
         task="unstructured",
         tolerance=0.01,
@@ -57,21 +57,22 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _claim(
         name="control-race-root",
-        statement="Wrong on purpose: for a transformer on real text, tuned at width 32 and trained "
-        "at a larger width, the rule embedding LR / hidden LR ~ sqrt(d) by a slower embedding, "
-        "which is u-muP's, has muP's loss to within 1 % of what training by muP removes.",
+        statement="Wrong on purpose: for a transformer on real text, tuned at width 32 and "
+        "trained at a larger width (256 in the stored run), the rule embedding LR / hidden LR ~ "
+        "sqrt(d) by a slower embedding, which is u-muP's, has muP's loss to within 1 % of what "
+        "training by muP removes.",
         rule="lv",
         task="corpus-transformer",
         tolerance=0.01,
-        citation="contradicts the rule of Blake et al. 2024, arXiv 2407.17465; "
-        "docs/theory/learning_rates.md#which-ratio-when",
+        citation="Blake et al. 2024, arXiv 2407.17465; "
+        "contradicts docs/theory/learning_rates.md#which-ratio-when",
         expected="fails",
     ),
     _claim(
         name="control-race-global",
         statement="Wrong on purpose: for an MLP on targets of rank two, the learning rates tuned "
-        "at width 32 without any rule have muP's loss at a larger width, to within 2 % of what "
-        "training by muP removes.",
+        "at width 32 without any rule have muP's loss at a larger width (256 in the stored run), "
+        "to within 2 % of what training by muP removes.",
         rule="global",
         task="structured",
         tolerance=0.02,

@@ -22,6 +22,7 @@ from .study import DECAYS, NETWORKS, OTHER_VOCABULARIES, SLOWER
 WIDTH, ROOT = "sp, embedding x width", "sp, embedding x root"
 SMALL, LARGE = min(OTHER_VOCABULARIES), max(OTHER_VOCABULARIES)
 KALRA = "Kalra & Barkeshli 2026, arXiv 2605.21486"
+YANG = "Yang et al. 2022, arXiv 2203.03466"
 HAYOU_LIU = "Hayou & Liu 2025, arXiv 2506.15025"
 METRICS = "docs/theory/transfer.md#transfer-metrics"
 TUNED_RATE = "docs/theory/parametrizations.md#tuned-base-rate"
@@ -103,27 +104,27 @@ def _statements() -> list[_Statement]:
         _Statement(
             name="transfer-root",
             statement="with embedding LR / hidden LR tuned at the base width, SP with the "
-            f"embedding's learning rate times sqrt(width) has a higher value of {lowest} than SP "
-            f"with {faster}, at the widest network.",
+            "embedding's learning rate times sqrt(width) has a higher lowest loss over learning "
+            f"rates than SP with {faster}, at the widest network.",
             quantity="L*(sqrt(width)) - L*(width), widest network, nats",
             prediction=positive,
             evidence=partial(loss_above, rule=ROOT, other=WIDTH),
             tolerance=DIFFERENCE,
-            citation=f"Yang et al. 2022, arXiv 2203.03466, against {HAYOU_LIU}; {PUBLISHED_RULES}",
+            citation=f"{YANG}; contradicts {HAYOU_LIU}; {PUBLISHED_RULES}",
             published=True,
             mlp="undecided",
             transformer="fails",
         ),
         _Statement(
             name="transfer-root-slower",
-            statement=f"with an embedding {SLOWER:g} times slower than tuned at the base width, SP "
-            "with the embedding's learning rate times sqrt(width) has a higher value of "
-            f"{lowest} than SP with {faster}, at width 256.",
+            statement=f"with an embedding {SLOWER:g} times slower than tuned at the base width, "
+            "SP with the embedding's learning rate times sqrt(width) has a higher lowest loss "
+            f"over learning rates than SP with {faster}, at width 256.",
             quantity="L*(sqrt(width)) - L*(width), width 256, nats",
             prediction=positive,
             evidence=partial(loss_above, rule=ROOT, other=WIDTH, slower=SLOWER),
             tolerance=DIFFERENCE,
-            citation=f"Yang et al. 2022, arXiv 2203.03466, against {HAYOU_LIU}; {PUBLISHED_RULES}",
+            citation=f"{YANG}; contradicts {HAYOU_LIU}; {PUBLISHED_RULES}",
             published=True,
             mlp="holds",
             transformer="holds",
@@ -142,8 +143,8 @@ def _statements() -> list[_Statement]:
         ),
         _Statement(
             name="transfer-fit",
-            statement=f"{faster} lowers the error E of the transfer fit, averaged over the other "
-            "differences between SP and muP, as published.",
+            statement=f"{faster} lowers the error E of the fit of losses over width and learning "
+            "rate, averaged over the other differences between SP and muP, as published.",
             quantity="log10 of the factor in E, mean over the other toggles",
             prediction="< 0 (published: -0.89)",
             evidence=fall_evidence,

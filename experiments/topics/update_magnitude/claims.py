@@ -33,7 +33,8 @@ def _of_network(network: str) -> tuple[Claim, ...]:
         Claim(
             name=f"update-magnitude-{network}-small-vocab",
             statement="With a small vocabulary (m << d), the first sign-descent update of "
-            f"{matrix} changes its outputs on token embeddings by an RMS that grows like the width d.",
+            f"{matrix} changes its outputs on token embeddings by an RMS that grows like the "
+            "width d.",
             quantity=EXPONENT,
             prediction="1",
             study=STUDY,
@@ -55,8 +56,8 @@ def _of_network(network: str) -> tuple[Claim, ...]:
         Claim(
             name=f"update-magnitude-{network}-formula",
             statement="At all measured widths d and vocabularies m, the first sign-descent update "
-            f"of {matrix} changes its outputs on token embeddings by the linear model's "
-            "first-step formula, with nothing fitted.",
+            f"of {matrix} at learning rate eta changes its outputs on token embeddings by the "
+            "linear model's RMS, eta sqrt(d [1 + (2/pi)(d - 1)/m]), with nothing fitted.",
             quantity="measured / derived RMS",
             prediction=FORMULA,
             study=STUDY,
@@ -66,10 +67,10 @@ def _of_network(network: str) -> tuple[Claim, ...]:
         ),
         Claim(
             name=f"update-magnitude-{network}-restored",
-            statement="With a large vocabulary (m >> d) and an embedding trained by sign descent until "
-            "a token has moved by 0.4 in units of its initial entries, the update of "
-            f"{matrix} since initialisation changes its outputs by an RMS that grows like d again, as with "
-            "a small vocabulary.",
+            statement="With a large vocabulary (m >> d) and an embedding trained by sign descent "
+            "until a token has moved by 0.4 in units of its initial entries, the update of "
+            f"{matrix} since initialisation changes its outputs by an RMS that grows like d "
+            "again, as with a small vocabulary.",
             quantity=EXPONENT + " at step 8",
             prediction="1",
             study=STUDY,
@@ -86,7 +87,8 @@ CLAIMS = (
     Claim(
         name="update-magnitude-adam",
         statement="The first Adam update of an MLP's first hidden matrix changes its outputs on "
-        "token embeddings by the first-step formula of sign descent, with nothing fitted.",
+        "token embeddings by the RMS of sign descent in the linear model, eta sqrt(d [1 + "
+        "(2/pi)(d - 1)/m]), with nothing fitted.",
         quantity="measured / derived RMS",
         prediction=FORMULA,
         study=STUDY,
@@ -143,8 +145,7 @@ CLAIMS = (
             study=STUDY,
             evidence=partial(restored, network=network, frozen=True),
             tolerance=0.2,
-            citation=f"contradicts update-magnitude-{network}-restored with its embedding frozen; "
-            f"{END_OF_LV}",
+            citation=f"contradicts {END_OF_LV}",
             expected="fails",
         )
         for network in NETWORKS
