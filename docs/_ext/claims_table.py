@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-HEADS = ("claim", "quantity", "prediction", "predicted", "simulated", "measured", "verdict")
+HEADS = ("claim", "statement", "prediction", "predicted", "simulated", "measured", "verdict")
 WIDTHS = (18, 20, 24, 10, 8, 16, 8)
 
 
@@ -29,7 +29,7 @@ def rows(study: str) -> list[tuple[str, ...]]:
         found.append(
             (
                 claim.name,
-                f"{claim.statement}. {claim.quantity}",
+                f"{claim.statement} Measured: {claim.quantity}.",
                 claim.prediction,
                 f"{number(evidence.predicted)} ± {number(claim.tolerance)}",
                 number(evidence.simulated),
@@ -58,7 +58,7 @@ def ratio_rows() -> list[tuple[str, ...]]:
     from experiments.output import number
     from experiments.precision import enable_x64
     from experiments.results import STORED, load
-    from experiments.topics.optimal_ratio.claims import ratio_rows
+    from experiments.topics.optimal_ratio.estimators import ratio_rows
 
     enable_x64()
     found = []
@@ -90,7 +90,7 @@ def metric_rows() -> list[tuple[str, ...]]:
     from dynsim.transfer import asymptotic_penalties
     from experiments.output import number
     from experiments.results import STORED, load
-    from experiments.topics.transfer_networks.claims import drift, fitted
+    from experiments.topics.transfer_networks.estimators import drift, fitted
     from experiments.topics.transfer_networks.study import NETWORKS, RULES
 
     data = load(STORED / "transfer_networks.nc")

@@ -288,7 +288,7 @@ def measured_ratio_exponents() -> list[dict[str, Any]]:
     """Width exponent of the optimal LR ratio, measured in the stored study of trained networks."""
     from experiments.precision import enable_x64
     from experiments.results import STORED, load
-    from experiments.topics.first_step.claims import ratio_fixed_vocab, ratio_proportional
+    from experiments.topics.first_step.estimators import ratio_fixed_vocab, ratio_proportional
 
     enable_x64()
     stored = load(STORED / "learning_rates.nc")

@@ -190,13 +190,14 @@ def _print(rows: list[dict[str, Any]], figures: list[Path]) -> None:
         for row in rows
     ]
     notes = [
-        f"{row['statement']}. {row['quantity']}; prediction: {row['prediction']}" for row in rows
+        f"{row['statement']} Measured: {row['quantity']}; prediction: {row['prediction']}"
+        for row in rows
     ]
     print_table(head, table, notes)
     print()
     for row in rows:
         if row["verdict"] != row["expected"]:
-            text = f"{row['name']}: {row['statement']}; expected {row['expected']}."
+            text = f"{row['name']}: {row['statement']} Expected verdict: {row['expected']}."
             print(textwrap.fill(text, 100, subsequent_indent="  "))
     print("drift: how the measured exponent changes when the smallest size is left out")
     as_expected = sum(row["verdict"] == row["expected"] for row in rows)

@@ -28,7 +28,7 @@ from dynsim import (
 )
 from dynsim.statistics import unit_crossing
 
-from .claims import measured_ratios, rank_law, rate_cells, update_cells
+from .estimators import measured_ratios, rank_law, rate_cells, update_cells
 from .study import ZIPF_MAP_WIDTH
 
 EXPONENT_SCALE = {"cmap": "viridis", "vmin": 0.5, "vmax": 1.0}
@@ -412,7 +412,9 @@ def learning_rate_phases() -> Figure:
     handle = Line2D([], [], color="#D55E00", linestyle="--", label=r"boundary $\mu_*$ (symbolic)")
     panels[0].legend(handles=[handle], loc="upper right")
     assert image is not None
-    figure.colorbar(image, ax=panels, label="exponent of the largest stable\nhidden LR (young)")
+    figure.colorbar(
+        image, ax=panels, label="exponent of the largest stable\nhidden LR at the first step"
+    )
     return figure
 
 

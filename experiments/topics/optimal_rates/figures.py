@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dynsim import Estimate, bootstrap, optimal_learning_rates
 from dynsim.statistics import Optimum, joint_optimum, optima_ratio, rate_optimum
 
-from .claims import (
+from .estimators import (
     family_widths,
     horizons,
     joint_losses,

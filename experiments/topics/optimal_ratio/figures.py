@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from dynsim.laboratory import grid_factors
 from dynsim.statistics import RateExponent, is_determined, optimum_interval, surface_optimum
 
-from .claims import LATE, Tuned, case_widths, first_step_theory, ratio_exponent, surface
+from .estimators import LATE, Tuned, case_widths, first_step_theory, ratio_exponent, surface
 from .study import CASES
 
 SYNTHETIC = {
