@@ -14,10 +14,10 @@ from ._setup import Setup as Setup
 from ._targets import targets as targets
 from .laboratory._linear_training import Training as Training
 from .laboratory._linear_training import train as train
+from .rules._answers import Recommendation as Recommendation
 from .rules._export import label_parameters as label_parameters
 from .rules._export import optax_optimizer as optax_optimizer
 from .rules._export import torch_parameter_groups as torch_parameter_groups
-from .rules._recommend import Recommendation as Recommendation
 from .rules._recommend import recommend as recommend
 from .search._optimal_rates import OptimalRates as OptimalRates
 from .search._optimal_rates import optimal_rates as optimal_rates
