@@ -26,7 +26,7 @@ from ._first_step import law_values
 
 @dataclass(frozen=True, eq=False)
 class AgedUpdate:
-    """What a step at a given age does to the output, at projection LR = 1.
+    """What a step does to the output once the embedding has moved, at projection LR = 1.
 
     Arrays have the common shape of widths and displacements.
 
@@ -41,7 +41,7 @@ class AgedUpdate:
 
     def __repr__(self) -> str:
         return summary(
-            "Update at an age, at projection LR = 1",
+            "Update once the embedding has moved, at projection LR = 1",
             rms=self.rms,
             local_exponent=self.local_exponent,
             field_age=self.field_age,

@@ -1,4 +1,4 @@
-"""The age of the LV regime: derived updates against networks that keep their residuals."""
+"""How long the LV regime lasts: derived updates against networks that keep their residuals."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def test_aged_update_is_what_networks_do(law, width, vocab_size, outputs, embedd
     )
     derived = aged_update(width, tokens, embedding_lr * np.arange(10), effective_outputs=outputs)
     np.testing.assert_allclose(measured, derived.rms, rtol=tolerance)
-    assert float(derived.rms[-1]) > 1.5 * float(derived.rms[0])  # the run did age
-    young = np.full(10, float(derived.rms[0]))
-    assert np.abs(measured / young - 1)[-1] > 5 * tolerance
+    assert float(derived.rms[-1]) > 1.5 * float(derived.rms[0])  # the update grew
+    at_first = np.full(10, float(derived.rms[0]))
+    assert np.abs(measured / at_first - 1)[-1] > 5 * tolerance
 
 
 def test_a_mini_batch_counts_visits():
