@@ -26,7 +26,7 @@ from dynsim.statistics._optimum import (
     rate_optimum,
 )
 from dynsim.theory._first_step import optimal_learning_rates
-from dynsim.theory.mean_field._solver import predict
+from dynsim.theory.mean_field._predict import predict
 
 How = Literal["layerwise", "joint"]
 Source = Literal["theory", "networks"]
