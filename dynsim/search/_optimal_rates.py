@@ -95,9 +95,9 @@ def optimal_rates(
     if setup.schedule != "constant":
         raise InputError("schedule", setup.schedule, "must be constant: the horizons share one run")
     if not horizons:
-        raise InputError("horizon", None, "must be given, in training steps")
+        raise InputError("horizons", None, "must be given, in training steps")
     for horizon in horizons:
-        check_integer("horizon", horizon, 1)
+        check_integer("horizons", horizon, 1)
     longest = replace(setup, steps=max(horizons) + 1)
     centres = [
         float(rate) for rate in optimal_learning_rates(setup.width, setup.law(), init=setup.init)

@@ -312,8 +312,8 @@ def test_quotient_of_layerwise_optima():
 
 def test_bad_input_is_refused():
     setup = Setup(width=8, vocab_size=8)
-    assert_refused("--horizon", lambda: optimal_rates(setup, ()))
-    assert_refused("--horizon", lambda: optimal_rates(setup, (2.5,)))
+    assert_refused("horizons", lambda: optimal_rates(setup, ()))
+    assert_refused("horizons", lambda: optimal_rates(setup, (2.5,)))
     for schedule in ("linear", "cosine"):
         assert_refused(
             "--schedule",
@@ -322,7 +322,7 @@ def test_bad_input_is_refused():
             ),
             "share one run",
         )
-    assert_refused("--horizon", lambda: optimal_rates(setup, (0,)))
+    assert_refused("horizons", lambda: optimal_rates(setup, (0,)))
     assert_refused("--seeds", lambda: optimal_rates(setup, (1,), seeds=1))
     assert_refused("--how", lambda: optimal_rates(setup, (1,), how="both"))
     assert_refused("--source", lambda: optimal_rates(setup, (1,), source="guess"))
