@@ -127,7 +127,7 @@ def _low_loss_weights(
     beside = (excess * near).sum(axis=-1, keepdims=True) / near.sum(axis=-1, keepdims=True)
     scale = np.maximum(-weight_scale * lowest, beside)
     weight = np.exp(-0.5 * (excess / np.where(scale > 0, scale, 1.0)) ** 2)
-    return np.asarray(excess, dtype=np.float64), np.asarray(weight, dtype=np.float64)
+    return excess, weight
 
 
 def _weighted_form(place: Floats, excess: Floats, weight: Floats) -> tuple[Floats, Floats]:
@@ -143,6 +143,6 @@ def _weighted_form(place: Floats, excess: Floats, weight: Floats) -> tuple[Float
     normal = normal + 1e-9 * np.eye(count)  # enough points carry weight unless all are equal
     fitted = np.linalg.solve(normal, ((weight * excess) @ terms)[..., None])[..., 0]
     slope, bend = fitted[..., 1 : 1 + dimensions], fitted[..., 1 + dimensions :]
-    hessian = np.zeros((*bend.shape[:-1], dimensions, dimensions))
-    hessian[..., rows, columns] = bend
-    return slope, hessian + np.swapaxes(hessian, -1, -2)
+    form: Floats = np.zeros((*bend.shape[:-1], dimensions, dimensions))
+    form[..., rows, columns] = bend
+    return np.asarray(slope, dtype=np.float64), form + np.swapaxes(form, -1, -2)

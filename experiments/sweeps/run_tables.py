@@ -258,7 +258,7 @@ def _check_columns(tables: Sequence[pd.DataFrame], groups: Sequence[str]) -> Non
             if name not in one:
                 reason = (
                     f"has no column {name}, by which the runs of other files are grouped; "
-                    "--group-by with other columns (file, for one) leaves it out"
+                    "`group_by` with other columns (file, for one) leaves it out"
                 )
                 raise InputError("FILE", one.file.iloc[0], reason)
 
@@ -291,7 +291,7 @@ def _without_duplicates(
             for name in table.columns
             if name not in (*run, "loss", "file") and _varies(table, name)
         ]
-        hint = f"; --group-by leaves out {', '.join(ignored)}" if ignored else ""
+        hint = f"; `group_by` leaves out {', '.join(ignored)}" if ignored else ""
         raise InputError(
             "FILE",
             first.file,

@@ -316,13 +316,13 @@ def test_bad_input_is_refused():
     assert_refused("horizons", lambda: optimal_rates(setup, (2.5,)))
     for schedule in ("linear", "cosine"):
         assert_refused(
-            "--schedule",
+            "schedule",
             lambda schedule=schedule: optimal_rates(
                 Setup(width=8, vocab_size=8, schedule=schedule), (1,)
             ),
             "share one run",
         )
     assert_refused("horizons", lambda: optimal_rates(setup, (0,)))
-    assert_refused("--seeds", lambda: optimal_rates(setup, (1,), seeds=1))
-    assert_refused("--how", lambda: optimal_rates(setup, (1,), how="both"))
-    assert_refused("--source", lambda: optimal_rates(setup, (1,), source="guess"))
+    assert_refused("seeds", lambda: optimal_rates(setup, (1,), seeds=1))
+    assert_refused("how", lambda: optimal_rates(setup, (1,), how="both"))
+    assert_refused("source", lambda: optimal_rates(setup, (1,), source="guess"))

@@ -696,7 +696,7 @@ def test_a_file_without_a_column_of_the_groups_is_named(tmp_path):
     frame().to_csv(paths[0], index=False)
     frame().assign(rule="mup").to_csv(paths[1], index=False)
     for group_by, within in (((), ()), (("rule",), ()), (("file",), ("rule",))):
-        with pytest.raises(InputError, match=r"runs\.csv.* has no column rule.*--group-by"):
+        with pytest.raises(InputError, match=r"runs\.csv.* has no column rule.*group_by"):
             read_runs(paths, None, group_by, within)
     assert read_runs(paths, None, ("file",))[1] == ["file"]
 
@@ -708,7 +708,7 @@ def test_columns_of_sets_tell_groups_apart_where_they_vary(tmp_path):
     assert read_runs([path], None, (), ("steps", "unit"))[1] == ["rule", "steps"]
     assert read_runs([path], None, ("rule",), ("steps", "unit"))[1] == ["rule", "steps"]
     assert read_runs([path], None, (), ("file",))[1] == ["rule", "steps"]
-    with pytest.raises(InputError, match=r"--within.*must be one of rule, steps, unit, file"):
+    with pytest.raises(InputError, match=r"within.*must be one of rule, steps, unit, file"):
         read_runs([path], None, (), ("width",))
 
 
@@ -723,12 +723,12 @@ def test_runs_that_occur_again(tmp_path):
     with pytest.raises(InputError, match=r"4 runs share their width, learning_rate, seed"):
         read_runs([path], None, ())
     pd.concat([frame().assign(steps=1), frame(loss_limit=2).assign(steps=2)]).to_csv(path)
-    with pytest.raises(InputError, match="--group-by"):  # the index is a column of its own
+    with pytest.raises(InputError, match="group_by"):  # the index is a column of its own
         read_runs([path], None, ())
     pd.concat([frame().assign(a=0, steps=1), frame(loss_limit=2).assign(a=0, steps=2)]).to_csv(
         path, index=False
     )
-    with pytest.raises(InputError, match="--group-by leaves out steps"):
+    with pytest.raises(InputError, match="group_by leaves out steps"):
         read_runs([path], None, ("a",))
 
 
@@ -834,11 +834,11 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch):
 def test_columns_that_group_nothing_useful(tmp_path):
     path = tmp_path / "a.csv"
     frame().assign(time=np.arange(len(frame())) / 7).to_csv(path, index=False)
-    with pytest.raises(InputError, match=r"--group-by.*90 groups \(values: time 90\)"):
+    with pytest.raises(InputError, match=r"group_by.*90 groups \(values: time 90\)"):
         read_runs([path], None, ())
-    with pytest.raises(InputError, match=r"--group-by 'bogus': must be one of time, file"):
+    with pytest.raises(InputError, match=r"group_by 'bogus': must be one of time, file"):
         read_runs([path], None, ("bogus",))
-    with pytest.raises(InputError, match="--rate"):
+    with pytest.raises(InputError, match="rate"):
         read_runs([path], "hidden", ())
 
 
@@ -909,7 +909,7 @@ def test_diagonals_of_equal_ratio(tmp_path):
     assert sorted(set(table.embedding_to_hidden)) == [0.75, 1.5, 3, 6, 12]
     assert table[table.embedding_to_hidden == 3].learning_rate.nunique() == 5
     assert "4 diagonals with less than 3 rates left out" in notes[0]
-    with pytest.raises(InputError, match=r"--rate 'both'.*no diagonal"):
+    with pytest.raises(InputError, match=r"rate 'both'.*no diagonal"):
         read_runs(stored(tmp_path, sweep(embedding=(1.0, 1.7))), "both", ())
 
 
@@ -1085,7 +1085,7 @@ def test_a_file_of_one_learning_rate_that_lacks_something(tmp_path):
     own = own.assign_coords(learning_rate=(("case", "place"), np.ones((2, 9))))
     with pytest.raises(InputError, match="learning_rate is no dimension of loss"):
         read_runs(stored(tmp_path, own), None, ())
-    with pytest.raises(InputError, match=r"--rate 'hidden'.*sweep\.nc has one learning_rate"):
+    with pytest.raises(InputError, match=r"rate 'hidden'.*sweep\.nc has one learning_rate"):
         read_runs(stored(tmp_path, cases()), "hidden", ())
 
 
