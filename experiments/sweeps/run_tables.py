@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -80,7 +82,8 @@ def _read(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFrame:
     except InputError:
         raise
     except (OSError, ValueError) as error:  # parsers of every kind raise subclasses of these
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        missing = os.strerror(errno.ENOENT) if isinstance(error, FileNotFoundError) else None
+        reason = getattr(error, "strerror", None) or missing or str(error).splitlines()[0]
         raise InputError("FILE", str(file), f"cannot be read ({reason})") from None
     return _checked(file, table, notes)
 

@@ -300,7 +300,7 @@ def test_the_search_recentres(best):
 def test_the_search_gives_up():
     start = np.array([-2, 2])
     found = module._search(surface((2.0**40, 1.0)), (start, start), 1, 0.01)
-    assert found.axes[0][-1] <= 2.0 ** (2 + module.MAX_WIDENINGS * module.WIDENING)
+    assert found.axes[0][-1] <= 2.0 ** (2 + module.MOST_SHIFTS * module.OCTAVES_A_SHIFT)
 
 
 def test_quotient_of_layerwise_optima():
