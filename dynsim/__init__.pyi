@@ -21,10 +21,10 @@ from .rules._export import torch_parameter_groups as torch_parameter_groups
 from .rules._recommend import recommend as recommend
 from .search._optimal_rates import OptimalRates as OptimalRates
 from .search._optimal_rates import optimal_rates as optimal_rates
-from .statistics._exponents import Estimate as Estimate
 from .statistics._exponents import ExponentFit as ExponentFit
-from .statistics._exponents import bootstrap as bootstrap
 from .statistics._exponents import fit_exponent as fit_exponent
+from .statistics._intervals import Estimate as Estimate
+from .statistics._intervals import bootstrap as bootstrap
 from .theory._first_step import FirstStep as FirstStep
 from .theory._first_step import coherence as coherence
 from .theory._first_step import crossover_rank as crossover_rank
@@ -44,7 +44,7 @@ from .theory.mean_field._result import Prediction as Prediction
 from .tokens._laws import TokenLaw as TokenLaw
 from .tokens._laws import read_counts as read_counts
 from .tokens._laws import token_law as token_law
-from .transfer._metrics import Transfer as Transfer
 from .transfer._metrics import fit_transfer as fit_transfer
+from .transfer._results import Transfer as Transfer
 
 __version__: str

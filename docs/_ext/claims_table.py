@@ -116,9 +116,11 @@ def metric_rows() -> list[tuple[str, ...]]:
 
 def _parameter(parameter: Any) -> str:
     """A fitted parameter by its status: - undetermined, ? misfit."""
-    if parameter.status.startswith("undetermined"):
+    from dynsim._outcome import Status
+
+    if parameter.status is Status.UNDETERMINED:
         return "-"
-    return _interval(parameter) + " ?" * parameter.status.startswith("misfit")
+    return _interval(parameter) + " ?" * (parameter.status is Status.MISFIT)
 
 
 def _interval(found: Any) -> str:

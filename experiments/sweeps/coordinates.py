@@ -33,13 +33,13 @@ from dynsim.laboratory import (
     slope_bands,
     vocabulary_alignment_exponent,
 )
+from dynsim.statistics import Resamples
 from experiments.results import provenance, study_config
 
 from .plan import naming_grid_options
 
 TermVerdict = Literal["holds", "blows up", "too small", "undecided", "diverged", "frozen", "zero"]
 FAILURES: tuple[TermVerdict, ...] = ("blows up", "too small", "diverged", "frozen")
-RESAMPLES = 500
 LARGE_VOCABULARY = 0.8  # alignment exponents below this are worth a word
 
 
@@ -191,7 +191,7 @@ def _judged(
         return nothing, "diverged"
     if np.any(np.mean(squares, axis=-1) == 0):
         return nothing, "zero"
-    slope = fit_exponent(sizes, list(squares), power=0.5, resamples=RESAMPLES)
+    slope = fit_exponent(sizes, list(squares), power=0.5, resamples=Resamples.QUICK)
     low, high = band.low - tolerance, band.high + tolerance
     if slope.low > high:
         return slope, "blows up"
@@ -238,7 +238,9 @@ def alignments(dataset: xr.Dataset) -> list[dict[str, Any]]:
                     ratio = (at.sel(quantity=term) / scale.where(scale > 0)).to_numpy()
                     estimate = None
                     if np.all(np.isfinite(ratio)) and np.all(ratio.mean(axis=-1) > 0):
-                        fit = fit_exponent(widths, list(ratio), power=0.5, resamples=RESAMPLES)
+                        fit = fit_exponent(
+                            widths, list(ratio), power=0.5, resamples=Resamples.QUICK
+                        )
                         estimate = {"value": fit.value, "low": fit.low, "high": fit.high}
                     low = least if letter == "A" and step == 1 else 0.5
                     high = 1.0 if letter != "Omega" or matrix == "readout" else 0.5

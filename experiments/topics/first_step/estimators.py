@@ -92,6 +92,7 @@ def _order_alone(expression: sp.Expr, size: sp.Symbol) -> float:
     return float(derivations.leading_order(expression, orders))  # type: ignore[arg-type]
 
 
+RESAMPLES = 200  # of intervals that are stored with their verdicts; new claims take `Resamples`
 LARGE_VOCABULARY = 2.0  # any mu beyond 1
 
 
@@ -353,7 +354,7 @@ def zipf_crossover(data: xr.Dataset) -> Evidence:
         return np.asarray(log_slope(np.log(widths), log_crossings(*cells, axis=axis)))
 
     simulated = log_slope(np.log(widths), np.log([crossover_rank(d, law) for d in widths]))
-    measured = bootstrap(slope, samples, resamples=200)
+    measured = bootstrap(slope, samples, resamples=RESAMPLES)
     smaller = log_slope(np.log(widths[1:]), log_crossings(*samples)[1:])
     rank = derivations.crossover_rank().expression
     orders = {s.width: sp.Integer(1)}
@@ -384,7 +385,7 @@ def corpus_crossover(data: xr.Dataset) -> Evidence:
 
     simulated = float(np.exp(np.mean(read - reference)))
     return Evidence(
-        predicted=1.0, simulated=simulated, measured=bootstrap(ratio, samples, resamples=200)
+        predicted=1.0, simulated=simulated, measured=bootstrap(ratio, samples, resamples=RESAMPLES)
     )
 
 

@@ -26,7 +26,7 @@ from dynsim import (
     optimal_learning_rates,
     token_law,
 )
-from dynsim.statistics import unit_crossing
+from dynsim.statistics import Resamples, unit_crossing
 
 from .estimators import measured_ratios, rank_law, rate_cells, update_cells
 from .study import ZIPF_MAP_WIDTH
@@ -136,7 +136,7 @@ def _local_exponents(
             return np.asarray(0.5 * np.log(np.mean(b, axis=axis) / np.mean(a, axis=axis)) / octave)
 
         samples = [_projection(updates, d, vocab_size) for d in (left, right)]
-        estimate = bootstrap(slope, samples, resamples=400)
+        estimate = bootstrap(slope, samples, resamples=Resamples.QUICK)
         rows.append(((left * right) ** 0.5, estimate.value, estimate.low, estimate.high))
     return tuple(np.array(rows).T)
 
@@ -313,7 +313,7 @@ def _measured_crossing(rank: NDArray[np.float64], squares: NDArray[np.float64]) 
     def crossing(sample: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         return np.asarray(unit_crossing(rank, np.mean(sample, axis=axis) - 1))
 
-    return bootstrap(crossing, [squares.T], resamples=400)
+    return bootstrap(crossing, [squares.T], resamples=Resamples.QUICK)
 
 
 def learning_rate_ratio(rates: xr.Dataset) -> Figure:
@@ -373,7 +373,7 @@ def _measured_log_ratio(rates: xr.Dataset, cell: tuple[int, int]) -> Estimate:
     def log_ratio(*curves: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         return log_ratios(*curves, axis=axis)[0]
 
-    return bootstrap(log_ratio, samples, resamples=400)
+    return bootstrap(log_ratio, samples, resamples=Resamples.QUICK)
 
 
 def _theory_ratio(width: float, vocab_size: float, *, self_term: bool) -> float:

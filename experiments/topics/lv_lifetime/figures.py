@@ -19,6 +19,7 @@ from dynsim import (
     restoration_displacement,
     token_law,
 )
+from dynsim.statistics import Resamples
 from experiments.output import number
 
 from .claims import CLAIMS
@@ -82,7 +83,7 @@ def _ends(age: xr.Dataset, axes: Axes) -> None:
 
             if not np.isfinite(end(seeds)):
                 continue
-            value = bootstrap(end, (seeds,), resamples=300)
+            value = bootstrap(end, (seeds,), resamples=Resamples.QUICK)
             error = [[value.value - value.low], [value.high - value.value]]
             axes.errorbar(d, value.value, error, fmt=marker, color=colours[m], **POINT)
     constant = derivations.isotropic_restoration_constant().expression

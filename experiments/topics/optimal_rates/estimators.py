@@ -18,7 +18,7 @@ from experiments.results import study_config
 from experiments.topics._claim import Evidence
 
 VOCAB_EXPONENTS = {"fixed": 0.0, "proportional": 1.0, "superlinear": 1.5}
-RESAMPLES = 300
+RESAMPLES = 300  # of intervals that are stored with their verdicts; new claims take `Resamples`
 SOURCES = ("networks", "theory")
 TOLERATED = 0.2  # of what the embedding alone removes; an edge is sharp where the loss is steep
 

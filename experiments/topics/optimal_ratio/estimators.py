@@ -20,7 +20,7 @@ from .study import AXES, CASES
 
 Tuned = Literal["ratio", "ratio_alone"]
 EARLY, MIDDLE, LATE = 0, 1, 2
-RESAMPLES = 300
+RESAMPLES = 300  # of intervals that are stored with their verdicts; new claims take `Resamples`
 TOLERANCE = 0.15
 VOCAB_EXPONENTS = {"fixed": 0, "superlinear": 2}
 HYPOTHESES = {"d": 1.0, "sqrt(d)": 0.5}

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dynsim import Estimate, Transfer, fit_transfer
-from dynsim.statistics import jackknife, jackknife_interval, log_slope
+from dynsim.statistics import Resamples, fitted_vertex, jackknife, jackknife_interval, log_slope
 from experiments.topics._claim import Evidence
 
 from .study import Case
@@ -21,7 +21,7 @@ Curve = tuple[Floats, Floats]  # log learning rates (K,), losses (K, seeds)
 Weights = Mapping[str, float]  # of cases in a contrast
 
 NEIGHBOURS = 3  # learning rates on either side of the best that its parabola is fitted to
-RESAMPLES = 500
+RESAMPLES = Resamples.QUICK
 DIFFERENCE = 0.1  # half width of the band of a difference that must be positive, nats
 PUBLISHED_FALL = float(np.log10(0.0046 / 0.036))  # of E by embedding x width, Kalra & Barkeshli
 TOGGLED = {  # pairs without and with SP's embedding LR times width, all else equal
@@ -48,15 +48,6 @@ def curve(data: xr.Dataset, case: str, width: int) -> Curve:
     return np.log(cell.learning_rate.values[near]), cell.loss.values[near]
 
 
-def optimum(log_rates: Floats, loss: Floats) -> tuple[float, float]:
-    """ln η* and L* of the parabola fitted to losses (K,); NaN if it has no minimum."""
-    centre = log_rates.mean()
-    curvature, slope, height = np.polyfit(log_rates - centre, loss, 2)
-    if curvature <= 0:
-        return np.nan, np.nan
-    return float(centre - slope / (2 * curvature)), float(height - slope**2 / (4 * curvature))
-
-
 def contrast(data: xr.Dataset, weights: Weights, width: int) -> Estimate:
     """Sum of (weight) L*(width) over cases, in nats, paired over seeds: a seed has the same initial
     weights (up to the rule's scale) and batches in all cases of a network and vocabulary."""
@@ -78,7 +69,9 @@ def _paired(
 
     def statistic(losses: Floats, axis: int = -1) -> Floats:
         means = np.split(losses.mean(axis=axis), ends)
-        lowest = [optimum(rates, mean)[1] for (rates, _), mean in zip(curves, means, strict=True)]
+        lowest = [
+            fitted_vertex(rates, mean)[1] for (rates, _), mean in zip(curves, means, strict=True)
+        ]
         return np.asarray(of(np.array(lowest)))
 
     return jackknife(statistic, [np.concatenate([losses for _, losses in curves])])
@@ -91,7 +84,7 @@ def log2_optima(data: xr.Dataset, case: str) -> list[Estimate]:
     def shift(other: Curve) -> Estimate:
         def octaves(*losses: Floats, axis: int = -1) -> Floats:
             start, end = (
-                optimum(rates, one.mean(axis=axis))[0]
+                fitted_vertex(rates, one.mean(axis=axis))[0]
                 for (rates, _), one in zip((first, other), losses, strict=True)
             )
             return np.asarray((end - start) / np.log(2))
@@ -108,7 +101,7 @@ def drift(data: xr.Dataset, case: str) -> Estimate:
 
     def slope(*losses: Floats, axis: int = -1) -> Floats:
         best = [
-            optimum(rates, one.mean(axis=axis))[0]
+            fitted_vertex(rates, one.mean(axis=axis))[0]
             for (rates, _), one in zip(curves, losses, strict=True)
         ]
         return log_slope(np.log(widths), np.array(best))

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dynsim import Estimate
+from dynsim._outcome import Status
 from dynsim.transfer import asymptotic_penalties
 
 from .estimators import contrast, fitted, log2_optima, widths_of
@@ -138,11 +139,11 @@ def _by_rule(left: Axes, right: Axes, data: xr.Dataset, network: str) -> None:
     left.set_xlim(ERRORS[0] / 1.2, None)
     left.set_xlabel("$E$")
     for place, found in zip(places, penalties, strict=True):
-        if found.status.startswith("undetermined"):
+        if found.status is Status.UNDETERMINED:
             right.annotate("undetermined", (0, place), fontsize=7, va="center", color="0.4")
             continue
         value, bars = _bars([found])
-        sure = found.status == "ok"
+        sure = found.outcome.ok
         right.errorbar(
             value,
             [place],

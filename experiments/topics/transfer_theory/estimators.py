@@ -12,7 +12,7 @@ import derivations
 from derivations import symbols as s
 from dynsim import Transfer, fit_transfer
 from dynsim._compiled import evaluate
-from dynsim.statistics import jackknife, log_slope, parabola_minimum
+from dynsim.statistics import jackknife, log_slope, parabola_vertex
 from experiments.topics._claim import Evidence
 
 from .study import CASES, LAYERS, MOST_FINITE_WIDTH, NETWORK_WIDTHS, RULES, THEORY_WIDTHS
@@ -33,12 +33,7 @@ def log_optimum(rates: Floats, means: Floats) -> tuple[float, float]:
 
     NaN where the lowest loss is at the grid's end.
     """
-    logs = np.log(rates)
-    place = parabola_minimum(logs, means)
-    around = np.argmin(means) + np.arange(-1, 2)
-    if np.isnan(place):
-        return np.nan, np.nan
-    return place, float(np.polyval(np.polyfit(logs[around], means[around], 2), place))
+    return parabola_vertex(np.log(rates), means)
 
 
 def optima(cells: Sequence[tuple[Floats, Floats]], losses: Floats, axis: int = -1) -> Floats:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,12 +15,13 @@ from numpy.typing import ArrayLike
 
 from dynsim import InputError
 from experiments.results import load
-from experiments.sweeps.dataset import judged_loss
+
+from .dataset import judged_loss
 
 RUN = ["width", "learning_rate", "seed"]
 READ = {".csv", ".parquet", ".nc"}
 MOST_GROUPS = 100
-PARABOLA = 3  # learning rates that a parabola needs
+PARABOLA_RATES = 3  # learning rates that a parabola needs
 TWO_RATES = "is for netCDF sweeps that hold two rates"
 FLAGS = {"true": 1, "yes": 1, "1": 1, "1.0": 1, "false": 0, "no": 0, "0": 0, "0.0": 0, "": 0}
 
@@ -47,6 +50,16 @@ def read_runs(
     return _without_duplicates(table, groups, notes), groups, notes
 
 
+def named_groups(
+    table: pd.DataFrame, columns: Sequence[str]
+) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Each group's value of every column and its runs; without columns one group of all runs."""
+    if not columns:
+        return [({}, table)]
+    parts: Any = table.groupby(list(columns), dropna=False)
+    return [(dict(zip(columns, key, strict=True)), runs) for key, runs in parts]
+
+
 def _label(file: Path, files: Sequence[Path]) -> str:
     return str(file) if sum(other.name == file.name for other in files) > 1 else file.name
 
@@ -69,7 +82,8 @@ def _read(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFrame:
     except InputError:
         raise
     except (OSError, ValueError) as error:  # parsers of every kind raise subclasses of these
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        missing = os.strerror(errno.ENOENT) if isinstance(error, FileNotFoundError) else None
+        reason = getattr(error, "strerror", None) or missing or str(error).splitlines()[0]
         raise InputError("FILE", str(file), f"cannot be read ({reason})") from None
     return _checked(file, table, notes)
 
@@ -174,13 +188,13 @@ def _one_rate(file: Path, table: pd.DataFrame, rate: Rate | None, notes: list[st
         ratio = (table.embedding_lr / table.hidden_lr).map("{:.6g}".format)
         table = table.assign(embedding_to_hidden=ratio.astype(float))
         rates = table.groupby("embedding_to_hidden").hidden_lr.transform("nunique").to_numpy()
-        if np.all(rates < PARABOLA):
+        if np.all(rates < PARABOLA_RATES):
             raise InputError("rate", "both", f"{file} has no diagonal of 3 learning rates")
-        if np.any(rates < PARABOLA):
-            count = table.loc[rates < PARABOLA, "embedding_to_hidden"].nunique()
+        if np.any(rates < PARABOLA_RATES):
+            count = table.loc[rates < PARABOLA_RATES, "embedding_to_hidden"].nunique()
             diagonals = "1 diagonal" if count == 1 else f"{count} diagonals"
             notes.append(f"{file.name}: {diagonals} with less than 3 rates left out")
-        table = table.loc[rates >= PARABOLA]
+        table = table.loc[rates >= PARABOLA_RATES]
         notes.append(f"{file.name}: both rates grow together, learning_rate is the hidden one")
         axis = "hidden"
     else:
@@ -218,7 +232,7 @@ def _groups(
 ) -> list[str]:
     """Columns that tell groups apart."""
     others = [name for name in table.columns if name not in (*RUN, "loss")]
-    for option, names in (("--group-by", group_by), ("--within", within)):
+    for option, names in (("group_by", group_by), ("within", within)):
         unknown = [name for name in names if name not in others]
         if unknown:
             raise InputError(option, unknown[0], "must be one of " + ", ".join(others))
@@ -233,7 +247,7 @@ def _groups(
         else:
             varied.append("file")
     count = table.groupby(varied, dropna=False).ngroups if varied else 1
-    if count > min(MOST_GROUPS, len(table) / PARABOLA):
+    if count > min(MOST_GROUPS, len(table) / PARABOLA_RATES):
         counts = ", ".join(f"{name} {table[name].nunique(dropna=False)}" for name in varied)
         message = f"must be given: the other columns make {count} groups (values: {counts})"
         raise InputError("group_by", None, message)
@@ -247,7 +261,7 @@ def _check_columns(tables: Sequence[pd.DataFrame], groups: Sequence[str]) -> Non
             if name not in one:
                 reason = (
                     f"has no column {name}, by which the runs of other files are grouped; "
-                    "--group-by with other columns (file, for one) leaves it out"
+                    "`group_by` with other columns (file, for one) leaves it out"
                 )
                 raise InputError("FILE", one.file.iloc[0], reason)
 
@@ -280,7 +294,7 @@ def _without_duplicates(
             for name in table.columns
             if name not in (*run, "loss", "file") and _varies(table, name)
         ]
-        hint = f"; --group-by leaves out {', '.join(ignored)}" if ignored else ""
+        hint = f"; `group_by` leaves out {', '.join(ignored)}" if ignored else ""
         raise InputError(
             "FILE",
             first.file,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dynsim.statistics._parabola import fitted_parabola
+
 Floats = NDArray[np.float64]
 
 # Below 0 there is no limit; a little of that is allowed, so that an interval can reach it.
@@ -132,14 +134,7 @@ def parabolas(points: Points, loss: Floats) -> Floats:
     found = []
     for width in np.unique(points.width):
         here = points.width == width
-        x, weight = points.log_rate[here], points.weight[here]
-        middle = x.mean()
-        design = np.vander(x - middle, 3, increasing=True) * weight[:, None]
-        solution = (loss[..., here] * weight) @ np.linalg.pinv(design).T
-        lowest, slope, half_curvature = np.moveaxis(solution, -1, 0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shift = -slope / (2 * half_curvature)
-        found.append((middle + shift, lowest + slope * shift / 2, 2 * half_curvature))
+        found.append(fitted_parabola(points.log_rate[here], loss[..., here], points.weight[here]))
     if not found:
         return np.empty((*loss.shape[:-1], 0, 3))
     return np.moveaxis(np.array(found), (0, 1), (-2, -1))
