@@ -58,7 +58,9 @@ def test_lines_fit(file):
 def test_a_long_line_is_found():
     long = "word " * 30
     assert long_lines(f"short\n{long}\n| {long} |\n") == [2, 3]
-    assert long_lines(f"<!-- x.py -->\n{long}\n<!-- end -->\n![{long}](a)\nhttps://{'a' * 130}") == []
+    assert (
+        long_lines(f"<!-- x.py -->\n{long}\n<!-- end -->\n![{long}](a)\nhttps://{'a' * 130}") == []
+    )
 
 
 def indented_commands(text: str) -> list[str]:

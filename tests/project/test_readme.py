@@ -88,6 +88,16 @@ def test_a_changed_number_in_the_table_is_noticed(readme_table):
     assert readme_table.with_table(changed) == README
 
 
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_python_examples_stand_alone(block):
+    """They compile, and each imports what it uses of dynsim."""
+    assert compile(block, "README.md", "exec")
+    assert re.search(r"^(import|from) dynsim", block, re.MULTILINE)
+
+
 def test_links_lead_to_files():
     for target in re.findall(r"\]\(([^)#]+)", README):
         assert target.startswith("https://") or (ROOT / target).is_file(), target
