@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 HEADS = ("claim", "statement", "prediction", "predicted", "simulated", "measured", "verdict")
 WIDTHS = (18, 20, 24, 10, 8, 16, 8)
 
 
+@cache
 def rows(study: str) -> list[tuple[str, ...]]:
     """One row for every claim on the stored data of a study."""
     from experiments.output import number

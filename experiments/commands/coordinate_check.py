@@ -1,7 +1,7 @@
 """`dynsim coordinate-check`: do a network's terms grow with width and vocabulary as they should?
 
-The rule, and what of it changed after pilot runs: docs/coordinate_check.md. Slopes of log size on
-log width are compared with the powers that the named parametrization prescribes
+The rule, and what of it changed after pilot runs: docs/guides/coordinate_check.md. Slopes of log
+size on log width are compared with the powers that the named parametrization prescribes
 (`dynsim.laboratory.slope_bands` of its own exponents), whatever exponents were written.
 """
 
@@ -128,7 +128,7 @@ def _print(document: dict[str, Any]) -> None:
         print(f"Note: {note}")
     print(
         f"{document['verdict']}: {config['network']} in {config['parametrization']}, slopes within "
-        f"{document['tolerance']:g} of what it prescribes (docs: coordinate_check)."
+        f"{document['tolerance']:g} of what it prescribes (docs: guides/coordinate_check)."
     )
     for path in document.get("figures", []):
         if Path(path).suffix == ".png":

@@ -36,7 +36,7 @@ EXPONENTS_LEGEND = (
     "narrower fit: change if half the excess is fitted; Theil-Sen: median slope of pairs; "
     "compatible: slopes of lines through every [..]",
     "fit: optima used, of all; status flat: some of them are; edge: fewer than two lie inside the "
-    "grid; undetermined: one size only (docs: sweep_analysis)",
+    "grid; undetermined: one size only (docs: guides/sweep_analysis)",
 )
 
 

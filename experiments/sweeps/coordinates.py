@@ -1,7 +1,7 @@
 """Coordinate checks: measured powers of the width in every term, and their verdicts.
 
-The rule, and what of it changed after pilot runs: docs/coordinate_check.md. Slopes of log size on
-log width are compared with the powers that the named parametrization prescribes
+The rule, and what of it changed after pilot runs: docs/guides/coordinate_check.md. Slopes of log
+size on log width are compared with the powers that the named parametrization prescribes
 (`dynsim.laboratory.slope_bands` of its own exponents), whatever exponents were written.
 """
 

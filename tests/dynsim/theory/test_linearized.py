@@ -660,7 +660,7 @@ def test_single_precision_is_refused():
 
 
 def test_the_worked_example_of_the_documentation():
-    page = Path(__file__).parents[3] / "docs" / "linearized.md"
+    page = Path(__file__).parents[3] / "docs" / "guides" / "linearized.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     names = {}
     exec(compile("\n".join(blocks), str(page), "exec"), names)
