@@ -19,8 +19,8 @@ import numpy as np
 
 from dynsim import InputError
 from dynsim.laboratory import NetworkSetup
+from experiments.cells.executors import LocalExecutor
 from experiments.sweeps.complete import Work, complete_sweep
-from experiments.sweeps.executors import LocalExecutor
 from experiments.sweeps.plan import Grid
 from experiments.sweeps.work import Job, Site, Trained
 

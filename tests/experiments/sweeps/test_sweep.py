@@ -18,14 +18,15 @@ from helpers import assert_refused
 from sweep_stand_in import PROVENANCE, WORK, small_grid
 
 from dynsim.laboratory import NetworkSetup, grid_factors, train_networks
+from experiments.cells import executors
+from experiments.cells.executors import LocalExecutor, executor
+from experiments.cells.store import LOCK, Store, folder_of
 from experiments.cli import main
 from experiments.results import load
-from experiments.sweeps import executors, store, work
+from experiments.sweeps import store, work
 from experiments.sweeps.complete import Work, complete_sweep
 from experiments.sweeps.dataset import best_rates
-from experiments.sweeps.executors import LocalExecutor, executor
 from experiments.sweeps.plan import Task, differences, even_size, learning_rate_axis
-from experiments.sweeps.store import folder_of
 from experiments.sweeps.work import (
     largest_task,
     memory_of_as_many,
@@ -482,7 +483,7 @@ def test_a_folder_has_one_owner(tmp_path):
     path = tmp_path / "sweep.nc"
     with pytest.raises(Stop):
         sweep(path, work=stopping_after(2))
-    with open(folder_of(path) / store.LOCK, "ab") as lock:
+    with open(folder_of(path) / LOCK, "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         assert_refused("--out", lambda: sweep(path, resume=True), "is in use")
     assert sweep(path, resume=True) is False
@@ -497,7 +498,7 @@ def test_a_folder_removed_while_waiting_for_it_is_made_again(tmp_path, monkeypat
     def flock(handle, how):
         if not removals:
             removals.append(folder_of(path))
-            store.Store(path).remove()
+            Store(path).remove()
         lock(handle, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)

@@ -17,10 +17,10 @@ import sweep_stand_in as stand_in
 from helpers import assert_refused
 from sweep_stand_in import WORK, small_grid
 
-from experiments.sweeps import executors
+from experiments.cells import executors
+from experiments.cells.executors import DaskExecutor, LocalExecutor
+from experiments.cells.store import folder_of
 from experiments.sweeps.complete import Work, complete_sweep
-from experiments.sweeps.executors import DaskExecutor, LocalExecutor
-from experiments.sweeps.store import folder_of
 
 
 def sweep(path, where, work=WORK, resume=False):
