@@ -51,7 +51,7 @@ def small_grid(**changes: Any) -> Grid:
 
 def examine(config: dict[str, Any], cells: list[dict[str, Any]], memory_gb: float | None) -> Site:
     if max(cell["width"] for cell in cells) > 1000:
-        raise InputError("--width", 1001, "does not fit")
+        raise InputError("width", 1001, "does not fit")
     return Site(
         provenance={**PROVENANCE, "config": json.dumps(config)},
         fingerprint=json.dumps([PROVENANCE, config]),
