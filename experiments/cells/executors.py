@@ -1,8 +1,9 @@
-"""Where tasks run: in this process, or on workers of a dask cluster.
+"""Where cells are computed: in this process, in threads of it, or on workers of a dask cluster.
 
 An executor is a context manager with two methods. `call` runs one function to its end. `results`
-yields (index, result) of a function of each job, in any order. Functions are module-level and take
-and return plain data.
+yields (index, result) of a function of each job, in any order; some executors call the function
+with a second argument, to which it may report the share that it has finished. For dask, functions
+are module-level and take and return plain data.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Protocol, Self
 
 from dynsim import InputError
 
-from .plan import RESUMABLE
+from .store import RESUMABLE
 
 LOCAL_WORKERS = 2
 CONNECT_SECONDS = 10
@@ -71,6 +73,38 @@ class LocalExecutor:
     ) -> Iterator[tuple[int, Any]]:
         for index, job in jobs:
             yield index, function(job, functools.partial(progress, index))
+
+
+class ThreadExecutor:
+    """Threads of this process, `workers` jobs at a time.
+
+    After an interruption or a failure it does not wait for the jobs that are running.
+    """
+
+    name = "threads"
+
+    def __init__(self, workers: int):
+        self.workers = workers
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        pass
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+    def results(
+        self, function: Callable[..., Any], jobs: Jobs, progress: Progress
+    ) -> Iterator[tuple[int, Any]]:
+        pool = ThreadPoolExecutor(max_workers=self.workers)
+        try:
+            running = {pool.submit(function, job): index for index, job in jobs}
+            for future in as_completed(running):
+                yield running[future], future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class DaskExecutor:
