@@ -185,7 +185,7 @@ class DaskExecutor:
             submit(1)
 
     def _wait(self, futures: Any) -> None:
-        """Returns when a task has ended; raises `InputError` when nobody is left to end one."""
+        """Returns when a task has ended; raises `InputError` when no worker is left to end one."""
         seen = checked = time.monotonic()
         while not futures.has_ready():
             time.sleep(POLL_SECONDS)

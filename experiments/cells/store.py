@@ -50,7 +50,9 @@ class Store:
     def write(self, name: str, identity: str, arrays: Arrays) -> None:
         """Keeps a finished cell's arrays. Raises `InputError` where they cannot be written."""
         content = io.BytesIO()
-        np.savez(content, **{IDENTITY: np.array(identity), **arrays})  # type: ignore[arg-type]
+        # With the names, for damage may hide an entry of the archive.
+        identified = {IDENTITY: np.array([identity, *sorted(arrays)]), **arrays}
+        np.savez(content, **identified)  # type: ignore[arg-type]
         with writing(self.folder, self.advice):
             write_file(self._file(name), content.getvalue())
 
@@ -60,7 +62,8 @@ class Store:
             content = io.BytesIO(self._file(name).read_bytes())
             with np.load(content, allow_pickle=False) as stored:
                 arrays = dict(stored)
-            return arrays if str(arrays.pop(IDENTITY)) == identity else None
+            expected = arrays.pop(IDENTITY).tolist()
+            return arrays if [identity, *sorted(arrays)] == expected else None
         except (*UNREADABLE, struct.error):
             return None
 
@@ -128,6 +131,13 @@ def _lock(folder: Path, resume: bool) -> BinaryIO:
                 handle.close()
                 raise
             handle.close()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes the folder of work that was killed between writing its file and this."""
+    if folder_of(path).exists():
+        with contextlib.suppress(InputError), open_store(path, resume=True) as store:
+            store.remove()
 
 
 def refuse_existing(path: Path) -> None:

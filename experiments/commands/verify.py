@@ -121,6 +121,7 @@ def finished_study(study: Study, full: bool, folder: Path, bar: tqdm) -> xr.Data
     Its finished cells are kept until the file is written.
     """
     from experiments.cells.complete import complete_file
+    from experiments.cells.store import remove_leftovers
     from experiments.results import load
 
     path = folder / f"{study.name}.nc"
@@ -128,6 +129,7 @@ def finished_study(study: Study, full: bool, folder: Path, bar: tqdm) -> xr.Data
         stored = load(path)
         if stored.attrs.get("fingerprint") == study.fingerprint(full):
             bar.update(len(study.cells(full)))
+            remove_leftovers(path)
             return stored
     except (OSError, ValueError, KeyError):
         pass  # none, damaged, or not a result of ours: measure again

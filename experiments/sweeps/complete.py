@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -16,9 +15,9 @@ from experiments.cells.executors import Executor
 from experiments.cells.store import (
     RESUMABLE,
     Store,
-    folder_of,
     open_store,
     refuse_existing,
+    remove_leftovers,
     writing,
 )
 from experiments.output import progress_bar
@@ -55,7 +54,7 @@ def complete_sweep(
     """
     work = work or Work()
     if _finished(grid, path, resume):
-        _remove_leftovers(path)
+        remove_leftovers(path)
         return True
     cells = [dataclasses.asdict(cell) for cell in grid.cells]
     with where:
@@ -98,13 +97,6 @@ def _finished(grid: Grid, path: Path, resume: bool) -> bool:
         raise InputError("out", str(path), "is not the file of a sweep") from None
     refuse_other_sweep(path, config, grid.config)
     return True
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Removes the folder of a sweep that was killed between writing its file and this."""
-    if folder_of(path).exists():
-        with contextlib.suppress(InputError), open_store(path, resume=True) as store:
-            store.remove()
 
 
 def _train_missing(

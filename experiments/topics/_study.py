@@ -100,7 +100,9 @@ class Study:
         return ThreadExecutor(1 if alone else 2)
 
 
-def _measured(job: tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]) -> Arrays:
+def _measured(
+    job: tuple[Callable[..., Any], dict[str, Any], dict[str, Any]], progress: object = None
+) -> Arrays:
     """One cell's variables, and the names of each one's dimensions."""
     measure, cell, config = job
     variables = xr.Dataset(dict(measure(**cell, **config))).variables

@@ -81,8 +81,8 @@ def test_a_task_that_kills_its_workers_ends_the_sweep(in_one_process, tmp_path):
 
 def cluster_of(workers: int) -> distributed.LocalCluster:
     """A scheduler and workers in threads of this process."""
-    # A client that never connected is closed when it is collected, and would wait for ever for the
-    # lock that a cluster holds while it starts.
+    # A client that never connected is closed when it is collected, and would wait without end
+    # for the lock that a cluster holds while it starts.
     gc.collect()
     return distributed.LocalCluster(
         n_workers=workers,
