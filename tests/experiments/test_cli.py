@@ -295,7 +295,7 @@ def test_flow_json_agrees_with_the_library(run):
 def test_lifetime_is_the_derived_one(run):
     size = ("--width", 256, "--vocab-size", 4096, "--embedding-lr", 0.005)
     document = run("lifetime", *size, "--json").document
-    assert document["born"] == "LV"
+    assert document["initial_regime"] == "LV"
     assert document["lifetime_displacement"] == pytest.approx(256**-0.5, rel=0.01)
     assert document["lifetime_steps"] == pytest.approx(256**-0.5 / 0.005, rel=0.01)
     exponents = {round(row["step"], 1): row["local_exponent"] for row in document["ages"]}
@@ -309,7 +309,7 @@ def test_lifetime_is_the_derived_one(run):
     assert text.code == 0
     assert "12.5" in text.out
     small = run("lifetime", "--width", 256, "--vocab-size", 64)
-    assert small.out.startswith("Born in the muP regime")
+    assert small.out.startswith("The first step is in the muP regime")
 
 
 @pytest.mark.parametrize(

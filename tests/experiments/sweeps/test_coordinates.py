@@ -184,15 +184,15 @@ def test_a_tied_readout_is_measured_too():
 def test_bad_steps_and_optimizers_are_refused():
     setup = NetworkSetup(**TINY)
     for steps in ((), (0,), (4,), (-1, 2)):
-        assert_refused("--record", lambda steps=steps: network_coordinates(setup, steps))
+        assert_refused("record", lambda steps=steps: network_coordinates(setup, steps))
     sgd = NetworkSetup(**TINY, optimizer="sgd")
-    assert_refused("--optimizer", lambda: slope_bands(sgd, WIDTHS, "readout"))
-    assert_refused("--widths", lambda: measure_coordinates(setup, (8,), (4,), (1,), 2))
-    assert_refused("--widths", lambda: measure_coordinates(setup, (8, 8, 16), (4,), (1,), 2))
-    assert_refused("--vocab-sizes", lambda: measure_coordinates(setup, (8, 16), (), (1,), 2))
-    assert_refused("--widths", lambda: measure_coordinates(setup, (8, 0), (4,), (1,), 2))
-    assert_refused("--vocab-sizes", lambda: measure_coordinates(setup, (8, 16), (0,), (1,), 2))
-    assert_refused("--seeds", lambda: measure_coordinates(setup, (8, 16), (4,), (1,), 1))
+    assert_refused("optimizer", lambda: slope_bands(sgd, WIDTHS, "readout"))
+    assert_refused("widths", lambda: measure_coordinates(setup, (8,), (4,), (1,), 2))
+    assert_refused("widths", lambda: measure_coordinates(setup, (8, 8, 16), (4,), (1,), 2))
+    assert_refused("vocab_sizes", lambda: measure_coordinates(setup, (8, 16), (), (1,), 2))
+    assert_refused("widths", lambda: measure_coordinates(setup, (8, 0), (4,), (1,), 2))
+    assert_refused("vocab_sizes", lambda: measure_coordinates(setup, (8, 16), (0,), (1,), 2))
+    assert_refused("seeds", lambda: measure_coordinates(setup, (8, 16), (4,), (1,), 1))
 
 
 # Prescribed powers
