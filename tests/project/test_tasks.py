@@ -57,3 +57,10 @@ def test_one_version():
     assert f"version: {version[1]}\n" in text("CITATION.cff")
     assert f'__version__ = "{version[1]}"' in text("dynsim/__init__.py")
     assert f"## [{version[1]}]" in text("CHANGELOG.md")
+
+
+def test_the_list_of_solved_systems_names_files_that_exist():
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z_]*(?:\.py)?)`", text("tests/README.md"))
+    assert len(named) > 30
+    for name in named:
+        assert (ROOT / "tests" / name).exists() or (ROOT / name).exists(), name

@@ -71,7 +71,7 @@ def learning(
 
 def dense_modes(kernel: Array, share: Floats, residual: Floats) -> Modes:
     """All modes, by eigendecomposition; `share` is the square root of p, all vectors (N n,)."""
-    values, vectors = map(np.asarray, jnp.linalg.eigh(share[:, None] * kernel * share))
+    values, vectors = map(np.asarray, jnp.linalg.eigh(share[:, None] * kernel * share[None, :]))
     return Modes(vectors, values, vectors.T @ (share * residual), 0.0)
 
 

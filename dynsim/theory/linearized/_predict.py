@@ -154,7 +154,7 @@ def _gradient_flow(task: Task, times: Floats, dense: bool) -> LinearizedTraining
         dynamics.SOLVER_STEPS,
     )
     method = "dense" if dense else "matrix-free"
-    result = task.from_impulses(times, task.weights * flow.values, None, method)
+    result = task.from_impulses(times, task.weights[None] * flow.values, None, method)
     advice = "ask for earlier `times` or lower that rate"
     if not dense:
         advice += ", or take `kernel` dense, which is solved implicitly"

@@ -60,7 +60,7 @@ def split(
     squares, axes = jnp.linalg.eigh(rest.T @ (metric[:, None] * rest))
     kept = (squares > NEW_DIRECTION**2 * size) & (squares > NEW_AMONG_NEW**2 * squares[-1])
     lengths = jnp.sqrt(jnp.where(kept, squares, 1))
-    fresh = jnp.where(kept, rest @ axes / lengths, 0)
+    fresh = jnp.where(kept[None, :], rest @ axes / lengths[None, :], 0)
     root = jnp.where(kept, lengths, 0)[:, None] * axes.T
     gram, one = fresh.T @ (metric[:, None] * fresh), jnp.eye(len(squares))
     return old, fresh @ (1.5 * one - 0.5 * gram), 0.5 * (one + gram) @ root  # one Newton step
@@ -85,7 +85,7 @@ def without(
 
 def where_new(fresh: Float[Array, "P n"], image: Float[Array, "Q n"]) -> Float[Array, "Q n"]:
     """The image of each direction, zero for a column that `split` left empty."""
-    return jnp.where(jnp.any(fresh != 0, axis=0), image, 0)
+    return jnp.where(jnp.any(fresh != 0, axis=0)[None, :], image, 0)
 
 
 def write(

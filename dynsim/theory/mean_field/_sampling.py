@@ -33,7 +33,7 @@ def even_points(shift: Float[Array, " n"], order: Int[Array, " P"]) -> Float[Arr
         base = (1 + base) ** (1 / (outputs + 1))
     slopes = np.asarray([base ** -(axis + 1) for axis in range(outputs)])
     place = jnp.zeros(count).at[order].set(jnp.arange(1.0, count + 1))
-    return (place[:, None] * slopes + shift) % 1.0
+    return (place[:, None] * slopes[None, :] + shift[None, :]) % 1.0
 
 
 def normals(points: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -327,7 +327,7 @@ def test_a_model_that_is_linear_is_trained_exactly():
     start = {"slope": RANDOM.standard_normal((4, 2)), "offset": RANDOM.standard_normal(2)}
 
     def model(params, x):
-        return x @ params["slope"] + params["offset"]
+        return x @ params["slope"] + params["offset"][None, :]
 
     for optimizer, rule in (("sgd", lambda g: g), ("sign", np.sign)):
         slope, offset = start["slope"].copy(), start["offset"].copy()
