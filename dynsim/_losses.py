@@ -5,13 +5,15 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 DIVERGENCE_FACTOR = 1e6
 
 
-def loss_and_residual(loss: str, outputs: Array, targets: Array) -> tuple[Array, Array]:
+def loss_and_residual(
+    loss: str, outputs: Float[Array, "*batch n"], targets: Float[Array, "*batch n"]
+) -> tuple[Float[Array, "*batch"], Float[Array, "*batch n"]]:
     """l(f_i, y_i) of each token, shape (m,), and r = dl/df, shape (m, n).
 
     `mse`: l = |f - y|^2 / 2, r = f - y. `ce`: l = -sum_k y_k ln softmax(f)_k in nats,

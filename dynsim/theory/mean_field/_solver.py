@@ -227,7 +227,7 @@ def predict(
             )
         )
     )
-    directions = setup.outputs * setup.steps
+    directions = setup.output_count * setup.steps
     neurons = max(particles // TOKENS_PER_NEURON, 4 * directions)
     fewer = (
         max(particles // 2, 3 * directions) if tokens == particles else tokens,
@@ -250,7 +250,7 @@ def predict(
             if progress is not None:
                 progress(part * share)
 
-        fields = (setup.outputs, setup.loss, setup.optimizer, setup.steps, responses)
+        fields = (setup.output_count, setup.loss_name, setup.optimizer, setup.steps, responses)
         plan = _Plan(count, number, *fields)
         run = _Run(replicas, strata, *rates, even, memory_gb)
         results.append(_solutions(setup, plan, crowds[count], run, report))
@@ -300,7 +300,7 @@ class _Run(NamedTuple):
 
 def _particles(setup: Setup, particles: int | None) -> int:
     """The number of particles asked for, checked, or the default."""
-    directions = setup.outputs * setup.steps
+    directions = setup.output_count * setup.steps
     if particles is None:
         particles = max(DEFAULT_PARTICLES, 2 ** math.ceil(math.log2(4 * directions)))
     if 4 * directions > MAX_PARTICLES:
@@ -314,7 +314,7 @@ def _particles(setup: Setup, particles: int | None) -> int:
         raise InputError(
             "particles",
             particles,
-            f"must be at least {4 * directions} for {setup.outputs} outputs and {setup.steps} "
+            f"must be at least {4 * directions} for {setup.output_count} outputs and {setup.steps} "
             "steps (every step uses up directions in the particles' space)",
         )
     return particles
@@ -422,7 +422,7 @@ def _random_numbers(
     The sides of a replica share all that concerns the tokens.
     """
     random = np.random.default_rng([setup.seed, 0x3F1E, block])
-    steps, n = setup.steps + 1, setup.outputs
+    steps, n = setup.steps + 1, setup.output_count
     shares = [batch_shares(setup, crowd, random) for _ in range(strata)]
     tokens = _stratified_points(random, strata, (steps, plan.tokens, n))
     token_shifts = random.random((strata, steps, n))

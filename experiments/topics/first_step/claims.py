@@ -430,7 +430,7 @@ def self_term(data: xr.Dataset, *, kept: bool = True) -> Evidence:
         else float(first_step("projection", "sign", d, law, init="sp").rms)
         for (d, _), law in zip(cells, laws, strict=True)
     ]
-    setups = [Setup(width=d, vocab_size=m, init="sp") for d, m in cells]
+    setups = [Setup(width=d, vocab_size=m, optimizer="sign", init="sp") for d, m in cells]
     return _mean_ratio(samples, theory, power=0.5, setups=setups)
 
 
@@ -441,7 +441,13 @@ def optimizer_moments(data: xr.Dataset, optimizer: str) -> Evidence:
     samples = [_squares(chosen, "projection", width=d, vocab_size=m) for d, m in cells]
     theory = [_uniform_rms("projection", d, m, optimizer) for d, m in cells]
     setups = [
-        Setup(width=d, vocab_size=m, targets="sign", optimizer=optimizer)  # type: ignore[arg-type]
+        Setup(
+            width=d,
+            vocab_size=m,
+            targets="sign",
+            optimizer=optimizer,  # type: ignore[arg-type]
+            epsilon=1e-8,
+        )
         for d, m in cells
     ]
     return _mean_ratio(samples, theory, power=0.5, setups=setups)

@@ -28,7 +28,9 @@ from dynsim.laboratory import token_updates
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 UPDATES = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
-SMALL = Setup(width=12, vocab_size=18, tokens="zipf:0.7", outputs=3, steps=9, seed=4)
+SMALL = Setup(
+    width=12, vocab_size=18, tokens="zipf:0.7", outputs=3, optimizer="sign", steps=9, seed=4
+)
 
 
 def setup_of(optimizer: str, loss: str, **fields) -> Setup:
@@ -71,13 +73,14 @@ def by_numpy(setup: Setup, seed: int = 0):
         *start_of(setup, seed),
         targets(setup),
         setup.law().frequencies,
-        loss=setup.loss,
+        loss=setup.loss_name,
         optimizer=setup.optimizer,
         embedding_lr=setup.embedding_lr,
         projection_lr=setup.projection_lr,
         steps=setup.steps,
         shares=shares_of(setup, seed),
-        **{name: getattr(setup, name) for name in ("beta1", "beta2", "epsilon", "weight_decay")},
+        **{name: getattr(setup, name) for name in ("beta1", "beta2", "epsilon")},
+        weight_decay=setup.decay_rate,
         factors=factors_of(setup),
     )
 
