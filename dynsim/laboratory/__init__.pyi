@@ -28,7 +28,10 @@ from ._scales import grid_factors as grid_factors
 from ._scales import learning_rate_factors as learning_rate_factors
 from ._scales import scales as scales
 from ._scales import training_optimizer as training_optimizer
+from ._setup import HiddenRate as HiddenRate
 from ._setup import NetworkFamily as NetworkFamily
+from ._setup import NetworkModel as NetworkModel
+from ._setup import NetworkName as NetworkName
 from ._setup import NetworkSetup as NetworkSetup
 from ._tasks import Batch as Batch
 from ._tasks import task as task
