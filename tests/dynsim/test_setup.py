@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from dynsim import Setup
 from dynsim._errors import check_choice, check_integer, check_rate, shown
+from dynsim._runs import seed_labels
+from dynsim._setup import Descent, EmbeddingRate, Sizes, Task
+from dynsim.laboratory import NetworkFamily, NetworkSetup
 
 INTEGERS = {
     "width": 1,
@@ -154,3 +157,56 @@ def test_checks_let_good_values_pass():
     assert_refused("--x", lambda: check_integer("--x", 4, 1, 3), "at most 3")
     assert_refused("--x", lambda: check_rate("--x", math.nan))
     assert_refused("--x", lambda: check_choice("--x", "c", ("a", "b")), "a, b")
+
+
+PARTS = (Sizes, Task, Descent, EmbeddingRate)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_both_descriptions_have_the_very_same_shared_options(part):
+    """One definition and one default: the fields are inherited, not written again."""
+    for kind in (Setup, NetworkSetup):
+        assert issubclass(kind, part)
+        own = {field.name: field for field in dataclasses.fields(kind)}
+        for field in dataclasses.fields(part):
+            assert own[field.name] is field
+            assert field.name not in vars(kind).get("__annotations__", {})
+    shared = {field.name for field in dataclasses.fields(Setup)} & {
+        field.name for field in dataclasses.fields(NetworkSetup)
+    }
+    assert shared == {field.name for one in PARTS for field in dataclasses.fields(one)}
+
+
+@pytest.mark.parametrize("kind", [Setup, NetworkSetup])
+def test_replaced_options_decide_anew_what_follows_from_them(kind):
+    setup = kind()
+    assert (setup.law_name, setup.loss_name, setup.output_count) == ("uniform", "mse", 1)
+    classes = dataclasses.replace(setup, targets="bigram", outputs=4)
+    assert (classes.law_name, classes.loss_name, classes.output_count) == ("corpus", "ce", 4)
+    assert dataclasses.replace(classes, targets="gaussian", outputs=None) == setup
+    assert dataclasses.replace(setup, tokens="zipf:1").law().name == "zipf:1"
+
+
+def test_a_family_is_described_without_sizes():
+    family = NetworkFamily(network="mlp", targets="next-token", batch_size=8)
+    small, large = family.at(8, 300), family.at(16, 400, hidden_lr=0.5)
+    assert (small.output_count, large.output_count) == (300, 400)
+    assert (small.hidden_lr, large.hidden_lr) == (0.01, 0.5)
+    assert large.at(8, 300) == dataclasses.replace(small, hidden_lr=0.5)
+    assert_refused("batch_size", lambda: NetworkFamily(network="transformer"))
+    assert_refused("optimizer", lambda: NetworkFamily(optimizer="smoothed-sign"))
+    assert_refused("width", lambda: family.at(0, 300))
+
+
+def test_descriptions_print_what_is_not_at_its_default():
+    assert repr(Setup(width=7, tokens="zipf:1")) == "Setup(width=7, tokens=zipf:1)"
+    assert repr(NetworkFamily(network="mlp")) == "NetworkFamily(network=mlp)"
+
+
+@pytest.mark.parametrize(
+    "seeds", [0, -1, True, 1.5, "x", [], [[1]], [-1], [0.5], [2**32], None, 10**7]
+)
+def test_seeds_are_a_count_or_labels(seeds):
+    assert seed_labels(3).tolist() == [0, 1, 2]
+    assert seed_labels([7, 2]).tolist() == [7, 2]
+    assert_refused("seeds", lambda: seed_labels(seeds))

@@ -262,7 +262,7 @@ def test_divergence_is_recorded_not_raised():
 def test_what_counts_as_divergence():
     def of(*curve):
         loss = np.array(curve, float)[None, None]
-        return Training(SMALL, np.ones(1), np.ones(1), *[loss] * 4).diverged.item()
+        return Training(SMALL, np.ones(1), np.ones(1), np.zeros(1, int), *[loss] * 4).diverged.item()
 
     assert not of(1, 2, 1e6)
     assert of(1, 2e6, 0.1)
@@ -280,6 +280,24 @@ def test_first_seeds_do_not_depend_on_how_many():
     updates = token_updates(SMALL, 2, dtype="float64").projection
     longer = token_updates(SMALL, 4, dtype="float64").projection
     assert_close_curves(updates, longer[:2], 1e-12)
+
+
+def test_seeds_may_be_given_by_their_labels():
+    whole = train(SMALL, 4, dtype="float64")
+    chosen = train(SMALL, [3, 1], dtype="float64")
+    assert (whole.seeds.tolist(), chosen.seeds.tolist()) == ([0, 1, 2, 3], [3, 1])
+    assert_close_curves(chosen.loss, whole.loss[:, [3, 1]], 1e-12)
+    updates = token_updates(SMALL, [2], dtype="float64").projection
+    assert_close_curves(updates, token_updates(SMALL, 3, dtype="float64").projection[2:], 1e-12)
+
+
+def test_results_print_what_they_are():
+    text = repr(train(SMALL, 2))
+    assert text.startswith("Training of finite linear networks")
+    assert "setup: Setup(width=12" in text
+    assert "diverged: 0 of 2 networks" in text
+    assert "array(" not in text
+    assert "shape 2x18" in repr(token_updates(SMALL, 2))
 
 
 def test_widths_draw_independent_weights():
