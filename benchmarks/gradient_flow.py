@@ -68,7 +68,7 @@ def scipy_flow(
 ) -> NDArray[np.float64]:
     """Losses at `TIMES` of the weights' flow from (E, W), shape (T,)."""
     p, y = setup.law().frequencies, targets(setup)
-    (m, d), n = start[0].shape, setup.outputs
+    (m, d), n = start[0].shape, setup.output_count
 
     def velocity(_: float, state: NDArray[np.float64]) -> NDArray[np.float64]:
         e, w = state[: m * d].reshape(m, d), state[m * d :].reshape(n, d)
@@ -117,7 +117,7 @@ def measure(setup: Setup, *, infinite: bool = False) -> Row:
         limit,
         setup.width,
         setup.vocab_size,
-        setup.outputs,
+        setup.output_count,
         flow.effective_tokens,
         statistics.median(own),
         first - statistics.median(own),

@@ -71,11 +71,12 @@ class Row:
 def initial_weights(setup: Setup, dtype: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """E (m, d) and W (n, d) that `train` draws for its first seed."""
     key = jax.random.key(setup.seed)
-    for number in (setup.width, setup.vocab_size, setup.outputs, 0):  # the sizes, then the seed
+    sizes = setup.width, setup.vocab_size, setup.output_count
+    for number in (*sizes, 0):  # then the seed
         key = jax.random.fold_in(key, number)
     embedding_key, projection_key = jax.random.split(jax.random.fold_in(key, 0))
     embedding = jax.random.normal(embedding_key, (setup.vocab_size, setup.width), dtype)
-    projection = jax.random.normal(projection_key, (setup.outputs, setup.width), dtype)
+    projection = jax.random.normal(projection_key, (setup.output_count, setup.width), dtype)
     return np.array(embedding), np.array(setup.projection_std * projection, dtype)
 
 
@@ -164,13 +165,13 @@ def measure(setup: Setup) -> Row:
             theirs.append(seconds(lambda: torch_sweep(setup)))
         if setup.width >= SHARE_FROM_WIDTH:
             matmul.append(matmul_rate())
-    operations = MATMULS_PER_STEP * 2 * setup.vocab_size * setup.width * setup.outputs * steps
+    operations = MATMULS_PER_STEP * 2 * setup.vocab_size * setup.width * setup.output_count * steps
     ratios = [b / a for a, b in zip(ours, theirs, strict=False)]
     shares = [operations / a / rate for a, rate in zip(ours, matmul, strict=False)]
     return Row(
         width=setup.width,
         vocab_size=setup.vocab_size,
-        outputs=setup.outputs,
+        outputs=setup.output_count,
         dynsim=steps / statistics.median(ours),
         compile_seconds=first - statistics.median(ours),
         torch=steps / statistics.median(theirs) if theirs else None,

@@ -13,7 +13,7 @@ from ._precision import require_x64 as require_x64
 from ._setup import Setup as Setup
 from ._targets import targets as targets
 from .laboratory._linear_training import Training as Training
-from .laboratory._linear_training import train as train
+from .laboratory._train import train as train
 from .rules._answers import Recommendation as Recommendation
 from .rules._export import label_parameters as label_parameters
 from .rules._export import optax_optimizer as optax_optimizer

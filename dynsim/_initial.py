@@ -8,13 +8,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, Float, Key
+from numpy.typing import ArrayLike
 
 from ._optimizers import weight_copies
-from ._runs import check_fits, sized_key
+from ._runs import MAX_SEEDS as MAX_SEEDS
+from ._runs import check_fits, seed_labels, sized_key
 from ._setup import Setup
-
-MAX_SEEDS = 1_000_000
 
 
 class Weights(NamedTuple):
@@ -24,13 +24,13 @@ class Weights(NamedTuple):
     projection: Array  # (n, d)
 
 
-def seed_keys(setup: Setup, seeds: int) -> Array:
-    """One key a seed; the first do not depend on how many are asked for."""
-    return jax.vmap(partial(jax.random.fold_in, sized_key(setup)))(jnp.arange(seeds))
+def seed_keys(setup: Setup, seeds: int | ArrayLike) -> Key[Array, " seeds"]:
+    """One key a seed, given by count or labels; a key depends on its label alone."""
+    return jax.vmap(partial(jax.random.fold_in, sized_key(setup)))(jnp.asarray(seed_labels(seeds)))
 
 
 def initial_weights(
-    sizes: tuple[int, int, int], projection_std: Array, key: Array, dtype: str
+    sizes: tuple[int, int, int], projection_std: Float[Array, ""], key: Key[Array, ""], dtype: str
 ) -> Weights:
     """E with entries N(0, 1) and W with entries N(0, projection_std^2); `sizes` are (m, n, d)."""
     embedding_key, projection_key = jax.random.split(jax.random.fold_in(key, 0))
@@ -45,9 +45,9 @@ def network_bytes(setup: Setup, dtype: str = "float32") -> int:
     """Bytes of one linear network in training: weights, their start, gradient, optimizer state."""
     copies = 4 + weight_copies(setup.optimizer)
     size = np.dtype(dtype).itemsize
-    weights = (setup.vocab_size + setup.outputs) * setup.width
+    weights = (setup.vocab_size + setup.output_count) * setup.width
     batch = 32 * setup.batch_size  # random numbers and token ids of one batch
-    return size * (copies * weights + 6 * setup.vocab_size * setup.outputs) + batch
+    return size * (copies * weights + 6 * setup.vocab_size * setup.output_count) + batch
 
 
 def check_memory(setup: Setup, dtype: str) -> None:

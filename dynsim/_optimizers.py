@@ -19,7 +19,7 @@ from derivations import flow_symbols
 
 from ._compiled import evaluate
 from ._errors import InputError
-from ._setup import Setup
+from ._setup import Descent
 
 
 class Constants(NamedTuple):
@@ -31,11 +31,13 @@ class Constants(NamedTuple):
     weight_decay: float
 
 
-def constants(setup: Setup) -> Constants:
-    return Constants(*(float(getattr(setup, name)) for name in Constants._fields))
+def constants(setup: Descent) -> Constants:
+    return Constants(
+        float(setup.beta1), float(setup.beta2), float(setup.epsilon), float(setup.decay_rate)
+    )
 
 
-def schedule(setup: Setup) -> NDArray[np.float64]:
+def schedule(setup: Descent) -> NDArray[np.float64]:
     """eta_t over the learning rate at every step, shape (T,).
 
     Step t of w = `warmup_steps` has (t + 1) / w; from step w on the factor is 1 (constant), or it

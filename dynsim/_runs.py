@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from ._errors import InputError
-from ._setup import Setup
+from ._errors import InputError, check_integer
+from ._setup import Experiment
 
+MAX_SEEDS = 1_000_000
+SEED_LABELS = 2**32  # labels are below it
 CACHE_BYTES = 32 * 2**20  # a CPU's last cache: more networks side by side than fit are slower
 
 
@@ -25,14 +28,14 @@ def device_memory() -> int:
     return int((stats or {}).get("bytes_limit", psutil.virtual_memory().total))
 
 
-def check_fits(needed: int, setup: Setup, kind: str = "network") -> None:
+def check_fits(needed: int, setup: Experiment, kind: str = "network") -> None:
     """Raises `InputError` if one network of `needed` bytes is more than the device holds."""
     present = device_memory()
     if needed > present:
         raise InputError(
             "width",
             setup.width,
-            f"one {kind} of vocabulary {setup.vocab_size}, {setup.outputs} outputs and batch "
+            f"one {kind} of vocabulary {setup.vocab_size}, {setup.output_count} outputs and batch "
             f"{setup.batch_size} needs {needed / 2**30:.3g} GiB, must fit the "
             f"{present / 2**30:.3g} GiB of this device",
         )
@@ -55,16 +58,35 @@ def chunks(total: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, total)) for start in range(0, total, size))
 
 
-def sized_key(setup: Setup) -> Array:
+def sized_key(setup: Experiment) -> Array:
     """The key of the setup's seed and sizes: other sizes draw independent weights and batches.
 
     (Normals of two shapes drawn with one key share their beginning, which would correlate the
     cells of a sweep.)
     """
     key = jax.random.key(setup.seed)
-    for size in (setup.width, setup.vocab_size, setup.outputs):
+    for size in (setup.width, setup.vocab_size, setup.output_count):
         key = jax.random.fold_in(key, size)
     return key
+
+
+def seed_labels(seeds: int | ArrayLike) -> NDArray[np.int64]:
+    """Labels of the networks, shape (K,): a count K means 0, ..., K - 1; labels stay as given.
+
+    Raises `InputError` for a count below 1, and for labels that are not integers from 0 to
+    2^32 - 1.
+    """
+    if np.ndim(seeds) == 0:
+        count: Any = int(seeds) if isinstance(seeds, np.integer) else seeds
+        check_integer("seeds", count, 1, MAX_SEEDS)
+        return np.arange(count)
+    labels = np.asarray(seeds)
+    if labels.ndim != 1 or not labels.size:
+        raise InputError("seeds", f"of shape {labels.shape}", "must be a count or a list of labels")
+    if labels.dtype.kind not in "iu" or (labels < 0).any() or (labels >= SEED_LABELS).any():
+        allowed = "must be integers from 0 to 2^32 - 1"
+        raise InputError("seeds", str(labels.tolist())[:40], allowed)
+    return labels.astype(np.int64)
 
 
 def running_sum(frequencies: NDArray[np.float64]) -> Array:

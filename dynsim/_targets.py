@@ -5,35 +5,35 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ._setup import Setup
+from ._setup import Experiment
 
 
-def targets(setup: Setup, tokens: int | None = None) -> NDArray[np.float64]:
+def targets(setup: Experiment, tokens: int | None = None) -> NDArray[np.float64]:
     """Targets y of the `tokens` most frequent tokens (default all), shape (tokens, outputs).
 
     `gaussian`: N(0, 1) entries, with `target_rank` k the product of tokens x k and k x outputs
     Gaussians over sqrt(k); `sign`: +1 or -1; `onehot`: 1 at a uniformly random class;
     `bigram`: the corpus's next-token frequencies. The row of a token depends on `setup.seed`,
-    `setup.outputs` and its rank alone, not on width, vocabulary size, device or precision.
+    `setup.output_count` and its rank alone, not on width, vocabulary size, device or precision.
     """
     count = setup.vocab_size if tokens is None else min(tokens, setup.vocab_size)
     random = np.random.default_rng([setup.seed, 0x7A26])
     if setup.targets == "gaussian":
         if setup.target_rank:
-            mixing = random.standard_normal((setup.target_rank, setup.outputs))
+            mixing = random.standard_normal((setup.target_rank, setup.output_count))
             factors = random.standard_normal((count, setup.target_rank))
             return factors @ mixing / np.sqrt(setup.target_rank)
-        return random.standard_normal((count, setup.outputs))
+        return random.standard_normal((count, setup.output_count))
     if setup.targets == "sign":
-        return np.where(random.random((count, setup.outputs)) < 0.5, -1.0, 1.0)
+        return np.where(random.random((count, setup.output_count)) < 0.5, -1.0, 1.0)
     if setup.targets == "onehot":
-        classes = np.floor(random.random(count) * setup.outputs).astype(np.int64)
-        table = np.zeros((count, setup.outputs))
+        classes = np.floor(random.random(count) * setup.output_count).astype(np.int64)
+        table = np.zeros((count, setup.output_count))
         table[np.arange(count), classes] = 1
         return table
     from dynsim.tokens._corpus import corpus_tokens
 
-    _, _, path = setup.tokens.partition(":")
-    return corpus_tokens(path or None, setup.vocab_size).next_token_frequencies(setup.outputs)[
+    _, _, path = setup.law_name.partition(":")
+    return corpus_tokens(path or None, setup.vocab_size).next_token_frequencies(setup.output_count)[
         :count
     ]

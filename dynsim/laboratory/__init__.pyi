@@ -14,7 +14,7 @@ from ._coordinates import vocabulary_alignment_exponent as vocabulary_alignment_
 from ._linear_training import TokenUpdates as TokenUpdates
 from ._linear_training import Training as Training
 from ._linear_training import token_updates as token_updates
-from ._linear_training import train as train
+from ._linear_training import train_linear as train_linear
 from ._networks import Linear as Linear
 from ._networks import NetworkShape as NetworkShape
 from ._networks import ResidualMLP as ResidualMLP
@@ -27,9 +27,15 @@ from ._scales import Scales as Scales
 from ._scales import grid_factors as grid_factors
 from ._scales import learning_rate_factors as learning_rate_factors
 from ._scales import scales as scales
+from ._scales import training_optimizer as training_optimizer
+from ._setup import HiddenRate as HiddenRate
+from ._setup import NetworkFamily as NetworkFamily
+from ._setup import NetworkModel as NetworkModel
+from ._setup import NetworkName as NetworkName
 from ._setup import NetworkSetup as NetworkSetup
 from ._tasks import Batch as Batch
 from ._tasks import task as task
+from ._train import train as train
 from ._training import NetworkTraining as NetworkTraining
 from ._training import parameter_count as parameter_count
 from ._training import run_bytes as run_bytes

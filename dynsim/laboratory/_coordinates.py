@@ -19,12 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 import derivations
-from dynsim._errors import InputError, check_integer
+from dynsim._errors import InputError
 from dynsim._layers import Label, LayerValues
 from dynsim._precision import require_x64
+from dynsim._summary import summary
 from dynsim.statistics._exponents import log_slope
 from dynsim.theory._first_step import first_step
 
@@ -81,13 +82,23 @@ class Coordinates:
     matrices: tuple[str, ...]
     mean_square: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        return summary(
+            "Mean squares in toy networks (seeds x steps x matrices x quantities)",
+            setup=self.setup,
+            steps=self.steps,
+            matrices=self.matrices,
+            mean_square=self.mean_square,
+        )
+
 
 def network_coordinates(
     setup: NetworkSetup,
     steps: Sequence[int],
-    seeds: int = 1,
+    seeds: int | ArrayLike = 1,
 ) -> Coordinates:
-    """Trains `seeds` networks, as `train_networks` does, and measures them at `steps`.
+    """Trains a network for each seed (a count, or labels), as `train_networks` does, and measures
+    them at `steps`.
 
     The probe is the whole token law, or for sequences up to 1024 fixed tokens that are not a
     training batch.
@@ -96,12 +107,11 @@ def network_coordinates(
     `RuntimeError` if JAX's 64-bit types are off.
     """
     require_x64()
-    check_integer("seeds", seeds, 1)
     recorded = check_recorded_steps(setup, steps)
     rows: list[list[NDArray[np.float64]]] = [[] for _ in recorded]
     names: tuple[str, ...] = ()
     initial: Tree = None
-    for reached in trained_networks(setup, run_columns(setup, seeds=np.arange(seeds)), recorded):
+    for reached in trained_networks(setup, run_columns(setup, seeds=seeds), recorded):
         shared, networks = reached.shared, reached.state.network
         if reached.step == 0:
             initial = jax.tree.map(jnp.copy, networks)
@@ -235,7 +245,7 @@ def slope_bands(
     embedding itself, and further up between the least of all updates below and 0.
 
     With `stable` no band reaches above 0 (a size that grows is a mistake). These are the terms of
-    the stability program, theory notes, section 5.
+    the stability program, docs/theory/parametrizations.md#stability-program.
 
     Raises `InputError` for optimizers that are not entrywise normalised.
     """
@@ -280,12 +290,12 @@ def _width_powers(setup: NetworkSetup) -> tuple[dict[Label, float], dict[Label, 
 
 
 def vocabulary_alignment_exponent(setup: NetworkSetup, widths: Sequence[int]) -> float:
-    """A of the first step of a matrix that hears all tokens, fitted over these very widths.
+    """A of the first step of a matrix that all tokens reach, fitted over these very widths.
 
     The least-squares power of the width in sqrt(d [1 + (2/pi)(d - 1) C]), C from the token law and
     batch (`dynsim.first_step`): between 1/2 and 1, 1 for vocabularies that are small at all widths.
     """
-    law = setup.task_setup.law()
+    law = setup.law()
     sizes = np.asarray(widths, np.float64)
     moments = first_step("hidden", "sign", sizes, law, batch_size=setup.batch_size)
     return float(log_slope(np.log(sizes), np.log(np.asarray(moments.rms))))

@@ -1,4 +1,12 @@
-"""Finite-width linear networks, trained: the measurement that theory is held against."""
+"""Finite-width linear networks, trained: the measurement that theory is held against.
+
+This trainer and `train_networks` with `network="linear"` are two independent routes to the same
+training runs, kept as a check of each other. Here gradients are written out by hand and all pairs
+of learning rates and seeds advance in one scan; there they are automatic, and each run is a column.
+They share what defines the experiment: keys of the seeds, token law, targets, draws of tokens, the
+optimizer's map and schedule, and the rule for divergence. Each draws initial weights and computes
+losses and gradients by itself. A test holds that their losses agree within 1e-10.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +19,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, Float, Int, Key
 from numpy.typing import ArrayLike, NDArray
 
-from dynsim._errors import check_integer
 from dynsim._initial import (
-    MAX_SEEDS,
     Weights,
     check_memory,
     initial_weights,
@@ -32,8 +38,10 @@ from dynsim._runs import (
     even,
     memory_budget,
     running_sum,
+    seed_labels,
 )
 from dynsim._setup import Setup
+from dynsim._summary import summary
 from dynsim._targets import targets
 
 STEPS_PER_CALL = 100  # steps of one jitted call, between two reports of progress
@@ -47,7 +55,8 @@ class Training:
 
     **Fields:**
 
-    - `setup`: what was trained; `embedding_lrs`, `projection_lrs`: shape (L,).
+    - `setup`: what was trained; `embedding_lrs`, `projection_lrs`: shape (L,); `seeds`: labels of
+      the networks, shape (K,).
     - `loss`: sum_i p_i l(f_i, y_i), shape (L, K, T), over the whole token law also in mini-batch.
     - `projection_update_rms`: sqrt(sum_i p_i mean_k [(W_t - W_0) e_i(t)]_k^2), shape (L, K, T).
     - `embedding_update_rms`: the same of W_0 (e_i(t) - e_i(0)), shape (L, K, T).
@@ -55,12 +64,13 @@ class Training:
       moving the projection, shape (L, K, T).
     - `diverged`: shape (L, K); the loss became non-finite or 1e6 times its start (and at least 1).
 
-    Definitions: theory notes, section 1.
+    Definitions: docs/theory/model.md#quantities.
     """
 
     setup: Setup
     embedding_lrs: NDArray[np.float64]
     projection_lrs: NDArray[np.float64]
+    seeds: NDArray[np.int64]
     loss: NDArray[np.float64]
     projection_update_rms: NDArray[np.float64]
     embedding_update_rms: NDArray[np.float64]
@@ -69,6 +79,20 @@ class Training:
     @property
     def diverged(self) -> NDArray[np.bool_]:
         return diverged(self.loss)
+
+    def __repr__(self) -> str:
+        return summary(
+            "Training of finite linear networks (learning-rate pairs x seeds x steps)",
+            setup=self.setup,
+            embedding_lrs=self.embedding_lrs,
+            projection_lrs=self.projection_lrs,
+            seeds=self.seeds,
+            loss=self.loss,
+            projection_update_rms=self.projection_update_rms,
+            embedding_update_rms=self.embedding_update_rms,
+            projection_step_rms=self.projection_step_rms,
+            diverged=f"{int(self.diverged.sum())} of {self.diverged.size} networks",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +109,15 @@ class TokenUpdates:
     embedding: NDArray[np.float64]
     cross: NDArray[np.float64]
     batch_share: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        return summary(
+            "Output updates of the first step (seeds x tokens)",
+            projection=self.projection,
+            embedding=self.embedding,
+            cross=self.cross,
+            batch_share=self.batch_share,
+        )
 
 
 class _Plan(NamedTuple):
@@ -121,9 +154,9 @@ class _Descent(NamedTuple):
     factors: Array
 
 
-def train(
+def train_linear(
     setup: Setup,
-    seeds: int = 4,
+    seeds: int | ArrayLike = 4,
     *,
     embedding_lrs: ArrayLike | None = None,
     projection_lrs: ArrayLike | None = None,
@@ -132,7 +165,7 @@ def train(
     memory_gb: float | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> Training:
-    """Trains `seeds` finite networks at each pair of learning rates.
+    """Trains a finite network for each seed at each pair of learning rates.
 
     Gradients are exact: dL/dW = sum_i p_i r_i e_i^T, dL/de_i = p_i W^T r_i, with p the law's
     frequencies or, in mini-batch, the shares of a batch of `setup.batch_size` tokens drawn from
@@ -140,7 +173,9 @@ def train(
 
     **Arguments:**
 
-    - `seeds`: number of independent initialisations (and batch streams), the same for every LR.
+    - `seeds`: independent initialisations and batch streams, the same for every pair: a count K
+      means those labelled 0, ..., K - 1, a sequence gives the labels. Targets are those of
+      `setup.seed` for all.
     - `embedding_lrs`, `projection_lrs`: shape (L,) each, paired; default the setup's one pair.
     - `dtype`: `float32` or `float64`.
     - `record_updates`: without it the three update RMS are NaN and a step has three matrix
@@ -153,7 +188,7 @@ def train(
     `RuntimeError` if JAX's 64-bit types are off.
     """
     require_x64()
-    check_integer("seeds", seeds, 1, MAX_SEEDS)
+    labels = seed_labels(seeds)
     embedding_rates, projection_rates = np.broadcast_arrays(
         np.atleast_1d(np.asarray(setup.embedding_lr if embedding_lrs is None else embedding_lrs)),
         np.atleast_1d(
@@ -167,12 +202,13 @@ def train(
     descent = _descent(setup, dtype, segments * plan.steps)
     runs = max(1, int(memory_budget(memory_gb) / network_bytes(setup, dtype)))
     rate_chunk = even(len(embedding_rates), runs)
-    seed_chunk = even(seeds, max(1, runs // rate_chunk))
-    keys = seed_keys(setup, seeds)
+    seed_chunk = even(len(labels), max(1, runs // rate_chunk))
+    keys = seed_keys(setup, labels)
 
     blocks = []
-    pieces = math.ceil(seeds / seed_chunk) * math.ceil(len(embedding_rates) / rate_chunk) * segments
-    for seed_slice in chunks(seeds, seed_chunk):
+    rows, columns = len(labels) / seed_chunk, len(embedding_rates) / rate_chunk
+    pieces = math.ceil(rows) * math.ceil(columns) * segments
+    for seed_slice in chunks(len(labels), seed_chunk):
         key = keys[seed_slice]
         start = _start(plan, task.projection_std, key)
         row = []
@@ -197,6 +233,7 @@ def train(
         setup,
         np.asarray(embedding_rates, np.float64),
         np.asarray(projection_rates, np.float64),
+        labels,
         record[..., 0],
         record[..., 1],
         record[..., 2],
@@ -204,13 +241,14 @@ def train(
     )
 
 
-def token_updates(setup: Setup, seeds: int = 4, *, dtype: str = "float32") -> TokenUpdates:
-    """The first step's update of every token's output, seed by seed.
+def token_updates(
+    setup: Setup, seeds: int | ArrayLike = 4, *, dtype: str = "float32"
+) -> TokenUpdates:
+    """The first step's update of every token's output, seed by seed (a count or labels).
 
     Raises as `train` does.
     """
     require_x64()
-    check_integer("seeds", seeds, 1, MAX_SEEDS)
     check_memory(setup, dtype)
     plan, task = _plan(setup, 1, dtype), _task(setup, dtype)
     descent = _descent(setup, dtype, setup.steps)
@@ -226,8 +264,8 @@ def _plan(setup: Setup, steps: int, dtype: str, record_updates: bool = True) -> 
     return _Plan(
         setup.width,
         setup.vocab_size,
-        setup.outputs,
-        setup.loss,
+        setup.output_count,
+        setup.loss_name,
         setup.optimizer,
         setup.batch_size,
         steps,
@@ -253,7 +291,9 @@ def _descent(setup: Setup, dtype: str, steps: int) -> _Descent:
     )
 
 
-def _batch_share(plan: _Plan, task: _Task, key: Array, step: Array) -> Array:
+def _batch_share(
+    plan: _Plan, task: _Task, key: Key[Array, ""], step: Int[Array, ""]
+) -> Float[Array, " m"]:
     """p_hat, shape (m,): counts of a batch over its size, or the frequencies in full batch."""
     if plan.batch_size == 0:
         return task.frequencies
@@ -263,7 +303,9 @@ def _batch_share(plan: _Plan, task: _Task, key: Array, step: Array) -> Array:
     return counts / plan.batch_size
 
 
-def _gradients(share: Array, residual: Array, weights: Weights) -> Weights:
+def _gradients(
+    share: Float[Array, " m"], residual: Float[Array, "m n"], weights: Weights
+) -> Weights:
     """dL/dE = p r W (m, d) and dL/dW = (p r)^T E (n, d)."""
     weighted = share[:, None] * residual
     return Weights(weighted @ weights.projection, weighted.T @ weights.embedding)
@@ -272,7 +314,7 @@ def _gradients(share: Array, residual: Array, weights: Weights) -> Weights:
 def _step(
     plan: _Plan,
     descent: _Descent,
-    factor: Array,
+    factor: Float[Array, ""],
     gradients: Weights,
     memory: Any,
     weights: Weights,
@@ -286,7 +328,9 @@ def _step(
     ), memory
 
 
-def _output_updates(start: Weights, weights: Weights) -> tuple[Array, Array]:
+def _output_updates(
+    start: Weights, weights: Weights
+) -> tuple[Float[Array, "m n"], Float[Array, "m n"]]:
     """(W_t - W_0) e_i(t) and W_0 (e_i(t) - e_i(0)), each of shape (m, n)."""
     by_projection = weights.embedding @ (weights.projection - start.projection).T
     by_embedding = (weights.embedding - start.embedding) @ start.projection.T
@@ -294,8 +338,12 @@ def _output_updates(start: Weights, weights: Weights) -> tuple[Array, Array]:
 
 
 def _update_rms(
-    plan: _Plan, task: _Task, start: Weights, weights: Weights, projection_step: Array
-) -> list[Array]:
+    plan: _Plan,
+    task: _Task,
+    start: Weights,
+    weights: Weights,
+    projection_step: Float[Array, "n d"],
+) -> list[Float[Array, ""]]:
     """Frequency-weighted RMS of both output updates and of this step's own, or NaN."""
     if not plan.record_updates:
         return [jnp.full((), jnp.nan, plan.dtype)] * 3
@@ -307,12 +355,12 @@ def _scan(
     plan: _Plan,
     task: _Task,
     descent: _Descent,
-    first_step: Array,
-    key: Array,
+    first_step: Int[Array, ""],
+    key: Key[Array, ""],
     start: Weights,
     rates: Weights,
     state: tuple[Weights, Any],
-) -> tuple[tuple[Weights, Any], Array]:
+) -> tuple[tuple[Weights, Any], Float[Array, "steps 4"]]:
     """`plan.steps` steps of one network; returns its state and the records (steps, 4)."""
 
     def step(carry, index):
@@ -331,7 +379,7 @@ def _scan(
 
 
 @partial(jax.jit, static_argnames="plan")
-def _start(plan: _Plan, projection_std: Array, keys: Array) -> Weights:
+def _start(plan: _Plan, projection_std: Float[Array, ""], keys: Key[Array, " seeds"]) -> Weights:
     """Initial weights of every seed: (seeds, m, d) and (seeds, n, d)."""
     return jax.vmap(lambda key: initial_weights(plan.sizes, projection_std, key, plan.dtype))(keys)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+from typing import cast
 
 import derivations
 from derivations import NetworkLayer, Parametrization
 from dynsim._layers import LayerValues
 
-from ._setup import NetworkSetup
+from ._setup import NetworkFamily, NetworkSetup
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Scales:
     learning_rate: LayerValues
 
 
+def training_optimizer(setup: NetworkFamily) -> derivations.TrainingOptimizer:
+    """The optimizer as the stability program names it."""
+    return cast(derivations.TrainingOptimizer, setup.optimizer)  # a family refuses all others
+
+
 @lru_cache(maxsize=1024)
 def resolved_parametrization(setup: NetworkSetup) -> Parametrization:
     """The setup's parametrization, every learning-rate exponent set.
@@ -51,7 +57,7 @@ def resolved_parametrization(setup: NetworkSetup) -> Parametrization:
             for name, layer in named.layers.items()
         },
     )
-    solved = derivations.solve_stability(free, setup.optimizer).parametrization
+    solved = derivations.solve_stability(free, training_optimizer(setup)).parametrization
     layers = dict(solved.layers)
     if (stds := setup.written_init_exponents) is not None:
         for name, std in zip(derivations.NETWORK_LAYERS, stds, strict=True):
@@ -67,7 +73,7 @@ def vector_exponent(setup: NetworkSetup, resolved: Parametrization) -> Fraction:
     written = setup.written_lr_exponents
     if written is not None and len(written) == 4:
         return written[3]
-    return resolved.with_multipliers(setup.optimizer).embedding.lr or Fraction(0)
+    return resolved.with_multipliers(training_optimizer(setup)).embedding.lr or Fraction(0)
 
 
 def scales(setup: NetworkSetup) -> Scales:

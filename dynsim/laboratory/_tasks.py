@@ -129,13 +129,12 @@ def task(setup: NetworkSetup) -> Task:
     """The setup's task. Raises `InputError` for a text that is too short for it."""
     if setup.targets == "next-token":
         return _text_task(setup)
-    linear = setup.task_setup
     dtype = network_shape(setup).dtype
-    frequencies = linear.law().frequencies
+    frequencies = setup.law().frequencies
     return TableTask(
         jnp.asarray(frequencies, dtype),
         running_sum(frequencies),
-        jnp.asarray(targets(linear), dtype),
+        jnp.asarray(targets(setup), dtype),
         setup.batch_size,
         setup.sequence_length,
     )
@@ -161,13 +160,13 @@ def text_split(corpus: CorpusTokens, sequence: int) -> tuple[NDArray[np.int32], 
 
 
 def _text_task(setup: NetworkSetup) -> TextTask:
-    linear, sequence = setup.task_setup, setup.sequence_length
-    _, _, path = linear.tokens.partition(":")
+    sequence = setup.sequence_length
+    _, _, path = setup.law_name.partition(":")
     corpus = corpus_tokens(path or None, setup.vocab_size)
     if len(corpus.stream) < 2 * (sequence + 2):
         raise InputError(
             "tokens",
-            linear.tokens,
+            setup.law_name,
             f"must hold at least {2 * (sequence + 2)} tokens for sequences of {sequence}, not "
             f"{len(corpus.stream)} (at {setup.vocab_size} types)",
         )

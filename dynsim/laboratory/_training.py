@@ -1,4 +1,8 @@
-"""Training many toy networks: one compiled program per shape, over learning rates and seeds."""
+"""Training many toy networks: one compiled program per shape, over learning rates and seeds.
+
+With `network="linear"` this trainer is a route of its own to what `train_linear` does for a
+`Setup`, kept as a check of each other: `_linear_training` says what they share.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,16 @@ from dynsim._layers import LABELS, LayerValues
 from dynsim._losses import diverged
 from dynsim._optimizers import Constants, constants, direction, schedule, weight_copies
 from dynsim._precision import require_x64
-from dynsim._runs import check_fits, chunks, device_memory, even, memory_budget, sized_key
+from dynsim._runs import (
+    check_fits,
+    chunks,
+    device_memory,
+    even,
+    memory_budget,
+    seed_labels,
+    sized_key,
+)
+from dynsim._summary import summary
 
 from ._networks import (
     MLP_RATIO,
@@ -72,6 +85,21 @@ class NetworkTraining:
         """Runs whose loss became non-finite or 1e6 times its start, shape (R,)."""
         trained = self.train_loss[:, : self.horizons[-1]]
         return diverged(np.hstack([self.initial_loss[:, None], trained, self.loss]))
+
+    def __repr__(self) -> str:
+        return summary(
+            "Training of toy networks (runs x horizons)",
+            setup=self.setup,
+            embedding_lr=self.embedding_lr,
+            hidden_lr=self.hidden_lr,
+            seed=self.seed,
+            weight_decay=self.weight_decay,
+            horizons=self.horizons,
+            initial_loss=self.initial_loss,
+            loss=self.loss,
+            train_loss=self.train_loss,
+            diverged=f"{int(self.diverged.sum())} of {self.diverged.size} runs",
+        )
 
 
 class _Plan(NamedTuple):
@@ -141,7 +169,7 @@ def train_networks(
     setup: NetworkSetup,
     embedding_lrs: ArrayLike | None = None,
     hidden_lrs: ArrayLike | None = None,
-    seeds: ArrayLike | None = None,
+    seeds: int | ArrayLike = 1,
     *,
     horizons: Sequence[int] | None = None,
     weight_decays: ArrayLike | None = None,
@@ -159,8 +187,9 @@ def train_networks(
     **Arguments:**
 
     - `embedding_lrs`, `hidden_lrs`, `seeds`, `weight_decays`: broadcast to shape (R,), one entry a
-      run; default the setup's own. A seed is the number of a network of this setup, below 2^32:
-      its weights and batches. Targets are those of `setup.seed` for all.
+      run; rates are the setup's own where none are given. A seed is the label of a network of this
+      setup, below 2^32: its weights and batches. A count K means labels 0, ..., K - 1. Targets are
+      those of `setup.seed` for all.
     - `horizons`: increasing numbers of steps after which to evaluate, default the last.
     - `memory_gb`: memory of each device that networks trained side by side may take (at least one
       is trained); default 32 MiB on a CPU, which is its cache, and half of a GPU's memory.
@@ -202,7 +231,7 @@ def runs_side_by_side(setup: NetworkSetup, memory_gb: float | None = None) -> in
     if memory_gb is not None and not 0 < memory_gb <= 1e6:
         raise InputError("memory_gb", memory_gb, "must be a number above 0 and at most 1e6")
     needed = run_bytes(setup)
-    check_fits(needed, setup.task_setup, setup.network)
+    check_fits(needed, setup, setup.network)
     budget = memory_budget(memory_gb, DEVICE_SHARE * device_memory())
     return max(1, int(budget / needed)) * len(jax.devices())
 
@@ -316,7 +345,7 @@ def run_columns(
     embedding_lrs: ArrayLike | None = None,
     hidden_lrs: ArrayLike | None = None,
     weight_decays: ArrayLike | None = None,
-    seeds: ArrayLike | None = None,
+    seeds: int | ArrayLike = 1,
 ) -> Columns:
     """The runs of `train_networks`, every column at full length. Raises `InputError`."""
     rates = {
@@ -329,9 +358,7 @@ def run_columns(
         wrong = column[~(np.isfinite(column) & (column >= 0) & (column <= 1e30))]
         if len(wrong):
             raise InputError(option, float(wrong[0]), "must be a finite number from 0 to 1e30")
-    columns["seeds"] = seed = _column("seeds", 0 if seeds is None else seeds)
-    if seed.dtype.kind not in "iu" or (seed < 0).any() or (seed >= 2**32).any():
-        raise InputError("seeds", str(seed.tolist())[:40], "must be integers from 0 to 2^32 - 1")
+    columns["seeds"] = seed_labels(seeds)
     runs = max(map(len, columns.values()))
     for option, column in columns.items():
         if len(column) not in (1, runs):
@@ -372,7 +399,7 @@ def _boundaries(ends: Sequence[int]) -> list[int]:
 def _plan(setup: NetworkSetup) -> _Plan:
     return _Plan(
         network_shape(setup),
-        setup.task_setup.loss,
+        setup.loss_name,
         setup.optimizer,
         setup.entrywise_optimizer,
         setup.decay,
@@ -386,8 +413,8 @@ def _shared(setup: NetworkSetup) -> _Shared:
         task(setup),
         _as_arrays(prescribed.multiplier, dtype),
         _as_arrays(prescribed.init_factor, dtype),
-        constants(setup.task_setup),
-        jnp.asarray(schedule(setup.task_setup), dtype),
+        constants(setup),
+        jnp.asarray(schedule(setup), dtype),
     )
 
 
@@ -397,7 +424,7 @@ def _as_arrays(values: LayerValues, dtype: str) -> LayerValues:
 
 def run_key(setup: NetworkSetup, seed: int | Array) -> Array:
     """Key of weights and batches."""
-    return jax.random.fold_in(sized_key(setup.task_setup), seed)
+    return jax.random.fold_in(sized_key(setup), seed)
 
 
 def _runs(setup: NetworkSetup, columns: Columns) -> _Run:

@@ -14,7 +14,7 @@ from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._initial import MAX_SEEDS
 from dynsim._setup import Setup
 from dynsim._summary import summary
-from dynsim.laboratory._linear_training import train
+from dynsim.laboratory._linear_training import train_linear
 from dynsim.statistics._optimum import (
     EXCESS,
     Floats,
@@ -197,7 +197,7 @@ def _losses(
     tasks = [replace(setup, seed=setup.seed + seed) for seed in range(seeds)]
     if source == "networks":
         return np.stack(
-            [train(task, 1, **rates, record_updates=False).loss[:, 0] for task in tasks]
+            [train_linear(task, 1, **rates, record_updates=False).loss[:, 0] for task in tasks]
         )
     rates |= {"particles": particles, "replicas": THEORY_REPLICAS, "error_estimate": False}
     return np.stack([predict(task, **rates).loss for task in tasks])

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._errors import InputError
+from dynsim._summary import summary
 
 BYTE_ALPHABET = 256
 _NOT_LIBRARY_TEXT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
@@ -31,6 +32,9 @@ class CorpusTokens:
 
     stream: NDArray[np.uint32]
     vocab_size: int
+
+    def __repr__(self) -> str:
+        return summary("Corpus tokens", vocab_size=self.vocab_size, tokens=len(self.stream))
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:

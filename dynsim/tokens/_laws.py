@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._errors import InputError, check_integer
+from dynsim._summary import summary
 
 KNOWN_LAWS = "must be uniform, zipf:ALPHA, counts:FILE, corpus or corpus:PATH"
 MAX_ZIPF_EXPONENT = 20.0
@@ -40,6 +41,14 @@ class TokenLaw:
     name: str
     frequencies: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        return summary(
+            "Token law",
+            name=self.name,
+            vocab_size=self.vocab_size,
+            frequencies=self.frequencies,
+        )
+
     @property
     def vocab_size(self) -> int:
         return len(self.frequencies)
@@ -53,7 +62,8 @@ class TokenLaw:
         """m_eff of every token, 1/c_i^2 = sum_j p_j^2 / p_i^2 (shape (vocab_size,)).
 
         The vocabulary size at which a uniform law would align as this token does when all
-        residuals are equal; infinite for a token that never occurs. Theory notes, section 3.
+        residuals are equal; infinite for a token that never occurs. See
+        docs/theory/regimes.md#zipf-tokens.
         """
         with np.errstate(divide="ignore"):
             return self.power_sum(2) / self.frequencies**2

@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from dynsim.laboratory import NetworkSetup
+from dynsim import InputError, Setup
+from dynsim._setup import Descent, LinearModel, Sizes, Task
+from dynsim.laboratory import HiddenRate, NetworkFamily, NetworkModel, NetworkName, NetworkSetup
 
 Json = Annotated[
     bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="print one JSON document to stdout")
 ]
-# No option: the grid sets it. (With Any in place of the types tyro's cache takes 0.0 for 0.)
-GridSize = tyro.conf.Suppress[tyro.conf.Fixed[int]]
-GridRate = tyro.conf.Suppress[tyro.conf.Fixed[float]]
+# Of the networks that share a description, options that mean nothing for one of them.
+UNUSED = {"mlp": ("head_width", "context"), "transformer": ("normalisation",)}
 
 
-@dataclass(frozen=True)
-class SizedSetup(NetworkSetup):
-    """What networks of several sizes share. It is checked at every size, not here."""
+@dataclass(frozen=True, repr=False)
+class RatedFamily(HiddenRate, NetworkFamily):
+    """Networks of all sizes with their learning rates."""
 
-    width: GridSize = 0
-    vocab_size: GridSize = 0
 
-    def __post_init__(self) -> None:
-        pass
+@dataclass(frozen=True, repr=False)
+class AnyNetwork(LinearModel, HiddenRate, Descent, Task, NetworkModel, Sizes):
+    """Every option of every network. Each part checks its own; `description` checks the rest."""
+
+    def description(self) -> Setup | NetworkSetup:
+        """What the chosen network is described by.
+
+        Raises `InputError` for an option that means nothing for it (and is not at its default), and
+        for combinations that mean nothing.
+        """
+        kind = Setup if self.network == "linear" else NetworkSetup
+        known = {field.name for field in dataclasses.fields(kind)} | {"network"}
+        for field in dataclasses.fields(self):
+            unused = field.name not in known or field.name in UNUSED.get(self.network, ())
+            value = getattr(self, field.name)
+            if unused and value != field.default:
+                allowed = f"must be left out with `network` {self.network}, where it means nothing"
+                raise InputError(field.name, value, allowed)
+        values: dict[str, Any] = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(kind)
+        }
+        return kind(**values)
+
+
+def check_covered(network: NetworkName, theory: str) -> None:
+    """Raises `InputError` for a network that the theory of this name does not cover."""
+    if network != "linear":
+        allowed = (
+            f"must be linear, the one network that {theory} covers (dynsim train trains mlp and "
+            "transformer)"
+        )
+        raise InputError("network", network, allowed)

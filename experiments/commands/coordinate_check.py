@@ -19,7 +19,7 @@ from dynsim import InputError
 from experiments.output import number, print_json, print_table, progress_bar, writable_folder
 from experiments.precision import enable_x64
 
-from ._options import Json, SizedSetup
+from ._options import Json, RatedFamily
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,7 +44,7 @@ class CoordinateCheck:
     multiplier or initialisation that is not what --parametrization says.
     """
 
-    setup: Annotated[SizedSetup, tyro.conf.arg(name="")]
+    setup: Annotated[RatedFamily, tyro.conf.arg(name="")]
     widths: tuple[int, ...] = (32, 64, 128, 256)
     """widths d, two or more"""
     vocab_sizes: tuple[int, ...] = (32, 512)

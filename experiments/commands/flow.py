@@ -10,9 +10,10 @@ import numpy as np
 import tyro
 
 from dynsim import InputError, Setup, check_integer
+from dynsim.laboratory import NetworkName
 from experiments.output import flag, print_json
 
-from ._options import Json
+from ._options import Json, check_covered
 from .train import print_curves
 
 COLUMNS = ("loss", "loss_error", "projection_update_rms", "embedding_update_rms")
@@ -23,10 +24,12 @@ MAX_POINTS = 100_000
 class Flow:
     """Gradient flow, the limit of small steps: finite, infinitely wide, or both large.
 
-    The setup of train, with optimizer sgd (the default) or smoothed-sign. A time of 1 is one step,
-    `step` of train.
+    It covers the linear model (--network linear). The options of train, with optimizer sgd (the
+    default) or smoothed-sign. A time of 1 is one step, `step` of train.
     """
 
+    network: NetworkName = "linear"
+    """linear: the one network that the theory of flows covers"""
     setup: Annotated[Setup, tyro.conf.arg(name="")] = field(
         default_factory=lambda: Setup(optimizer="sgd")
     )
@@ -55,6 +58,7 @@ class Flow:
         from experiments.precision import enable_x64
         from experiments.results import provenance
 
+        check_covered(self.network, "the theory of flows")
         enable_x64()
         end = float(self.setup.steps) if self.time is None else self.time
         if not (np.isfinite(end) and end > 0):
@@ -73,7 +77,7 @@ class Flow:
         config = dataclasses.asdict(self.setup) | {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("setup", "json")
+            if field.name not in ("setup", "network", "json")
         }
         config["time"] = end
         document = {

@@ -9,9 +9,10 @@ from typing import Annotated
 import tyro
 
 from dynsim import Setup
+from dynsim.laboratory import NetworkName
 from experiments.output import flag, print_json, progress_bar
 
-from ._options import Json
+from ._options import Json, check_covered
 from .train import UPDATE_COLUMNS, print_curves
 
 
@@ -19,10 +20,13 @@ from .train import UPDATE_COLUMNS, print_curves
 class Predict:
     """Predict what a wide network does, without training one: mean-field theory at any m/d.
 
-    The same setup and output as train, with `loss_error`, the numerical error of the prediction.
+    It covers the linear model (--network linear). The same options and output as train, with
+    `loss_error`, the numerical error of the prediction.
     """
 
     setup: Annotated[Setup, tyro.conf.arg(name="")]
+    network: NetworkName = "linear"
+    """linear: the one network that mean-field theory covers"""
     particles: int | None = None
     """token particles of the solver (default: 2048, or what outputs and steps need)"""
     replicas: int | None = None
@@ -35,6 +39,7 @@ class Predict:
         from experiments.precision import enable_x64
         from experiments.results import provenance
 
+        check_covered(self.network, "mean-field theory")
         enable_x64()
         with progress_bar(1.0, "predict") as bar:
             result = predict(

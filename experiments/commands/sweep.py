@@ -8,23 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from dynsim.laboratory import NetworkFamily
 from experiments.output import number, print_json, print_table
 
-from ._options import GridRate, Json, SizedSetup
+from ._options import Json
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
 HEAD = ("width", "vocab_size", "embedding_lr", "hidden_lr", "loss", "diverged")
-
-
-@dataclass(frozen=True)
-class SharedSetup(SizedSetup):
-    """What the networks of a sweep share: no option for what its grid sets."""
-
-    embedding_lr: GridRate = 0.0
-    hidden_lr: GridRate = 0.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,7 @@ class Sweep:
     and ends in the same numbers.
     """
 
-    setup: Annotated[SharedSetup, tyro.conf.arg(name="")]
+    setup: Annotated[NetworkFamily, tyro.conf.arg(name="")]
     widths: tuple[int, ...]
     """widths d"""
     vocab_sizes: tuple[int, ...]

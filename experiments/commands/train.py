@@ -1,4 +1,4 @@
-"""`dynsim train` and `dynsim predict`: finite networks and mean-field theory, step by step."""
+"""`dynsim train`: finite networks of every kind, step by step."""
 
 from __future__ import annotations
 
@@ -9,25 +9,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 
 from dynsim import Setup
+from dynsim.laboratory import NetworkSetup
 from experiments.output import number, print_json, print_table, progress_bar
 
-from ._options import Json
+from ._options import AnyNetwork, Json
 
 if TYPE_CHECKING:
     from dynsim import Training
-
+    from dynsim.laboratory import NetworkTraining
 
 SHOWN_STEPS = 12
 UPDATE_COLUMNS = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
+NOT_RECORDED = (
+    "updates are recorded for --network linear alone; dynsim coordinate-check measures those of "
+    "other networks"
+)
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train finite-width linear networks and record loss and updates step by step."""
+    """Train finite-width networks and record the loss step by step, of linear ones the updates too.
 
-    setup: Annotated[Setup, tyro.conf.arg(name="")]
+    Options that say so in their first words are of one network alone.
+    """
+
+    setup: Annotated[AnyNetwork, tyro.conf.arg(name="")]
     seeds: int = 4
     """independent initialisations (and batch streams) to average over"""
     json: Json = False
@@ -37,15 +46,25 @@ class Train:
         from dynsim import train
         from experiments.precision import enable_x64
 
+        setup = self.setup.description()
         enable_x64()
         with progress_bar(1.0, "train") as bar:
-            result = train(self.setup, self.seeds, progress=bar.update)
-        document = training_document(result)
+            if isinstance(setup, Setup):
+                document = training_document(train(setup, self.seeds, progress=bar.update))
+            else:
+                document = network_document(_evaluated(setup, self.seeds, bar.update))
         if self.json:
             print_json(document)
             return 0
         print_training(document)
         return 0
+
+
+def _evaluated(setup: NetworkSetup, seeds: int, progress: Any) -> NetworkTraining:
+    """Networks whose loss is evaluated before every step but the first, where it is anyway."""
+    from dynsim import train
+
+    return train(setup, seeds, horizons=range(1, max(setup.steps, 2)), progress=progress)
 
 
 def training_document(result: Training) -> dict[str, Any]:
@@ -54,34 +73,51 @@ def training_document(result: Training) -> dict[str, Any]:
     `loss`: mean; `loss_std_error`: its standard error (null for one seed); update RMS: root mean
     square over seeds. Steps at which a seed is no longer finite are null.
     """
-    from experiments.results import provenance
-
-    loss = result.loss[0]
-    seeds = len(loss)
     with np.errstate(all="ignore"):
-        error = (
-            loss.std(axis=0, ddof=1) / np.sqrt(seeds)
-            if seeds > 1
-            else np.full_like(loss[0], np.nan)
-        )
         updates = {
             name: np.sqrt(np.mean(getattr(result, name)[0] ** 2, axis=0)) for name in UPDATE_COLUMNS
         }
-    config = {**dataclasses.asdict(result.setup), "seeds": seeds}
+    config = {"network": "linear", **dataclasses.asdict(result.setup)}
+    return _document(config, result.loss[0], updates, result.diverged[0])
+
+
+def network_document(result: NetworkTraining) -> dict[str, Any]:
+    """The same of other networks: evaluation losses; null for updates, and why."""
+    loss = np.hstack([result.initial_loss[:, None], result.loss])[:, : result.setup.steps]
+    updates = dict.fromkeys(UPDATE_COLUMNS)
+    config = dataclasses.asdict(result.setup)
+    return _document(config, loss, {**updates, "not_recorded": NOT_RECORDED}, result.diverged)
+
+
+def _document(
+    config: dict[str, Any],
+    loss: NDArray[np.float64],
+    updates: dict[str, Any],
+    diverged: NDArray[np.bool_],
+) -> dict[str, Any]:
+    """`loss` has shape (seeds, steps)."""
+    from experiments.results import provenance
+
+    seeds, steps = loss.shape
+    with np.errstate(all="ignore"):
+        error = loss.std(axis=0, ddof=1) / np.sqrt(seeds) if seeds > 1 else np.full(steps, np.nan)
+    config = {**config, "seeds": seeds}
     return {
         "config": config,
-        "step": list(range(result.setup.steps)),
+        "step": list(range(steps)),
         "loss": loss.mean(axis=0),
         "loss_std_error": error,
         **updates,
-        "diverged": bool(result.diverged[0].any()),
-        "diverged_seeds": int(result.diverged[0].sum()),
+        "diverged": bool(diverged.any()),
+        "diverged_seeds": int(diverged.sum()),
         "provenance": provenance(config),
     }
 
 
 def print_training(document: dict[str, Any]) -> None:
-    print_curves(document, ("loss", "loss_std_error", *UPDATE_COLUMNS))
+    """The curves that were recorded, and how many seeds diverged."""
+    recorded = [name for name in UPDATE_COLUMNS if document[name] is not None]
+    print_curves(document, ("loss", "loss_std_error", *recorded))
     if document["diverged"]:
         print(f"diverged: {document['diverged_seeds']} of {document['config']['seeds']} seeds")
 

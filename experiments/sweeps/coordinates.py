@@ -24,6 +24,7 @@ from dynsim.laboratory import (
     FACTORS,
     QUANTITIES,
     TERMS,
+    NetworkFamily,
     NetworkSetup,
     SlopeBand,
     Term,
@@ -69,7 +70,7 @@ class Finding:
 
 @naming_grid_options()
 def measure_coordinates(
-    setup: NetworkSetup,
+    setup: NetworkFamily,
     widths: Sequence[int],
     vocab_sizes: Sequence[int],
     record: Sequence[int],

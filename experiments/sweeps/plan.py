@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim import InputError, check_integer
-from dynsim.laboratory import NetworkSetup
+from dynsim.laboratory import NetworkFamily, NetworkSetup
 
 MAX_RUNS = 10**8
 MAX_TASK_RUNS = 4096
@@ -51,7 +51,7 @@ class Task(NamedTuple):
 class Grid:
     """Cells (widths x vocab sizes), and the runs of each: seeds x embedding LRs x hidden LRs.
 
-    - `setup`: what all networks share; its sizes and learning rates do not count.
+    - `setup`: what all networks share; sizes and learning rates, where it has them, do not count.
     - `seeds`: how many; number k is folded into the key of `setup.seed` for weights and batches,
       while targets are those of `setup.seed` for all.
     - `horizons`: steps after which the loss is evaluated, ascending.
@@ -61,7 +61,7 @@ class Grid:
     Raises `InputError` for an axis that is empty or names a value twice.
     """
 
-    setup: NetworkSetup
+    setup: NetworkFamily
     widths: tuple[int, ...]
     vocab_sizes: tuple[int, ...]
     embedding_lrs: tuple[float, ...]
@@ -103,8 +103,7 @@ class Grid:
         """The setup of each cell, width by width. Raises `InputError` for a size that cannot be."""
         shared = {
             field.name: getattr(self.setup, field.name)
-            for field in dataclasses.fields(NetworkSetup)
-            if field.name not in GRID_FIELDS
+            for field in dataclasses.fields(NetworkFamily)
         }
         with naming_grid_options():
             return [

@@ -92,14 +92,13 @@ def tokens_digest(setup: NetworkSetup) -> str | None:
     """
     from dynsim.tokens import corpus_tokens
 
-    shared = setup.task_setup
-    kind, _, path = shared.tokens.partition(":")
+    kind, _, path = setup.law_name.partition(":")
     if kind not in ("counts", "corpus"):
         return None
-    if shared.targets == "bigram":  # that of next-token too
+    if setup.targets in ("bigram", "next-token"):
         content = corpus_tokens(path or None, setup.vocab_size).stream
     else:
-        content = shared.law().frequencies
+        content = setup.law().frequencies
     return hashlib.sha256(content.tobytes()).hexdigest()
 
 
@@ -156,7 +155,7 @@ def train(job: Job, progress: Progress | None = None) -> Trained:
     setup = NetworkSetup(**job["setup"])
     if tokens_digest(setup) != job["tokens"]:
         text = f"holds other tokens for a worker than when the sweep began; {RESUMABLE}"
-        raise InputError("tokens", setup.task_setup.tokens, text)
+        raise InputError("tokens", setup.law_name, text)
     result = train_networks(
         setup,
         job["embedding_lrs"],

@@ -393,6 +393,7 @@ def test_equations_give_what_finite_networks_do(derived, finite):
 
 def test_equations_give_what_predict_solves(derived, quick_compilation):
     setup = Setup(
+        optimizer="sign",
         width=CASE.width,
         vocab_size=CASE.vocab_size,
         targets="sign",
@@ -531,7 +532,7 @@ def test_first_loss_in_networks(rates):
 
 def test_first_step_in_predict(quick_compilation):
     rates = {"embedding_lr": 0.03, "projection_lr": 0.05}
-    setup = Setup(width=4096, vocab_size=4096, init="sp", steps=2, **rates)
+    setup = Setup(optimizer="sign", width=4096, vocab_size=4096, init="sp", steps=2, **rates)
     numbers = first_values(**rates) | {
         s.width: 4096,
         s.projection_std: 1 / 64,

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from dynsim import Setup
 from dynsim._errors import check_choice, check_integer, check_rate, shown
+from dynsim._runs import seed_labels
+from dynsim._setup import Descent, EmbeddingRate, Sizes, Task
+from dynsim.laboratory import NetworkFamily, NetworkSetup
 
 INTEGERS = {
     "width": 1,
@@ -27,14 +30,14 @@ SHARES = ("beta1", "beta2")
 CHOICES = ("loss", "targets", "optimizer", "init", "schedule")
 
 
-def option(field: str) -> str:
-    return "--" + field.replace("_", "-")
-
-
 def test_default_setup_is_the_documented_one():
     setup = Setup()
     assert (setup.embedding_lr, setup.projection_lr) == (0.01, 0.01)
-    assert setup.tokens == "uniform"
+    assert (setup.tokens, setup.law_name) == (None, "uniform")
+    assert (setup.outputs, setup.output_count) == (None, 1)
+    assert (setup.loss, setup.loss_name) == (None, "mse")
+    assert (setup.weight_decay, setup.decay_rate) == (None, 0)
+    assert (setup.optimizer, setup.epsilon) == ("adam", 1e-12)
     assert setup.batch_size == 0
     assert setup.law().vocab_size == setup.vocab_size
     assert hash(setup) == hash(Setup())
@@ -58,7 +61,7 @@ def test_integers_out_of_range(field, value):
     if low <= value <= high:
         assert getattr(Setup(**{field: value}), field) == value
     else:
-        assert_refused(option(field), lambda: Setup(**{field: value}), "must be an integer")
+        assert_refused(field, lambda: Setup(**{field: value}), "must be an integer")
 
 
 @given(
@@ -66,7 +69,9 @@ def test_integers_out_of_range(field, value):
     st.one_of(st.floats(), st.text(), st.none(), st.booleans()),
 )
 def test_what_is_no_integer(field, value):
-    assert_refused(option(field), lambda: Setup(**{field: value}))
+    if field == "outputs" and value is None:  # what follows from the targets
+        return
+    assert_refused(field, lambda: Setup(**{field: value}))
 
 
 @given(st.sampled_from(RATES), st.floats())
@@ -74,7 +79,7 @@ def test_learning_rates(field, value):
     if math.isfinite(value) and 0 <= value <= 1e30:
         assert getattr(Setup(**{field: value}), field) == value
     else:
-        assert_refused(option(field), lambda: Setup(**{field: value}), "finite number")
+        assert_refused(field, lambda: Setup(**{field: value}), "finite number")
 
 
 @given(st.sampled_from((*SHARES, "epsilon")), st.floats())
@@ -83,7 +88,7 @@ def test_constants_of_optimizers(field, value):
     if good:
         assert getattr(Setup(**{field: value}), field) == value
     else:
-        assert_refused(option(field), lambda: Setup(**{field: value}), "must be")
+        assert_refused(field, lambda: Setup(**{field: value}), "must be")
 
 
 @given(st.sampled_from(CHOICES), st.text())
@@ -96,7 +101,7 @@ def test_choices(field, value):
         "init": {"mup", "sp"},
     }[field]
     if value not in allowed:
-        assert_refused(option(field), lambda: Setup(**{field: value}), "must be one of")
+        assert_refused(field, lambda: Setup(**{field: value}), "must be one of")
 
 
 @given(st.text())
@@ -108,13 +113,14 @@ def test_token_law_names(value):
 @pytest.mark.parametrize(
     ("named", "fields"),
     [
-        ("--targets", {"loss": "ce", "outputs": 4}),
-        ("--targets", {"loss": "ce", "outputs": 4, "targets": "sign"}),
-        ("--outputs", {"loss": "ce", "outputs": 1, "targets": "onehot"}),
-        ("--tokens", {"targets": "bigram", "outputs": 4}),
-        ("--tokens", {"targets": "bigram", "outputs": 4, "tokens": "zipf:1"}),
-        ("--outputs", {"targets": "bigram", "outputs": 1, "tokens": "corpus"}),
-        ("--outputs", {"targets": "bigram", "outputs": 1025, "tokens": "corpus"}),
+        ("targets", {"loss": "ce", "outputs": 4}),
+        ("targets", {"loss": "ce", "outputs": 4, "targets": "sign"}),
+        ("outputs", {"loss": "ce", "outputs": 1, "targets": "onehot"}),
+        ("outputs", {"targets": "onehot"}),
+        ("tokens", {"targets": "bigram", "outputs": 4, "tokens": "uniform"}),
+        ("tokens", {"targets": "bigram", "outputs": 4, "tokens": "zipf:1"}),
+        ("outputs", {"targets": "bigram", "outputs": 1, "tokens": "corpus"}),
+        ("outputs", {"targets": "bigram", "outputs": 1025, "tokens": "corpus"}),
     ],
 )
 def test_combinations_that_mean_nothing(named, fields):
@@ -127,7 +133,8 @@ def test_combinations_that_mean_nothing(named, fields):
         {"loss": "ce", "outputs": 2, "targets": "onehot"},
         {"loss": "ce", "outputs": 4, "targets": "bigram", "tokens": "corpus:somewhere"},
         {"targets": "bigram", "outputs": 1024, "tokens": "corpus"},
-        {"outputs": 1, "targets": "onehot"},
+        {"outputs": 1, "targets": "onehot", "loss": "mse"},
+        {"targets": "bigram", "outputs": 4},
         {"embedding_lr": 0.0, "projection_lr": 0},
     ],
 )
@@ -150,3 +157,56 @@ def test_checks_let_good_values_pass():
     assert_refused("--x", lambda: check_integer("--x", 4, 1, 3), "at most 3")
     assert_refused("--x", lambda: check_rate("--x", math.nan))
     assert_refused("--x", lambda: check_choice("--x", "c", ("a", "b")), "a, b")
+
+
+PARTS = (Sizes, Task, Descent, EmbeddingRate)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_both_descriptions_have_the_very_same_shared_options(part):
+    """One definition and one default: the fields are inherited, not written again."""
+    for kind in (Setup, NetworkSetup):
+        assert issubclass(kind, part)
+        own = {field.name: field for field in dataclasses.fields(kind)}
+        for field in dataclasses.fields(part):
+            assert own[field.name] is field
+            assert field.name not in vars(kind).get("__annotations__", {})
+    shared = {field.name for field in dataclasses.fields(Setup)} & {
+        field.name for field in dataclasses.fields(NetworkSetup)
+    }
+    assert shared == {field.name for one in PARTS for field in dataclasses.fields(one)}
+
+
+@pytest.mark.parametrize("kind", [Setup, NetworkSetup])
+def test_replaced_options_decide_anew_what_follows_from_them(kind):
+    setup = kind()
+    assert (setup.law_name, setup.loss_name, setup.output_count) == ("uniform", "mse", 1)
+    classes = dataclasses.replace(setup, targets="bigram", outputs=4)
+    assert (classes.law_name, classes.loss_name, classes.output_count) == ("corpus", "ce", 4)
+    assert dataclasses.replace(classes, targets="gaussian", outputs=None) == setup
+    assert dataclasses.replace(setup, tokens="zipf:1").law().name == "zipf:1"
+
+
+def test_a_family_is_described_without_sizes():
+    family = NetworkFamily(network="mlp", targets="next-token", batch_size=8)
+    small, large = family.at(8, 300), family.at(16, 400, hidden_lr=0.5)
+    assert (small.output_count, large.output_count) == (300, 400)
+    assert (small.hidden_lr, large.hidden_lr) == (0.01, 0.5)
+    assert large.at(8, 300) == dataclasses.replace(small, hidden_lr=0.5)
+    assert_refused("batch_size", lambda: NetworkFamily(network="transformer"))
+    assert_refused("optimizer", lambda: NetworkFamily(optimizer="smoothed-sign"))
+    assert_refused("width", lambda: family.at(0, 300))
+
+
+def test_descriptions_print_what_is_not_at_its_default():
+    assert repr(Setup(width=7, tokens="zipf:1")) == "Setup(width=7, tokens=zipf:1)"
+    assert repr(NetworkFamily(network="mlp")) == "NetworkFamily(network=mlp)"
+
+
+@pytest.mark.parametrize(
+    "seeds", [0, -1, True, 1.5, "x", [], [[1]], [-1], [0.5], [2**32], None, 10**7]
+)
+def test_seeds_are_a_count_or_labels(seeds):
+    assert seed_labels(3).tolist() == [0, 1, 2]
+    assert seed_labels([7, 2]).tolist() == [7, 2]
+    assert_refused("seeds", lambda: seed_labels(seeds))

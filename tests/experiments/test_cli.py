@@ -22,8 +22,10 @@ from hypothesis import strategies as st
 import derivations
 import dynsim
 from derivations import symbols as s
+from dynsim.laboratory import NetworkSetup, NetworkTraining
 from experiments import cli
 from experiments.cli import main
+from experiments.output import flag
 from experiments.results import load
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -237,7 +239,51 @@ def test_train_json_agrees_with_the_library(run):
         assert document[name] == pytest.approx(rms)
     assert document["step"] == [0, 1, 2, 3]
     assert document["diverged"] is False
-    assert document["config"] == {**dataclasses.asdict(setup), "seeds": 3}
+    assert document["config"] == {"network": "linear", **dataclasses.asdict(setup), "seeds": 3}
+
+
+def test_train_takes_every_network_and_refuses_what_means_nothing_for_it(run):
+    """The loss before every step, as the laboratory evaluates it, in the layout of linear ones."""
+    size = ("--width", 4, "--vocab-size", 5, "--steps", 3, "--seeds", 2)
+    networks = {
+        "mlp": {"depth": 1},
+        "transformer": {"depth": 1, "head_width": 2, "context": 2, "batch_size": 4},
+    }
+    for network, fields in networks.items():
+        options = [x for name, value in fields.items() for x in (flag(name), value)]
+        document = run("train", *size, "--network", network, *options, "--json").document
+        setup = NetworkSetup(network=network, width=4, vocab_size=5, steps=3, **fields)
+        result = dynsim.train(setup, 2, horizons=[1, 2])
+        assert isinstance(result, NetworkTraining)
+        assert result.seed.tolist() == [0, 1]
+        loss = np.hstack([result.initial_loss[:, None], result.loss])
+        assert document["loss"] == pytest.approx(loss.mean(axis=0))
+        assert document["config"] == {**dataclasses.asdict(setup), "seeds": 2}
+        assert document["diverged_seeds"] == 0
+        assert all(document[name] is None for name in UPDATES)
+        assert "linear" in document["not_recorded"]
+        assert set(run(*TRAIN, "--json").document) == set(document) - {"not_recorded"}
+
+
+@pytest.mark.parametrize(
+    ("line", "option", "words"),
+    [
+        (("train", "--network", "mlp", "--projection-lr", 0.1), "--projection-lr", "--network mlp"),
+        (("train", "--network", "mlp", "--init", "sp"), "--init", "--network mlp"),
+        (("train", "--network", "mlp", "--context", 8), "--context", "--network mlp"),
+        (("train", "--depth", 3), "--depth", "--network linear"),
+        (("train", "--hidden-lr", 0.1), "--hidden-lr", "--network linear"),
+        (("train", "--optimizer", "muon"), "--optimizer", "smoothed-sign"),
+        (("train", "--network", "mlp", "--optimizer", "smoothed-sign"), "--optimizer", "muon"),
+        (("predict", "--network", "mlp"), "--network", "must be linear"),
+        (("flow", "--network", "transformer"), "--network", "must be linear"),
+    ],
+)
+def test_what_a_network_has_no_use_for_is_refused(run, line, option, words):
+    output = run(*line)
+    assert output.code == 2
+    assert output.complaints[-1].startswith(f"dynsim: error: {option} ")
+    assert words in output.complaints[-1]
 
 
 def test_divergence_is_a_result(run):
@@ -620,7 +666,8 @@ BAD = [
     (("sweep", *SWEEP, "--memory-gb", -1), "--memory-gb"),
     (("sweep", *SWEEP, "--executor", "slurm"), "--executor"),
     (("sweep", *SWEEP, "--executor", "dask:"), "--executor"),
-    (("sweep", *SWEEP, "--network", "transformer"), "--head-width"),
+    (("sweep", *SWEEP, "--network", "transformer"), "--batch-size"),
+    (("sweep", *SWEEP, "--network", "transformer", "--batch-size", 32), "--head-width"),
     (("sweep", *SWEEP, "--out", "damaged"), "--out"),
     (("sweep", *SWEEP, "--out", "counts"), "exists"),
     (("sweep", *SWEEP, "--out", "counts", "--resume"), "not the file of a sweep"),
@@ -650,7 +697,7 @@ BAD = [
     (("train", "--loss", "mae"), "--loss"),
     (("train", "--loss", "ce"), "--targets"),
     (("train", "--loss", "ce", "--targets", "onehot"), "--outputs"),
-    (("train", "--targets", "bigram", "--outputs", 3), "--tokens"),
+    (("train", "--targets", "bigram", "--outputs", 3, "--tokens", "uniform"), "--tokens"),
     (("train", "--targets", "none"), "--targets"),
     (("train", "--optimizer", "lion"), "--optimizer"),
     (("train", "--init", "none"), "--init"),
@@ -794,7 +841,7 @@ SETUP = (
 OPTIONS = {
     "derive": "layer optimizer width vocab-size tokens rank batch-size init format",
     "tokens": "width vocab-size",
-    "train": f"{SETUP} seeds steps",
+    "train": f"{SETUP} seeds steps network depth hidden-lr head-width context",
     "sweep": "network widths vocab-sizes embedding-lrs hidden-lrs seeds horizons steps tokens "
     "parametrization lr-exponents optimizer precision batch-size head-width memory-gb out resume "
     "train-loss executor seed",
@@ -802,7 +849,7 @@ OPTIONS = {
     "transfer": "group-by within factor rate out",
     "coordinate-check": "network widths vocab-sizes record seeds tolerance parametrization "
     "lr-exponents init-exponents optimizer tokens targets batch-size head-width out",
-    "predict": f"{SETUP} replicas particles",
+    "predict": f"{SETUP} replicas particles network",
     "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
     "projection-lr batch-size seed time points limit epsilon solver tolerance particles",
     "lifetime": "width vocab-size outputs embedding-lr batch-size",

@@ -93,11 +93,11 @@ def gradient_flow(
     if not 1e-13 <= tolerance <= 1e-2:
         raise InputError("tolerance", tolerance, "must be from 1e-13 to 1e-2")
     smoothed = setup.optimizer == "smoothed-sign"
-    plan = Plan(setup.loss, smoothed, solver, max_steps)
-    whole = smoothed or setup.loss != "mse"  # not invariant under rotations: actual tokens
+    plan = Plan(setup.loss_name, smoothed, solver, max_steps)
+    whole = smoothed or setup.loss_name != "mse"  # not invariant under rotations: actual tokens
 
     def checked_size(tokens: int, columns: int | None) -> int:
-        size = state_size(tokens, setup.outputs, columns, weights=whole)
+        size = state_size(tokens, setup.output_count, columns, weights=whole)
         if size > MAX_STATE[solver]:
             raise _too_large(setup, limit, solver, size, smoothed)
         return size
@@ -165,8 +165,8 @@ def _check_setup(setup: Setup, limit: str) -> None:
         raise InputError("optimizer", setup.optimizer, "must be sgd or smoothed-sign for a flow")
     if setup.batch_size:
         raise InputError("batch_size", setup.batch_size, "a flow needs the full batch (0)")
-    if setup.loss != "mse" and limit != "finite":
-        raise InputError("loss", setup.loss, f"must be mse with `limit` {limit}")
+    if setup.loss_name != "mse" and limit != "finite":
+        raise InputError("loss", setup.loss_name, f"must be mse with `limit` {limit}")
     if setup.optimizer == "smoothed-sign" and limit == "proportional":
         raise InputError(
             "optimizer",

@@ -76,10 +76,10 @@ def finite_start(
     check_memory(setup, "float64")
     law = setup.law().frequencies
     count = int(np.count_nonzero(law))
-    if not reduce or krylov_size(law[:count], setup.outputs + setup.width, nodes) >= count:
+    if not reduce or krylov_size(law[:count], setup.output_count + setup.width, nodes) >= count:
         check_size(count, setup.width)
-    key = seed_keys(setup, 1 << network.bit_length())[network]  # few shapes to compile
-    sizes = setup.vocab_size, setup.outputs, setup.width
+    key = seed_keys(setup, [network])[0]
+    sizes = setup.vocab_size, setup.output_count, setup.width
     drawn = initial_weights(sizes, jnp.asarray(setup.projection_std), key, "float64")
     p, y, embedding = _occurring_tokens(setup, np.asarray(drawn.embedding))
     exact = True
@@ -108,11 +108,11 @@ def proportional_start(setup: Setup, nodes: int, check_size: CheckSize) -> FlowS
     if np.ptp(law) > 1e-12 * law[0]:
         raise InputError(
             "tokens",
-            setup.tokens,
+            setup.law_name,
             "must be uniform with `limit` proportional (other laws: `limit` infinite or finite, "
             "or predict with small learning rates)",
         )
-    n, d = setup.outputs, float(setup.width)
+    n, d = setup.output_count, float(setup.width)
     _, sizes, axes = np.linalg.svd(targets(setup), full_matrices=False)
     kept = sizes > 1e-12 * sizes[0]
     effective = sizes[kept, None] * axes[kept]  # (r, n)
@@ -141,12 +141,12 @@ def particle_start(
     what `check_size` raises.
     """
     p, y, _ = _occurring_tokens(setup, np.zeros((setup.vocab_size, 0)))
-    rows, count = len(p) + setup.outputs, particles // (2 if halved else 1)
+    rows, count = len(p) + setup.output_count, particles // (2 if halved else 1)
     if particles < 2 * rows:
         raise InputError(
             "particles",
             particles,
-            f"must be at least {2 * rows} for {len(p)} tokens and {setup.outputs} outputs",
+            f"must be at least {2 * rows} for {len(p)} tokens and {setup.output_count} outputs",
         )
     check_size(len(p), count)
     random = np.random.default_rng([setup.seed, 0xF10E])

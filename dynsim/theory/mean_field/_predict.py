@@ -92,7 +92,7 @@ def predict(
             if progress is not None:
                 progress(part * share)
 
-        fields = (setup.outputs, setup.loss, setup.optimizer, setup.steps, responses)
+        fields = (setup.output_count, setup.loss_name, setup.optimizer, setup.steps, responses)
         plan = Plan(one.tokens, one.neurons, *fields)
         sampling = Sampling(replicas, strata, *rates, one.evenly_spread, memory_gb)
         results.append(solutions(setup, plan, vocabularies[one.tokens], sampling, report))
@@ -145,7 +145,7 @@ def _sets_of_solutions(
 
     Token particles that are all tokens there are have no bias, and are not reduced.
     """
-    directions = setup.outputs * setup.steps
+    directions = setup.output_count * setup.steps
     reductions = (by for by in TOKEN_REDUCTIONS if setup.vocab_size * by <= particles)
     tokens = particles // next(reductions, 1)
     neurons = max(particles // TOKENS_PER_NEURON, 4 * directions)
@@ -163,7 +163,7 @@ def _sets_of_solutions(
 
 def _particles(setup: Setup, particles: int | None) -> int:
     """The number of particles asked for, checked, or the default."""
-    directions = setup.outputs * setup.steps
+    directions = setup.output_count * setup.steps
     if particles is None:
         particles = max(DEFAULT_PARTICLES, 2 ** math.ceil(math.log2(4 * directions)))
     if 4 * directions > MAX_PARTICLES:
@@ -177,7 +177,7 @@ def _particles(setup: Setup, particles: int | None) -> int:
         raise InputError(
             "particles",
             particles,
-            f"must be at least {4 * directions} for {setup.outputs} outputs and {setup.steps} "
+            f"must be at least {4 * directions} for {setup.output_count} outputs and {setup.steps} "
             "steps (every step uses up directions in the particles' space)",
         )
     return particles

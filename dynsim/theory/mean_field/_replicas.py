@@ -120,7 +120,7 @@ def _random_numbers(
     The sides of a replica share all that concerns the tokens.
     """
     random = np.random.default_rng([setup.seed, 0x3F1E, block])
-    steps, n = setup.steps + 1, setup.outputs
+    steps, n = setup.steps + 1, setup.output_count
     shares = [batch_shares(setup, particles, random) for _ in range(strata)]
     tokens = stratified_points(random, strata, (steps, plan.tokens, n))
     token_shifts = random.random((strata, steps, n))

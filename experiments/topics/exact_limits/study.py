@@ -51,7 +51,7 @@ def _lazy_cell(
     projection_lr: float,
 ) -> Any:
     """Linearised embedding + projection under sign: mean square of (W_t - W_0) e_i(0)."""
-    setup = Setup(width=width, vocab_size=vocab_size, targets="sign")
+    setup = Setup(width=width, vocab_size=vocab_size, targets="sign", optimizer="sign")
     rates = {"embedding": embedding_lr, "projection": projection_lr}
     wanted = targets(setup)
 

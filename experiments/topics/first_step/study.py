@@ -19,7 +19,8 @@ from experiments.topics._study import Cell, Study, grid
 
 def _unit_rates(**fields: Any) -> Setup:
     """A setup with learning rate 1 and residuals of size 1 (targets are signs)."""
-    return Setup(targets="sign", embedding_lr=1.0, projection_lr=1.0, **fields)
+    shared = {"targets": "sign", "embedding_lr": 1.0, "projection_lr": 1.0}
+    return Setup(**{"optimizer": "sign", "epsilon": 1e-8, **shared, **fields})
 
 
 def _weighted(setup: Setup, seeds: int) -> dict[str, tuple[Sequence[str], Any]]:
@@ -87,7 +88,8 @@ def _rate_cell(
     """Loss after one step with one layer trained and the other frozen, at every learning rate."""
     rates = np.asarray(learning_rates)
     frozen = np.zeros_like(rates)
-    setup = Setup(width=width, vocab_size=vocab_size, targets="sign", init=init, steps=2)  # type: ignore[arg-type]
+    sizes = {"width": width, "vocab_size": vocab_size, "steps": 2}
+    setup = Setup(targets="sign", optimizer="sign", init=init, **sizes)  # type: ignore[arg-type]
     trained = [
         train(
             setup,
@@ -169,7 +171,12 @@ BATCHES = Study(
 
 def _self_cell(width: int, vocab_size: int, seeds: int) -> Any:
     setup = Setup(
-        width=width, vocab_size=vocab_size, init="sp", embedding_lr=1.0, projection_lr=1.0
+        width=width,
+        vocab_size=vocab_size,
+        optimizer="sign",
+        init="sp",
+        embedding_lr=1.0,
+        projection_lr=1.0,
     )
     return _weighted(setup, seeds)
 

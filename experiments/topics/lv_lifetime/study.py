@@ -36,14 +36,17 @@ def _steps(setup: Setup, seeds: int, particles: int) -> dict[str, tuple[Sequence
 
 def _young(width: int, vocab_size: int, outputs: int, steps: int, **fields: Any) -> Setup:
     """A network whose projection stands still; targets are signs for one output, else Gaussian."""
-    kind = "sign" if outputs == 1 else "gaussian"
-    return Setup(
-        width=width,
-        vocab_size=vocab_size,
-        outputs=outputs,
-        steps=steps,
-        **{"targets": kind, "projection_lr": STILL, **fields},
-    )
+    stated = {
+        "tokens": "uniform",
+        "targets": "sign" if outputs == 1 else "gaussian",
+        "loss": "mse",
+        "optimizer": "sign",
+        "epsilon": 1e-8,
+        "weight_decay": 0.0,
+        "projection_lr": STILL,
+    }
+    sizes = {"width": width, "vocab_size": vocab_size, "outputs": outputs, "steps": steps}
+    return Setup(**{**sizes, **stated, **fields})
 
 
 def _age_cell(
@@ -101,7 +104,7 @@ def _variant_cell(variant: str, seeds: int, particles: int, fields: Mapping[str,
     setup = Setup(**fields[variant])
     longest = max(one["steps"] for one in fields.values())
     missing = (0, longest - setup.steps)
-    recorded = _steps(setup, seeds, particles if setup.outputs <= 4 else 0)
+    recorded = _steps(setup, seeds, particles if setup.output_count <= 4 else 0)
     return {
         name: (dims, np.pad(values, [(0, 0)] * (len(dims) - 1) + [missing], constant_values=np.nan))
         for name, (dims, values) in recorded.items()
@@ -135,6 +138,7 @@ def _entry_cell(
         vocab_size=vocab_size,
         tokens="zipf:1",
         targets="sign",
+        optimizer="sign",
         steps=steps,
         embedding_lr=embedding_lr,
         projection_lr=projection_lr / width,

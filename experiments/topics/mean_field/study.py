@@ -17,7 +17,7 @@ from experiments.topics._study import Study, grid
 
 UPDATES = ["projection_update_rms", "embedding_update_rms", "projection_step_rms"]
 BASE_WIDTH = 256  # at which the learning rates are stated
-# (tokens over width, what is not the default)
+# (tokens over width, what differs from sign descent on uniform tokens)
 CASES: Mapping[str, tuple[float, Mapping[str, Any]]] = {
     "uniform, oscillating": (4, {"embedding_lr": 0.06, "projection_lr": 0.03}),
     "uniform, few tokens, SP": (
@@ -73,6 +73,7 @@ REFERENCE_PARTICLES = 8192
 def case_setup(case: str, width: int, steps: int) -> Setup:
     """The case at a width, in the same regime: along m ~ d a projection LR ~ 1/sqrt(d)."""
     ratio, fields = CASES[case]
+    fields = {"optimizer": "sign", "epsilon": 1e-8, **fields}
     setup = Setup(width=width, vocab_size=round(ratio * width), steps=steps, **fields)
     return replace(setup, projection_lr=setup.projection_lr * (BASE_WIDTH / width) ** 0.5)
 
@@ -119,6 +120,7 @@ def _width_cell(width: int, steps: int, particles: int, replicas: int, seeds: in
         width=width,
         vocab_size=4 * width,
         steps=steps,
+        optimizer="sign",
         init="sp",
         embedding_lr=rate,
         projection_lr=rate,

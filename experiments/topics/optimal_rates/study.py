@@ -21,13 +21,15 @@ from experiments.topics._study import SYMPY, Cell, Study
 
 @dataclass(frozen=True)
 class Family:
-    """Sizes (vocabulary as a function of width) and fields of `Setup` that differ."""
+    """Sizes (vocabulary as a function of width) and fields of `Setup` that differ from sign
+    descent on unstructured targets."""
 
     vocab_size: Callable[[int], int]
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def setup(self, width: int, steps: int) -> Setup:
-        return Setup(width=width, vocab_size=self.vocab_size(width), steps=steps, **self.fields)
+        fields = {"optimizer": "sign", "epsilon": 1e-8, **self.fields}
+        return Setup(width=width, vocab_size=self.vocab_size(width), steps=steps, **fields)
 
 
 def _fixed(_width: int) -> int:

@@ -12,7 +12,7 @@ import xarray as xr
 import derivations
 from derivations import symbols as s
 from dynsim import Estimate
-from dynsim.laboratory import grid_factors
+from dynsim.laboratory import grid_factors, training_optimizer
 from dynsim.statistics import LossSurface, RateExponent, log_slope, rate_exponent
 from experiments.topics._claim import Evidence, Verdict, judged
 
@@ -72,9 +72,9 @@ def first_step_theory(case: str, widths: list[int]) -> float:
     logs = []
     for width in widths:
         setup = CASES[case].setup(width)
-        law = setup.task_setup.law()
+        law = setup.law()
         growth = derivations.hidden_update_growth(
-            width, 1, law.mean_alignment_square, setup.optimizer
+            width, 1, law.mean_alignment_square, training_optimizer(setup)
         )
         logs.append(np.log(growth * width) if setup.optimizer != "muon" else 0.0)
     return float(log_slope(np.log(widths), np.array(logs)))

@@ -60,7 +60,7 @@ def rule_factors(rule: str, setup: NetworkSetup) -> LayerValues:
         setup.width,
         SMALL,
         setup.vocab_size,
-        setup.task_setup.law(),
+        setup.law(),
         "sp",
         setup.optimizer,
         anchor="embedding" if faster else "hidden",

@@ -59,7 +59,7 @@ def _cell(
     """Mean squares over tokens, coordinates and the matrices that read tokens."""
     setup = network_setup(network, optimizer, width, vocab_size)
     # A token moves at the steps whose batch holds it: by as much in every network, on average.
-    visited = visit_chance(setup.task_setup.law(), setup.batch_size) if setup.batch_size else 1.0
+    visited = visit_chance(setup.law(), setup.batch_size) if setup.batch_size else 1.0
     found = [
         network_coordinates(replace(setup, embedding_lr=rate / visited), STEPS, seeds)
         for rate in embedding_lrs

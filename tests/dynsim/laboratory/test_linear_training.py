@@ -28,7 +28,9 @@ from dynsim.laboratory import token_updates
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 UPDATES = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
-SMALL = Setup(width=12, vocab_size=18, tokens="zipf:0.7", outputs=3, steps=9, seed=4)
+SMALL = Setup(
+    width=12, vocab_size=18, tokens="zipf:0.7", outputs=3, optimizer="sign", steps=9, seed=4
+)
 
 
 def setup_of(optimizer: str, loss: str, **fields) -> Setup:
@@ -71,13 +73,14 @@ def by_numpy(setup: Setup, seed: int = 0):
         *start_of(setup, seed),
         targets(setup),
         setup.law().frequencies,
-        loss=setup.loss,
+        loss=setup.loss_name,
         optimizer=setup.optimizer,
         embedding_lr=setup.embedding_lr,
         projection_lr=setup.projection_lr,
         steps=setup.steps,
         shares=shares_of(setup, seed),
-        **{name: getattr(setup, name) for name in ("beta1", "beta2", "epsilon", "weight_decay")},
+        **{name: getattr(setup, name) for name in ("beta1", "beta2", "epsilon")},
+        weight_decay=setup.decay_rate,
         factors=factors_of(setup),
     )
 
@@ -259,7 +262,9 @@ def test_divergence_is_recorded_not_raised():
 def test_what_counts_as_divergence():
     def of(*curve):
         loss = np.array(curve, float)[None, None]
-        return Training(SMALL, np.ones(1), np.ones(1), *[loss] * 4).diverged.item()
+        return Training(
+            SMALL, np.ones(1), np.ones(1), np.zeros(1, int), *[loss] * 4
+        ).diverged.item()
 
     assert not of(1, 2, 1e6)
     assert of(1, 2e6, 0.1)
@@ -277,6 +282,24 @@ def test_first_seeds_do_not_depend_on_how_many():
     updates = token_updates(SMALL, 2, dtype="float64").projection
     longer = token_updates(SMALL, 4, dtype="float64").projection
     assert_close_curves(updates, longer[:2], 1e-12)
+
+
+def test_seeds_may_be_given_by_their_labels():
+    whole = train(SMALL, 4, dtype="float64")
+    chosen = train(SMALL, [3, 1], dtype="float64")
+    assert (whole.seeds.tolist(), chosen.seeds.tolist()) == ([0, 1, 2, 3], [3, 1])
+    assert_close_curves(chosen.loss, whole.loss[:, [3, 1]], 1e-12)
+    updates = token_updates(SMALL, [2], dtype="float64").projection
+    assert_close_curves(updates, token_updates(SMALL, 3, dtype="float64").projection[2:], 1e-12)
+
+
+def test_results_print_what_they_are():
+    text = repr(train(SMALL, 2))
+    assert text.startswith("Training of finite linear networks")
+    assert "setup: Setup(width=12" in text
+    assert "diverged: 0 of 2 networks" in text
+    assert "array(" not in text
+    assert "shape 2x18" in repr(token_updates(SMALL, 2))
 
 
 def test_widths_draw_independent_weights():

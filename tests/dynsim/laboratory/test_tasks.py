@@ -50,8 +50,8 @@ def test_the_whole_law_is_one_batch():
     drawn = task(TABLE)
     for batch in (drawn.batch(jax.random.key(0)), drawn.evaluation()):
         assert batch.tokens[:, 0].tolist() == list(range(7))
-        np.testing.assert_allclose(batch.weights[:, 0], TABLE.task_setup.law().frequencies, 1e-6)
-        np.testing.assert_allclose(batch.targets[:, 0], targets(TABLE.task_setup), rtol=1e-6)
+        np.testing.assert_allclose(batch.weights[:, 0], TABLE.law().frequencies, 1e-6)
+        np.testing.assert_allclose(batch.targets[:, 0], targets(TABLE), rtol=1e-6)
         assert batch.targets.dtype == batch.weights.dtype == "float32"
 
 
@@ -60,7 +60,7 @@ def test_batches_are_independent_draws_from_the_law(setup):
     drawn = task(setup)
     batch = batches(drawn, 400)
     assert batch.tokens.shape == (400, 20 // setup.sequence_length, setup.sequence_length)
-    law = setup.task_setup.law().frequencies
+    law = setup.law().frequencies
     counts = np.bincount(batch.tokens.ravel(), minlength=7)
     assert chisquare(counts, counts.sum() * law).pvalue > 0.01
     assert chisquare(counts, np.full(7, counts.sum() / 7)).pvalue < 1e-6  # the law, not uniform
@@ -68,7 +68,7 @@ def test_batches_are_independent_draws_from_the_law(setup):
     assert chisquare(pairs, pairs.sum() * np.outer(law, law).ravel()).pvalue > 0.01
     np.testing.assert_allclose(batch.weights.sum((1, 2)), 1, rtol=1e-5)
     assert len(np.unique(batch.weights)) == 1
-    table = targets(setup.task_setup)
+    table = targets(setup)
     np.testing.assert_allclose(batch.targets, table[batch.tokens], rtol=1e-6)
     assert batch.targets.dtype == ("float64" if setup.precision == "float64" else "float32")
 

@@ -314,7 +314,7 @@ def test_chunks_order_and_company_change_nothing():
 
 
 def test_columns_are_broadcast_and_reported():
-    result = train_networks(LINEAR, [0.1, 0.2, 0.3], seeds=5, weight_decays=[0.0, 0.1, 0.1])
+    result = train_networks(LINEAR, [0.1, 0.2, 0.3], seeds=[5], weight_decays=[0.0, 0.1, 0.1])
     assert result.embedding_lr.tolist() == [0.1, 0.2, 0.3]
     assert result.hidden_lr.tolist() == [0.03] * 3
     assert result.seed.tolist() == [5] * 3
@@ -325,7 +325,7 @@ def test_columns_are_broadcast_and_reported():
     assert result.initial_loss.shape == result.diverged.shape == (3,)
     assert result.loss.dtype == result.train_loss.dtype == "float64"
     decayed, free = (
-        train_networks(LINEAR, 0.2, seeds=5, weight_decays=decay).loss for decay in (0.1, 0.0)
+        train_networks(LINEAR, 0.2, seeds=[5], weight_decays=decay).loss for decay in (0.1, 0.0)
     )
     assert decayed[0, 0] == pytest.approx(result.loss[1, 0], rel=1e-12)
     assert free[0, 0] != decayed[0, 0]

@@ -220,7 +220,7 @@ def test_the_limits_of_the_ratio_are_the_right_way_round():
 @pytest.mark.parametrize(("init", "m"), [("mup", 64), ("sp", 256)])
 def test_theory_has_the_closed_form_after_one_step(init, m):
     """Targets +-1, one output: eta_E* and eta_W* of the derivations, self term included."""
-    setup = Setup(width=1024, vocab_size=m, targets="sign", init=init)
+    setup = Setup(optimizer="sign", width=1024, vocab_size=m, targets="sign", init=init)
     found = optimal_rates(setup, (1,), seeds=3, particles=256)
     closed = optimal_learning_rates(1024, token_law("uniform", m), init=init)
     for one, expected in zip((found.embedding[0], found.projection[0]), closed, strict=True):
@@ -234,7 +234,9 @@ def test_theory_has_the_closed_form_after_one_step(init, m):
 
 def test_gaussian_targets_have_their_own_closed_form():
     """The embedding's optimum shrinks by E|r| = sqrt(2/pi) and the projection's does not."""
-    found = optimal_rates(Setup(width=1024, vocab_size=1024), (1,), seeds=3, particles=256)
+    found = optimal_rates(
+        Setup(optimizer="sign", width=1024, vocab_size=1024), (1,), seeds=3, particles=256
+    )
     law = token_law("uniform", 1024)
     closed = optimal_learning_rates(1024, law, init="mup", targets="gaussian")
     for one, expected in zip((found.embedding[0], found.projection[0]), closed, strict=True):
@@ -247,7 +249,7 @@ def test_gaussian_targets_have_their_own_closed_form():
 
 
 def test_networks_and_theory_agree_at_late_horizons():
-    setup = Setup(width=128, vocab_size=256)
+    setup = Setup(optimizer="sign", width=128, vocab_size=256)
     theory, networks = (
         optimal_rates(setup, np.array([1, 4]), source=source, seeds=4, particles=particles)
         for source, particles in (("theory", 128), ("networks", None))
@@ -263,7 +265,7 @@ def test_networks_and_theory_agree_at_late_horizons():
 
 def test_a_joint_search_finds_what_the_embedding_tolerates():
     """m > d: the embedding alone solves the task, and the ratio has no upper end."""
-    setup = Setup(width=64, vocab_size=256)
+    setup = Setup(optimizer="sign", width=64, vocab_size=256)
     found = optimal_rates(setup, (2,), how="joint", source="networks", seeds=4)
     alone = optimal_rates(setup, (2,), source="networks", seeds=4)
     assert found.ratio[0].high == math.inf
@@ -311,14 +313,14 @@ def test_quotient_of_layerwise_optima():
 
 
 def test_bad_input_is_refused():
-    setup = Setup(width=8, vocab_size=8)
+    setup = Setup(optimizer="sign", width=8, vocab_size=8)
     assert_refused("horizons", lambda: optimal_rates(setup, ()))
     assert_refused("horizons", lambda: optimal_rates(setup, (2.5,)))
     for schedule in ("linear", "cosine"):
         assert_refused(
             "schedule",
             lambda schedule=schedule: optimal_rates(
-                Setup(width=8, vocab_size=8, schedule=schedule), (1,)
+                Setup(optimizer="sign", width=8, vocab_size=8, schedule=schedule), (1,)
             ),
             "share one run",
         )

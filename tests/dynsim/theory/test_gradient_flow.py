@@ -43,7 +43,7 @@ TIMES = np.linspace(0, 20, 5)
 def scipy_losses(setup, start, times, direction=lambda g: g):
     """Losses of the weights' flow from a start, integrated by scipy at tight tolerance."""
     p, y = setup.law().frequencies, dynsim.targets(setup)
-    (m, d), n = start.embedding.shape, setup.outputs
+    (m, d), n = start.embedding.shape, setup.output_count
 
     def split(state):
         return state[: m * d].reshape(m, d), state[m * d :].reshape(n, d)
@@ -389,7 +389,7 @@ def kernel_rates(setup, start):
     p = setup.law().frequencies
     e, w = start.embedding, start.projection
     root = np.diag(np.sqrt(p))
-    by_w = np.kron(root @ e @ e.T @ root, np.eye(setup.outputs))
+    by_w = np.kron(root @ e @ e.T @ root, np.eye(setup.output_count))
     by_e = np.kron(np.diag(p), w @ w.T)
     return np.linalg.eigvalsh(setup.projection_lr * by_w + setup.embedding_lr * by_e)[-1]
 

@@ -550,6 +550,7 @@ def test_the_lazy_linear_model_keeps_its_first_step_alignment():
     trained = []
     for width in widths.tolist():
         setup = Setup(
+            optimizer="sign",
             width=width,
             vocab_size=vocab_size,
             targets="sign",

@@ -21,15 +21,31 @@ from dynsim.theory.mean_field._solver import solve
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-SIGN = Setup(width=256, vocab_size=256, steps=12, embedding_lr=0.02, projection_lr=0.02, init="sp")
+SIGN = Setup(
+    optimizer="sign",
+    width=256,
+    vocab_size=256,
+    steps=12,
+    embedding_lr=0.02,
+    projection_lr=0.02,
+    init="sp",
+)
 SETUPS = {
     "sign": (SIGN, 200),
     "sign of many tokens": (
-        Setup(width=128, vocab_size=2048, steps=12, embedding_lr=0.02, projection_lr=0.02),
+        Setup(
+            optimizer="sign",
+            width=128,
+            vocab_size=2048,
+            steps=12,
+            embedding_lr=0.02,
+            projection_lr=0.02,
+        ),
         32,
     ),
     "cross-entropy on zipf": (
         Setup(
+            optimizer="sign",
             width=512,
             vocab_size=2048,
             tokens="zipf:1.0",
@@ -142,6 +158,7 @@ def test_decay_and_schedules_agree_with_finite_networks(optimizer):
 def test_first_step_has_the_self_term(vocab_size, tokens):
     """SP, m = d and 4 d: sqrt of the exact second moment, which contains kappa."""
     setup = Setup(
+        optimizer="sign",
         width=4096,
         vocab_size=vocab_size,
         tokens=tokens,
@@ -306,7 +323,7 @@ def test_bad_input():
 
 @pytest.mark.parametrize("tokens", ["uniform", "zipf:0.8", "zipf:1.2"])
 def test_token_particles_keep_the_laws_sums(tokens):
-    setup = Setup(vocab_size=20000, tokens=tokens, outputs=2)
+    setup = Setup(optimizer="sign", vocab_size=20000, tokens=tokens, outputs=2)
     particles, law, rows = token_particles(setup, 512), setup.law(), dynsim.targets(setup)
     p, nu = particles.frequencies, particles.multiplicities
     assert nu @ p == pytest.approx(1)
@@ -320,7 +337,7 @@ def test_token_particles_keep_the_laws_sums(tokens):
 
 
 def test_batch_shares_have_the_moments_of_batches(random):
-    setup = Setup(vocab_size=5000, tokens="zipf:1.0", batch_size=200, steps=6)
+    setup = Setup(optimizer="sign", vocab_size=5000, tokens="zipf:1.0", batch_size=200, steps=6)
     particles, p = token_particles(setup, 512), setup.law().frequencies
     nu = particles.multiplicities
     shares = np.asarray([batch_shares(setup, particles, random) for _ in range(300)])

@@ -89,7 +89,7 @@ def measured(network: str, mistake: str) -> xr.Dataset:
 def numpy_mean_squares(setup, before, after):
     """The readout's sizes in a linear network, by numpy."""
     multiplier = scales(setup).multiplier
-    weights = setup.task_setup.law().frequencies
+    weights = setup.law().frequencies
     z0, z1 = (multiplier.embedding * np.asarray(net.embedding) for net in (before, after))
     w0, w1 = (multiplier.readout * np.asarray(net.readout) for net in (before, after))
 

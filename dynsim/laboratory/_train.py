@@ -1,0 +1,37 @@
+"""One door to the two trainers: the description says which one trains."""
+
+from __future__ import annotations
+
+from typing import Any, overload
+
+from numpy.typing import ArrayLike
+
+from dynsim._setup import Setup
+
+from ._linear_training import Training, train_linear
+from ._setup import NetworkSetup
+from ._training import NetworkTraining, train_networks
+
+
+@overload
+def train(setup: Setup, seeds: int | ArrayLike = 4, **options: Any) -> Training: ...
+
+
+@overload
+def train(setup: NetworkSetup, seeds: int | ArrayLike = 4, **options: Any) -> NetworkTraining: ...
+
+
+def train(
+    setup: Setup | NetworkSetup, seeds: int | ArrayLike = 4, **options: Any
+) -> Training | NetworkTraining:
+    """Trains the networks of a description, one for each seed.
+
+    A `Setup` (the linear model) is trained by `train_linear`, which records loss and updates at
+    every step; a `NetworkSetup` by `train_networks`, which records losses. `options` are theirs.
+    A number of seeds K means those labelled 0, ..., K - 1; a sequence gives the labels.
+
+    Raises as they do.
+    """
+    if isinstance(setup, Setup):
+        return train_linear(setup, seeds, **options)
+    return train_networks(setup, seeds=seeds, **options)
