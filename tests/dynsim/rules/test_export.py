@@ -59,7 +59,7 @@ def by_name(tree):
 def loss(tree):
     hidden = tree["embed"]
     for block in tree["blocks"]:
-        hidden = jnp.tanh(hidden @ block["weight"] + block["bias"])
+        hidden = jnp.tanh(hidden @ block["weight"] + block["bias"][None, :])
     return jnp.mean((hidden * tree["norm"]["scale"] @ tree["head"].T - 1) ** 2)
 
 
