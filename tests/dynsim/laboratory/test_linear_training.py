@@ -262,7 +262,9 @@ def test_divergence_is_recorded_not_raised():
 def test_what_counts_as_divergence():
     def of(*curve):
         loss = np.array(curve, float)[None, None]
-        return Training(SMALL, np.ones(1), np.ones(1), np.zeros(1, int), *[loss] * 4).diverged.item()
+        return Training(
+            SMALL, np.ones(1), np.ones(1), np.zeros(1, int), *[loss] * 4
+        ).diverged.item()
 
     assert not of(1, 2, 1e6)
     assert of(1, 2e6, 0.1)
