@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from experiments.cells.store import folder_of
 from experiments.results import load
-from experiments.sweeps.store import folder_of
 
 ROOT = Path(__file__).parent.parent
 GRID = (

@@ -18,8 +18,13 @@ import sympy as sp
 from . import _symbols as s
 from ._derivation import Derivation, Step
 from ._law_first_step import INITIALISATIONS, Init, initial_std
-from ._parametrizations import NetworkLayer, as_exponent, custom_parametrization
-from ._stability import HALF, UNALIGNED, NetworkAlignment, _program, layer_alignment
+from ._parametrizations import HALF, NetworkLayer, as_exponent, custom_parametrization
+from ._stability_constraints import (
+    UNALIGNED,
+    NetworkAlignment,
+    layer_alignment,
+    stability_program,
+)
 from ._token_laws import leading_order
 from ._vocabulary_alignment import vocabulary_alignment
 
@@ -79,7 +84,8 @@ def base_rate(
     `init` a known initialisation, and for an exponent that is not a rational or a vocabulary's that
     is negative.
 
-    Source: theory notes, sections 3 and 5; entrywise optimizers (sign, Adam).
+    Holds for entrywise optimizers (sign, Adam). Source:
+    docs/theory/parametrizations.md#tuned-base-rate.
     """
     if set(lr_exponents) != set(LINEAR_LAYERS):
         named = ", ".join(map(str, lr_exponents)) or "none"
@@ -94,7 +100,7 @@ def base_rate(
     token_law = vocabulary_alignment("sign", vocab_exponent=vocab_exponent).hidden
     projection = layer_alignment(token_law.update_on_initial, 1, 1)
     # The hidden layer is there in name only: not trained, it hands on what the embedding learns.
-    program = _program(given, "sign", NetworkAlignment(UNALIGNED, projection), "initial")
+    program = stability_program(given, "sign", NetworkAlignment(UNALIGNED, projection), "initial")
     slowness = {_NETWORK_LAYER[name]: -as_exponent(x) for name, x in lr_exponents.items()}
     moving = {_NETWORK_LAYER[name] for name in trained}
     slacks: dict[OutputTerm, tuple[Fraction, Fraction]] = {}
@@ -140,5 +146,5 @@ def frozen_embedding_floor() -> Derivation:
             ),
             Step("For m < d nothing is left.", "L_min / L(0)", "L_{\\min} / L(0)", share),
         ),
-        source="least squares with random features",
+        source="docs/theory/parametrizations.md#tuned-base-rate",
     )

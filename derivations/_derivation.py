@@ -43,7 +43,7 @@ class Derivation:
     - `expression`: the sympy expression, the last word of the derivation.
     - `assumptions`: every condition under which it holds.
     - `steps`: the lines that lead to it, in order.
-    - `source`: the paper and equation, or the section of the theory notes.
+    - `source`: a paper, or a section of the theory as `docs/theory/PAGE.md#ANCHOR`.
     """
 
     name: str

@@ -30,6 +30,18 @@ LAYERS: tuple[Layer, ...] = ("embedding", "projection", "hidden")
 _x = sp.Symbol("x", real=True)
 
 
+_LAYER_SOURCE: dict[Layer, str] = {
+    "embedding": "docs/theory/first_step.md#embedding-step",
+    "projection": "docs/theory/first_step.md#projection-step",
+    "hidden": "docs/theory/first_step.md#hidden-step",
+}
+_OPTIMIZER_SOURCE: dict[Optimizer, str] = {
+    "sgd": "docs/theory/first_step.md#sgd-step",
+    "sign": "docs/theory/first_step.md#sign-kernel",
+    "adam": "docs/theory/first_step.md#adam-first-step",
+}
+
+
 @dataclass(frozen=True)
 class _Role:
     """How a layer's contribution reads as `-lr sum_l u_l phi(v_l)`: its u, v and alignment."""
@@ -118,7 +130,7 @@ def update_mean(layer: Layer, optimizer: Optimizer) -> Derivation:
     """Mean of a layer's first contribution to its output, given the residuals.
 
     Sign: -eta_W sigma_E d sqrt(2/pi) c for projection and hidden, and the same with
-    eta_E, sigma_W and r_ik/R for the embedding. Theory notes, section 2.
+    eta_E, sigma_W and r_ik/R for the embedding.
     """
     role, values = _kernel_at(layer, optimizer)
     moments = summed_kernel(optimizer)
@@ -131,7 +143,7 @@ def update_second_moment(layer: Layer, optimizer: Optimizer) -> Derivation:
     """Second moment of a layer's first contribution to its output, given the residuals.
 
     Sign: eta^2 sigma^2 d [1 + (2/pi) (d - 1) c^2]; SGD: eta^2 sigma_E^4 S d [1 + (d + 1) c^2]
-    (Wishart). Theory notes, section 2.
+    (Wishart).
     """
     role, values = _kernel_at(layer, optimizer)
     moments = summed_kernel(optimizer)
@@ -163,7 +175,7 @@ def _derivation(
         expression=value,
         assumptions=(GAUSSIAN_WEIGHTS, *role.assumptions, *moments.assumptions),
         steps=(*moments.steps, correlation, final),
-        source="theory notes, section 2 (sign kernel and Wishart moments)",
+        source="; ".join((_LAYER_SOURCE[layer], _OPTIMIZER_SOURCE[optimizer])),
     )
 
 
@@ -198,7 +210,7 @@ def hidden_output_second_moment(optimizer: Optimizer) -> Derivation:
             ),
             Step("The two factors are independent.", left, latex_left, outer * inner.expression),
         ),
-        source="theory notes, section 2",
+        source="docs/theory/first_step.md#hidden-step",
     )
 
 
@@ -209,7 +221,7 @@ def self_term_ratio() -> Derivation:
     Conditioned on W and on the outputs f = E W^T (n = 1), e_il = f_i w_l / |w|^2 + an independent
     Gaussian rest, so h_l = sum_j p_j r_j e_jl has mean T w_l / |w|^2, T = sum_j p_j r_j f_j, and
     noise sigma_E^2 S. By Stein's lemma T = J sigma_f^2 with J = sum_j p_j dr_j/df_j and
-    sigma_f^2 = d sigma_E^2 sigma_W^2. Theory notes, section 2 (self term).
+    sigma_f^2 = d sigma_E^2 sigma_W^2.
     """
     output_variance = s.width * s.embedding_std**2 * s.projection_std**2
     overlap = s.residual_slope * output_variance
@@ -242,7 +254,7 @@ def self_term_ratio() -> Derivation:
             ),
             Step("Divide by the noise sigma_E sqrt(S).", "kappa", r"\kappa", kappa),
         ),
-        source="theory notes, section 2 (self term); the conditioning argument is ours",
+        source="docs/theory/first_step.md#self-term",
     )
 
 
@@ -304,7 +316,7 @@ def self_term_second_moment() -> Derivation:
                 value,
             ),
         ),
-        source="theory notes, section 2 (self term); the conditioning argument is ours",
+        source="docs/theory/first_step.md#self-term",
     )
 
 
@@ -365,5 +377,5 @@ def cross_term_second_moment(optimizer: Optimizer) -> Derivation:
         expression=value,
         assumptions=assumptions,
         steps=steps,
-        source="theory notes, section 2 (cross term)",
+        source="docs/theory/first_step.md#cross-term",
     )

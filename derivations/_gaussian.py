@@ -82,7 +82,7 @@ def kernel(optimizer: Optimizer) -> Kernel:
     With u = sigma_u (c x + sqrt(1 - c^2) y), v = sigma_v x and x, y independent standard
     normals, E[u phi] = sigma_u c E[x phi] and
     E[u^2 phi^2] = sigma_u^2 (c^2 E[x^2 phi^2] + (1 - c^2) E[phi^2]).
-    Source: the sign kernel of the theory notes, section 2.
+    Source: docs/theory/first_step.md#sign-kernel.
     """
     steps: tuple[Step, ...] = ()
     assumptions: tuple[str, ...] = ()
@@ -239,7 +239,8 @@ def arcsine_law() -> Derivation:
     """E[sign u sign v] = (2/pi) asin(c) for a jointly Gaussian pair with correlation c.
 
     Conditioned on v = x the mean of sign u is erf(k x / sqrt 2), k = c / sqrt(1 - c^2); the
-    k-derivative of the remaining integral is rational. Sheppard 1899; theory notes, section 2.
+    k-derivative of the remaining integral is rational. Source: Sheppard 1899;
+    docs/theory/first_step.md#sign-kernel.
     """
     integrand = sp.diff(sp.erf(_slope * _x / sp.sqrt(2)), _slope)
     slope = 2 * sp.simplify(
@@ -284,5 +285,5 @@ def arcsine_law() -> Derivation:
                 law.subs(correlation, c),
             ),
         ),
-        source="Sheppard 1899; theory notes, section 2",
+        source="Sheppard 1899; docs/theory/first_step.md#sign-kernel",
     )

@@ -36,7 +36,8 @@ _PRODUCTS = {  # A B^T of the weights, by the name of the state
     "projection_overlap": (x.projection_overlap, _W, _W0),
 }
 _LINEAR = "linear model f_i = W e_i, mean squared error, full batch"
-_SOURCE = "theory notes, section 6"
+_SOURCE = "docs/theory/gradient_flow.md#flow-equations"
+_MODE_SOURCE = "docs/theory/gradient_flow.md#aligned-modes"
 
 
 @cache
@@ -197,7 +198,7 @@ def flow_invariant() -> Derivation:
                 "So the difference of the two symmetric parts is constant.", left, left, invariant
             ),
         ),
-        source="theory notes, section 6; Saxe, McClelland & Ganguli 2014",
+        source=f"{_SOURCE}; Saxe, McClelland & Ganguli 2014, arXiv 1312.6120",
     )
 
 
@@ -272,7 +273,7 @@ def aligned_mode() -> Derivation:
             ),
             Step("Back to f.", left, left, expression),
         ),
-        source="Saxe, McClelland & Ganguli 2014 (balanced); theory notes, section 6",
+        source=f"{_MODE_SOURCE}; Saxe, McClelland & Ganguli 2014 (balanced), arXiv 1312.6120",
     )
 
 
@@ -306,7 +307,7 @@ def balanced_mode() -> Derivation:
             ),
             Step("The logistic equation.", left, left, expression),
         ),
-        source="Saxe, McClelland & Ganguli 2014",
+        source=f"{_MODE_SOURCE}; Saxe, McClelland & Ganguli 2014, arXiv 1312.6120",
     )
 
 
@@ -336,7 +337,7 @@ def smoothed_sign() -> Derivation:
             ),
             Step("For epsilon to 0 it tends to sign(g).", "Phi(g)", r"\Phi(g)", expression),
         ),
-        source=_SOURCE,
+        source="docs/theory/gradient_flow.md#smoothed-flow",
     )
 
 

@@ -57,24 +57,24 @@ def first_step(
     frequency (the mean linearly, the RMS in the square). One output. The free symbols left are
     d, p_i, P_2, P_3 and B; a token law puts numbers or formulas in their place.
     """
-    heard = alignment(of_one_token=of_one_token, mini_batch=mini_batch)
+    token_law = alignment(of_one_token=of_one_token, mini_batch=mini_batch)
     units = {s.projection_lr: 1, s.embedding_lr: 1, **initial_std(init)}
     mean, second = update_mean(layer, optimizer), update_second_moment(layer, optimizer)
-    assumptions = ("learning rate 1", "one output", *heard.assumptions)
+    assumptions = ("learning rate 1", "one output", *token_law.assumptions)
     if layer == "embedding":
         return _embedding_first_step(
             mean, second, units, assumptions, optimizer, of_one_token, mini_batch
         )
-    square = in_alignment_square(second.expression, heard.alignment_square)
-    field = heard.field_square_sum
+    square = in_alignment_square(second.expression, token_law.alignment_square)
+    field = token_law.field_square_sum
     rms = sp.sqrt(square.subs(s.field_square_sum, field).subs(units))
     # E[c_i] over tokens is first order in c: sum_i p_i c_i = sum_i p_i p_i / sqrt(S).
     mean_alignment = (s.frequency if of_one_token else s.frequency_square_sum) / sp.sqrt(field)
     signal = mean.expression.subs(s.alignment, mean_alignment).subs(s.field_square_sum, field)
     reason = "Put in the alignment of the token law, LR = 1 and the initialisation."
     return (
-        _with(mean, signal.subs(units), heard.steps, reason, assumptions),
-        _with(second, rms, heard.steps, reason, assumptions, root=True),
+        _with(mean, signal.subs(units), token_law.steps, reason, assumptions),
+        _with(second, rms, token_law.steps, reason, assumptions, root=True),
     )
 
 
@@ -87,7 +87,7 @@ def _embedding_first_step(
     of_one_token: bool,
     mini_batch: bool,
 ) -> tuple[Derivation, Derivation]:
-    """The embedding's case: its update knows the token law only through its own gradient's size.
+    """The embedding's case: the token law enters its update through its own gradient's size alone.
 
     Under sign a token absent from the batch does not move and a present one moves by the full
     LR, so the chance of being present multiplies both moments. Under SGD the share of the batch

@@ -38,7 +38,7 @@ def _moments(layer: str) -> tuple[sp.Expr, sp.Expr]:
 
 
 def _averaged(expression: sp.Expr) -> sp.Expr:
-    """Frequency-weighted average over tokens: c -> P_2/sqrt(P_2), c^2 -> P_3/P_2 (theory, 3)."""
+    """Frequency-weighted average over tokens: c -> P_2/sqrt(P_2), c^2 -> P_3/P_2."""
     c, p2, p3 = s.alignment, s.frequency_square_sum, s.frequency_cube_sum
     polynomial = sp.Poly(expression, c)
     value = {0: sp.Integer(1), 1: sp.sqrt(p2), 2: p3 / p2}
@@ -77,7 +77,7 @@ def maximal_update_ratio() -> Derivation:
             ),
             Step("Set eta_W RMS_W = eta_E RMS_E.", left, latex, ratio),
         ),
-        source="theory notes, section 3",
+        source="docs/theory/learning_rates.md#maximal-update-ratio",
     )
 
 
@@ -112,7 +112,7 @@ def optimal_learning_rate(layer: str) -> Derivation:
             ),
             Step("Its minimum:", left, latex, best),
         ),
-        source="theory notes, section 3 (greedy optimum)",
+        source="docs/theory/learning_rates.md#greedy-ratio",
     )
 
 
@@ -133,7 +133,7 @@ def optimal_ratio() -> Derivation:
             *projection.steps,
             Step("Divide the two optima.", left, latex, ratio),
         ),
-        source="theory notes, section 3 (greedy optimum)",
+        source="docs/theory/learning_rates.md#greedy-ratio",
     )
 
 
@@ -173,7 +173,7 @@ def optimal_ratio_mup_uniform() -> Derivation:
                 limit,
             ),
         ),
-        source="theory notes, section 3 (greedy optimum)",
+        source="docs/theory/learning_rates.md#greedy-ratio",
     )
 
 
@@ -185,7 +185,7 @@ def optimal_embedding_lr_with_output(targets: str = "sign") -> Derivation:
     """eta_E* when the initial output is not negligible: targets +1 or -1, or N(0, 1), any init.
 
     The slope of the loss is that of |r| = 1 times E|r| with r = f - y and f ~ N(0, sigma_f^2),
-    the curvature does not know the residual: eta_E* grows by
+    the curvature does not depend on the residual: eta_E* grows by
     E|r| = sqrt(2/pi) sigma_f exp(-1/(2 sigma_f^2)) + erf(1/(sqrt(2) sigma_f)) for targets +1 or
     -1, which is 1 for a small output and 1.17 under SP, and by E|r| = sqrt(2 (1 + sigma_f^2)/pi)
     for Gaussian ones.
@@ -236,7 +236,7 @@ def optimal_embedding_lr_with_output(targets: str = "sign") -> Derivation:
                 value,
             ),
         ),
-        source="ours; theory notes, section 3, has the limit of a small output",
+        source="docs/theory/learning_rates.md#ratio-and-initialisation",
     )
 
 
@@ -291,5 +291,5 @@ def optimal_projection_lr_with_self_term() -> Derivation:
             Step("Curvature: the second moment, averaged over tokens.", "L''", "L''", curvature),
             Step("Divide.", left, latex, best),
         ),
-        source="ours; theory notes, section 3, has the limit kappa -> 0",
+        source="docs/theory/learning_rates.md#ratio-with-self-term",
     )

@@ -17,7 +17,7 @@ from ._flow_symbols import eigenvalue
 _z, _g, _tail = sp.symbols("z G T")
 _EQUATION = _z * _g**2 - (_z + 1 - c) * _g + 1
 _ASSUMPTION = "tokens and width are large at a fixed ratio c = tokens / width"
-_SOURCE = "Marchenko & Pastur 1967"
+_SOURCE = "docs/theory/gradient_flow.md#flow-limits; Marchenko & Pastur 1967"
 
 
 def _equation_step() -> Step:

@@ -1,7 +1,7 @@
 """abc-parametrizations as values: exact exponents of the width, layer by layer.
 
 A weight is W = (multiplier) w with w's entries started at (init_std) and trained with (lr), each
-a power of the width d. The theory notes write d^-a, d^-b, d^-c; here every field is the power
+a power of the width d. The literature writes d^-a, d^-b, d^-c; here every field is the power
 itself, so multiplier = -a, init_std = -b and lr = -c.
 """
 
@@ -139,7 +139,8 @@ class Parametrization:
     ) -> Parametrization:
         """The same training in another gauge: multiplier of layer l times d^theta[l].
 
-        Layers that are not named stay as they are. Theory notes, section 5; Yang et al. 2022
+        Layers that are not named stay as they are. Source:
+        docs/theory/parametrizations.md#abc-gauge; Yang et al. 2022
         (Tensor Programs V).
         """
         moved = {

@@ -20,7 +20,8 @@ from ._parametrizations import (
     custom_parametrization,
     parametrization,
 )
-from ._stability import FULL_ALIGNMENT, NO_ALIGNMENT, NetworkAlignment, solve_stability
+from ._stability import solve_stability
+from ._stability_constraints import FULL_ALIGNMENT, NO_ALIGNMENT, NetworkAlignment
 
 Scope = Literal["absolute", "ratio"]
 
@@ -164,7 +165,7 @@ class RuleComparison:
 def compare_published_rules(width: int, vocab_size: int, base_width: int = 1) -> RuleComparison:
     """What each published rule says when going from `base_width` to `width`, and who agrees.
 
-    None of them knows the vocabulary: it enters only through which of them applies
+    None of them depends on the vocabulary, which enters only through which of them applies
     (`vocabulary_ratio`, and for a token law `dynsim.recommend`).
 
     Raises `ValueError` for a size below one.

@@ -78,8 +78,8 @@ def _presence_order(of_one_token: bool) -> sp.Expr:
 def coherence_ratio() -> Derivation:
     """rho = (2/pi) (d - 1) / m for uniform tokens under sign: coherent over incoherent power."""
     second = update_second_moment("projection", "sign")
-    alignment_square = alignment(of_one_token=False, mini_batch=False)
-    square = in_alignment_square(second.expression, alignment_square.alignment_square)
+    token_average = alignment(of_one_token=False, mini_batch=False)
+    square = in_alignment_square(second.expression, token_average.alignment_square)
     prefactor = square.subs(s.frequency_cube_sum, 0)
     ratio = sp.simplify(square / prefactor - 1).subs(UNIFORM_LAW)
     ratio = sp.factor(ratio)
@@ -91,7 +91,7 @@ def coherence_ratio() -> Derivation:
         assumptions=(*second.assumptions, EQUAL_RESIDUALS, "uniform token law"),
         steps=(
             *second.steps,
-            *alignment_square.steps,
+            *token_average.steps,
             Step(
                 "Uniform tokens have P_2 = 1/m and P_3 = 1/m^2; divide the coherent part of the "
                 "bracket by the incoherent one.",
@@ -100,7 +100,7 @@ def coherence_ratio() -> Derivation:
                 ratio,
             ),
         ),
-        source="theory notes, section 3",
+        source="docs/theory/regimes.md#interpolation",
     )
 
 
@@ -116,7 +116,7 @@ def crossover_vocab_size() -> Derivation:
         expression=solution,
         assumptions=ratio.assumptions,
         steps=(*ratio.steps, Step("Solve rho = 1 for m.", "m*", "m_*", solution)),
-        source="theory notes, section 3",
+        source="docs/theory/regimes.md#interpolation",
     )
 
 
@@ -127,8 +127,8 @@ def crossover_rank() -> Derivation:
     i* = [(2/pi) (d - 1) / H_{2 alpha}(m)]^(1/(2 alpha)) ~ d^(1/(2 alpha)) for alpha > 1/2: the
     tokens up to i* are in the muP regime, the rarer ones in the LV regime.
     """
-    heard = alignment(of_one_token=True, mini_batch=False)
-    c_square = sp.simplify(heard.alignment_square.subs(zipf_law(of_one_token=True)))
+    of_token = alignment(of_one_token=True, mini_batch=False)
+    c_square = sp.simplify(of_token.alignment_square.subs(zipf_law(of_one_token=True)))
     ratio = sp.Rational(2) / sp.pi * (s.width - 1) * c_square
     # c_i^2 falls as i^(-2 alpha): rho_i = rho_1 i^(-2 alpha) = 1.
     at_one = ratio.subs(s.rank, 1)
@@ -141,11 +141,11 @@ def crossover_rank() -> Derivation:
         expression=solution,
         assumptions=(EQUAL_RESIDUALS, "Zipf token law", "sign or Adam's first step, full batch"),
         steps=(
-            *heard.steps,
+            *of_token.steps,
             Step("With p_i = i^-alpha / H_alpha(m):", "c_i^2", "c_i^2", c_square),
             Step("Solve (2/pi) (d - 1) c_i^2 = 1 for the rank.", "i*", "i_*", solution),
         ),
-        source="theory notes, section 3 (Zipf)",
+        source="docs/theory/regimes.md#zipf-tokens",
     )
 
 
@@ -182,5 +182,5 @@ def critical_vocab_exponent() -> Derivation:
             ),
             Step("The average is in the LV regime once mu chi > 1.", "mu*", r"\mu_*", critical),
         ),
-        source="theory notes, section 3 (Zipf); the boundary is ours",
+        source="docs/theory/regimes.md#zipf-tokens",
     )

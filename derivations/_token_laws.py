@@ -1,6 +1,6 @@
 """What a token law does to the alignment: c_i^2 for any frequencies, and its exponents.
 
-A token of frequency p_i aligns with the gradient of a weight that hears all tokens by
+A token of frequency p_i aligns with the gradient of a weight that reads all tokens by
 c_i = p_i r_i / sqrt(sum_j p_j^2 r_j^2). With residuals of equal size the frequencies decide
 alone, through P_2 = sum_j p_j^2 and P_3 = sum_j p_j^3.
 """
@@ -28,7 +28,7 @@ class Alignment:
     """Squared alignment and field strength of a token law at |r| = 1.
 
     `alignment_square`: c_i^2, or sum_i p_i c_i^2 without a rank. `field_square_sum`:
-    S = sum_j p_j^2 of the batch. `presence`: probability q that the gradient hears the token.
+    S = sum_j p_j^2 of the batch. `presence`: probability q that the batch holds the token.
     """
 
     alignment_square: sp.Expr

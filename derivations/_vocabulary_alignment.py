@@ -1,14 +1,13 @@
 """Alignment exponents from the vocabulary: what the stability program is fed for a token law.
 
-The first matrix that reads the embedding hears all tokens, so its alignment is decided by the
-token law (`_token_laws`), the batch and the age of the network; every other layer keeps the
-alignment of the fixed-vocabulary theory. Theory notes, sections 2, 3 and 5.
+All tokens contribute to the gradient of the first matrix that reads the embedding, so its alignment
+is decided by the token law (`_token_laws`), the batch and the age of the network. Every other layer
+keeps the alignment of the fixed-vocabulary theory. Source:
+docs/theory/parametrizations.md#vocabulary-alignment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from typing import Literal, get_args
@@ -25,7 +24,7 @@ from ._parametrizations import (
     as_exponent,
     check_training_optimizer,
 )
-from ._stability import ALIGNED, UNALIGNED, LayerAlignment, NetworkAlignment
+from ._stability_constraints import ALIGNED, UNALIGNED, LayerAlignment, NetworkAlignment
 from ._token_laws import (
     BATCH_AVERAGE,
     EQUAL_RESIDUALS,
@@ -39,13 +38,11 @@ from ._token_laws import (
 Heard = Literal["law", "batch", "token"]
 HEARD: tuple[Heard, ...] = get_args(Heard)
 UpdateAlignment = Literal["none", "full"]
-
 age_exponent = sp.Symbol("tau_exponent", real=True)
 age = sp.Symbol("tau", positive=True)
 embedding_residual = sp.Symbol("r_1", nonnegative=True)
 initial_alignment, learned_alignment = sp.symbols("A U", positive=True)
-
-# What an optimizer's first update is, among the three that the symbolic engine knows.
+# Which of the three optimizers of `_gaussian` an optimizer's first update is.
 _ENGINE: dict[TrainingOptimizer, Optimizer] = {
     "sgd": "sgd",
     "momentum": "sgd",
@@ -58,7 +55,7 @@ _ENGINE: dict[TrainingOptimizer, Optimizer] = {
 
 @cache
 def batch_alignment_square() -> Derivation:
-    """Alignment as the batch's own tokens feel it: E sum_i p_hat_i c_i^2, weighted by the batch.
+    """Squared alignment of the batch's own tokens: E sum_i p_hat_i c_i^2, weighted by the batch.
 
     (1/B^2 + 3 (1 - 1/B) P_2 / B + (1 - 1/B) (1 - 2/B) P_3) / (1/B + (1 - 1/B) P_2), from the
     multinomial moments. For uniform tokens of order 1/min(m, B): a batch of fewer tokens than
@@ -87,11 +84,11 @@ def batch_alignment_square() -> Derivation:
                 value,
             ),
         ),
-        source="ours, from the multinomial moments of the theory notes' section 2",
+        source="docs/theory/regimes.md#batch-vocabulary",
     )
 
 
-def _heard_square(heard: Heard, mini_batch: bool) -> tuple[sp.Expr, tuple[str, ...]]:
+def _alignment_square(heard: Heard, mini_batch: bool) -> tuple[sp.Expr, tuple[str, ...]]:
     if heard == "batch" and mini_batch:
         derived = batch_alignment_square()
         return derived.expression, derived.assumptions
@@ -116,7 +113,7 @@ def alignment_exponent(
       over batches, those without the token included).
     - `mini_batch`: with B = d^beta tokens a step instead of the full batch.
 
-    Raises `ValueError` for Muon, whose exponent does not know the alignment (`muon_update_rms`).
+    Raises `ValueError` for Muon, whose update is of one size at any alignment (`muon_update_rms`).
     """
     check_training_optimizer(optimizer)
     if optimizer == "muon":
@@ -129,7 +126,7 @@ def alignment_exponent(
 @cache
 def _alignment_exponent(optimizer: Optimizer, heard: Heard, mini_batch: bool) -> Derivation:
     moment = update_second_moment("hidden", optimizer)
-    square, assumptions = _heard_square(heard, mini_batch)
+    square, assumptions = _alignment_square(heard, mini_batch)
     per_entry = moment.expression.subs(s.alignment, sp.sqrt(s.alignment_square))
     prefactor = per_entry.subs({s.alignment_square: 0, s.width: 1})  # an entry of the update
     growth = sp.simplify(per_entry / prefactor)
@@ -168,7 +165,7 @@ def _alignment_exponent(optimizer: Optimizer, heard: Heard, mini_batch: bool) ->
             ),
             Step("Half the exponent of the bracket is A.", "A", "A", value),
         ),
-        source="theory notes, sections 2, 3 and 5",
+        source="docs/theory/parametrizations.md#vocabulary-alignment",
     )
 
 
@@ -222,7 +219,7 @@ def learned_alignment_exponent() -> Derivation:
             ),
             Step("With tau = d^y:", "U", "U", value),
         ),
-        source="theory notes, section 3 (the LV regime is mortal); the exponent is ours",
+        source="docs/theory/parametrizations.md#vocabulary-alignment",
     )
 
 
@@ -258,63 +255,7 @@ def embedding_hidden_trade() -> Derivation:
             ),
             Step("Both must hold.", "c", "c", value),
         ),
-        source="theory notes, section 5 (the bridge)",
-    )
-
-
-def _decay_rates() -> tuple[sp.Expr, sp.Expr]:
-    """k_2, k_3 with P_k ~ m^-k_k: the exponents of the power sums per unit of mu."""
-    orders, mu = zipf_orders(), s.vocab_exponent
-    second = sp.simplify(-orders[s.frequency_square_sum] / mu)
-    third = sp.simplify(-orders[s.frequency_cube_sum] / mu)
-    return second, third
-
-
-@cache
-def large_vocabulary_boundary(heard: Heard = "law", *, mini_batch: bool = False) -> Derivation:
-    """mu*(alpha, beta): the vocabulary exponent from which A = 1/2 (the LV regime).
-
-    With P_k ~ m^-k_k and chi = k_3 - k_2: 1/chi in full batch or once beta >= k_2/chi. In smaller
-    batches max((1 + beta)/k_3, 1/k_2); but the batch's own tokens have no LV regime at all for
-    beta < 1. Infinite for alpha >= 1.
-
-    Raises `ValueError` for `heard="token"`, whose boundary is `crossover_rank`.
-    """
-    if heard not in ("law", "batch"):
-        raise ValueError("the boundary in mu is that of law or batch; a token has crossover_rank")
-    second, third = _decay_rates()
-    chi = sp.simplify(third - second)
-    beta = s.batch_exponent
-    full = 1 / chi
-    value: sp.Expr = full
-    if mini_batch:
-        # For beta >= 1 the first is the larger one, since k_3 <= 2 k_2 (P_3 >= P_2^2).
-        small = sp.Max((1 + beta) / third, 1 / second)
-        pieces = [(sp.oo, sp.Ge(s.zipf_exponent, 1))]
-        if heard == "batch":
-            pieces.append((sp.oo, beta < 1))
-        pieces += [(full, sp.Ge(beta * chi, second)), (small, True)]
-        value = sp.Piecewise(*pieces)
-    else:
-        value = sp.Piecewise((sp.oo, sp.Ge(s.zipf_exponent, 1)), (full, True))
-    return Derivation(
-        name="Boundary of the large-vocabulary regime",
-        left="mu*",
-        latex_left=r"\mu_*",
-        expression=value,
-        assumptions=(EQUAL_RESIDUALS, "Zipf token law, up to logarithms", "m = d^mu, B = d^beta"),
-        steps=(
-            Step("P_2 falls as m to the power", "-k_2", "-k_2", -second),
-            Step("and P_3 as m to the power", "-k_3", "-k_3", -third),
-            Step("so C = P_3/P_2 in full batch as m to the power", "-chi", r"-\chi", -chi),
-            Step(
-                "In batches of B < 1/P_2 tokens the field is 1/B. Solve order(C) = -1 for mu.",
-                "mu*",
-                r"\mu_*",
-                value,
-            ),
-        ),
-        source="ours; theory notes, section 3 (Zipf) in full batch",
+        source="docs/theory/parametrizations.md#vocabulary-alignment",
     )
 
 
@@ -389,175 +330,18 @@ def _gradient_exponents(
 ) -> tuple[Fraction, Fraction, Fraction]:
     """Powers of d in the gradients of embedding, hidden and readout that the token law puts there.
 
-    Hidden and readout hear sqrt(S); the embedding of a token hears its own share, in the mean
+    Hidden and readout have sqrt(S); the embedding of a token has its own share, in the mean
     square over the tokens looked at. Full batch: sqrt(P_3), or p_i for one token.
     """
     orders = zipf_orders()
     field = alignment(of_one_token=False, mini_batch=mini_batch).field_square_sum
-    heard_square = _heard_square(heard, mini_batch)[0]
-    numerator = sp.numer(sp.together(heard_square * field))
-    denominator = sp.denom(sp.together(heard_square * field))
+    square_at_token = _alignment_square(heard, mini_batch)[0]
+    numerator = sp.numer(sp.together(square_at_token * field))
+    denominator = sp.denom(sp.together(square_at_token * field))
     share = (leading_order(sp.expand(numerator), orders) - leading_order(denominator, orders)) / 2
     noise = leading_order(sp.expand(field), orders) / 2
     both = _value(noise, values)
     return _value(share, values), both, both
-
-
-@dataclass(frozen=True)
-class PhaseDiagram:
-    """Exponents of the largest stable hidden LR (multiplier one) over the (mu, alpha) plane.
-
-    **Fields:**
-
-    - `vocab_exponents` (columns), `zipf_exponents` (rows): the exact grid.
-    - `hidden_lr_exponents`: rows of exact exponents, -max(A, U - r_1) at r_1 = 0.
-    - `boundary`: mu*(alpha) at this batch, from where on A = 1/2.
-    """
-
-    vocab_exponents: tuple[Fraction, ...]
-    zipf_exponents: tuple[Fraction, ...]
-    batch_exponent: Fraction | None
-    hidden_lr_exponents: tuple[tuple[Fraction, ...], ...]
-    boundary: Derivation
-
-
-def phase_diagram(
-    vocab_exponents: Sequence[str | int | Fraction],
-    zipf_exponents: Sequence[str | int | Fraction],
-    batch_exponent: str | int | Fraction | None = None,
-    *,
-    optimizer: TrainingOptimizer = "adam",
-    heard: Heard = "law",
-    update_alignment: UpdateAlignment = "none",
-) -> PhaseDiagram:
-    """The hidden LR's exponent over (mu, alpha) at one batch exponent, exactly.
-
-    With Muon it is 0 everywhere. In the old network (`update_alignment="full"`) it is -1
-    everywhere unless the embedding is slowed (`embedding_hidden_trade`). For SGD and momentum the
-    gradient's own exponent is not included (use `vocabulary_alignment` and `solve_stability`).
-
-    Raises `ValueError` for exponents that are not rational or negative, and for unknown names.
-    """
-    columns = tuple(as_exponent(value) for value in vocab_exponents)
-    rows = tuple(as_exponent(value) for value in zipf_exponents)
-    beta = None if batch_exponent is None else as_exponent(batch_exponent)
-    if min((*columns, *rows, beta or Fraction(0))) < 0:
-        raise ValueError("vocabulary, Zipf and batch exponents must not be negative")
-    if heard == "token":
-        raise ValueError("the phase diagram is that of law or batch")
-    mini_batch = beta is not None
-    boundary = large_vocabulary_boundary(heard, mini_batch=mini_batch)
-    check_training_optimizer(optimizer)
-    if optimizer == "muon":
-        exponents = tuple((Fraction(0),) * len(columns) for _ in rows)
-        return PhaseDiagram(columns, rows, beta, exponents, boundary)
-    # Twice A has integer coefficients, so Python's Max and Min keep Fractions exact.
-    doubled = sp.expand(2 * alignment_exponent(optimizer, heard, mini_batch=mini_batch).expression)
-    arguments = (s.vocab_exponent, s.zipf_exponent, s.batch_exponent)
-    twice = sp.lambdify(arguments, doubled, modules=[{"Max": max, "Min": min}])
-    learned = HALF if update_alignment == "none" else Fraction(1)
-    exponents = tuple(
-        tuple(-max(twice(mu, alpha, beta or Fraction(0)) * HALF, learned) for mu in columns)
-        for alpha in rows
-    )
-    return PhaseDiagram(columns, rows, beta, exponents, boundary)
-
-
-@cache
-def muon_update_rms() -> Derivation:
-    """RMS of one coordinate of Delta W e under Muon: eta_W sigma_E, for every d and m.
-
-    Delta W = -eta_W O with O = G (G^T G)^(-1/2), G = sum_i p_i delta_i e_i^T. O is an isometry on
-    the row space of G, which holds every e_i, so |O e_i| = |e_i| = sqrt(d) sigma_E: no alignment
-    and no vocabulary enter, and the LR exponent does not depend on them.
-    """
-    length = sp.sqrt(s.width) * s.embedding_std
-    value = s.projection_lr * length / sp.sqrt(s.width)
-    return Derivation(
-        name="RMS of Muon's first update",
-        left="RMS",
-        latex_left=r"\mathrm{RMS}",
-        expression=value,
-        assumptions=(
-            "the update is exactly orthogonalised (no Newton-Schulz error, no shape factor)",
-            "the gradient's row space holds e_i: all tokens in the batch, or rank d",
-        ),
-        steps=(
-            Step("The embedding's length, kept by an isometry:", "|O e_i|", "|Oe_i|", length),
-            Step(
-                "Spread over d coordinates and times the learning rate:",
-                "RMS",
-                r"\mathrm{RMS}",
-                value,
-            ),
-        ),
-        source="theory notes, section 2 (Muon)",
-    )
-
-
-@cache
-def muon_coherent_fraction() -> Derivation:
-    """Mean cosine of Muon's update -Delta W e_i with delta_i for m >> d: 8/(3 pi) sqrt(d/m).
-
-    sum_i delta_i . O e_i = tr(O^T G) is the sum of the singular values of G = sum_i delta_i e_i^T.
-    For m >> d that is a square Gaussian matrix with entries of variance m, whose singular values
-    are sqrt(m d) times a quarter-circle law on [0, 2], of mean 8/(3 pi); divide by the m products
-    of lengths |delta_i| |e_i| = d. For m << d the tokens are orthogonal and the fraction is 1.
-    """
-    x = sp.Symbol("x", positive=True)
-    density = sp.sqrt(4 - x**2) / sp.pi
-    assert sp.simplify(sp.integrate(density, (x, 0, 2)) - 1) == 0
-    mean = sp.simplify(sp.integrate(x * density, (x, 0, 2)))
-    nuclear = s.width * sp.sqrt(s.vocab_size * s.width) * mean
-    value = sp.simplify(nuclear / (s.vocab_size * s.width))
-    left, latex = "cos", r"\cos"
-    return Derivation(
-        name="Coherent fraction of Muon's first update",
-        left=left,
-        latex_left=latex,
-        expression=value,
-        assumptions=(
-            "uniform tokens, m much larger than d, both large",
-            "delta_i and e_i independent Gaussian vectors (as many outputs as neurons)",
-            "the update is exactly orthogonalised",
-        ),
-        steps=(
-            Step("Mean of the quarter-circle law on [0, 2].", "E[s]", r"\mathbb{E}[s]", mean),
-            Step(
-                "Sum of the d singular values of the gradient.",
-                "tr(O^T G)",
-                r"\operatorname{tr}(O^\top G)",
-                nuclear,
-            ),
-            Step("Divide by sum_i |delta_i| |e_i| = m d.", left, latex, value),
-        ),
-        source="ours (nuclear norm identity); agrees with the 0.85 sqrt(d/m) of the theory notes",
-    )
-
-
-@cache
-def sign_coherent_fraction() -> Derivation:
-    """The same cosine under sign: sqrt(rho / (1 + rho)), so sqrt(2/pi) sqrt(d/m) for m >> d.
-
-    From the first-step moments: |mean| over RMS at c^2 = 1/m. Muon's 8/(3 pi) = 0.849 stands
-    against sign's 0.798: the vocabulary dilutes both alike.
-    """
-    from ._regimes import coherence_ratio
-
-    ratio = coherence_ratio()
-    value = sp.sqrt(ratio.expression / (1 + ratio.expression))
-    return Derivation(
-        name="Coherent fraction of the first sign update",
-        left="cos",
-        latex_left=r"\cos",
-        expression=sp.simplify(value),
-        assumptions=ratio.assumptions,
-        steps=(
-            *ratio.steps,
-            Step("Coherent over total RMS.", "cos", r"\cos", sp.simplify(value)),
-        ),
-        source="theory notes, section 3",
-    )
 
 
 def hidden_update_growth(

@@ -15,6 +15,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
+    "api_names",
     "claims_table",
     "compiled_formulas",
     "derivations_directive",

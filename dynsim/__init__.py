@@ -5,6 +5,6 @@ Names are imported when first used, so that `dynsim --help` and the token laws n
 
 import lazy_loader
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

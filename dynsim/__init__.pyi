@@ -14,17 +14,17 @@ from ._setup import Setup as Setup
 from ._targets import targets as targets
 from .laboratory._linear_training import Training as Training
 from .laboratory._train import train as train
+from .rules._answers import Recommendation as Recommendation
 from .rules._export import label_parameters as label_parameters
 from .rules._export import optax_optimizer as optax_optimizer
 from .rules._export import torch_parameter_groups as torch_parameter_groups
-from .rules._recommend import Recommendation as Recommendation
 from .rules._recommend import recommend as recommend
 from .search._optimal_rates import OptimalRates as OptimalRates
 from .search._optimal_rates import optimal_rates as optimal_rates
-from .statistics._exponents import Estimate as Estimate
 from .statistics._exponents import ExponentFit as ExponentFit
-from .statistics._exponents import bootstrap as bootstrap
 from .statistics._exponents import fit_exponent as fit_exponent
+from .statistics._intervals import Estimate as Estimate
+from .statistics._intervals import bootstrap as bootstrap
 from .theory._first_step import FirstStep as FirstStep
 from .theory._first_step import coherence as coherence
 from .theory._first_step import crossover_rank as crossover_rank
@@ -33,18 +33,18 @@ from .theory._first_step import optimal_learning_rates as optimal_learning_rates
 from .theory._lv_lifetime import AgedUpdate as AgedUpdate
 from .theory._lv_lifetime import aged_update as aged_update
 from .theory._lv_lifetime import restoration_displacement as restoration_displacement
-from .theory.flow._gradient_flow import Flow as Flow
 from .theory.flow._gradient_flow import gradient_flow as gradient_flow
+from .theory.flow._result import Flow as Flow
 from .theory.linearized._kernel import linearize as linearize
 from .theory.linearized._kernel import tangent_kernel as tangent_kernel
-from .theory.linearized._predict import LinearizedTraining as LinearizedTraining
 from .theory.linearized._predict import predict_linearized as predict_linearized
-from .theory.mean_field._solver import Prediction as Prediction
-from .theory.mean_field._solver import predict as predict
+from .theory.linearized._result import LinearizedTraining as LinearizedTraining
+from .theory.mean_field._predict import predict as predict
+from .theory.mean_field._result import Prediction as Prediction
 from .tokens._laws import TokenLaw as TokenLaw
 from .tokens._laws import read_counts as read_counts
 from .tokens._laws import token_law as token_law
-from .transfer._metrics import Transfer as Transfer
 from .transfer._metrics import fit_transfer as fit_transfer
+from .transfer._results import Transfer as Transfer
 
 __version__: str

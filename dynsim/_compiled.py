@@ -45,7 +45,13 @@ def compiled(expression: sp.Expr, arguments: tuple[sp.Symbol, ...]) -> Callable[
     missing = expression.free_symbols - set(arguments)
     if missing:
         raise ValueError(f"no value for {', '.join(sorted(map(str, missing)))} in {expression}")
-    return jax.jit(sp.lambdify(arguments, expression, modules=[_SPECIAL, "jax"]))
+    function = sp.lambdify(arguments, expression, modules=[_SPECIAL, "jax"])
+
+    def broadcasting(*values: Any) -> Any:
+        with jax.numpy_rank_promotion("allow"):  # arguments of different rank are the purpose
+            return function(*values)
+
+    return jax.jit(broadcasting)
 
 
 def evaluate(derived: Derivation | sp.Expr, values: dict[sp.Symbol, Any]) -> Any:

@@ -27,7 +27,7 @@ def loss_and_residual(
     return losses, jnp.exp(log_probabilities) - targets
 
 
-def diverged(loss: NDArray[np.float64]) -> NDArray[np.bool_]:
+def diverged(loss: Float[np.ndarray, "*runs steps"]) -> NDArray[np.bool_]:
     """Whether a loss (steps last) became non-finite or 1e6 times its start (and at least 1)."""
     limit = DIVERGENCE_FACTOR * np.maximum(loss[..., :1], 1)
-    return ~np.all(np.isfinite(loss) & (loss <= limit), axis=-1)
+    return np.asarray(~np.all(np.isfinite(loss) & (loss <= limit), axis=-1))

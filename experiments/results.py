@@ -27,7 +27,8 @@ def code_version() -> str:
     """Package version and a digest of the source files that measured numbers depend on."""
     root = Path(__file__).parent.parent
     patterns = (
-        *(f"{room}/**/*.py" for room in ("derivations", "dynsim", "experiments/sweeps")),
+        *(f"{room}/**/*.py" for room in ("derivations", "dynsim")),
+        *(f"experiments/{room}/**/*.py" for room in ("cells", "sweeps")),
         "experiments/topics/_study.py",
         "experiments/topics/*/study.py",
     )

@@ -1,4 +1,5 @@
-"""Shared by all tests: 64-bit types, a token cache of the session, the studies measured once."""
+"""Shared by all tests: 64-bit types, shapes checked, a token cache of the session, the studies
+measured once."""
 
 from __future__ import annotations
 
@@ -11,9 +12,15 @@ import jax
 import numpy as np
 import pytest
 import xarray as xr
+from checker import CHECKED
 from hypothesis import HealthCheck, settings
+from jaxtyping import install_import_hook
+
+# It acts on modules that are imported after this line, so none of dynsim may stand above it.
+install_import_hook(CHECKED, "checker.checked")
 
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")  # (m, n) + (n,) is as often a mistake
 
 settings.register_profile(
     "dynsim", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -24,7 +31,10 @@ settings.load_profile("dynsim")
 @pytest.hookimpl(tryfirst=True)  # before the scheduler reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, a file's tests share one (and its compiled programs), and so do all
-    tests that need the measured studies."""
+    tests that need the measured studies.
+
+    The file's name is enough: pytest refuses two test files of one name.
+    """
     for item in items:
         shares = {"studies", "stored_studies"} & set(getattr(item, "fixturenames", ()))
         item.add_marker(pytest.mark.xdist_group("studies" if shares else item.path.stem))

@@ -19,8 +19,8 @@ import numpy as np
 
 from dynsim import InputError
 from dynsim.laboratory import NetworkSetup
+from experiments.cells.executors import LocalExecutor
 from experiments.sweeps.complete import Work, complete_sweep
-from experiments.sweeps.executors import LocalExecutor
 from experiments.sweeps.plan import Grid
 from experiments.sweeps.work import Job, Site, Trained
 
@@ -51,7 +51,7 @@ def small_grid(**changes: Any) -> Grid:
 
 def examine(config: dict[str, Any], cells: list[dict[str, Any]], memory_gb: float | None) -> Site:
     if max(cell["width"] for cell in cells) > 1000:
-        raise InputError("--width", 1001, "does not fit")
+        raise InputError("width", 1001, "does not fit")
     return Site(
         provenance={**PROVENANCE, "config": json.dumps(config)},
         fingerprint=json.dumps([PROVENANCE, config]),

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-HEADS = ("claim", "quantity", "prediction", "predicted", "simulated", "measured", "verdict")
+HEADS = ("claim", "statement", "prediction", "predicted", "simulated", "measured", "verdict")
 WIDTHS = (18, 20, 24, 10, 8, 16, 8)
 
 
+@cache
 def rows(study: str) -> list[tuple[str, ...]]:
     """One row for every claim on the stored data of a study."""
     from experiments.output import number
@@ -29,7 +31,7 @@ def rows(study: str) -> list[tuple[str, ...]]:
         found.append(
             (
                 claim.name,
-                f"{claim.statement}. {claim.quantity}",
+                f"{claim.statement} Measured: {claim.quantity}.",
                 claim.prediction,
                 f"{number(evidence.predicted)} ± {number(claim.tolerance)}",
                 number(evidence.simulated),
@@ -58,7 +60,7 @@ def ratio_rows() -> list[tuple[str, ...]]:
     from experiments.output import number
     from experiments.precision import enable_x64
     from experiments.results import STORED, load
-    from experiments.topics.optimal_ratio.claims import ratio_rows
+    from experiments.topics.optimal_ratio.estimators import ratio_rows
 
     enable_x64()
     found = []
@@ -90,7 +92,7 @@ def metric_rows() -> list[tuple[str, ...]]:
     from dynsim.transfer import asymptotic_penalties
     from experiments.output import number
     from experiments.results import STORED, load
-    from experiments.topics.transfer_networks.claims import drift, fitted
+    from experiments.topics.transfer_networks.estimators import drift, fitted
     from experiments.topics.transfer_networks.study import NETWORKS, RULES
 
     data = load(STORED / "transfer_networks.nc")
@@ -116,9 +118,11 @@ def metric_rows() -> list[tuple[str, ...]]:
 
 def _parameter(parameter: Any) -> str:
     """A fitted parameter by its status: - undetermined, ? misfit."""
-    if parameter.status.startswith("undetermined"):
+    from dynsim._outcome import Status
+
+    if parameter.status is Status.UNDETERMINED:
         return "-"
-    return _interval(parameter) + " ?" * parameter.status.startswith("misfit")
+    return _interval(parameter) + " ?" * (parameter.status is Status.MISFIT)
 
 
 def _interval(found: Any) -> str:

@@ -73,20 +73,25 @@ def _rms_norm(gain: Array, x: Array) -> Array:
 
 def _rms_norm_forward(gain: Array, x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     inverse = jax.lax.rsqrt(_mean(jnp.square(x)) + NORM_EPSILON)
-    return x * inverse * gain, (gain, x, inverse)
+    return x * inverse * _over_rows(gain, x), (gain, x, inverse)
 
 
 def _rms_norm_backward(kept: tuple[Array, Array, Array], pulled: Array) -> tuple[Array, Array]:
     """With u = x/rms and v = (gradient)(gain): dx = (v - u mean(u v))/rms."""
     gain, x, inverse = kept
     unit = x * inverse
-    by_unit = pulled * gain
+    by_unit = pulled * _over_rows(gain, x)
     by_x = inverse * (by_unit - unit * _mean(by_unit * unit))
     rows = (pulled * unit).reshape(-1, x.shape[-1])
     return jnp.ones(len(rows), x.dtype) @ rows, by_x
 
 
 _rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
+
+
+def _over_rows(gain: Array, x: Array) -> Array:
+    """The gain (d,) with the rank of x (..., d)."""
+    return jnp.expand_dims(gain, tuple(range(x.ndim - 1)))
 
 
 def _mean(x: Array) -> Array:
@@ -200,7 +205,7 @@ def _rotated(x: Array) -> Array:
     """Rotary positions (Su et al. 2021): pairs of (S, C, heads, head_width) turned by C angles."""
     half = x.shape[-1] // 2
     frequency = ROTARY_BASE ** -(np.arange(half) / half)
-    angle = (np.arange(x.shape[1])[:, None] * frequency)[:, None, :]
+    angle = (np.arange(x.shape[1])[:, None] * frequency)[None, :, None, :]
     cos, sin = jnp.asarray(np.cos(angle), x.dtype), jnp.asarray(np.sin(angle), x.dtype)
     a, b = x[..., :half], x[..., half:]
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)

@@ -109,7 +109,7 @@ class TextTask(eqx.Module):
         row = jnp.minimum((drawn[0] * rows).astype(int), rows - 1)
         starts = length - self.sequence
         start = jnp.minimum((drawn[1] * starts).astype(int), starts - 1)
-        places = start[:, None] + jnp.arange(self.sequence + 1)
+        places = start[:, None] + jnp.arange(self.sequence + 1)[None, :]
         return self._windows(self.training[row[:, None], places])
 
     def evaluation(self) -> Batch:

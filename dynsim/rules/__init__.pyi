@@ -1,10 +1,10 @@
+from ._answers import Recommendation as Recommendation
+from ._answers import Regime as Regime
+from ._answers import RuleAnswer as RuleAnswer
 from ._export import label_parameters as label_parameters
 from ._export import optax_optimizer as optax_optimizer
 from ._export import torch_parameter_groups as torch_parameter_groups
 from ._presets import MODEL_SHAPES as MODEL_SHAPES
 from ._presets import ModelShape as ModelShape
 from ._presets import model_shape as model_shape
-from ._recommend import Recommendation as Recommendation
-from ._recommend import Regime as Regime
-from ._recommend import RuleAnswer as RuleAnswer
 from ._recommend import recommend as recommend

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._initial import MAX_SEEDS
 from dynsim._setup import Setup
+from dynsim._summary import summary
 from dynsim.laboratory._linear_training import train_linear
 from dynsim.statistics._optimum import (
     EXCESS,
@@ -26,19 +27,20 @@ from dynsim.statistics._optimum import (
     rate_optimum,
 )
 from dynsim.theory._first_step import optimal_learning_rates
-from dynsim.theory.mean_field._solver import predict
+from dynsim.theory.mean_field._predict import predict
 
 How = Literal["layerwise", "joint"]
 Source = Literal["theory", "networks"]
 
-REGION = 0.2  # excess up to which the fine grid reaches
-MAX_WIDENINGS, WIDENING = 6, 3  # how often, and by how many octaves
+LARGEST_EXCESS = 0.2  # on the fine grid, as a share of what training removes
+MOST_SHIFTS = 6  # of a window's ends
+OCTAVES_A_SHIFT = 3
 THEORY_REPLICAS = 2
 
 Window = NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OptimalRates:
     """Optimal learning rates at every horizon, a number of training steps.
 
@@ -58,6 +60,21 @@ class OptimalRates:
     projection: tuple[Optimum, ...]
     ratio: tuple[Optimum, ...]
     initial_loss: float
+
+    def __repr__(self) -> str:
+        return summary(
+            "OptimalRates",
+            setup=self.setup,
+            how=self.how,
+            source=self.source,
+            seeds=self.seeds,
+            initial_loss=self.initial_loss,
+            **{
+                f"{horizon} steps": f"embedding {self.embedding[k]}; "
+                f"projection {self.projection[k]}; ratio {self.ratio[k]}"
+                for k, horizon in enumerate(self.horizons)
+            },
+        )
 
 
 def optimal_rates(
@@ -86,7 +103,7 @@ def optimal_rates(
 
     Learning rates and steps of the setup are not used; its schedule must be constant, because the
     horizons are read from one run. Raises `InputError` for bad arguments, and what `predict` and
-    `train` raise. Source: theory notes, section 3.
+    `train` raise. Source: docs/theory/learning_rates.md#greedy-ratio.
     """
     check_choice("how", how, get_args(How))
     check_choice("source", source, get_args(Source))
@@ -95,9 +112,9 @@ def optimal_rates(
     if setup.schedule != "constant":
         raise InputError("schedule", setup.schedule, "must be constant: the horizons share one run")
     if not horizons:
-        raise InputError("horizon", None, "must be given, in training steps")
+        raise InputError("horizons", None, "must be given, in training steps")
     for horizon in horizons:
-        check_integer("horizon", horizon, 1)
+        check_integer("horizons", horizon, 1)
     longest = replace(setup, steps=max(horizons) + 1)
     centres = [
         float(rate) for rate in optimal_learning_rates(setup.width, setup.law(), init=setup.init)
@@ -193,14 +210,14 @@ def _search(
     excess: float,
 ) -> _Surface:
     """The fine surface of the region of low loss. Windows are in octaves, empty where frozen."""
-    widenings = 0
+    shifts = 0
     while True:
         surface = measure(windows, 1)
         profiles = [surface.profiles(axis) for axis in (0, 1)]
         wider = [_widened(*each, excess) for each in zip(windows, profiles, strict=True)]
-        if widenings == MAX_WIDENINGS or all(map(np.array_equal, wider, windows)):
+        if shifts == MOST_SHIFTS or all(map(np.array_equal, wider, windows)):
             return measure(list(map(_cut, windows, profiles)), per_octave)
-        windows, widenings = wider, widenings + 1
+        windows, shifts = wider, shifts + 1
 
 
 def _widened(window: Window, profiles: Sequence[Floats], excess: float) -> Window:
@@ -213,14 +230,14 @@ def _widened(window: Window, profiles: Sequence[Floats], excess: float) -> Windo
         best = int(np.argmin(profile))
         above |= bool(near[-1])
         below |= bool(first and not frozen) or bool(frozen and best == 0 and not first)
-    return window + WIDENING * np.array([-int(below), int(above)])
+    return window + OCTAVES_A_SHIFT * np.array([-int(below), int(above)])
 
 
 def _cut(window: Window, profiles: Sequence[Floats]) -> Window:
     """The window's part of low loss at any horizon, and an octave around it."""
     if not len(window):
         return window
-    low = np.any([profile[1:] <= REGION for profile in profiles], axis=0)
+    low = np.any([profile[1:] <= LARGEST_EXCESS for profile in profiles], axis=0)
     places = window[0] + np.flatnonzero(low)
     if not len(places):
         return window

@@ -1,138 +1,45 @@
-"""Exponents, optima, crossovers and collapses from measured samples, with confidence intervals."""
+"""Exponents of power laws: least squares of logarithms, and what else the data allow.
+
+Three routes to a slope, for three questions: `log_slope` (least squares) is the value that is
+quoted; `median_slope` (Theil and Sen) shows whether single sizes carry it; `compatible_slopes` says
+which slopes the near-optimal intervals leave open.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dynsim._summary import summary
+
+from ._intervals import Estimate, Resamples, bootstrap, interval_text
+
 Floats = NDArray[np.float64]
 
-RESAMPLES = 2000
-SURFACE_BATCH = 200  # resamples at a time of samples with leading axes, to spare memory
+UNBOUNDED_SLOPE = 100.0  # a slope beyond counts as infinite
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its confidence interval [low, high] (95 % unless said otherwise)."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExponentFit(Estimate):
     """An exponent and its `drift`: the fit without the smallest size minus the fit with all."""
 
     drift: float = math.nan
 
-
-def bootstrap(
-    statistic: Callable[..., NDArray[np.float64]],
-    samples: Sequence[NDArray[np.float64]],
-    *,
-    resamples: int = RESAMPLES,
-    vectorized: bool = False,
-) -> Estimate:
-    """95 % expanded percentile bootstrap of `statistic(*samples)`, each sample resampled by itself.
-
-    A sample is a cell's seeds along its last axis (leading axes are resampled together, so that
-    a curve over learning rates stays one seed's curve). Uses scipy's bootstrap with a fixed
-    seed; with a single seed or identical samples the interval shrinks to the value. Few seeds make
-    plain percentiles too narrow (4 seeds cover 81 % for 95 %); their level is raised to what makes
-    the interval of a mean that of Student's t, with the degrees of freedom of all samples
-    (Hesterberg, What teachers should know about the bootstrap, 2015).
-
-    With `vectorized` the statistic takes samples (..., resamples, seeds) as well and returns one
-    value each resample.
-    """
-    from scipy.stats import bootstrap as scipy_bootstrap
-
-    value = float(statistic(*samples, axis=-1))
-    indices = tuple(np.arange(sample.shape[-1]) for sample in samples)
-    if max(len(index) for index in indices) < 2:
-        return Estimate(value, value, value)
-
-    def of_indices(*chosen: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
-        resampled = [sample[..., pick] for sample, pick in zip(samples, chosen, strict=True)]
-        return np.asarray(statistic(*resampled, axis=-1))
-
-    interval = scipy_bootstrap(
-        indices,
-        of_indices,
-        vectorized=vectorized,
-        paired=False,
-        n_resamples=resamples,
-        batch=SURFACE_BATCH if vectorized and max(map(np.ndim, samples)) > 1 else None,
-        confidence_level=_expanded_level([len(index) for index in indices]),
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high))
-
-
-def jackknife(
-    statistic: Callable[..., ArrayLike], samples: Sequence[NDArray[np.float64]]
-) -> Estimate:
-    """95 % interval of `statistic(*samples)` by leaving out one seed at a time.
-
-    The interval is the value +- t_nu sqrt(V), V = sum over samples of (S - 1)/S sum_s (theta_s -
-    mean theta)^2, theta_s without seed s, and nu the degrees of freedom of Welch and Satterthwaite.
-    For a mean this is Student's interval, which the percentiles of resamples of three or four seeds
-    cannot reach (all of them lie between the lowest and the highest seed); for a statistic that is
-    smooth in means it is the same to first order (Efron and Stein, 1981).
-
-    Samples are as in `bootstrap`: seeds along the last axis, the statistic with `axis`. A single
-    seed in every sample leaves no interval (NaN).
-    """
-    value = float(np.asarray(statistic(*samples, axis=-1)))
-    left_out: list[Floats] = []
-    for number, sample in enumerate(samples):
-        count = sample.shape[-1]
-        without = [np.delete(sample, seed, axis=-1) for seed in range(count if count > 1 else 0)]
-        others = [(*samples[:number], own, *samples[number + 1 :]) for own in without]
-        left_out.append(np.array([float(np.asarray(statistic(*one, axis=-1))) for one in others]))
-    return jackknife_interval(value, left_out)
-
-
-def jackknife_interval(value: float, left_out: Collection[Floats]) -> Estimate:
-    """The interval of `jackknife` from a statistic's values without one seed at a time, one array
-    of shape (S,) each sample."""
-    from scipy.stats import t
-
-    counts = np.array([np.size(own) for own in left_out])
-    variances = np.array([(np.size(own) - 1) * np.var(own) for own in left_out if np.size(own) > 1])
-    freedoms = counts[counts > 1] - 1
-    if not len(variances):
-        return Estimate(value, math.nan, math.nan)
-    total = variances.sum()
-    if total == 0:
-        return Estimate(value, value, value)
-    freedom = total**2 / np.sum(variances**2 / freedoms)
-    reach = float(t.ppf(0.975, freedom) * np.sqrt(total))
-    return Estimate(value, value - reach, value + reach)
-
-
-def _expanded_level(sizes: Sequence[int]) -> float:
-    """Level of percentiles at which the interval of a mean of normal samples covers 95 %."""
-    from scipy.stats import norm, t
-
-    freedom = sum(size - 1 for size in sizes)
-    shrunk = freedom / (freedom + len(sizes))  # variance of a resampled mean over the unbiased one
-    return float(1 - 2 * norm.cdf(-t.ppf(0.975, freedom) / math.sqrt(shrunk)))
+    def __repr__(self) -> str:
+        return summary("ExponentFit", exponent=interval_text(self), drift=self.drift)
 
 
 def fit_exponent(
     sizes: ArrayLike,
-    samples: Sequence[NDArray[np.float64]],
+    samples: Sequence[Floats],
     *,
     power: float = 1.0,
-    log_value: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
-    resamples: int = RESAMPLES,
+    log_value: Callable[[Floats], Floats] | None = None,
+    resamples: int = Resamples.PRECISE,
 ) -> ExponentFit:
     """Exponent x of y ~ size^x, y = (mean over seeds of a cell's samples)^power.
 
@@ -144,7 +51,7 @@ def fit_exponent(
     log_size = np.log(np.asarray(sizes, dtype=np.float64))
     of_cell = log_value or (lambda cell: power * np.log(np.mean(cell, axis=-1)))
 
-    def slope(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    def slope(*cells: Floats, axis: int = -1) -> Floats:
         return log_slope(log_size, np.array([of_cell(cell) for cell in cells]))
 
     estimate = bootstrap(slope, samples, resamples=resamples, vectorized=True)
@@ -155,49 +62,42 @@ def fit_exponent(
     return ExponentFit(estimate.value, estimate.low, estimate.high, drift)
 
 
-def log_slope(log_size: NDArray[np.float64], log_value: NDArray[np.float64]) -> NDArray[np.float64]:
+def log_slope(log_size: Floats, log_value: Floats) -> Floats:
     """Least-squares slope of log_value on log_size, along the first axis of log_value."""
     centred = log_size - log_size.mean()
     return centred @ (log_value - np.mean(log_value, axis=0)) / (centred @ centred)
 
 
-def parabola_minimum(rates: NDArray[np.float64], loss: NDArray[np.float64]) -> float:
-    """Learning rate of the lowest loss: the minimum of the parabola through the three points
-    around the smallest loss, linear in the rate (exact where the loss is quadratic in it).
+def median_slope(log_size: Floats, log_value: Floats) -> float:
+    """Median of all pairs' slopes (Theil and Sen)."""
+    from scipy.stats import theilslopes
 
-    NaN where the smallest loss lies at the edge of the grid or the parabola opens downwards.
+    return float(theilslopes(log_value, log_size).slope)
+
+
+def compatible_slopes(log_size: ArrayLike, low: ArrayLike, high: ArrayLike) -> tuple[float, float]:
+    """Smallest and largest slope of a line a + b x that passes through all intervals [low, high].
+
+    Two linear programs in (a, b); ends may be infinite. (NaN, NaN) if there is no such line;
+    a slope beyond ±100 counts as infinite.
     """
-    best = int(np.nanargmin(loss)) if np.any(np.isfinite(loss)) else 0
-    if best in (0, len(rates) - 1) or not np.all(np.isfinite(loss[best - 1 : best + 2])):
-        return math.nan
-    curvature, slope, _ = np.polyfit(rates[best - 1 : best + 2], loss[best - 1 : best + 2], 2)
-    return float(-slope / (2 * curvature)) if curvature > 0 else math.nan
+    from scipy.optimize import linprog
 
+    x, low, high = (np.asarray(a, dtype=np.float64) for a in (log_size, low, high))
+    lines = np.stack([np.ones_like(x), x - x.mean()], axis=1)
+    rows, bounds = np.concatenate([lines, -lines]), np.concatenate([high, -low])
+    known = np.isfinite(bounds)
 
-def unit_crossing(rank: NDArray[np.float64], ratio: NDArray[np.float64]) -> float:
-    """Rank at which a decreasing, noisy ratio passes 1, without assuming its shape.
+    def extreme(sign: float) -> float:
+        found = linprog(
+            [0.0, sign],
+            A_ub=rows[known],
+            b_ub=bounds[known],
+            bounds=[(None, None), (-UNBOUNDED_SLOPE, UNBOUNDED_SLOPE)],
+        )
+        if not found.success:
+            return math.nan
+        slope = float(found.x[1])
+        return slope if abs(slope) < UNBOUNDED_SLOPE - 1e-6 else math.copysign(math.inf, slope)
 
-    Isotonic regression of the ratio over rank, then interpolation in log rank between the
-    centres of the two level stretches on either side of 1. NaN where the ratio never crosses.
-    """
-    from scipy.optimize import isotonic_regression
-
-    smooth = isotonic_regression(ratio, increasing=False)
-    centres = np.array([np.log(block).mean() for block in np.split(rank, smooth.blocks[1:-1])])
-    levels = smooth.x[smooth.blocks[:-1]]
-    if not levels[0] > 1 > levels[-1]:
-        return math.nan
-    return float(np.exp(np.interp(-1.0, -levels, centres)))
-
-
-def collapse_spread(
-    scaled_size: NDArray[np.float64], value: NDArray[np.float64], *, degree: int = 7
-) -> float:
-    """How far values are from one common curve of the scaled size: 0 is a perfect collapse.
-
-    RMS deviation of log(value) from the polynomial in log(scaled_size) of the given degree that
-    fits all cells best: about the relative error with which the scaled size predicts the value.
-    """
-    x, y = np.log(scaled_size), np.log(value)
-    x = (x - x.mean()) / (x.std() or 1)
-    return float(np.sqrt(np.mean((y - np.polyval(np.polyfit(x, y, degree), x)) ** 2)))
+    return extreme(1.0), extreme(-1.0)

@@ -16,22 +16,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._exponents import parabola_minimum
+from dynsim._outcome import Status
+from dynsim._summary import summary
 
-RateStatus = Literal["ok", "flat", "edge", "undetermined"]
+from ._parabola import lowest_between, parabola_minimum
+
 EXCESS = 0.01  # of the loss that training removes
 FLAT_FACTOR = 4.0
-COARSE = 0.4  # second difference, as a share of what training removes, too large for a parabola
-STATUSES: tuple[RateStatus, ...] = get_args(RateStatus)  # from best to worst
+LARGEST_BEND = 0.4  # of a parabola's three points: second difference over what training removes
+FROM_BEST_TO_WORST = (Status.OK, Status.FLAT, Status.EDGE, Status.UNDETERMINED)
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Optimum:
     """The best value of a learning rate (or of a ratio), and all that are nearly as good.
 
@@ -48,17 +49,32 @@ class Optimum:
     value: float
     low: float
     high: float
-    status: RateStatus
+    status: Status
     loss: float
 
+    def __str__(self) -> str:
+        return f"{self.value:.4g}, near-optimal [{self.low:.4g}, {self.high:.4g}], {self.status}"
 
-@dataclass(frozen=True)
+    def __repr__(self) -> str:
+        return summary("Optimum", value=str(self), loss=self.loss)
+
+
+@dataclass(frozen=True, repr=False)
 class JointOptimum:
     """Optimum of each learning rate and of their ratio eta_E/eta_W, the rest tuned."""
 
     embedding: Optimum
     projection: Optimum
     ratio: Optimum
+
+    def __repr__(self) -> str:
+        return summary(
+            "JointOptimum",
+            embedding=str(self.embedding),
+            projection=str(self.projection),
+            ratio=str(self.ratio),
+            loss=self.ratio.loss,
+        )
 
 
 def rate_optimum(
@@ -92,12 +108,12 @@ def rate_optimum(
     best = int(np.argmin(loss))
     lowest = float(loss[best])
     if not initial_loss - lowest > error[best]:
-        return Optimum(math.nan, math.nan, math.nan, "undetermined", lowest)
+        return Optimum(math.nan, math.nan, math.nan, Status.UNDETERMINED, lowest)
     value = float(rates[best])
     if 0 < best < len(rates) - 1 and inner[best - 1] and inner[best + 1]:
         place = parabola_minimum(x, loss[inner])
         value = value if math.isnan(place) else math.exp(place)
-        lowest = _parabola_lowest(loss[inner], lowest, COARSE * (initial_loss - lowest))
+        lowest = lowest_between(loss[inner], lowest, LARGEST_BEND * (initial_loss - lowest))
     over = loss - lowest - np.maximum(excess * (initial_loss - lowest), error)
     knots, heights = x, over[inner]
     if inner[best] and not np.any(x == math.log(value)):
@@ -108,9 +124,11 @@ def rate_optimum(
     near = np.concatenate([rates[over <= 0], crossings, [value]])
     low, high = float(near.min()), float(near.max())
     if inner[best] and best in (0, len(rates) - 1):
-        return Optimum(math.nan, low, high, "edge", lowest)
+        return Optimum(math.nan, low, high, Status.EDGE, lowest)
     cut = any(inner[end] and over[end] <= 0 for end in (0, -1))
-    return Optimum(value, low, high, "flat" if cut or high > FLAT_FACTOR * low else "ok", lowest)
+    return Optimum(
+        value, low, high, Status.FLAT if cut or high > FLAT_FACTOR * low else Status.OK, lowest
+    )
 
 
 def joint_optimum(
@@ -138,7 +156,7 @@ def joint_optimum(
     error = np.broadcast_to(np.asarray(error, dtype=np.float64), loss.shape)
     frozen = [int(axis[0] == 0) for axis in axes]
 
-    steepest = COARSE * (initial_loss - float(loss.min()))
+    steepest = LARGEST_BEND * (initial_loss - float(loss.min()))
 
     def profile(rates: ArrayLike, lines: Sequence[tuple[Floats, Floats, int]]) -> Optimum:
         values, errors = np.transpose([_line_lowest(*line, steepest) for line in lines])
@@ -181,8 +199,12 @@ def optima_ratio(embedding: Optimum, projection: Optimum) -> Optimum:
                 (embedding.high, projection.low),
             )
         )
-    status = STATUSES[max(STATUSES.index(one.status) for one in (embedding, projection))]
-    return Optimum(value, low, high, status, math.nan)
+    return Optimum(value, low, high, worst(embedding.status, projection.status), math.nan)
+
+
+def worst(*statuses: Status) -> Status:
+    """The status that says least about where an optimum is."""
+    return FROM_BEST_TO_WORST[max(map(FROM_BEST_TO_WORST.index, statuses))]
 
 
 def mean_and_error(losses: Floats) -> tuple[Floats, Floats]:
@@ -243,22 +265,4 @@ def bounded(loss: Floats, initial_loss: float) -> Floats:
 def _line_lowest(loss: Floats, error: Floats, frozen: int, steepest: float) -> tuple[float, float]:
     """Lowest loss on an evenly spaced line after `frozen` other points, and the error there."""
     best = int(np.argmin(loss))
-    return _parabola_lowest(loss[frozen:], loss[best], steepest), float(error[best])
-
-
-def _parabola_lowest(loss: Floats, lowest: float, steepest: float) -> float:
-    """The lowest of evenly spaced losses, between its neighbours by a parabola.
-
-    `lowest`, where the lowest loss lies elsewhere or at an end, or where the second difference is
-    more than `steepest`: the grid is too coarse for a parabola, which would reach far below it.
-    """
-    if not len(loss):
-        return float(lowest)
-    best = int(np.argmin(loss))
-    if loss[best] > lowest or best in (0, len(loss) - 1):
-        return float(lowest)
-    left, middle, right = loss[best - 1 : best + 2]
-    bend = left - 2 * middle + right
-    return (
-        float(middle - (right - left) ** 2 / (8 * bend)) if 0 < bend < steepest else float(middle)
-    )
+    return lowest_between(loss[frozen:], loss[best], steepest), float(error[best])

@@ -14,6 +14,7 @@ from derivations import symbols as s
 from dynsim._compiled import evaluate
 from dynsim._errors import check_integer
 from dynsim._precision import require_x64
+from dynsim._summary import summary
 from dynsim.tokens._laws import TokenLaw
 
 
@@ -32,6 +33,14 @@ class FirstStep:
     rms: Array
     local_exponent: Array
 
+    def __repr__(self) -> str:
+        return summary(
+            "First step of a layer, at LR = 1",
+            mean=self.mean,
+            rms=self.rms,
+            local_exponent=self.local_exponent,
+        )
+
 
 def first_step(
     layer: derivations.Layer,
@@ -48,8 +57,8 @@ def first_step(
     Sign, projection: rms^2 = d [1 + (2/pi) (d - 1) c^2], c^2 = p_i^2 / P_2 for the token of a
     `rank` (1 the most frequent), P_3 / P_2 averaged over tokens by frequency without a rank.
     `batch_size` 0 is the full batch; for a mini-batch the squared alignment is a ratio of averages,
-    exact for uniform tokens and 3 to 5 % off in the averaged RMS for Zipf tokens. Source: theory
-    notes, sections 2 and 3; the derivation is `derivations.first_step`.
+    exact for uniform tokens and 3 to 5 % off in the averaged RMS for Zipf tokens.
+    Source: `derivations.first_step`; docs/theory/first_step.md#projection-step.
 
     Raises `InputError` for a rank outside the vocabulary and `RuntimeError` without 64-bit types.
     """
@@ -87,15 +96,18 @@ def visit_chance(law: TokenLaw, batch_size: int, *, rank: int | None = None) -> 
 
     The average is weighted by frequency.
     """
-    heard = derivations.alignment(of_one_token=rank is not None, mini_batch=True)
+    alignment = derivations.alignment(of_one_token=rank is not None, mini_batch=True)
     of_token = law.frequencies if rank is None else law.frequencies[rank - 1 : rank]
     weight = law.frequencies if rank is None else np.ones(1)
-    chance = evaluate(heard.presence, {s.frequency: of_token, s.batch_size: float(batch_size)})
+    chance = evaluate(alignment.presence, {s.frequency: of_token, s.batch_size: float(batch_size)})
     return float(weight @ np.asarray(chance))
 
 
 def coherence(width: float, law: TokenLaw) -> NDArray[np.float64]:
-    """rho_i = (2/pi) (d - 1) / m_eff,i of every token: above 1 muP regime, below 1 LV regime."""
+    """rho_i = (2/pi) (d - 1) / m_eff,i of every token: above 1 muP regime, below 1 LV regime.
+
+    Source: docs/theory/regimes.md#zipf-tokens.
+    """
     ratio = derivations.coherence_ratio()
     values = {s.width: float(width), s.vocab_size: law.effective_vocab_size}
     return np.asarray(evaluate(ratio, values))
@@ -173,13 +185,15 @@ def optimal_learning_rates(
 
     One output, sign or Adam's first step, mean squared error. Without `self_term` the initial
     output is neglected (|r| = 1) and the ratio under muP and uniform tokens is
-    (pi/2) sqrt(m) + (d - 1)/sqrt(m) at large d (theory notes, section 3). With it both optima know
-    the initial output: the embedding's by the mean size of the residual (a factor 1.17 under SP),
-    the projection's by its self term, which matters for m of the order d^2 under muP and of the
+    (pi/2) sqrt(m) + (d - 1)/sqrt(m) at large d. With it both optima depend on the initial output:
+    the embedding's by the mean size of the residual (a factor 1.17 under SP), the projection's by
+    its self term, which matters for m of the order d^2 under muP and of the
     order d under SP, and presumes that no single token carries much of the law. `targets` are +1
     or -1 (`sign`) or, with self term, N(0, 1) (`gaussian`), which changes the mean size of the
     residual (sqrt(2/pi) under muP) and with it the embedding's optimum alone.
     Raises `RuntimeError` without 64-bit types.
+    Source: docs/theory/learning_rates.md#greedy-ratio and
+    docs/theory/learning_rates.md#ratio-with-self-term.
     """
     if self_term:
         values = _self_term_values(width, law, init)

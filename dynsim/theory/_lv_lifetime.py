@@ -1,4 +1,7 @@
-"""The life of the LV regime at numbers: updates at an age, and the age at which it ends."""
+"""The LV regime at numbers: updates after the embedding has moved, and when the regime ends.
+
+Source: docs/theory/lv_lifetime.md#later-steps.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from derivations import symbols as s
 from dynsim._compiled import evaluate
 from dynsim._errors import InputError, check_integer
 from dynsim._precision import require_x64
+from dynsim._summary import summary
 from dynsim.tokens._laws import TokenLaw
 
 from ._first_step import law_values
@@ -22,7 +26,7 @@ from ._first_step import law_values
 
 @dataclass(frozen=True, eq=False)
 class AgedUpdate:
-    """What a step at a given age does to the output, at projection LR = 1.
+    """What a step does to the output once the embedding has moved, at projection LR = 1.
 
     Arrays have the common shape of widths and displacements.
 
@@ -34,6 +38,14 @@ class AgedUpdate:
     rms: Array
     local_exponent: Array
     field_age: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        return summary(
+            "Update once the embedding has moved, at projection LR = 1",
+            rms=self.rms,
+            local_exponent=self.local_exponent,
+            field_age=self.field_age,
+        )
 
 
 def aged_update(
@@ -54,7 +66,7 @@ def aged_update(
     eta_E times the number of steps, and `embedding_lr` is eta_E.
 
     Holds while the residuals keep their initial size and the projection its initial entries.
-    Raises `InputError` for fewer than one direction, and for a mini-batch of another than the
+    Raises `InputError` for `effective_outputs` below 1, and for a mini-batch of another than the
     uniform law or without `embedding_lr`; `RuntimeError` without 64-bit types.
     Source: `derivations.aged_update_second_moment`.
     """
@@ -100,13 +112,14 @@ def restoration_displacement(
 ) -> float:
     """Displacement of a token (in initial standard deviations) at which alignment is restored.
 
-    The root of rho = 1, where the local exponent is 3/4, for uniform tokens; 0 where the network is
-    born in the muP regime. Full batch: rho = (d - 1) A(tau)^2/m, and for m >> d the root tends to
+    The root of rho = 1, where the local exponent is 3/4, for uniform tokens; 0 where the network
+    starts in the muP regime. Full batch: rho = (d - 1) A(tau)^2/m, and for m >> d the root tends to
     K sqrt(n_eff / d), K = 1 for one direction and pi/2 for many (for a few isotropic outputs K is
     up to 22 % smaller, `derivations.isotropic_restoration_constant`). In mini-batch the field is
     that of the batch, and the root is larger where B is not much larger than d.
 
     `effective_outputs` presumes residuals of a flat spectrum. Raises and assumes as `aged_update`.
+    Source: docs/theory/lv_lifetime.md#end-of-lv.
     """
     from scipy.optimize import brentq
 
@@ -142,7 +155,7 @@ def effective_outputs(targets: ArrayLike, frequencies: ArrayLike) -> float:
 
     Shapes (tokens, outputs) and (tokens,). Between 1 and the rank of the targets; it sets the field
     age. At small initial output the residuals are minus the targets.
-    Source: `derivations.field_age`.
+    Source: `derivations.field_age`; docs/theory/lv_lifetime.md#outputs-and-structure.
     """
     second = _second_moment(targets, frequencies)
     return float(np.trace(second) ** 2 / np.sum(second**2))
@@ -157,8 +170,8 @@ def late_effective_outputs(targets: ArrayLike, frequencies: ArrayLike) -> float:
     """
     second = _second_moment(targets, frequencies)
     square = second @ second
-    heard = np.diag(square) > 0
-    cosine_square = np.diag(square @ second)[heard] / (np.diag(square)[heard] * np.trace(second))
+    occurs = np.diag(square) > 0
+    cosine_square = np.diag(square @ second)[occurs] / (np.diag(square)[occurs] * np.trace(second))
     return float(1 / np.mean(cosine_square))
 
 

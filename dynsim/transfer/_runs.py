@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dynsim._errors import InputError
+from dynsim._outcome import OK, Outcome, Status
+from dynsim.statistics._intervals import SeedResamples
 
-from ._fit import Points, parabolas
+from ._surface import Points, parabolas
 
 Floats = NDArray[np.float64]
 
-OK = "ok"
 PARABOLA_POINTS = 3
 
 
@@ -56,24 +55,27 @@ class WidthRuns:
         return within & (stretch == stretch[np.argmin(self.means)])
 
     @cached_property
-    def status(self) -> str:
-        """ "ok", or why there is no optimum to be seen."""
+    def outcome(self) -> Outcome:
+        """Ok, or why there is no optimum to be seen."""
         rates = len(self.learning_rates)
         if rates < PARABOLA_POINTS:
             remaining = " without divergence" if self.diverged else ""
-            return f"{_learning_rates(rates)}{remaining}, needs {PARABOLA_POINTS}"
+            reason = f"{_learning_rates(rates)}{remaining}, needs {PARABOLA_POINTS}"
+            return Outcome(Status.UNDETERMINED, reason)
         best = int(np.argmin(self.means))
         if best in (0, rates - 1):
             side = "smallest" if best == 0 else "largest"
             remaining = " that did not diverge" if self.diverged else ""
-            return f"lowest loss at the {side} learning rate{remaining}"
+            return Outcome(Status.EDGE, f"lowest loss at the {side} learning rate{remaining}")
         if self.near.sum() < PARABOLA_POINTS:
             count = _learning_rates(int(self.near.sum()))
-            return f"{count} within the factor, needs {PARABOLA_POINTS}"
+            reason = f"{count} within the factor, needs {PARABOLA_POINTS}"
+            return Outcome(Status.UNDETERMINED, reason)
         rate, _, curvature = parabolas(self.points(), self.means[self.near])[0]
         lowest, *_, largest = np.log(self.learning_rates[self.near])
         if not curvature > 0 or not lowest <= rate <= largest:
-            return "the parabola has no minimum among its points"
+            reason = "the parabola has no minimum among its points"
+            return Outcome(Status.UNDETERMINED, reason)
         return OK
 
     def points(self, number: int = 0) -> Points:
@@ -103,112 +105,13 @@ def _learning_rates(count: int) -> str:
     return "1 learning rate" if count == 1 else f"{count} learning rates"
 
 
-@dataclass(frozen=True, eq=False)
-class Resampled:
-    """A statistic of the data and of resamples of their seeds.
-
-    **Fields:** `value`, shape (...); `draws`, of bootstrap resamples, shape (resamples, ...);
-    `left_out`, by sample (the seeds of a width) the values without each of its seeds, shape
-    (seeds, ...), none where a sample has a single seed.
-    """
-
-    value: Floats
-    draws: Floats
-    left_out: Mapping[str, Floats]
-
-    @property
-    def alone(self) -> bool:
-        """Whether a single seed somewhere leaves nothing to resample."""
-        return min(map(len, self.left_out.values()), default=1) < 2
-
-    @cached_property
-    def variances(self) -> Floats:
-        """Each sample's part of the variance by the jackknife, shape (samples, ...)."""
-        with np.errstate(invalid="ignore"):
-            parts = [np.var(own, axis=0) * (len(own) - 1) for own in self.left_out.values()]
-        return np.array(parts)
-
-    def at(self, *index: Any) -> Resampled:
-        """The statistic's entries at an index into its value."""
-        left_out = {sample: own[:, *index] for sample, own in self.left_out.items()}
-        return Resampled(self.value[*index], self.draws[:, *index], left_out)
-
-    def interval(self) -> Floats:
-        """Ends of the 95 % interval, shape (2, ...): percentiles, drawn out for few seeds.
-
-        The distances of the percentiles from the value are multiplied by the ratio of Student's to
-        the normal quantile, with the degrees of freedom of Welch and Satterthwaite, and by the
-        root of S/(S - 1), which resampled means of S seeds lack. Both are 1 for many seeds. A
-        single seed somewhere gives no interval: the value twice.
-        """
-        from scipy.stats import norm, t
-
-        if self.alone:
-            return np.stack([self.value, self.value])
-        # The nearest draw rather than a mean of two, one of which may be infinite.
-        ends = np.quantile(self.draws, [0.025, 0.975], axis=0, method="nearest")
-        counts = np.array([len(own) for own in self.left_out.values()])
-        counts = counts.reshape(-1, *[1] * self.value.ndim)
-        with np.errstate(all="ignore"):
-            parts = self.variances / self.variances.sum(axis=0)
-            freedom = 1 / np.sum(parts**2 / (counts - 1), axis=0)
-            missing = np.sum(parts * (counts - 1) / counts, axis=0)
-            stretch = t.ppf(0.975, freedom) / norm.ppf(0.975) / np.sqrt(missing)
-            # Without any variance, and where limits are infinite, there is nothing to draw out.
-            drawn_out = self.value + (ends - self.value) * stretch
-        return np.where(np.isfinite(drawn_out), drawn_out, ends)
-
-    def __sub__(self, other: Resampled) -> Resampled:
-        """The difference of statistics: paired in the samples that both have.
-
-        A sample's seeds are drawn alike in every statistic, and those of different samples
-        independently. Draws that are infinite in both have no difference, and count as the value.
-        """
-        own, others = self.left_out, other.left_out
-        with np.errstate(invalid="ignore"):
-            value, draws = self.value - other.value, self.draws - other.draws
-            left_out = {
-                sample: own.get(sample, self.value) - others.get(sample, other.value)
-                for sample in {**own, **others}
-            }
-        return Resampled(value, np.where(np.isnan(draws), value, draws), left_out)
-
-
-class SeedResamples:
-    """Mean losses of the data, of bootstrap resamples and with each seed left out, as rows."""
-
-    def __init__(self, runs: Sequence[WidthRuns], resamples: int):
-        self.samples = {one.sample: len(one.seeds) for one in runs}
-        self.alone = min(self.samples.values(), default=1) < 2
-        self.resamples = 0 if self.alone else resamples
-        means, first = [], 0
-        for one in runs:
-            seeds = len(one.seeds)
-            times = np.ones((1, seeds), dtype=np.int64)
-            if not self.alone:
-                random = np.random.default_rng(zlib.crc32(one.sample.encode()))
-                drawn = random.multinomial(seeds, np.full(seeds, 1 / seeds), resamples)
-                left_out = np.ones((sum(self.samples.values()), seeds), dtype=np.int64)
-                left_out[first : first + seeds] -= np.eye(seeds, dtype=np.int64)
-                times = np.concatenate([times, drawn, left_out])
-            means.append(one.resampled_means(times))
-            first += seeds
-        self.rows = np.concatenate(means, axis=1) if means else np.empty((1, 0))
-
-    @property
-    def left_out(self) -> Floats:
-        """The data and the rows with a seed left out: what variances need."""
-        return np.concatenate([self.rows[:1], self.rows[1 + self.resamples :]])
-
-    def of(self, statistics: ArrayLike) -> Resampled:
-        """A statistic from its values for every row (or those of `left_out`), shape (rows, ...)."""
-        values = np.asarray(statistics, dtype=np.float64)
-        if self.alone:
-            return Resampled(values[0], values[1:], dict.fromkeys(self.samples, values[1:]))
-        counts = list(self.samples.values())
-        drawn = len(values) - sum(counts)
-        left_out = np.split(values[drawn:], np.cumsum(counts)[:-1])
-        return Resampled(values[0], values[1:drawn], dict(zip(self.samples, left_out, strict=True)))
+def mean_losses(runs: Sequence[WidthRuns], resamples: SeedResamples) -> Floats:
+    """Mean losses near each width's optimum, a row for each choice of seeds, (rows, points)."""
+    if not runs:
+        return np.empty((1, 0))
+    return np.concatenate(
+        [one.resampled_means(resamples.times(one.sample)) for one in runs], axis=1
+    )
 
 
 def runs_by_width(
@@ -228,18 +131,20 @@ def runs_by_width(
         raise InputError("losses", loss.shape, "must be one per width, learning rate and seed")
     if not width.size:
         raise InputError("losses", None, "must hold at least one run")
-    for name, values in (("width", width), ("learning rate", rate)):
+    for name, values in (("widths", width), ("learning_rates", rate)):
         bad = values[~(np.isfinite(values) & (values > 0))]
         if bad.size:
             raise InputError(name, bad[0], "must be a positive number")
     if np.any(loss <= 0):
-        raise InputError("loss", loss[loss <= 0][0], "must be positive: errors are relative to it")
+        raise InputError(
+            "losses", loss[loss <= 0][0], "must be positive: errors are relative to it"
+        )
     runs = np.stack([width, rate, seed_index])
     unique, counts = np.unique(runs, axis=1, return_counts=True)
     if np.any(counts > 1):
         size, lr, _ = unique[:, np.argmax(counts)]
         raise InputError(
-            "seed", f"of width {size:g}, learning rate {lr:g}", "occurs more than once"
+            "seeds", f"of width {size:g}, learning rate {lr:g}", "must not occur more than once"
         )
     found = []
     for one in np.unique(width):

@@ -1,7 +1,7 @@
 """`dynsim coordinate-check`: do a network's terms grow with width and vocabulary as they should?
 
-The rule, and what of it changed after pilot runs: docs/coordinate_check.md. Slopes of log size on
-log width are compared with the powers that the named parametrization prescribes
+The rule, and what of it changed after pilot runs: docs/guides/coordinate_check.md. Slopes of log
+size on log width are compared with the powers that the named parametrization prescribes
 (`dynsim.laboratory.slope_bands` of its own exponents), whatever exponents were written.
 """
 
@@ -22,9 +22,9 @@ from experiments.precision import enable_x64
 from ._options import Json, RatedFamily
 
 if TYPE_CHECKING:
-    pass
+    import xarray as xr
 
-
+    from experiments.cells.store import Store
 MIN_TOLERANCE = 0.01
 SYMBOLS = {
     "initial": "W0 z0",
@@ -62,35 +62,43 @@ class CoordinateCheck:
     def run(self) -> int:
         """Measures, judges and prints; 1 if a layer fails, else 0."""
         enable_x64()
-        from experiments.results import save
-        from experiments.sweeps.coordinates import coordinate_document, measure_coordinates
+        from experiments.cells.complete import complete_file
+        from experiments.sweeps.coordinates import coordinate_document
 
         if not MIN_TOLERANCE <= self.tolerance <= 1:
             allowed = f"must be a number from {MIN_TOLERANCE} to 1"
             raise InputError("tolerance", self.tolerance, allowed)
         folder = None if self.out is None else writable_folder("out", self.out)
+        dataset = (
+            self._measured()
+            if folder is None
+            else complete_file(folder / "coordinates.nc", self._measured)
+        )
+        document = coordinate_document(dataset, self.tolerance)
+        if folder is not None:
+            from experiments.plots._write import write
+            from experiments.plots.coordinates import coordinate_figure
+
+            document["figures"] = write(coordinate_figure, (dataset,), folder / "coordinates")
+        if self.json:
+            print_json(document)
+        else:
+            _print(document)
+        return int(document["verdict"] == "fails")
+
+    def _measured(self, store: Store | None = None) -> xr.Dataset:
+        from experiments.sweeps.coordinates import measure_coordinates
+
         with progress_bar(len(self.widths) * len(self.vocab_sizes), "coordinates") as bar:
-            dataset = measure_coordinates(
+            return measure_coordinates(
                 self.setup,
                 self.widths,
                 self.vocab_sizes,
                 self.record,
                 self.seeds,
                 advance=bar.update,
+                store=store,
             )
-        document = coordinate_document(dataset, self.tolerance)
-        if folder is not None:
-            from experiments.plots._write import write
-            from experiments.plots.coordinates import coordinate_figure
-
-            save(dataset, folder / "coordinates.nc")
-            stem = folder / "coordinates"
-            document["figures"] = write(coordinate_figure, (dataset,), stem)
-        if self.json:
-            print_json(document)
-        else:
-            _print(document)
-        return int(document["verdict"] == "fails")
 
 
 HEAD = ("layer", "m", "W0 z0", "dW z0", "W0 dz", "dW dz", "A", "verdict")
@@ -128,7 +136,7 @@ def _print(document: dict[str, Any]) -> None:
         print(f"Note: {note}")
     print(
         f"{document['verdict']}: {config['network']} in {config['parametrization']}, slopes within "
-        f"{document['tolerance']:g} of what it prescribes (docs: coordinate_check)."
+        f"{document['tolerance']:g} of what it prescribes (docs: guides/coordinate_check)."
     )
     for path in document.get("figures", []):
         if Path(path).suffix == ".png":

@@ -54,22 +54,9 @@ class Derive:
 
     def run(self) -> int:
         """Prints formula, derivation and (with width and vocabulary) numbers."""
-        import sympy as sp
-
         import derivations
-        from derivations import symbols as s
 
-        check_law_name("tokens", self.tokens)
-        check_integer("batch_size", self.batch_size, 0, 2**53)
-        if self.tokens.startswith("counts:"):
-            read_counts(Path(self.tokens.partition(":")[2]))  # say at once that it cannot be read
-        if (self.width is None) != (self.vocab_size is None):
-            given, other = ("--width", "--vocab-size")[:: 1 if self.width is not None else -1]
-            raise InputError(other, None, f"must be given together with {given}")
-        if self.width is not None:
-            check_integer("width", self.width, 1, MAX_WIDTH)
-        if self.rank is not None:
-            check_integer("rank", self.rank, 1)
+        _check(self)
         shape: dict[str, Any] = {
             "of_one_token": self.rank is not None,
             "mini_batch": self.batch_size > 0,
@@ -77,10 +64,9 @@ class Derive:
         }
         _, rms = derivations.first_step(self.layer, self.optimizer, **shape)
         rms = _in_law_symbols(rms, self)
-        exponent = derivations.exponent(self.layer, self.optimizer, **shape)
-        kind, _, detail = self.tokens.partition(":")
-        if kind in ("uniform", "zipf"):
-            exponent = exponent.subs(s.zipf_exponent, sp.Rational(str(float(detail or 0))))
+        exponent = _at_zipf_exponent(
+            derivations.exponent(self.layer, self.optimizer, **shape), self
+        )
         document: dict[str, Any] = {
             "layer": self.layer,
             "optimizer": self.optimizer,
@@ -97,20 +83,7 @@ class Derive:
         if self.width is not None and self.vocab_size is not None:
             law = token_law(self.tokens, self.vocab_size)
             document |= _numbers(self, self.width, law, exponent)
-            lines = [
-                f"width {self.width}, vocabulary size {self.vocab_size}, tokens {self.tokens}"
-                + (f", rank {self.rank}" if self.rank else ""),
-                f"  RMS             {number(document['rms'])}",
-                f"  mean            {number(document['mean'])}   (for a residual of +1)",
-                f"  local exponent  {number(document['local_exponent'])}   (d ln RMS / d ln d)",
-                f"  exponent        {_shown(document['exponent'])}   (of d, with m = d^mu, "
-                f"i = d^iota, B = d^beta: {exponent})",
-            ]
-            if document.get("self_term"):
-                lines.append(
-                    f"  with self term  {number(document['self_term']['rms'])}   (kappa = "
-                    f"{number(document['self_term']['kappa'])}; mse, targets of unit variance)"
-                )
+            lines = _lines(document, exponent)
         if self.json:
             print_json(document)
         elif self.format == "latex":
@@ -121,23 +94,66 @@ class Derive:
         return 0
 
 
-def _shown(value: float | None) -> str:
-    return "-" if value is None else number(value)
+def _check(options: Derive) -> None:
+    """Raises `InputError` for a value out of range and for a width without a vocabulary."""
+    check_law_name("tokens", options.tokens)
+    check_integer("batch_size", options.batch_size, 0, 2**53)
+    if options.tokens.startswith("counts:"):
+        read_counts(Path(options.tokens.partition(":")[2]))  # say at once that it cannot be read
+    if (options.width is None) != (options.vocab_size is None):
+        given, other = ("width", "vocab_size")[:: 1 if options.width is not None else -1]
+        raise InputError(other, None, f"must be given together with `{given}`")
+    if options.width is not None:
+        check_integer("width", options.width, 1, MAX_WIDTH)
+    if options.rank is not None:
+        check_integer("rank", options.rank, 1)
+
+
+def _lines(document: dict[str, Any], exponent: sp.Expr) -> list[str]:
+    """The numbers of `_numbers` as text."""
+    rank = f", rank {document['rank']}" if document["rank"] else ""
+    lines = [
+        f"width {document['width']}, vocabulary size {document['vocab_size']}, "
+        f"tokens {document['tokens']}{rank}",
+        f"  RMS             {number(document['rms'])}",
+        f"  mean            {number(document['mean'])}   (for a residual of +1)",
+        f"  local exponent  {number(document['local_exponent'])}   (d ln RMS / d ln d)",
+        f"  exponent        {number(document['exponent'])}   (of d, with m = d^mu, "
+        f"i = d^iota, B = d^beta: {exponent})",
+    ]
+    if document.get("self_term"):
+        lines.append(
+            f"  with self term  {number(document['self_term']['rms'])}   (kappa = "
+            f"{number(document['self_term']['kappa'])}; mse, targets of unit variance)"
+        )
+    return lines
 
 
 def _in_law_symbols(rms: derivations.Derivation, options: Derive) -> derivations.Derivation:
     """The RMS with a uniform or Zipf law's own symbols in place of P_2, P_3 and p_i."""
     import derivations
 
-    kind = options.tokens.partition(":")[0]
-    if kind == "uniform":
+    family = options.tokens.partition(":")[0]
+    if family == "uniform":
         law, reason = derivations.UNIFORM_LAW, "Uniform tokens: p_i = 1/m."
-    elif kind == "zipf":
+    elif family == "zipf":
         law = derivations.zipf_law(of_one_token=options.rank is not None)
         reason = "Zipf tokens: p_i = i^-alpha / H_alpha(m), H a generalised harmonic number."
     else:
         return rms
-    return rms.specialise(law, reason, (f"{kind} token law",))
+    return rms.specialise(law, reason, (f"{family} token law",))
+
+
+def _at_zipf_exponent(exponent: sp.Expr, options: Derive) -> sp.Expr:
+    """The exponent with the law's alpha put in, where its name says it."""
+    import sympy as sp
+
+    from derivations import symbols as s
+
+    family, _, parameter = options.tokens.partition(":")
+    if family not in ("uniform", "zipf"):
+        return exponent
+    return exponent.subs(s.zipf_exponent, sp.Rational(str(float(parameter or 0))))
 
 
 def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> dict[str, Any]:
@@ -190,9 +206,9 @@ def _exponent_at(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) 
 
     if width == 1:
         return None
-    kind, _, detail = options.tokens.partition(":")
-    fitted = law.zipf_exponent.value if kind in ("counts", "corpus") else 0.0
-    alpha = float(detail) if kind == "zipf" else fitted
+    family, _, parameter = options.tokens.partition(":")
+    fitted = law.zipf_exponent.value if family in ("counts", "corpus") else 0.0
+    alpha = float(parameter) if family == "zipf" else fitted
     if not math.isfinite(alpha):
         return None
     logarithm = math.log(width)

@@ -11,7 +11,7 @@ import tyro
 
 from dynsim import InputError, Setup, check_integer
 from dynsim.laboratory import NetworkName
-from experiments.output import flag, named, print_json
+from experiments.output import flag, print_json
 
 from ._options import Json, check_covered
 from .train import print_curves
@@ -84,7 +84,7 @@ class Flow:
             "config": config,
             "time": result.times,
             **{name: getattr(result, name) for name in COLUMNS},
-            "finished": result.status == "ok",
+            "finished": result.status.ok,
             "reached": result.reached,
             "effective_tokens": result.effective_tokens,
             "state_size": result.state_size,
@@ -93,7 +93,7 @@ class Flow:
             "fastest_rate": dict(
                 zip(("projection", "embedding"), result.fastest_rate, strict=True)
             ),
-            "status": named(result.status, flag),
+            "status": result.status.written(flag),
             "provenance": provenance(config),
         }
         if self.json:

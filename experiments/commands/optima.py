@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
 from dynsim import InputError
+from dynsim._outcome import Status
 from experiments.output import number, print_json, print_table, writable_folder
 
 from ._options import Json
 
-if TYPE_CHECKING:
-    from dynsim.statistics import TunedRate
-
-
-RATE_NAMES: dict[TunedRate, str] = {
+RATE_NAMES = {  # of `dynsim.statistics.TUNED_RATES`, in their order
     "embedding": "embedding LR",
     "hidden": "hidden LR",
     "ratio": "embedding/hidden",
@@ -39,7 +36,7 @@ EXPONENTS_LEGEND = (
     "narrower fit: change if half the excess is fitted; Theil-Sen: median slope of pairs; "
     "compatible: slopes of lines through every [..]",
     "fit: optima used, of all; status flat: some of them are; edge: fewer than two lie inside the "
-    "grid; undetermined: one size only (docs: sweep_analysis)",
+    "grid; undetermined: one size only (docs: guides/sweep_analysis)",
 )
 
 
@@ -98,11 +95,9 @@ class Optima:
 
 
 def _print(answer: dict[str, Any]) -> None:
-    from dynsim.statistics import TUNED_RATES
-
     print(f"After {answer['horizon']} steps. Best base learning rates, [all nearly as good]:\n")
     optima = answer["optima"]
-    rates: list[TunedRate] = [rate for rate in TUNED_RATES if rate in optima[0]]
+    rates = [rate for rate in RATE_NAMES if rate in optima[0]]
     head = ("width", "vocabulary", "seeds", *(RATE_NAMES[rate] for rate in rates))
     rows = [
         [
@@ -143,11 +138,11 @@ def _print(answer: dict[str, Any]) -> None:
 
 
 def _optimum_text(optimum: dict[str, Any]) -> str:
-    if optimum["status"] == "undetermined":
-        return "undetermined"
+    if optimum["status"] is Status.UNDETERMINED:
+        return str(Status.UNDETERMINED)
     low, high = optimum["near_optimal"]
     text = f"{number(optimum['base'])} [{low:.3g}, {high:.3g}]"
-    return text if optimum["status"] == "ok" else f"{text} {optimum['status']}"
+    return text if optimum["status"] is Status.OK else f"{text} {optimum['status']}"
 
 
 def _interval_text(value: float, low: float, high: float) -> str:

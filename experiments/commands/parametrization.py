@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import tyro
 
 from dynsim import InputError, check_integer
-from experiments.output import number, print_json, print_table
+from experiments.output import print_json, print_table
 
+from ._latex import latex_table
 from ._options import Json
+from ._published_rules import comparison_document, comparison_latex, print_comparison
 
 if TYPE_CHECKING:
     import derivations
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 VOCABULARY_OPTIONS = ("update_alignment", "vocab_exponent", "zipf", "batch_exponent")
 COMPARE_DEFAULTS = {"width": 4096, "vocab_size": 50257, "base_width": 256}
-GAUGE = "gauge: all multipliers one (table 3 of Tensor Programs V)"
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Parametrize:
     """alignment of updates with what they act on; vocabulary: the first matrix that reads the
     embedding takes it from the token law"""
     update_alignment: Literal["none", "full"] | None = None
-    """with --alignment vocabulary, of updates with learned inputs: none (young network, default)
-    or full (old network)"""
+    """with --alignment vocabulary, of updates with learned inputs: none (while embeddings are close
+    to their initial values, default) or full (learned embeddings)"""
     vocab_exponent: str | None = None
     """mu of m = d^mu, with --alignment vocabulary (default 1)"""
     zipf: str | None = None
@@ -68,8 +69,8 @@ class Parametrize:
             return _compare(self)
         if self.name is None:
             known = ", ".join(derivations.PARAMETRIZATIONS)
-            raise InputError("NAME", None, f"must be one of {known}, or give --compare")
-        _refuse(self, tuple(COMPARE_DEFAULTS), "only goes with --compare")
+            raise InputError("NAME", None, f"must be one of {known}, or give `compare`")
+        _refuse(self, tuple(COMPARE_DEFAULTS), "only goes with `compare`")
         solution = _solution(self, self.name)
         layers = {layer: _layer(solution, layer) for layer in derivations.NETWORK_LAYERS}
         if self.json:
@@ -87,7 +88,7 @@ class Parametrize:
             }
             print_json({**document, **layers})
         elif self.format == "latex":
-            print(_latex(("layer", *COLUMNS.values()), _cells(layers, "--")))
+            print(latex_table(("layer", *COLUMNS.values()), _cells(layers, "--")))
         else:
             _print_layers(solution, layers)
         return 0
@@ -96,15 +97,15 @@ class Parametrize:
 def _refuse(options: Parametrize, names: Sequence[str], reason: str) -> None:
     for name in names:
         if getattr(options, name) is not None:
-            raise InputError("--" + name.replace("_", "-"), getattr(options, name), reason)
+            raise InputError(name, getattr(options, name), reason)
 
 
-def _checked(option: str, value: object, function: Callable[[], T]) -> T:
-    """`function()`, its `ValueError` as bad input of an option."""
+def _checked(field: str, value: object, function: Callable[[], T]) -> T:
+    """`function()`, its `ValueError` as bad input of a field."""
     try:
         return function()
     except ValueError as error:
-        raise InputError(option, value, str(error)) from None
+        raise InputError(field, value, str(error)) from None
 
 
 def _solution(options: Parametrize, name: str) -> derivations.StabilitySolution:
@@ -121,11 +122,11 @@ def _solution(options: Parametrize, name: str) -> derivations.StabilitySolution:
     if options.alignment == "vocabulary":
         alignment = _vocabulary_alignment(options, optimizer)
     else:
-        _refuse(options, VOCABULARY_OPTIONS, "only goes with --alignment vocabulary")
+        _refuse(options, VOCABULARY_OPTIONS, "only goes with `alignment` vocabulary")
         full = options.alignment == "full"
         alignment = derivations.FULL_ALIGNMENT if full else derivations.NO_ALIGNMENT
     return _checked(
-        "--optimizer",
+        "optimizer",
         options.optimizer,
         lambda: derivations.solve_stability(given, optimizer, alignment),
     )
@@ -134,18 +135,18 @@ def _solution(options: Parametrize, name: str) -> derivations.StabilitySolution:
 def _vocabulary_alignment(options: Parametrize, optimizer: Any) -> derivations.NetworkAlignment:
     import derivations
 
-    def exponent(option: str, value: str) -> Fraction:
-        exact = _checked(option, value, lambda: derivations.as_exponent(value))
+    def exponent(field: str, value: str) -> Fraction:
+        exact = _checked(field, value, lambda: derivations.as_exponent(value))
         if exact < 0:
-            raise InputError(option, value, "must not be negative")
+            raise InputError(field, value, "must not be negative")
         return exact
 
     batch = options.batch_exponent
     return derivations.vocabulary_alignment(
         optimizer,
-        vocab_exponent=exponent("--vocab-exponent", options.vocab_exponent or "1"),
-        zipf_exponent=exponent("--zipf", options.zipf or "0"),
-        batch_exponent=None if batch is None else exponent("--batch-exponent", batch),
+        vocab_exponent=exponent("vocab_exponent", options.vocab_exponent or "1"),
+        zipf_exponent=exponent("zipf", options.zipf or "0"),
+        batch_exponent=None if batch is None else exponent("batch_exponent", batch),
         update_alignment=options.update_alignment or "none",
     )
 
@@ -194,107 +195,25 @@ def _print_layers(
     print_table(("layer", *COLUMNS.values(), "what limits the LR"), rows)
 
 
-def _latex(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A LaTeX table; exponents are set as mathematics, first column and head as words."""
-    lines = [r"\begin{tabular}{l" + "c" * (len(head) - 1) + "}", r"\hline"]
-    lines.append(" & ".join(head) + r" \\ \hline")
-    for first, *cells in rows:
-        words = first.replace("&", r"\&")
-        lines.append(" & ".join((words, *(f"${cell}$" for cell in cells))) + r" \\")
-    return "\n".join([*lines, r"\hline", r"\end{tabular}"])
-
-
 def _compare(options: Parametrize) -> int:
-    import derivations
-
     if options.name is not None:
-        raise InputError("NAME", options.name, "does not go with --compare")
-    _refuse(options, VOCABULARY_OPTIONS, "does not go with --compare")
+        raise InputError("NAME", options.name, "does not go with `compare`")
+    _refuse(options, VOCABULARY_OPTIONS, "does not go with `compare`")
     if options.optimizer != "adam":
-        raise InputError("optimizer", options.optimizer, "must be adam with --compare")
+        raise InputError("optimizer", options.optimizer, "must be adam with `compare`")
     if options.alignment != "full":
-        raise InputError("alignment", options.alignment, "does not go with --compare")
+        raise InputError("alignment", options.alignment, "does not go with `compare`")
     sizes = {
         name: default if getattr(options, name) is None else getattr(options, name)
         for name, default in COMPARE_DEFAULTS.items()
     }
     for name, size in sizes.items():
-        check_integer("--" + name.replace("_", "-"), size, 1, 2**31 - 1)
-    comparison = derivations.compare_published_rules(**sizes)
-    rules = [
-        {
-            "name": rule.name,
-            "source": rule.source,
-            "scope": rule.scope,
-            "presumes": rule.presumes,
-            "evidence": rule.evidence,
-            "lr_exponents": {layer: str(x) for layer, x in rule.lr_exponents.items()},
-            "factors": dict(comparison.factors[rule.name]),
-            "ratio_exponent": str(rule.ratio_exponent),
-            "ratio_factor": comparison.ratio_factors[rule.name],
-        }
-        for rule in comparison.rules
-    ]
-    agreement = {
-        layer: {str(x): list(names) for x, names in groups.items()}
-        for layer, groups in comparison.groups.items()
-    }
-    measured = measured_ratio_exponents()
+        check_integer(name, size, 1, 2**31 - 1)
+    document = comparison_document(sizes)
     if options.json:
-        print_json(
-            {**sizes, "gauge": GAUGE, "rules": rules, "agreement": agreement, "measured": measured}
-        )
+        print_json(document)
     elif options.format == "latex":
-        head = ("rule", "embedding", "hidden", "readout", "embedding/hidden")
-        rows = [[r["name"], *r["lr_exponents"].values(), r["ratio_exponent"]] for r in rules]
-        print(_latex(head, rows))
+        print(comparison_latex(document))
     else:
-        _print_comparison(sizes, rules, agreement, measured)
+        print_comparison(document)
     return 0
-
-
-def _print_comparison(
-    sizes: dict[str, int],
-    rules: list[dict[str, Any]],
-    agreement: dict[str, dict[str, list[str]]],
-    measured: list[dict[str, Any]],
-) -> None:
-    print(
-        f"LR exponents of the width under Adam, and factors from width {sizes['base_width']} to "
-        f"{sizes['width']}; {GAUGE}.\nNone of these rules knows the vocabulary; here m/d = "
-        f"{number(sizes['vocab_size'] / sizes['width'])}.\n"
-    )
-    head = ("rule", "embedding", "hidden", "readout", "embedding/hidden", "presumes")
-    rows = [
-        [
-            rule["name"],
-            *(f"{x} (x{number(rule['factors'][k])})" for k, x in rule["lr_exponents"].items()),
-            f"{rule['ratio_exponent']} (x{number(rule['ratio_factor'])})",
-            rule["presumes"],
-        ]
-        for rule in rules
-    ]
-    print_table(head, rows)
-    print()
-    for layer, groups in agreement.items():
-        print(f"{layer}: " + "; ".join(f"{x}: {', '.join(names)}" for x, names in groups.items()))
-    print("\nMeasured on our own networks (embedding + projection, one step, muP initialisation):")
-    for row in measured:
-        interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
-        print(f"  {row['family']}: embedding/projection ~ d^{row['value']:.3f} {interval}")
-
-
-def measured_ratio_exponents() -> list[dict[str, Any]]:
-    """Width exponent of the optimal LR ratio, measured in the stored study of trained networks."""
-    from experiments.precision import enable_x64
-    from experiments.results import STORED, load
-    from experiments.topics.first_step.claims import ratio_fixed_vocab, ratio_proportional
-
-    enable_x64()
-    stored = load(STORED / "learning_rates.nc")
-    families = {"fixed vocabulary m = 4": ratio_fixed_vocab, "m = 4 d": ratio_proportional}
-    measured = {family: evidence(stored).measured for family, evidence in families.items()}
-    return [
-        {"family": family, "value": estimate.value, "low": estimate.low, "high": estimate.high}
-        for family, estimate in measured.items()
-    ]

@@ -10,7 +10,7 @@ import tyro
 
 from dynsim import Setup
 from dynsim.laboratory import NetworkName
-from experiments.output import flag, named, print_json, progress_bar
+from experiments.output import flag, print_json, progress_bar
 
 from ._options import Json, check_covered
 from .train import UPDATE_COLUMNS, print_curves
@@ -66,7 +66,7 @@ class Predict:
                 for column in (name, f"{name}_error")
             },
             "diverged": bool(result.diverged[0]),
-            "status": named(result.status[0], flag),
+            "status": result.status[0].written(flag),
             "provenance": provenance(config),
         }
         if self.json:

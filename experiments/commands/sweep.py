@@ -57,9 +57,9 @@ class Sweep:
 
     def run(self) -> int:
         """Trains the grid, or what is missing of it, and prints the best learning rates."""
+        from experiments.cells.executors import executor
         from experiments.results import load
         from experiments.sweeps.complete import complete_sweep
-        from experiments.sweeps.executors import executor
         from experiments.sweeps.plan import Grid, learning_rate_axis
         from experiments.sweeps.store import kept_of_interrupted
 

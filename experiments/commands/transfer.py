@@ -5,38 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from dynsim import InputError
-from experiments.output import number, print_json, print_table, progress_bar, writable_folder
+from dynsim._outcome import Status
+from experiments.output import flag, number, print_json, print_table, progress_bar, writable_folder
 
 from ._options import Json
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from dynsim import Estimate, Transfer
     from dynsim.transfer import TransferParameter
+    from experiments.sweeps.transfer_analysis import ComparedGroups, Group
 
-
-SYMBOLS = {
-    "kappa": "robustness",
-    "alpha": "loss_exponent",
-    "beta": "rate_exponent",
-    "gamma": "curvature_exponent",
-    "L_inf": "loss_limit",
-    "A": "loss_amplitude",
-    "eta_inf": "rate_limit",
-    "b": "rate_amplitude",
-    "h": "curvature_amplitude",
-}
 METRICS = ("kappa", "R_inf", "alpha", "beta", "gamma")
+SHOWN_IN_FIGURE = ("label", "fit", "penalty")
 MISFIT_MARK = " ?"
-FEWEST_WIDTHS = "needs three widths with a bracketed optimum"
 
 
 def formulas(factor: float) -> dict[str, str]:
@@ -82,163 +68,68 @@ class TransferCommand:
 
     def run(self) -> int:
         """Prints metrics of every group of runs, with a figure if there is --out."""
-        from ._transfer_tables import read_runs
+        from experiments.sweeps.run_tables import named_groups, read_runs
+        from experiments.sweeps.transfer_analysis import analyse, answer
 
         if not self.factor > 1 or not math.isfinite(self.factor):
             raise InputError("factor", self.factor, "must be greater than 1")
         table, columns, notes = read_runs(self.file, self.rate, self.group_by, self.within)
         folder = None if self.out is None else writable_folder("out", self.out)
-        names, fits = [], []
-        parts: list[tuple[Any, pd.DataFrame]] = [((), table)]
-        if columns:
-            parts = list(table.groupby(columns, dropna=False))
-        with progress_bar(len(parts), "fits") as bar:
-            for key, runs in parts:
-                names.append(dict(zip(columns, key, strict=True)))
-                fits.append(_fit(runs, self.factor))
-                bar.update()
+        parts = named_groups(table, columns)
         within = [name for name in columns if name in self.within]
-        sets, penalties = _compare(names, fits, within)
-        references = {k: one.reference for one in sets for k in one.groups}
-        shown = columns if self.group_by else telling_columns(names)
-        labels = [_label(name, shown) for name in names]
+        in_labels = columns if self.group_by else ()
+        with progress_bar(len(parts), "fits") as bar:
+            groups, sets = analyse(parts, self.factor, in_labels, within, bar.update)
+        references = {
+            k: None if one.reference is None else groups[one.reference].name
+            for one in sets
+            for k in one.groups
+        }
         document: dict[str, Any] = {
             "files": self.file,
             "factor": self.factor,
             "formulas": formulas(self.factor),
             "notes": notes,
-            "reference": _name(names, sets[0].reference) if len(sets) == 1 else None,
+            "reference": references[0] if len(sets) == 1 else None,
             "groups": [
-                {
-                    **_answer(names[k], len(parts[k][1]), fits[k], penalties[k]),
-                    "reference": _name(names, references[k]),
-                }
-                for k in range(len(names))
+                {**answer(group), "reference": references[k]} for k, group in enumerate(groups)
             ],
         }
         if folder is not None:
             from experiments.plots._write import write
             from experiments.plots.transfer import transfer_metrics
 
-            document["figures"] = write(
-                transfer_metrics, (labels, fits, penalties), folder / "transfer"
-            )
+            shown = ([getattr(group, name) for group in groups] for name in SHOWN_IN_FIGURE)
+            document["figures"] = write(transfer_metrics, tuple(shown), folder / "transfer")
         if self.json:
             print_json(document)
         else:
-            _print(document, labels, sets)
+            _print(document, groups, sets)
         return 0
 
 
-@dataclass(frozen=True)
-class ComparedGroups:
-    """Groups, by number, that share their values of --within, and the reference of their R_inf."""
-
-    label: str
-    groups: list[int]
-    reference: int | None
-
-
-def _compare(
-    names: Sequence[dict[str, Any]], fits: Sequence[Transfer], within: Sequence[str]
-) -> tuple[list[ComparedGroups], list[TransferParameter]]:
-    """The sets of groups that are compared, and R_inf of every group."""
-    from dynsim.transfer import asymptotic_penalties
-
-    members: dict[str, list[int]] = {}
-    for k, name in enumerate(names):
-        members.setdefault(_label(name, within), []).append(k)
-    sets, found = [], {}
-    for label, groups in members.items():
-        lowest, penalties = asymptotic_penalties([fits[k] for k in groups])
-        sets.append(ComparedGroups(label, groups, None if lowest is None else groups[lowest]))
-        found.update(zip(groups, penalties, strict=True))
-    return sets, [found[k] for k in range(len(fits))]
-
-
-def _name(names: Sequence[dict[str, Any]], group: int | None) -> dict[str, Any] | None:
-    return None if group is None else names[group]
-
-
-def _fit(runs: pd.DataFrame, factor: float) -> Transfer:
-    from dynsim import fit_transfer
-
-    columns = (runs[name].to_numpy() for name in ("width", "learning_rate", "seed", "loss"))
-    return fit_transfer(*columns, factor=factor)
-
-
-def telling_columns(names: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """The fewest columns that tell all groups apart, the first of several such choices."""
-    columns = tuple(names[0])
-    choices = (chosen for count in range(len(columns)) for chosen in combinations(columns, count))
-    apart = (chosen for chosen in choices if len({_label(n, chosen) for n in names}) == len(names))
-    return next(apart, columns)
-
-
-def _label(name: dict[str, Any], columns: Sequence[str]) -> str:
-    return ", ".join(f"{column} {name[column]}" for column in columns) or "all runs"
-
-
-def _answer(
-    name: dict[str, Any], runs: int, fit: Transfer, penalty: TransferParameter
-) -> dict[str, Any]:
-    known = fit.surface is not None
-    return {
-        "group": name,
-        "runs": runs,
-        "diverged": fit.diverged,
-        "E": {
-            **{"value": fit.error, "low": None, "high": None},
-            "status": "ok" if known else f"undetermined: {FEWEST_WIDTHS}",
-            "noise": fit.noise_error,
-            "held_out": fit.held_out_error,
-            "held_out_noise": fit.held_out_noise,
-        },
-        "R_inf": _parameter(penalty),
-        **{symbol: _parameter(getattr(fit, field)) for symbol, field in SYMBOLS.items()},
-        "widths": [
-            {
-                "width": curve.width,
-                "status": curve.status,
-                "learning_rates": len(curve.learning_rates),
-                "near": int(curve.near.sum()),
-                "eta*": _estimate(curve.learning_rate),
-                "L*": _estimate(curve.loss),
-                "H": _estimate(curve.curvature),
-            }
-            for curve in fit.curves
-        ],
-    }
-
-
-def _estimate(estimate: Estimate) -> dict[str, Any]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-
-
-def _parameter(parameter: TransferParameter) -> dict[str, Any]:
-    return {**_estimate(parameter), "status": parameter.status}
-
-
-def _print(document: dict[str, Any], labels: Sequence[str], sets: Sequence[ComparedGroups]) -> None:
+def _print(
+    document: dict[str, Any], groups: Sequence[Group], sets: Sequence[ComparedGroups]
+) -> None:
     for symbol, formula in document["formulas"].items():
         print(formula if formula.startswith(f"{symbol}(") else f"{symbol}: {formula}")
     print()
     head = ("group", "E", "its noise", "held out", "its noise", *METRICS)
     rows, below = [], []
     alone = {one.groups[0] for one in sets if len(one.groups) == 1}
-    for k, (label, group) in enumerate(zip(labels, document["groups"], strict=True)):
-        errors = group["E"]
-        numbers = (errors[name] for name in ("value", "noise", "held_out", "held_out_noise"))
-        cells = {name: _interval(group[name]) for name in METRICS}
+    for k, group in enumerate(groups):
+        fit = group.fit
+        errors = (fit.error, fit.noise_error, fit.held_out_error, fit.held_out_noise)
+        cells = {name: _interval(group.parameter(name)) for name in METRICS}
         if k in alone:
             cells["R_inf"] = "-"
-        rows.append([label, *map(number, numbers), *cells.values()])
+        rows.append([group.label, *map(number, errors), *cells.values()])
         below.append("; ".join(_remarks(group)))
     print_table(head, rows, below)
     misfits = any(cell.endswith(MISFIT_MARK) for row in rows for cell in row[1:])
     mark = f"; {MISFIT_MARK.strip()}: misfit, see below the group" if misfits else ""
     print(f"\nintervals: 95 %, bootstrap over seeds; -: undetermined{mark}")
-    for line in _references(labels, sets):
+    for line in _references([group.label for group in groups], sets):
         print(line)
     for note in document["notes"]:
         print(note)
@@ -263,25 +154,27 @@ def _references(labels: Sequence[str], sets: Sequence[ComparedGroups]) -> list[s
     return lines
 
 
-def _interval(parameter: dict[str, Any]) -> str:
-    if parameter["status"].startswith("undetermined"):
+def _interval(parameter: TransferParameter) -> str:
+    if parameter.status is Status.UNDETERMINED:
         return "-"
-    mark = MISFIT_MARK if parameter["status"].startswith("misfit") else ""
-    value = number(parameter["value"])
-    low, high = parameter["low"], parameter["high"]
-    return f"{value}{mark}" if math.isnan(low) else f"{value} [{number(low)}, {number(high)}]{mark}"
+    mark = MISFIT_MARK if parameter.status is Status.MISFIT else ""
+    value, low, high = map(number, (parameter.value, parameter.low, parameter.high))
+    return f"{value}{mark}" if math.isnan(parameter.low) else f"{value} [{low}, {high}]{mark}"
 
 
-def _remarks(group: dict[str, Any]) -> list[str]:
+def _remarks(group: Group) -> list[str]:
     """What a reader must know of a group: statuses, widths left out, divergence."""
-    kappa = group["kappa"]["status"]  # names the reasons of alpha, beta and gamma
-    others = [group[name]["status"] for name in ("alpha", "beta", "gamma")]
-    sure = [one for one in others if not one.startswith(("ok", "undetermined"))]
-    remarks: list[str] = [] if kappa == "ok" else [f"kappa {kappa}"]
-    remarks += [one for one in dict.fromkeys(sure) if one != kappa]
-    widths = group["widths"]
-    used = [f"{one['width']:g}" for one in widths if one["status"] == "ok"]
-    out = [f"width {one['width']:g} left out: {one['status']}" for one in widths]
-    left_out = [text for text, one in zip(out, widths, strict=True) if one["status"] != "ok"]
-    runs = f"{group['runs']} runs, {group['diverged']} diverged"
+    kappa = group.parameter("kappa").outcome  # names the reasons of alpha, beta and gamma
+    others = [group.parameter(name).outcome for name in ("alpha", "beta", "gamma")]
+    sure = [one for one in others if one.status not in (Status.OK, Status.UNDETERMINED)]
+    remarks = [] if kappa.ok else [f"kappa {kappa.written(flag)}"]
+    remarks += [one.written(flag) for one in dict.fromkeys(sure) if one != kappa]
+    curves = group.fit.curves
+    used = [f"{curve.width:g}" for curve in curves if curve.outcome.ok]
+    left_out = [
+        f"width {curve.width:g} left out: {curve.outcome.message}"
+        for curve in curves
+        if not curve.outcome.ok
+    ]
+    runs = f"{group.runs} runs, {group.fit.diverged} diverged"
     return [runs, f"widths {', '.join(used) or 'none'}", *left_out, *remarks]

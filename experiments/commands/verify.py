@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -117,26 +116,24 @@ def _left_out(options: Verify) -> dict[str, str]:
 
 
 def finished_study(study: Study, full: bool, folder: Path, bar: tqdm) -> xr.Dataset:
-    """The study's dataset: the stored one if it would come out the same, else a new measurement."""
-    from experiments.results import load, save
+    """The study's dataset: the stored one if it would come out the same, else a new measurement.
+
+    Its finished cells are kept until the file is written.
+    """
+    from experiments.cells.complete import complete_file
+    from experiments.cells.store import remove_leftovers
+    from experiments.results import load
 
     path = folder / f"{study.name}.nc"
     try:
         stored = load(path)
         if stored.attrs.get("fingerprint") == study.fingerprint(full):
             bar.update(len(study.cells(full)))
+            remove_leftovers(path)
             return stored
     except (OSError, ValueError, KeyError):
         pass  # none, damaged, or not a result of ours: measure again
-    cells = folder / f"{study.name}.cells" if study.laboratory else None
-    dataset = study.run(full, advance=bar.update, folder=cells)
-    try:
-        save(dataset, path)
-    except OSError as error:
-        raise InputError("out", str(path), f"cannot be written ({error.strerror})") from None
-    if cells is not None:
-        shutil.rmtree(cells, ignore_errors=True)
-    return dataset
+    return complete_file(path, lambda store: study.run(full, bar.update, store))
 
 
 def _figures(studies: dict[str, xr.Dataset], folder: Path) -> list[Path]:
@@ -190,13 +187,14 @@ def _print(rows: list[dict[str, Any]], figures: list[Path]) -> None:
         for row in rows
     ]
     notes = [
-        f"{row['statement']}. {row['quantity']}; prediction: {row['prediction']}" for row in rows
+        f"{row['statement']} Measured: {row['quantity']}; prediction: {row['prediction']}"
+        for row in rows
     ]
     print_table(head, table, notes)
     print()
     for row in rows:
         if row["verdict"] != row["expected"]:
-            text = f"{row['name']}: {row['statement']}; expected {row['expected']}."
+            text = f"{row['name']}: {row['statement']} Expected verdict: {row['expected']}."
             print(textwrap.fill(text, 100, subsequent_indent="  "))
     print("drift: how the measured exponent changes when the smallest size is left out")
     as_expected = sum(row["verdict"] == row["expected"] for row in rows)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from dynsim._outcome import Status
 from dynsim.statistics import (
     LossSurface,
     Optimum,
@@ -93,7 +94,7 @@ def _losses(
         if is_determined(optimum):
             span = [max(optimum.low, float(place[0])), min(optimum.high, float(place[-1]))]
             axes.plot(span, [optimum.loss] * 2, color=colour, linewidth=4, alpha=0.3, zorder=1)
-            face = "white" if optimum.status == "flat" else colour
+            face = "white" if optimum.status is Status.FLAT else colour
             axes.plot(
                 optimum.value, optimum.loss, "o", color=colour, markerfacecolor=face, zorder=4
             )
@@ -135,7 +136,7 @@ def _optima(axes: Axes, cells: Surfaces, vocabularies: Sequence[int], rate: Tune
             height = np.exp(np.log(values).mean())
             axes.plot(place, height * (np.array(known) / centre) ** fit.value, color=colour)
             label += f": {_exponent_text(fit.value, fit.low, fit.high)}"
-            label += " (flat)" if fit.status == "flat" else ""
+            label += " (flat)" if fit.status is Status.FLAT else ""
         _near_optimal(axes, place, [found[width] for width in known], colour)
         errors = np.abs(bars.T - values) if np.all(np.isfinite(bars)) else None
         axes.errorbar(place, values, errors, marker=marker, color=colour, label=label, **POINTS)

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dynsim import Transfer
+from dynsim._outcome import Status
 from dynsim.transfer import TransferParameter
 
 MOST_PANELS = 8
@@ -85,14 +86,10 @@ def _metrics(fit: Transfer) -> str:
     """E and κ of a group, as its title says them."""
     if fit.surface is None:
         return "no joint fit"
-    known = not fit.robustness.status.startswith("undet")
+    known = fit.robustness.status is not Status.UNDETERMINED
     kappa = rf"$\kappa={fit.robustness.value:.2f}$" if known else r"$\kappa$ undetermined"
-    misfit = ", misfit" if _misfit(fit.curvature_exponent.status) else ""
+    misfit = ", misfit" if fit.curvature_exponent.status is Status.MISFIT else ""
     return rf"$E$ = {100 * fit.error:.2g} %, {kappa}{misfit}"
-
-
-def _misfit(status: str) -> bool:
-    return status.startswith("misfit")
 
 
 def _key(colour: Any, label: str) -> Line2D:
@@ -114,11 +111,11 @@ def _losses(axes: Axes, fit: Transfer, colours: Mapping[float, Any]) -> None:
     for curve in fit.curves:
         colour = colours[curve.width]
         rates, losses, near = curve.learning_rates, curve.losses, curve.near
-        used = near & (curve.status == "ok")
+        used = near & curve.outcome.ok
         axes.plot(rates[~used], losses[~used], color=colour, alpha=0.35, **POINTS)
         axes.plot(rates[used], losses[used], color=colour, **POINTS)
         heights.extend(losses[near])
-        if curve.status == "ok":
+        if curve.outcome.ok:
             fine = np.geomspace(rates[near].min(), rates[near].max(), 60)
             if fit.surface is not None:
                 axes.plot(fine, fit.predict(curve.width, fine), color=colour)
@@ -150,7 +147,7 @@ def _rate_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
 def _law(axes: Axes, fit: Transfer, name: str, colour: str, label: str) -> None:
     """A quantity of each width with its interval (open: of a misfit), and the power law of the
     joint fit."""
-    used = [curve for curve in fit.curves if curve.status == "ok"]
+    used = [curve for curve in fit.curves if curve.outcome.ok]
     if not used:
         return
     widths = np.array([curve.width for curve in used])
@@ -160,7 +157,7 @@ def _law(axes: Axes, fit: Transfer, name: str, colour: str, label: str) -> None:
     high = np.array([point.high for point in points])
     bars = np.nan_to_num(np.stack([value - low, high - value])).clip(0)
     style = {**POINTS, "color": colour, "label": label}
-    if _misfit(fit.curvature_exponent.status):
+    if fit.curvature_exponent.status is Status.MISFIT:
         style |= {"markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 1.2}
     axes.errorbar(widths, value, bars, **style)
     if fit.surface is not None:
@@ -180,7 +177,8 @@ def _picked(colours: Sequence[str], which: NDArray[np.bool_]) -> list[str]:
 def _plane(axes: Axes, fits: Sequence[Transfer], penalties: Sequence[TransferParameter]) -> None:
     """Groups in the plane of E and κ, edged in their colour and filled with R∞ (white:
     undetermined); misfits are open diamonds."""
-    known = [k for k, fit in enumerate(fits) if not fit.robustness.status.startswith("undet")]
+    undetermined = [fit.robustness.status is Status.UNDETERMINED for fit in fits]
+    known = [k for k, one in enumerate(undetermined) if not one]
     if not known:
         axes.set_axis_off()
         axes.text(0.5, 0.5, r"no $\kappa$ is determined", ha="center", transform=axes.transAxes)
@@ -191,12 +189,11 @@ def _plane(axes: Axes, fits: Sequence[Transfer], penalties: Sequence[TransferPar
     high = np.array([fits[k].robustness.high for k in known])
     bars = np.nan_to_num(np.stack([kappa - low, high - kappa])).clip(0)
     edges = [GROUP_COLOURS[k] if k < MOST_PANELS else OTHER_GROUPS for k in known]
-    colour = np.array(
-        [np.nan if penalties[k].status.startswith("undet") else penalties[k].value for k in known]
-    )
+    shown = [penalties[k] for k in known]
+    colour = np.array([np.nan if one.status is Status.UNDETERMINED else one.value for one in shown])
     axes.axhline(0, color="0.6", linewidth=0.9)
     axes.vlines(error, kappa - bars[0], kappa + bars[1], colors=edges, zorder=2)
-    misfit = np.array([_misfit(fits[k].robustness.status) for k in known])
+    misfit = np.array([fits[k].robustness.status is Status.MISFIT for k in known])
     open_markers = {"marker": "D", "facecolors": "white", "edgecolors": _picked(edges, misfit)}
     axes.scatter(error[misfit], kappa[misfit], 28, linewidths=1.5, zorder=3, **open_markers)
     colour = colour[~misfit]

@@ -170,7 +170,7 @@ def _exponent(fit: RateExponent) -> dict[str, Any]:
         "drift": fit.drift,
         "without_smallest": fit.without_smallest,
         "theil_sen": fit.theil_sen,
-        "reach_drift": fit.reach_drift,
+        "reach_drift": fit.narrow_fit_drift,
         "compatible": [fit.compatible_low, fit.compatible_high],
         "status": fit.status,
         "used": fit.used,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -12,22 +11,21 @@ from pathlib import Path
 import xarray as xr
 
 from dynsim import InputError
+from experiments.cells.executors import Executor
+from experiments.cells.store import (
+    RESUMABLE,
+    Store,
+    open_store,
+    refuse_existing,
+    remove_leftovers,
+    writing,
+)
 from experiments.output import progress_bar
 from experiments.results import load, save, study_config
 
 from .dataset import assemble
-from .executors import Executor
-from .plan import RESUMABLE, Grid, Task, differences, even_size, naming_grid_options
-from .store import (
-    Plan,
-    Store,
-    folder_of,
-    made_by,
-    open_store,
-    refuse_existing,
-    refuse_other_sweep,
-    writing,
-)
+from .plan import Grid, Task, differences, even_size, naming_grid_options
+from .store import Plan, begin, keep, kept, made_by, refuse_other_sweep
 from .work import Job, Site, Trained, examine, train
 
 
@@ -56,7 +54,7 @@ def complete_sweep(
     """
     work = work or Work()
     if _finished(grid, path, resume):
-        _remove_leftovers(path)
+        remove_leftovers(path)
         return True
     cells = [dataclasses.asdict(cell) for cell in grid.cells]
     with where:
@@ -65,8 +63,8 @@ def complete_sweep(
             if _finished(grid, path, resume):  # by a process that owned the folder until now
                 store.remove()
                 return True
-            largest = site["largest_tasks"]
-            plan = store.begin(grid.config, site, [even_size(grid.runs, n) for n in largest])
+            sizes = [even_size(grid.runs, n) for n in site["largest_tasks"]]
+            plan = begin(store, grid.config, site, sizes)
             tasks = grid.tasks(plan["runs_per_task"])
             try:
                 _train_missing(grid, tasks, plan, store, where, work)
@@ -101,19 +99,12 @@ def _finished(grid: Grid, path: Path, resume: bool) -> bool:
     return True
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Removes the folder of a sweep that was killed between writing its file and this."""
-    if folder_of(path).exists():
-        with contextlib.suppress(InputError), open_store(path, resume=True) as store:
-            store.remove()
-
-
 def _train_missing(
     grid: Grid, tasks: list[Task], plan: Plan, store: Store, where: Executor, work: Work
 ) -> None:
-    missing = [task for task in tasks if store.read(task.number, _runs(task)) is None]
-    runs = {task.number: _runs(task) for task in missing}
-    jobs = ((task.number, _job(grid, task, plan)) for task in missing)
+    missing = {task.number: task for task in tasks if kept(store, plan, task) is None}
+    runs = {number: task.runs for number, task in missing.items()}
+    jobs = ((number, _job(grid, task, plan)) for number, task in missing.items())
     before = len(grid.cells) * grid.runs - sum(runs.values())
     with progress_bar(len(grid.cells) * grid.runs, "sweep") as bar:
         bar.n = bar.initial = before  # rate and time left are those of this process
@@ -131,12 +122,8 @@ def _train_missing(
             if other:
                 text = f"has workers of different versions or devices ({other})"
                 raise InputError("executor", where.name, text)
-            store.write(index, trained["arrays"])
+            keep(store, plan, missing[index], trained["arrays"])
             progress(index, 1 - shares[index])
-
-
-def _runs(task: Task) -> int:
-    return task.stop - task.start
 
 
 def _job(grid: Grid, task: Task, plan: Plan) -> Job:
@@ -156,7 +143,7 @@ def _job(grid: Grid, task: Task, plan: Plan) -> Job:
 
 def _assembled(grid: Grid, tasks: list[Task], plan: Plan, store: Store) -> xr.Dataset:
     """The dataset with its provenance, digests of its tokens, and what last bits depend on."""
-    pieces = [store.read(task.number, _runs(task)) for task in tasks]
+    pieces = [kept(store, plan, task) for task in tasks]
     attributes = {
         **plan["provenance"],
         "fingerprint": plan["fingerprint"],

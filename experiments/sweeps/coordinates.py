@@ -1,7 +1,7 @@
 """Coordinate checks: measured powers of the width in every term, and their verdicts.
 
-The rule, and what of it changed after pilot runs: docs/coordinate_check.md. Slopes of log size on
-log width are compared with the powers that the named parametrization prescribes
+The rule, and what of it changed after pilot runs: docs/guides/coordinate_check.md. Slopes of log
+size on log width are compared with the powers that the named parametrization prescribes
 (`dynsim.laboratory.slope_bands` of its own exponents), whatever exponents were written.
 """
 
@@ -34,13 +34,17 @@ from dynsim.laboratory import (
     slope_bands,
     vocabulary_alignment_exponent,
 )
-from experiments.results import provenance, study_config
+from dynsim.statistics import Resamples
+from experiments.cells.complete import CellJob, complete_cells
+from experiments.cells.executors import Executor, LocalExecutor
+from experiments.cells.store import Arrays, Store
+from experiments.results import fingerprint, provenance, study_config
 
 from .plan import naming_grid_options
+from .work import tokens_digest
 
 TermVerdict = Literal["holds", "blows up", "too small", "undecided", "diverged", "frozen", "zero"]
 FAILURES: tuple[TermVerdict, ...] = ("blows up", "too small", "diverged", "frozen")
-RESAMPLES = 500
 LARGE_VOCABULARY = 0.8  # alignment exponents below this are worth a word
 
 
@@ -73,10 +77,13 @@ def measure_coordinates(
     seeds: int,
     *,
     advance: Callable[[], object] = lambda: None,
+    store: Store | None = None,
+    where: Executor | None = None,
 ) -> xr.Dataset:
     """mean_square(width, vocab_size, seed, step, matrix, quantity) of networks of every size.
 
-    `advance` is called after each size.
+    `advance` is called after each size. With a `store`, each finished size is kept there, and one
+    that would come out the same is taken from there.
 
     Raises `InputError`, before anything is trained, for sizes or steps that cannot be.
     """
@@ -94,21 +101,31 @@ def measure_coordinates(
     first = next(iter(at.values()))
     steps = check_recorded_steps(first, record)
     slope_bands(first, axes["widths"], "embedding")  # refuses optimizers of unknown step size
+    jobs = [
+        CellJob(
+            f"width-{width}-vocab-size-{vocab_size}",
+            fingerprint(
+                dataclasses.asdict(sized)
+                | {"record": steps, "seeds": seeds, "read": tokens_digest(sized)}
+            ),
+            (sized, steps, seeds),
+        )
+        for (width, vocab_size), sized in at.items()
+    ]
+    measured = complete_cells(jobs, _measured, where or LocalExecutor(), store, advance)
     pieces = []
-    for (width, vocab_size), sized in at.items():
-        found = network_coordinates(sized, steps, seeds)
+    for (width, vocab_size), found in zip(at, measured, strict=True):
         piece = xr.Dataset(
-            {"mean_square": (("seed", "step", "matrix", "quantity"), found.mean_square)},
+            {"mean_square": (("seed", "step", "matrix", "quantity"), found["mean_square"])},
             {
                 "seed": np.arange(seeds),
                 "step": steps,
-                "matrix": list(found.matrices),
+                "matrix": found["matrices"].tolist(),
                 "quantity": list(QUANTITIES),
             },
         )
         cell = {"width": width, "vocab_size": vocab_size}
         pieces.append(piece.assign_coords(cell).expand_dims(list(cell)))
-        advance()
     dataset = xr.combine_by_coords(pieces)
     assert isinstance(dataset, xr.Dataset)
     # Combining sorts names; the network's own order is the reader's.
@@ -122,9 +139,14 @@ def measure_coordinates(
     return dataset.assign_attrs(provenance(config))
 
 
+def _measured(job: tuple[NetworkSetup, tuple[int, ...], int], progress: object = None) -> Arrays:
+    """Sizes of the terms in networks of one size."""
+    found = network_coordinates(*job)
+    return {"mean_square": found.mean_square, "matrices": np.array(found.matrices)}
+
+
 def setup_of(dataset: xr.Dataset, vocab_size: int) -> NetworkSetup:
     """The setup of a measurement at its smallest width and this vocabulary."""
-
     config = study_config(dataset)
     names = {field.name for field in dataclasses.fields(NetworkSetup)}
     kept = {name: value for name, value in config.items() if name in names}
@@ -133,8 +155,6 @@ def setup_of(dataset: xr.Dataset, vocab_size: int) -> NetworkSetup:
 
 def findings(dataset: xr.Dataset, tolerance: float) -> list[Finding]:
     """Every slope and its verdict, in width at each vocabulary and in vocabulary at each width."""
-    from dynsim.laboratory import SlopeBand
-
     widths = [int(d) for d in dataset.width.values]
     vocab_sizes = [int(m) for m in dataset.vocab_size.values]
     steps = [int(t) for t in dataset.step.values if t > 0]
@@ -185,14 +205,12 @@ def _judged(
 
     `zero`, without a slope, if all seeds of a size have none of the term.
     """
-    from dynsim import Estimate
-
     nothing = Estimate(math.nan, math.nan, math.nan)
     if not np.all(np.isfinite(squares)):
         return nothing, "diverged"
     if np.any(np.mean(squares, axis=-1) == 0):
         return nothing, "zero"
-    slope = fit_exponent(sizes, list(squares), power=0.5, resamples=RESAMPLES)
+    slope = fit_exponent(sizes, list(squares), power=0.5, resamples=Resamples.QUICK)
     low, high = band.low - tolerance, band.high + tolerance
     if slope.low > high:
         return slope, "blows up"
@@ -214,8 +232,6 @@ def alignments(dataset: xr.Dataset) -> list[dict[str, Any]]:
     The power of the width in (size of a term) / (RMS entry of its weight)(RMS of its input), with
     the range that theory leaves: A from what the vocabulary leaves at the first step up to 1.
     """
-    from dynsim.laboratory import vocabulary_alignment_exponent
-
     names: dict[str, Term] = {
         "A": "update_on_initial",
         "U": "update_on_learned",
@@ -239,7 +255,9 @@ def alignments(dataset: xr.Dataset) -> list[dict[str, Any]]:
                     ratio = (at.sel(quantity=term) / scale.where(scale > 0)).to_numpy()
                     estimate = None
                     if np.all(np.isfinite(ratio)) and np.all(ratio.mean(axis=-1) > 0):
-                        fit = fit_exponent(widths, list(ratio), power=0.5, resamples=RESAMPLES)
+                        fit = fit_exponent(
+                            widths, list(ratio), power=0.5, resamples=Resamples.QUICK
+                        )
                         estimate = {"value": fit.value, "low": fit.low, "high": fit.high}
                     low = least if letter == "A" and step == 1 else 0.5
                     high = 1.0 if letter != "Omega" or matrix == "readout" else 0.5
@@ -250,7 +268,6 @@ def alignments(dataset: xr.Dataset) -> list[dict[str, Any]]:
 
 def coordinate_document(dataset: xr.Dataset, tolerance: float) -> dict[str, Any]:
     """Verdict per layer, every slope, alignment exponents, notes, provenance."""
-
     found = findings(dataset, tolerance)
     layers = [
         {"matrix": str(matrix), "verdict": layer_verdict([f for f in found if f.matrix == matrix])}
@@ -285,7 +302,6 @@ def _plain(finding: Finding) -> dict[str, Any]:
 
 def notes(dataset: xr.Dataset, found: Sequence[Finding]) -> list[str]:
     """What may look like a mistake and is none, or is one of the parametrization itself."""
-
     widths = [int(d) for d in dataset.width.values]
     texts = []
     large = {
@@ -296,7 +312,7 @@ def notes(dataset: xr.Dataset, found: Sequence[Finding]) -> list[str]:
     }
     for m, exponent in large.items():
         texts.append(
-            f"m={m}: a matrix that hears all tokens adds up first updates like width^{exponent:.2f}"
+            f"m={m}: a matrix that reads all tokens adds up first updates like width^{exponent:.2f}"
             f", not width^1 (large-vocabulary regime). Its dW z0 may fall like "
             f"width^{exponent - 1:.2f} until learned embeddings restore alignment."
         )

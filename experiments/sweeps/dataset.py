@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 
 from dynsim.laboratory import grid_factors
+from experiments.cells.store import Arrays
 
 from .plan import Grid
-from .work import Arrays
 
 RUN_DIMS = ("width", "vocab_size", "seed", "embedding_lr", "hidden_lr")
 ORDER = ("width", "vocab_size", "embedding_lr", "hidden_lr", "seed", "horizon", "step")

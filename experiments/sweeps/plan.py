@@ -20,13 +20,12 @@ from dynsim.laboratory import NetworkFamily, NetworkSetup
 MAX_RUNS = 10**8
 MAX_TASK_RUNS = 4096
 MAX_RATES = 10_000
-RESUMABLE = "finished tasks are kept and --resume goes on with them"
 GRID_FIELDS = ("width", "vocab_size", "embedding_lr", "hidden_lr")
 
 
 @contextlib.contextmanager
 def naming_grid_options() -> Iterator[None]:
-    """Within it, errors about one network's --width and --vocab-size name the options of a grid."""
+    """Within it, errors about one network's width and vocab_size name the axes of a grid."""
     try:
         yield
     except InputError as error:
@@ -42,6 +41,10 @@ class Task(NamedTuple):
     cell: int
     start: int
     stop: int
+
+    @property
+    def runs(self) -> int:
+        return self.stop - self.start
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,7 @@ class Grid:
         for name in ("widths", "vocab_sizes", "embedding_lrs", "hidden_lrs", "horizons"):
             values = sorted(getattr(self, name))
             if not values or len(set(values)) < len(values):
-                option = f"--{name.replace('_', '-')}"
-                raise InputError(option, values, "must be one or more different values")
+                raise InputError(name, values, "must be one or more different values")
             object.__setattr__(self, name, tuple(values))
         check_integer("seeds", self.seeds, 1, MAX_RUNS)
         if len(self.cells) * self.runs > MAX_RUNS:
@@ -153,7 +155,7 @@ def even_size(runs: int, largest: int) -> int:
     return math.ceil(runs / math.ceil(runs / largest))
 
 
-def learning_rate_axis(option: str, text: str) -> tuple[float, ...]:
+def learning_rate_axis(field: str, text: str) -> tuple[float, ...]:
     """The learning rates written as LO:HI:N, spaced evenly in their logarithm, or as one number;
     `0,` before LO:HI:N adds 0, a frozen layer.
 
@@ -168,13 +170,13 @@ def learning_rate_axis(option: str, text: str) -> tuple[float, ...]:
             return (_checked(float(text)),)
         low, high, count = _checked(float(parts[0])), _checked(float(parts[1])), int(parts[2])
     except (ValueError, IndexError):
-        raise InputError(option, text, allowed) from None
+        raise InputError(field, text, allowed) from None
     if len(parts) > 3 or not 0 < low <= high or count < 1:
-        raise InputError(option, text, allowed)
+        raise InputError(field, text, allowed)
     if count > MAX_RATES:
-        raise InputError(option, text, f"must have at most {MAX_RATES:,} rates")
+        raise InputError(field, text, f"must have at most {MAX_RATES:,} rates")
     if count > 1 and low == high:
-        raise InputError(option, text, "must have LO below HI")
+        raise InputError(field, text, "must have LO below HI")
     return (*frozen, *(float(rate) for rate in np.geomspace(low, high, count)))
 
 

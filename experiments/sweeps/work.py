@@ -11,18 +11,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dynsim import InputError
+from experiments.cells.store import RESUMABLE, Arrays
 from experiments.precision import enable_x64
 from experiments.results import fingerprint, provenance
 
-from .plan import MAX_TASK_RUNS, RESUMABLE
+from .plan import MAX_TASK_RUNS
 
 if TYPE_CHECKING:
     from dynsim.laboratory import NetworkSetup
 
-Arrays = dict[str, NDArray[Any]]
 Progress = Callable[[float], object]
 
 # A task is a minute's work at most: what is lost when a sweep is killed. 10^12 operations take a

@@ -1,11 +1,12 @@
 """Claims: a symbolic prediction, its value at the measured sizes, a measurement, a verdict.
 
 The verdict rule is fixed before any measurement. With the prediction x and the claim's
-tolerance t, the band is [x - t, x + t]:
+tolerance t, the band is [x - t, x + t]; its ends belong to it.
 
-- holds: the measured 95 % interval and the simulated value (where there is one) lie inside it;
-- fails: the measured interval and the band have no point in common;
-- undecided: anything else.
+- holds: the measured 95 % interval and the simulated value (where there is one) lie inside the
+  band.
+- fails: the measured interval and the band have no point in common, whatever the simulated value.
+- undecided: anything else; also where the measurement is no number.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from dynsim import Estimate
 Verdict = Literal["holds", "fails", "undecided"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """What one claim comes down to in numbers.
 
-    - `predicted`: the symbolic prediction's value; `simulated`: theory at the measured sizes (the
-      compiled finite-size formula, or the mean-field solver where the claim is that formula), read
-      by the same estimator as the measurement; None where there is nothing to simulate.
+    - `predicted`: the value of the symbolic prediction.
+    - `simulated`: theory at the measured sizes (the compiled finite-size formula, or the mean-field
+      solver where the claim is that formula), read by the same estimator as the measurement; None
+      where there is nothing to simulate.
     - `measured`: from trained networks, with its 95 % interval.
     - `drift`: change of the measured value when the smallest size is left out (NaN: no such size).
     """
@@ -38,16 +40,24 @@ class Evidence:
     drift: float = float("nan")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """A statement that a measurement can refute.
 
-    - `quantity`: what the numbers are; `prediction`: the formula as text.
+    - `name`: what `dynsim verify --claim` takes; unique over all topics.
+    - `statement`: one or more whole sentences, understandable without any other text.
+    - `quantity`: what the numbers predicted, simulated and measured are.
+    - `prediction`: the formula for the predicted number, as text.
     - `study`: the name of the study whose dataset `evidence` reads.
-    - `tolerance`: half width of the band around the prediction.
-    - `expected`: `fails` for a negative control, which is wrong on purpose or an open question
-      answered in the negative (named control-), and for a published claim that the stored run
-      does not see (named not-seen-); `undecided` for a question that it does not settle.
+    - `evidence`: the numbers as a function of that dataset.
+    - `tolerance`: half width of the band around the prediction, in units of `quantity`.
+    - `citation`: where the prediction is derived or published: papers (authors, year, arXiv
+      number) and anchors of the theory pages, with `; ` between them. A control begins with
+      `contradicts`, and the name of the claim that it contradicts if there is one.
+    - `expected`: the verdict on the stored data. `fails` for a negative control, which is wrong on
+      purpose or an open question answered in the negative (named control-), and for a published
+      claim that the stored run does not see (named not-seen-); `undecided` for a question that
+      the stored run does not settle.
     """
 
     name: str

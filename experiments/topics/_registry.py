@@ -1,7 +1,4 @@
-"""Finds every topic's studies and claims.
-
-A folder of `experiments/topics` is a topic; adding one is all it takes.
-"""
+"""Finds every topic's studies and claims: a folder of `experiments/topics` is a topic."""
 
 from __future__ import annotations
 
@@ -20,12 +17,17 @@ TOPICS: tuple[str, ...] = tuple(
 )
 
 
+def part(topic: str, name: str) -> ModuleType | None:
+    """The module `name` of a topic: study, estimators, claims or figures; None if it has none."""
+    folder = import_module(f"{experiments.topics.__name__}.{topic}")
+    if name not in {module.name for module in pkgutil.iter_modules(folder.__path__)}:
+        return None
+    return import_module(f"{folder.__name__}.{name}")
+
+
 def parts(name: str) -> Iterator[ModuleType]:
     """The module `name` of every topic that has one."""
-    for topic in TOPICS:
-        folder = import_module(f"{experiments.topics.__name__}.{topic}")
-        if name in {module.name for module in pkgutil.iter_modules(folder.__path__)}:
-            yield import_module(f"{folder.__name__}.{name}")
+    yield from (module for topic in TOPICS if (module := part(topic, name)) is not None)
 
 
 STUDIES: dict[str, Study] = {

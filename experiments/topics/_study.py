@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import itertools
+import json
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import xarray as xr
 
-from experiments.results import fingerprint, load, provenance, save
+from experiments.cells.complete import CellJob, complete_cells
+from experiments.cells.executors import Executor, ThreadExecutor
+from experiments.cells.store import Arrays, Store
+from experiments.results import fingerprint, provenance
 
 SYMPY = threading.Lock()  # cells run in threads, and sympy must not
 Cell = Mapping[str, Any]
 Advance = Callable[[], object]
+DIMS = " dims"
 
 
 @dataclass(frozen=True)
@@ -52,32 +55,26 @@ class Study:
         return fingerprint(self.description(full))
 
     def run(
-        self, full: bool, advance: Advance = lambda: None, folder: Path | None = None
+        self,
+        full: bool,
+        advance: Advance = lambda: None,
+        store: Store | None = None,
+        where: Executor | None = None,
     ) -> xr.Dataset:
         """Measures every cell; `advance` is called after each.
 
-        With a `folder`, each finished cell is kept there, and one that would come out the same is
+        With a `store`, each finished cell is kept there, and one that would come out the same is
         taken from there.
         """
-        config = self.config(full)
-
-        def finished(cell: Cell) -> xr.Dataset:
-            piece = _kept(self._cell_file(folder, cell, full), lambda: labelled(cell))
-            advance()
-            return piece
-
-        def labelled(cell: Cell) -> xr.Dataset:
-            piece = xr.Dataset(dict(self.measure(**cell, **config)))
-            return piece.assign_coords(cell).expand_dims(list(cell))
-
-        # Compilation dominates small cells and leaves a core idle; two at a time share the cores.
-        # On an accelerator one cell of the laboratory takes a fixed share of the memory.
-        alone = self.laboratory and jax.default_backend() != "cpu"
-        pool = ThreadPoolExecutor(max_workers=1 if alone else 2)
-        try:
-            pieces = list(pool.map(finished, self.cells(full)))
-        finally:  # after an interruption, without waiting for the cells that are being measured
-            pool.shutdown(wait=False, cancel_futures=True)
+        config, cells = self.config(full), self.cells(full)
+        found = complete_cells(
+            self._jobs(cells, config),
+            _measured,
+            where or self._threads(),
+            store,
+            advance,
+        )
+        pieces = [_labelled(cell, arrays) for cell, arrays in zip(cells, found, strict=True)]
         dataset = _combined(pieces).set_coords(self.coordinates)
         counted = {name: np.arange(size) for name, size in dataset.sizes.items()}
         unlabelled = {k: v for k, v in counted.items() if k not in dataset.coords}
@@ -87,11 +84,40 @@ class Study:
             provenance(description), study=self.name, fingerprint=fingerprint(description)
         )
 
-    def _cell_file(self, folder: Path | None, cell: Cell, full: bool) -> Path | None:
-        if folder is None:
-            return None
-        made = {"study": self.name, "cell": dict(cell), **self.config(full)}
-        return folder / f"{self.name}-{fingerprint(made)[:32]}.nc"
+    def _jobs(self, cells: Sequence[Cell], config: Mapping[str, Any]) -> list[CellJob]:
+        made = fingerprint({"study": self.name, **config})
+        jobs = []
+        for cell in cells:
+            identity = f"{made} {json.dumps(dict(cell), sort_keys=True)}"
+            name = hashlib.sha256(identity.encode()).hexdigest()[:32]
+            jobs.append(CellJob(name, identity, (self.measure, dict(cell), dict(config))))
+        return jobs
+
+    def _threads(self) -> Executor:
+        # Compilation dominates small cells and leaves a core idle; two at a time share the cores.
+        # On an accelerator one cell of the laboratory takes a fixed share of the memory.
+        alone = self.laboratory and jax.default_backend() != "cpu"
+        return ThreadExecutor(1 if alone else 2)
+
+
+def _measured(
+    job: tuple[Callable[..., Any], dict[str, Any], dict[str, Any]], progress: object = None
+) -> Arrays:
+    """One cell's variables, and the names of each one's dimensions."""
+    measure, cell, config = job
+    variables = xr.Dataset(dict(measure(**cell, **config))).variables
+    values = {str(name): variable.to_numpy() for name, variable in variables.items()}
+    dims = {
+        f"{name}{DIMS}": np.array(variable.dims, dtype=str) for name, variable in variables.items()
+    }
+    return values | dims
+
+
+def _labelled(cell: Cell, arrays: Arrays) -> xr.Dataset:
+    """The dataset of a measured cell, with the cell's labels as coordinates."""
+    names = [name for name in arrays if not name.endswith(DIMS)]
+    variables = {name: (arrays[f"{name}{DIMS}"].tolist(), arrays[name]) for name in names}
+    return xr.Dataset(variables).assign_coords(cell).expand_dims(list(cell))
 
 
 def _combined(pieces: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -103,19 +129,6 @@ def _combined(pieces: Sequence[xr.Dataset]) -> xr.Dataset:
         assert isinstance(dataset, xr.Dataset)
         return dataset
     return xr.merge(pieces, join="outer", compat="no_conflicts")
-
-
-def _kept(file: Path | None, measure: Callable[[], xr.Dataset]) -> xr.Dataset:
-    """The dataset at `file`, measured and kept there if there is none."""
-    if file is None:
-        return measure()
-    try:
-        return load(file)
-    except (OSError, ValueError):
-        dataset = measure()
-        with contextlib.suppress(OSError):  # a folder that cannot be written only costs time
-            save(dataset, file)
-        return dataset
 
 
 def grid(**axes: Iterable[Any]) -> list[Cell]:

@@ -7,6 +7,7 @@ import re
 
 import pytest
 import sympy as sp
+from citations import names_a_source
 
 import derivations
 from derivations import Derivation, Step
@@ -98,7 +99,7 @@ def test_derivation_reads(name):
     assert derived.name
     assert derived.left
     assert derived.latex_left
-    assert derived.source
+    assert names_a_source(derived.source), derived.source
     assert derived.assumptions
     assert all(derived.assumptions)
     assert derived.steps

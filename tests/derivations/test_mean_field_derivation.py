@@ -18,8 +18,10 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import derivations
-from derivations import _mean_field as equations
+from derivations import _mean_field_equations as equations
 from derivations import symbols as s
+from derivations._mean_field_first_step import mean_absolute_residual
+from derivations._mean_field_limits import width_over_vocab
 from dynsim import Setup, predict
 
 KAPPA, D = s.self_term_ratio, s.width
@@ -93,7 +95,7 @@ def test_first_loss_has_the_engines_optimal_learning_rates():
     alone = loss.subs(eta_w, 0).subs(s.self_term_ratio, _kappa_of_unit_slope())
     (best,) = sp.solve(sp.diff(alone, eta_e), eta_e)
     exact = derivations.optimal_learning_rate("embedding").expression
-    ratio = sp.simplify(best / exact / equations.mean_absolute_residual)
+    ratio = sp.simplify(best / exact / mean_absolute_residual)
     assert sp.limit(ratio, D, sp.oo) == 1
     assert sp.limit(D * (ratio - 1), D, sp.oo) == sp.pi / 2 - 1
 
@@ -146,7 +148,7 @@ def test_both_limits_are_those_of_the_exact_moments(init):
     exact = exact.subs(derivations.initial_std(init))
     fixed = derivations.fixed_vocabulary_limit(init).expression
     assert_same_expression(fixed, sp.limit(exact / D**2, D, sp.oo))
-    gamma = equations.width_over_vocab
+    gamma = width_over_vocab
     along = derivations.proportional_limit(init).expression
     plain = sp.limit(exact.subs(s.vocab_size, D / gamma) / D, D, sp.oo)
     if init == "mup":  # the self term is gone

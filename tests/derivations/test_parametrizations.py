@@ -20,7 +20,8 @@ from derivations._parametrizations import (
     parametrization,
 )
 from derivations._published_rules import compare_published_rules, published_rules
-from derivations._stability import FULL_ALIGNMENT, NO_ALIGNMENT, solve_stability
+from derivations._stability import solve_stability
+from derivations._stability_constraints import FULL_ALIGNMENT, NO_ALIGNMENT
 
 H = Fraction(1, 2)
 

@@ -1,4 +1,4 @@
-"""The stability program against the table of the theory notes (section 5), cell by cell."""
+"""The stability program against the table of Everett et al. 2024, cell by cell."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from derivations._parametrizations import (
     parametrization,
 )
 from derivations._stability import (
+    InfeasibleProgram,
+    maximal_learning_rates,
+    solve_stability,
+)
+from derivations._stability_constraints import (
     ALIGNED,
     FULL_ALIGNMENT,
     NO_ALIGNMENT,
-    InfeasibleProgram,
     NetworkAlignment,
-    _program,
     layer_alignment,
-    maximal_learning_rates,
-    solve_stability,
+    stability_program,
 )
 
 NAMES = ("sp", "ntk", "mup", "mfp")
@@ -112,7 +114,7 @@ def test_program_agrees_with_linear_programming(optimizer, gradients, name, alig
     """Two independent routes: HiGHS, one layer after the other, on the same constraints."""
     given = parametrization(name)
     exact = solve_stability(given, optimizer, alignment, gradients=gradients)
-    constraints = _program(given, optimizer, alignment, gradients).constraints
+    constraints = stability_program(given, optimizer, alignment, gradients).constraints
     rows = -np.array([[float(k) for k in c.coefficients] for c in constraints])
     bounds = -np.array([float(c.bound) for c in constraints])
     limits = [(-10.0, 10.0)] * 3
@@ -131,7 +133,7 @@ def test_every_constraint_holds_and_every_layer_has_a_binding_one():
         slowness: dict[NetworkLayer, Fraction] = {
             layer: -rate for layer, rate in zip(NETWORK_LAYERS, solution.lr_exponents, strict=True)
         }
-        constraints = _program(given, "sgd", alignment, "updated").constraints
+        constraints = stability_program(given, "sgd", alignment, "updated").constraints
         assert min(constraint.slack(slowness) for constraint in constraints) == 0
         for layer in NETWORK_LAYERS:
             assert solution.layers[layer].binding

@@ -11,7 +11,13 @@ import sympy as sp
 
 from derivations import symbols as s
 from derivations._parametrizations import parametrization
+from derivations._phase_diagram import large_vocabulary_boundary, phase_diagram
 from derivations._stability import maximal_learning_rates, solve_stability
+from derivations._update_coherence import (
+    muon_coherent_fraction,
+    muon_update_rms,
+    sign_coherent_fraction,
+)
 from derivations._vocabulary_alignment import (
     age_exponent,
     alignment_exponent,
@@ -20,13 +26,8 @@ from derivations._vocabulary_alignment import (
     embedding_residual,
     hidden_update_growth,
     initial_alignment,
-    large_vocabulary_boundary,
     learned_alignment,
     learned_alignment_exponent,
-    muon_coherent_fraction,
-    muon_update_rms,
-    phase_diagram,
-    sign_coherent_fraction,
     vocabulary_alignment,
 )
 
@@ -105,7 +106,7 @@ def test_batch_alignment_against_sampled_batches():
 
 
 def test_batch_alignment_is_what_a_sign_step_shows():
-    """Tokens of a batch much smaller than the vocabulary feel m_eff = B."""
+    """Tokens of a batch much smaller than the vocabulary have m_eff = B."""
     random = np.random.default_rng(1)
     width, batch, outputs = 512, 64, 256
     embeddings = random.standard_normal((batch, width))  # all distinct, as for m >> B^2
@@ -139,8 +140,8 @@ def test_bridge_from_mup_to_large_vocabulary():
     """muP at mu = 0, the sqrt rule at mu >= 1, and everything between, for the young network."""
     rates = {}
     for mu in ("0", "1/2", "1", "2"):
-        heard = vocabulary_alignment(vocab_exponent=mu, other_layers="full")
-        embedding, hidden, _ = solve_stability(parametrization("sp"), "adam", heard).lr_exponents
+        given = vocabulary_alignment(vocab_exponent=mu, other_layers="full")
+        embedding, hidden, _ = solve_stability(parametrization("sp"), "adam", given).lr_exponents
         rates[mu] = embedding - hidden
     assert rates == {"0": 1, "1/2": Fraction(3, 4), "1": H, "2": H}
 
@@ -188,10 +189,10 @@ def test_phase_diagram_is_exact_and_agrees_with_the_program():
     diagram = phase_diagram(mus, alphas, "3/2", heard="batch")
     for alpha, row in zip(alphas, diagram.hidden_lr_exponents, strict=True):
         for mu, rate in zip(mus, row, strict=True):
-            heard = vocabulary_alignment(
+            given = vocabulary_alignment(
                 vocab_exponent=mu, zipf_exponent=alpha, batch_exponent="3/2", heard="batch"
             )
-            assert rate == solve_stability(parametrization("sp"), "adam", heard).lr_exponents[1]
+            assert rate == solve_stability(parametrization("sp"), "adam", given).lr_exponents[1]
             assert isinstance(rate, Fraction)
     assert phase_diagram(mus, alphas, optimizer="muon").hidden_lr_exponents == ((0,) * 4,) * 4
     old = phase_diagram(mus, alphas, update_alignment="full").hidden_lr_exponents
@@ -199,10 +200,10 @@ def test_phase_diagram_is_exact_and_agrees_with_the_program():
 
 
 def test_sgd_carries_the_size_of_the_gradient():
-    """Uniform tokens, mu = 1: the embedding hears p = 1/d, the matrices sqrt(S) = d^(-1/2)."""
-    heard = vocabulary_alignment("sgd", vocab_exponent=1, other_layers="full")
-    assert heard.gradient == (-1, -H, -H)
-    rates = solve_stability(parametrization("mup"), "sgd", heard).lr_exponents
+    """Uniform tokens, mu = 1: the embedding has p = 1/d, the matrices sqrt(S) = d^(-1/2)."""
+    given = vocabulary_alignment("sgd", vocab_exponent=1, other_layers="full")
+    assert given.gradient == (-1, -H, -H)
+    rates = solve_stability(parametrization("mup"), "sgd", given).lr_exponents
     plain = solve_stability(parametrization("mup"), "sgd").lr_exponents
     assert [a - b for a, b in zip(rates, plain, strict=True)] == [1, 1, H]
 
@@ -224,7 +225,7 @@ def _orthogonal_step(width: int, tokens: int, seed: int) -> tuple[float, float]:
     ("tokens_per_width", "checked"), [(32, 0.147), (8, 0.296), (Fraction(1, 8), 0.97)]
 )
 def test_muon_first_step(tokens_per_width, checked):
-    """RMS one at every vocabulary; the checked cosines of the theory notes, section 2."""
+    """RMS one at every vocabulary; cosines sampled beforehand, by other code."""
     width = 96
     rms, cosine = _orthogonal_step(width, int(width * tokens_per_width), seed=3)
     assert rms == pytest.approx(1, abs=0.05)

@@ -341,7 +341,7 @@ def test_flow_json_agrees_with_the_library(run):
 def test_lifetime_is_the_derived_one(run):
     size = ("--width", 256, "--vocab-size", 4096, "--embedding-lr", 0.005)
     document = run("lifetime", *size, "--json").document
-    assert document["born"] == "LV"
+    assert document["initial_regime"] == "LV"
     assert document["lifetime_displacement"] == pytest.approx(256**-0.5, rel=0.01)
     assert document["lifetime_steps"] == pytest.approx(256**-0.5 / 0.005, rel=0.01)
     exponents = {round(row["step"], 1): row["local_exponent"] for row in document["ages"]}
@@ -355,7 +355,7 @@ def test_lifetime_is_the_derived_one(run):
     assert text.code == 0
     assert "12.5" in text.out
     small = run("lifetime", "--width", 256, "--vocab-size", 64)
-    assert small.out.startswith("Born in the muP regime")
+    assert small.out.startswith("The first step is in the muP regime")
 
 
 @pytest.mark.parametrize(
@@ -798,6 +798,14 @@ def test_help_is_no_error(run, command):
     assert output.err == ""
 
 
+def test_a_command_is_the_file_of_its_name():
+    folder = Path(cli.__file__).parent / "commands"
+    files = {file.stem for file in folder.glob("*.py") if not file.stem.startswith("_")}
+    assert files == {name.replace("-", "_") for name in cli.COMMANDS}
+    for name, command in cli.COMMANDS.items():
+        assert command.__module__ == f"experiments.commands.{name.replace('-', '_')}"
+
+
 def test_out_of_memory_and_broken_pipe_are_no_tracebacks(run, monkeypatch):
     def exhaust(_):
         raise MemoryError
@@ -939,7 +947,9 @@ def test_control_c_keeps_finished_studies_and_a_rerun_uses_them(tmp_path):
     assert "Traceback" not in err
     last = err.replace("\r", "\n").strip().split("\n")[-1].strip()
     assert last == "dynsim: error: interrupted; what was finished is kept"
-    assert [file.name for file in tmp_path.iterdir()] == ["kernel.nc"]
+    left = {file.name for file in tmp_path.iterdir()}
+    cells = {"kernel.nc.cells", "updates.nc.cells"}  # of what was finished, if it came to that
+    assert left - cells == {"kernel.nc"}
     assert load(finished).attrs["study"] == "kernel"
     before = finished.stat()
     again = start("verify", "--claim", "sign-kernel", "--out", tmp_path, "--json")
@@ -948,3 +958,4 @@ def test_control_c_keeps_finished_studies_and_a_rerun_uses_them(tmp_path):
     assert json.loads(out)["claims"][0]["verdict"] == "holds"
     after = finished.stat()
     assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
+    assert not finished.with_name("kernel.nc.cells").exists()

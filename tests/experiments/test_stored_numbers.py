@@ -1,7 +1,8 @@
 """Stored results are what they were: every array, every claim's evidence, every verdict.
 
 `stored_numbers.json` was written before the code of 0.2.0 was moved into its present rooms. It is
-made anew only when a study is measured again: `python -m tests.experiments.test_stored_numbers`.
+pinned anew only when a study is measured again or gets a claim:
+`python -m tests.experiments.test_stored_numbers STUDY`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,17 +101,18 @@ def test_a_changed_number_changes_the_digest():
     assert digest(changed) != digest(data)
 
 
-def write() -> None:
-    """Pins what the stored files and the claims say now."""
-    found = {}
-    for study in NAMES:
+def write(studies: list[str]) -> None:
+    """Pins what the stored files and the claims on these studies (without a name: all) say now."""
+    kept = {name: found for name, found in pinned().items() if studies and name in NAMES}
+    for study in studies or NAMES:
         data = load(STORED / f"{study}.nc")
-        found[study] = {"sha256": digest(data), "claims": findings(study, data)}
-    PINNED.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        kept[study] = {"sha256": digest(data), "claims": findings(study, data)}
+    text = json.dumps(dict(sorted(kept.items())), indent=1, ensure_ascii=False)
+    PINNED.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    write()
+    write(sys.argv[1:])

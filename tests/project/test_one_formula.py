@@ -100,7 +100,7 @@ def test_values_are_followed_to_their_derivation():
 
 
 def test_the_table_is_in_the_docs():
-    pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs").glob("*.md"))
+    pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs").rglob("*.md"))
     assert "```{compiled-formulas}" in pages
 
 

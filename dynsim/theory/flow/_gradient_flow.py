@@ -2,26 +2,26 @@
 
 Time is measured in steps: dE/dt = -eta_E Phi(dL/dE), dW/dt = -eta_W Phi(dL/dW), with Phi the
 identity (sgd) or g / sqrt(g^2 + epsilon^2) (smoothed-sign). Gradient flow of the mean squared
-error closes in F = E W^T, G_E = E E^T and G_W = W W^T, whatever the width (theory notes, section
-6). What the flow starts from, and how a vocabulary of 10^5 becomes a few effective tokens, is in
-`_flow_starts`; how it is integrated in `_flow_solver`.
+error closes in F = E W^T, G_E = E E^T and G_W = W W^T, whatever the width. What the flow starts
+from is in `_starts`, how a vocabulary of 10^5 becomes a few effective tokens in `_krylov`, how it
+is integrated in `_solver`. Source: docs/theory/gradient_flow.md#flow-equations.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._initial import MAX_SEEDS
 from dynsim._precision import require_x64
 from dynsim._setup import Setup
 
-from ._solver import Plan, Run, integrate, state_size, task_and_state
+from ._result import Floats, Flow
+from ._solver import Plan, Run, integrate
 from ._starts import (
     FlowLimit,
     FlowStart,
@@ -30,6 +30,7 @@ from ._starts import (
     particle_start,
     proportional_start,
 )
+from ._state import state_size, task_and_state
 
 FlowSolver = Literal["explicit", "implicit"]
 
@@ -37,49 +38,10 @@ DEFAULT_NODES, MAX_NODES = 30, 4096
 DEFAULT_PARTICLES, MAX_PARTICLES = 2048, 2**20
 DEFAULT_MAX_STEPS = 100_000
 MAX_STATE = {"explicit": 2**24, "implicit": 1024}  # numbers; an implicit solver factors a Jacobian
-UNDERSTOOD = {  # fields of a setup; others must keep their defaults
+FIELDS_OF_A_FLOW = {  # of a setup; others must keep their defaults
     *("width", "vocab_size", "tokens", "outputs", "loss", "targets", "target_rank", "init"),
     *("optimizer", "epsilon", "embedding_lr", "projection_lr", "steps", "batch_size", "seed"),
 }
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Flow:
-    """A flow's curves at T times, in units of training steps.
-
-    **Fields:**
-
-    - `setup`, `limit`; `times`: shape (T,).
-    - `loss`: sum_i p_i l(f_i, y_i), shape (T,).
-    - `loss_error`: its change with two thirds of the quadrature nodes, or half of the neuron
-      particles, shape (T,); zero where the effective tokens are exact, NaN where not asked for.
-    - `projection_update_rms`, `embedding_update_rms`: shape (T,), defined as in `Training`.
-    - `effective_tokens`, `state_size`: what was integrated.
-    - `solver_steps`, `rejected_steps`: of the solver.
-    - `fastest_rate`: (of the projection's, of the embedding's learning) per unit time: upper
-      bounds at the last state reached.
-    - `reached`: the last time reached; curves are NaN beyond it.
-    - `status`: `ok`, or what stopped the solver and what to change.
-
-    Source: theory notes, section 6.
-    """
-
-    setup: Setup
-    limit: FlowLimit
-    times: Floats
-    loss: Floats
-    loss_error: Floats
-    projection_update_rms: Floats
-    embedding_update_rms: Floats
-    effective_tokens: int
-    state_size: int
-    solver_steps: int
-    rejected_steps: int
-    fastest_rate: tuple[float, float]
-    reached: float
-    status: str
 
 
 def gradient_flow(
@@ -109,7 +71,8 @@ def gradient_flow(
       Marchenko-Pastur law.
     - `particles`: neuron particles of the smoothed sign at infinite width.
     - `network`: which of `train`'s networks (limit finite).
-    - `error_estimate`: solve again with fewer nodes or particles, for `loss_error`.
+    - `error_estimate`: solve again with two thirds of the nodes or half of the particles, for
+      `loss_error`.
     - `solver`: `explicit` (Dormand-Prince 8(7)) or `implicit` (Kvaerno 5(4)), for stiff flows of
       few effective tokens.
     - `tolerance`: relative; the absolute one is a thousandth of it.
@@ -117,7 +80,7 @@ def gradient_flow(
 
     Raises `InputError` for what has no flow (mini-batches, Adam, the sign itself) and for
     states too large, and `RuntimeError` if JAX's 64-bit types are off.
-    Source: theory notes, section 6; `docs/gradient_flow.md`.
+    Source: docs/theory/gradient_flow.md#flow-limits.
     """
     require_x64()
     at = _checked_times(times)
@@ -133,33 +96,33 @@ def gradient_flow(
     plan = Plan(setup.loss_name, smoothed, solver, max_steps)
     whole = smoothed or setup.loss_name != "mse"  # not invariant under rotations: actual tokens
 
-    def fits(tokens: int, columns: int | None) -> int:
+    def checked_size(tokens: int, columns: int | None) -> int:
         size = state_size(tokens, setup.output_count, columns, weights=whole)
         if size > MAX_STATE[solver]:
             raise _too_large(setup, limit, solver, size, smoothed)
         return size
 
-    def integrated(fewer: bool) -> tuple[FlowStart, int, Run]:
-        count = 2 * nodes // 3 if fewer else nodes
+    def integrated(coarser: bool) -> tuple[FlowStart, int, Run]:
+        count = 2 * nodes // 3 if coarser else nodes
         if limit == "finite":
-            start = finite_start(setup, count, network, fits, reduce=not whole)
+            start = finite_start(setup, count, network, checked_size, reduce=not whole)
         elif limit == "proportional":
-            start = proportional_start(setup, count, fits)
+            start = proportional_start(setup, count, checked_size)
         elif smoothed:
-            start = particle_start(setup, particles, fits, halved=fewer)
+            start = particle_start(setup, particles, checked_size, halved=coarser)
         else:
             start = infinite_start(setup, count)
         columns = None if start.embedding is None else start.embedding.shape[1]
-        size = fits(len(start.frequencies), columns)
+        size = checked_size(len(start.frequencies), columns)
         task, state = task_and_state(setup, start, weights=whole)
         return start, size, integrate(plan, task, state, at, tolerance)
 
-    start, size, run = integrated(fewer=False)
+    start, size, run = integrated(coarser=False)
     error = np.full(len(at), np.nan)
     if start.exact:
         error = np.zeros(len(at))
     elif error_estimate:
-        error = np.abs(run.loss - integrated(fewer=True)[2].loss)
+        error = np.abs(run.loss - integrated(coarser=True)[2].loss)
     return Flow(
         setup=setup,
         limit=limit,
@@ -182,10 +145,10 @@ def _checked_times(times: ArrayLike) -> Floats:
     at = np.atleast_1d(np.asarray(times, dtype=np.float64))
     allowed = "must be increasing times, none negative, the last one positive"
     if at.ndim != 1 or at.size == 0:
-        raise InputError("time", f"of shape {at.shape}", allowed)
+        raise InputError("times", f"of shape {at.shape}", allowed)
     wrong = ~np.isfinite(at) | (at < 0) | (at <= np.append(-1.0, at[:-1]))
     if np.any(wrong) or at[-1] <= 0:
-        raise InputError("time", float(at[np.argmax(wrong) if np.any(wrong) else -1]), allowed)
+        raise InputError("times", float(at[np.argmax(wrong) if np.any(wrong) else -1]), allowed)
     return at
 
 
@@ -212,19 +175,19 @@ def _check_setup(setup: Setup, limit: str) -> None:
         )
     for field in dataclasses.fields(setup):
         value = getattr(setup, field.name)
-        if field.name not in UNDERSTOOD and value != field.default:
-            option = "--" + field.name.replace("_", "-")
-            raise InputError(option, value, f"has no meaning for a flow, must be {field.default}")
+        if field.name not in FIELDS_OF_A_FLOW and value != field.default:
+            allowed = f"has no meaning for a flow, must be {field.default}"
+            raise InputError(field.name, value, allowed)
 
 
 def _too_large(setup: Setup, limit: str, solver: str, size: int, smoothed: bool) -> InputError:
     if solver == "implicit":
-        option, value, remedy = "solver", solver, "take fewer `nodes` or the explicit solver"
+        field, value, remedy = "solver", solver, "lower `nodes` or take the explicit solver"
     elif smoothed:
-        option, value, remedy = "vocab_size", setup.vocab_size, "a smoothed sign needs all tokens"
+        field, value, remedy = "vocab_size", setup.vocab_size, "a smoothed sign needs all tokens"
     else:
-        option, value, remedy = "vocab_size", setup.vocab_size, "take fewer `nodes` or `outputs`"
+        field, value, remedy = "vocab_size", setup.vocab_size, "lower `nodes` or `outputs`"
         if limit == "finite":
             remedy += ", or `limit` infinite"
     allowed = f"the flow's state has {size} numbers, must be at most {MAX_STATE[solver]}: {remedy}"
-    return InputError(option, value, allowed)
+    return InputError(field, value, allowed)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import diffrax
@@ -72,7 +71,7 @@ def learning(
 
 def dense_modes(kernel: Array, share: Floats, residual: Floats) -> Modes:
     """All modes, by eigendecomposition; `share` is the square root of p, all vectors (N n,)."""
-    values, vectors = map(np.asarray, jnp.linalg.eigh(share[:, None] * kernel * share))
+    values, vectors = map(np.asarray, jnp.linalg.eigh(share[:, None] * kernel * share[None, :]))
     return Modes(vectors, values, vectors.T @ (share * residual), 0.0)
 
 
@@ -84,7 +83,7 @@ def krylov_modes(
     discrete: bool,
     limit: int = KRYLOV_LIMIT,
 ) -> Modes:
-    """The modes as the Krylov space of the initial residual sees them (Lanczos).
+    """The modes within the Krylov space of the initial residual (Lanczos).
 
     One space serves all times. It grows, fully reorthogonalised, until the part of the equation
     of motion that leaves it is below 1e-12 at every time: about sqrt(lambda_max t) products for
@@ -131,8 +130,7 @@ def named_constants(epsilon: Any) -> Constants:
 def residuals(loss: str, outputs: Array, targets: Array) -> tuple[Array, Array]:
     """Loss of every point and r = dl/df, in the shape of the outputs, (N,) or (N, n)."""
     table = (len(outputs), -1)
-    plan = cast(Any, SimpleNamespace(loss=loss))
-    losses, residual = loss_and_residual(plan.loss, outputs.reshape(table), targets.reshape(table))
+    losses, residual = loss_and_residual(loss, outputs.reshape(table), targets.reshape(table))
     return losses, residual.reshape(outputs.shape)
 
 

@@ -34,7 +34,8 @@ def linearize(f: Callable[..., Any], params: Any) -> Callable[..., Any]:
 
     `f(params, *inputs)` is any function that JAX can differentiate forward; its outputs and
     `params` may be pytrees. The result takes the same arguments, is affine in its parameters and
-    costs one Jacobian-vector product. Source: theory notes, section 7.
+    costs one Jacobian-vector product.
+    Source: docs/theory/linearized.md#linearised-model.
     """
 
     def linearized(moved: Any, *inputs: Any) -> Any:
@@ -93,7 +94,8 @@ def tangent_kernel(
     - `learning_rates`: one rate, or a pytree of rates that is a prefix of `params`; 0 freezes.
 
     Raises `InputError` for parameters, rates or outputs of another kind and for a kernel that
-    does not fit the memory, `RuntimeError` without 64-bit types. Source: theory notes, section 7.
+    does not fit the memory, `RuntimeError` without 64-bit types.
+    Source: docs/theory/linearized.md#tangent-kernel.
     """
     fun, params, rates = checked_function(f, params, learning_rates)
     return dense_kernel(fun, params, rates, x1, x1 if x2 is None else x2)
@@ -169,7 +171,7 @@ def dense_kernel(f: Callable[..., Any], params: Any, rates: Any, x1: Any, x2: An
             "kernel",
             f"of {rows} x {columns} numbers",
             f"needs {needed / 2**30:.0f} GiB and the memory is {present / 2**30:.0f} GiB; "
-            "take fewer points or products without the matrix",
+            "take a smaller number of points or products without the matrix",
         )
     numbers = sum(leaf.size for leaf in jax.tree.leaves(params)) + rows + columns
     return _columns(f, params, rates, x1, x2, max(1, min(columns, BLOCK_BYTES // (8 * numbers))))

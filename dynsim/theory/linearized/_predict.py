@@ -7,20 +7,19 @@ networks in the NTK parametrization, and the reference from which feature learni
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, get_args
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import Array
 from numpy.typing import ArrayLike
 
 from dynsim._errors import InputError, check_choice
 from dynsim._losses import diverged
 from dynsim._optimizers import direction
+from dynsim._outcome import Outcome, Status
 from dynsim._setup import Loss
 
 from . import _dynamics as dynamics
@@ -30,43 +29,14 @@ from ._kernel import (
     check_finite_outputs,
     checked_function,
     checked_weights,
-    dense_kernel,
-    largest_mode,
-    linearisation,
     output_shape,
-    weighted_product,
 )
+from ._result import LinearizedTraining
+from ._task import Task
 
-# outputs times points up to which `auto` builds the kernel; on mse at finite times a Krylov space
-# needs far fewer products than the kernel has columns
+# Outputs times points up to which `auto` builds the kernel. On mse at finite times a Krylov space
+# needs a small part of the products that the kernel has columns.
 DENSE_LIMIT, DENSE_LIMIT_FINITE_MSE = 2048, 256
-
-
-@dataclass(frozen=True, eq=False)
-class LinearizedTraining:
-    """What training a linearised network gives at the T times asked for.
-
-    **Fields:**
-
-    - `times`: shape (T,); time of a flow, number of steps taken otherwise.
-    - `outputs`: on the training points, shape (T, N) or (T, N, n); `test_outputs`: on the test
-      points, or None.
-    - `loss`: sum_i p_i l(f_i, y_i), shape (T,).
-    - `params`: the parameters at the last time, a pytree like the one given. To go on from
-      there, predict `linearize(f, params_0)` from these parameters.
-    - `method`: `dense` (kernel matrix), `matrix-free` (kernel products) or `steps` (parameters).
-    - `status`: `ok`, or what went wrong and what to change; times not reached are NaN.
-
-    Source: theory notes, section 7.
-    """
-
-    times: Floats
-    outputs: Floats
-    test_outputs: Floats | None
-    loss: Floats
-    params: Any
-    method: str
-    status: str
 
 
 def predict_linearized(
@@ -112,7 +82,7 @@ def predict_linearized(
 
     A solver that stops early, a Krylov space that is too small and a loss that diverges are
     reported in `status`. Raises `InputError` for input that means nothing, and `RuntimeError`
-    without 64-bit types. Source: theory notes, section 7.
+    without 64-bit types. Source: docs/theory/linearized.md#linearised-model.
     """
     rule, rates = checked_rule(optimizer, learning_rates, epsilon)
     f, params, rates = checked_function(f, params, rates)
@@ -128,7 +98,7 @@ def predict_linearized(
         if x is None:
             raise InputError("x_test", "given", "needs f(params, x) with x")
         output_shape(f, params, x_test)
-    task = _Task(f, params, rates, x, x_test, target, p.reshape(shape), loss)
+    task = Task(f, params, rates, x, x_test, target, p.reshape(shape), loss)
     limit = DENSE_LIMIT_FINITE_MSE if closed_form and np.isfinite(moments[-1]) else DENSE_LIMIT
     dense = kernel == "dense" or (kernel == "auto" and p.size <= limit)
     if closed_form:
@@ -140,93 +110,7 @@ def predict_linearized(
     return _steps(task, moments, rule, epsilon)
 
 
-@dataclass(frozen=True, eq=False)
-class _Task:
-    """What is trained on what, checked; `weights` has the shape of the outputs."""
-
-    f: Callable[..., Any]
-    params: Any
-    rates: Any
-    x: Any
-    x_test: Any
-    y: Floats
-    weights: Floats
-    loss: str
-
-    @property
-    def start(self) -> Array:
-        return linearisation(self.f, self.params, self.x).start
-
-    @property
-    def share(self) -> Floats:
-        """Square root of p, flat."""
-        return np.sqrt(self.weights).ravel()
-
-    def kernel(self) -> Array:
-        return dense_kernel(self.f, self.params, self.rates, self.x, self.x)
-
-    def product(self) -> Callable[[Floats], Floats]:
-        """v -> P^(1/2) Theta P^(1/2) v."""
-        return weighted_product(self.f, self.params, self.rates, self.x, self.share)
-
-    def sharpness(self) -> tuple[float, str]:
-        """lambda_max of P^(1/2) Theta P^(1/2), and in words which learning rate it comes from."""
-        largest, mode = largest_mode(self.product(), self.weights.size)
-        pull = linearisation(self.f, self.params, self.x).pull
-        gradient = pull(jnp.asarray((self.share * mode).reshape(self.weights.shape)))
-        parts = jax.tree.map(lambda rate, g: float(rate * jnp.sum(g**2)), self.rates, gradient)
-        path, part = max(jax.tree_util.tree_leaves_with_path(parts), key=lambda leaf: leaf[1])
-        share = part / largest if largest > 0 else 0.0
-        return largest, (
-            f"largest kernel eigenvalue {largest:.3g}, "
-            f"{share:.0%} of it from the learning rate of params{jax.tree_util.keystr(path)}"
-        )
-
-    def at_weighted_residuals(self, q: Array, x_read: Any) -> Floats:
-        return np.asarray(dynamics.outputs_of(self.f, self.params, self.rates, self.x, x_read, q))
-
-    def result(
-        self, times: Floats, outputs: Floats, test: Floats | None, moved: Any, method: str
-    ) -> LinearizedTraining:
-        losses = jax.vmap(lambda now: dynamics.residuals(self.loss, now, jnp.asarray(self.y))[0])
-        p = self.weights.reshape(len(self.weights), -1)[:, 0]
-        return LinearizedTraining(
-            times=times,
-            outputs=outputs,
-            test_outputs=test,
-            loss=np.asarray(losses(jnp.asarray(outputs))) @ p,
-            params=jax.tree.map(jnp.add, self.params, moved),
-            method=method,
-            status="ok",
-        )
-
-    def from_impulses(
-        self, times: Floats, q: Array, outputs: Floats | None, method: str
-    ) -> LinearizedTraining:
-        """The result for accumulated weighted residuals q, shape (T, ...) of the outputs."""
-        outputs = self.at_weighted_residuals(q, self.x) if outputs is None else outputs
-        test = None if self.x_test is None else self.at_weighted_residuals(q, self.x_test)
-        moved = dynamics.displacement_of(self.f, self.params, self.rates, self.x, q[-1])
-        return self.result(times, outputs, test, moved, method)
-
-    def from_values(
-        self, times: Floats, values: Array, moved: Any, method: str
-    ) -> LinearizedTraining:
-        """The result for outputs at x and, behind them, at x_test, shape (T, all outputs)."""
-        train, test = np.split(np.asarray(values), [self.y.size], axis=1)
-        if self.x_test is not None:
-            shape = output_shape(self.f, self.params, self.x_test)
-            test = test.reshape(len(times), *shape)
-        return self.result(
-            times,
-            train.reshape(len(times), *self.y.shape),
-            None if self.x_test is None else test,
-            moved,
-            method,
-        )
-
-
-def _closed_form(task: _Task, times: Floats, dense: bool, discrete: bool) -> LinearizedTraining:
+def _closed_form(task: Task, times: Floats, dense: bool, discrete: bool) -> LinearizedTraining:
     start, share = np.asarray(task.start), task.share
     residual = (start - task.y).ravel()
     if dense:
@@ -241,17 +125,17 @@ def _closed_form(task: _Task, times: Floats, dense: bool, discrete: bool) -> Lin
     method = "dense" if dense else "matrix-free"
     result = task.from_impulses(times, jnp.asarray(impulses), start - learned, method)
     if modes.error > dynamics.KRYLOV_TOLERANCE:
-        status = (
+        message = (
             f"the Krylov space of {len(modes.eigenvalues)} directions leaves "
             f"{modes.error:.1g} of the residual unexplained (its smallest eigenvalue is "
-            f"{modes.eigenvalues.min():.2g}, its largest {modes.eigenvalues.max():.2g}): "
-            "ask for earlier times, or for kernel='dense' on fewer points"
+            f"{modes.eigenvalues.min():.2g}, its largest {modes.eigenvalues.max():.2g}); "
+            "ask for earlier `times`, or for `kernel` dense on a smaller number of points"
         )
-        return _with_status(result, status)
+        return replace(result, status=Outcome(Status.INACCURATE, message))
     return _with_divergence(task, result) if discrete else result
 
 
-def _gradient_flow(task: _Task, times: Floats, dense: bool) -> LinearizedTraining:
+def _gradient_flow(task: Task, times: Floats, dense: bool) -> LinearizedTraining:
     largest, stiffness = task.sharpness()
     kernel = task.kernel() if dense else None
     implicit = dense and largest * times[-1] > dynamics.STIFF
@@ -270,14 +154,14 @@ def _gradient_flow(task: _Task, times: Floats, dense: bool) -> LinearizedTrainin
         dynamics.SOLVER_STEPS,
     )
     method = "dense" if dense else "matrix-free"
-    result = task.from_impulses(times, task.weights * flow.values, None, method)
-    advice = "ask for earlier times or lower that rate"
+    result = task.from_impulses(times, task.weights[None] * flow.values, None, method)
+    advice = "ask for earlier `times` or lower that rate"
     if not dense:
-        advice += ", or take kernel='dense', which is solved implicitly"
+        advice += ", or take `kernel` dense, which is solved implicitly"
     return _with_failure(result, flow, f"{stiffness}; {advice}")
 
 
-def _smoothed_sign_flow(task: _Task, times: Floats, epsilon: float | None) -> LinearizedTraining:
+def _smoothed_sign_flow(task: Task, times: Floats, epsilon: float | None) -> LinearizedTraining:
     flow = dynamics.smoothed_sign_flow(
         task.f,
         task.loss,
@@ -295,12 +179,12 @@ def _smoothed_sign_flow(task: _Task, times: Floats, epsilon: float | None) -> Li
     return _with_failure(
         result,
         flow,
-        "gradients have fallen to epsilon, where the smoothed sign is stiff "
-        f"({task.sharpness()[1]}, over epsilon); raise epsilon or ask for earlier times",
+        "gradients have fallen to `epsilon`, where the smoothed sign is stiff "
+        f"({task.sharpness()[1]}, over `epsilon`); raise `epsilon` or ask for earlier `times`",
     )
 
 
-def _steps(task: _Task, times: Floats, rule: Any, epsilon: float | None) -> LinearizedTraining:
+def _steps(task: Task, times: Floats, rule: Any, epsilon: float | None) -> LinearizedTraining:
     values, moved = dynamics.steps(
         task.f,
         task.loss,
@@ -326,29 +210,22 @@ def _direction_of(
     return direction(rule, dynamics.named_constants(epsilon))
 
 
-def _with_status(result: LinearizedTraining, status: str) -> LinearizedTraining:
-    return replace(result, status=status)
-
-
 def _with_failure(
     result: LinearizedTraining, flow: dynamics.SolvedFlow, reason: str
 ) -> LinearizedTraining:
-    reached = float(flow.reached)
     if np.isfinite(result.loss).all():
         return result
-    return _with_status(
-        result,
-        f"stopped after {int(flow.steps)} solver steps, last output at t = {reached:.3g}: {reason}",
-    )
+    where = f"after {int(flow.steps)} solver steps, last output at t = {float(flow.reached):.3g}"
+    return replace(result, status=Outcome(Status.STOPPED, f"{where}: {reason}"))
 
 
-def _with_divergence(task: _Task, result: LinearizedTraining) -> LinearizedTraining:
+def _with_divergence(task: Task, result: LinearizedTraining) -> LinearizedTraining:
     start, _ = dynamics.residuals(task.loss, task.start, jnp.asarray(task.y))
     initial = float(np.asarray(start) @ task.weights.reshape(len(start), -1)[:, 0])
     if not diverged(np.concatenate([[initial], result.loss])):
         return result
     largest, stiffness = task.sharpness()
-    status = f"diverges: {stiffness}; lower that rate"
+    message = f"{stiffness}; lower that rate"
     if result.method != "steps":
-        status += f", or multiply all rates by less than {2 / largest:.3g}"
-    return _with_status(result, status)
+        message += f", or multiply all rates by less than {2 / largest:.3g}"
+    return replace(result, status=Outcome(Status.DIVERGED, message))

@@ -19,7 +19,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class TokenParticles:
-    """Tokens that stand for a whole law; P particles, the last ones empty where fewer are needed.
+    """Tokens that stand for a whole law: P particles, the last of them empty if not needed.
 
     **Fields:**
 
@@ -121,8 +121,8 @@ def batch_shares(setup: Setup, particles: TokenParticles, random: np.random.Gene
     tail = random.poisson(after * rate).astype(float)
     first = np.minimum(arrival.astype(int), steps - 1)
     tail[first, np.arange(len(rate))] += 1
-    heard = tail @ nu[present]
-    scale = np.divide(counts[:, -1], heard, out=np.zeros(steps), where=heard > 0)
+    drawn = tail @ nu[present]
+    scale = np.divide(counts[:, -1], drawn, out=np.zeros(steps), where=drawn > 0)
     shares[:, present] = tail * scale[:, None] / batch
     return shares
 

@@ -2,727 +2,382 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
-import numpy as np
-import sympy as sp
-import xarray as xr
-from numpy.typing import NDArray
+from experiments.topics._claim import Claim
 
-import derivations
-from derivations import symbols as s
-from dynsim import (
-    Setup,
-    TokenLaw,
-    bootstrap,
-    coherence,
-    crossover_rank,
-    evaluate,
-    first_step,
-    fit_exponent,
-    optimal_learning_rates,
-    predict,
-    token_law,
+from .estimators import (
+    arcsine_law,
+    batch_absent,
+    batch_vocab,
+    corpus_crossover,
+    cross_term,
+    data_collapse,
+    embedding_vocab,
+    optimizer_moments,
+    projection_lv,
+    projection_mup,
+    projection_proportional,
+    ratio_fixed_vocab,
+    ratio_formula,
+    ratio_proportional,
+    self_term,
+    sign_kernel,
+    zipf_crossover,
 )
-from dynsim.statistics import collapse_spread, log_slope, parabola_minimum, unit_crossing
-from dynsim.theory import batch_effective_vocab_size, self_term_rms
-from experiments.results import study_config
-from experiments.topics._claim import Claim, Evidence
 
-HAYOU_LIU = "Hayou & Liu 2025, arXiv 2506.15025; theory notes, section 3"
-MOMENTS = "theory notes, section 2"
+HAYOU_LIU = "Hayou & Liu 2025, arXiv 2506.15025"
+STEP = "docs/theory/first_step.md"
+REGIMES = "docs/theory/regimes.md"
+RATES = "docs/theory/learning_rates.md"
 
+RMS_EXPONENT = "exponent of projection_update_rms in d"
+RATIO_EXPONENT = "exponent of eta_E*/eta_W* in d"
+MUP_RATIO = "(pi/2) sqrt(m) + (d - 1)/sqrt(m)"
 
-def _uniform_rms(layer: str, width: float, vocab_size: float, optimizer: str = "sign") -> float:
-    law = token_law("uniform", int(vocab_size))
-    return float(first_step(layer, optimizer, width, law).rms)  # type: ignore[arg-type]
+LINEAR = "the linear model with uniform tokens and sign descent"
+MUP_LINEAR = "the linear model with uniform tokens, sign descent and muP initialisation"
+SP_LINEAR = "the linear model with uniform tokens, sign descent and standard initialisation (SP)"
+UPDATE = (
+    "the first update of the projection, at a fixed learning rate, changes the outputs by an RMS "
+    "that grows"
+)
+RATIO = (
+    "the one-step optimal learning rate of the embedding over that of the projection, each tuned "
+    "with the other layer frozen,"
+)
 
 
-def _squares(data: xr.Dataset, layer: str, **cell: object) -> NDArray[np.float64]:
-    """Seeds of a cell's mean-square update."""
-    return data.mean_square.sel(layer=layer, **cell).to_numpy()
+def _every_size(width: int, vocab_size: int) -> bool:
+    return True
 
 
-def update_cells(data: xr.Dataset) -> list[tuple[int, int]]:
-    """(width, vocab_size) of every cell that was measured."""
-    present = data.mean_square.isel(layer=0, seed=0).notnull()
-    return [
-        (int(d), int(m))
-        for d in data.width.values
-        for m in data.vocab_size.values
-        if bool(present.sel(width=d, vocab_size=m))
-    ]
+def _vocab_near_square(width: int, vocab_size: int) -> bool:
+    """Vocabularies of the order of the width's square, where the self term counts."""
+    return 4 * vocab_size >= width**2
 
 
-def _exponent_evidence(
-    data: xr.Dataset,
-    layer: str,
-    cells: Sequence[tuple[int, int]],
-    predicted: float,
-    *,
-    along: str = "width",
-    theory: Callable[[int, int], float] | None = None,
-) -> Evidence:
-    """Exponent of a layer's RMS along `cells`, measured and from the compiled moments."""
-    sizes = np.array([cell[along == "vocab_size"] for cell in cells], dtype=float)
-    samples = [_squares(data, layer, width=d, vocab_size=m) for d, m in cells]
-    measured = fit_exponent(sizes, samples, power=0.5)
-    rms = theory or partial(_uniform_rms, layer)
-    simulated = log_slope(np.log(sizes), np.log([rms(d, m) for d, m in cells]))
-    return Evidence(predicted, float(simulated), measured, measured.drift)
-
-
-def _predicted_exponent(vocab_exponent: float, layer: derivations.Layer = "projection") -> float:
-    """The derived exponent of d along m = d^mu for uniform tokens under sign."""
-    exponent = derivations.exponent(layer, "sign")
-    return float(exponent.subs({s.zipf_exponent: 0, s.vocab_exponent: vocab_exponent}))
-
-
-def _predicted_ratio_exponent(vocab_exponent: float) -> float:
-    """The derived exponent of d in eta_E*/eta_W* along m = d^mu."""
-    orders = {s.width: sp.Integer(1), s.vocab_size: sp.Float(vocab_exponent)}
-    ratio = derivations.optimal_ratio_mup_uniform().expression
-    return float(derivations.leading_order(ratio, orders))
-
-
-def _order_alone(expression: sp.Expr, size: sp.Symbol) -> float:
-    """The power of one size in an expression, everything else held fixed."""
-    orders = {**dict.fromkeys(expression.free_symbols, sp.Integer(0)), size: sp.Integer(1)}
-    return float(derivations.leading_order(expression, orders))  # type: ignore[arg-type]
-
-
-LARGE_VOCABULARY = 2.0  # any mu beyond 1
-
-
-def _mup_cells(data: xr.Dataset) -> list[tuple[int, int]]:
-    smallest = int(data.vocab_size.min())
-    return [(d, m) for d, m in update_cells(data) if m == smallest and d >= 16 * m]
-
-
-def _lv_cells(data: xr.Dataset) -> list[tuple[int, int]]:
-    largest = int(data.vocab_size.max())
-    return [(d, m) for d, m in update_cells(data) if m == largest and m >= 16 * d]
-
-
-def _proportional_cells(data: xr.Dataset) -> list[tuple[int, int]]:
-    return [(d, m) for d, m in update_cells(data) if m == 2 * d]
-
-
-def _kernel_samples(data: xr.Dataset, quantity: str) -> list[NDArray[np.float64]]:
-    moment = data.moment.sel(quantity=quantity)
-    return [moment.sel(correlation=c).to_numpy() for c in data.correlation]
-
-
-def sign_kernel(data: xr.Dataset) -> Evidence:
-    """Second moment of a sum of u sign(v): sampled over derived, averaged over correlations."""
-    moment = derivations.summed_kernel("sign").second_moment
-    samples = _kernel_samples(data, "sum_square")
-    arguments = {s.width: float(study_config(data)["neurons"]), derivations.input_std: 1.0}
-    theory = [
-        float(evaluate(moment, {**arguments, s.alignment: float(c)})) for c in data.correlation
-    ]
-    return _mean_ratio(samples, theory)
-
-
-def arcsine_law(data: xr.Dataset) -> Evidence:
-    """Agreement of two signs: sampled over (2/pi) asin c, averaged over correlations."""
-    samples = _kernel_samples(data, "sign_agreement")
-    law = derivations.arcsine_law()
-    return _mean_ratio(
-        samples, [float(evaluate(law, {s.alignment: float(c)})) for c in data.correlation]
-    )
-
-
-def _mean_ratio(
-    samples: Sequence[NDArray[np.float64]],
-    theory: Sequence[float],
-    power: float = 1.0,
-    setups: Sequence[Setup] = (),
-) -> Evidence:
-    """Geometric mean over cells of measured / theory; the prediction is 1.
-
-    Simulated: the same of the mean-field solver's first step on `setups`; None without them.
-    """
-    reference = np.asarray(theory)
-
-    def ratio(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        means = np.array([np.mean(cell, axis=axis) for cell in cells]) ** power
-        return np.exp(np.mean(np.log(means / reference)))
-
-    simulated = None
-    if setups:
-        solved = [_mean_field_rms(setup) for setup in setups]
-        simulated = float(np.exp(np.mean(np.log(np.array(solved) / reference))))
-    return Evidence(1.0, simulated, bootstrap(ratio, samples))
-
-
-def _mean_field_rms(setup: Setup) -> float:
-    """RMS of the projection's first update at LR = 1 in the mean-field limit, by particles."""
-    frozen = replace(setup, projection_lr=1.0, embedding_lr=0.0, steps=2)
-    limit = predict(frozen, particles=1024, replicas=8, error_estimate=False, finite_width=False)
-    return float(limit.projection_update_rms[0, 1])
-
-
-def projection_mup(data: xr.Dataset) -> Evidence:
-    return _exponent_evidence(data, "projection", _mup_cells(data), _predicted_exponent(0))
-
-
-def projection_lv(data: xr.Dataset, vocab_exponent: float = LARGE_VOCABULARY) -> Evidence:
-    """In the LV regime; as a control, held against the exponent of another regime."""
-    predicted = _predicted_exponent(vocab_exponent)
-    return _exponent_evidence(data, "projection", _lv_cells(data), predicted)
-
-
-def projection_proportional(data: xr.Dataset) -> Evidence:
-    return _exponent_evidence(data, "projection", _proportional_cells(data), _predicted_exponent(1))
-
-
-def cross_term(data: xr.Dataset) -> Evidence:
-    """The cross term's exponent where its gradients do not meet (no self term: m << d^2)."""
-    second = derivations.cross_term_second_moment("sign")
-    unit = {s.embedding_lr: 1.0, s.projection_lr: 1.0, s.self_term_ratio: 0.0}
-
-    def theory(width: int, _vocab_size: int) -> float:
-        return float(evaluate(second, {**unit, s.width: float(width)})) ** 0.5
-
-    without_self_term = second.expression.subs(s.self_term_ratio, 0)
-    predicted = _order_alone(without_self_term, s.width) / 2
-    return _exponent_evidence(data, "cross", _mup_cells(data), predicted, theory=theory)
-
-
-def embedding_vocab(data: xr.Dataset) -> Evidence:
-    """Exponent of the embedding's RMS in the vocabulary at one width."""
-    width = max(d for d, m in update_cells(data) if m == int(data.vocab_size.max()))
-    cells = [(d, m) for d, m in update_cells(data) if d == width]
-    second = derivations.update_second_moment("embedding", "sign").expression
-    predicted = _order_alone(second, s.vocab_size) / 2
-    return _exponent_evidence(data, "embedding", cells, predicted, along="vocab_size")
-
-
-def data_collapse(data: xr.Dataset, *, by_product: bool = False) -> Evidence:
-    """Spread of RMS / sqrt(d) around one curve of d/m (or, as a control, of d m)."""
-    cells = [(d, m) for d, m in update_cells(data) if d >= 64]
-    d, m = np.array(cells, dtype=float).T
-    scaled = d * m if by_product else d / m
-    samples = [_squares(data, "projection", width=a, vocab_size=b) for a, b in cells]
-
-    def spread(*values: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        rms = np.sqrt([np.mean(value, axis=axis) for value in values])
-        return np.asarray(collapse_spread(scaled, rms / np.sqrt(d)))
-
-    theory = np.array([_uniform_rms("projection", a, b) for a, b in cells])
-    simulated = collapse_spread(scaled, theory / np.sqrt(d))
-    return Evidence(0.0, simulated, bootstrap(spread, samples))
-
-
-def rate_cells(
-    data: xr.Dataset, init: str, keep: Callable[[int, int], bool]
-) -> list[tuple[int, int]]:
-    present = data.loss.isel(layer=0, learning_rate=0, seed=0).sel(init=init).notnull()
-    return [
-        (int(d), int(m))
-        for d in data.width.values
-        for m in data.vocab_size.values
-        if keep(int(d), int(m)) and bool(present.sel(width=d, vocab_size=m))
-    ]
-
-
-def measured_ratios(
-    data: xr.Dataset, cells: Sequence[tuple[int, int]], init: str = "mup"
-) -> tuple[list[NDArray[np.float64]], Callable[..., NDArray[np.float64]]]:
-    """Loss per cell, shape (layer, learning_rate, seed), and the statistic log(eta_E*/eta_W*).
-
-    Both layers of a cell start from the same weights, so their seeds are resampled together.
-    """
-    rates = data.learning_rate.to_numpy()
-    loss = data.loss.sel(init=init).transpose("width", "vocab_size", "layer", ..., "seed")
-    ordered = loss.sel(layer=["embedding", "projection"])
-    samples = [ordered.sel(width=d, vocab_size=m).to_numpy() for d, m in cells]
-
-    def log_ratios(*curves: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        best = [[parabola_minimum(rates, c) for c in np.mean(pair, axis=axis)] for pair in curves]
-        embedding, projection = np.array(best).T
-        return np.log(embedding / projection)
-
-    return samples, log_ratios
-
-
-def theory_ratio(width: float, vocab_size: int, init: derivations.Init = "mup") -> float:
-    embedding, projection = optimal_learning_rates(
-        width, token_law("uniform", vocab_size), init=init
-    )
-    return float(embedding / projection)
-
-
-def _ratio_exponent(
-    data: xr.Dataset, keep: Callable[[int, int], bool], predicted: float
-) -> Evidence:
-    cells = rate_cells(data, "mup", keep)
-    samples, log_ratios = measured_ratios(data, cells)
-    log_width = np.log([d for d, _ in cells])
-
-    def slope(*curves: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        return np.asarray(log_slope(log_width, log_ratios(*curves, axis=axis)))
-
-    simulated = log_slope(log_width, np.log([theory_ratio(d, m) for d, m in cells]))
-    measured = bootstrap(slope, samples)
-    smaller = log_slope(log_width[1:], log_ratios(*samples[1:]))
-    return Evidence(predicted, float(simulated), measured, float(smaller - measured.value))
-
-
-def _fixed_vocab(d: int, m: int) -> bool:
-    return m == 4 and d >= 16 * m
-
-
-def ratio_fixed_vocab(data: xr.Dataset) -> Evidence:
-    return _ratio_exponent(data, _fixed_vocab, _predicted_ratio_exponent(0))
-
-
-def ratio_proportional(data: xr.Dataset, vocab_exponent: float = 1) -> Evidence:
-    """Along m proportional to d; as a control, held against the exponent at fixed m."""
-    return _ratio_exponent(data, lambda d, m: m == 4 * d, _predicted_ratio_exponent(vocab_exponent))
-
-
-def ratio_formula(
-    data: xr.Dataset,
-    *,
-    init: derivations.Init = "mup",
-    self_term: bool = False,
-    keep: Callable[[int, int], bool] = lambda d, m: 16 * m <= d**2,
-) -> Evidence:
-    """Measured over derived ratio of layer-wise optima, geometric mean over the cells kept.
-
-    Without `self_term` the derived ratio is (pi/2) sqrt(m) + (d - 1)/sqrt(m), which needs
-    m << d^2; with it the projection's optimum sees its own initial output.
-    """
-    cells = rate_cells(data, init, keep)
-    samples, log_ratios = measured_ratios(data, cells, init)
-    if self_term:
-        reference = np.log([theory_ratio(d, m, init) for d, m in cells])
-    else:
-        formula = derivations.optimal_ratio_mup_uniform()
-        values = [{s.width: float(d), s.vocab_size: float(m)} for d, m in cells]
-        reference = np.log([float(evaluate(formula, value)) for value in values])
-
-    def ratio(*curves: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        return np.exp(np.mean(log_ratios(*curves, axis=axis) - reference))
-
-    simulated = None
-    if not self_term:
-        exact = np.log([theory_ratio(d, m, init) for d, m in cells])
-        simulated = float(np.exp(np.mean(exact - reference)))
-    return Evidence(1.0, simulated, bootstrap(ratio, samples))
-
-
-def _large_vocab(d: int, m: int) -> bool:
-    return 4 * m >= d**2
-
-
-def rank_law(data: xr.Dataset, tokens: str) -> TokenLaw:
-    """The token law whose ranks the study measured, from the stored frequencies."""
-    frequency = data.frequency.sel(tokens=tokens).isel(width=0).to_numpy()
-    return TokenLaw(tokens, frequency)
-
-
-def _crossings(
-    data: xr.Dataset, tokens: str
-) -> tuple[list[NDArray[np.float64]], Callable[..., NDArray[np.float64]], NDArray[np.float64]]:
-    """Samples (rank, seed) per width and the statistic that reads the log crossover ranks."""
-    widths = data.width.values.astype(float)
-    rank = data["rank"].to_numpy().astype(float)
-    squares = data.mean_square.sel(tokens=tokens)
-    samples = [
-        squares.sel(width=d).transpose("rank", "seed").to_numpy().astype(np.float64) for d in widths
-    ]
-
-    def log_crossings(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        ratios = [np.mean(cell, axis=axis) / d - 1 for cell, d in zip(cells, widths, strict=True)]
-        return np.log([unit_crossing(rank, ratio) for ratio in ratios])
-
-    return samples, log_crossings, widths
-
-
-def zipf_crossover(data: xr.Dataset) -> Evidence:
-    """Exponent in d of the rank at which a token's update passes from muP to LV, alpha = 1."""
-    samples, log_crossings, widths = _crossings(data, "zipf:1")
-    law = rank_law(data, "zipf:1")
-
-    def slope(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        return np.asarray(log_slope(np.log(widths), log_crossings(*cells, axis=axis)))
-
-    simulated = log_slope(np.log(widths), np.log([crossover_rank(d, law) for d in widths]))
-    measured = bootstrap(slope, samples, resamples=200)
-    smaller = log_slope(np.log(widths[1:]), log_crossings(*samples)[1:])
-    rank = derivations.crossover_rank().expression
-    orders = {s.width: sp.Integer(1)}
-    predicted = derivations.leading_order(
-        rank.subs({s.zipf_exponent: 1, s.vocab_size: law.vocab_size}), orders
-    )
-    return Evidence(float(predicted), float(simulated), measured, float(smaller - measured.value))
-
-
-def corpus_crossover(data: xr.Dataset) -> Evidence:
-    """Measured over predicted crossover rank on the corpus, geometric mean over widths.
-
-    The simulated value reads the theory's rho_i with the estimator that reads the measurement.
-    """
-    samples, log_crossings, widths = _crossings(data, "corpus")
-    law = rank_law(data, "corpus")
-    reference = np.log([crossover_rank(d, law) for d in widths])
-    rank = data["rank"].to_numpy().astype(float)
-    read = np.log([unit_crossing(rank, coherence(d, law)) for d in widths])
-
-    def ratio(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        return np.exp(np.mean(log_crossings(*cells, axis=axis) - reference))
-
-    simulated = float(np.exp(np.mean(read - reference)))
-    return Evidence(1.0, simulated, bootstrap(ratio, samples, resamples=200))
-
-
-def batch_vocab(data: xr.Dataset) -> Evidence:
-    """Effective vocabulary of the tokens in a batch, measured over predicted."""
-    (width,) = (int(d) for d in data.width.values)
-    law = token_law("uniform", study_config(data)["vocab_size"])
-    sizes = [int(b) for b in data.batch_size.values]
-    samples = [
-        data.mean_square.sel(tokens="in batch", width=width, batch_size=b).to_numpy() for b in sizes
-    ]
-    reference = np.log([batch_effective_vocab_size(law, b) for b in sizes])
-    one_token = derivations.coherence_ratio()
-    strength = float(evaluate(one_token, {s.width: float(width), s.vocab_size: 1.0}))
-
-    def ratio(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        coherent = np.array([np.mean(cell, axis=axis) for cell in cells]) / width - 1
-        return np.exp(np.mean(np.log(strength / coherent) - reference))
-
-    random = np.random.default_rng(0)
-    simulated = []
-    for size in sizes:
-        share = random.multinomial(size, law.frequencies, size=200) / size
-        simulated.append(np.sum(share**2) / np.sum(share**3))
-    return Evidence(
-        1.0,
-        float(np.exp(np.mean(np.log(simulated) - reference))),
-        bootstrap(ratio, samples),
-    )
-
-
-def batch_absent(data: xr.Dataset) -> Evidence:
-    """RMS of tokens outside the batch over sqrt(d)."""
-    (width,) = (int(d) for d in data.width.values)
-    samples = [
-        data.mean_square.sel(tokens="outside", width=width, batch_size=b).to_numpy()
-        for b in data.batch_size.values
-    ]
-    return _mean_ratio(samples, [width**0.5] * len(samples), power=0.5)
-
-
-def self_term(data: xr.Dataset, *, kept: bool = True) -> Evidence:
-    """Projection RMS under SP init over the theory with (or, as a control, without) self term."""
-    cells = update_cells(data)
-    samples = [_squares(data, "projection", width=d, vocab_size=m) for d, m in cells]
-    laws = [token_law("uniform", m) for _, m in cells]
-    theory = [
-        float(self_term_rms(d, law, init="sp")[1])
-        if kept
-        else float(first_step("projection", "sign", d, law, init="sp").rms)
-        for (d, _), law in zip(cells, laws, strict=True)
-    ]
-    setups = [Setup(width=d, vocab_size=m, optimizer="sign", init="sp") for d, m in cells]
-    return _mean_ratio(samples, theory, power=0.5, setups=setups)
-
-
-def optimizer_moments(data: xr.Dataset, optimizer: str) -> Evidence:
-    """Projection RMS of an optimizer's first step over its derived moment."""
-    chosen = data.sel(optimizer=optimizer)
-    cells = update_cells(chosen)
-    samples = [_squares(chosen, "projection", width=d, vocab_size=m) for d, m in cells]
-    theory = [_uniform_rms("projection", d, m, optimizer) for d, m in cells]
-    setups = [
-        Setup(
-            width=d,
-            vocab_size=m,
-            targets="sign",
-            optimizer=optimizer,  # type: ignore[arg-type]
-            epsilon=1e-8,
-        )
-        for d, m in cells
-    ]
-    return _mean_ratio(samples, theory, power=0.5, setups=setups)
-
-
-def _claims() -> tuple[Claim, ...]:
-    rms, ratio = "exponent of projection_update_rms in d", "exponent of eta_E*/eta_W* in d"
+def _moments() -> tuple[Claim, ...]:
+    """What one step of sign descent does, by layers and sizes."""
     return (
         Claim(
-            "sign-kernel",
-            "A sum of u sign(v) over neurons has the derived second moment",
-            "measured / derived",
-            "d [1 + (2/pi) (d - 1) c^2]",
-            "kernel",
-            sign_kernel,
-            0.02,
-            MOMENTS,
+            name="sign-kernel",
+            statement="For d independent Gaussian pairs (u, v) of correlation c, the sum of u "
+            "sign(v) has the derived second moment d [1 + (2/pi) (d - 1) c^2].",
+            quantity="measured / derived",
+            prediction="d [1 + (2/pi) (d - 1) c^2]",
+            study="kernel",
+            evidence=sign_kernel,
+            tolerance=0.02,
+            citation=f"{STEP}#sign-kernel",
         ),
         Claim(
-            "arcsine-law",
-            "Two correlated signs agree by the arcsine law",
-            "measured / derived",
-            "(2/pi) asin(c)",
-            "kernel",
-            arcsine_law,
-            0.02,
-            "Sheppard 1899; " + MOMENTS,
+            name="arcsine-law",
+            statement="The signs of two Gaussian variables of correlation c have the mean product "
+            "(2/pi) asin(c).",
+            quantity="measured / derived",
+            prediction="(2/pi) asin(c)",
+            study="kernel",
+            evidence=arcsine_law,
+            tolerance=0.02,
+            citation=f"Sheppard 1899; {STEP}#sign-kernel",
         ),
         Claim(
-            "projection-exponent-mup",
-            "muP regime (m << d): the update grows like width",
-            rms,
-            "1",
-            "updates",
-            projection_mup,
-            0.05,
-            HAYOU_LIU,
+            name="projection-exponent-mup",
+            statement=f"In {LINEAR} with a small vocabulary (m << d, the muP regime), {UPDATE} "
+            "like the width d.",
+            quantity=RMS_EXPONENT,
+            prediction="1",
+            study="updates",
+            evidence=projection_mup,
+            tolerance=0.05,
+            citation=f"{HAYOU_LIU}; {REGIMES}#interpolation",
         ),
         Claim(
-            "projection-exponent-lv",
-            "LV regime (m >> d): the update grows like sqrt(width)",
-            rms,
-            "1/2",
-            "updates",
-            projection_lv,
-            0.05,
-            HAYOU_LIU,
+            name="projection-exponent-lv",
+            statement=f"In {LINEAR} with a large vocabulary (m >> d, the LV regime), {UPDATE} "
+            "like sqrt(d).",
+            quantity=RMS_EXPONENT,
+            prediction="1/2",
+            study="updates",
+            evidence=projection_lv,
+            tolerance=0.05,
+            citation=f"{HAYOU_LIU}; {REGIMES}#interpolation",
         ),
         Claim(
-            "projection-exponent-proportional",
-            "Along m proportional to d the exponent is 1/2",
-            rms,
-            "1/2",
-            "updates",
-            projection_proportional,
-            0.05,
-            HAYOU_LIU,
+            name="projection-exponent-proportional",
+            statement=f"In {LINEAR} with a vocabulary proportional to the width (m = 2d), "
+            f"{UPDATE} like sqrt(d).",
+            quantity=RMS_EXPONENT,
+            prediction="1/2",
+            study="updates",
+            evidence=projection_proportional,
+            tolerance=0.05,
+            citation=f"{HAYOU_LIU}; {REGIMES}#interpolation",
         ),
         Claim(
-            "data-collapse",
-            "RMS / sqrt(d) of all sizes is one curve of d/m",
-            "RMS deviation from the common curve",
-            "0",
-            "updates",
-            data_collapse,
-            0.02,
-            HAYOU_LIU,
+            name="data-collapse",
+            statement=f"In {LINEAR} at all measured widths d and vocabularies m, the RMS change "
+            "of the outputs by the projection's first update, divided by sqrt(d), is one function "
+            "of d/m.",
+            quantity="RMS deviation from the common curve",
+            prediction="0",
+            study="updates",
+            evidence=data_collapse,
+            tolerance=0.02,
+            citation=f"{HAYOU_LIU}; {REGIMES}#data-collapse",
         ),
         Claim(
-            "embedding-exponent-vocab",
-            "The embedding's update does not depend on m",
-            "exponent of embedding_update_rms in m",
-            "0",
-            "updates",
-            embedding_vocab,
-            0.02,
-            MOMENTS,
+            name="embedding-exponent-vocab",
+            statement=f"In {LINEAR}, the first update of the embedding changes the outputs by an "
+            "RMS that does not depend on the vocabulary m.",
+            quantity="exponent of embedding_update_rms in m",
+            prediction="0",
+            study="updates",
+            evidence=embedding_vocab,
+            tolerance=0.02,
+            citation=f"{STEP}#embedding-step",
         ),
         Claim(
-            "cross-term-exponent",
-            "The cross term grows like sqrt(width)",
-            "exponent of the cross term's RMS in d",
-            "1/2",
-            "updates",
-            cross_term,
-            0.1,
-            MOMENTS,
-        ),
-        Claim(
-            "lr-ratio-fixed-vocab",
-            "At fixed m << d the optimal LR ratio grows like width",
-            ratio,
-            "1",
-            "learning_rates",
-            ratio_fixed_vocab,
-            0.1,
-            HAYOU_LIU,
-        ),
-        Claim(
-            "lr-ratio-proportional",
-            "Along m proportional to d it grows like sqrt(width)",
-            ratio,
-            "1/2",
-            "learning_rates",
-            ratio_proportional,
-            0.1,
-            HAYOU_LIU,
-        ),
-        Claim(
-            "lr-ratio-formula",
-            "Layer-wise one-step optima have the derived ratio",
-            "measured / derived",
-            "(pi/2) sqrt(m) + (d - 1)/sqrt(m)",
-            "learning_rates",
-            ratio_formula,
-            0.1,
-            "theory notes, section 3",
-        ),
-        Claim(
-            "lr-ratio-self-term",
-            "For m ~ d^2 the self term caps the ratio",
-            "measured / derived",
-            "(pi/2) sqrt(m/(1 + k)) [1 + rho (1 + 2 k)/(1 + k)], k = m/d^2",
-            "learning_rates",
-            partial(ratio_formula, self_term=True, keep=lambda d, m: True),
-            0.1,
-            "ours; theory notes, section 2",
-        ),
-        Claim(
-            "lr-ratio-sp",
-            "Under SP init the ratio loses sqrt(d) and the embedding's optimum gains E|r|",
-            "measured / derived",
-            "E|r| sqrt(2/pi) / (sigma_W [1 + (2/pi) (d - 1)]) over eta_W* with self term",
-            "learning_rates",
-            partial(ratio_formula, init="sp", self_term=True, keep=lambda d, m: True),
-            0.1,
-            "ours; theory notes, sections 2 and 3",
-        ),
-        Claim(
-            "zipf-rank-crossover",
-            "Zipf tokens leave the muP regime at rank ~ d^(1/(2 alpha))",
-            "exponent of the crossover rank in d (alpha = 1)",
-            "1/(2 alpha) = 1/2",
-            "ranks",
-            zipf_crossover,
-            0.15,
-            "theory notes, section 3",
-        ),
-        Claim(
-            "corpus-rank-crossover",
-            "Corpus tokens cross over where their frequencies say",
-            "measured / predicted rank",
-            "(2/pi) (d - 1) p_i^2 / P_2 = 1",
-            "ranks",
-            corpus_crossover,
-            0.15,
-            "theory notes, section 3",
-        ),
-        Claim(
-            "minibatch-effective-vocab",
-            "Tokens in a batch see the batch's vocabulary",
-            "measured / predicted m_eff",
-            "E[sum p_hat^2] / E[sum p_hat^3]",
-            "batches",
-            batch_vocab,
-            0.1,
-            MOMENTS,
-        ),
-        Claim(
-            "minibatch-absent-tokens",
-            "Tokens outside the batch only hear noise",
-            "RMS / sqrt(d)",
-            "1",
-            "batches",
-            batch_absent,
-            0.03,
-            MOMENTS,
-        ),
-        Claim(
-            "self-term",
-            "SP initialisation adds the derived self term",
-            "measured / derived RMS",
-            "[1 + (2/pi) d (C + 2 p kappa^2)/(1 + kappa^2)]^(1/2)",
-            "self_term",
-            self_term,
-            0.04,
-            MOMENTS,
-        ),
-        Claim(
-            "sgd-moments",
-            "SGD's first step has Wishart moments",
-            "measured / derived RMS",
-            "[S d (1 + (d + 1) c^2)]^(1/2)",
-            "optimizers",
-            partial(optimizer_moments, optimizer="sgd"),
-            0.05,
-            MOMENTS,
-        ),
-        Claim(
-            "adam-first-step",
-            "Adam's first step has the moments of sign",
-            "measured / derived RMS",
-            "[d (1 + (2/pi) (d - 1) c^2)]^(1/2)",
-            "optimizers",
-            partial(optimizer_moments, optimizer="adam"),
-            0.05,
-            MOMENTS,
-        ),
-        Claim(
-            "control-lv-grows-like-width",
-            "Wrong on purpose: LV updates grow like width",
-            rms,
-            "1",
-            "updates",
-            partial(projection_lv, vocab_exponent=0),
-            0.05,
-            "control",
-            "fails",
-        ),
-        Claim(
-            "control-collapse-on-product",
-            "Wrong on purpose: the common curve is one of d m",
-            "RMS deviation from the common curve",
-            "0",
-            "updates",
-            partial(data_collapse, by_product=True),
-            0.02,
-            "control",
-            "fails",
-        ),
-        Claim(
-            "control-ratio-grows-like-width",
-            "Wrong on purpose: Theta(d) along m ~ d",
-            ratio,
-            "1",
-            "learning_rates",
-            partial(ratio_proportional, vocab_exponent=0),
-            0.1,
-            "control",
-            "fails",
-        ),
-        Claim(
-            "control-broken-init",
-            "Wrong on purpose: the muP ratio formula under SP init",
-            "measured / derived",
-            "(pi/2) sqrt(m) + (d - 1)/sqrt(m)",
-            "learning_rates",
-            partial(ratio_formula, init="sp"),
-            0.1,
-            "control",
-            "fails",
-        ),
-        Claim(
-            "control-ratio-no-self-term",
-            "Wrong on purpose: the muP formula where m >= d^2/4",
-            "measured / derived",
-            "(pi/2) sqrt(m) + (d - 1)/sqrt(m)",
-            "learning_rates",
-            partial(ratio_formula, keep=_large_vocab),
-            0.1,
-            "control",
-            "fails",
-        ),
-        Claim(
-            "control-no-self-term",
-            "Wrong on purpose: SP init without its self term",
-            "measured / derived RMS",
-            "[d (1 + rho)]^(1/2)",
-            "self_term",
-            partial(self_term, kept=False),
-            0.04,
-            "control",
-            "fails",
+            name="cross-term-exponent",
+            statement=f"In {LINEAR} with a small vocabulary (m << d), the product of the first "
+            "updates of projection and embedding (the cross term) changes the outputs by an RMS "
+            "that grows like sqrt(d).",
+            quantity="exponent of the cross term's RMS in d",
+            prediction="1/2",
+            study="updates",
+            evidence=cross_term,
+            tolerance=0.1,
+            citation=f"{STEP}#cross-term",
         ),
     )
 
 
-CLAIMS = _claims()
+def _learning_rates() -> tuple[Claim, ...]:
+    """Ratio of the one-step optimal learning rates of both layers."""
+    return (
+        Claim(
+            name="lr-ratio-fixed-vocab",
+            statement=f"In {MUP_LINEAR} with a fixed vocabulary (m = 4 << d), {RATIO} grows like "
+            "the width d.",
+            quantity=RATIO_EXPONENT,
+            prediction="1",
+            study="learning_rates",
+            evidence=ratio_fixed_vocab,
+            tolerance=0.1,
+            citation=f"{HAYOU_LIU}; {RATES}#greedy-ratio",
+        ),
+        Claim(
+            name="lr-ratio-proportional",
+            statement=f"In {MUP_LINEAR} with a vocabulary m = 4d, {RATIO} grows like sqrt(d).",
+            quantity=RATIO_EXPONENT,
+            prediction="1/2",
+            study="learning_rates",
+            evidence=ratio_proportional,
+            tolerance=0.1,
+            citation=f"{HAYOU_LIU}; {RATES}#greedy-ratio",
+        ),
+        Claim(
+            name="lr-ratio-formula",
+            statement=f"In {MUP_LINEAR} with m <= d^2/16, {RATIO} is the derived {MUP_RATIO}.",
+            quantity="measured / derived",
+            prediction=MUP_RATIO,
+            study="learning_rates",
+            evidence=ratio_formula,
+            tolerance=0.1,
+            citation=f"{RATES}#greedy-ratio",
+        ),
+        Claim(
+            name="lr-ratio-self-term",
+            statement=f"In {MUP_LINEAR} at all measured sizes, up to m > d^2, {RATIO} is the "
+            "derived one with self term: where m ~ d^2 the projection's optimum depends on the "
+            "initial output, which keeps the ratio from growing with m.",
+            quantity="measured / derived",
+            prediction="(pi/2) sqrt(m/(1 + k)) [1 + rho (1 + 2 k)/(1 + k)], k = m/d^2",
+            study="learning_rates",
+            evidence=partial(ratio_formula, self_term=True, keep=_every_size),
+            tolerance=0.1,
+            citation=f"{RATES}#ratio-with-self-term; {STEP}#self-term",
+        ),
+        Claim(
+            name="lr-ratio-sp",
+            statement=f"In {SP_LINEAR}, {RATIO} is the derived one: against muP initialisation it "
+            "loses a factor sqrt(d), and the embedding's optimum gains the mean residual E|r|.",
+            quantity="measured / derived",
+            prediction="E|r| sqrt(2/pi) / (sigma_W [1 + (2/pi) (d - 1)]) over eta_W* with self "
+            "term",
+            study="learning_rates",
+            evidence=partial(ratio_formula, init="sp", self_term=True, keep=_every_size),
+            tolerance=0.1,
+            citation=f"{RATES}#ratio-and-initialisation; {STEP}#self-term",
+        ),
+    )
+
+
+def _tokens_and_optimizers() -> tuple[Claim, ...]:
+    """Token laws, mini-batches, initialisation and other optimizers."""
+    return (
+        Claim(
+            name="zipf-rank-crossover",
+            statement="In the linear model with Zipf tokens of exponent alpha = 1, the rank from "
+            "which on a token's first change of output is incoherent (the LV regime) grows like "
+            "d^(1/(2 alpha)) = sqrt(d).",
+            quantity="exponent of the crossover rank in d (alpha = 1)",
+            prediction="1/(2 alpha) = 1/2",
+            study="ranks",
+            evidence=zipf_crossover,
+            tolerance=0.15,
+            citation=f"{REGIMES}#zipf-tokens",
+        ),
+        Claim(
+            name="corpus-rank-crossover",
+            statement="In the linear model with the token frequencies of a text corpus, the rank "
+            "at which coherent and incoherent parts of a token's first change of output are equal "
+            "is the one that follows from these frequencies.",
+            quantity="measured / predicted rank",
+            prediction="(2/pi) (d - 1) p_i^2 / P_2 = 1",
+            study="ranks",
+            evidence=corpus_crossover,
+            tolerance=0.15,
+            citation=f"{REGIMES}#corpus-tokens",
+        ),
+        Claim(
+            name="minibatch-effective-vocab",
+            statement="In the linear model with uniform tokens, a first step on a mini-batch "
+            "changes the outputs of the batch's tokens as a full-batch step does with the derived "
+            "effective vocabulary of the batch.",
+            quantity="measured / predicted m_eff",
+            prediction="E[sum p_hat^2] / E[sum p_hat^3]",
+            study="batches",
+            evidence=batch_vocab,
+            tolerance=0.1,
+            citation=f"{STEP}#mini-batch-step; {REGIMES}#batch-vocabulary",
+        ),
+        Claim(
+            name="minibatch-absent-tokens",
+            statement="In the linear model with uniform tokens, a first step on a mini-batch "
+            "changes the outputs of tokens outside the batch by the incoherent RMS alone, which "
+            "is sqrt(d) at learning rate one.",
+            quantity="RMS / sqrt(d)",
+            prediction="1",
+            study="batches",
+            evidence=batch_absent,
+            tolerance=0.03,
+            citation=f"{STEP}#mini-batch-step",
+        ),
+        Claim(
+            name="self-term",
+            statement=f"In {SP_LINEAR}, the projection's first update changes the outputs by the "
+            "derived RMS with self term: the residuals contain the initial output, and with it a "
+            "token's own embedding.",
+            quantity="measured / derived RMS",
+            prediction="[1 + (2/pi) d (C + 2 p kappa^2)/(1 + kappa^2)]^(1/2)",
+            study="self_term",
+            evidence=self_term,
+            tolerance=0.04,
+            citation=f"{STEP}#self-term",
+        ),
+        Claim(
+            name="sgd-moments",
+            statement="In the linear model with uniform tokens, the projection's first step of "
+            "SGD changes the outputs by the derived RMS, which follows from Wishart moments.",
+            quantity="measured / derived RMS",
+            prediction="[S d (1 + (d + 1) c^2)]^(1/2)",
+            study="optimizers",
+            evidence=partial(optimizer_moments, optimizer="sgd"),
+            tolerance=0.05,
+            citation=f"{STEP}#sgd-step",
+        ),
+        Claim(
+            name="adam-first-step",
+            statement="In the linear model with uniform tokens, the projection's first step of "
+            "Adam changes the outputs by the RMS derived for sign descent.",
+            quantity="measured / derived RMS",
+            prediction="[d (1 + (2/pi) (d - 1) c^2)]^(1/2)",
+            study="optimizers",
+            evidence=partial(optimizer_moments, optimizer="adam"),
+            tolerance=0.05,
+            citation=f"{STEP}#adam-first-step",
+        ),
+    )
+
+
+def _controls() -> tuple[Claim, ...]:
+    """Statements that are wrong on purpose and must fail."""
+    return (
+        Claim(
+            name="control-lv-grows-like-width",
+            statement=f"Wrong on purpose: in {LINEAR} with a large vocabulary (m >> d, the LV "
+            f"regime), {UPDATE} like the width d.",
+            quantity=RMS_EXPONENT,
+            prediction="1",
+            study="updates",
+            evidence=partial(projection_lv, vocab_exponent=0),
+            tolerance=0.05,
+            citation=f"contradicts projection-exponent-lv; {REGIMES}#interpolation",
+            expected="fails",
+        ),
+        Claim(
+            name="control-collapse-on-product",
+            statement=f"Wrong on purpose: in {LINEAR}, the RMS change of the outputs by the "
+            "projection's first update, divided by sqrt(d), is one function of the product d m.",
+            quantity="RMS deviation from the common curve",
+            prediction="0",
+            study="updates",
+            evidence=partial(data_collapse, by_product=True),
+            tolerance=0.02,
+            citation=f"contradicts data-collapse; {REGIMES}#data-collapse",
+            expected="fails",
+        ),
+        Claim(
+            name="control-ratio-grows-like-width",
+            statement=f"Wrong on purpose: in {MUP_LINEAR} with a vocabulary m = 4d, {RATIO} grows "
+            "like the width d.",
+            quantity=RATIO_EXPONENT,
+            prediction="1",
+            study="learning_rates",
+            evidence=partial(ratio_proportional, vocab_exponent=0),
+            tolerance=0.1,
+            citation=f"contradicts lr-ratio-proportional; {RATES}#greedy-ratio",
+            expected="fails",
+        ),
+        Claim(
+            name="control-broken-init",
+            statement=f"Wrong on purpose: in {SP_LINEAR}, {RATIO} is the formula of muP "
+            f"initialisation, {MUP_RATIO}.",
+            quantity="measured / derived",
+            prediction=MUP_RATIO,
+            study="learning_rates",
+            evidence=partial(ratio_formula, init="sp"),
+            tolerance=0.1,
+            citation=f"contradicts lr-ratio-sp; {RATES}#ratio-and-initialisation",
+            expected="fails",
+        ),
+        Claim(
+            name="control-ratio-no-self-term",
+            statement=f"Wrong on purpose: in {MUP_LINEAR} with m >= d^2/4, {RATIO} is the formula "
+            f"without self term, {MUP_RATIO}.",
+            quantity="measured / derived",
+            prediction=MUP_RATIO,
+            study="learning_rates",
+            evidence=partial(ratio_formula, keep=_vocab_near_square),
+            tolerance=0.1,
+            citation=f"contradicts lr-ratio-self-term; {RATES}#ratio-with-self-term",
+            expected="fails",
+        ),
+        Claim(
+            name="control-no-self-term",
+            statement=f"Wrong on purpose: in {SP_LINEAR}, the projection's first update changes "
+            "the outputs by the RMS derived without self term.",
+            quantity="measured / derived RMS",
+            prediction="[d (1 + rho)]^(1/2)",
+            study="self_term",
+            evidence=partial(self_term, kept=False),
+            tolerance=0.04,
+            citation=f"contradicts self-term; {STEP}#self-term",
+            expected="fails",
+        ),
+    )
+
+
+CLAIMS = (*_moments(), *_learning_rates(), *_tokens_and_optimizers(), *_controls())

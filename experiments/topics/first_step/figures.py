@@ -26,9 +26,9 @@ from dynsim import (
     optimal_learning_rates,
     token_law,
 )
-from dynsim.statistics import unit_crossing
+from dynsim.statistics import Resamples, unit_crossing
 
-from .claims import measured_ratios, rank_law, rate_cells, update_cells
+from .estimators import measured_ratios, rank_law, rate_cells, update_cells
 from .study import ZIPF_MAP_WIDTH
 
 EXPONENT_SCALE = {"cmap": "viridis", "vmin": 0.5, "vmax": 1.0}
@@ -136,7 +136,7 @@ def _local_exponents(
             return np.asarray(0.5 * np.log(np.mean(b, axis=axis) / np.mean(a, axis=axis)) / octave)
 
         samples = [_projection(updates, d, vocab_size) for d in (left, right)]
-        estimate = bootstrap(slope, samples, resamples=400)
+        estimate = bootstrap(slope, samples, resamples=Resamples.QUICK)
         rows.append(((left * right) ** 0.5, estimate.value, estimate.low, estimate.high))
     return tuple(np.array(rows).T)
 
@@ -313,7 +313,7 @@ def _measured_crossing(rank: NDArray[np.float64], squares: NDArray[np.float64]) 
     def crossing(sample: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         return np.asarray(unit_crossing(rank, np.mean(sample, axis=axis) - 1))
 
-    return bootstrap(crossing, [squares.T], resamples=400)
+    return bootstrap(crossing, [squares.T], resamples=Resamples.QUICK)
 
 
 def learning_rate_ratio(rates: xr.Dataset) -> Figure:
@@ -373,7 +373,7 @@ def _measured_log_ratio(rates: xr.Dataset, cell: tuple[int, int]) -> Estimate:
     def log_ratio(*curves: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         return log_ratios(*curves, axis=axis)[0]
 
-    return bootstrap(log_ratio, samples, resamples=400)
+    return bootstrap(log_ratio, samples, resamples=Resamples.QUICK)
 
 
 def _theory_ratio(width: float, vocab_size: float, *, self_term: bool) -> float:
@@ -412,7 +412,9 @@ def learning_rate_phases() -> Figure:
     handle = Line2D([], [], color="#D55E00", linestyle="--", label=r"boundary $\mu_*$ (symbolic)")
     panels[0].legend(handles=[handle], loc="upper right")
     assert image is not None
-    figure.colorbar(image, ax=panels, label="exponent of the largest stable\nhidden LR (young)")
+    figure.colorbar(
+        image, ax=panels, label="exponent of the largest stable\nhidden LR at the first step"
+    )
     return figure
 
 

@@ -1,1 +1,1 @@
-"""The life of the large-vocabulary (LV) regime: when learned embeddings restore alignment."""
+"""The duration of the large-vocabulary (LV) regime: when learned embeddings restore alignment."""

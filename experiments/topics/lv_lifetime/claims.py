@@ -1,597 +1,294 @@
-"""Claims about the life of the LV regime: when learned embeddings restore alignment."""
+"""Claims about the duration of the LV regime: when learned embeddings restore alignment.
+
+t_c is the step at which the coherent and the incoherent part of a step's update are equal: the end
+of the LV regime. eta_E t is how far the embedding has moved.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Any
 
-import numpy as np
-import sympy as sp
-import xarray as xr
-from numpy.typing import NDArray
+from experiments.topics._claim import Claim
 
-import derivations
-from derivations import symbols as s
-from dynsim import (
-    Estimate,
-    Setup,
-    aged_update,
-    bootstrap,
-    fit_exponent,
-    restoration_displacement,
-    targets,
-    token_law,
+from .estimators import (
+    age_collapse,
+    age_update,
+    entry,
+    field_age_order,
+    lifetime_batch,
+    lifetime_outputs,
+    lifetime_prefactor,
+    lifetime_prefactor_many,
+    lifetime_smoothed,
+    lifetime_structured,
+    lifetime_vocab,
+    lifetime_width,
+    variant_ratio,
+    zipf_age,
 )
-from dynsim.statistics import log_slope
-from dynsim.theory import late_effective_outputs, smoothed_speed, visit_chance
-from experiments.results import study_config
-from experiments.topics._claim import Claim, Evidence
 
-from .study import variant_setup
-
-SOURCE = "dynsim, docs/lv_lifetime.md; theory notes, section 3"
-
-Floats = NDArray[np.float64]
-
-
-def displacements(data: xr.Dataset, outputs: int) -> Floats:
-    """theta = eta_E t at every step of a cell of the age study."""
-    return study_config(data)["move"] * outputs**0.5 * np.arange(data.sizes["step"])
-
-
-def age_cells(data: xr.Dataset, outputs: int) -> list[tuple[int, int]]:
-    """(width, vocab_size) of the cells measured with this many outputs."""
-    present = data.mean_square.isel(seed=0, step=0).sel(outputs=outputs).notnull()
-    return [
-        (int(d), int(m))
-        for d in data.width.values
-        for m in data.vocab_size.values
-        if bool(present.sel(width=d, vocab_size=m))
-    ]
-
-
-def restoration_steps(mean_square: Floats, width: float, moves: Floats) -> float:
-    """The step, interpolated, at which coherent and incoherent power are equal.
-
-    mean_square = d (1 + theta^2 + ratio) at every step; NaN where the ratio does not pass 1.
-    """
-    ratio = mean_square / width - 1 - moves**2
-    above = np.flatnonzero(ratio >= 1)
-    if len(above) == 0 or above[0] == 0:
-        return float("nan")
-    last = int(above[0])
-    return last - 1 + float((1 - ratio[last - 1]) / (ratio[last] - ratio[last - 1]))
-
-
-def _restored(samples: Floats, width: float, moves: Floats, axis: int = -1) -> float:
-    """`restoration_steps` of the seeds' mean; seeds on the last axis."""
-    return restoration_steps(np.mean(samples, axis=axis), width, moves)
-
-
-def _seeds(data: xr.DataArray) -> Floats:
-    return data.dropna("step", how="all").transpose("step", "seed").to_numpy()
-
-
-def _age_samples(data: xr.Dataset, cells: Sequence[tuple[int, int, int]]) -> list[Floats]:
-    return [_seeds(data.mean_square.sel(width=d, vocab_size=m, outputs=n)) for d, m, n in cells]
-
-
-def _derived_squares(data: xr.Dataset, width: int, vocab_size: int, outputs: int) -> Floats:
-    law = token_law("uniform", vocab_size)
-    moves = displacements(data, outputs)
-    return np.asarray(aged_update(width, law, moves, effective_outputs=outputs).rms) ** 2
-
-
-def _deviation(samples: Sequence[Floats], reference: Sequence[Floats]) -> Estimate:
-    """RMS over cells and steps of ln(measured RMS / reference RMS), bootstrapped over seeds."""
-
-    def spread(*cells: Floats, axis: int = -1) -> Any:
-        gaps = [
-            0.5 * np.log(np.mean(cell, axis=axis) / wanted)
-            for cell, wanted in zip(cells, reference, strict=True)
-        ]
-        return np.sqrt(np.mean(np.concatenate(gaps) ** 2))
-
-    return bootstrap(spread, samples)
-
-
-def age_update(data: xr.Dataset, *, immortal: bool = False) -> Evidence:
-    """Deviation of every cell's curve from the derived one (or from its first step, for ever)."""
-    cells = [(d, m, 1) for d, m in age_cells(data, 1)]
-    derived = [_derived_squares(data, *cell) for cell in cells]
-    if immortal:
-        derived = [np.full_like(curve, curve[0]) for curve in derived]
-    theory = [data.mean_field.sel(width=d, vocab_size=m, outputs=n).to_numpy() for d, m, n in cells]
-    solved = [k for k, curve in enumerate(theory) if np.all(np.isfinite(curve))]
-    curves = [theory[k][:, None] for k in solved]
-    simulated = _deviation(curves, [derived[k] for k in solved]).value if solved else None
-    return Evidence(0.0, simulated, _deviation(_age_samples(data, cells), derived))
-
-
-def _measured_steps(
-    data: xr.Dataset, cells: Sequence[tuple[int, int, int]]
-) -> tuple[list[Floats], Callable[..., Floats]]:
-    """Seeds of the cells, and the statistic t_c of each, as a displacement."""
-    moves = {n: displacements(data, n) for _, _, n in cells}
-
-    def ends(*samples: Floats, axis: int = -1) -> Floats:
-        return np.array(
-            [
-                _restored(sample, d, moves[n], axis) * moves[n][1]
-                for sample, (d, _, n) in zip(samples, cells, strict=True)
-            ]
-        )
-
-    return _age_samples(data, cells), ends
-
-
-def _large(data: xr.Dataset, outputs: int, factor: float = 16) -> list[tuple[int, int, int]]:
-    """Cells far in the LV regime at birth whose restoration lies within the run."""
-    last = displacements(data, outputs)[-1]
-    return [
-        (d, m, outputs)
-        for d, m in age_cells(data, outputs)
-        if m >= factor * d
-        and 1.2 * restoration_displacement(d, m, effective_outputs=outputs) < last
-    ]
-
-
-def _end_order(size: sp.Symbol) -> float:
-    """The derived power of one size in theta_c for m >> d."""
-    end = derivations.restoration_displacement("many").expression
-    return float(sp.simplify(size * sp.diff(sp.log(end), size)))
-
-
-def _lifetime_exponent(
-    data: xr.Dataset, cells: Sequence[tuple[int, int, int]], axis: int, predicted: float
-) -> Evidence:
-    """Exponent of theta_c along the cells; `axis` of the cell's triple is the size."""
-    samples, ends = _measured_steps(data, cells)
-    sizes = np.log([float(cell[axis]) for cell in cells])
-    measured = bootstrap(
-        lambda *chosen, axis: log_slope(sizes, np.log(ends(*chosen, axis=axis))), samples
-    )
-    curves = [_derived_squares(data, *cell)[:, None] for cell in cells]
-    simulated = float(log_slope(sizes, np.log(ends(*curves))))
-    return Evidence(predicted, simulated, measured)
-
-
-def lifetime_width(data: xr.Dataset) -> Evidence:
-    largest = int(data.vocab_size.max())
-    cells = [cell for cell in _large(data, 1) if cell[1] == largest]
-    return _lifetime_exponent(data, cells, 0, _end_order(s.width))
-
-
-def lifetime_vocab(data: xr.Dataset, *, predicted: float | None = None) -> Evidence:
-    """At the width that has the most vocabularies; the control takes the field age's power."""
-    widths = [d for d, _, _ in _large(data, 1, factor=8)]
-    width = max(set(widths), key=lambda d: (widths.count(d), d))
-    cells = [cell for cell in _large(data, 1, factor=8) if cell[0] == width]
-    value = _end_order(s.vocab_size) if predicted is None else predicted
-    return _lifetime_exponent(data, cells, 1, value)
-
-
-def _field_age_order() -> float:
-    """The power of m in the displacement at which the field age is 1."""
-    age = derivations.field_age().specialise(derivations.UNIFORM_LAW, "uniform tokens").expression
-    return -float(sp.simplify(s.vocab_size * sp.diff(sp.log(age), s.vocab_size)))
-
-
-def lifetime_outputs(data: xr.Dataset) -> Evidence:
-    """At the widest network; the theory has the constant of each number of outputs."""
-    many = [int(n) for n in data.outputs.values if n > 1]
-    by_outputs = {n: {cell[:2] for cell in _large(data, n)} for n in many}
-    common = max(set.intersection(*by_outputs.values()))
-    cells = [(*common, n) for n in many]
-    found = _lifetime_exponent(data, cells, 2, _end_order(s.effective_outputs))
-    constant = derivations.isotropic_restoration_constant().expression
-    numbers = [float(constant.subs(s.outputs, n).evalf()) for n in many]
-    growth = float(log_slope(np.log(many), np.log(numbers)))
-    return replace(found, simulated=found.predicted + growth)
-
-
-def lifetime_prefactor(data: xr.Dataset) -> Evidence:
-    """Geometric mean over cells of measured over derived theta_c, one output."""
-    cells = _large(data, 1)
-    samples, ends = _measured_steps(data, cells)
-    derived = np.array([restoration_displacement(d, m, effective_outputs=n) for d, m, n in cells])
-
-    def ratio(*chosen: Floats, axis: int = -1) -> Any:
-        return np.exp(np.mean(np.log(ends(*chosen, axis=axis) / derived)))
-
-    curves = [_derived_squares(data, *cell)[:, None] for cell in cells]
-    return Evidence(1.0, float(ratio(*curves)), bootstrap(ratio, samples))
-
-
-def lifetime_prefactor_many(data: xr.Dataset) -> Evidence:
-    """The same for several outputs against K(n) sqrt(n/d), where m is at least 32 d."""
-    constant = derivations.isotropic_restoration_constant().expression
-    many = [int(n) for n in data.outputs.values if n > 1]
-    cells = [cell for n in many for cell in _large(data, n, factor=16) if cell[0] >= 8 * n]
-    samples, ends = _measured_steps(data, cells)
-    asymptotic = np.array(
-        [float(constant.subs(s.outputs, n).evalf()) * (n / d) ** 0.5 for d, _, n in cells]
-    )
-
-    def ratio(*chosen: Floats, axis: int = -1) -> Any:
-        return np.exp(np.mean(np.log(ends(*chosen, axis=axis) / asymptotic)))
-
-    return Evidence(1.0, None, bootstrap(ratio, samples))
-
-
-def local_exponents(data: xr.Dataset, outputs: int) -> list[tuple[float, int, Floats, Floats]]:
-    """(width, vocab_size, theta, exponent) between neighbouring widths of the same vocabulary."""
-    found = []
-    cells = age_cells(data, outputs)
-    for vocab_size in sorted({m for _, m in cells}):
-        widths = sorted(d for d, m in cells if m == vocab_size)
-        curves = [
-            0.5 * np.log(np.mean(sample, axis=-1))
-            for sample in _age_samples(data, [(d, vocab_size, outputs) for d in widths])
-        ]
-        for k in range(len(widths) - 1):
-            below, above = widths[k], widths[k + 1]
-            slope = (curves[k + 1] - curves[k]) / np.log(above / below)
-            found.append(((below * above) ** 0.5, vocab_size, displacements(data, outputs), slope))
-    return found
-
-
-def age_collapse(data: xr.Dataset) -> Evidence:
-    """RMS distance of the measured local exponents from the function of (m/d, tau)."""
-    cells = age_cells(data, 1)
-    pairs = [
-        (d, e, m)
-        for m in sorted({m for _, m in cells})
-        for d, e in zip(*[iter_widths(cells, m)[k:] for k in (0, 1)], strict=False)
-    ]
-    samples = _age_samples(data, [(w, m, 1) for d, e, m in pairs for w in (d, e)])
-    moves = displacements(data, 1)
-    derived = np.array(
-        [
-            np.asarray(aged_update((d * e) ** 0.5, token_law("uniform", m), moves).local_exponent)
-            for d, e, m in pairs
-        ]
-    )
-
-    def distance(slopes: Floats) -> Floats:
-        return np.sqrt(np.mean((slopes - derived) ** 2))
-
-    def spread(*cells: Floats, axis: int = -1) -> Any:
-        logs = 0.5 * np.log(np.array([np.mean(cell, axis=axis) for cell in cells]))
-        ratio = np.log([[e / d] for d, e, _ in pairs])
-        return distance((logs[1::2] - logs[::2]) / ratio)
-
-    exact = [_derived_squares(data, w, m, 1)[:, None] for d, e, m in pairs for w in (d, e)]
-    return Evidence(0.0, float(spread(*exact)), bootstrap(spread, samples))
-
-
-def iter_widths(cells: Sequence[tuple[int, int]], vocab_size: int) -> list[int]:
-    """Widths measured with this vocabulary, smallest first."""
-    return sorted(d for d, m in cells if m == vocab_size)
-
-
-# Variants: optimizers, batches, token laws and target structure at one size
-
-
-def _moves(setup: Setup, steps: int) -> Floats:
-    """theta = eta_E t at every step (nominal: of sign in full batch)."""
-    return np.asarray(setup.embedding_lr * np.arange(steps), dtype=np.float64)
-
-
-def _variant_end(data: xr.Dataset, variant: str) -> tuple[Floats, Callable[..., float]]:
-    """Seeds of a variant and the statistic theta_c (nominal displacement eta_E t_c)."""
-    setup = variant_setup(variant)
-    moves = _moves(setup, setup.steps)
-
-    def end(sample: Floats, axis: int = -1) -> float:
-        return _restored(sample, setup.width, moves, axis) * setup.embedding_lr
-
-    return _seeds(data.mean_square.sel(variant=variant)), end
-
-
-def _solved(data: xr.Dataset, variant: str) -> Floats:
-    """A variant's mean-field curve as one seed, shape (steps, 1); empty where there is none."""
-    return data.mean_field.sel(variant=variant).dropna("step").to_numpy()[:, None]
-
-
-def _variant_ratio(data: xr.Dataset, variant: str, other: str, predicted: float) -> Evidence:
-    """theta_c of a variant over that of another, over the predicted ratio."""
-    (samples, end), (reference, other_end) = (_variant_end(data, name) for name in (variant, other))
-
-    def ratio(*sides: Floats, axis: int = -1) -> Any:
-        chosen, base = sides
-        return np.float64(end(chosen, axis) / other_end(base, axis) / predicted)
-
-    solved = [_solved(data, name) for name in (variant, other)]
-    simulated = float(ratio(*solved)) if all(map(len, solved)) else None
-    return Evidence(1.0, simulated, bootstrap(ratio, (samples, reference)))
-
-
-def lifetime_structured(data: xr.Dataset) -> Evidence:
-    """Low-rank targets against as many unstructured outputs, each with its own directions."""
-    spread = []
-    for variant in ("rank 4 of 32", "4 outputs"):
-        setup = variant_setup(variant)
-        spread.append(late_effective_outputs(targets(setup), setup.law().frequencies))
-    return _variant_ratio(data, "rank 4 of 32", "4 outputs", (spread[0] / spread[1]) ** 0.5)
-
-
-def lifetime_smoothed(data: xr.Dataset) -> Evidence:
-    """The smoothed sign moves the embedding at a fraction of the speed."""
-    setup = variant_setup("smoothed")
-    gradient = setup.projection_std / setup.vocab_size  # p |r| sigma_W
-    speed = float(smoothed_speed(setup.epsilon, gradient))
-    return _variant_ratio(data, "smoothed", "sign", 1 / speed)
-
-
-def _derived_batch_end(setup: Setup) -> float:
-    """eta_E t_c of sign in mini-batch, by the same reading of the derived curve."""
-    moves = _moves(setup, 8 * setup.steps)
-    aged = aged_update(
-        setup.width,
-        setup.law(),
-        moves,
-        batch_size=setup.batch_size,
-        embedding_lr=setup.embedding_lr,
-    )
-    at = restoration_steps(np.asarray(aged.rms) ** 2, setup.width, moves)
-    return at * setup.embedding_lr
-
-
-def lifetime_batch(data: xr.Dataset, variant: str) -> Evidence:
-    """Measured over derived eta_E t_c in mini-batch: tokens age by visits.
-
-    Under Adam a visit is worth q^(-1/2) moves of sign.
-    """
-    setup = variant_setup(variant)
-    samples, end = _variant_end(data, variant)
-    worth = visit_chance(setup.law(), setup.batch_size) ** -0.5 if "adam" in variant else 1.0
-    derived = _derived_batch_end(setup) / worth
-    solved = _solved(data, variant)
-    simulated = end(solved) / derived if len(solved) else None
-    measured = bootstrap(lambda chosen, axis: np.asarray(end(chosen, axis) / derived), (samples,))
-    return Evidence(1.0, simulated, measured)
-
-
-def zipf_age(data: xr.Dataset, *, immortal: bool = False) -> Evidence:
-    """Deviation of Zipf tokens' curve from the derived one (or from its first step, for ever)."""
-    names = ("zipf:0.7",)
-    setups = [variant_setup(name) for name in names]
-    derived = [
-        np.asarray(aged_update(one.width, one.law(), _moves(one, one.steps)).rms) ** 2
-        for one in setups
-    ]
-    if immortal:
-        derived = [np.full_like(curve, curve[0]) for curve in derived]
-    theory = [_solved(data, name) for name in names]
-    simulated = _deviation(theory, derived).value if all(map(len, theory)) else None
-    samples = [_seeds(data.mean_square.sel(variant=name)) for name in names]
-    return Evidence(0.0, simulated, _deviation(samples, derived))
-
-
-# Entering the LV regime while the head of a Zipf law is learned
-
-
-def least_updates(data: xr.Dataset, embedding_lr: float) -> list[Floats]:
-    """Seeds' mean squares at the step where their mean is least, width by width."""
-    samples = []
-    for width in data.width.values:
-        cell = _seeds(data.mean_square.sel(embedding_lr=embedding_lr, width=width))
-        samples.append(cell[int(np.argmin(cell.mean(axis=-1)))])
-    return samples
-
-
-def entry(data: xr.Dataset, *, frozen: bool, predicted: float) -> Evidence:
-    """Exponent in d of the least update that a width's steps have while the head is learned.
-
-    Each width at its own step, since wider networks take more steps to learn the head.
-    """
-    rates = data.embedding_lr.to_numpy()
-    rate = float(rates.min() if frozen else rates.max())
-    widths = data.width.to_numpy()
-    theory = data.mean_field.sel(embedding_lr=rate).min("step").to_numpy()
-    solved = np.all(np.isfinite(theory))
-    simulated = float(log_slope(np.log(widths), 0.5 * np.log(theory))) if solved else None
-    measured = fit_exponent(widths, least_updates(data, rate), power=0.5)
-    return Evidence(predicted, simulated, measured, measured.drift)
-
-
-CLAIMS = (
-    Claim(
-        "lv-age-update",
-        "With the projection held, a step's update at age tau is the derived one (one output)",
-        "RMS of ln(measured / derived)",
-        "0: d [1 + theta^2 + (d - 1) A(tau)^2/m]",
-        "lv_age",
-        age_update,
-        0.05,
-        SOURCE,
-    ),
-    Claim(
-        "lv-age-collapse",
-        "The local exponent is one function of m/d and the age tau = (eta_E t/sigma_E) sqrt(m/n)",
-        "RMS distance from the function",
-        "0: 1/2 + rho/(2 (1 + rho)), rho = (d/m) A(tau)^2 at fixed m and theta",
-        "lv_age",
-        age_collapse,
-        0.05,
-        SOURCE,
-    ),
-    Claim(
-        "lv-lifetime-width",
-        "For m >> d alignment is restored at eta_E t_c ~ sigma_E sqrt(n/d)",
-        "exponent of eta_E t_c in d",
-        "-1/2",
-        "lv_age",
-        lifetime_width,
-        0.1,
-        SOURCE,
-    ),
-    Claim(
-        "lv-lifetime-vocab",
-        "... whatever the vocabulary",
-        "exponent of eta_E t_c in m",
-        "0",
-        "lv_age",
-        lifetime_vocab,
-        0.1,
-        SOURCE,
-    ),
-    Claim(
-        "lv-lifetime-outputs",
-        "... and later the more directions the targets have",
-        "exponent of eta_E t_c in n",
-        "1/2",
-        "lv_age",
-        lifetime_outputs,
-        0.1,
-        SOURCE,
-    ),
-    Claim(
-        "lv-lifetime-prefactor",
-        "The end of the LV regime has the derived prefactor (1 for one output)",
-        "measured / derived eta_E t_c",
-        "1: (d - 1) A(tau_c)^2 = m",
-        "lv_age",
-        lifetime_prefactor,
-        0.1,
-        SOURCE,
-    ),
-    Claim(
-        "lv-lifetime-prefactor-many",
-        "... and K(n) for n outputs",
-        "measured / derived eta_E t_c",
-        "1: K(n) sqrt(n/d)",
-        "lv_age",
-        lifetime_prefactor_many,
-        0.1,
-        SOURCE,
-    ),
-    Claim(
-        "lv-lifetime-adam",
-        "Adam in full batch ages as sign does",
-        "eta_E t_c over that of sign",
-        "1",
-        "lv_variants",
-        partial(_variant_ratio, variant="adam", other="sign", predicted=1.0),
-        0.1,
-        SOURCE,
-    ),
-    Claim(
-        "lv-lifetime-smoothed-sign",
-        "A smoothed sign ages at its own speed",
-        "eta_E t_c over that of sign, over 1/speed",
-        "1: speed = exp(k^2/2) erfc(k/sqrt 2)",
-        "lv_variants",
-        lifetime_smoothed,
-        0.1,
-        SOURCE,
-    ),
-    Claim(
-        "lv-lifetime-batch",
-        "In mini-batch a token's age is the number of its visits",
-        "measured / derived eta_E t_c",
-        "1: theta = eta_E t q",
-        "lv_variants",
-        partial(lifetime_batch, variant="batch"),
-        0.1,
-        SOURCE,
-    ),
-    Claim(
-        "lv-lifetime-batch-adam",
-        "Under Adam a visit is worth about q^(-1/2) of sign's, once there were several",
-        "measured / derived eta_E t_c",
-        "1: theta = eta_E t q^(1/2)",
-        "lv_variants",
-        partial(lifetime_batch, variant="batch adam"),
-        0.15,
-        SOURCE,
-    ),
-    Claim(
-        "lv-lifetime-structured",
-        "Structure sets the clock, not outputs: rank-4 targets of 32 outputs against 4 outputs",
-        "eta_E t_c over that of 4 outputs, over the derived ratio",
-        "1: ratio of n_eff^(1/2), 1/n_eff = mean_k (V^3)_kk/((V^2)_kk tr V)",
-        "lv_variants",
-        lifetime_structured,
-        0.1,
-        SOURCE,
-    ),
-    Claim(
-        "lv-age-zipf",
-        "Zipf tokens (alpha = 0.7) age by the derived law, averaged by frequency",
-        "RMS of ln(measured / derived)",
-        "0: d [1 + theta^2 + (d - 1) sum_i p_i (c_i u + theta v)^2]",
-        "lv_variants",
-        zipf_age,
-        0.07,
-        SOURCE,
-    ),
-    Claim(
-        "lv-entered-frozen-embedding",
-        "Under Zipf (alpha = 1) and with a frozen embedding, a step's update falls to its "
-        "incoherent floor when the head is learned",
-        "exponent in d of the least projection_step_rms",
-        "1/2",
-        "lv_entry",
-        partial(entry, frozen=True, predicted=0.5),
-        0.15,
-        SOURCE,
-    ),
-    Claim(
-        "lv-not-entered-trained-embedding",
-        "... and with a trained embedding (one output) it stays coherent throughout",
-        "exponent in d of the least projection_step_rms",
-        "1",
-        "lv_entry",
-        partial(entry, frozen=False, predicted=1.0),
-        0.25,
-        SOURCE,
-    ),
-    Claim(
-        "control-lv-immortal",
-        "Wrong on purpose: every step is like the first",
-        "RMS of ln(measured / derived)",
-        "0",
-        "lv_age",
-        partial(age_update, immortal=True),
-        0.05,
-        "control",
-        "fails",
-    ),
-    Claim(
-        "control-lv-immortal-zipf",
-        "Wrong on purpose: every step on Zipf tokens is like the first",
-        "RMS of ln(measured / derived)",
-        "0",
-        "lv_variants",
-        partial(zipf_age, immortal=True),
-        0.07,
-        "control",
-        "fails",
-    ),
-    Claim(
-        "control-lv-lifetime-field-age",
-        "Alignment of the field alone would end the LV regime at sqrt(n/m)",
-        "exponent of eta_E t_c in m",
-        "-1/2",
-        "lv_age",
-        lambda data: lifetime_vocab(data, predicted=_field_age_order()),
-        0.1,
-        "control; theory notes, section 3, before its correction",
-        "fails",
-    ),
-    Claim(
-        "control-lv-entered-trained-embedding",
-        "Wrong under a trained embedding: the LV regime is entered as the head is learned",
-        "exponent in d of the least projection_step_rms",
-        "1/2",
-        "lv_entry",
-        partial(entry, frozen=False, predicted=0.5),
-        0.15,
-        "control; open claim of the theory notes, section 3",
-        "fails",
-    ),
+PAGE = "docs/theory/lv_lifetime.md"
+LATER_STEPS, END_OF_LV = f"{PAGE}#later-steps", f"{PAGE}#end-of-lv"
+STRUCTURE, ZIPF = f"{PAGE}#outputs-and-structure", f"{PAGE}#ageing-under-zipf"
+OPTIMIZERS, ENTRY = f"{PAGE}#lifetime-of-other-optimizers", f"{PAGE}#lv-entry"
+
+DEVIATION = "RMS of ln(measured / derived)"
+MODEL = (
+    "the linear model with the embedding trained by sign descent and a vanishing learning rate of "
+    "the projection"
 )
+END = (
+    "the embedding's displacement eta_E t_c at which the large-vocabulary (LV) regime ends, where "
+    "the coherent part of a projection update has grown to its incoherent part,"
+)
+
+
+def _uniform_tokens() -> tuple[Claim, ...]:
+    """A step's update by age, and the end of the LV regime, for uniform tokens."""
+    return (
+        Claim(
+            name="lv-age-update",
+            statement=f"In {MODEL} (one output, uniform tokens), an update of the projection "
+            "after t steps changes the outputs by the RMS derived for the age tau = (eta_E "
+            "t/sigma_E) sqrt(m).",
+            quantity=DEVIATION,
+            prediction="0: d [1 + theta^2 + (d - 1) A(tau)^2/m]",
+            study="lv_age",
+            evidence=age_update,
+            tolerance=0.05,
+            citation=LATER_STEPS,
+        ),
+        Claim(
+            name="lv-age-collapse",
+            statement=f"In {MODEL} (one output, uniform tokens), the local exponent in d of the "
+            "RMS of a projection update is the derived function of m/d and the age tau = (eta_E "
+            "t/sigma_E) sqrt(m/n), n = 1, at all measured sizes and steps.",
+            quantity="RMS distance from the function",
+            prediction="0: 1/2 + rho/(2 (1 + rho)), rho = (d/m) A(tau)^2 at fixed m and theta",
+            study="lv_age",
+            evidence=age_collapse,
+            tolerance=0.05,
+            citation=LATER_STEPS,
+        ),
+        Claim(
+            name="lv-lifetime-width",
+            statement=f"In {MODEL}, for m >> d, {END} falls with the width like 1/sqrt(d).",
+            quantity="exponent of eta_E t_c in d",
+            prediction="-1/2",
+            study="lv_age",
+            evidence=lifetime_width,
+            tolerance=0.1,
+            citation=END_OF_LV,
+        ),
+        Claim(
+            name="lv-lifetime-vocab",
+            statement=f"In {MODEL}, for m >> d, {END} does not depend on the vocabulary m.",
+            quantity="exponent of eta_E t_c in m",
+            prediction="0",
+            study="lv_age",
+            evidence=lifetime_vocab,
+            tolerance=0.1,
+            citation=END_OF_LV,
+        ),
+        Claim(
+            name="lv-lifetime-outputs",
+            statement=f"In {MODEL}, for m >> d, {END} grows like the square root of the number n "
+            "of independent outputs.",
+            quantity="exponent of eta_E t_c in n",
+            prediction="1/2",
+            study="lv_age",
+            evidence=lifetime_outputs,
+            tolerance=0.1,
+            citation=STRUCTURE,
+        ),
+        Claim(
+            name="lv-lifetime-prefactor",
+            statement=f"In {MODEL}, for m >> d and one output, {END} has the derived value, with "
+            "nothing fitted (about sigma_E/sqrt(d)).",
+            quantity="measured / derived eta_E t_c",
+            prediction="1: (d - 1) A(tau_c)^2 = m",
+            study="lv_age",
+            evidence=lifetime_prefactor,
+            tolerance=0.1,
+            citation=END_OF_LV,
+        ),
+        Claim(
+            name="lv-lifetime-prefactor-many",
+            statement=f"In {MODEL}, for m >> d and n = 4 to 64 independent outputs, {END} has the "
+            "derived value K(n) sigma_E sqrt(n/d), with nothing fitted.",
+            quantity="measured / derived eta_E t_c",
+            prediction="1: K(n) sqrt(n/d)",
+            study="lv_age",
+            evidence=lifetime_prefactor_many,
+            tolerance=0.1,
+            citation=STRUCTURE,
+        ),
+    )
+
+
+def _variants() -> tuple[Claim, ...]:
+    """Other optimizers, mini-batches, target structure and Zipf tokens, at one size."""
+    return (
+        Claim(
+            name="lv-lifetime-adam",
+            statement="In the linear model (m >> d) in full batch, the embedding's displacement "
+            "eta_E t_c at which the large-vocabulary (LV) regime ends is the same under Adam as "
+            "under sign descent.",
+            quantity="eta_E t_c over that of sign",
+            prediction="1",
+            study="lv_variants",
+            evidence=partial(variant_ratio, variant="adam", other="sign", predicted=1.0),
+            tolerance=0.1,
+            citation=OPTIMIZERS,
+        ),
+        Claim(
+            name="lv-lifetime-smoothed-sign",
+            statement="In the linear model (m >> d) under a smoothed sign, g/sqrt(g^2 + "
+            "epsilon^2), the large-vocabulary (LV) regime ends later than under sign descent by "
+            "the factor 1/speed, where the derived speed is the embedding's move per step in "
+            "units of sign descent's.",
+            quantity="eta_E t_c over that of sign, over 1/speed",
+            prediction="1: speed = exp(k^2/2) erfc(k/sqrt 2)",
+            study="lv_variants",
+            evidence=lifetime_smoothed,
+            tolerance=0.1,
+            citation=OPTIMIZERS,
+        ),
+        Claim(
+            name="lv-lifetime-batch",
+            statement="In the linear model (m >> d) under sign descent in mini-batches, the "
+            "large-vocabulary (LV) regime ends when tokens have moved as far as derived for full "
+            "batch, where a token moves only at the steps whose batch holds it (a share q of all).",
+            quantity="measured / derived eta_E t_c",
+            prediction="1: theta = eta_E t q",
+            study="lv_variants",
+            evidence=partial(lifetime_batch, variant="batch"),
+            tolerance=0.1,
+            citation=OPTIMIZERS,
+        ),
+        Claim(
+            name="lv-lifetime-batch-adam",
+            statement="In the linear model (m >> d) under Adam in mini-batches, at a small "
+            "embedding learning rate, the large-vocabulary (LV) regime ends when tokens have "
+            "moved as far as derived for full batch, where a token moves by q^(-1/2) learning "
+            "rates at each of the steps whose batch holds it (a share q of all).",
+            quantity="measured / derived eta_E t_c",
+            prediction="1: theta = eta_E t q^(1/2)",
+            study="lv_variants",
+            evidence=partial(lifetime_batch, variant="batch adam"),
+            tolerance=0.15,
+            citation=OPTIMIZERS,
+        ),
+        Claim(
+            name="lv-lifetime-structured",
+            statement="In the linear model (m >> d), the large-vocabulary (LV) regime with 32 "
+            "outputs whose targets have rank 4 ends as late as the derived number n_eff of their "
+            "directions says, near that of 4 independent outputs: the number of directions "
+            "counts, not the number of outputs.",
+            quantity="eta_E t_c over that of 4 outputs, over the derived ratio",
+            prediction="1: ratio of n_eff^(1/2), 1/n_eff = mean_k (V^3)_kk/((V^2)_kk tr V)",
+            study="lv_variants",
+            evidence=lifetime_structured,
+            tolerance=0.1,
+            citation=STRUCTURE,
+        ),
+        Claim(
+            name="lv-age-zipf",
+            statement=f"In {MODEL} on Zipf tokens (alpha = 0.7), an update of the projection "
+            "after t steps changes the outputs, averaged by token frequency, by the RMS derived "
+            "token by token.",
+            quantity=DEVIATION,
+            prediction="0: d [1 + theta^2 + (d - 1) sum_i p_i (c_i u + theta v)^2]",
+            study="lv_variants",
+            evidence=zipf_age,
+            tolerance=0.07,
+            citation=ZIPF,
+        ),
+        Claim(
+            name="lv-entered-frozen-embedding",
+            statement="In the linear model on Zipf tokens (alpha = 1) with a frozen embedding, "
+            "the smallest update of the projection while the frequent tokens are learned changes "
+            "the outputs by an RMS that grows like sqrt(d): the large-vocabulary (LV) regime is "
+            "entered.",
+            quantity="exponent in d of the least projection_step_rms",
+            prediction="1/2",
+            study="lv_entry",
+            evidence=partial(entry, frozen=True, predicted=0.5),
+            tolerance=0.15,
+            citation=ENTRY,
+        ),
+        Claim(
+            name="lv-not-entered-trained-embedding",
+            statement="In the linear model on Zipf tokens (alpha = 1, one output) with a trained "
+            "embedding, the smallest update of the projection while the frequent tokens are "
+            "learned changes the outputs by an RMS that grows like d: the large-vocabulary (LV) "
+            "regime is not entered.",
+            quantity="exponent in d of the least projection_step_rms",
+            prediction="1",
+            study="lv_entry",
+            evidence=partial(entry, frozen=False, predicted=1.0),
+            tolerance=0.25,
+            citation=ENTRY,
+        ),
+    )
+
+
+def _controls() -> tuple[Claim, ...]:
+    """Statements that are wrong on purpose and must fail."""
+    return (
+        Claim(
+            name="control-lv-immortal",
+            statement=f"Wrong on purpose: in {MODEL} (one output, uniform tokens), every update "
+            "of the projection changes the outputs by the RMS of the first.",
+            quantity=DEVIATION,
+            prediction="0",
+            study="lv_age",
+            evidence=partial(age_update, ageing=False),
+            tolerance=0.05,
+            citation=f"contradicts lv-age-update; {LATER_STEPS}",
+            expected="fails",
+        ),
+        Claim(
+            name="control-lv-immortal-zipf",
+            statement=f"Wrong on purpose: in {MODEL}, on Zipf tokens (alpha = 0.7), every update "
+            "of the projection changes the outputs by the RMS of the first.",
+            quantity=DEVIATION,
+            prediction="0",
+            study="lv_variants",
+            evidence=partial(zipf_age, ageing=False),
+            tolerance=0.07,
+            citation=f"contradicts lv-age-zipf; {ZIPF}",
+            expected="fails",
+        ),
+        Claim(
+            name="control-lv-lifetime-field-age",
+            statement="Wrong on purpose: in the linear model (m >> d) under sign descent, the "
+            "large-vocabulary (LV) regime ends as soon as the projection's gradient is coherent, "
+            "at a displacement eta_E t_c of the embedding that falls with the vocabulary like "
+            "1/sqrt(m).",
+            quantity="exponent of eta_E t_c in m",
+            prediction="-1/2",
+            study="lv_age",
+            evidence=lambda data: lifetime_vocab(data, predicted=field_age_order()),
+            tolerance=0.1,
+            citation="contradicts lv-lifetime-vocab; docs/theory/open_questions.md#corrections",
+            expected="fails",
+        ),
+        Claim(
+            name="control-lv-entered-trained-embedding",
+            statement="Wrong for a trained embedding: in the linear model on Zipf tokens (alpha = "
+            "1, one output), the smallest update of the projection while the frequent tokens are "
+            "learned changes the outputs by an RMS that grows like sqrt(d), that is, the "
+            "large-vocabulary (LV) regime is entered.",
+            quantity="exponent in d of the least projection_step_rms",
+            prediction="1/2",
+            study="lv_entry",
+            evidence=partial(entry, frozen=False, predicted=0.5),
+            tolerance=0.15,
+            citation=f"contradicts lv-not-entered-trained-embedding; {ENTRY}",
+            expected="fails",
+        ),
+    )
+
+
+CLAIMS = (*_uniform_tokens(), *_variants(), *_controls())

@@ -1,4 +1,4 @@
-"""Figures of the life of the LV regime. Lines are theory, points are trained networks."""
+"""Figures of the duration of the LV regime. Lines are theory, points are trained networks."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from dynsim import (
     restoration_displacement,
     token_law,
 )
+from dynsim.statistics import Resamples
 from experiments.output import number
 
-from .claims import CLAIMS, age_cells, displacements, local_exponents, restoration_steps
+from .claims import CLAIMS
+from .estimators import age_cells, displacements, local_exponents, restoration_steps
 
 POINT = {"markeredgecolor": "white", "markeredgewidth": 0.4, "linestyle": "none"}
 
@@ -81,7 +83,7 @@ def _ends(age: xr.Dataset, axes: Axes) -> None:
 
             if not np.isfinite(end(seeds)):
                 continue
-            value = bootstrap(end, (seeds,), resamples=300)
+            value = bootstrap(end, (seeds,), resamples=Resamples.QUICK)
             error = [[value.value - value.low], [value.high - value.value]]
             axes.errorbar(d, value.value, error, fmt=marker, color=colours[m], **POINT)
     constant = derivations.isotropic_restoration_constant().expression
@@ -199,7 +201,9 @@ def _lifetimes(variants: xr.Dataset, axes: Axes) -> None:
     axes.axvline(1, color="0.4", linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(rows)), [c.name.removeprefix("lv-lifetime-") for c in rows])
     axes.invert_yaxis()
-    axes.set(xlabel=r"$\eta_E t_c$ over its prediction", title="what sets the clock")
+    axes.set(
+        xlabel=r"$\eta_E t_c$ over its prediction", title="end of the LV regime in the variants"
+    )
     handles = [
         Line2D([], [], color="#0072B2", marker="o", linestyle="none", label="networks, 95 %"),
         Line2D(

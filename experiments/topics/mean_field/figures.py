@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from .claims import LOSS_BAR, UPDATE_BAR, loss_excess, particle_errors, update_excess
+from .estimators import LOSS_BAR, UPDATE_BAR, loss_excess, particle_errors, update_excess
 
 
 def mean_field_accuracy(curves: xr.Dataset, widths: xr.Dataset, particles: xr.Dataset) -> Figure:

@@ -2,353 +2,160 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from typing import Literal
 
-import numpy as np
-import sympy as sp
-import xarray as xr
-from numpy.typing import NDArray
+from experiments.topics._claim import Claim
 
-import derivations
-from derivations import symbols as s
-from dynsim import bootstrap
-from dynsim.statistics import log_slope, parabola_minimum
-from experiments.results import study_config
-from experiments.topics._claim import Claim, Evidence
+from .estimators import frozen_cost, layer_exponent, mean_field_optima, tolerated_ratio
 
-VOCAB_EXPONENTS = {"fixed": 0.0, "proportional": 1.0, "superlinear": 1.5}
-RESAMPLES = 300
-SOURCES = ("networks", "theory")
-TOLERATED = 0.2  # of what the embedding alone removes; an edge is sharp where the loss is steep
-
-Floats = NDArray[np.float64]
-
-
-def _init(family: str) -> Literal["mup", "sp"]:
-    return "sp" if family.endswith("-sp") else "mup"
-
-
-def predicted_layerwise(family: str) -> float:
-    """The derived exponent of d in the one-step ratio eta_E*/eta_W* along a family."""
-    uniform = derivations.optimal_ratio().specialise(derivations.UNIFORM_LAW, "uniform tokens")
-    ratio = uniform.specialise(derivations.initial_std(_init(family)), "initialisation").expression
-    mu = sp.Float(VOCAB_EXPONENTS[family.removesuffix("-sp")])
-    orders = {s.width: sp.Integer(1), s.vocab_size: mu}
-    return float(derivations.leading_order(sp.simplify(ratio), orders))
-
-
-def predicted_tolerated(family: str) -> float:
-    """Exponent of eta_E*/eta_W at the largest eta_W that the embedding's optimum tolerates.
-
-    On what the embedding has learned, eta_E*, shared between tokens, the projection is aligned as
-    for m << d: its step changes the output by eta_W eta_E* d^a, a = 1. That this stays of order
-    one gives d^a eta_E*^2.
-    """
-    embedding = derivations.optimal_learning_rate("embedding").specialise(
-        derivations.initial_std(_init(family)), "initialisation"
-    )
-    rate = derivations.leading_order(embedding.expression, {s.width: sp.Integer(1)})
-    aligned = derivations.exponent("projection", "sign").subs(s.zipf_exponent, 0)
-    return float(aligned.subs(s.vocab_exponent, 0) + 2 * rate)
-
-
-def family_widths(data: xr.Dataset, family: str, source: str) -> list[int]:
-    sizes = data.vocab_size.sel(family=family, source=source)
-    return [int(width) for width in sizes.width.values[sizes.notnull().values]]
-
-
-def horizons(data: xr.Dataset) -> list[int]:
-    return study_config(data)["horizons"]
-
-
-def layer_curves(
-    data: xr.Dataset, family: str, source: str, width: int, horizon: int
-) -> tuple[Floats, Floats]:
-    """Rates (layer, octave) and losses (layer, octave, seed) of a cell."""
-    cell = data.sel(family=family, source=source, width=width)
-    losses = cell.loss.isel(horizon=horizons(data).index(horizon))
-    order = ("layer", "octave", "seed")
-    return cell.rate.transpose(*order[:2]).to_numpy(), losses.transpose(*order).to_numpy()
-
-
-def log_layer_ratio(rates: Floats, losses: Floats, axis: int = -1) -> float:
-    """log(eta_E*/eta_W*) from losses (layer, octave, seed); NaN at the grid's end."""
-    logs = np.log(rates)
-    best = [parabola_minimum(*curve) for curve in zip(logs, losses.mean(axis=axis), strict=True)]
-    return best[0] - best[1]
-
-
-def layer_exponent(
-    data: xr.Dataset,
-    family: str,
-    *,
-    horizon: int | None = None,
-    held_against: float | None = None,
-) -> Evidence:
-    """Exponent of the layer-wise optimal ratio at a horizon, by default the longest.
-
-    `held_against`: as a control, another exponent than the derived one.
-    """
-    horizon = horizon or max(horizons(data))
-    widths = family_widths(data, family, "networks")
-    if family.startswith("fixed"):
-        widths = [width for width in widths if width >= 256]  # m = 16 << d
-    log_width = np.log(widths)
-
-    def log_ratios(losses: Floats, axis: int = -1) -> Floats:
-        return np.array(
-            [log_layer_ratio(*cell, axis=axis) for cell in zip(rates, losses, strict=True)]
-        )
-
-    def slope(losses: Floats, axis: int = -1) -> Floats:
-        return np.asarray(log_slope(log_width, log_ratios(losses, axis)))
-
-    theory, networks = (
-        [layer_curves(data, family, source, width, horizon) for width in widths]
-        for source in ("theory", "networks")
-    )
-    rates = [rate for rate, _ in networks]
-    # A seed is one task at every width, so its losses at all widths are resampled together.
-    losses = np.stack([loss for _, loss in networks])
-    measured = bootstrap(slope, [losses], resamples=RESAMPLES)
-    drift = np.nan
-    if len(widths) > 2:
-        drift = float(log_slope(log_width[1:], log_ratios(losses)[1:])) - measured.value
-    predicted = predicted_layerwise(family) if held_against is None else held_against
-    simulated = float(slope(np.stack([loss for _, loss in theory])))
-    return Evidence(predicted, simulated, measured, drift)
-
-
-def mean_field_optima(data: xr.Dataset) -> Evidence:
-    """RMS of ln(networks' over mean-field theory's layer-wise optimal ratio), up to four steps."""
-    cells = [
-        layer_curves(data, str(family), source, width, horizon)
-        for family in data.family.values
-        for width in family_widths(data, str(family), "networks")
-        for horizon in horizons(data)
-        if horizon <= 4
-        for source in SOURCES
-    ]
-
-    def distance(losses: Floats, axis: int = -1) -> Floats:
-        logs = [
-            log_layer_ratio(rates, loss, axis)
-            for (rates, _), loss in zip(cells, losses, strict=True)
-        ]
-        gaps = np.subtract(logs[::2], logs[1::2])
-        return np.asarray(np.sqrt(np.mean(gaps**2)), dtype=np.float64)
-
-    losses = np.stack([loss for _, loss in cells])
-    return Evidence(0.0, None, bootstrap(distance, [losses], resamples=RESAMPLES))
-
-
-JointCell = tuple[Floats, Floats, Floats]
-
-
-def joint_losses(data: xr.Dataset, family: str, source: str, width: int, horizon: int) -> JointCell:
-    """Both layers' rates and the losses (K_E, K_W, seed) of a cell."""
-    cell = data.sel(family=family, source=source, width=width)
-    losses = cell.loss.isel(horizon=horizons(data).index(horizon))
-    return (
-        cell.embedding_rate.to_numpy(),
-        cell.projection_rate.to_numpy(),
-        losses.transpose("embedding_octave", "projection_octave", "seed").to_numpy(),
-    )
-
-
-def log_tolerated_ratios(cells: Sequence[JointCell], losses: Floats, axis: int = -1) -> Floats:
-    """log(eta_E*/eta_W) at the largest eta_W that costs no more than `TOLERATED`, cell by cell.
-
-    eta_E* is the embedding's own optimum, at one place of the grid for all cells and resamples;
-    NaN where the grid ends first.
-    """
-    means = losses.mean(axis=axis)
-    row = int(np.argmin(np.mean([loss[:, 0] for *_, loss in cells], axis=(0, -1))))
-    logs = []
-    for (embedding, projection, _), mean in zip(cells, means, strict=True):
-        cost = (mean[row, 1:] - mean[row, 0]) / (1 - mean[row, 0]) - TOLERATED
-        beyond = int(np.argmax(cost > 0))
-        if beyond == 0:
-            return np.full(len(cells), np.nan)
-        around = slice(beyond - 1, beyond + 1)
-        edge = np.interp(0.0, cost[around], np.log(projection[1:][around]))
-        logs.append(np.log(embedding[row]) - edge)
-    return np.array(logs)
-
-
-def tolerated_ratio(
-    data: xr.Dataset, family: str, *, held_against: float | None = None
-) -> Evidence:
-    """Exponent of the tolerated ratio after two steps, for d >= 128.
-
-    `held_against`: as a control, another exponent than the derived one.
-    """
-
-    def read(source: str) -> tuple[Floats, list[JointCell]]:
-        widths = [width for width in family_widths(data, family, source) if width >= 128]
-        cells = [joint_losses(data, family, source, width, 2) for width in widths]
-        return np.log(widths), cells
-
-    def slope(losses: Floats, axis: int = -1, *, source: str = "networks") -> Floats:
-        log_width, cells = by_source[source]
-        return np.asarray(log_slope(log_width, log_tolerated_ratios(cells, losses, axis)))
-
-    by_source = {source: read(source) for source in SOURCES}
-    networks, theory = (
-        np.stack([losses for *_, losses in by_source[source][1]]) for source in SOURCES
-    )
-    measured = bootstrap(slope, [networks], resamples=RESAMPLES)
-    predicted = predicted_tolerated(family) if held_against is None else held_against
-    return Evidence(predicted, float(slope(theory, source="theory")), measured)
-
-
-def frozen_cost(data: xr.Dataset, family: str, frozen: str) -> Evidence:
-    """What freezing a layer costs after two steps, as a share of what training both removes.
-
-    Averaged over widths; all else tuned.
-    """
-    line = (slice(None), 0) if frozen == "projection" else (0, slice(None))
-
-    def stacked(source: str) -> Floats:
-        widths = family_widths(data, family, source)
-        return np.stack([joint_losses(data, family, source, width, 2)[2] for width in widths])
-
-    def cost(losses: Floats, axis: int = -1) -> Floats:
-        means = losses.mean(axis=axis)
-        lowest = np.array([mean.min() for mean in means])
-        alone = np.array([mean[line].min() for mean in means])
-        return np.asarray(np.mean((alone - lowest) / (1 - lowest)), dtype=np.float64)
-
-    measured = bootstrap(cost, [stacked("networks")], resamples=RESAMPLES)
-    return Evidence(0.0, float(cost(stacked("theory"))), measured)
-
-
-OURS = "ours; theory notes, section 3"
 HAYOU_LIU = "Hayou & Liu 2025, arXiv 2506.15025"
+RATIO_BY_SETTING = "docs/theory/learning_rates.md#which-ratio-when"
+INITIALISATION = "docs/theory/learning_rates.md#ratio-and-initialisation"
+GREEDY = "docs/theory/learning_rates.md#greedy-ratio"
 
+LAYERWISE = "exponent of d in the layer-wise eta_E*/eta_W*"
+EDGE = "exponent of d in eta_E*/eta_W at the largest tolerated eta_W"
+COST = "loss with it frozen above the joint optimum's, as a share of the decrease"
 
-def _claims() -> tuple[Claim, ...]:
-    layerwise = "exponent of d in the layer-wise eta_E*/eta_W*"
-    edge = "exponent of d in eta_E*/eta_W at the largest tolerated eta_W"
-    cost = "loss with it frozen above the joint optimum's, as a share of the decrease"
-    return (
-        Claim(
-            "optimum-late-fixed-vocab",
-            "At fixed m << d the layer-wise ratio grows like width at late horizons too",
-            layerwise,
-            "1",
-            "optimal_rates",
-            partial(layer_exponent, family="fixed"),
-            0.2,
-            OURS,
-        ),
-        Claim(
-            "optimum-late-proportional",
-            "Along m proportional to d it grows like sqrt(width) at late horizons too",
-            layerwise,
-            "1/2",
-            "optimal_rates",
-            partial(layer_exponent, family="proportional"),
-            0.15,
-            OURS,
-        ),
-        Claim(
-            "optimum-superlinear",
-            "Along m = d^(3/2) the one-step ratio follows sqrt(m), not sqrt(width)",
-            layerwise,
-            "mu/2 = 3/4",
-            "optimal_rates",
-            partial(layer_exponent, family="superlinear", horizon=1),
-            0.1,
-            OURS,
-        ),
-        Claim(
-            "optimum-late-sp",
-            "Under SP, m proportional to d, it does not grow",
-            layerwise,
-            "0",
-            "optimal_rates",
-            partial(layer_exponent, family="proportional-sp"),
-            0.15,
-            OURS,
-        ),
-        Claim(
-            "optimum-mean-field",
-            "Mean-field theory has the networks' layer-wise optima up to four steps",
-            "RMS of ln(networks' over theory's ratio)",
-            "0",
-            "optimal_rates",
-            mean_field_optima,
-            0.2,
-            "theory notes, section 8",
-        ),
-        Claim(
-            "joint-second-step",
-            "Both layers trained for two steps: the tolerated ratio grows like width, not its root",
-            edge,
-            "1 + 2 x_E = 1",
-            "joint_rates",
-            partial(tolerated_ratio, family="proportional"),
-            0.2,
-            OURS,
-        ),
-        Claim(
-            "joint-flat",
-            "The projection need not be trained where the embedding alone solves the task",
-            cost,
-            "0",
-            "joint_rates",
-            partial(frozen_cost, family="proportional", frozen="projection"),
-            0.05,
-            OURS,
-        ),
-        Claim(
-            "control-optimum-superlinear-root",
-            "Wrong on purpose: Theta(sqrt(d)) layer by layer for m >> d",
-            layerwise,
-            "1/2",
-            "optimal_rates",
-            partial(layer_exponent, family="superlinear", horizon=1, held_against=0.5),
-            0.1,
-            HAYOU_LIU,
-            "fails",
-        ),
-        Claim(
-            "control-optimum-sp-root",
-            "Wrong on purpose: Theta(sqrt(d)) under SP, m proportional to d",
-            layerwise,
-            "1/2",
-            "optimal_rates",
-            partial(layer_exponent, family="proportional-sp", held_against=0.5),
-            0.15,
-            "control",
-            "fails",
-        ),
-        Claim(
-            "control-joint-second-step-root",
-            "Wrong on purpose: Theta(sqrt(d)) from the second step on",
-            edge,
-            "1/2",
-            "joint_rates",
-            partial(tolerated_ratio, family="proportional", held_against=0.5),
-            0.2,
-            HAYOU_LIU,
-            "fails",
-        ),
-        Claim(
-            "control-joint-flat-embedding",
-            "Wrong on purpose: the embedding need not be trained",
-            cost,
-            "0",
-            "joint_rates",
-            partial(frozen_cost, family="proportional", frozen="embedding"),
-            0.05,
-            "control",
-            "fails",
-        ),
-    )
+RATIO = (
+    "the embedding's optimal learning rate over the projection's, each tuned with the other layer "
+    "frozen,"
+)
+TOLERATED_RATIO = (
+    "the embedding's own optimal learning rate over the largest projection learning rate that "
+    "costs at most 20 % of what the embedding alone removes"
+)
 
-
-CLAIMS = _claims()
+CLAIMS = (
+    Claim(
+        name="optimum-late-fixed-vocab",
+        statement="In the linear model under muP initialisation with a fixed vocabulary (m = 16 "
+        f"<< d), {RATIO} grows like the width d after 16 steps too.",
+        quantity=LAYERWISE,
+        prediction="1",
+        study="optimal_rates",
+        evidence=partial(layer_exponent, family="fixed"),
+        tolerance=0.2,
+        citation=RATIO_BY_SETTING,
+    ),
+    Claim(
+        name="optimum-late-proportional",
+        statement="In the linear model under muP initialisation with a vocabulary m = 4d, "
+        f"{RATIO} grows like sqrt(d) after 16 steps too.",
+        quantity=LAYERWISE,
+        prediction="1/2",
+        study="optimal_rates",
+        evidence=partial(layer_exponent, family="proportional"),
+        tolerance=0.15,
+        citation=RATIO_BY_SETTING,
+    ),
+    Claim(
+        name="optimum-superlinear",
+        statement="In the linear model under muP initialisation with a vocabulary m = d^(3/2), "
+        f"{RATIO} grows after one step like sqrt(m) = d^(3/4), not like sqrt(d).",
+        quantity=LAYERWISE,
+        prediction="mu/2 = 3/4",
+        study="optimal_rates",
+        evidence=partial(layer_exponent, family="superlinear", horizon=1),
+        tolerance=0.1,
+        citation=GREEDY,
+    ),
+    Claim(
+        name="optimum-late-sp",
+        statement="In the linear model under standard initialisation (SP) with a vocabulary m = "
+        f"4d, {RATIO} does not grow with the width d after 16 steps.",
+        quantity=LAYERWISE,
+        prediction="0",
+        study="optimal_rates",
+        evidence=partial(layer_exponent, family="proportional-sp"),
+        tolerance=0.15,
+        citation=INITIALISATION,
+    ),
+    Claim(
+        name="optimum-mean-field",
+        statement="For one to four steps of the linear model, in all measured families of sizes "
+        "and initialisations, trained networks and mean-field theory have the same ratio of the "
+        "embedding's optimal learning rate to the projection's, each tuned with the other layer "
+        "frozen.",
+        quantity="RMS of ln(networks' over theory's ratio)",
+        prediction="0",
+        study="optimal_rates",
+        evidence=mean_field_optima,
+        tolerance=0.2,
+        citation="docs/theory/mean_field.md#mean-field-equations",
+    ),
+    Claim(
+        name="joint-second-step",
+        statement="In the linear model under muP initialisation with a vocabulary m = 4d and both "
+        f"layers trained for two steps, {TOLERATED_RATIO} grows like the width d, not like "
+        "sqrt(d).",
+        quantity=EDGE,
+        prediction="1 + 2 x_E = 1",
+        study="joint_rates",
+        evidence=partial(tolerated_ratio, family="proportional"),
+        tolerance=0.2,
+        citation=RATIO_BY_SETTING,
+    ),
+    Claim(
+        name="joint-flat",
+        statement="In the linear model under muP initialisation with a vocabulary m = 4d and one "
+        "output, freezing the projection for two steps costs at most 5 % of the decrease of the "
+        "loss: the embedding alone solves the task.",
+        quantity=COST,
+        prediction="0",
+        study="joint_rates",
+        evidence=partial(frozen_cost, family="proportional", frozen="projection"),
+        tolerance=0.05,
+        citation=RATIO_BY_SETTING,
+    ),
+    Claim(
+        name="control-optimum-superlinear-root",
+        statement="Wrong on purpose: in the linear model under muP initialisation with a "
+        f"vocabulary m = d^(3/2) >> d, {RATIO} grows after one step like sqrt(d).",
+        quantity=LAYERWISE,
+        prediction="1/2",
+        study="optimal_rates",
+        evidence=partial(layer_exponent, family="superlinear", horizon=1, held_against=0.5),
+        tolerance=0.1,
+        citation=f"contradicts optimum-superlinear; {HAYOU_LIU}; {GREEDY}",
+        expected="fails",
+    ),
+    Claim(
+        name="control-optimum-sp-root",
+        statement="Wrong on purpose: in the linear model under standard initialisation (SP) with "
+        f"a vocabulary m = 4d, {RATIO} grows like sqrt(d) after 16 steps.",
+        quantity=LAYERWISE,
+        prediction="1/2",
+        study="optimal_rates",
+        evidence=partial(layer_exponent, family="proportional-sp", held_against=0.5),
+        tolerance=0.15,
+        citation=f"contradicts optimum-late-sp; {INITIALISATION}",
+        expected="fails",
+    ),
+    Claim(
+        name="control-joint-second-step-root",
+        statement="Wrong on purpose: in the linear model under muP initialisation with a "
+        f"vocabulary m = 4d and both layers trained for two steps, {TOLERATED_RATIO} grows like "
+        "sqrt(d).",
+        quantity=EDGE,
+        prediction="1/2",
+        study="joint_rates",
+        evidence=partial(tolerated_ratio, family="proportional", held_against=0.5),
+        tolerance=0.2,
+        citation=f"contradicts joint-second-step; {HAYOU_LIU}; {RATIO_BY_SETTING}",
+        expected="fails",
+    ),
+    Claim(
+        name="control-joint-flat-embedding",
+        statement="Wrong on purpose: in the linear model under muP initialisation with a "
+        "vocabulary m = 4d and one output, freezing the embedding for two steps costs at most 5 % "
+        "of the decrease of the loss.",
+        quantity=COST,
+        prediction="0",
+        study="joint_rates",
+        evidence=partial(frozen_cost, family="proportional", frozen="embedding"),
+        tolerance=0.05,
+        citation=f"contradicts {RATIO_BY_SETTING}",
+        expected="fails",
+    ),
+)

@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from dynsim import Estimate, bootstrap, optimal_learning_rates
-from dynsim.statistics import Optimum, joint_optimum, optima_ratio, rate_optimum
+from dynsim.statistics import Optimum, Resamples, joint_optimum, optima_ratio, rate_optimum
 
-from .claims import (
+from .estimators import (
     family_widths,
     horizons,
     joint_losses,
@@ -114,7 +114,7 @@ def _measured(data: xr.Dataset, family: str, width: int, horizon: int) -> Estima
     def log_ratio(sample: Floats, axis: int = -1) -> Floats:
         return np.asarray(log_layer_ratio(rates, sample, axis))
 
-    return bootstrap(log_ratio, [losses], resamples=300)
+    return bootstrap(log_ratio, [losses], resamples=Resamples.QUICK)
 
 
 def _joint(axes: Axes, data: xr.Dataset) -> None:

@@ -2,236 +2,170 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
-import numpy as np
-import xarray as xr
+from experiments.topics._claim import Claim, Verdict
 
-import derivations
-from derivations import symbols as s
-from dynsim import Estimate
-from dynsim.laboratory import grid_factors, training_optimizer
-from dynsim.statistics import LossSurface, RateExponent, log_slope, rate_exponent
-from experiments.topics._claim import Claim, Evidence, Verdict, judged
+from .estimators import TOLERANCE, joint, layerwise
 
-from .study import AXES, CASES
-
-Tuned = Literal["ratio", "ratio_alone"]
-EARLY, MIDDLE, LATE = 0, 1, 2
-RESAMPLES = 300
-TOLERANCE = 0.15
-VOCAB_EXPONENTS = {"fixed": 0, "superlinear": 2}
-HYPOTHESES = {"d": 1.0, "sqrt(d)": 0.5}
-
-
-def case_widths(data: xr.Dataset, case: str) -> list[int]:
-    sizes = data.vocab_size.sel(case=case)
-    return [int(width) for width in sizes.width.values[sizes.notnull().values]]
-
-
-def surface(data: xr.Dataset, case: str, width: int, horizon: int) -> LossSurface:
-    """Losses of a network size, as shares of the initial one."""
-    names = [f"{axis}_octave" for axis in AXES]
-    loss = data.loss.sel(case=case, width=width, horizon=horizon)
-    for name in (*names, "seed"):  # what other cases measured and this one did not
-        loss = loss.dropna(name, how="all")
-    values = loss.transpose(*names, "seed").to_numpy().astype(np.float64)
-    rates = [2.0 ** loss[name].to_numpy() for name in names]
-    return LossSurface(rates[0], rates[1], values, np.ones(values.shape[-1]))
-
-
-def ratio_exponent(data: xr.Dataset, case: str, tuned: Tuned, horizon: int) -> RateExponent:
-    """Exponent of the optimal embedding LR / hidden LR; its `actual` is that of actual rates."""
-    widths = case_widths(data, case)
-    surfaces = [surface(data, case, width, horizon) for width in widths]
-    factors = [grid_factors(CASES[case].setup(width)) for width in widths]
-    ratios = [embedding / hidden for embedding, hidden in factors]
-    return rate_exponent(widths, surfaces, tuned, factors=ratios, resamples=RESAMPLES)
-
-
-def first_step_exponent(case: str) -> float:
-    """Exponent of d at which both layers change the output by the same at the first step.
-
-    That of the hidden layer's update at equal entries of Delta W, in the limit of large sizes: the
-    vocabulary of a family is d^mu, mu = 0, 1 or 2; the update of Muon has the weight's own size.
-    """
-    if CASES[case].setup(case_base(case)).optimizer == "muon":
-        return 0.0
-    law = derivations.exponent("projection", "sign").subs(s.zipf_exponent, 0)
-    return float(law.subs(s.vocab_exponent, VOCAB_EXPONENTS.get(case, 1)))
-
-
-def case_base(case: str) -> int:
-    return CASES[case].widths[0]
-
-
-def first_step_theory(case: str, widths: list[int]) -> float:
-    """The same from the compiled first-step moments at the measured sizes and token laws."""
-    logs = []
-    for width in widths:
-        setup = CASES[case].setup(width)
-        law = setup.law()
-        growth = derivations.hidden_update_growth(
-            width, 1, law.mean_alignment_square, training_optimizer(setup)
-        )
-        logs.append(np.log(growth * width) if setup.optimizer != "muon" else 0.0)
-    return float(log_slope(np.log(widths), np.array(logs)))
-
-
-def measured_exponent(found: RateExponent) -> Estimate:
-    """Exponent of the actual ratio at the lowest loss; NaN if an optimum lies outside its grid.
-
-    The interval is over seeds. Where optima are flat many other ratios cost next to nothing: how
-    many is said by `compatible_low` and `compatible_high`, and not part of any verdict.
-    """
-    return found.actual if found.excluded == 0 else Estimate(np.nan, np.nan, np.nan)
-
-
-def layerwise(data: xr.Dataset, case: str, held_against: float | None = None) -> Evidence:
-    """The layer-wise optimal ratio's exponent at the last horizon against first-step theory.
-
-    With its embedding frozen a hidden layer keeps the alignment of the first step.
-    """
-    found = ratio_exponent(data, case, "ratio_alone", LATE)
-    predicted = first_step_exponent(case) if held_against is None else held_against
-    simulated = first_step_theory(case, case_widths(data, case))
-    return Evidence(predicted, simulated, measured_exponent(found), found.drift)
-
-
-def joint(data: xr.Dataset, case: str, exponent: float) -> Evidence:
-    """The jointly optimal ratio's exponent at the last horizon against a rule's."""
-    found = ratio_exponent(data, case, "ratio", LATE)
-    return Evidence(exponent, None, measured_exponent(found), found.drift)
-
-
-@dataclass(frozen=True)
-class RatioRow:
-    """One exponent of embedding LR / hidden LR and what it says about the rules.
-
-    `verdicts`: for Theta(d) and Theta(sqrt(d)), by the rule of claims with +-0.15.
-    """
-
-    case: str
-    tuned: Tuned
-    steps: int
-    exponent: RateExponent
-    theory: float
-    verdicts: dict[str, Verdict]
-
-
-def ratio_rows(data: xr.Dataset) -> Iterator[RatioRow]:
-    """Every case, layer by layer and jointly, early and late."""
-    for case in CASES:
-        widths = case_widths(data, case)
-        for tuned in ("ratio_alone", "ratio"):
-            for horizon in (EARLY, MIDDLE, LATE):
-                found = ratio_exponent(data, case, tuned, horizon)
-                measured = measured_exponent(found)
-                verdicts: dict[str, Verdict] = {
-                    name: judged(Evidence(exponent, None, measured), TOLERANCE)
-                    for name, exponent in HYPOTHESES.items()
-                }
-                steps = int(data.steps.sel(case=case, width=widths[0], horizon=horizon))
-                theory = first_step_theory(case, widths)
-                yield RatioRow(case, tuned, steps, found, theory, verdicts)
-
-
-OURS = "dynsim, first-step moments of a hidden layer"
-HAYOU_LIU = "Hayou & Liu 2025, arXiv 2506.15025"
+HAYOU_LIU = "Hayou & Liu 2025, arXiv 2506.15025; docs/theory/learning_rates.md#greedy-ratio"
+HIDDEN_STEP = "docs/theory/first_step.md#hidden-step"
 QUANTITY = "exponent of d in the layer-wise eta_embedding*/eta_hidden*, 16 steps"
 JOINT_QUANTITY = "exponent of d in the jointly tuned eta_embedding*/eta_hidden*, last evaluation"
 
 
 def _claim(
+    *,
     name: str,
     case: str,
     statement: str,
     prediction: str,
-    citation: str = OURS,
+    citation: str,
     expected: Verdict = "holds",
 ) -> Claim:
+    """A claim on the layer-wise optimal ratio against its derived exponent."""
     return Claim(
-        name,
-        statement,
-        QUANTITY,
-        prediction,
-        "optimal_ratio",
-        partial(layerwise, case=case),
-        TOLERANCE,
-        citation,
-        expected,
+        name=name,
+        statement=statement,
+        quantity=QUANTITY,
+        prediction=prediction,
+        study="optimal_ratio",
+        evidence=partial(layerwise, case=case),
+        tolerance=TOLERANCE,
+        citation=citation,
+        expected=expected,
     )
 
 
-def _control(name: str, case: str, statement: str, held_against: float, prediction: str) -> Claim:
+def _control(
+    *,
+    name: str,
+    case: str,
+    statement: str,
+    held_against: float,
+    prediction: str,
+    citation: str,
+) -> Claim:
+    """The layer-wise optimal ratio held against an exponent that is wrong on purpose."""
     return Claim(
-        name,
-        f"Wrong on purpose: {statement}",
-        QUANTITY,
-        prediction,
-        "optimal_ratio",
-        partial(layerwise, case=case, held_against=held_against),
-        TOLERANCE,
-        "control",
-        "fails",
+        name=name,
+        statement=f"Wrong on purpose: {statement}",
+        quantity=QUANTITY,
+        prediction=prediction,
+        study="optimal_ratio",
+        evidence=partial(layerwise, case=case, held_against=held_against),
+        tolerance=TOLERANCE,
+        citation=citation,
+        expected="fails",
     )
 
 
-def _text_control(name: str, case: str, network: str) -> Claim:
+def _text_control(*, name: str, case: str, network: str, types: int) -> Claim:
+    """The jointly optimal ratio on real text held against sqrt(d)."""
     return Claim(
-        name,
-        f"Theta(sqrt(d)) for the joint optimum on real text, {network}",
-        JOINT_QUANTITY,
-        "1/2",
-        "optimal_ratio",
-        partial(joint, case=case, exponent=0.5),
-        TOLERANCE,
-        HAYOU_LIU,
-        "fails",
+        name=name,
+        statement=f"In {network} trained on real text with {types:,} token types, the embedding "
+        "learning rate over the hidden learning rate at their joint optimum grows like sqrt(d), "
+        "the published rule for large vocabularies.",
+        quantity=JOINT_QUANTITY,
+        prediction="1/2",
+        study="optimal_ratio",
+        evidence=partial(joint, case=case, exponent=0.5),
+        tolerance=TOLERANCE,
+        citation=HAYOU_LIU,
+        expected="fails",
     )
 
+
+RATIO = (
+    "the optimal embedding learning rate over the optimal hidden learning rate after 16 steps, "
+    "each tuned with the other layer frozen,"
+)
+MLP = "an MLP with one hidden layer under Adam"
 
 CLAIMS = (
     _claim(
-        "hidden-ratio-fixed",
-        "fixed",
-        "Hidden layer, fixed vocabulary: Theta(d)",
-        "1",
+        name="hidden-ratio-fixed",
+        case="fixed",
+        statement=f"In {MLP} with a fixed vocabulary (m = 16), {RATIO} grows like the width d.",
+        prediction="1",
+        citation=HIDDEN_STEP,
         expected="undecided",
     ),
     _claim(
-        "hidden-ratio-proportional",
-        "proportional",
-        "Hidden layer, m proportional to d: Theta(sqrt(d))",
-        "1/2",
-        HAYOU_LIU,
+        name="hidden-ratio-proportional",
+        case="proportional",
+        statement=f"In {MLP} with a vocabulary m = 4d, {RATIO} grows like sqrt(d).",
+        prediction="1/2",
+        citation=f"Hayou & Liu 2025, arXiv 2506.15025; {HIDDEN_STEP}",
     ),
     _claim(
-        "hidden-ratio-superlinear",
-        "superlinear",
-        "Hidden layer, m proportional to d^2: Theta(sqrt(d)), where a projection has Theta(d)",
-        "1/2",
+        name="hidden-ratio-superlinear",
+        case="superlinear",
+        statement=f"In {MLP} with a vocabulary m = d^2/8, {RATIO} grows like sqrt(d), where with "
+        "the linear model's projection it grows like sqrt(m), that is like d.",
+        prediction="1/2",
+        citation=HIDDEN_STEP,
     ),
     _claim(
-        "hidden-ratio-structured",
-        "structured",
-        "Targets of rank one change nothing at the first step",
-        "1/2",
+        name="hidden-ratio-structured",
+        case="structured",
+        statement=f"In {MLP} with a vocabulary m = 4d and targets of rank one, {RATIO} grows like "
+        "sqrt(d), as with unstructured targets.",
+        prediction="1/2",
+        citation=HIDDEN_STEP,
     ),
-    _claim("hidden-ratio-sign", "sign", "Sign descent as Adam", "1/2", expected="undecided"),
-    _claim("hidden-ratio-muon", "muon", "Muon: no alignment, no width", "0", expected="undecided"),
-    _control("control-hidden-ratio-fixed", "fixed", "sqrt(d) at fixed vocabulary", 0.5, "1/2"),
-    _control("control-hidden-ratio-proportional", "proportional", "d along m = 4 d", 1.0, "1"),
+    _claim(
+        name="hidden-ratio-sign",
+        case="sign",
+        statement="In an MLP with one hidden layer under sign descent with a vocabulary m = 4d, "
+        f"{RATIO} grows like sqrt(d), as under Adam.",
+        prediction="1/2",
+        citation=HIDDEN_STEP,
+        expected="undecided",
+    ),
+    _claim(
+        name="hidden-ratio-muon",
+        case="muon",
+        statement=f"In an MLP with one hidden layer under Muon with a vocabulary m = 4d, {RATIO} "
+        "does not depend on the width d, since the size of Muon's update does not depend on its "
+        "alignment with the tokens.",
+        prediction="0",
+        citation="docs/theory/first_step.md#muon-step",
+        expected="undecided",
+    ),
     _control(
-        "control-hidden-ratio-superlinear",
-        "superlinear",
-        "the projection's sqrt(m) in a hidden layer",
-        1.0,
-        "1",
+        name="control-hidden-ratio-fixed",
+        case="fixed",
+        statement=f"in {MLP} with a fixed vocabulary (m = 16), {RATIO} grows like sqrt(d).",
+        held_against=0.5,
+        prediction="1/2",
+        citation=f"contradicts hidden-ratio-fixed; {HIDDEN_STEP}",
     ),
-    _text_control("control-text-mlp-root", "corpus-63804", "MLP, 63,804 types"),
-    _text_control("control-text-transformer-root", "transformer-4096", "transformer, 4,096 types"),
+    _control(
+        name="control-hidden-ratio-proportional",
+        case="proportional",
+        statement=f"in {MLP} with a vocabulary m = 4d, {RATIO} grows like d.",
+        held_against=1.0,
+        prediction="1",
+        citation=f"contradicts hidden-ratio-proportional; {HIDDEN_STEP}",
+    ),
+    _control(
+        name="control-hidden-ratio-superlinear",
+        case="superlinear",
+        statement=f"in {MLP} with a vocabulary m = d^2/8, {RATIO} grows like sqrt(m), that is "
+        "like d, as with the linear model's projection.",
+        held_against=1.0,
+        prediction="1",
+        citation=f"contradicts hidden-ratio-superlinear; {HIDDEN_STEP}",
+    ),
+    _text_control(
+        name="control-text-mlp-root", case="corpus-63804", network="an MLP", types=63_804
+    ),
+    _text_control(
+        name="control-text-transformer-root",
+        case="transformer-4096",
+        network="a transformer",
+        types=4096,
+    ),
 )

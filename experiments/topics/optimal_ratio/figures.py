@@ -12,9 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dynsim.laboratory import grid_factors
-from dynsim.statistics import RateExponent, is_determined, optimum_interval, surface_optimum
+from dynsim.statistics import (
+    RateExponent,
+    Resamples,
+    is_determined,
+    optimum_interval,
+    surface_optimum,
+)
 
-from .claims import LATE, Tuned, case_widths, first_step_theory, ratio_exponent, surface
+from .estimators import LATE, Tuned, case_widths, first_step_theory, ratio_exponent, surface
 from .study import CASES
 
 SYNTHETIC = {
@@ -50,7 +56,7 @@ def _against_width(axes: Axes, data: xr.Dataset) -> None:
         for width in widths:
             cell = surface(data, case, width, LATE)
             optimum = surface_optimum(cell, "ratio_alone")
-            interval = optimum_interval(cell, "ratio_alone", resamples=300)
+            interval = optimum_interval(cell, "ratio_alone", resamples=Resamples.QUICK)
             known = is_determined(optimum)
             found = (interval.value, interval.low, interval.high, optimum.low, optimum.high)
             scale = _actual(data, case, width)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.results import study_config
 
-from .claims import regret
+from .estimators import regret
 from .study import RULES, SMALL, TASKS
 
 NAMES = {

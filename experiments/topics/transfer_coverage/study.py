@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim import Transfer, fit_transfer
+from dynsim._outcome import Status
 from dynsim.transfer import TRANSFER_PARAMETERS, asymptotic_penalties
 from experiments.topics._study import Study, grid
 
@@ -28,7 +29,7 @@ RECIPES = {
     "drawn out": "percentiles drawn out for few seeds",
 }
 LOG_DRAWN = TRANSFER_PARAMETERS.index("rate_limit")  # resampled as its logarithm
-STATUSES = ("ok", "misfit", "undetermined")
+STATUSES = (Status.OK, Status.MISFIT, Status.UNDETERMINED)  # stored as their place here
 PAIRINGS = ("paired", "independent")
 
 
@@ -164,7 +165,7 @@ def _trials(scenario: str, trials: int, resamples: int, scenarios: dict[str, Any
         found = [getattr(fit, name) for name in TRANSFER_PARAMETERS]
         truth[trial] = [known[name] for name in TRANSFER_PARAMETERS]
         value[trial] = [one.value for one in found]
-        status[trial] = [STATUSES.index(one.status.split(":")[0]) for one in found]
+        status[trial] = [STATUSES.index(one.status) for one in found]
         percentiles = np.quantile(fit.resampled.draws, [0.025, 0.975], axis=0, method="nearest")
         with np.errstate(invalid="ignore", over="ignore"):
             reflected = 2 * fit.resampled.value - percentiles[::-1]
@@ -183,7 +184,7 @@ def _trials(scenario: str, trials: int, resamples: int, scenarios: dict[str, Any
         penalty[trial] = (
             limits[compared] - limits[1 - compared],
             paired[compared].value,
-            STATUSES.index(paired[compared].status.split(":")[0]),
+            STATUSES.index(paired[compared].status),
         )
         penalty_ends[trial] = [
             (one.low, one.high) for one in (paired[compared], independent[compared])

@@ -2,199 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
 
-import numpy as np
-import xarray as xr
-from numpy.typing import NDArray
-
-from dynsim import Estimate, Transfer, fit_transfer
-from dynsim.statistics import jackknife, jackknife_interval, log_slope
 from experiments.topics._claim import Claim, Evidence, Verdict
 
-from .study import DECAYS, NETWORKS, OTHER_VOCABULARIES, SLOWER, Case
-
-Floats = NDArray[np.float64]
-Curve = tuple[Floats, Floats]  # log learning rates (K,), losses (K, seeds)
-Weights = Mapping[str, float]  # of cases in a contrast
-
-NEIGHBOURS = 3  # learning rates on either side of the best that its parabola is fitted to
-RESAMPLES = 500
-LARGEST = 0.1  # half width of the band of a difference that must be positive, nats
-PUBLISHED_FALL = float(np.log10(0.0046 / 0.036))  # of E by embedding x width, Kalra & Barkeshli
-TOGGLED = {  # pairs without and with SP's embedding LR times width, all else equal
-    "sp": "sp, embedding x width",
-    "sp, mup readout": "mup, sp gains",
-    "sp, mup gains": "mup, sp readout",
-    "mup, sp embedding": "mup",
-}
-
-
-def widths_of(data: xr.Dataset, case: str) -> list[int]:
-    """Widths that a case was trained at."""
-    ran = data.diverged.sel(case=case).notnull().any(["learning_rate", "seed"])
-    return [int(width) for width in data.width.values[ran.values]]
-
-
-def curve(data: xr.Dataset, case: str, width: int) -> Curve:
-    """Losses of a width at the learning rates around that of the lowest mean loss, of those that
-    no seed diverged at."""
-    cell = data.sel(case=case, width=width).transpose("learning_rate", "seed", ...)
-    kept = np.flatnonzero((cell.diverged == 0).all("seed"))
-    best = int(np.argmin(cell.loss.values[kept].mean(axis=-1)))
-    near = kept[max(0, best - NEIGHBOURS) : best + NEIGHBOURS + 1]
-    return np.log(cell.learning_rate.values[near]), cell.loss.values[near]
-
-
-def optimum(log_rates: Floats, loss: Floats) -> tuple[float, float]:
-    """ln η* and L* of the parabola fitted to losses (K,); NaN if it has no minimum."""
-    centre = log_rates.mean()
-    curvature, slope, height = np.polyfit(log_rates - centre, loss, 2)
-    if curvature <= 0:
-        return np.nan, np.nan
-    return float(centre - slope / (2 * curvature)), float(height - slope**2 / (4 * curvature))
-
-
-def contrast(data: xr.Dataset, weights: Weights, width: int) -> Estimate:
-    """Sum of (weight) L*(width) over cases, in nats, paired over seeds: a seed has the same initial
-    weights (up to the rule's scale) and batches in all cases of a network and vocabulary."""
-    return _paired(
-        data, list(weights), width, lambda lowest: float(lowest @ list(weights.values()))
-    )
-
-
-def closed_share(data: xr.Dataset, start: str, by: str, end: str, width: int) -> Estimate:
-    """(L*(start) - L*(by)) / (L*(start) - L*(end)), paired over seeds."""
-    return _paired(data, [start, by, end], width, lambda x: (x[0] - x[1]) / (x[0] - x[2]))
-
-
-def _paired(
-    data: xr.Dataset, cases: Sequence[str], width: int, of: Callable[[Floats], float]
-) -> Estimate:
-    curves = [curve(data, case, width) for case in cases]
-    ends = np.cumsum([len(rates) for rates, _ in curves])[:-1]
-
-    def statistic(losses: Floats, axis: int = -1) -> Floats:
-        means = np.split(losses.mean(axis=axis), ends)
-        lowest = [optimum(rates, mean)[1] for (rates, _), mean in zip(curves, means, strict=True)]
-        return np.asarray(of(np.array(lowest)))
-
-    return jackknife(statistic, [np.concatenate([losses for _, losses in curves])])
-
-
-def log2_optima(data: xr.Dataset, case: str) -> list[Estimate]:
-    """log2 of the optimal base learning rate over that of the narrowest width, by width."""
-    first, *others = (curve(data, case, width) for width in widths_of(data, case))
-
-    def shift(other: Curve) -> Estimate:
-        def octaves(*losses: Floats, axis: int = -1) -> Floats:
-            start, end = (
-                optimum(rates, one.mean(axis=axis))[0]
-                for (rates, _), one in zip((first, other), losses, strict=True)
-            )
-            return np.asarray((end - start) / np.log(2))
-
-        return jackknife(octaves, [first[1], other[1]])
-
-    return [Estimate(0.0, 0.0, 0.0), *map(shift, others)]
-
-
-def drift(data: xr.Dataset, case: str) -> Estimate:
-    """Exponent of the width in the optimal base learning rate; 0 is transfer."""
-    widths = widths_of(data, case)
-    curves = [curve(data, case, width) for width in widths]
-
-    def slope(*losses: Floats, axis: int = -1) -> Floats:
-        best = [
-            optimum(rates, one.mean(axis=axis))[0]
-            for (rates, _), one in zip(curves, losses, strict=True)
-        ]
-        return log_slope(np.log(widths), np.array(best))
-
-    return jackknife(slope, [losses for _, losses in curves])
-
-
-def fitted(data: xr.Dataset, case: str, resamples: int | None = None) -> Transfer:
-    """Transfer metrics of a case."""
-    table = data[["loss", "diverged"]].sel(case=case).to_dataframe().reset_index()
-    table = table[table.diverged.notna()]
-    columns = (table[name].to_numpy() for name in ("width", "learning_rate", "seed", "loss"))
-    return fit_transfer(*columns, resamples=resamples or RESAMPLES)
-
-
-def error_fall(data: xr.Dataset, network: str) -> Estimate:
-    """log10 of the factor in E by SP's embedding LR times width, the mean over the other toggles.
-
-    Interval: jackknife over the seeds of each width, left out of all cases together; resamples
-    would add noise to E.
-    """
-    value, left_out = 0.0, {}
-    for pair in TOGGLED.items():
-        for sign, rule in zip((-1, 1), pair, strict=True):
-            error = fitted(data, f"{network}; {rule}", resamples=2).resampled_error
-            share = sign / len(TOGGLED)
-            value += share * float(np.log10(error.value))
-            for sample, errors in error.left_out.items():
-                left_out[sample] = left_out.get(sample, 0) + share * np.log10(errors)
-    return jackknife_interval(value, list(left_out.values()))
-
-
-def _case(network: str, rule: str, **fields: Any) -> str:
-    return replace(Case(network, rule), **fields).name
-
-
-def _over(network: str, rule: str, other: str, weight: float = 1.0, **fields: Any) -> Weights:
-    """L*(rule) - L*(other), times a weight, as a contrast."""
-    return {_case(network, rule, **fields): weight, _case(network, other, **fields): -weight}
-
-
-def _closed(data: xr.Dataset, network: str, by: str) -> Evidence:
-    start, rule, end = (_case(network, name) for name in ("sp", by, "mup"))
-    return Evidence(1.25, None, closed_share(data, start, rule, end, max(widths_of(data, end))))
-
-
-def _above(data: xr.Dataset, network: str, rule: str, other: str, **fields: Any) -> Evidence:
-    """By how much a rule's lowest loss is above another's."""
-    weights = _over(network, rule, other, **fields)
-    return Evidence(LARGEST, None, contrast(data, weights, _widest(data, weights)))
-
-
-def _growth(
-    data: xr.Dataset, network: str, other: str, start: Mapping[str, Any], **end: Any
-) -> Evidence:
-    """How much more SP's lowest loss is above another rule's in one condition than in another."""
-    further = _over(network, "sp", other, -1.0, **start)
-    weights = {**_over(network, "sp", other, **end), **further}
-    return Evidence(LARGEST, None, contrast(data, weights, _widest(data, weights)))
-
-
-def _widest(data: xr.Dataset, weights: Weights) -> int:
-    """The widest of the widths that all cases have."""
-    return min(max(widths_of(data, case)) for case in weights)
-
-
-def _drift(data: xr.Dataset, network: str, rule: str) -> Evidence:
-    return Evidence(0.0, None, drift(data, _case(network, rule)))
-
-
-def _fall(data: xr.Dataset, network: str) -> Evidence:
-    return Evidence(PUBLISHED_FALL, None, error_fall(data, network))
-
+from .estimators import (
+    DIFFERENCE,
+    PUBLISHED_FALL,
+    advantage_closed,
+    advantage_growth,
+    drift_evidence,
+    fall_evidence,
+    loss_above,
+)
+from .study import DECAYS, NETWORKS, OTHER_VOCABULARIES, SLOWER
 
 WIDTH, ROOT = "sp, embedding x width", "sp, embedding x root"
 SMALL, LARGE = min(OTHER_VOCABULARIES), max(OTHER_VOCABULARIES)
-KALRA = "Kalra and Barkeshli, arXiv:2605.21486"
-NAMES = {"mlp": "Residual MLP", "transformer": "Transformer"}
+KALRA = "Kalra & Barkeshli 2026, arXiv 2605.21486"
+YANG = "Yang et al. 2022, arXiv 2203.03466"
+HAYOU_LIU = "Hayou & Liu 2025, arXiv 2506.15025"
+METRICS = "docs/theory/transfer.md#transfer-metrics"
+TUNED_RATE = "docs/theory/parametrizations.md#tuned-base-rate"
+PUBLISHED_RULES = "docs/theory/parametrizations.md#published-rules"
+NAMES = {"mlp": "residual MLP", "transformer": "transformer"}
 SHARE = "share of muP's advantage over SP in the lowest loss, widest network"
 EXPONENT = "exponent of the width in the optimal base learning rate"
 CHANGE = "change of L*(SP) - L*(muP), width 256, nats"
 
 
-class Statement(NamedTuple):
-    """A claim about either network; `evidence` takes the network beside the data."""
+@dataclass(frozen=True, kw_only=True)
+class _Statement:
+    """A claim about either network.
+
+    - `statement`: goes on after "For a residual MLP," or "For a transformer,".
+    - `evidence`: takes the network beside the data.
+    - `mlp`, `transformer`: the verdict expected for that network.
+    - `published`: whether a paper states it. Where it is expected to fail the claim is then named
+      not-seen- (published, and not what these networks do), else control- (plausible at most).
+    """
 
     name: str
     statement: str
@@ -205,143 +53,162 @@ class Statement(NamedTuple):
     citation: str
     mlp: Verdict
     transformer: Verdict
+    published: bool = False
 
     def claim(self, network: str) -> Claim:
-        expected: Verdict = getattr(self, network)
-        refuted = "not-seen-" if "arXiv" in self.citation else "control-"
+        expected = self.mlp if network == "mlp" else self.transformer
+        refuted = "not-seen-" if self.published else "control-"
         return Claim(
-            refuted * (expected == "fails") + f"{self.name}-{network}",
-            f"{NAMES[network]}: {self.statement}",
-            self.quantity,
-            self.prediction,
-            "transfer_networks",
-            partial(self.evidence, network=network),
-            self.tolerance,
-            self.citation,
-            expected,
+            name=refuted * (expected == "fails") + f"{self.name}-{network}",
+            statement=f"For a {NAMES[network]}, {self.statement}",
+            quantity=self.quantity,
+            prediction=self.prediction,
+            study="transfer_networks",
+            evidence=partial(self.evidence, network=network),
+            tolerance=self.tolerance,
+            citation=self.citation,
+            expected=expected,
         )
 
 
-def _statements() -> list[Statement]:
-    """Where one is expected to fail, it is named not-seen-: published, and not what these networks
-    do; or control-: plausible at most."""
-    positive = f"> 0 (and < {2 * LARGEST:g})"
+def _statements() -> list[_Statement]:
+    positive = f"> 0 (and < {2 * DIFFERENCE:g})"
+    faster = "the embedding's learning rate times width"
+    lowest = "the lowest loss over learning rates"
     return [
-        Statement(
-            "transfer-embedding",
-            "the embedding's learning rate times width alone brings half or more of muP's "
-            "advantage over SP",
-            SHARE,
-            "1/2 to 2",
-            partial(_closed, by=WIDTH),
-            0.75,
-            KALRA,
+        _Statement(
+            name="transfer-embedding",
+            statement=f"SP with {faster} brings half or more of muP's advantage over SP in "
+            f"{lowest}, at the widest network.",
+            quantity=SHARE,
+            prediction="1/2 to 2",
+            evidence=partial(advantage_closed, by=WIDTH),
+            tolerance=0.75,
+            citation=f"{KALRA}; {METRICS}",
+            published=True,
             mlp="fails",
             transformer="holds",
         ),
-        Statement(
-            "transfer-readout",
-            "muP's readout alone brings half or more of muP's advantage over SP",
-            SHARE,
-            "1/2 to 2",
-            partial(_closed, by="sp, mup readout"),
-            0.75,
-            "single toggle",
+        _Statement(
+            name="transfer-readout",
+            statement="SP with muP's readout brings half or more of muP's advantage over SP in "
+            f"{lowest}, at the widest network.",
+            quantity=SHARE,
+            prediction="1/2 to 2",
+            evidence=partial(advantage_closed, by="sp, mup readout"),
+            tolerance=0.75,
+            citation=PUBLISHED_RULES,
             mlp="undecided",
             transformer="fails",
         ),
-        Statement(
-            "transfer-root",
-            "tuned at the base width, times sqrt(width) is worse than times width",
-            "L*(sqrt(width)) - L*(width), widest network, nats",
-            positive,
-            partial(_above, rule=ROOT, other=WIDTH),
-            LARGEST,
-            "muP against Hayou and Liu, arXiv:2506.15025",
+        _Statement(
+            name="transfer-root",
+            statement="with embedding LR / hidden LR tuned at the base width, SP with the "
+            "embedding's learning rate times sqrt(width) has a higher lowest loss over learning "
+            f"rates than SP with {faster}, at the widest network.",
+            quantity="L*(sqrt(width)) - L*(width), widest network, nats",
+            prediction=positive,
+            evidence=partial(loss_above, rule=ROOT, other=WIDTH),
+            tolerance=DIFFERENCE,
+            citation=f"{YANG}; contradicts {HAYOU_LIU}; {PUBLISHED_RULES}",
+            published=True,
             mlp="undecided",
             transformer="fails",
         ),
-        Statement(
-            "transfer-root-slower",
-            f"with an embedding {SLOWER:g} times slower than tuned, times sqrt(width) is worse "
-            "than times width",
-            "L*(sqrt(width)) - L*(width), width 256, nats",
-            positive,
-            partial(_above, rule=ROOT, other=WIDTH, slower=SLOWER),
-            LARGEST,
-            "muP against Hayou and Liu, arXiv:2506.15025",
+        _Statement(
+            name="transfer-root-slower",
+            statement=f"with an embedding {SLOWER:g} times slower than tuned at the base width, "
+            "SP with the embedding's learning rate times sqrt(width) has a higher lowest loss "
+            f"over learning rates than SP with {faster}, at width 256.",
+            quantity="L*(sqrt(width)) - L*(width), width 256, nats",
+            prediction=positive,
+            evidence=partial(loss_above, rule=ROOT, other=WIDTH, slower=SLOWER),
+            tolerance=DIFFERENCE,
+            citation=f"{YANG}; contradicts {HAYOU_LIU}; {PUBLISHED_RULES}",
+            published=True,
             mlp="holds",
             transformer="holds",
         ),
-        Statement(
-            "transfer-slower",
-            "what the embedding's learning rate times width gains over SP is more if the embedding "
-            f"was {SLOWER:g} times slower than tuned at the base width",
-            "change of L*(SP) - L*(times width), width 256, nats",
-            positive,
-            partial(_growth, other=WIDTH, start={}, slower=SLOWER),
-            LARGEST,
-            "flat optimum of the ratio",
+        _Statement(
+            name="transfer-slower",
+            statement=f"what {faster} gains over SP in {lowest}, at width 256, is more if the "
+            f"embedding was {SLOWER:g} times slower than tuned at the base width.",
+            quantity="change of L*(SP) - L*(times width), width 256, nats",
+            prediction=positive,
+            evidence=partial(advantage_growth, other=WIDTH, start={}, slower=SLOWER),
+            tolerance=DIFFERENCE,
+            citation="docs/theory/learning_rates.md#which-ratio-when",
             mlp="holds",
             transformer="holds",
         ),
-        Statement(
-            "transfer-fit",
-            "the embedding's learning rate times width lowers E (the published sign)",
-            "log10 of the factor in E, mean over the other toggles",
-            "< 0 (published: -0.89)",
-            _fall,
-            -PUBLISHED_FALL,
-            KALRA,
+        _Statement(
+            name="transfer-fit",
+            statement=f"{faster} lowers the error E of the fit of losses over width and learning "
+            "rate, averaged over the other differences between SP and muP, as published.",
+            quantity="log10 of the factor in E, mean over the other toggles",
+            prediction="< 0 (published: -0.89)",
+            evidence=fall_evidence,
+            tolerance=-PUBLISHED_FALL,
+            citation=f"{KALRA}; {METRICS}",
+            published=True,
             mlp="undecided",
             transformer="undecided",
         ),
-        Statement(
-            "transfer-stays",
-            "SP with the embedding's learning rate times width has an optimum that stays",
-            EXPONENT,
-            "0",
-            partial(_drift, rule=WIDTH),
-            0.15,
-            "muP",
+        _Statement(
+            name="transfer-stays",
+            statement=f"SP with {faster} has an optimal base learning rate that does not depend "
+            "on the width.",
+            quantity=EXPONENT,
+            prediction="0",
+            evidence=partial(drift_evidence, rule=WIDTH),
+            tolerance=0.15,
+            citation=TUNED_RATE,
             mlp="holds",
             transformer="holds",
         ),
-        Statement(
-            "transfer-stays-sp",
-            "SP with 1/d has an optimum that stays",
-            EXPONENT,
-            "0",
-            partial(_drift, rule="sp"),
-            0.15,
-            "SP",
+        _Statement(
+            name="transfer-stays-sp",
+            statement="SP with all learning rates proportional to 1/width has an optimal base "
+            "learning rate that does not depend on the width.",
+            quantity=EXPONENT,
+            prediction="0",
+            evidence=partial(drift_evidence, rule="sp"),
+            tolerance=0.15,
+            citation=TUNED_RATE,
             mlp="fails",
             transformer="holds",
         ),
-        Statement(
-            "transfer-vocabulary",
-            f"muP's advantage over SP grows with the vocabulary, {SMALL} to {LARGE:,}",
-            CHANGE,
-            positive,
-            partial(_growth, other="mup", start={"vocab_size": SMALL}, vocab_size=LARGE),
-            LARGEST,
-            "rare tokens learn slowly",
+        _Statement(
+            name="transfer-vocabulary",
+            statement=f"muP's advantage over SP in {lowest}, at width 256, grows with the "
+            f"vocabulary, from {SMALL} to {LARGE:,} token types.",
+            quantity=CHANGE,
+            prediction=positive,
+            evidence=partial(
+                advantage_growth, other="mup", start={"vocab_size": SMALL}, vocab_size=LARGE
+            ),
+            tolerance=DIFFERENCE,
+            citation="docs/theory/regimes.md#batch-vocabulary",
             mlp="holds",
             transformer="undecided",
         ),
         *(
-            Statement(
-                f"transfer-{kind}-decay",
-                f"{kind} weight decay of {rates[-1]:g} costs SP more than muP (the published sign)",
-                CHANGE,
-                positive,
-                partial(_growth, other="mup", start={}, decay=kind, weight_decay=rates[-1]),
-                LARGEST,
-                KALRA,
+            _Statement(
+                name=f"transfer-{decay}-decay",
+                statement=f"{decay} weight decay of {rates[-1]:g} raises {lowest}, at width 256, "
+                "by more under SP than under muP, as published.",
+                quantity=CHANGE,
+                prediction=positive,
+                evidence=partial(
+                    advantage_growth, other="mup", start={}, decay=decay, weight_decay=rates[-1]
+                ),
+                tolerance=DIFFERENCE,
+                citation=f"{KALRA}; {METRICS}",
+                published=True,
                 mlp="fails",
                 transformer="fails",
             )
-            for kind, rates in DECAYS.items()
+            for decay, rates in DECAYS.items()
         ),
     ]
 

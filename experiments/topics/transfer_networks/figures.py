@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dynsim import Estimate
+from dynsim._outcome import Status
 from dynsim.transfer import asymptotic_penalties
 
-from .claims import contrast, fitted, log2_optima, widths_of
+from .estimators import contrast, fitted, log2_optima, widths_of
 from .study import (
     DECAYS,
     NETWORKS,
@@ -138,11 +139,11 @@ def _by_rule(left: Axes, right: Axes, data: xr.Dataset, network: str) -> None:
     left.set_xlim(ERRORS[0] / 1.2, None)
     left.set_xlabel("$E$")
     for place, found in zip(places, penalties, strict=True):
-        if found.status.startswith("undetermined"):
+        if found.status is Status.UNDETERMINED:
             right.annotate("undetermined", (0, place), fontsize=7, va="center", color="0.4")
             continue
         value, bars = _bars([found])
-        sure = found.status == "ok"
+        sure = found.outcome.ok
         right.errorbar(
             value,
             [place],
@@ -229,19 +230,19 @@ def _by_vocabulary(axes: Axes, data: xr.Dataset, network: str, width: int) -> No
 
 def _by_decay(axes: Axes, data: xr.Dataset, network: str, width: int) -> None:
     """What weight decay changes, rule by rule."""
-    decays = [(kind, rate) for kind, rates in DECAYS.items() for rate in rates]
+    decays = [(decay, rate) for decay, rates in DECAYS.items() for rate in rates]
     places = np.arange(len(decays), dtype=np.float64)
     for number, rule in enumerate(SP_TO_MUP):
         without = Case(network, rule).name
         found = []
-        for kind, rate in decays:
-            case = Case(network, rule, decay=kind, weight_decay=rate).name
+        for decay, rate in decays:
+            case = Case(network, rule, decay=decay, weight_decay=rate).name
             found.append(contrast(data, {case: 1.0, without: -1.0}, width))
         value, bars = _bars(found)
         style = {**STYLES[rule], "linestyle": "", "markersize": 4.5, "capsize": 2}
         axes.errorbar(places + 0.12 * (number - 1), value, bars, **style, label=LABELS[rule])
     short = {"coupled": "coupled", "independent": "indep."}
-    axes.set_xticks(places, [f"{short[kind]}\n{rate:g}" for kind, rate in decays], fontsize=7)
+    axes.set_xticks(places, [f"{short[decay]}\n{rate:g}" for decay, rate in decays], fontsize=7)
 
 
 def _by_budget(axes: Axes, data: xr.Dataset, network: str) -> None:

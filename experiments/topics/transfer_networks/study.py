@@ -26,7 +26,9 @@ NETWORKS = ("mlp", "transformer")
 # best at width 32.
 EMBEDDING_RATIO = {"mlp": 4.0, "transformer": 16.0}
 START = {"mlp": -6, "transformer": -9}  # half octaves of the hidden LR around which to begin
-REACH, MARGIN, FARTHEST = 3, 2, 12  # half octaves
+# Half octaves of the learning rate: the first grid goes so far on either side of its centre, so
+# many must lie on either side of the best, and no grid goes farther.
+HALF_WIDTH, MARGIN, FARTHEST = 3, 2, 12
 HALF, ONE = Fraction(1, 2), Fraction(1)
 
 
@@ -198,7 +200,7 @@ def _losses(setup: NetworkSetup, ratio: float, places: list[int], seeds: int) ->
 def searched(setup: NetworkSetup, ratio: float, centre: int, seeds: int) -> dict[int, Floats]:
     """Losses by half octave of the hidden LR around an optimum that may lie elsewhere than at
     `centre`: the grid goes on until `MARGIN` learning rates lie on either side of the best."""
-    found = _losses(setup, ratio, list(range(centre - REACH, centre + REACH + 1)), seeds)
+    found = _losses(setup, ratio, list(range(centre - HALF_WIDTH, centre + HALF_WIDTH + 1)), seeds)
     while True:
         low, high, best = min(found), max(found), best_place(found)
         more = []

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dynsim.statistics import jackknife
 
-from .claims import (
+from .estimators import (
     LIMIT_WIDTH,
     best_rule,
     cell,

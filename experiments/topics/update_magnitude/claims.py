@@ -7,261 +7,146 @@ they are 1/m, so the linear model's first-step formula holds for any network abo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
-import xarray as xr
-from numpy.typing import NDArray
+from experiments.topics._claim import Claim
 
-import derivations
-from derivations import symbols as s
-from dynsim import bootstrap, first_step, fit_exponent, token_law
-from dynsim.statistics import collapse_spread, log_slope
-from experiments.topics._claim import Claim, Evidence
+from .estimators import NETWORKS, collapse, formula, large_vocabulary, restored, small_vocabulary
 
 STUDY = "update_magnitude"
-SOURCE = "Hayou & Liu 2025, arXiv 2506.15025; theory notes, sections 2, 3 and 5"
-NETWORKS = ("linear", "mlp", "transformer")
-NAMES = {"linear": "linear network", "mlp": "MLP", "transformer": "transformer"}
-
-Floats = NDArray[np.float64]
-Size = tuple[int, int]
-
-
-def magnitude_cells(data: xr.Dataset, network: str, optimizer: str = "sign") -> list[Size]:
-    """(width, vocab_size) of every cell that was measured."""
-    rows = data.mean_square.sel(network=network, optimizer=optimizer).isel(seed=0)
-    present = rows.notnull().any(["embedding_lr", "quantity", "step"])
-    return [
-        (int(d), int(m))
-        for d in data.width.values
-        for m in data.vocab_size.values
-        if bool(present.sel(width=d, vocab_size=m))
-    ]
-
-
-def magnitudes(
-    data: xr.Dataset,
-    network: str,
-    size: Size,
-    *,
-    optimizer: str = "sign",
-    step: int = 1,
-    frozen: bool = True,
-) -> Floats:
-    """Mean square of (W_t - W_0) z_t over that of an entry of W_t - W_0, seed by seed.
-
-    At step 1 the entries are the learning rate, and
-    with `frozen` the embedding stays, so that z_t = z_0.
-    """
-    rate = float(data.embedding_lr.min() if frozen else data.embedding_lr.max())
-    cell = data.mean_square.sel(
-        network=network,
-        optimizer=optimizer,
-        width=size[0],
-        vocab_size=size[1],
-        step=step,
-        embedding_lr=rate,
-    )
-    return (cell.sel(quantity="update") / cell.sel(quantity="weight_update")).to_numpy()
-
-
-def derived_rms(width: float, vocab_size: int) -> float:
-    """The first step's RMS at LR = 1, from the compiled moments."""
-    return float(first_step("hidden", "sign", width, token_law("uniform", vocab_size)).rms)  # type: ignore[arg-type]
-
-
-def _asymptotic(vocab_exponent: float) -> float:
-    exponent = derivations.exponent("hidden", "sign")
-    return float(exponent.subs({s.zipf_exponent: 0, s.vocab_exponent: vocab_exponent}))
-
-
-def _small(data: xr.Dataset, network: str) -> list[Size]:
-    smallest = int(data.vocab_size.min())
-    return [(d, m) for d, m in magnitude_cells(data, network) if m == smallest and d >= 8 * m]
-
-
-def large_cells(data: xr.Dataset, network: str) -> list[Size]:
-    """Cells deep in the LV regime, at the largest vocabulary."""
-    largest = int(data.vocab_size.max())
-    return [(d, m) for d, m in magnitude_cells(data, network) if m == largest and m >= 16 * d]
-
-
-def _exponent(
-    data: xr.Dataset,
-    network: str,
-    cells: Sequence[Size],
-    predicted: float,
-    *,
-    step: int = 1,
-    frozen: bool = True,
-) -> Evidence:
-    sizes = np.array([d for d, _ in cells], float)
-    samples = [magnitudes(data, network, cell, step=step, frozen=frozen) for cell in cells]
-    measured = fit_exponent(sizes, samples, power=0.5)
-    simulated = None
-    if step == 1:
-        simulated = float(log_slope(np.log(sizes), np.log([derived_rms(*cell) for cell in cells])))
-    return Evidence(predicted, simulated, measured, measured.drift)
-
-
-def small_vocabulary(data: xr.Dataset, network: str) -> Evidence:
-    return _exponent(data, network, _small(data, network), _asymptotic(0))
-
-
-def large_vocabulary(data: xr.Dataset, network: str, *, vocab_exponent: float = 2) -> Evidence:
-    """At m >> d; as a control, held against the exponent of a small vocabulary."""
-    return _exponent(data, network, large_cells(data, network), _asymptotic(vocab_exponent))
-
-
-def restored(data: xr.Dataset, network: str, *, frozen: bool = False) -> Evidence:
-    """Exponent at the last step at m >> d; as a control, with a frozen embedding."""
-    last = int(data.step.max())
-    cells = large_cells(data, network)
-    return _exponent(data, network, cells, _asymptotic(0), step=last, frozen=frozen)
-
-
-def formula(data: xr.Dataset, network: str, *, optimizer: str = "sign") -> Evidence:
-    """Measured over derived RMS of the first step, geometric mean over cells."""
-    cells = magnitude_cells(data, network, optimizer)
-    samples = [magnitudes(data, network, cell, optimizer=optimizer) for cell in cells]
-    reference = np.array([derived_rms(*cell) for cell in cells])
-
-    def ratio(*values: Floats, axis: int = -1) -> Floats:
-        rms = np.sqrt([np.mean(value, axis=axis) for value in values])
-        return np.exp(np.mean(np.log(rms / reference)))
-
-    return Evidence(1.0, None, bootstrap(ratio, samples))
-
-
-def collapse(data: xr.Dataset, *, by_product: bool = False) -> Evidence:
-    """Spread of RMS / sqrt(d) of all networks around one curve of d/m (as a control: of d m)."""
-    cells = [(network, cell) for network in NETWORKS for cell in magnitude_cells(data, network)]
-    d, m = np.array([cell for _, cell in cells], float).T
-    scaled = d * m if by_product else d / m
-    samples = [magnitudes(data, network, cell) for network, cell in cells]
-
-    def spread(*values: Floats, axis: int = -1) -> Floats:
-        rms = np.sqrt([np.mean(value, axis=axis) for value in values])
-        return np.asarray(collapse_spread(scaled, rms / np.sqrt(d), degree=5))
-
-    theory = np.array([derived_rms(*cell) for _, cell in cells])
-    simulated = collapse_spread(scaled, theory / np.sqrt(d), degree=5)
-    return Evidence(0.0, simulated, bootstrap(spread, samples))
-
-
+FIRST_STEP = "docs/theory/first_step.md#hidden-step"
+INTERPOLATION = "docs/theory/regimes.md#interpolation"
+END_OF_LV = "docs/theory/lv_lifetime.md#end-of-lv"
+HAYOU_LIU = "Hayou & Liu 2025, arXiv 2506.15025"
 EXPONENT = "exponent of d in RMS(dW z) / RMS(dW)"
 FORMULA = "RMS^2 = eta^2 d [1 + (2/pi)(d - 1)/m]"
+MATRIX = {
+    "linear": "the linear network's readout",
+    "mlp": "an MLP's first hidden matrix",
+    "transformer": "a transformer's first query, key and value matrices",
+}
 
 
-def _of_network(network: str) -> list[Claim]:
-    name = NAMES[network]
-    rows: list[tuple[str, str, str, str, Callable[..., Evidence], float]] = [
-        (
-            "small-vocab",
-            f"{name}: at m << d the first update of a matrix that reads tokens grows like d",
-            EXPONENT,
-            "1",
-            small_vocabulary,
-            0.08,
-        ),
-        (
-            "large-vocab",
-            f"{name}: at m >> d it grows like sqrt(d)",
-            EXPONENT,
-            "1/2",
-            large_vocabulary,
-            0.06,
-        ),
-        (
-            "formula",
-            f"{name}: the linear model's first-step formula, with nothing fitted",
-            "measured / derived RMS",
-            FORMULA,
-            formula,
-            0.02,
-        ),
-        (
-            "restored",
-            f"{name}: at m >> d, tokens moved by 0.4 bring back muP's exponent",
-            EXPONENT + " at step 8",
-            "1",
-            restored,
-            0.2,
-        ),
-    ]
-    return [
+def _of_network(network: str) -> tuple[Claim, ...]:
+    matrix = MATRIX[network]
+    return (
         Claim(
-            f"update-magnitude-{network}-{short}",
-            statement,
-            quantity,
-            prediction,
-            STUDY,
-            partial(evidence, network=network),
-            tolerance,
-            SOURCE,
-            "undecided" if (network, short) == ("transformer", "restored") else "holds",
-        )
-        for short, statement, quantity, prediction, evidence, tolerance in rows
-    ]
+            name=f"update-magnitude-{network}-small-vocab",
+            statement="With a small vocabulary (m << d), the first sign-descent update of "
+            f"{matrix} changes its outputs on token embeddings by an RMS that grows like the "
+            "width d.",
+            quantity=EXPONENT,
+            prediction="1",
+            study=STUDY,
+            evidence=partial(small_vocabulary, network=network),
+            tolerance=0.08,
+            citation=f"{HAYOU_LIU}; {INTERPOLATION}",
+        ),
+        Claim(
+            name=f"update-magnitude-{network}-large-vocab",
+            statement="With a large vocabulary (m >> d), the first sign-descent update of "
+            f"{matrix} changes its outputs on token embeddings by an RMS that grows like sqrt(d).",
+            quantity=EXPONENT,
+            prediction="1/2",
+            study=STUDY,
+            evidence=partial(large_vocabulary, network=network),
+            tolerance=0.06,
+            citation=f"{HAYOU_LIU}; {INTERPOLATION}",
+        ),
+        Claim(
+            name=f"update-magnitude-{network}-formula",
+            statement="At all measured widths d and vocabularies m, the first sign-descent update "
+            f"of {matrix} at learning rate eta changes its outputs on token embeddings by the "
+            "linear model's RMS, eta sqrt(d [1 + (2/pi)(d - 1)/m]), with nothing fitted.",
+            quantity="measured / derived RMS",
+            prediction=FORMULA,
+            study=STUDY,
+            evidence=partial(formula, network=network),
+            tolerance=0.02,
+            citation=FIRST_STEP,
+        ),
+        Claim(
+            name=f"update-magnitude-{network}-restored",
+            statement="With a large vocabulary (m >> d) and an embedding trained by sign descent "
+            "until a token has moved by 0.4 in units of its initial entries, the update of "
+            f"{matrix} since initialisation changes its outputs by an RMS that grows like d "
+            "again, as with a small vocabulary.",
+            quantity=EXPONENT + " at step 8",
+            prediction="1",
+            study=STUDY,
+            evidence=partial(restored, network=network),
+            tolerance=0.2,
+            citation=END_OF_LV,
+            expected="undecided" if network == "transformer" else "holds",
+        ),
+    )
 
 
 CLAIMS = (
     *(claim for network in NETWORKS for claim in _of_network(network)),
     Claim(
-        "update-magnitude-adam",
-        "MLP: Adam's first step is sign descent's",
-        "measured / derived RMS",
-        FORMULA,
-        STUDY,
-        partial(formula, network="mlp", optimizer="adam"),
-        0.02,
-        SOURCE,
+        name="update-magnitude-adam",
+        statement="The first Adam update of an MLP's first hidden matrix changes its outputs on "
+        "token embeddings by the RMS of sign descent in the linear model, eta sqrt(d [1 + "
+        "(2/pi)(d - 1)/m]), with nothing fitted.",
+        quantity="measured / derived RMS",
+        prediction=FORMULA,
+        study=STUDY,
+        evidence=partial(formula, network="mlp", optimizer="adam"),
+        tolerance=0.02,
+        citation="docs/theory/first_step.md#adam-first-step",
     ),
     Claim(
-        "update-magnitude-collapse",
-        "RMS / sqrt(d) of all three networks is one function of d/m",
-        "RMS of ln(measured / curve)",
-        "0",
-        STUDY,
-        collapse,
-        0.04,
-        SOURCE,
+        name="update-magnitude-collapse",
+        statement="For linear network, MLP and transformer at all measured sizes, the change of "
+        "the outputs by the first sign-descent update of a matrix that reads tokens, divided by "
+        "sqrt(d), is one function of d/m.",
+        quantity="RMS of ln(measured / curve)",
+        prediction="0",
+        study=STUDY,
+        evidence=collapse,
+        tolerance=0.04,
+        citation=f"{HAYOU_LIU}; docs/theory/regimes.md#data-collapse",
     ),
     Claim(
-        "control-update-magnitude-like-width",
-        "Wrong on purpose: at m >> d a transformer's first update grows like d",
-        EXPONENT,
-        "1",
-        STUDY,
-        partial(large_vocabulary, network="transformer", vocab_exponent=0),
-        0.06,
-        "control",
-        "fails",
+        name="control-update-magnitude-like-width",
+        statement="Wrong on purpose: with a large vocabulary (m >> d), the first sign-descent "
+        f"update of {MATRIX['transformer']} changes its outputs on token embeddings by an RMS "
+        "that grows like d.",
+        quantity=EXPONENT,
+        prediction="1",
+        study=STUDY,
+        evidence=partial(large_vocabulary, network="transformer", vocab_exponent=0),
+        tolerance=0.06,
+        citation=f"contradicts update-magnitude-transformer-large-vocab; {INTERPOLATION}",
+        expected="fails",
     ),
     Claim(
-        "control-update-magnitude-product",
-        "Wrong on purpose: RMS / sqrt(d) is one function of d m",
-        "RMS of ln(measured / curve)",
-        "0",
-        STUDY,
-        partial(collapse, by_product=True),
-        0.04,
-        "control",
-        "fails",
+        name="control-update-magnitude-product",
+        statement="Wrong on purpose: for linear network, MLP and transformer at all measured "
+        "sizes, the change of the outputs by the first sign-descent update of a matrix that reads "
+        "tokens, divided by sqrt(d), is one function of the product d m.",
+        quantity="RMS of ln(measured / curve)",
+        prediction="0",
+        study=STUDY,
+        evidence=partial(collapse, by_product=True),
+        tolerance=0.04,
+        citation="contradicts update-magnitude-collapse; docs/theory/regimes.md#data-collapse",
+        expected="fails",
     ),
     *(
         Claim(
-            f"control-update-magnitude-frozen-{network}",
-            f"Wrong on purpose: in the {NAMES[network]} it comes back under a frozen embedding too",
-            EXPONENT + " at step 8",
-            "1",
-            STUDY,
-            partial(restored, network=network, frozen=True),
-            0.2,
-            "control",
-            "fails",
+            name=f"control-update-magnitude-frozen-{network}",
+            statement="Wrong on purpose: with a large vocabulary (m >> d) and a frozen embedding, "
+            f"the update of {MATRIX[network]} after eight steps of sign descent changes its "
+            "outputs by an RMS that grows like d.",
+            quantity=EXPONENT + " at step 8",
+            prediction="1",
+            study=STUDY,
+            evidence=partial(restored, network=network, frozen=True),
+            tolerance=0.2,
+            citation=f"contradicts {END_OF_LV}",
+            expected="fails",
         )
         for network in NETWORKS
     ),

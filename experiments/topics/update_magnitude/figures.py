@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from dynsim import fit_exponent
 
-from .claims import NAMES, NETWORKS, derived_rms, large_cells, magnitude_cells, magnitudes
+from .estimators import NAMES, NETWORKS, derived_rms, large_cells, magnitude_cells, magnitudes
 
 MARKERS = dict(zip(NETWORKS, "osD", strict=True))
 POINT = {"markeredgecolor": "white", "markeredgewidth": 0.4, "linestyle": "none"}

@@ -29,7 +29,7 @@ KEPT: tuple[Quantity, ...] = ("update", "update_on_initial", "update_on_learned"
 NETWORKS: dict[str, dict[str, Any]] = {
     "linear": {},
     "mlp": {"depth": 2},
-    # Batches of sequences: what a batch does not hold is heard by none of its matrices.
+    # Batches of sequences: no matrix of it receives a gradient from tokens outside the batch.
     "transformer": {"depth": 1, "batch_size": 512, "context": 16},
 }
 

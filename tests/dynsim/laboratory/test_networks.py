@@ -191,7 +191,7 @@ def test_norm_gradient_is_that_of_its_formula(size):
     pulled = random.normal(size=x.shape)
 
     def naive(gain, x):
-        return gain * x / jnp.sqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6)
+        return gain[None, None, :] * x / jnp.sqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6)
 
     @partial(jax.jit, static_argnums=0)
     def with_gradients(norm):

@@ -144,11 +144,21 @@ def test_own_token_law():
 
 def test_answers_say_what_they_presume():
     answer = recommend(**SIZE, vocab_size=1000)
-    assert "young" in answer.lv.presumes
-    assert "young" in answer.interpolated.presumes
-    assert "long runs" in answer.mup.presumes
+    assert "close to their initial values" in answer.lv.presumes
+    assert "close to their initial values" in answer.interpolated.presumes
+    assert "learned embeddings are aligned" in answer.mup.presumes
     assert "\n" not in answer.explanation
+    assert "K sqrt(n_eff/d)" in answer.explanation
     assert answer.spread == pytest.approx(4)
+
+
+def test_prints_readably():
+    answer = recommend(**SIZE, vocab_size=1000)
+    lines = repr(answer).splitlines()
+    assert lines[0] == "Learning rates from width 256 to 4096"
+    assert any(line.startswith("  lv: embedding 0.25, hidden 0.0625") for line in lines)
+    assert repr(answer.mup).startswith("Rule mup\n")
+    assert repr(answer.regime).startswith("Regime ")
 
 
 def test_plain_data():

@@ -302,7 +302,7 @@ def test_the_search_recentres(best):
 def test_the_search_gives_up():
     start = np.array([-2, 2])
     found = module._search(surface((2.0**40, 1.0)), (start, start), 1, 0.01)
-    assert found.axes[0][-1] <= 2.0 ** (2 + module.MAX_WIDENINGS * module.WIDENING)
+    assert found.axes[0][-1] <= 2.0 ** (2 + module.MOST_SHIFTS * module.OCTAVES_A_SHIFT)
 
 
 def test_quotient_of_layerwise_optima():
@@ -314,17 +314,17 @@ def test_quotient_of_layerwise_optima():
 
 def test_bad_input_is_refused():
     setup = Setup(optimizer="sign", width=8, vocab_size=8)
-    assert_refused("--horizon", lambda: optimal_rates(setup, ()))
-    assert_refused("--horizon", lambda: optimal_rates(setup, (2.5,)))
+    assert_refused("horizons", lambda: optimal_rates(setup, ()))
+    assert_refused("horizons", lambda: optimal_rates(setup, (2.5,)))
     for schedule in ("linear", "cosine"):
         assert_refused(
-            "--schedule",
+            "schedule",
             lambda schedule=schedule: optimal_rates(
                 Setup(optimizer="sign", width=8, vocab_size=8, schedule=schedule), (1,)
             ),
             "share one run",
         )
-    assert_refused("--horizon", lambda: optimal_rates(setup, (0,)))
-    assert_refused("--seeds", lambda: optimal_rates(setup, (1,), seeds=1))
-    assert_refused("--how", lambda: optimal_rates(setup, (1,), how="both"))
-    assert_refused("--source", lambda: optimal_rates(setup, (1,), source="guess"))
+    assert_refused("horizons", lambda: optimal_rates(setup, (0,)))
+    assert_refused("seeds", lambda: optimal_rates(setup, (1,), seeds=1))
+    assert_refused("how", lambda: optimal_rates(setup, (1,), how="both"))
+    assert_refused("source", lambda: optimal_rates(setup, (1,), source="guess"))

@@ -23,8 +23,8 @@ from dynsim.statistics import (
     rate_exponent,
     surface_optimum,
 )
-from dynsim.statistics import _rate_exponents as module
-from dynsim.statistics._optimum import STATUSES
+from dynsim.statistics._optimum import FROM_BEST_TO_WORST
+from dynsim.statistics._parabola import quadratic_form_minimum
 from experiments.cli import main
 from experiments.commands.optima import EXPONENTS_LEGEND, OPTIMA_LEGEND
 from experiments.results import save
@@ -171,12 +171,12 @@ def test_the_fit_stays_within_its_grid_and_needs_a_minimum():
     """Beyond the grid: its end. A saddle or a ridge: the lowest loss there is."""
     axis = np.log(RATES)
     beyond = 0.01 * (axis - axis[-1] - 2) ** 2 - 1
-    assert module.log_minimum([axis], beyond) == pytest.approx([axis[-1]])
-    assert module.log_minimum([axis], beyond[::-1]) == pytest.approx([axis[0]])
+    assert quadratic_form_minimum([axis], beyond) == pytest.approx([axis[-1]])
+    assert quadratic_form_minimum([axis], beyond[::-1]) == pytest.approx([axis[0]])
     ridge = -0.01 * (axis - axis[6]) ** 2 - 1
-    assert module.log_minimum([axis], ridge) == pytest.approx([axis[-1]])
+    assert quadratic_form_minimum([axis], ridge) == pytest.approx([axis[-1]])
     saddle = 0.01 * axis[:, None] ** 2 - 0.02 * (axis - 0.5) ** 2 - 1
-    assert module.log_minimum([axis, axis], saddle) == pytest.approx([0.0, axis[0]], abs=1e-9)
+    assert quadratic_form_minimum([axis, axis], saddle) == pytest.approx([0.0, axis[0]], abs=1e-9)
 
 
 def test_nothing_learned_is_undetermined():
@@ -356,10 +356,10 @@ def test_a_narrower_fit_shows_what_asymmetry_does():
         for k in range(len(WIDTHS))
     ]
     fit = rate_exponent(WIDTHS, lopsided, "hidden")
-    assert abs(fit.reach_drift) > 0.002
-    assert abs(fit.value + fit.reach_drift) < 0.8 * abs(fit.value)
+    assert abs(fit.narrow_fit_drift) > 0.002
+    assert abs(fit.value + fit.narrow_fit_drift) < 0.8 * abs(fit.value)
     plain = [surface(loss) for loss in moving(WIDTHS, 0.25, -0.25)]
-    assert abs(rate_exponent(WIDTHS, plain, "hidden").reach_drift) < 0.002
+    assert abs(rate_exponent(WIDTHS, plain, "hidden").narrow_fit_drift) < 0.002
 
 
 def test_one_seed_has_an_exponent_and_no_interval(random):
@@ -515,7 +515,7 @@ def test_one_horizon_as_a_table_with_a_figure(file, capsys, tmp_path):
     for name in ("base", "actual", "drift", "narrower fit", "Theil-Sen", "compatible", "fit"):
         assert name in columns
         assert f"{name}: " in legend
-    for status in STATUSES:
+    for status in FROM_BEST_TO_WORST:
         assert status == "ok" or f"{status}: " in legend
     assert sorted(path.name for path in tmp_path.iterdir()) == ["optima_40.pdf", "optima_40.png"]
     assert all(path.stat().st_size > 10_000 for path in tmp_path.iterdir())

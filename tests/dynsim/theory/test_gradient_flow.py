@@ -15,9 +15,14 @@ import dynsim
 from derivations import flow_symbols as x
 from derivations import symbols as s
 from dynsim import Setup, evaluate, gradient_flow, train
+from dynsim._outcome import Status
 from dynsim.theory.flow import _gradient_flow as flows
 from dynsim.theory.flow import _solver as solver
 from dynsim.theory.flow import _starts as starts
+from dynsim.theory.flow._failure import failure
+from dynsim.theory.flow._krylov import krylov_tokens
+from dynsim.theory.flow._state import task_and_state
+from experiments.output import flag
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -67,7 +72,7 @@ def network(setup, index=0):
 def test_agrees_with_scipy_in_weights_and_in_grams(width):
     setup = replace(SGD, width=width)
     flow = gradient_flow(setup, TIMES, tolerance=1e-10)
-    assert flow.status == "ok"
+    assert flow.status.ok
     assert flow.state_size == min((6 + 2) * width, 6**2 + 2 * 2 * (6 + 2))
     assert flow.loss[-1] < 0.5 * flow.loss[0], "nothing was learned"
     assert_close_curves(flow.loss, scipy_losses(setup, network(setup), TIMES), 1e-7)
@@ -75,7 +80,7 @@ def test_agrees_with_scipy_in_weights_and_in_grams(width):
 
 def test_invariant_is_conserved():
     setup = replace(SGD, width=4)
-    task, state = solver.task_and_state(setup, network(setup), weights=True)
+    task, state = task_and_state(setup, network(setup), weights=True)
     plan = solver.Plan("mse", False, "explicit", flows.DEFAULT_MAX_STEPS)
     invariants = []
     for end in (1e-6, 5.0, 50.0):
@@ -89,8 +94,8 @@ def test_invariant_is_conserved():
 
 def test_gram_state_stays_that_of_weights():
     """G_E and G_W of the Gram flow are E E^T and W W^T of the weights' flow at every time."""
-    task, state = solver.task_and_state(SGD, network(SGD), weights=True)
-    grams_task, grams = solver.task_and_state(SGD, network(SGD), weights=False)
+    task, state = task_and_state(SGD, network(SGD), weights=True)
+    grams_task, grams = task_and_state(SGD, network(SGD), weights=False)
     plan = solver.Plan("mse", False, "explicit", flows.DEFAULT_MAX_STEPS)
     ends = []
     for which in ((task, state), (grams_task, grams)):
@@ -174,7 +179,7 @@ def test_reduction_is_exact_with_ties_and_converges_without(limit, monkeypatch):
     assert not error.any()
     for setup in (uniform, zipf):
         with monkeypatch.context() as patch:
-            patch.setattr(starts, "_krylov_tokens", lambda p, columns, _: (p, columns, True))
+            patch.setattr(starts, "krylov_tokens", lambda p, columns, _: (p, columns, True))
             whole = gradient_flow(setup, TIMES, limit=limit)
         assert whole.effective_tokens == 60
         assert whole.loss[-1] < 0.9 * whole.loss[0]
@@ -189,7 +194,7 @@ def test_reduction_is_exact_with_ties_and_converges_without(limit, monkeypatch):
 def test_effective_tokens_keep_the_moments_of_the_law(random):
     """K blocks: sum p^(j+1) y y^T for j < 2 K, and not beyond."""
     p, y = dynsim.token_law("zipf:0.7", 80).frequencies, random.standard_normal((80, 2))
-    q, (z, _), exact = starts._krylov_tokens(p, (y, np.zeros((80, 0))), 3)
+    q, (z, _), exact = krylov_tokens(p, (y, np.zeros((80, 0))), 3)
     assert not exact
     assert len(q) == 6
     gaps = []
@@ -403,56 +408,59 @@ def test_a_stiff_failure_names_the_rate_and_the_remedy():
     assert 0 < flow.reached < 100
     assert flow.solver_steps == 100
     for fragment in (
-        f"stopped at t = {flow.reached:.4g} of 100 after 100 steps",
+        f"at t = {flow.reached:.4g} of 100 after 100 steps",
         "maximum number of solver steps",
         "100% from the projection's learning rate",
         "stiff",
-        "raise --max-steps to about",
-        "--solver implicit",
-        "shorten --time",
-        "lower --projection-lr",
+        "raise `max_steps` to about",
+        "take `solver` implicit",
+        "shorten `time`",
+        "lower `projection_lr`",
     ):
-        assert fragment in flow.status
+        assert fragment in flow.status.message
+    assert flow.status.status is Status.STOPPED
+    assert "lower --projection-lr" in flow.status.written(flag)
     swapped = replace(setup, embedding_lr=1e6, projection_lr=1e-3)
     slow = gradient_flow(swapped, 5 * TIMES, max_steps=100)
-    assert "from the embedding's learning rate" in slow.status
-    assert "lower --embedding-lr" in slow.status
+    assert "from the embedding's learning rate" in slow.status.message
+    assert "lower `embedding_lr`" in slow.status.message
 
 
 def test_other_failures_say_what_to_change():
     few = gradient_flow(SGD, 1e4 * TIMES, tolerance=1e-13, max_steps=100)
-    assert "stiff" not in few.status
-    assert "raise --max-steps, raise --tolerance" in few.status
+    assert "stiff" not in few.status.message
+    assert "raise `max_steps`, raise `tolerance`" in few.status.message
     sharp = gradient_flow(replace(SIGN, epsilon=1e-9), TIMES, max_steps=100)
-    assert "raise --epsilon" in sharp.status
+    assert "raise `epsilon`" in sharp.status.message
     huge = gradient_flow(replace(SGD, embedding_lr=1e30, projection_lr=1e30), TIMES, max_steps=100)
-    assert huge.status.startswith("stopped at t = ")
-    for status in (few.status, sharp.status, huge.status):
-        assert "Try increasing" not in status
-    assert "--max-steps" not in huge.status, "no number of steps would do"
-    assert "lower --projection-lr" in huge.status
+    for flow in (few, sharp, huge):
+        assert flow.status.status is Status.STOPPED
+        assert str(flow.status).startswith("stopped: at t = ")
+        assert "Try increasing" not in flow.status.message
+    assert "max_steps" not in huge.status.message, "no number of steps would do"
+    assert "lower `projection_lr`" in huge.status.message
 
 
 @pytest.mark.parametrize("method", ["explicit", "implicit"])
 def test_a_flow_that_took_no_step_is_not_told_to_take_more(method):
-    plan = solver.Plan("mse", False, method, 20)
+    def advice(rates, reason="Out of steps.", steps=20, smoothed=False):
+        outcome = failure(reason, rates, steps, 0.0, 20.0, solver=method, smoothed=smoothed)
+        return str(outcome).partition("What to change: ")[2]
+
     for rates, remedy in (
-        ((1e31, 1e29), "shorten --time or lower --projection-lr"),
-        ((1e29, 1e31), "shorten --time or lower --embedding-lr"),
-        ((np.nan, np.nan), "lower the learning rates"),
+        ((1e31, 1e29), "shorten time or lower projection_lr"),
+        ((1e29, 1e31), "shorten time or lower embedding_lr"),
+        ((np.nan, np.nan), "lower embedding_lr or projection_lr"),
     ):
-        status = solver.failure_status(plan, "Out of steps.", rates, 20, 0.0, 20.0)
-        assert status.endswith("What to change: " + remedy)
-    sharp = solver.failure_status(plan._replace(smoothed=True), "", (1e31, 0.0), 20, 0.0, 20.0)
-    assert "What to change: raise --epsilon, shorten" in sharp
-    patient = solver.failure_status(plan, "Out of steps.", (1.0, 1.0), 1, 0.0, 20.0)
-    assert "raise --max-steps" in patient
+        assert advice(rates) == remedy
+    assert advice((1e31, 0.0), "", smoothed=True).startswith("raise epsilon, shorten")
+    assert "raise max_steps" in advice((1.0, 1.0), steps=1)
 
 
 def test_widths_share_one_program():
     """A Gram flow's arrays have no axis of the width."""
     shapes = [
-        jax.tree.map(np.shape, solver.task_and_state(setup, network(setup), weights=False))
+        jax.tree.map(np.shape, task_and_state(setup, network(setup), weights=False))
         for setup in (SGD, replace(SGD, width=300))
     ]
     assert shapes[0] == shapes[1]
@@ -463,8 +471,8 @@ def test_the_advice_helps():
     setup = replace(SGD, embedding_lr=1e-3, projection_lr=30.0, tokens="uniform")
     short = gradient_flow(setup, 10 * TIMES, max_steps=100)
     whole = gradient_flow(setup, 10 * TIMES)
-    needed = float(short.status.split("needs about ")[1].split(" ")[0])
-    assert whole.status == "ok"
+    needed = float(short.status.message.split("needs about ")[1].split(" ")[0])
+    assert whole.status.ok
     assert 0.3 < whole.solver_steps / needed < 1.5
 
 
@@ -489,37 +497,37 @@ class Extended(Setup):
 
 
 REFUSED = [
-    ("--optimizer", {"optimizer": "adam"}, {}, "sgd or smoothed-sign"),
-    ("--optimizer", {"optimizer": "sign"}, {}, "discontinuous"),
-    ("--weight-decay", {"weight_decay": 0.1}, {}, "no meaning for a flow, must be 0.0"),
-    ("--schedule", {"schedule": "cosine"}, {}, "must be constant"),
-    ("--batch-size", {"batch_size": 4}, {}, "full batch"),
-    ("--loss", {"loss": "ce", "targets": "onehot"}, {"limit": "infinite"}, "mse"),
-    ("--tokens", {}, {"limit": "proportional"}, "uniform"),
-    ("--optimizer", {"optimizer": "smoothed-sign"}, {"limit": "proportional"}, "predict"),
-    ("--limit", {}, {"limit": "wide"}, "finite"),
-    ("--solver", {}, {"solver": "euler"}, "explicit"),
-    ("--solver", {"vocab_size": 99}, {"solver": "implicit", "width": 64}, "at most 1024"),
-    ("--nodes", {}, {"nodes": 1}, "at least 2"),
-    ("--network", {}, {"network": -1}, "at least 0"),
-    ("--max-steps", {}, {"max_steps": 0}, "at least 1"),
-    ("--tolerance", {}, {"tolerance": 0.5}, "1e-2"),
+    ("optimizer", {"optimizer": "adam"}, {}, "sgd or smoothed-sign"),
+    ("optimizer", {"optimizer": "sign"}, {}, "discontinuous"),
+    ("weight_decay", {"weight_decay": 0.1}, {}, "no meaning for a flow, must be 0.0"),
+    ("schedule", {"schedule": "cosine"}, {}, "must be constant"),
+    ("batch_size", {"batch_size": 4}, {}, "full batch"),
+    ("loss", {"loss": "ce", "targets": "onehot"}, {"limit": "infinite"}, "mse"),
+    ("tokens", {}, {"limit": "proportional"}, "uniform"),
+    ("optimizer", {"optimizer": "smoothed-sign"}, {"limit": "proportional"}, "predict"),
+    ("limit", {}, {"limit": "wide"}, "finite"),
+    ("solver", {}, {"solver": "euler"}, "explicit"),
+    ("solver", {"vocab_size": 99}, {"solver": "implicit", "width": 64}, "at most 1024"),
+    ("nodes", {}, {"nodes": 1}, "at least 2"),
+    ("network", {}, {"network": -1}, "at least 0"),
+    ("max_steps", {}, {"max_steps": 0}, "at least 1"),
+    ("tolerance", {}, {"tolerance": 0.5}, "1e-2"),
     (
-        "--particles",
+        "particles",
         {"optimizer": "smoothed-sign"},
         {"limit": "infinite", "particles": 8},
         "at least 16",
     ),
-    ("--time 1.5:", {}, {"times": [1.0, 2.0, 1.5, 3.0]}, "increasing"),
-    ("--time -3.0:", {}, {"times": [-3.0, 1.0]}, "none negative"),
-    ("--time 0.0:", {}, {"times": [0.0]}, "positive"),
-    ("--time inf:", {}, {"times": [1.0, np.inf, np.inf]}, "positive"),
-    ("--time", {}, {"times": []}, "positive"),
-    ("--nodes", {"vocab_size": 10**6, "outputs": 8}, {"limit": "infinite"}, "numbers"),
-    ("--vocab-size", {"vocab_size": 20_000}, {"width": 1000, "nodes": 25}, "--limit infinite"),
-    ("--vocab-size", {"tokens": "uniform"}, {"limit": "proportional", "nodes": 4096}, "numbers"),
+    ("times 1.5:", {}, {"times": [1.0, 2.0, 1.5, 3.0]}, "increasing"),
+    ("times -3.0:", {}, {"times": [-3.0, 1.0]}, "none negative"),
+    ("times 0.0:", {}, {"times": [0.0]}, "positive"),
+    ("times inf:", {}, {"times": [1.0, np.inf, np.inf]}, "positive"),
+    ("times", {}, {"times": []}, "positive"),
+    ("nodes", {"vocab_size": 10**6, "outputs": 8}, {"limit": "infinite"}, "numbers"),
+    ("vocab_size", {"vocab_size": 20_000}, {"width": 1000, "nodes": 25}, "--limit infinite"),
+    ("vocab_size", {"tokens": "uniform"}, {"limit": "proportional", "nodes": 4096}, "numbers"),
     (
-        "--vocab-size",
+        "vocab_size",
         {"optimizer": "smoothed-sign", "vocab_size": 20},
         {"limit": "infinite", "particles": 2**20},
         "all tokens",
@@ -536,11 +544,11 @@ def test_bad_input(option, changes, options, fragment):
 
 
 def test_what_a_flow_does_not_know_is_refused():
-    known = {name: getattr(SGD, name) for name in flows.UNDERSTOOD}
+    known = {name: getattr(SGD, name) for name in flows.FIELDS_OF_A_FLOW}
     same = gradient_flow(Extended(**known), TIMES)
     np.testing.assert_array_equal(same.loss, gradient_flow(SGD, TIMES).loss)
     assert_refused(
-        "--momentum", lambda: gradient_flow(Extended(**known, momentum=0.9), TIMES), "must be 0.0"
+        "momentum", lambda: gradient_flow(Extended(**known, momentum=0.9), TIMES), "must be 0.0"
     )
 
 

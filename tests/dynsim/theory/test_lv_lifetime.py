@@ -1,4 +1,4 @@
-"""The age of the LV regime: derived updates against networks that keep their residuals."""
+"""How long the LV regime lasts: derived updates against networks that keep their residuals."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def test_aged_update_is_what_networks_do(law, width, vocab_size, outputs, embedd
     )
     derived = aged_update(width, tokens, embedding_lr * np.arange(10), effective_outputs=outputs)
     np.testing.assert_allclose(measured, derived.rms, rtol=tolerance)
-    assert float(derived.rms[-1]) > 1.5 * float(derived.rms[0])  # the run did age
-    young = np.full(10, float(derived.rms[0]))
-    assert np.abs(measured / young - 1)[-1] > 5 * tolerance
+    assert float(derived.rms[-1]) > 1.5 * float(derived.rms[0])  # the update grew
+    at_first = np.full(10, float(derived.rms[0]))
+    assert np.abs(measured / at_first - 1)[-1] > 5 * tolerance
 
 
 def test_a_mini_batch_counts_visits():
@@ -93,12 +93,12 @@ def test_a_mini_batch_counts_visits():
 
 @pytest.mark.parametrize("law", ["uniform", "zipf:0.5", "zipf:1.3"])
 @pytest.mark.parametrize("outputs", [1, 30])
-def test_a_newborn_network_has_the_first_step(law, outputs):
+def test_at_no_displacement_it_is_the_first_step(law, outputs):
     tokens = token_law(law, 300)
-    newborn = aged_update([64, 256], tokens, 0.0, effective_outputs=outputs)
+    initial = aged_update([64, 256], tokens, 0.0, effective_outputs=outputs)
     first = first_step("projection", "sign", [64, 256], tokens)
-    np.testing.assert_allclose(newborn.rms, first.rms, rtol=1e-12)
-    np.testing.assert_allclose(newborn.local_exponent, first.local_exponent, rtol=1e-12)
+    np.testing.assert_allclose(initial.rms, first.rms, rtol=1e-12)
+    np.testing.assert_allclose(initial.local_exponent, first.local_exponent, rtol=1e-12)
 
 
 def test_a_batch_of_everything_is_nearly_the_full_batch():
@@ -119,8 +119,8 @@ def test_coherent_field_is_a_mean_size(directions):
         field = np.abs(nodes) * math.sqrt(1 + 2 / math.pi * tau**2)
     derived = derivations.coherent_field(directions).expression.subs(s.field_age, tau)
     assert float(derived) == pytest.approx(weights @ field, abs=3e-3)
-    newborn = derivations.coherent_field(directions).expression.subs(s.field_age, 0)
-    assert sp.simplify(newborn - sp.sqrt(2 / sp.pi)) == 0
+    initial = derivations.coherent_field(directions).expression.subs(s.field_age, 0)
+    assert sp.simplify(initial - sp.sqrt(2 / sp.pi)) == 0
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_the_end_does_not_depend_on_a_large_vocabulary_and_is_zero_for_a_small_o
 
 
 @pytest.mark.parametrize("batch_size", [64, 256, 2048])
-def test_a_small_batch_is_heard_later(batch_size):
+def test_a_small_batch_restores_alignment_later(batch_size):
     """Many visits at a small rate: the root of rho is where the derived curve has rho = 1."""
     width, vocab_size, rate = 512, 4096, 1e-5
     end = restoration_displacement(width, vocab_size, batch_size=batch_size)

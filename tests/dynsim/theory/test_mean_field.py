@@ -13,9 +13,11 @@ from scipy.stats import kstest
 
 import dynsim
 from dynsim import Setup, train
-from dynsim.theory.mean_field import _solver as mean_field
+from dynsim._outcome import OK, Status
 from dynsim.theory.mean_field._particles import batch_shares, token_particles
-from dynsim.theory.mean_field._solver import predict
+from dynsim.theory.mean_field._predict import predict
+from dynsim.theory.mean_field._sampling import stratified_points
+from dynsim.theory.mean_field._solver import solve
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -219,13 +221,13 @@ def test_one_compilation_serves_all_sizes_and_rates():
     small = replace(SIGN, width=64, vocab_size=40, tokens="zipf:1.0")
     large = replace(small, width=16384, vocab_size=10**6, tokens="uniform", init="mup")
     predict(small, **TINY)
-    compiled = mean_field._solve._cache_size()
+    compiled = solve._cache_size()
     for setup in (large, replace(large, embedding_lr=0.3, projection_lr=1e-4, seed=5)):
         predict(setup, **TINY)
     predict(small, embedding_lrs=[0.1, 0.2], **TINY)
-    assert mean_field._solve._cache_size() == compiled
+    assert solve._cache_size() == compiled
     predict(replace(small, steps=13), **TINY)
-    assert mean_field._solve._cache_size() == compiled + 1
+    assert solve._cache_size() == compiled + 1
 
 
 def test_error_estimates_are_honest():
@@ -270,7 +272,7 @@ def test_few_tokens_take_few_particles():
 
 
 def test_draws_are_normal_one_by_one_and_stratified_together(random):
-    points = mean_field._stratified_points(random, 8, (4000, 2))
+    points = stratified_points(random, 8, (4000, 2))
     assert points.shape == (8, 4000, 2)
     for draw in points:
         assert kstest(draw.ravel(), "uniform").pvalue > 1e-4
@@ -282,12 +284,15 @@ def test_divergence_and_rough_answers_are_said():
     wild = replace(GRAMS, width=256, embedding_lr=1e6, projection_lr=1e6)
     prediction = predict(wild, **TINY)
     assert prediction.diverged.all()
-    assert prediction.status[0].startswith("diverged at step")
+    assert prediction.status[0].status is Status.DIVERGED
+    assert str(prediction.status[0]).startswith("diverged: at step")
     rough = predict(replace(SIGN, vocab_size=16), **TINY)
     assert not rough.diverged.any()
-    assert "raise --replicas" in rough.status[0]
+    assert rough.status[0].status is Status.INACCURATE
+    assert "raise `replicas`" in rough.status[0].message
+    assert rough.status[0].written("--{}".format).endswith("raise --replicas")
     fine = predict(replace(SIGN, init="mup", projection_lr=0.005), **QUICK)
-    assert fine.status == ("ok",)
+    assert fine.status == (OK,)
 
 
 def test_frozen_layers_do_not_move():
@@ -306,8 +311,8 @@ def test_smallest_cases(steps):
 
 
 def test_bad_input():
-    assert_refused("--particles", lambda: predict(SIGN, particles=40), "at least 48")
-    assert_refused("--replicas", lambda: predict(SIGN, replicas=1), "at least 2")
+    assert_refused("particles", lambda: predict(SIGN, particles=40), "at least 48")
+    assert_refused("replicas", lambda: predict(SIGN, replicas=1), "at least 2")
     with jax.enable_x64(False), pytest.raises(RuntimeError, match="64-bit"):
         predict(SIGN)
 
@@ -315,13 +320,13 @@ def test_bad_input():
 @pytest.mark.parametrize("tokens", ["uniform", "zipf:0.8", "zipf:1.2"])
 def test_token_particles_keep_the_laws_sums(tokens):
     setup = Setup(optimizer="sign", vocab_size=20000, tokens=tokens, outputs=2)
-    crowd, law, rows = token_particles(setup, 512), setup.law(), dynsim.targets(setup)
-    p, nu = crowd.frequencies, crowd.multiplicities
+    particles, law, rows = token_particles(setup, 512), setup.law(), dynsim.targets(setup)
+    p, nu = particles.frequencies, particles.multiplicities
     assert nu @ p == pytest.approx(1)
     assert nu @ p**2 == pytest.approx(law.power_sum(2))
-    np.testing.assert_array_equal(crowd.targets[: crowd.head], rows[: crowd.head])
-    np.testing.assert_allclose((nu * p) @ crowd.targets, law.frequencies @ rows, atol=1e-12)
-    np.testing.assert_allclose((nu * p) @ crowd.targets**2, law.frequencies @ rows**2)
+    np.testing.assert_array_equal(particles.targets[: particles.head], rows[: particles.head])
+    np.testing.assert_allclose((nu * p) @ particles.targets, law.frequencies @ rows, atol=1e-12)
+    np.testing.assert_allclose((nu * p) @ particles.targets**2, law.frequencies @ rows**2)
     few = token_particles(replace(setup, vocab_size=300), 512)
     assert few.head == 300
     assert not few.multiplicities[300:].any()
@@ -329,9 +334,9 @@ def test_token_particles_keep_the_laws_sums(tokens):
 
 def test_batch_shares_have_the_moments_of_batches(random):
     setup = Setup(optimizer="sign", vocab_size=5000, tokens="zipf:1.0", batch_size=200, steps=6)
-    crowd, p = token_particles(setup, 512), setup.law().frequencies
-    nu = crowd.multiplicities
-    shares = np.asarray([batch_shares(setup, crowd, random) for _ in range(300)])
+    particles, p = token_particles(setup, 512), setup.law().frequencies
+    nu = particles.multiplicities
+    shares = np.asarray([batch_shares(setup, particles, random) for _ in range(300)])
     batches = random.multinomial(setup.batch_size, p, size=(300, 2)) / setup.batch_size
     np.testing.assert_allclose(shares @ nu, 1)
     assert np.mean(shares**2 @ nu) == pytest.approx(np.mean(np.sum(batches**2, -1)), rel=0.02)

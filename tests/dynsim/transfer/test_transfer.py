@@ -12,12 +12,14 @@ import pytest
 import xarray as xr
 
 from dynsim import InputError, fit_transfer
+from dynsim._outcome import Outcome, Status
+from dynsim.statistics import Resampled, SeedResamples
 from dynsim.transfer import TRANSFER_PARAMETERS, asymptotic_penalties, loss_penalties
-from dynsim.transfer._fit import Points, _Projected, fit_surface
-from dynsim.transfer._runs import Resampled, SeedResamples, runs_by_width
-from experiments.commands._transfer_tables import read_runs
-from experiments.commands.transfer import telling_columns
+from dynsim.transfer._runs import mean_losses, runs_by_width
+from dynsim.transfer._surface import Points, _Projected, fit_surface
 from experiments.plots.transfer import _rate_ticks, transfer_metrics
+from experiments.sweeps.run_tables import read_runs
+from experiments.sweeps.transfer_analysis import telling_columns
 
 WIDTHS = np.array([64.0, 128, 256, 512, 1024])
 RATES = np.exp(np.linspace(-6.5, -2.5, 9))
@@ -210,11 +212,12 @@ def test_the_interval_of_a_mean_is_students():
             np.sort(loss, axis=0)[[1, 0, 2]].ravel(),
         ]
         (one,), _ = runs_by_width(*table, 1.35)
-        resamples = SeedResamples([one], 4000)
-        low, high = resamples.of(resamples.rows).interval()
+        resamples = SeedResamples({one.sample: seeds}, 4000)
+        rows = mean_losses([one], resamples)
+        low, high = resamples.of(rows).interval()
         half = t.ppf(0.975, seeds - 1) * one.losses.std(axis=1, ddof=1) / np.sqrt(seeds)
         assert (high - low) / 2 == pytest.approx(half, rel=0.15)
-        assert resamples.of(resamples.rows).variances.sum(axis=0) == pytest.approx(
+        assert resamples.of(rows).variances.sum(axis=0) == pytest.approx(
             one.losses.var(axis=1, ddof=1) / seeds
         )
 
@@ -295,8 +298,8 @@ def test_intervals_hold_the_truth_and_not_a_wrong_exponent():
 
 def statuses(fit) -> dict[str, str]:
     names = {"alpha": "loss_exponent", "beta": "rate_exponent", "gamma": "curvature_exponent"}
-    found = {short: getattr(fit, name).status for short, name in names.items()}
-    return {**found, "kappa": fit.robustness.status}
+    found = {short: str(getattr(fit, name).outcome) for short, name in names.items()}
+    return {**found, "kappa": str(fit.robustness.outcome)}
 
 
 def test_an_optimum_at_rest_has_no_exponent_and_no_kappa():
@@ -306,7 +309,7 @@ def test_an_optimum_at_rest_has_no_exponent_and_no_kappa():
         assert "the optimum does not move" in found["beta"]
         assert found["kappa"].startswith("undetermined: beta: the optimum does not move")
         assert not found["alpha"].startswith("undetermined")
-        assert fit.rate_limit.status == found["beta"]
+        assert str(fit.rate_limit.outcome) == found["beta"]
 
 
 def test_a_loss_that_does_not_fall_has_no_exponent():
@@ -330,7 +333,7 @@ def test_an_optimum_that_moves_back_and_forth():
 def test_an_exponent_whose_interval_reaches_its_bounds():
     noisy = fitted(noise=0.03, common=0.02, seeds=3, loss_exponent=0.2, loss_amplitude=1.0)
     assert "the interval of alpha reaches 0" in statuses(noisy)["alpha"]
-    assert noisy.loss_limit.status == noisy.loss_exponent.status
+    assert noisy.loss_limit.outcome == noisy.loss_exponent.outcome
     steep = fitted(noise=0.01, seeds=3, loss_exponent=3.0, loss_amplitude=64.0**3)
     assert "the interval of alpha has no upper end" in statuses(steep)["alpha"]
 
@@ -359,7 +362,7 @@ def test_one_seed_has_values_and_no_intervals():
     table = runs(seeds=3)
     single = (table[0] < 1024) | (table[2] == 0)
     fit = fit_transfer(*(column[single] for column in table), factor=3.0, resamples=5)
-    assert fit.loss_exponent.status == "no interval: a width has one seed only"
+    assert str(fit.loss_exponent.outcome) == "no interval: a width has one seed only"
 
 
 def test_a_valley_that_is_no_parabola_is_a_misfit():
@@ -385,19 +388,20 @@ def test_an_optimum_at_the_grids_edge_is_left_out_and_named():
     table = runs()
     cut = (table[0] > 64) | (table[1] < RATES[4])
     fit = fit_transfer(*(column[cut] for column in table), factor=3.0, resamples=5)
-    assert fit.curves[0].status == "lowest loss at the largest learning rate"
+    edge = Outcome(Status.EDGE, "lowest loss at the largest learning rate")
+    assert fit.curves[0].outcome == edge
     assert [curve.status for curve in fit.curves[1:]] == ["ok"] * 4
     assert values(fit) == pytest.approx(list(TRUTH.values()), rel=1e-6)
     assert np.isnan(fit.curves[0].loss.value)
     low = (table[0] > 64) | (table[1] > RATES[6])
     fit = fit_transfer(*(column[low] for column in table), factor=3.0, resamples=5)
-    assert fit.curves[0].status == "2 learning rates, needs 3"
+    assert fit.curves[0].outcome.message == "2 learning rates, needs 3"
     table[3] = np.where((table[0] == 64) & ~np.isin(table[1], RATES[:4]), np.nan, table[3])
-    status = fit_transfer(*table, factor=3.0, resamples=5).curves[0].status
-    assert status == "lowest loss at the largest learning rate that did not diverge"
+    outcome = fit_transfer(*table, factor=3.0, resamples=5).curves[0].outcome
+    assert outcome.message == "lowest loss at the largest learning rate that did not diverge"
     table[3] = np.where((table[0] == 64) & (table[1] > RATES[0]), np.nan, table[3])
-    status = fit_transfer(*table, factor=3.0, resamples=5).curves[0].status
-    assert status == "1 learning rate without divergence, needs 3"
+    outcome = fit_transfer(*table, factor=3.0, resamples=5).curves[0].outcome
+    assert outcome.message == "1 learning rate without divergence, needs 3"
 
 
 def test_divergence_takes_a_learning_rate_out():
@@ -413,8 +417,8 @@ def test_divergence_takes_a_learning_rate_out():
     assert values(fit) == pytest.approx(list(TRUTH.values()), rel=1e-6)
     table[3] = np.full_like(table[3], np.nan)
     nothing = fit_transfer(*table)
-    assert {curve.status[:16] for curve in nothing.curves} == {"0 learning rates"}
-    assert "there are 0" in nothing.loss_exponent.status
+    assert {curve.outcome.message[:16] for curve in nothing.curves} == {"0 learning rates"}
+    assert "there are 0" in nothing.loss_exponent.outcome.message
 
 
 def test_the_factor_picks_one_stretch_around_the_optimum():
@@ -428,7 +432,7 @@ def test_the_factor_picks_one_stretch_around_the_optimum():
     far = fit_transfer(*table, factor=1.2, resamples=2)
     assert not any(curve.near[0] for curve in far.curves)
     few = fit_transfer(*runs(curvature_amplitude=4.0), factor=1.01, resamples=2)
-    assert few.curves[0].status == "1 learning rate within the factor, needs 3"
+    assert few.curves[0].outcome.message == "1 learning rate within the factor, needs 3"
 
 
 def test_a_parabola_without_minimum_is_no_optimum():
@@ -437,10 +441,10 @@ def test_a_parabola_without_minimum_is_no_optimum():
     (one,), _ = runs_by_width(
         np.full(5, 64.0), rates, np.zeros(5), loss[[1, 1, 2, 3, 3]] - 0.9, 3.0
     )
-    assert one.status == "ok"
+    assert one.outcome.ok
     capped = np.array([1.3, 1.32, 1.2, 1.35, 1.2001])
     (one,), _ = runs_by_width(np.full(5, 64.0), rates, np.zeros(5), capped, 3.0)
-    assert one.status == "the parabola has no minimum among its points"
+    assert one.outcome.message == "the parabola has no minimum among its points"
 
 
 # R_inf
@@ -550,17 +554,17 @@ def test_a_misfit_is_the_reference_only_of_misfits():
     bad = fitted(noise=0.001, seeds=4, skew=0.3)
     worse = fitted(noise=0.001, seeds=4, skew=0.3, loss_limit=2.0)
     good = fitted(noise=0.001, seeds=4, loss_limit=1.6)
-    assert bad.loss_limit.status.startswith("misfit")
+    assert bad.loss_limit.status is Status.MISFIT
     reference, penalties = asymptotic_penalties([bad, good])
     assert reference == 1
     assert penalties[1].status == "ok"
     assert penalties[0].value == pytest.approx(bad.loss_limit.value - good.loss_limit.value)
     assert penalties[0].value < 0
-    assert penalties[0].status == bad.loss_limit.status
+    assert penalties[0].outcome == bad.loss_limit.outcome
     reference, penalties = asymptotic_penalties([worse, bad])
     assert reference == 1
     assert (penalties[1].value, penalties[1].low, penalties[1].high) == (0, 0, 0)
-    assert penalties[1].status == bad.loss_limit.status
+    assert penalties[1].outcome == bad.loss_limit.outcome
 
 
 def test_a_reference_of_one_seed_has_no_interval():
@@ -568,7 +572,7 @@ def test_a_reference_of_one_seed_has_no_interval():
     assert reference == 0
     assert penalty.value == 0
     assert np.isnan([penalty.low, penalty.high]).all()
-    assert penalty.status.startswith("no interval")
+    assert penalty.status is Status.NO_INTERVAL
 
 
 def test_a_limit_that_is_not_above_zero():
@@ -578,12 +582,12 @@ def test_a_limit_that_is_not_above_zero():
         fitted(loss_limit=-0.05),
         fitted(loss_limit=0.1, noise=0.02, common=0.05, seeds=4),
     ):
-        assert fit.loss_limit.status == expected
-        assert fit.loss_exponent.status == fit.loss_amplitude.status != expected
+        assert str(fit.loss_limit.outcome) == expected
+        assert fit.loss_exponent.outcome == fit.loss_amplitude.outcome != fit.loss_limit.outcome
     assert fit.loss_limit.low < 0 < fit.loss_limit.value  # the interval decides
     reference, penalties = asymptotic_penalties([fit, fitted()])
     assert reference == 1
-    assert penalties[0].status == expected
+    assert str(penalties[0].outcome) == expected
 
 
 def test_absolute_learning_rates_have_no_limit():
@@ -593,25 +597,25 @@ def test_absolute_learning_rates_have_no_limit():
         absolute = [table[0], table[1] * table[0] ** power, *table[2:]]
         fit = fit_transfer(*absolute, factor=2.0, resamples=20)
         found = statuses(fit)
-        assert fit.rate_limit.status == found["beta"] == fit.rate_amplitude.status
+        assert str(fit.rate_limit.outcome) == found["beta"] == str(fit.rate_amplitude.outcome)
         assert "is far from the learning rates tried; if the optimum moves" in found["beta"]
         assert "far from the learning rates tried" in found["kappa"]
         assert found["alpha"] == "ok"
-        assert fit.robustness.status.startswith("undetermined: beta")
-    assert "does not move" in base.rate_limit.status
+        assert str(fit.robustness.outcome).startswith("undetermined: beta")
+    assert "does not move" in base.rate_limit.outcome.message
 
 
 def test_penalties_without_what_they_need():
     known, unknown, single = fitted(), fitted(widths=WIDTHS[:2]), fitted(seeds=1, loss_limit=2.0)
     reference, penalties = asymptotic_penalties([unknown, known, single])
     assert reference == 1
-    assert penalties[0].status.startswith("undetermined: L_inf, A and alpha need 3")
+    assert penalties[0].outcome.message.startswith("L_inf, A and alpha need 3")
     assert penalties[2].value == pytest.approx(0.8)
     assert np.isnan(penalties[2].low)
-    assert penalties[2].status.startswith("no interval")
+    assert penalties[2].status is Status.NO_INTERVAL
     reference, penalties = asymptotic_penalties([unknown])
     assert reference is None
-    assert penalties[0].status == "undetermined: no L_inf is determined"
+    assert str(penalties[0].outcome) == "undetermined: no L_inf is determined"
 
 
 # Bad input
@@ -620,12 +624,12 @@ def test_penalties_without_what_they_need():
 @pytest.mark.parametrize(
     ("column", "bad", "named"),
     [
-        (0, 0.0, "width"),
-        (0, np.nan, "width"),
-        (1, -1e-3, "learning rate"),
-        (1, np.inf, "learning rate"),
-        (3, 0.0, "loss"),
-        (3, -1.0, "loss"),
+        (0, 0.0, "widths"),
+        (0, np.nan, "widths"),
+        (1, -1e-3, "learning_rates"),
+        (1, np.inf, "learning_rates"),
+        (3, 0.0, "losses"),
+        (3, -1.0, "losses"),
     ],
 )
 def test_numbers_that_cannot_be(column, bad, named):
@@ -637,7 +641,7 @@ def test_numbers_that_cannot_be(column, bad, named):
 
 def test_other_input_that_cannot_be():
     table = runs()
-    with pytest.raises(InputError, match="occurs more than once"):
+    with pytest.raises(InputError, match="must not occur more than once"):
         fit_transfer(*(np.append(column, column[0]) for column in table))
     with pytest.raises(InputError, match=r"factor 1\.0"):
         fit_transfer(*table, factor=1.0)
@@ -692,7 +696,7 @@ def test_a_file_without_a_column_of_the_groups_is_named(tmp_path):
     frame().to_csv(paths[0], index=False)
     frame().assign(rule="mup").to_csv(paths[1], index=False)
     for group_by, within in (((), ()), (("rule",), ()), (("file",), ("rule",))):
-        with pytest.raises(InputError, match=r"runs\.csv.* has no column rule.*--group-by"):
+        with pytest.raises(InputError, match=r"runs\.csv.* has no column rule.*group_by"):
             read_runs(paths, None, group_by, within)
     assert read_runs(paths, None, ("file",))[1] == ["file"]
 
@@ -704,7 +708,7 @@ def test_columns_of_sets_tell_groups_apart_where_they_vary(tmp_path):
     assert read_runs([path], None, (), ("steps", "unit"))[1] == ["rule", "steps"]
     assert read_runs([path], None, ("rule",), ("steps", "unit"))[1] == ["rule", "steps"]
     assert read_runs([path], None, (), ("file",))[1] == ["rule", "steps"]
-    with pytest.raises(InputError, match=r"--within.*must be one of rule, steps, unit, file"):
+    with pytest.raises(InputError, match=r"within.*must be one of rule, steps, unit, file"):
         read_runs([path], None, (), ("width",))
 
 
@@ -719,12 +723,12 @@ def test_runs_that_occur_again(tmp_path):
     with pytest.raises(InputError, match=r"4 runs share their width, learning_rate, seed"):
         read_runs([path], None, ())
     pd.concat([frame().assign(steps=1), frame(loss_limit=2).assign(steps=2)]).to_csv(path)
-    with pytest.raises(InputError, match="--group-by"):  # the index is a column of its own
+    with pytest.raises(InputError, match="group_by"):  # the index is a column of its own
         read_runs([path], None, ())
     pd.concat([frame().assign(a=0, steps=1), frame(loss_limit=2).assign(a=0, steps=2)]).to_csv(
         path, index=False
     )
-    with pytest.raises(InputError, match="--group-by leaves out steps"):
+    with pytest.raises(InputError, match="group_by leaves out steps"):
         read_runs([path], None, ("a",))
 
 
@@ -830,11 +834,11 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch):
 def test_columns_that_group_nothing_useful(tmp_path):
     path = tmp_path / "a.csv"
     frame().assign(time=np.arange(len(frame())) / 7).to_csv(path, index=False)
-    with pytest.raises(InputError, match=r"--group-by.*90 groups \(values: time 90\)"):
+    with pytest.raises(InputError, match=r"group_by.*90 groups \(values: time 90\)"):
         read_runs([path], None, ())
-    with pytest.raises(InputError, match=r"--group-by 'bogus': must be one of time, file"):
+    with pytest.raises(InputError, match=r"group_by 'bogus': must be one of time, file"):
         read_runs([path], None, ("bogus",))
-    with pytest.raises(InputError, match="--rate"):
+    with pytest.raises(InputError, match="rate"):
         read_runs([path], "hidden", ())
 
 
@@ -905,7 +909,7 @@ def test_diagonals_of_equal_ratio(tmp_path):
     assert sorted(set(table.embedding_to_hidden)) == [0.75, 1.5, 3, 6, 12]
     assert table[table.embedding_to_hidden == 3].learning_rate.nunique() == 5
     assert "4 diagonals with less than 3 rates left out" in notes[0]
-    with pytest.raises(InputError, match=r"--rate 'both'.*no diagonal"):
+    with pytest.raises(InputError, match=r"rate 'both'.*no diagonal"):
         read_runs(stored(tmp_path, sweep(embedding=(1.0, 1.7))), "both", ())
 
 
@@ -1081,7 +1085,7 @@ def test_a_file_of_one_learning_rate_that_lacks_something(tmp_path):
     own = own.assign_coords(learning_rate=(("case", "place"), np.ones((2, 9))))
     with pytest.raises(InputError, match="learning_rate is no dimension of loss"):
         read_runs(stored(tmp_path, own), None, ())
-    with pytest.raises(InputError, match=r"--rate 'hidden'.*sweep\.nc has one learning_rate"):
+    with pytest.raises(InputError, match=r"rate 'hidden'.*sweep\.nc has one learning_rate"):
         read_runs(stored(tmp_path, cases()), "hidden", ())
 
 
@@ -1219,8 +1223,8 @@ def test_ticks_of_learning_rates_are_few_powers(low, high, labels):
 
 
 def test_the_stored_trial_covers_where_the_status_is_ok():
-    from experiments.plots.transfer import SHOWN, coverage, penalty_intervals
     from experiments.results import STORED, load
+    from experiments.topics.transfer_coverage.figures import SHOWN, coverage, penalty_intervals
 
     study = load(STORED / "transfer_coverage.nc")
     wrong = {"no noise", "skewed valley", "second power"}
@@ -1271,4 +1275,4 @@ def test_an_undetermined_fit_has_no_penalty_beside_a_determined_one():
     assert reference == 0
     assert penalties[0].value == 0
     assert np.isnan([penalties[1].value, penalties[1].low, penalties[1].high]).all()
-    assert penalties[1].status.startswith("undetermined")
+    assert penalties[1].status is Status.UNDETERMINED

@@ -25,7 +25,10 @@ from dynsim.laboratory import (
 )
 from dynsim.laboratory._columns import run_columns
 from dynsim.laboratory._training import trained_networks
+from experiments.cells.complete import complete_file
+from experiments.cells.store import folder_of, open_store
 from experiments.commands.coordinate_check import _complaint
+from experiments.sweeps import coordinates
 from experiments.sweeps.coordinates import (
     FAILURES,
     alignments,
@@ -185,15 +188,50 @@ def test_a_tied_readout_is_measured_too():
 def test_bad_steps_and_optimizers_are_refused():
     setup = NetworkSetup(**TINY)
     for steps in ((), (0,), (4,), (-1, 2)):
-        assert_refused("--record", lambda steps=steps: network_coordinates(setup, steps))
+        assert_refused("record", lambda steps=steps: network_coordinates(setup, steps))
     sgd = NetworkSetup(**TINY, optimizer="sgd")
-    assert_refused("--optimizer", lambda: slope_bands(sgd, WIDTHS, "readout"))
-    assert_refused("--widths", lambda: measure_coordinates(setup, (8,), (4,), (1,), 2))
-    assert_refused("--widths", lambda: measure_coordinates(setup, (8, 8, 16), (4,), (1,), 2))
-    assert_refused("--vocab-sizes", lambda: measure_coordinates(setup, (8, 16), (), (1,), 2))
-    assert_refused("--widths", lambda: measure_coordinates(setup, (8, 0), (4,), (1,), 2))
-    assert_refused("--vocab-sizes", lambda: measure_coordinates(setup, (8, 16), (0,), (1,), 2))
-    assert_refused("--seeds", lambda: measure_coordinates(setup, (8, 16), (4,), (1,), 1))
+    assert_refused("optimizer", lambda: slope_bands(sgd, WIDTHS, "readout"))
+    assert_refused("widths", lambda: measure_coordinates(setup, (8,), (4,), (1,), 2))
+    assert_refused("widths", lambda: measure_coordinates(setup, (8, 8, 16), (4,), (1,), 2))
+    assert_refused("vocab_sizes", lambda: measure_coordinates(setup, (8, 16), (), (1,), 2))
+    assert_refused("widths", lambda: measure_coordinates(setup, (8, 0), (4,), (1,), 2))
+    assert_refused("vocab_sizes", lambda: measure_coordinates(setup, (8, 16), (0,), (1,), 2))
+    assert_refused("seeds", lambda: measure_coordinates(setup, (8, 16), (4,), (1,), 1))
+
+
+def test_an_interrupted_measurement_goes_on_after_the_finished_sizes(tmp_path, monkeypatch):
+    counts = tmp_path / "counts"
+    counts.write_text("3\n2\n1\n1\n")
+    setup = NetworkSetup(**TINY | {"vocab_size": 4}, tokens=f"counts:{counts}")
+    arguments = (setup, (4, 8), (2, 4), (1, 3), 2)
+    whole = measure_coordinates(*arguments)
+    measured, most = [], 3
+
+    def counted(sized, *others):
+        if len(measured) == most:
+            raise KeyboardInterrupt
+        measured.append((sized.width, sized.vocab_size))
+        return network_coordinates(sized, *others)
+
+    monkeypatch.setattr(coordinates, "network_coordinates", counted)
+    path = tmp_path / "coordinates.nc"
+
+    def resumed():
+        return complete_file(path, lambda store: measure_coordinates(*arguments, store=store))
+
+    with pytest.raises(KeyboardInterrupt):
+        resumed()
+    assert not path.exists()
+    most = 100
+    assert resumed().identical(whole)
+    assert measured == [(4, 2), (4, 4), (8, 2), (8, 4)]
+    assert path.exists()
+    assert not folder_of(path).exists()
+    with open_store(path, resume=True) as store:
+        measure_coordinates(*arguments, store=store)
+        counts.write_text("9\n2\n1\n1\n")  # other tokens are another measurement
+        measure_coordinates(*arguments, store=store)
+    assert len(measured) == 12
 
 
 # Prescribed powers
@@ -249,7 +287,7 @@ def test_the_vocabulary_takes_alignment_from_hidden_layers():
 
     assert exponent(1) == pytest.approx(1, abs=1e-3)
     assert exponent(2**22) == pytest.approx(0.5, abs=1e-3)
-    # At rho = 1 the local exponent is 3/4 (theory notes, section 3).
+    # At rho = 1 the local exponent is 3/4 (docs/theory/learning_rates.md#maximal-update-ratio).
     assert exponent(round(2 / np.pi * 2**11)) == pytest.approx(0.75, abs=0.01)
     large = bands("mup", "hidden.0", vocab_size=2**16, widths=(32, 64))
     assert large["update_on_initial"] == pytest.approx((-0.5, 0), abs=0.01)
@@ -303,7 +341,7 @@ def test_sizes_that_are_zero_or_not_finite():
     data = synthetic(0, "update_on_initial")
     data.mean_square.loc[{"quantity": "update_on_initial", "width": 16}] = 0.0
     assert verdict_of(data, "update_on_initial", 1) == "frozen"
-    assert verdict_of(data, "update_on_initial", 4) == "zero"  # how it goes on nobody prescribes
+    assert verdict_of(data, "update_on_initial", 4) == "zero"  # judged at the first step only
     data = synthetic(0, "initial_on_learned")
     data.mean_square.loc[{"quantity": "initial_on_learned", "width": 16}] = 0.0
     found = [f for f in findings(data, 0.15) if f.verdict == "zero"]

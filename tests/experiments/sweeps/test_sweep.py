@@ -18,14 +18,15 @@ from helpers import assert_refused
 from sweep_stand_in import PROVENANCE, WORK, small_grid
 
 from dynsim.laboratory import NetworkSetup, grid_factors, train_networks
+from experiments.cells import executors
+from experiments.cells.executors import LocalExecutor, executor
+from experiments.cells.store import LOCK, Store, folder_of
 from experiments.cli import main
 from experiments.results import load
-from experiments.sweeps import executors, store, work
+from experiments.sweeps import store, work
 from experiments.sweeps.complete import Work, complete_sweep
 from experiments.sweeps.dataset import best_rates
-from experiments.sweeps.executors import LocalExecutor, executor
 from experiments.sweeps.plan import Task, differences, even_size, learning_rate_axis
-from experiments.sweeps.store import folder_of
 from experiments.sweeps.work import (
     largest_task,
     memory_of_as_many,
@@ -70,14 +71,14 @@ def stopping_after(tasks: int, failure: BaseException | None = None) -> Work:
 
 
 def test_learning_rates_are_log_spaced():
-    rates = learning_rate_axis("--embedding-lrs", "0.001:10:5")
+    rates = learning_rate_axis("embedding_lrs", "0.001:10:5")
     np.testing.assert_allclose(rates, [1e-3, 1e-2, 1e-1, 1, 10])
     assert rates[0] == 0.001
     assert rates[-1] == 10
-    assert learning_rate_axis("--embedding-lrs", "0.25:4:1") == (0.25,)
-    assert learning_rate_axis("--embedding-lrs", "0") == (0.0,)
-    assert learning_rate_axis("--embedding-lrs", "0,0.25:4:2") == (0.0, 0.25, 4.0)
-    assert len(learning_rate_axis("--embedding-lrs", "1:2:10000")) == 10_000
+    assert learning_rate_axis("embedding_lrs", "0.25:4:1") == (0.25,)
+    assert learning_rate_axis("embedding_lrs", "0") == (0.0,)
+    assert learning_rate_axis("embedding_lrs", "0,0.25:4:2") == (0.0, 0.25, 4.0)
+    assert len(learning_rate_axis("embedding_lrs", "1:2:10000")) == 10_000
 
 
 @pytest.mark.parametrize(
@@ -86,32 +87,32 @@ def test_learning_rates_are_log_spaced():
      "1:inf:3", "1:2:1e9", "0,", "0,1", "0,0", "0,0:1:2", "0,0,1:2:2", "1,1:2:2"],
 )  # fmt: skip
 def test_bad_learning_rates_are_refused(text):
-    assert_refused("--hidden-lrs", lambda: learning_rate_axis("--hidden-lrs", text))
+    assert_refused("hidden_lrs", lambda: learning_rate_axis("hidden_lrs", text))
 
 
 @pytest.mark.parametrize("text", ["1:2:10001", "1:2:9999999999", "0,1:2:10001"])
 def test_too_many_learning_rates_are_refused(text):
     said = "must have at most 10,000 rates"
-    assert_refused("--hidden-lrs", lambda: learning_rate_axis("--hidden-lrs", text), said)
+    assert_refused("hidden_lrs", lambda: learning_rate_axis("hidden_lrs", text), said)
 
 
 @pytest.mark.parametrize(
     ("changes", "option"),
     [
-        ({"widths": ()}, "--widths"),
-        ({"widths": (8, 8)}, "--widths"),
-        ({"widths": (8, 0)}, "--widths"),
-        ({"vocab_sizes": (4, 0)}, "--vocab-sizes"),
-        ({"vocab_sizes": (4, 4)}, "--vocab-sizes"),
-        ({"embedding_lrs": ()}, "--embedding-lrs"),
-        ({"hidden_lrs": (1.0, 1.0)}, "--hidden-lrs"),
-        ({"seeds": 0}, "--seeds"),
-        ({"seeds": 10**8}, "--seeds"),
-        ({"horizons": (4,)}, "--horizons"),
-        ({"horizons": (0,)}, "--horizons"),
-        ({"horizons": (2, 2)}, "--horizons"),
-        ({"memory_gb": 0.0}, "--memory-gb"),
-        ({"memory_gb": float("nan")}, "--memory-gb"),
+        ({"widths": ()}, "widths"),
+        ({"widths": (8, 8)}, "widths"),
+        ({"widths": (8, 0)}, "widths"),
+        ({"vocab_sizes": (4, 0)}, "vocab_sizes"),
+        ({"vocab_sizes": (4, 4)}, "vocab_sizes"),
+        ({"embedding_lrs": ()}, "embedding_lrs"),
+        ({"hidden_lrs": (1.0, 1.0)}, "hidden_lrs"),
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": 10**8}, "seeds"),
+        ({"horizons": (4,)}, "horizons"),
+        ({"horizons": (0,)}, "horizons"),
+        ({"horizons": (2, 2)}, "horizons"),
+        ({"memory_gb": 0.0}, "memory_gb"),
+        ({"memory_gb": float("nan")}, "memory_gb"),
     ],
 )
 def test_a_grid_that_means_nothing_is_refused(changes, option):
@@ -359,9 +360,9 @@ def test_tokens_that_changed_are_refused(tmp_path):
     counts.write_text(text.replace("3", "4"))
     said = ("/counts'", "than when the sweep began", "finished tasks are kept")
     resumed = Work(examine, WORK.train)
-    assert_refused("--tokens", lambda: sweep(path, grid, resume=True, work=resumed), *said)
+    assert_refused("tokens", lambda: sweep(path, grid, resume=True, work=resumed), *said)
     said = ("/counts'", "holds other tokens for a worker", "--resume goes on")
-    assert_refused("--tokens", lambda: train(jobs[0]), *said)
+    assert_refused("tokens", lambda: train(jobs[0]), *said)
     assert len(list(folder_of(path).glob("*.npz"))) == 2
     counts.write_text(text)
     assert len(train(jobs[0])["arrays"]["loss"]) == 4
@@ -373,7 +374,7 @@ def test_tokens_that_changed_are_refused(tmp_path):
 def test_nothing_is_left_of_a_sweep_that_finished_nothing(tmp_path):
     with pytest.raises(Stop):
         sweep(tmp_path / "sweep.nc", work=stopping_after(0))
-    assert_refused("--widths", lambda: sweep(tmp_path / "b.nc", small_grid(widths=(1001,))))
+    assert_refused("widths", lambda: sweep(tmp_path / "b.nc", small_grid(widths=(1001,))))
     assert os.listdir(tmp_path) == []
 
 
@@ -409,15 +410,15 @@ def test_a_damaged_plan_is_refused(tmp_path):
     with pytest.raises(Stop):
         sweep(path, work=stopping_after(1))
     (folder_of(path) / store.PLAN).write_text("{")
-    assert_refused("--out", lambda: sweep(path, resume=True), "damaged plan.json")
+    assert_refused("out", lambda: sweep(path, resume=True), "damaged plan.json")
 
 
 def test_an_existing_file_or_store_needs_resume(uninterrupted, tmp_path):
-    assert_refused("--out", lambda: sweep(uninterrupted), "exists; --resume goes on with it")
+    assert_refused("out", lambda: sweep(uninterrupted), "exists; --resume goes on with it")
     path = tmp_path / "sweep.nc"
     with pytest.raises(Stop):
         sweep(path, work=stopping_after(2))
-    assert_refused("--out", lambda: sweep(path), "exists; --resume goes on with it")
+    assert_refused("out", lambda: sweep(path), "exists; --resume goes on with it")
     assert len(list(folder_of(path).glob("*.npz"))) == 2
 
 
@@ -431,11 +432,11 @@ def test_a_finished_file_is_left_alone(uninterrupted):
 def test_another_sweep_is_refused_and_kept(uninterrupted, tmp_path):
     longer = small_grid(setup=NetworkSetup(steps=4), hidden_lrs=(0.3, 0.6))
     said = ("hidden_lrs is 0.3 0.5 there, 0.3 0.6 here", "steps is 3 there, 4 here")
-    assert_refused("--out", lambda: sweep(uninterrupted, longer, resume=True), *said)
+    assert_refused("out", lambda: sweep(uninterrupted, longer, resume=True), *said)
     path = tmp_path / "sweep.nc"
     with pytest.raises(Stop):
         sweep(path, work=stopping_after(2))
-    assert_refused("--out", lambda: sweep(path, longer, resume=True), *said)
+    assert_refused("out", lambda: sweep(path, longer, resume=True), *said)
     assert len(list(folder_of(path).glob("*.npz"))) == 2
 
 
@@ -460,7 +461,7 @@ def test_another_version_or_device_is_refused_and_finished_cells_kept(tmp_path, 
     def resumed():
         sweep(path, resume=True, work=Work(examine, WORK.train))
 
-    assert_refused("--out", resumed, "another version or device", said, "not be comparable")
+    assert_refused("out", resumed, "another version or device", said, "not be comparable")
     assert len(list(folder_of(path).glob("*.npz"))) == 2
     assert sweep(path, resume=True) is False
 
@@ -474,7 +475,7 @@ def test_a_worker_that_differs_is_refused(tmp_path):
     def other():
         sweep(tmp_path / "sweep.nc", work=Work(WORK.examine, train))
 
-    assert_refused("--executor", other, "device is cpu: cpu there, gpu: H100 here")
+    assert_refused("executor", other, "device is cpu: cpu there, gpu: H100 here")
     assert len(list(folder_of(tmp_path / "sweep.nc").glob("*.npz"))) == 6
 
 
@@ -482,9 +483,9 @@ def test_a_folder_has_one_owner(tmp_path):
     path = tmp_path / "sweep.nc"
     with pytest.raises(Stop):
         sweep(path, work=stopping_after(2))
-    with open(folder_of(path) / store.LOCK, "ab") as lock:
+    with open(folder_of(path) / LOCK, "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
-        assert_refused("--out", lambda: sweep(path, resume=True), "is in use")
+        assert_refused("out", lambda: sweep(path, resume=True), "is in use")
     assert sweep(path, resume=True) is False
 
 
@@ -497,7 +498,7 @@ def test_a_folder_removed_while_waiting_for_it_is_made_again(tmp_path, monkeypat
     def flock(handle, how):
         if not removals:
             removals.append(folder_of(path))
-            store.Store(path).remove()
+            Store(path).remove()
         lock(handle, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)
@@ -508,11 +509,11 @@ def test_a_folder_removed_while_waiting_for_it_is_made_again(tmp_path, monkeypat
 
 def test_a_file_that_is_no_sweep_is_refused(tmp_path):
     (tmp_path / "text.nc").write_text("text")
-    assert_refused("--out", lambda: sweep(tmp_path / "text.nc", resume=True), "not the file of")
-    assert_refused("--out", lambda: sweep(tmp_path), "must be a file")
-    assert_refused("--out", lambda: sweep(tmp_path / "text.nc" / "a.nc"), "cannot be written")
-    assert_refused("--out", lambda: sweep(tmp_path / ("n" * 300)), "cannot be written")
-    assert_refused("--out", lambda: sweep(tmp_path / "\0"), "must be a file")
+    assert_refused("out", lambda: sweep(tmp_path / "text.nc", resume=True), "not the file of")
+    assert_refused("out", lambda: sweep(tmp_path), "must be a file")
+    assert_refused("out", lambda: sweep(tmp_path / "text.nc" / "a.nc"), "cannot be written")
+    assert_refused("out", lambda: sweep(tmp_path / ("n" * 300)), "cannot be written")
+    assert_refused("out", lambda: sweep(tmp_path / "\0"), "must be a file")
     assert (tmp_path / "text.nc").read_text() == "text"
 
 
@@ -532,15 +533,15 @@ def test_a_full_disk_is_one_line_and_keeps_finished_tasks(uninterrupted, tmp_pat
     said = ("whole.nc", "No space left on device", "--resume goes on")
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fills_up)  # the plan and three tasks fit
-        assert_refused("--out", lambda: sweep(path), *said)
+        assert_refused("out", lambda: sweep(path), *said)
     names = sorted(file.name for file in folder_of(path).iterdir())
     assert names == ["000000.npz", "000001.npz", "000002.npz", "lock", "plan.json"]
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", no_space)
-        assert_refused("--out", lambda: sweep(path, resume=True), *said)
+        assert_refused("out", lambda: sweep(path, resume=True), *said)
     with monkeypatch.context() as patch:
         patch.setattr("xarray.Dataset.to_netcdf", no_space)
-        assert_refused("--out", lambda: sweep(path, resume=True), *said)
+        assert_refused("out", lambda: sweep(path, resume=True), *said)
     assert os.listdir(tmp_path) == ["whole.nc.cells"]
     assert len(list(folder_of(path).glob("*.npz"))) == 12
     sweep(path, resume=True, work=stopping_after(0))
@@ -549,7 +550,7 @@ def test_a_full_disk_is_one_line_and_keeps_finished_tasks(uninterrupted, tmp_pat
 
 def test_a_disk_full_from_the_start_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", no_space)
-    assert_refused("--out", lambda: sweep(tmp_path / "sweep.nc"), "No space left on device")
+    assert_refused("out", lambda: sweep(tmp_path / "sweep.nc"), "No space left on device")
     assert os.listdir(tmp_path) in ([], ["sweep.nc.cells"])
 
 
@@ -558,7 +559,7 @@ def test_a_disk_full_under_a_task_is_one_line(uninterrupted, tmp_path):
     path = tmp_path / "whole.nc"
     failure = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/cache/tokens")
     said = ("No space left on device: '/cache/tokens'", "--resume goes on")
-    assert_refused("--executor", lambda: sweep(path, work=stopping_after(5, failure)), *said)
+    assert_refused("executor", lambda: sweep(path, work=stopping_after(5, failure)), *said)
     sweep(path, resume=True, work=stopping_after(7))
     assert path.read_bytes() == uninterrupted.read_bytes()
 
@@ -599,7 +600,7 @@ def test_progress_counts_runs_and_starts_where_it_stopped(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("name", ["", "Local", "dask:", "slurm", "local:1"])
 def test_unknown_executors_are_refused(name):
-    assert_refused("--executor", lambda: executor(name))
+    assert_refused("executor", lambda: executor(name))
 
 
 def test_without_dask_the_extra_is_named(monkeypatch):

@@ -17,10 +17,10 @@ import sweep_stand_in as stand_in
 from helpers import assert_refused
 from sweep_stand_in import WORK, small_grid
 
-from experiments.sweeps import executors
+from experiments.cells import executors
+from experiments.cells.executors import DaskExecutor, LocalExecutor
+from experiments.cells.store import folder_of
 from experiments.sweeps.complete import Work, complete_sweep
-from experiments.sweeps.executors import DaskExecutor, LocalExecutor
-from experiments.sweeps.store import folder_of
 
 
 def sweep(path, where, work=WORK, resume=False):
@@ -72,7 +72,7 @@ def test_a_task_that_kills_its_workers_ends_the_sweep(in_one_process, tmp_path):
         with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
             sweep(path, DaskExecutor(None), Work(WORK.examine, stand_in.fatal_train))
 
-    assert_refused("--executor", fatal, "'dask'", "several workers", "--resume goes on")
+    assert_refused("executor", fatal, "'dask'", "several workers", "--resume goes on")
     finished = len(list(folder_of(path).glob("*.npz"))) if folder_of(path).exists() else 0
     assert finished <= 6
     sweep(path, LocalExecutor(), resume=True)
@@ -81,8 +81,8 @@ def test_a_task_that_kills_its_workers_ends_the_sweep(in_one_process, tmp_path):
 
 def cluster_of(workers: int) -> distributed.LocalCluster:
     """A scheduler and workers in threads of this process."""
-    # A client that never connected is closed when it is collected, and would wait for ever for the
-    # lock that a cluster holds while it starts.
+    # A client that never connected is closed when it is collected, and would wait without end
+    # for the lock that a cluster holds while it starts.
     gc.collect()
     return distributed.LocalCluster(
         n_workers=workers,
@@ -126,7 +126,7 @@ def test_errors_of_a_worker_arrive_as_they_are(scheduler, tmp_path):
     def too_large():
         complete_sweep(small_grid(widths=(1001,)), tmp_path / "sweep.nc", where, work=WORK)
 
-    assert_refused("--widths", too_large, "does not fit")
+    assert_refused("widths", too_large, "does not fit")
     assert os.listdir(tmp_path) == []
     scheduler.scale(0)
 
@@ -138,7 +138,7 @@ def test_without_workers_for_long_it_gives_up(scheduler, tmp_path, monkeypatch):
         while client.nthreads() and time.monotonic() < deadline:
             time.sleep(0.05)
     where = DaskExecutor(scheduler.scheduler_address)
-    assert_refused("--executor", lambda: sweep(tmp_path / "a.nc", where), "has had no worker")
+    assert_refused("executor", lambda: sweep(tmp_path / "a.nc", where), "has had no worker")
     assert os.listdir(tmp_path) == []
 
 
@@ -146,7 +146,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(executors, "CONNECT_SECONDS", 0.3)
     for address in ("tcp://127.0.0.1:9", "bogus://x", "127.0.0.1:port"):
         where = DaskExecutor(address)
-        assert_refused("--executor", lambda at=where: sweep(tmp_path / "a.nc", at), "not answer")
+        assert_refused("executor", lambda at=where: sweep(tmp_path / "a.nc", at), "not answer")
     assert os.listdir(tmp_path) == []
 
 
@@ -164,7 +164,7 @@ def test_a_scheduler_that_goes_away_is_one_line(in_one_process, tmp_path, monkey
         closer = threading.Thread(target=close_soon)
         closer.start()
         work = Work(WORK.examine, stand_in.slow_train)
-        assert_refused("--executor", lambda: sweep(path, where, work), "lost its scheduler")
+        assert_refused("executor", lambda: sweep(path, where, work), "lost its scheduler")
         closer.join()
     sweep(path, LocalExecutor(), resume=True)
     assert path.read_bytes() == in_one_process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -13,20 +14,30 @@ from dynsim import Estimate, bootstrap
 from experiments.commands.verify import exit_code
 from experiments.topics._claim import Claim, Evidence
 from experiments.topics._registry import CLAIMS, STUDIES
-from experiments.topics.exact_limits import claims as flows
-from experiments.topics.first_step import claims as first_step
-from experiments.topics.lv_lifetime import claims as lv_lifetime
+from experiments.topics.exact_limits import estimators as flows
+from experiments.topics.first_step import estimators as first_step
+from experiments.topics.lv_lifetime import estimators as lv_lifetime
 from experiments.topics.lv_lifetime.study import VARIANT_SIZE
+
+PAPER = re.compile(r"[A-Z][a-z]+( et al\.| & [A-Z][a-z]+)? \d{4}(, arXiv \d{4}\.\d{4,5})?")
+ANCHOR = re.compile(r"docs/theory/[a-z_]+\.md#[a-z0-9-]+")
 
 
 def claim(tolerance: float = 0.1) -> Claim:
     return Claim(
-        "toy", "a toy", "number", "1", "updates", lambda _: evidence(1, 1, 1), tolerance, "none"
+        name="toy",
+        statement="a toy",
+        quantity="number",
+        prediction="1",
+        study="updates",
+        evidence=lambda _: evidence(1, 1, 1),
+        tolerance=tolerance,
+        citation="none",
     )
 
 
 def evidence(low: float, value: float, high: float, simulated: float | None = 1.0) -> Evidence:
-    return Evidence(1.0, simulated, Estimate(value, low, high))
+    return Evidence(predicted=1.0, simulated=simulated, measured=Estimate(value, low, high))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +82,7 @@ def test_exit_code(verdicts, code):
 
 def test_claims_are_complete():
     assert all(one.study in STUDIES for one in CLAIMS.values())
-    assert all(one.citation and one.prediction and one.statement for one in CLAIMS.values())
+    assert all(one.prediction and one.quantity for one in CLAIMS.values())
     assert all(one.tolerance > 0 for one in CLAIMS.values())
     controls = {name for name, one in CLAIMS.items() if one.expected == "fails"}
     assert controls == {name for name in CLAIMS if name.startswith(("control-", "not-seen-"))}
@@ -90,6 +101,37 @@ def test_claims_are_complete():
         "minibatch-effective-vocab",
     }
     assert required <= set(CLAIMS)
+
+
+# What has no meaning outside this project, or says less than a plain word.
+JARGON = ("immortal", "for ever", "heard", "hears", "next to nothing", "born", "...", "wins")
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_statements_are_whole_sentences(name):
+    """A capital at the beginning, a full stop at the end, and no reference to another row."""
+    statement = CLAIMS[name].statement
+    assert statement[0].isupper()
+    assert statement.endswith(".")
+    assert len(statement.split()) >= 12
+    assert not [word for word in JARGON if word in statement]
+    assert " It " not in statement
+    if name.startswith("control-") and "Wrong" in statement:
+        assert statement.startswith("Wrong ")
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_citations_name_papers_anchors_or_claims(name):
+    """Each a paper by authors and year, an anchor of the theory pages, or a contradicted claim;
+    whether an anchor exists is tested with all other citations of the project."""
+    parts = CLAIMS[name].citation.split("; ")
+    for part in parts:
+        cited = part.removeprefix("contradicts ")
+        claim = cited in CLAIMS and part.startswith("contradicts ")
+        assert claim or PAPER.fullmatch(cited) or ANCHOR.fullmatch(cited), part
+    assert any("#" in part for part in parts)
+    contradicts = any(part.startswith("contradicts ") for part in parts)
+    assert contradicts or not CLAIMS[name].statement.startswith("Wrong ")
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -366,7 +408,12 @@ def test_a_control_holds_where_it_is_true(studies):
     found = one.evidence(growing("width", 0.5)(studies["updates"]))
     assert found.measured.value == pytest.approx(1, abs=0.05)
     low, high = found.measured.low, found.measured.high
-    assert one.verdict(Evidence(found.predicted, 1.0, Estimate(1, low, high))) == "holds"
+    assert (
+        one.verdict(
+            Evidence(predicted=found.predicted, simulated=1.0, measured=Estimate(1, low, high))
+        )
+        == "holds"
+    )
 
 
 def test_too_few_seeds_are_undecided(studies):

@@ -10,7 +10,7 @@ import xarray as xr
 
 from dynsim.laboratory import NetworkSetup, parameter_count, scales
 from experiments.results import STORED, load
-from experiments.topics.transfer_networks import claims as claims
+from experiments.topics.transfer_networks import estimators as estimators
 from experiments.topics.transfer_networks import study as study
 from experiments.topics.transfer_networks.figures import transfer_axes, transfer_rules
 from experiments.topics.transfer_networks.study import CASES, RULES, SIZES, Case, setups
@@ -53,8 +53,8 @@ def test_single_toggles_lead_from_sp_to_mup():
     toggles = {(rule.embedding, rule.readout, rule.gains) for rule in RULES.values()}
     both = [(0, 1), (0, -study.HALF), (0, 1)]
     assert {(e, r, g) for e in both[0] for r in both[1] for g in both[2]} <= toggles
-    assert set(claims.TOGGLED) | set(claims.TOGGLED.values()) < set(RULES)
-    for without, with_it in claims.TOGGLED.items():
+    assert set(estimators.TOGGLED) | set(estimators.TOGGLED.values()) < set(RULES)
+    for without, with_it in estimators.TOGGLED.items():
         assert replace(RULES[without], embedding=study.ONE) == RULES[with_it]
 
 
@@ -87,13 +87,13 @@ def test_the_search_follows_an_optimum(best, monkeypatch):
     monkeypatch.setattr(study, "_losses", losses)
     found = study.searched(of_rule("sp"), 1.0, -3, 2)
     assert sorted(asked) == list(found)  # nothing measured twice, and in order
-    reach = -3 - study.REACH - study.FARTHEST
-    if best > reach:
+    lowest = -3 - study.HALF_WIDTH - study.FARTHEST
+    if best > lowest:
         assert study.best_place(found) == best
         assert min(found) <= best - study.MARGIN
         assert max(found) >= best + study.MARGIN
     else:
-        assert min(found) >= reach - study.MARGIN  # it gives up
+        assert min(found) >= lowest - study.MARGIN  # it gives up
 
 
 def synthetic(shift: float = 0.5, steps: float = 0.0) -> xr.Dataset:
@@ -118,16 +118,16 @@ def synthetic(shift: float = 0.5, steps: float = 0.0) -> xr.Dataset:
 
 def test_what_is_read_from_known_valleys():
     data = synthetic(steps=0.3)
-    assert claims.widths_of(data, "a") == [32, 64, 128]
-    difference = claims.contrast(data, {"b": 1.0, "a": -1.0}, 128)
+    assert estimators.widths_of(data, "a") == [32, 64, 128]
+    difference = estimators.contrast(data, {"b": 1.0, "a": -1.0}, 128)
     np.testing.assert_allclose([difference.value, difference.low, difference.high], 1, rtol=1e-6)
-    share = claims.closed_share(data, "b", "c", "a", 64)
+    share = estimators.closed_share(data, "b", "c", "a", 64)
     np.testing.assert_allclose([share.value, share.low, share.high], 0.6, rtol=1e-6)
-    slope = claims.drift(data, "a")
+    slope = estimators.drift(data, "a")
     np.testing.assert_allclose([slope.value, slope.low, slope.high], 0.5, rtol=1e-6)
-    octaves = [one.value for one in claims.log2_optima(data, "a")]
+    octaves = [one.value for one in estimators.log2_optima(data, "a")]
     np.testing.assert_allclose(octaves, [0, 0.5, 1], atol=1e-6)
-    assert claims.fitted(data, "a", resamples=2).diverged == 3
+    assert estimators.fitted(data, "a", resamples=2).diverged == 3
 
 
 def test_a_tiny_cell_runs_as_the_study_does(quick_compilation, monkeypatch):
@@ -137,12 +137,12 @@ def test_a_tiny_cell_runs_as_the_study_does(quick_compilation, monkeypatch):
     assert list(found["width"][1]) == [16, 32]
     loss, diverged = found["loss"][1], found["diverged"][1]
     assert np.all(np.isfinite(loss) == (diverged == 0))
-    assert np.all(np.isfinite(loss).sum(axis=1) == 2 * study.REACH + 1)
+    assert np.all(np.isfinite(loss).sum(axis=1) == 2 * study.HALF_WIDTH + 1)
     assert len(np.unique(loss[np.isfinite(loss)])) == np.isfinite(loss).sum()
 
 
 def test_figures_are_drawn_from_the_stored_study(monkeypatch):
-    monkeypatch.setattr(claims, "RESAMPLES", 20)
+    monkeypatch.setattr(estimators, "RESAMPLES", 20)
     data = load(STORED / "transfer_networks.nc")
     for draw, columns in ((transfer_rules, 4), (transfer_axes, 4)):
         figure = draw(data)

@@ -12,8 +12,9 @@ import xarray as xr
 import derivations
 from derivations import InfeasibleProgram, NetworkAlignment, custom_parametrization, layer_alignment
 from dynsim import train
-from experiments.topics.transfer_theory import claims as claims
+from experiments.topics.transfer_theory import estimators as estimators
 from experiments.topics.transfer_theory import study as study
+from experiments.topics.transfer_theory.claims import CLAIMS
 from experiments.topics.transfer_theory.study import CASES, CURVES, OCTAVES, RULES
 
 HALF = Fraction(1, 2)
@@ -95,7 +96,7 @@ def test_base_rate_refuses(changed, message):
 
 
 def test_which_rules_freeze_which_layer():
-    twins = {case: [claims.frozen_twin(case, rule) for rule in RULES] for case in CASES}
+    twins = {case: [estimators.frozen_twin(case, rule) for rule in RULES] for case in CASES}
     projection, embedding = "frozen projection", "frozen embedding"
     assert twins == {
         "fixed": [None, embedding, embedding],
@@ -163,7 +164,7 @@ def test_base_rates_are_the_layers_own_optima():
 def test_least_squares_floor_is_that_of_least_squares():
     ratios = np.array([0.5, 2.0, 4.0])
     random = np.random.default_rng(0)
-    for ratio, floor in zip(ratios, claims.least_squares_floor(ratios), strict=True):
+    for ratio, floor in zip(ratios, estimators.least_squares_floor(ratios), strict=True):
         embedding = random.standard_normal((120, int(120 / ratio)))
         targets = random.standard_normal((120, 400))
         fit = embedding @ np.linalg.lstsq(embedding, targets)[0]
@@ -183,7 +184,7 @@ def planted(exponents=None, limits=None, network_loss=1.0) -> xr.Dataset:
             grid = np.outer((widths / 64) ** derived, 2.0**OCTAVES)  # (width, octave)
             g = (exponents or {}).get((case, curve), derived)
             distance = np.log(grid) - g * np.log(widths / 64)[:, None]
-            twin = claims.frozen_twin(case, curve) if curve in RULES else curve
+            twin = estimators.frozen_twin(case, curve) if curve in RULES else curve
             lowest = (limits or {}).get(
                 (case, curve), {"frozen embedding": 0.6, None: 0.3}.get(twin, 0.5)
             )
@@ -208,16 +209,16 @@ def planted(exponents=None, limits=None, network_loss=1.0) -> xr.Dataset:
 
 def test_log_optimum_is_exact_on_a_parabola():
     rates = 2.0 ** np.arange(-3, 4)
-    place, lowest = claims.log_optimum(rates, 0.5 + 0.2 * (np.log(rates) - 0.3) ** 2)
+    place, lowest = estimators.log_optimum(rates, 0.5 + 0.2 * (np.log(rates) - 0.3) ** 2)
     assert (place, lowest) == (pytest.approx(0.3), pytest.approx(0.5))
-    assert np.isnan(claims.log_optimum(rates, rates)).all()
+    assert np.isnan(estimators.log_optimum(rates, rates)).all()
 
 
 def test_claims_hold_on_what_theory_says():
     """So do what the stored tasks leave open and the control that d = 512 shows the limit."""
     decided = {"control-transfer-penalty-early", "transfer-limit-fixed"}
     data = planted()
-    for one in claims.CLAIMS:
+    for one in CLAIMS:
         if one.study == "transfer_theory":
             expected = "holds" if one.name in decided else one.expected
             assert one.verdict(one.evidence(data)) == expected, one.name
@@ -227,31 +228,31 @@ def test_claims_hold_on_what_theory_says():
 def test_a_wrong_drift_is_measured(shift):
     case, rule = "proportional-sp", "none"
     wrong = planted(exponents={(case, rule): 0.5 + shift})
-    found = claims.drift(wrong, case, rule)
+    found = estimators.drift(wrong, case, rule)
     assert found.measured.value == pytest.approx(0.5 + shift, abs=0.02)
     assert found.simulated == pytest.approx(0.5 + shift, abs=0.02)
 
 
 def test_penalties_are_relative_to_the_best_rule():
     data = planted()
-    assert claims.best_rule(data, "proportional-sp") == "none"
-    value, low, high = claims.penalty(data, "proportional-sp", "theory", 2**20, "width")
+    assert estimators.best_rule(data, "proportional-sp") == "none"
+    value, low, high = estimators.penalty(data, "proportional-sp", "theory", 2**20, "width")
     assert low < value < high
     assert value == pytest.approx(0.5 / 0.3 - 1, abs=0.02)
-    shifted = claims.networks_against_theory(planted(network_loss=1.2), penalties=False)
+    shifted = estimators.networks_against_theory(planted(network_loss=1.2), penalties=False)
     assert shifted.measured.value == pytest.approx(np.log(1.2), abs=0.01)
-    same = claims.networks_against_theory(planted(network_loss=1.2), penalties=True)
+    same = estimators.networks_against_theory(planted(network_loss=1.2), penalties=True)
     assert same.measured.value == pytest.approx(0, abs=0.01)
 
 
 def test_transfer_fit_reads_the_widths_of_its_source():
     data = planted()
     for source, count in (("networks", 4), ("theory", 6)):
-        fit = claims.transfer_fit(data, "proportional", source, "width")
+        fit = estimators.transfer_fit(data, "proportional", source, "width")
         assert len(fit.curves) == count
         assert fit.error < 0.05
 
 
 def test_transfer_fit_of_theory_at_the_widths_of_networks():
-    fit = claims.transfer_fit(planted(), "proportional", "theory", "width", widest=512)
+    fit = estimators.transfer_fit(planted(), "proportional", "theory", "width", widest=512)
     assert [one.width for one in fit.curves] == [64, 128, 256, 512]

@@ -1,0 +1,130 @@
+"""What a recommendation holds: three rules' answers, and where the model stands between regimes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from typing import Any, Literal
+
+from dynsim._layers import LayerValues
+from dynsim._summary import summary
+
+Anchor = Literal["hidden", "embedding"]
+
+REGIMES = {"mup": "muP", "lv": "LV", "between": "between muP and LV"}
+
+
+@dataclass(frozen=True)
+class RuleAnswer:
+    """What one rule says.
+
+    **Fields:**
+
+    - `rule`: `mup`, `lv` or `interpolated`.
+    - `learning_rates`: at the new width, in the parametrization's own gauge.
+    - `factors`: the same over the learning rates at the base width.
+    - `ratio`: embedding LR / hidden LR at the new width; `ratio_growth` its factor from base.
+    - `presumes`: what must hold for the rule to.
+    """
+
+    rule: str
+    learning_rates: LayerValues
+    factors: LayerValues
+    ratio: float
+    ratio_growth: float
+    presumes: str
+
+    def __repr__(self) -> str:
+        return summary(
+            f"Rule {self.rule}",
+            learning_rates=asdict(self.learning_rates),
+            factors=asdict(self.factors),
+            ratio=f"{self.ratio:.4g}, x{self.ratio_growth:.4g} from the base width",
+            presumes=self.presumes,
+        )
+
+    def weight_decays(self, base: float) -> LayerValues:
+        """Decoupled weight decays that keep (LR)(decay) at the base model's, layer by layer."""
+        shrunk = {field.name: base / self.factors.of(field.name) for field in fields(LayerValues)}
+        return LayerValues(**shrunk)
+
+
+@dataclass(frozen=True)
+class Regime:
+    """Where a width and a token law stand between muP and LV (equal residuals, full batch).
+
+    **Fields:**
+
+    - `coherence_ratio`: rho = (2/pi) (d - 1) sum_i p_i c_i^2; above 1 muP, below 1 LV.
+    - `effective_vocab_size`: P_2/P_3, the uniform vocabulary that aligns as this law does.
+    - `mup_mass`: share of token mass with (2/pi) (d - 1) c_i^2 > 1; `lv_mass`: the rest.
+    - `mup_tokens`: how many token types that is.
+    - `name`: `mup` (rho above 10), `lv` (below 1/10) or `between`.
+    """
+
+    coherence_ratio: float
+    effective_vocab_size: float
+    mup_mass: float
+    lv_mass: float
+    mup_tokens: int
+    name: str
+
+    def __repr__(self) -> str:
+        return summary(f"Regime {REGIMES[self.name]}", **asdict(self))
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Learning rates for a wider model by three rules, where it stands, and how far they differ.
+
+    **Fields:**
+
+    - `mup`, `lv`, `interpolated`: the three answers.
+    - `regime`, `base_regime`: at the new and at the base width.
+    - `spread`: largest over smallest embedding/hidden ratio among the rules, at least 1.
+    - `multiplier_exponents`: powers of the width that the model must multiply its weights by
+      (embedding, hidden, readout) for these learning rates to be meant; (0, 0, 0) for a model
+      without multipliers.
+    - `explanation`: the answer in words, one line.
+    """
+
+    width: int
+    base_width: int
+    vocab_size: int
+    tokens: str
+    parametrization: str
+    optimizer: str
+    anchor: Anchor
+    mup: RuleAnswer
+    lv: RuleAnswer
+    interpolated: RuleAnswer
+    regime: Regime
+    base_regime: Regime
+    spread: float
+    multiplier_exponents: tuple[Fraction, Fraction, Fraction]
+    explanation: str
+
+    def __repr__(self) -> str:
+        return summary(
+            f"Learning rates from width {self.base_width} to {self.width}",
+            vocab_size=self.vocab_size,
+            tokens=self.tokens,
+            parametrization=self.parametrization,
+            optimizer=self.optimizer,
+            anchor=self.anchor,
+            regime=f"{REGIMES[self.regime.name]}, rho = {self.regime.coherence_ratio:.3g}",
+            **{answer.rule: asdict(answer.learning_rates) for answer in self.answers},
+            ratio_growth={answer.rule: answer.ratio_growth for answer in self.answers},
+            explanation=self.explanation,
+        )
+
+    @property
+    def answers(self) -> tuple[RuleAnswer, RuleAnswer, RuleAnswer]:
+        """The three answers: muP, LV, interpolated."""
+        return self.mup, self.lv, self.interpolated
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain data for JSON, exponents as text such as `-1/2`."""
+        data = asdict(self)
+        data["multiplier_exponents"] = [str(value) for value in self.multiplier_exponents]
+        return data

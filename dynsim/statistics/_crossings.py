@@ -1,0 +1,37 @@
+"""Where a measured ratio passes 1, and how well curves fall on one another."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def unit_crossing(rank: NDArray[np.float64], ratio: NDArray[np.float64]) -> float:
+    """Rank at which a decreasing, noisy ratio passes 1, without assuming its shape.
+
+    Isotonic regression of the ratio over rank, then interpolation in log rank between the
+    centres of the two level stretches on either side of 1. NaN where the ratio never crosses.
+    """
+    from scipy.optimize import isotonic_regression
+
+    smooth = isotonic_regression(ratio, increasing=False)
+    centres = np.array([np.log(block).mean() for block in np.split(rank, smooth.blocks[1:-1])])
+    levels = smooth.x[smooth.blocks[:-1]]
+    if not levels[0] > 1 > levels[-1]:
+        return math.nan
+    return float(np.exp(np.interp(-1.0, -levels, centres)))
+
+
+def collapse_spread(
+    scaled_size: NDArray[np.float64], value: NDArray[np.float64], *, degree: int = 7
+) -> float:
+    """How far values are from one common curve of the scaled size: 0 is a perfect collapse.
+
+    RMS deviation of log(value) from the polynomial in log(scaled_size) of the given degree that
+    fits all cells best: about the relative error with which the scaled size predicts the value.
+    """
+    x, y = np.log(scaled_size), np.log(value)
+    x = (x - x.mean()) / (x.std() or 1)
+    return float(np.sqrt(np.mean((y - np.polyval(np.polyfit(x, y, degree), x)) ** 2)))

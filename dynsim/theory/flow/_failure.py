@@ -1,0 +1,85 @@
+"""Why a flow's solver stopped: which learning rate makes it stiff, and what to change."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+import derivations
+from derivations import flow_symbols as x
+from derivations import symbols as s
+from dynsim._compiled import evaluate
+from dynsim._outcome import Outcome, Status
+
+from ._state import Grams, Task, Weights
+
+STABILITY = 3.3  # rate times step at which an explicit step turns unstable
+HOPELESS = 1e9  # steps that no flow is given
+STIFF_SHARE = 0.3  # of the steps so far that stability asked for, from which a flow is stiff
+
+
+def fastest_rates(task: Task, state: Grams | Weights, *, smoothed: bool) -> tuple[float, float]:
+    """(projection's, embedding's) share of the bound on the flow's rates; NaN if not finite."""
+    if not all(np.all(np.isfinite(part)) for part in state):
+        return math.nan, math.nan
+    p = np.asarray(task.frequencies)
+    root = np.sqrt(p)[:, None]
+    if isinstance(state, Grams):
+        kernel = np.linalg.eigvalsh(root * state.embedding_gram * root.T)[-1]
+        gram = state.projection_gram
+    else:
+        each = float(task.neurons_each)
+        tall = root * state.embedding
+        small = tall @ tall.T if len(p) < tall.shape[1] else tall.T @ tall
+        kernel = each * np.linalg.eigvalsh(small)[-1]
+        gram = each * state.projection @ state.projection.T
+    sharpness = {
+        x.embedding_sharpness: float(kernel),
+        x.projection_sharpness: float(p.max() * np.linalg.eigvalsh(gram)[-1]),
+    }
+    steepest = float(1 / task.smoothing) if smoothed else 1.0
+
+    def share(embedding_lr: float, projection_lr: float) -> float:
+        rates = {s.embedding_lr: embedding_lr, s.projection_lr: projection_lr}
+        return steepest * float(evaluate(derivations.fastest_rate(), sharpness | rates))
+
+    return share(0.0, float(task.projection_lr)), share(float(task.embedding_lr), 0.0)
+
+
+def failure(
+    reason: str,
+    rates: tuple[float, float],
+    steps: int,
+    reached: float,
+    end: float,
+    *,
+    solver: str,
+    smoothed: bool,
+) -> Outcome:
+    """What stopped the solver at time `reached` of `end`; `rates` as in `fastest_rates`."""
+    text = f"at t = {reached:.4g} of {end:.4g} after {steps} steps: {reason.strip()}"
+    total = sum(rates)
+    if not math.isfinite(total):
+        text += " The state is not finite. What to change: lower `embedding_lr` or `projection_lr`"
+        return Outcome(Status.STOPPED, text)
+    larger = "projection" if rates[0] >= rates[1] else "embedding"
+    text += (
+        f" Fastest rate {total:.3g} per unit time ({max(rates) / max(total, 1e-300):.0%} from the "
+        f"{larger}'s learning rate)"
+    )
+    needed = total * end / STABILITY
+    if reached == 0 and needed > HOPELESS:
+        remedies = ["raise `epsilon`"] if smoothed else []
+    elif solver == "implicit":
+        remedies = ["raise `max_steps`", "raise `tolerance`", "take `solver` explicit"]
+    elif total * reached / STABILITY < STIFF_SHARE * steps:
+        remedies = ["raise `max_steps`", "raise `tolerance`"]
+    else:
+        text += f", so the problem is stiff: an explicit solver needs about {needed:.2g} steps"
+        remedies = ["raise `epsilon`" if smoothed else "take `solver` implicit"]
+        if needed <= HOPELESS:
+            remedies.insert(0, f"raise `max_steps` to about {math.ceil(1.5 * needed):.3g}")
+    remedies += ["shorten `time`", f"lower `{larger}_lr`"]
+    text += f". What to change: {', '.join(remedies[:-1])} or {remedies[-1]}"
+    return Outcome(Status.STOPPED, text)

@@ -1,0 +1,67 @@
+"""What a gradient flow returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynsim._outcome import Outcome
+from dynsim._setup import Setup
+from dynsim._summary import summary
+
+from ._starts import FlowLimit
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """A flow's curves at T times, in units of training steps.
+
+    **Fields:**
+
+    - `setup`, `limit`; `times`: shape (T,).
+    - `loss`: sum_i p_i l(f_i, y_i), shape (T,).
+    - `loss_error`: its change with two thirds of the quadrature nodes, or half of the neuron
+      particles, shape (T,); zero where the effective tokens are exact, NaN where not asked for.
+    - `projection_update_rms`, `embedding_update_rms`: shape (T,), defined as in `Training`.
+    - `effective_tokens`, `state_size`: what was integrated.
+    - `solver_steps`, `rejected_steps`: of the solver.
+    - `fastest_rate`: (of the projection's, of the embedding's learning) per unit time: upper
+      bounds at the last state reached.
+    - `reached`: the last time reached; curves are NaN beyond it.
+    - `status`: ok, or what stopped the solver and what to change.
+
+    Source: docs/theory/gradient_flow.md#flow-equations.
+    """
+
+    setup: Setup
+    limit: FlowLimit
+    times: Floats
+    loss: Floats
+    loss_error: Floats
+    projection_update_rms: Floats
+    embedding_update_rms: Floats
+    effective_tokens: int
+    state_size: int
+    solver_steps: int
+    rejected_steps: int
+    fastest_rate: tuple[float, float]
+    reached: float
+    status: Outcome
+
+    def __repr__(self) -> str:
+        return summary(
+            f"Gradient flow, {self.limit} size",
+            setup=self.setup,
+            method=f"{self.effective_tokens} effective tokens, state of {self.state_size} numbers, "
+            f"{self.solver_steps} solver steps",
+            times=self.times,
+            loss=self.loss,
+            loss_error=self.loss_error,
+            projection_update_rms=self.projection_update_rms,
+            embedding_update_rms=self.embedding_update_rms,
+            status=self.status,
+        )

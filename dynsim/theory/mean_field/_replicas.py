@@ -1,0 +1,132 @@
+"""Independent replicas of a solution at every pair of learning rates, computed in chunks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from dynsim._optimizers import constants, schedule, weight_copies
+from dynsim._runs import memory_budget
+from dynsim._setup import Setup
+
+from ._averages import Records
+from ._particles import Floats, TokenParticles, batch_shares
+from ._sampling import stratified_points
+from ._solver import Case, Descent, Plan, Sizes, Tokens, solve
+
+MOST_AT_ONCE = 32  # solutions of one call on a CPU
+
+
+class Sampling(NamedTuple):
+    """How solutions are sampled, and at which pairs of learning rates (L,).
+
+    `strata` neighbouring replicas share a stratified sample. Neurons are spread evenly in value,
+    which is the limit, or drawn independently, as those of a finite network are.
+    """
+
+    replicas: int
+    strata: int
+    embedding_lrs: Floats
+    projection_lrs: Floats
+    evenly_spread: bool
+    memory_gb: float | None
+
+
+def solutions(
+    setup: Setup,
+    plan: Plan,
+    particles: TokenParticles,
+    sampling: Sampling,
+    report: Callable[[float], None],
+) -> tuple[Records, Float[np.ndarray, " L"]]:
+    """Records of independent replicas at every pair of rates, and the largest defect of each pair.
+
+    A replica is the mean of two solutions whose head tokens have opposite fresh Gaussians.
+    """
+    width, std, used, even = (
+        jnp.asarray(value)
+        for value in (
+            float(setup.width),
+            setup.projection_std,
+            float(plan.neurons if sampling.evenly_spread else min(setup.width, plan.neurons)),
+            sampling.evenly_spread,
+        )
+    )
+    sizes = Sizes(width, std, used, even)
+    descent = Descent(constants(setup), jnp.asarray(schedule(setup)))
+    tokens = Tokens(
+        jnp.asarray(particles.frequencies),
+        jnp.asarray(particles.multiplicities),
+        jnp.asarray(particles.targets),
+        jnp.arange(plan.tokens) >= particles.head,
+    )
+    rates = sampling.embedding_lrs, sampling.projection_lrs
+    shape = (sampling.replicas, len(rates[0]), 2)
+    replica, rate, side = (axis.ravel() for axis in np.indices(shape))
+    chunk = _chunk_size(plan, sampling)
+    strata, records, defects = sampling.strata, [], []
+    random: dict[int, list[tuple[Floats, ...]]] = {}  # of the blocks in use, by replica and side
+    for start in range(0, len(replica), chunk):
+        chosen = np.minimum(np.arange(start, start + chunk), len(replica) - 1)
+        blocks = dict.fromkeys((replica[chosen] // strata).tolist())
+        random = {
+            b: random[b] if b in random else _random_numbers(setup, plan, particles, strata, b)
+            for b in blocks
+        }
+        numbers = [
+            random[r // strata][2 * (r % strata) + k]
+            for r, k in zip(replica[chosen].tolist(), side[chosen].tolist(), strict=True)
+        ]
+        cases = Case(
+            *(
+                jnp.asarray(values)
+                for values in (
+                    rates[0][rate[chosen]],
+                    rates[1][rate[chosen]],
+                    1.0 - 2.0 * side[chosen],
+                    *map(np.stack, zip(*numbers, strict=True)),
+                )
+            )
+        )
+        record, defect = solve(plan, tokens, sizes, descent, cases)
+        fresh = min(chunk, len(replica) - start)
+        records.append(np.asarray(record)[:fresh])
+        defects.append(np.asarray(defect)[:fresh])
+        report(fresh / len(replica))
+    record = np.concatenate(records).reshape(*shape, plan.steps, 4).mean(axis=2)
+    return np.moveaxis(record, 0, 1), np.concatenate(defects).reshape(shape).max(axis=(0, 2))
+
+
+def _chunk_size(plan: Plan, sampling: Sampling) -> int:
+    """How many solutions one call computes: a power of two, so that any sweep has one shape."""
+    copies = 5 + weight_copies(plan.optimizer)
+    most = memory_budget(sampling.memory_gb) / (8 * copies * plan.tokens * plan.neurons)
+    if jax.default_backend() == "cpu":
+        most = min(most, MOST_AT_ONCE)
+    return 2 ** int(math.log2(max(1, min(most, 2 * sampling.replicas))))
+
+
+def _random_numbers(
+    setup: Setup, plan: Plan, particles: TokenParticles, strata: int, block: int
+) -> list[tuple[Floats, ...]]:
+    """What `Case` has in random numbers, for every replica of a block and both its sides.
+
+    The sides of a replica share all that concerns the tokens.
+    """
+    random = np.random.default_rng([setup.seed, 0x3F1E, block])
+    steps, n = setup.steps + 1, setup.output_count
+    shares = [batch_shares(setup, particles, random) for _ in range(strata)]
+    tokens = stratified_points(random, strata, (steps, plan.tokens, n))
+    token_shifts = random.random((strata, steps, n))
+    neurons = stratified_points(random, 2 * strata, (steps, plan.neurons, n))
+    neuron_shifts = random.random((2 * strata, steps, n))
+    return [
+        (shares[k // 2], tokens[k // 2], token_shifts[k // 2], neurons[k], neuron_shifts[k])
+        for k in range(2 * strata)
+    ]

@@ -1,0 +1,115 @@
+"""What a mean-field prediction returns, and how it says that something went wrong."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynsim._losses import DIVERGENCE_FACTOR, diverged
+from dynsim._outcome import OK, Outcome, Status
+from dynsim._setup import Setup
+from dynsim._summary import summary
+
+MAX_DEFECT = 1e-6  # of the conditioning
+NOTABLE_ERROR = 0.01  # of the initial loss
+RATES = "`embedding_lr` or `projection_lr`"
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What mean-field theory predicts, at every step before its update.
+
+    With L learning-rate pairs and T steps:
+
+    **Fields:**
+
+    - `setup`; `embedding_lrs`, `projection_lrs`: shape (L,).
+    - `loss`: sum_i p_i l(f_i, y_i), shape (L, T), the mean of the replicas.
+    - `finite_width_correction`: the part of `loss` that is of order 1/width, shape (L, T); the
+      infinite-width limit is `loss` without it.
+    - `projection_update_rms`, `embedding_update_rms`, `projection_step_rms`: shape (L, T), defined
+      as in `Training`; roots of the mean square over replicas.
+    - `loss_error` and the like: the numerical error of each, shape (L, T): the replicas' standard
+      error and, in quadrature, the bias that half as many particles show beyond chance (two
+      standard errors). What is of order 1/width^2 is not part of it.
+    - `particles`, `neurons`, `replicas`: how it was computed.
+    - `status`: one `Outcome` for each of the L pairs: ok, diverged or inaccurate, with what to do.
+
+    Source: docs/theory/mean_field.md#mean-field-equations; docs/theory/model.md#quantities.
+    """
+
+    setup: Setup
+    embedding_lrs: Floats
+    projection_lrs: Floats
+    loss: Floats
+    loss_error: Floats
+    finite_width_correction: Floats
+    projection_update_rms: Floats
+    projection_update_rms_error: Floats
+    embedding_update_rms: Floats
+    embedding_update_rms_error: Floats
+    projection_step_rms: Floats
+    projection_step_rms_error: Floats
+    particles: int
+    neurons: int
+    replicas: int
+    status: tuple[Outcome, ...]
+
+    @property
+    def diverged(self) -> NDArray[np.bool_]:
+        """Shape (L,): the loss became non-finite or 1e6 times its start (and at least 1)."""
+        return diverged(self.loss)
+
+    def __repr__(self) -> str:
+        return summary(
+            "Mean-field prediction",
+            setup=self.setup,
+            embedding_lrs=self.embedding_lrs,
+            projection_lrs=self.projection_lrs,
+            method=f"{self.particles} token particles, {self.neurons} neuron particles, "
+            f"{self.replicas} replicas",
+            loss=self.loss,
+            loss_error=self.loss_error,
+            finite_width_correction=self.finite_width_correction,
+            projection_update_rms=self.projection_update_rms,
+            embedding_update_rms=self.embedding_update_rms,
+            projection_step_rms=self.projection_step_rms,
+            status=np.asarray([str(outcome) for outcome in self.status]),
+        )
+
+
+def outcome(loss: Floats, spread: Floats, bias: Floats, defect: float) -> Outcome:
+    """How the solution at one pair of rates ended, and what to do about it.
+
+    `loss`, its standard error `spread` and its `bias` have shape (T,); `defect` is that of the
+    conditioning.
+    """
+    if diverged(loss):
+        limit = DIVERGENCE_FACTOR * max(loss[0], 1)
+        step = int(np.argmin(np.isfinite(loss) & (loss <= limit)))
+        return Outcome(Status.DIVERGED, f"at step {step}; lower {RATES}")
+    if not defect <= MAX_DEFECT:
+        return Outcome(
+            Status.INACCURATE,
+            f"the conditioning lost accuracy (defect {defect:.1g}, must be below {MAX_DEFECT:g}); "
+            f"raise `particles` or lower {RATES}",
+        )
+    noise, drift = (float(np.max(error)) / max(float(loss[0]), 1e-300) for error in (spread, bias))
+    if not math.isfinite(noise):
+        return Outcome(
+            Status.INACCURATE,
+            f"the finite-width correction diverged and is left out; lower {RATES}",
+        )
+    if math.hypot(noise, drift) > NOTABLE_ERROR:
+        remedy = "replicas" if noise > drift else "particles"
+        worst = 100 * math.hypot(noise, drift)
+        return Outcome(
+            Status.INACCURATE,
+            f"numerical error up to {worst:.2g} % of the initial loss; raise `{remedy}`",
+        )
+    return OK

@@ -1,0 +1,236 @@
+"""Parabolas of every width, the joint fit of all, and what of it the data determine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynsim._outcome import OK, Outcome, Status
+from dynsim.statistics._intervals import Estimate, Resampled, SeedResamples
+
+from ._results import TRANSFER_PARAMETERS, TransferParameter
+from ._runs import WidthRuns, mean_losses
+from ._surface import (
+    FURTHER_STARTS,
+    LARGEST_EXPONENT,
+    Points,
+    Surface,
+    fit_surface,
+    joined,
+    parabolas,
+)
+
+ONE_SEED = Outcome(Status.NO_INTERVAL, "a width has one seed only")
+CURVATURE_WIDTHS, JOINT_WIDTHS, HELD_OUT_WIDTHS = 2, 3, 4  # the fewest that each needs
+MISFIT = 2.5  # E over its noise from which on the model counts as wrong
+TOLERANCE = 1e-9  # relative rounding of a difference between widths
+FARTHEST_FACTOR = 10.0  # beyond the learning rates tried, from which on a limit is not believed
+
+LOSS_LIMIT = TRANSFER_PARAMETERS.index("loss_limit")
+LOG_RATE = TRANSFER_PARAMETERS.index("rate_limit")  # its logarithm is what is fitted
+
+Floats = NDArray[np.float64]
+
+
+class JointFit:
+    """Parabolas and joint fit of the widths that can be used, with resamples of their seeds."""
+
+    def __init__(self, used: Sequence[WidthRuns], resamples: int, tried: tuple[float, float]):
+        """`tried`: the smallest and the largest ln η of all runs."""
+        self.tried = tried
+        self.widths = [one.width for one in used]
+        self.points = joined([one.points(number) for number, one in enumerate(used)])
+        self.resamples = SeedResamples({one.sample: len(one.seeds) for one in used}, resamples)
+        self.rows = rows = mean_losses(used, self.resamples)
+        self.loss = rows[0]
+        self.parabolas = parabolas(self.points, rows)
+        self.curves = self.resamples.of(self.parabolas)
+        self.surfaces: list[Surface] = []
+        parameters = np.full((len(rows), 9), np.nan)
+        if len(used) >= JOINT_WIDTHS:
+            self.surfaces = _fit_rows(self.points, rows)
+            parameters = np.array([surface.parameters() for surface in self.surfaces])
+        elif len(used) == CURVATURE_WIDTHS:
+            parameters[:, 6:8] = _curvature_law(self.widths, self.parabolas)
+        self.values = self.resamples.of(parameters)
+
+    @cached_property
+    def errors(self) -> tuple[float, float]:
+        """E, and what seed noise alone brings it to: the spread of the residuals over resamples."""
+        return self._rms_and_noise(self.residuals) if self.residuals else (np.nan, np.nan)
+
+    @cached_property
+    def residuals(self) -> list[Floats]:
+        """Relative residuals of every row, none without a joint fit."""
+        if not self.surfaces:
+            return []
+        return [
+            _relative_residual(surface, self.points, loss)
+            for surface, loss in zip(self.surfaces, self.rows, strict=True)
+        ]
+
+    @cached_property
+    def resampled_error(self) -> Resampled:
+        rows = len(self.rows)
+        errors = [np.sqrt(np.mean(one**2)) for one in self.residuals]
+        return self.resamples.of(errors or np.full(rows, np.nan))
+
+    @cached_property
+    def held_out_errors(self) -> tuple[float, float]:
+        """The same of the largest width under the fit of the others."""
+        if len(self.widths) < HELD_OUT_WIDTHS:
+            return np.nan, np.nan
+        last = self.points.width == len(self.widths) - 1
+        others, held_out = self.points.at(~last), self.points.at(last)
+        rows = self.resamples.without_draws(self.rows)
+        surfaces = _fit_rows(others, rows[:, ~last])
+        return self._rms_and_noise(
+            [
+                _relative_residual(surface, held_out, loss)
+                for surface, loss in zip(surfaces, rows[:, last], strict=True)
+            ]
+        )
+
+    def _rms_and_noise(self, residuals: list[Floats]) -> tuple[float, float]:
+        resampled = self.resamples.of(residuals)
+        noise = np.nan if self.resamples.alone else np.sqrt(resampled.variances.sum(axis=0).mean())
+        return float(np.sqrt(np.mean(resampled.value**2))), float(noise)
+
+    def optima(self) -> list[tuple[Estimate, Estimate, Estimate]]:
+        """η*, L* and H of each width."""
+        low, high = self.curves.interval()
+        if self.resamples.alone:
+            low, high = np.full((2, *low.shape), np.nan)
+        table = np.stack([self.curves.value, low, high], axis=-1)
+        with np.errstate(over="ignore"):
+            table[:, 0] = np.exp(table[:, 0])
+        rates, losses, curvatures = (
+            [Estimate(value, low, high) for value, low, high in column.tolist()]
+            for column in np.moveaxis(table, 1, 0)
+        )
+        return list(zip(rates, losses, curvatures, strict=True))
+
+    def parameters(self) -> dict[str, TransferParameter]:
+        """Every parameter by name, with interval and status."""
+        low, high = self.values.interval()
+        loss = self._undetermined_loss(low, high)
+        limit = loss or self._undetermined_limit(low)
+        rate = self._undetermined_rate(low, high)
+        curvature = _too_few("h and gamma", CURVATURE_WIDTHS, self.widths)
+        named = {"alpha": loss, "beta": rate, "gamma": curvature}
+        robustness = "; ".join(f"{name}: {reason}" for name, reason in named.items() if reason)
+        reasons = [limit] + [loss] * 2 + [rate] * 3 + [curvature] * 2 + [robustness]
+        if self.resamples.alone:
+            low = high = np.full(9, np.nan)
+        sure = self._outcome_of_fit()
+        table = np.stack([self.values.value, low, high], axis=-1)
+        with np.errstate(over="ignore"):
+            table[LOG_RATE] = np.exp(table[LOG_RATE])
+        outcomes = [Outcome(Status.UNDETERMINED, why) if why else sure for why in reasons]
+        return {
+            name: TransferParameter(value, low, high, outcome)
+            for name, (value, low, high), outcome in zip(
+                TRANSFER_PARAMETERS, table.tolist(), outcomes, strict=True
+            )
+        }
+
+    def _outcome_of_fit(self) -> Outcome:
+        """How everything that the data determine ended."""
+        if self.resamples.alone:
+            return ONE_SEED
+        named = {"E": self.errors, "the held-out E": self.held_out_errors}
+        for name, (error, noise) in named.items():
+            if error > max(MISFIT * noise, TOLERANCE):
+                reason = f"{name} is {error:.2g}, its noise {noise:.2g}; intervals count noise"
+                return Outcome(Status.MISFIT, reason)
+        return OK
+
+    def _undetermined_loss(self, low: Floats, high: Floats) -> str:
+        """Why α, A and with them L∞ are not determined, "" where they are."""
+        if not self.surfaces:
+            return _too_few("L_inf, A and alpha", JOINT_WIDTHS, self.widths)
+        rounding = TOLERANCE * self.loss.mean()
+        steps = self.resamples.of(np.diff(self.parabolas[..., 1], axis=1))
+        rises = steps.interval()[0] > rounding
+        if np.any(rises):
+            at = int(np.argmax(rises))
+            return f"L* rises from width {self.widths[at]:g} to {self.widths[at + 1]:g}"
+        ends = np.log([self.widths[0], self.widths[-1]])
+        fall = self.resamples.of([-np.diff(one.lowest_loss(ends))[0] for one in self.surfaces])
+        if fall.interval()[0] <= rounding:
+            return "L* does not fall by more than its noise"
+        return _open_ended("alpha", low[2], high[2])
+
+    def _undetermined_limit(self, low: Floats) -> str:
+        """Why L∞ is not determined where α is, "" where it is."""
+        limit = self.values.value[LOSS_LIMIT]
+        if min(limit, low[LOSS_LIMIT]) > TOLERANCE * self.loss.mean():
+            return ""
+        return "the limit is not above 0"
+
+    def _undetermined_rate(self, low: Floats, high: Floats) -> str:
+        """Why β, η∞ and b are not determined, "" where they are."""
+        if not self.surfaces:
+            return _too_few("eta_inf, b and beta", JOINT_WIDTHS, self.widths)
+        steps = self.resamples.of(np.diff(self.parabolas[..., 0], axis=1))
+        least, most = steps.interval()
+        if np.any(least > TOLERANCE) and np.any(most < -TOLERANCE):
+            return "the optimum moves back and forth"
+        ends = np.log([self.widths[0], self.widths[-1]])
+        shift = self.resamples.of([np.diff(one.best_log_rate(ends))[0] for one in self.surfaces])
+        least, most = shift.interval()
+        if least <= TOLERANCE and most >= -TOLERANCE:
+            return (
+                "the optimum does not move: b is 0 within its noise, and so is the penalty of a "
+                "transferred learning rate"
+            )
+        limit = self.values.value[LOG_RATE]
+        smallest, largest = self.tried
+        if limit < smallest - np.log(FARTHEST_FACTOR) or limit > largest + np.log(FARTHEST_FACTOR):
+            with np.errstate(over="ignore"):
+                rate = np.exp(limit)
+            return (
+                f"eta_inf = {rate:.2g} is far from the learning rates tried; if the optimum moves "
+                "as a power of the width, divide the rule out (base learning rates)"
+            )
+        return _open_ended("beta", low[5], high[5])
+
+
+def _fit_rows(points: Points, rows: Floats) -> list[Surface]:
+    """The surface of the data, from several starts, and of every resample."""
+    first, *others = rows
+    return [
+        fit_surface(points, first, starts=1 + len(FURTHER_STARTS)),
+        *(fit_surface(points, row) for row in others),
+    ]
+
+
+def _relative_residual(surface: Surface, points: Points, loss: Floats) -> Floats:
+    return (loss - surface.loss(points.log_width, points.log_rate)) / loss
+
+
+def _curvature_law(widths: Sequence[float], shapes: Floats) -> Floats:
+    """h and γ through the curvatures of two widths, shape (..., 2)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logs = np.log(shapes[..., 2])
+        gamma = (logs[..., 1] - logs[..., 0]) / np.log(widths[1] / widths[0])
+        return np.stack([np.exp(logs[..., 0] - gamma * np.log(widths[0])), gamma], axis=-1)
+
+
+def _too_few(names: str, needed: int, widths: Sequence[float]) -> str:
+    if len(widths) >= needed:
+        return ""
+    there = "there is 1" if len(widths) == 1 else f"there are {len(widths)}"
+    return f"{names} need {needed} widths with a bracketed optimum, {there}"
+
+
+def _open_ended(name: str, low: float, high: float) -> str:
+    """Why an exponent with this interval says nothing about a limit, "" if it does."""
+    if low <= 0:
+        return f"the interval of {name} reaches 0: there may be no limit"
+    if high > LARGEST_EXPONENT / 2:
+        return f"the interval of {name} has no upper end: the limit is reached too soon to say how"
+    return ""

@@ -1,0 +1,154 @@
+"""Finished cells in a folder: killed at any moment, nothing finished is lost.
+
+While FILE is in the making, `FILE.cells/` holds one file for every finished cell. Each is written
+in one move and carries its identity, a text that is equal only where the numbers are. A cell that
+is damaged or has another identity counts as not finished. One process at a time owns the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import shutil
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynsim import InputError
+from experiments.results import TEMPORARY_NAME, write_file
+
+Arrays = dict[str, NDArray[Any]]
+
+LOCK = "lock"
+RESUMABLE = "finished tasks are kept and --resume goes on with them"
+REPEATABLE = "what was finished is kept and the same command goes on after it"
+IDENTITY = "identity"
+UNREADABLE = (zipfile.BadZipFile, ValueError, EOFError, KeyError, OSError, RuntimeError)
+
+
+def folder_of(path: Path) -> Path:
+    """The folder beside `path` that holds finished cells until all are."""
+    return path.with_name(path.name + ".cells")
+
+
+class Store:
+    """The finished cells of the file `path`, owned by this process; made by `open_store`.
+
+    `advice` says what to do after a failure to write.
+    """
+
+    def __init__(self, path: Path, advice: str = RESUMABLE):
+        self.path, self.folder, self.advice = path, folder_of(path), advice
+
+    def write(self, name: str, identity: str, arrays: Arrays) -> None:
+        """Keeps a finished cell's arrays. Raises `InputError` where they cannot be written."""
+        content = io.BytesIO()
+        # With the names, for damage may hide an entry of the archive.
+        identified = {IDENTITY: np.array([identity, *sorted(arrays)]), **arrays}
+        np.savez(content, **identified)  # type: ignore[arg-type]
+        with writing(self.folder, self.advice):
+            write_file(self._file(name), content.getvalue())
+
+    def read(self, name: str, identity: str) -> Arrays | None:
+        """A finished cell's arrays; None if it is not finished, damaged or another one."""
+        try:
+            content = io.BytesIO(self._file(name).read_bytes())
+            with np.load(content, allow_pickle=False) as stored:
+                arrays = dict(stored)
+            expected = arrays.pop(IDENTITY).tolist()
+            return arrays if [identity, *sorted(arrays)] == expected else None
+        except (*UNREADABLE, struct.error):
+            return None
+
+    def finished(self) -> int:
+        """The number of files of finished cells."""
+        return len(list(self.folder.glob("*.npz")))
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def remove_if_empty(self) -> None:
+        """Leaves no trace of work that has finished nothing."""
+        if not self.finished():
+            self.remove()
+
+    def clear(self) -> None:
+        """Removes every file but the lock."""
+        for file in self.folder.iterdir():
+            if file.name != LOCK:
+                file.unlink()
+
+    def clean(self) -> None:
+        """Removes what killed processes left half written."""
+        for file in (*self.folder.iterdir(), *self.path.parent.iterdir()):
+            temporary = TEMPORARY_NAME.fullmatch(file.name)
+            if temporary and (file.parent == self.folder or temporary["name"] == self.path.name):
+                file.unlink()
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.npz"
+
+
+@contextlib.contextmanager
+def open_store(path: Path, resume: bool, advice: str = RESUMABLE) -> Iterator[Store]:
+    """The folder of the cells that become `path`, owned until the end of the block.
+
+    Raises `InputError` if it exists and `resume` is off, or another process owns it.
+    """
+    with writing(folder_of(path), advice):
+        lock = _lock(folder_of(path), resume)
+    with lock:
+        store = Store(path, advice)
+        store.clean()
+        yield store
+
+
+def _lock(folder: Path, resume: bool) -> BinaryIO:
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=resume)
+        except FileExistsError:
+            refuse_existing(folder)
+        with contextlib.suppress(FileNotFoundError):  # its owner has just finished and removed it
+            handle = (folder / LOCK).open("ab")
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(handle.fileno()), os.stat(folder / LOCK)):
+                    return handle
+            except BlockingIOError:
+                handle.close()
+                raise InputError(
+                    "out", str(folder), "is in use: another process computes these cells"
+                ) from None
+            except BaseException:
+                handle.close()
+                raise
+            handle.close()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes the folder of work that was killed between writing its file and this."""
+    if folder_of(path).exists():
+        with contextlib.suppress(InputError), open_store(path, resume=True) as store:
+            store.remove()
+
+
+def refuse_existing(path: Path) -> None:
+    raise InputError("out", str(path), "exists; --resume goes on with it")
+
+
+@contextlib.contextmanager
+def writing(path: Path, advice: str = RESUMABLE) -> Iterator[None]:
+    """Turns a failure to write, such as a full disk, into one line that ends in `advice`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error).split("\n")[0]
+        raise InputError("out", str(path), f"cannot be written ({reason}); {advice}") from None

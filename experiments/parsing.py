@@ -1,0 +1,65 @@
+"""From arguments to a command, and from a parser's boxed report to one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tyro
+
+from dynsim import InputError
+
+DESCRIPTION = "Infinite-width training dynamics: learning-rate scaling in width and vocabulary."
+FLAGS = ("--json", "--full", "--compare", "--resume", "--train-loss", "--help")
+
+
+class ParseError(ValueError):
+    """The command line does not parse; the message is one line."""
+
+
+def parse(commands: Mapping[str, type], arguments: Sequence[str]) -> Any:
+    """The command that `arguments` ask for, with its options.
+
+    Raises `ParseError` or `InputError` with one line for what cannot be parsed, and `SystemExit`
+    after --help.
+    """
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
+        error = InputError("command", arguments[0], "must be one of " + ", ".join(commands))
+        raise ParseError(str(error))
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if equals and option in FLAGS:
+            raise InputError(option, value, "takes no value")
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.extras.subcommand_cli_from_dict(
+                dict(commands),
+                prog="dynsim",
+                description=DESCRIPTION,
+                args=list(arguments),
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise ParseError(_one_line(errors.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """The message of a parser's boxed report, without frame, help text and line breaks."""
+    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()]
+    message: list[str] = []
+    for line in lines[1:]:
+        if not set(line) <= {"─", "-"}:
+            message.append(line)
+        elif message:
+            break
+    text = re.sub(r"\s+", " ", " ".join(message)).strip()
+    text = text.replace("invalid literal for int() with base 10:", "must be an integer, not")
+    # Options that may be left out report every type they might have had.
+    untyped = r"no type matching \S+ could be instantiated from \[(.*?)\].*"
+    return re.sub(untyped, r"must be an integer, not \1", text)

@@ -1,0 +1,154 @@
+"""Evidence about embedding LR / hidden LR with a hidden layer, against d and sqrt(d)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+import derivations
+from derivations import symbols as s
+from dynsim import Estimate
+from dynsim.laboratory import grid_factors, training_optimizer
+from dynsim.statistics import LossSurface, RateExponent, log_slope, rate_exponent
+from experiments.topics._claim import Evidence, Verdict, judged
+
+from .study import AXES, CASES
+
+Tuned = Literal["ratio", "ratio_alone"]
+EARLY, MIDDLE, LATE = 0, 1, 2
+RESAMPLES = 300  # of intervals that are stored with their verdicts; new claims take `Resamples`
+TOLERANCE = 0.15
+VOCAB_EXPONENTS = {"fixed": 0, "superlinear": 2}
+HYPOTHESES = {"d": 1.0, "sqrt(d)": 0.5}
+
+
+def case_widths(data: xr.Dataset, case: str) -> list[int]:
+    sizes = data.vocab_size.sel(case=case)
+    return [int(width) for width in sizes.width.values[sizes.notnull().values]]
+
+
+def surface(data: xr.Dataset, case: str, width: int, horizon: int) -> LossSurface:
+    """Losses of a network size, as shares of the initial one."""
+    names = [f"{axis}_octave" for axis in AXES]
+    loss = data.loss.sel(case=case, width=width, horizon=horizon)
+    for name in (*names, "seed"):  # what other cases measured and this one did not
+        loss = loss.dropna(name, how="all")
+    values = loss.transpose(*names, "seed").to_numpy().astype(np.float64)
+    rates = [2.0 ** loss[name].to_numpy() for name in names]
+    return LossSurface(rates[0], rates[1], values, np.ones(values.shape[-1]))
+
+
+def ratio_exponent(data: xr.Dataset, case: str, tuned: Tuned, horizon: int) -> RateExponent:
+    """Exponent of the optimal embedding LR / hidden LR; its `actual` is that of actual rates."""
+    widths = case_widths(data, case)
+    surfaces = [surface(data, case, width, horizon) for width in widths]
+    factors = [grid_factors(CASES[case].setup(width)) for width in widths]
+    ratios = [embedding / hidden for embedding, hidden in factors]
+    return rate_exponent(widths, surfaces, tuned, factors=ratios, resamples=RESAMPLES)
+
+
+def first_step_exponent(case: str) -> float:
+    """Exponent of d at which both layers change the output by the same at the first step.
+
+    That of the hidden layer's update at equal entries of Delta W, in the limit of large sizes: the
+    vocabulary of a family is d^mu, mu = 0, 1 or 2; the update of Muon has the weight's own size.
+    """
+    if CASES[case].setup(case_base(case)).optimizer == "muon":
+        return 0.0
+    law = derivations.exponent("projection", "sign").subs(s.zipf_exponent, 0)
+    return float(law.subs(s.vocab_exponent, VOCAB_EXPONENTS.get(case, 1)))
+
+
+def case_base(case: str) -> int:
+    return CASES[case].widths[0]
+
+
+def first_step_theory(case: str, widths: list[int]) -> float:
+    """The same from the compiled first-step moments at the measured sizes and token laws."""
+    logs = []
+    for width in widths:
+        setup = CASES[case].setup(width)
+        law = setup.law()
+        growth = derivations.hidden_update_growth(
+            width, 1, law.mean_alignment_square, training_optimizer(setup)
+        )
+        logs.append(np.log(growth * width) if setup.optimizer != "muon" else 0.0)
+    return float(log_slope(np.log(widths), np.array(logs)))
+
+
+def measured_exponent(found: RateExponent) -> Estimate:
+    """Exponent of the actual ratio at the lowest loss; NaN if an optimum lies outside its grid.
+
+    The interval is over seeds. Where optima are flat, many other ratios have nearly the same loss:
+    `compatible_low` and `compatible_high` say which, and are not part of any verdict.
+    """
+    return found.actual if found.excluded == 0 else Estimate(np.nan, np.nan, np.nan)
+
+
+def layerwise(data: xr.Dataset, case: str, held_against: float | None = None) -> Evidence:
+    """The layer-wise optimal ratio's exponent at the last horizon against first-step theory.
+
+    With its embedding frozen a hidden layer keeps the alignment of the first step.
+    """
+    found = ratio_exponent(data, case, "ratio_alone", LATE)
+    predicted = first_step_exponent(case) if held_against is None else held_against
+    simulated = first_step_theory(case, case_widths(data, case))
+    return Evidence(
+        predicted=predicted,
+        simulated=simulated,
+        measured=measured_exponent(found),
+        drift=found.drift,
+    )
+
+
+def joint(data: xr.Dataset, case: str, exponent: float) -> Evidence:
+    """The jointly optimal ratio's exponent at the last horizon against a rule's."""
+    found = ratio_exponent(data, case, "ratio", LATE)
+    return Evidence(
+        predicted=exponent, simulated=None, measured=measured_exponent(found), drift=found.drift
+    )
+
+
+@dataclass(frozen=True)
+class RatioRow:
+    """One exponent of embedding LR / hidden LR and what it says about the rules.
+
+    `verdicts`: for Theta(d) and Theta(sqrt(d)), by the rule of claims with +-0.15.
+    """
+
+    case: str
+    tuned: Tuned
+    steps: int
+    exponent: RateExponent
+    theory: float
+    verdicts: dict[str, Verdict]
+
+
+def ratio_rows(data: xr.Dataset) -> Iterator[RatioRow]:
+    """Every case, layer by layer and jointly, early and late."""
+    for case in CASES:
+        widths = case_widths(data, case)
+        for tuned in ("ratio_alone", "ratio"):
+            for horizon in (EARLY, MIDDLE, LATE):
+                found = ratio_exponent(data, case, tuned, horizon)
+                measured = measured_exponent(found)
+                verdicts: dict[str, Verdict] = {
+                    name: judged(
+                        Evidence(predicted=exponent, simulated=None, measured=measured), TOLERANCE
+                    )
+                    for name, exponent in HYPOTHESES.items()
+                }
+                steps = int(data.steps.sel(case=case, width=widths[0], horizon=horizon))
+                theory = first_step_theory(case, widths)
+                yield RatioRow(
+                    case=case,
+                    tuned=tuned,
+                    steps=steps,
+                    exponent=found,
+                    theory=theory,
+                    verdicts=verdicts,
+                )

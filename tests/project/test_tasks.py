@@ -1,0 +1,66 @@
+"""The tasks have one home: `.ci/run`, README.md and CONTRIBUTING.md say what `tasks.py` does."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+import tasks  # noqa: E402
+
+sys.path.remove(str(ROOT))
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_readme_tests_as_the_task_does():
+    marked = text("README.md").partition("<!-- test-command -->")[2]
+    command = marked.partition("```sh\n")[2].partition("\n```")[0]
+    assert command.endswith("python " + " ".join(tasks.TEST_ARGUMENTS))
+
+
+def test_ci_runs_every_check():
+    (groups,) = re.findall(r"tasks\.py ([a-z ]+)\n.*tasks\.py ([a-z ]+)\n", text(".ci/run"), re.S)
+    run = " ".join(groups).split()
+    assert run == ["lint", "type", "docs"]  # and the tests by the README's command
+    assert 'bash -euo pipefail -c "$readme_command"' in text(".ci/run")
+
+
+def test_contributing_names_every_task_and_no_other():
+    named = set(re.findall(r"python tasks\.py ([a-z]+)", text("CONTRIBUTING.md")))
+    assert named <= set(tasks.TASKS)
+    assert set(re.findall(r"^\| `([a-z]+)` \|", text("CONTRIBUTING.md"), re.M)) == set(tasks.TASKS)
+
+
+def test_an_unknown_task_lists_the_known(capsys):
+    assert tasks.main(["sleep"]) == 2
+    assert "figures" in capsys.readouterr().out
+    assert tasks.main([]) == 0
+
+
+def test_a_failing_tool_ends_the_task(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        tasks.run(sys.executable, "-c", "raise SystemExit(3)")
+    assert stopped.value.code == 3
+    assert "exit code 3" in capsys.readouterr().err
+
+
+def test_one_version():
+    version = re.search(r'^version = "(.+)"$', text("pyproject.toml"), re.M)
+    assert version is not None
+    assert f"version: {version[1]}\n" in text("CITATION.cff")
+    assert f'__version__ = "{version[1]}"' in text("dynsim/__init__.py")
+    assert f"## [{version[1]}]" in text("CHANGELOG.md")
+
+
+def test_the_list_of_solved_systems_names_files_that_exist():
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z_]*(?:\.py)?)`", text("tests/README.md"))
+    assert len(named) > 30
+    for name in named:
+        assert (ROOT / "tests" / name).exists() or (ROOT / name).exists(), name
