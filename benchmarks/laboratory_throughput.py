@@ -44,8 +44,9 @@ from dynsim.laboratory import (
     task,
     train_networks,
 )
+from dynsim.laboratory._memory import parameter_count, run_bytes
 from dynsim.laboratory._networks import NORM_EPSILON, ROTARY_BASE, label_of, parameter_names
-from dynsim.laboratory._training import parameter_count, run_bytes, run_key
+from dynsim.laboratory._training import run_key
 
 try:
     import torch  # pyright: ignore[reportMissingImports]

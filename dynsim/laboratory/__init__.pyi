@@ -15,6 +15,9 @@ from ._linear_training import TokenUpdates as TokenUpdates
 from ._linear_training import Training as Training
 from ._linear_training import token_updates as token_updates
 from ._linear_training import train_linear as train_linear
+from ._memory import parameter_count as parameter_count
+from ._memory import run_bytes as run_bytes
+from ._memory import runs_side_by_side as runs_side_by_side
 from ._networks import Linear as Linear
 from ._networks import NetworkShape as NetworkShape
 from ._networks import ResidualMLP as ResidualMLP
@@ -37,7 +40,4 @@ from ._tasks import Batch as Batch
 from ._tasks import task as task
 from ._train import train as train
 from ._training import NetworkTraining as NetworkTraining
-from ._training import parameter_count as parameter_count
-from ._training import run_bytes as run_bytes
-from ._training import runs_side_by_side as runs_side_by_side
 from ._training import train_networks as train_networks

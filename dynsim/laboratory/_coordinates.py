@@ -29,11 +29,12 @@ from dynsim._summary import summary
 from dynsim.statistics._exponents import log_slope
 from dynsim.theory._first_step import first_step
 
+from ._columns import run_columns
 from ._networks import Network, Tree, label_of, parameter_names
 from ._scales import resolved_parametrization
 from ._setup import NetworkSetup
 from ._tasks import Batch
-from ._training import run_columns, trained_networks
+from ._training import trained_networks
 
 Term = Literal["initial", "update_on_initial", "initial_on_learned", "update_on_learned"]
 TERMS: tuple[Term, ...] = get_args(Term)

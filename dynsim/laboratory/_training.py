@@ -16,29 +16,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike, NDArray
 
-from dynsim._errors import InputError, check_integer
 from dynsim._layers import LABELS, LayerValues
 from dynsim._losses import diverged
-from dynsim._optimizers import Constants, constants, direction, schedule, weight_copies
+from dynsim._optimizers import Constants, constants, schedule
 from dynsim._precision import require_x64
 from dynsim._runs import (
-    check_fits,
     chunks,
-    device_memory,
     even,
-    memory_budget,
-    seed_labels,
     sized_key,
 )
 from dynsim._summary import summary
 
+from ._columns import Columns, check_horizons, run_columns
+from ._memory import runs_side_by_side
 from ._networks import (
-    MLP_RATIO,
     Network,
     NetworkShape,
     Tree,
@@ -48,9 +43,9 @@ from ._networks import (
 )
 from ._scales import scales
 from ._setup import NetworkSetup
-from ._tasks import EVALUATION_PIECE, Batch, Task, task, tokens_at_once
+from ._step import batch_loss, network_step, optimizer_direction
+from ._tasks import EVALUATION_PIECE, Batch, Task, task
 
-DEVICE_SHARE = 0.5  # of a GPU's memory, for networks side by side
 STEPS_PER_CALL = 256
 
 
@@ -136,15 +131,6 @@ class _State(NamedTuple):
     train_loss: Array  # (T,), filled so far
 
 
-class Columns(NamedTuple):
-    """What runs differ in, shape (R,) each, learning rates at the base width."""
-
-    embedding_lr: NDArray[np.float64]
-    hidden_lr: NDArray[np.float64]
-    weight_decay: NDArray[np.float64]
-    seed: NDArray[np.int64]
-
-
 class Reached(NamedTuple):
     """Runs side by side after `step` steps: arrays with a leading axis, one entry a run.
 
@@ -200,7 +186,7 @@ def train_networks(
     """
     require_x64()
     columns = run_columns(setup, embedding_lrs, hidden_lrs, weight_decays, seeds)
-    ends = _check_horizons(setup, horizons)
+    ends = check_horizons(setup, horizons)
     plan, count = _plan(setup), len(columns.seed)
     loss, train_loss = np.empty((count, len(ends))), np.empty((count, setup.steps))
     initial_loss = np.empty(count)
@@ -221,87 +207,6 @@ def train_networks(
         train_loss,
         initial_loss,
     )
-
-
-def runs_side_by_side(setup: NetworkSetup, memory_gb: float | None = None) -> int:
-    """How many networks are trained side by side within `memory_gb` (default as `train_networks`).
-
-    Raises `InputError` for a network that does not fit the device at all.
-    """
-    if memory_gb is not None and not 0 < memory_gb <= 1e6:
-        raise InputError("memory_gb", memory_gb, "must be a number above 0 and at most 1e6")
-    needed = run_bytes(setup)
-    check_fits(needed, setup, setup.network)
-    budget = memory_budget(memory_gb, DEVICE_SHARE * device_memory())
-    return max(1, int(budget / needed)) * len(jax.devices())
-
-
-def parameter_count(setup: NetworkSetup) -> int:
-    """Trained numbers of one network."""
-    per_layer = {"linear": 0, "mlp": 1, "transformer": 4 + 2 * MLP_RATIO}[setup.network]
-    readout = 0 if setup.tied else setup.output_count
-    hidden = setup.depth * per_layer * setup.width
-    gains = {
-        "linear": 0,
-        "mlp": setup.depth + 1 if setup.normalisation == "rms" else 0,
-        "transformer": 2 * setup.depth + 1,
-    }[setup.network]
-    return (setup.vocab_size + readout + hidden + gains) * setup.width
-
-
-def run_bytes(setup: NetworkSetup) -> int:
-    """Memory of one network in training: weights, gradient, step, optimizer state, activations."""
-    size = 8 if setup.precision == "float64" else 4
-    copies = 3 + weight_copies(setup.entrywise_optimizer)
-    tokens = tokens_at_once(setup)
-    widths = {"linear": 2, "mlp": 4 * (1 + setup.depth), "transformer": 8 + 30 * setup.depth}
-    heads = setup.width // setup.head_width
-    scores = 3 * setup.depth * heads * setup.context if setup.network == "transformer" else 0
-    activations = tokens * (widths[setup.network] * setup.width + 4 * setup.output_count + scores)
-    return size * (copies * parameter_count(setup) + activations)
-
-
-def batch_loss(network: Network, multiplier: LayerValues, batch: Batch, loss: str) -> Array:
-    """Weighted mean over a batch: half the squared error summed over outputs, or cross-entropy."""
-    outputs = network(batch.tokens, multiplier).outputs
-    outputs = outputs.astype(batch.weights.dtype)
-    if loss == "mse":
-        each = 0.5 * jnp.sum(jnp.square(outputs - batch.targets), axis=-1)
-    elif batch.targets.ndim == batch.tokens.ndim:
-        each = optax.softmax_cross_entropy_with_integer_labels(outputs, batch.targets)
-    else:
-        each = optax.softmax_cross_entropy(outputs, batch.targets)
-    return jnp.sum(batch.weights * each)
-
-
-def optimizer_direction(
-    optimizer: str, entrywise: str, constants: Constants
-) -> optax.GradientTransformation:
-    """Phi, the step per unit of learning rate: entrywise, or Muon's for hidden matrices."""
-    rule = direction(entrywise, constants)
-    if optimizer != "muon":
-        return rule
-    muon = optax.contrib.scale_by_muon(weight_dimension_numbers=_as_matrices)
-    by_label = {label: muon if label == "hidden" else rule for label in LABELS}
-    return optax.partition({**by_label}, parameter_labels)
-
-
-def _as_matrices(updates: Any) -> Any:
-    """Every weight is a matrix as it stands."""
-    return jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers(), updates)
-
-
-def network_step(
-    labels: Tree, directions: Tree, network: Tree, run: _Run, factor: Array, decay: str
-) -> Tree:
-    """What one step adds to the weights."""
-
-    def of(label, direction, weight):
-        rate = factor * run.rates.of(label)
-        shrink = 0.0 if label == "vector" else run.decay * (rate if decay == "coupled" else factor)
-        return -(rate * direction + shrink * weight)
-
-    return jax.tree.map(of, labels, directions, network)
 
 
 def trained_networks(
@@ -338,57 +243,6 @@ def trained_networks(
             if progress is not None:
                 jax.block_until_ready(state.train_loss)
                 progress(1 / pieces)
-
-
-def run_columns(
-    setup: NetworkSetup,
-    embedding_lrs: ArrayLike | None = None,
-    hidden_lrs: ArrayLike | None = None,
-    weight_decays: ArrayLike | None = None,
-    seeds: int | ArrayLike = 1,
-) -> Columns:
-    """The runs of `train_networks`, every column at full length. Raises `InputError`."""
-    rates = {
-        "embedding_lrs": setup.embedding_lr if embedding_lrs is None else embedding_lrs,
-        "hidden_lrs": setup.hidden_lr if hidden_lrs is None else hidden_lrs,
-        "weight_decay": setup.decay_rate if weight_decays is None else weight_decays,
-    }
-    columns = {option: _column(option, values, "float64") for option, values in rates.items()}
-    for option, column in columns.items():
-        wrong = column[~(np.isfinite(column) & (column >= 0) & (column <= 1e30))]
-        if len(wrong):
-            raise InputError(option, float(wrong[0]), "must be a finite number from 0 to 1e30")
-    columns["seeds"] = seed_labels(seeds)
-    runs = max(map(len, columns.values()))
-    for option, column in columns.items():
-        if len(column) not in (1, runs):
-            allowed = f"must be one number or {runs}, as many as the longest list of runs"
-            raise InputError(option, f"of length {len(column)}", allowed)
-    return Columns(*np.broadcast_arrays(*columns.values()))
-
-
-def _column(
-    option: str, values: ArrayLike, dtype: str | None = None, *, least_axes: int = 0
-) -> NDArray[Any]:
-    allowed = "must be a list of numbers" if least_axes else "must be a number or a list of numbers"
-    try:
-        column = np.asarray(values, dtype)
-    except (TypeError, ValueError):
-        raise InputError(option, values, allowed) from None
-    if not least_axes <= column.ndim <= 1 or not column.size:
-        raise InputError(option, f"of shape {column.shape}", allowed)
-    return np.atleast_1d(column)
-
-
-def _check_horizons(setup: NetworkSetup, horizons: Sequence[int] | None) -> list[int]:
-    if horizons is None:
-        return [setup.steps]
-    ends = _column("horizons", horizons, least_axes=1).tolist()
-    for end in ends:
-        check_integer("horizons", end, 1, setup.steps)
-    if any(b <= a for a, b in itertools.pairwise(ends)):
-        raise InputError("horizons", str(ends), "must be increasing numbers of steps")
-    return ends
 
 
 def _boundaries(ends: Sequence[int]) -> list[int]:
@@ -482,7 +336,7 @@ def _one_advance(
         loss, gradients = jax.value_and_grad(partial(_loss, plan, shared))(network, batch)
         directions, memory = rule.update(gradients, memory, network)
         factor = shared.factors[index]
-        change = network_step(labels, directions, network, run, factor, plan.decay)
+        change = network_step(labels, directions, network, run.rates, run.decay, factor, plan.decay)
         curve = curve.at[index].set(loss.astype(curve.dtype))
         return _State(jax.tree.map(jnp.add, network, change), memory, curve)
 

@@ -20,6 +20,7 @@ from dynsim.laboratory import (
     network_shape,
     parameter_labels,
 )
+from dynsim.laboratory import _memory as memory
 from dynsim.laboratory import _networks as networks
 from dynsim.laboratory import _training as training
 from dynsim.laboratory._tasks import Batch
@@ -148,7 +149,7 @@ def test_outputs_are_those_of_numpy(name):
         again = matrix_inputs(network, tokens, MULTIPLIERS)["readout"]
         np.testing.assert_allclose(again, inputs["readout"], rtol=1e-12)
     # The size of the network, as the memory estimate counts it.
-    assert training.parameter_count(setup) == sum(value.size for value in weights.values())
+    assert memory.parameter_count(setup) == sum(value.size for value in weights.values())
 
 
 def test_bfloat16_rounds_and_nothing_else():

@@ -24,6 +24,7 @@ from dynsim.laboratory import (
     scales,
     train_networks,
 )
+from dynsim.laboratory import _memory as memory
 from dynsim.laboratory import _networks as networks
 from dynsim.laboratory import _training as training
 
@@ -288,7 +289,7 @@ def test_chunks_order_and_company_change_nothing():
     embedding, hidden = [0.01, 0.02, 0.05, 0.01, 0.3], [0.03, 0.02, 0.01, 0.03, 0.2]
     seeds = [0, 1, 2, 1, 7]
     whole = losses(LINEAR, embedding_lrs=embedding, hidden_lrs=hidden, seeds=seeds)
-    one = training.run_bytes(LINEAR) / 2**30
+    one = memory.run_bytes(LINEAR) / 2**30
     for runs in (0.01, 2.1):
         pieces = losses(
             LINEAR,
@@ -336,7 +337,7 @@ def test_horizons_and_calls_change_nothing(monkeypatch):
     whole = train_networks(LINEAR, **runs)
     monkeypatch.setattr(training, "STEPS_PER_CALL", 2)
     finished = []
-    one = training.run_bytes(LINEAR) / 2**30
+    one = memory.run_bytes(LINEAR) / 2**30
     many = train_networks(
         LINEAR, **runs, horizons=np.array([1, 5, 6]), progress=finished.append, memory_gb=one
     )
@@ -436,16 +437,16 @@ def compiled_bytes(setup: NetworkSetup, runs: int) -> int:
 )
 def test_the_memory_estimate_is_right_within_a_factor_two(setup):
     actual = compiled_bytes(changed(setup, precision="float32"), 8) / 8
-    estimate = training.run_bytes(changed(setup, precision="float32"))
+    estimate = memory.run_bytes(changed(setup, precision="float32"))
     assert actual / 2 < estimate < 2 * actual
-    assert training.run_bytes(setup) == 2 * estimate  # float64
+    assert memory.run_bytes(setup) == 2 * estimate  # float64
 
 
 def test_wider_grids_hold_no_more_at_once():
-    one = training.run_bytes(LINEAR) / 2**30
+    one = memory.run_bytes(LINEAR) / 2**30
     assert runs_side_by_side(LINEAR, 0.5 * one) == 1
     assert runs_side_by_side(LINEAR, 5.5 * one) == 5
-    assert runs_side_by_side(LINEAR) == CACHE_BYTES // training.run_bytes(LINEAR)
+    assert runs_side_by_side(LINEAR) == CACHE_BYTES // memory.run_bytes(LINEAR)
     wide = changed(LINEAR, width=2**24, vocab_size=2**20)
     assert_refused("--width", lambda: runs_side_by_side(wide), "GiB", str(2**20))
     assert_refused("--width", lambda: train_networks(wide))

@@ -23,7 +23,8 @@ from dynsim.laboratory import (
     train_networks,
     vocabulary_alignment_exponent,
 )
-from dynsim.laboratory._training import run_columns, trained_networks
+from dynsim.laboratory._columns import run_columns
+from dynsim.laboratory._training import trained_networks
 from experiments.cells.complete import complete_file
 from experiments.cells.store import folder_of, open_store
 from experiments.commands.coordinate_check import _complaint

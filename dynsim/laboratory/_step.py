@@ -1,0 +1,69 @@
+"""One step of a toy network: loss on a batch, the optimizer's map, the change of weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from dynsim._layers import LABELS, LayerValues
+from dynsim._optimizers import Constants, direction
+
+from ._networks import Network, Tree, parameter_labels
+from ._tasks import Batch
+
+
+def batch_loss(
+    network: Network, multiplier: LayerValues, batch: Batch, loss: str
+) -> Float[Array, ""]:
+    """Weighted mean over a batch: half the squared error summed over outputs, or cross-entropy."""
+    outputs = network(batch.tokens, multiplier).outputs
+    outputs = outputs.astype(batch.weights.dtype)
+    if loss == "mse":
+        each = 0.5 * jnp.sum(jnp.square(outputs - batch.targets), axis=-1)
+    elif batch.targets.ndim == batch.tokens.ndim:
+        each = optax.softmax_cross_entropy_with_integer_labels(outputs, batch.targets)
+    else:
+        each = optax.softmax_cross_entropy(outputs, batch.targets)
+    return jnp.sum(batch.weights * each)
+
+
+def optimizer_direction(
+    optimizer: str, entrywise: str, constants: Constants
+) -> optax.GradientTransformation:
+    """Phi, the step per unit of learning rate: entrywise, or Muon's for hidden matrices."""
+    rule = direction(entrywise, constants)
+    if optimizer != "muon":
+        return rule
+    muon = optax.contrib.scale_by_muon(weight_dimension_numbers=_as_matrices)
+    by_label = {label: muon if label == "hidden" else rule for label in LABELS}
+    return optax.partition({**by_label}, parameter_labels)
+
+
+def _as_matrices(updates: Any) -> Any:
+    """Every weight is a matrix as it stands."""
+    return jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers(), updates)
+
+
+def network_step(
+    labels: Tree,
+    directions: Tree,
+    network: Tree,
+    rates: LayerValues,
+    weight_decay: Array,
+    factor: Array,
+    decay: str,
+) -> Tree:
+    """What one step adds to the weights."""
+
+    def of(label, direction, weight):
+        rate = factor * rates.of(label)
+        shrink = (
+            0.0 if label == "vector" else weight_decay * (rate if decay == "coupled" else factor)
+        )
+        return -(rate * direction + shrink * weight)
+
+    return jax.tree.map(of, labels, directions, network)
