@@ -60,7 +60,7 @@ def loss(tree):
     hidden = tree["embed"]
     for block in tree["blocks"]:
         hidden = jnp.tanh(hidden @ block["weight"] + block["bias"][None, :])
-    return jnp.mean((hidden * tree["norm"]["scale"] @ tree["head"].T - 1) ** 2)
+    return jnp.mean((hidden * tree["norm"]["scale"][None, :] @ tree["head"].T - 1) ** 2)
 
 
 def first_step(optimizer, start):
