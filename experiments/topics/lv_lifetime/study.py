@@ -53,7 +53,8 @@ def _age_cell(
     width: int, vocab_size: int, outputs: int, seeds: int, steps: int, move: float, particles: int
 ) -> Any:
     """One network size; the embedding moves by `move` sqrt(outputs) a step."""
-    setup = _held_projection(width, vocab_size, outputs, steps, embedding_lr=move * math.sqrt(outputs))
+    embedding_lr = move * math.sqrt(outputs)
+    setup = _held_projection(width, vocab_size, outputs, steps, embedding_lr=embedding_lr)
     return _steps(setup, seeds, particles if outputs == 1 else 0)
 
 
