@@ -36,6 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     The file's name is enough: pytest refuses two test files of one name.
     """
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue  # the file says with which others it shares
         shares = {"studies", "stored_studies"} & set(getattr(item, "fixturenames", ()))
         item.add_marker(pytest.mark.xdist_group("studies" if shares else item.path.stem))
 

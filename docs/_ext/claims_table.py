@@ -31,7 +31,7 @@ def rows(study: str) -> list[tuple[str, ...]]:
         found.append(
             (
                 claim.name,
-                f"{claim.statement} Measured: {claim.quantity}.",
+                f"{claim.statement} Quantity: {claim.quantity}.",
                 claim.prediction,
                 f"{number(evidence.predicted)} ± {number(claim.tolerance)}",
                 number(evidence.simulated),

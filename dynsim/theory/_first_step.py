@@ -58,7 +58,7 @@ def first_step(
     `rank` (1 the most frequent), P_3 / P_2 averaged over tokens by frequency without a rank.
     `batch_size` 0 is the full batch; for a mini-batch the squared alignment is a ratio of averages,
     exact for uniform tokens and 3 to 5 % off in the averaged RMS for Zipf tokens.
-    Source: `derivations.first_step`; docs/theory/first_step.md#projection-step.
+    Source: docs/theory/first_step.md#projection-step; `derivations.first_step`.
 
     Raises `InputError` for a rank outside the vocabulary and `RuntimeError` without 64-bit types.
     """
@@ -133,7 +133,8 @@ def batch_effective_vocab_size(law: TokenLaw, batch_size: int) -> float:
     """Effective vocabulary of the tokens in a batch, weighted by their share of it.
 
     1 / m_eff = E[sum p_hat^3] / E[sum p_hat^2] with multinomial counts; about `batch_size` when
-    the vocabulary is much larger than the batch. Source: `derivations.batch_alignment`.
+    the vocabulary is much larger than the batch.
+    Source: docs/theory/regimes.md#batch-vocabulary; `derivations.batch_alignment`.
     """
     values = law_values(law, batch_size=batch_size)
     values.pop(s.presence)
@@ -147,7 +148,7 @@ def self_term_rms(
 
     Mean squared error, one output, independent targets of unit variance: the output variance
     sigma_f^2 = d sigma_E^2 sigma_W^2 adds to theirs, S = (1 + sigma_f^2) P_2 and J = 1.
-    Raises `RuntimeError` without 64-bit types.
+    Raises `RuntimeError` without 64-bit types. Source: docs/theory/first_step.md#self-term.
     """
     values = _self_term_values(width, law, init)
     values |= {s.projection_lr: 1.0, s.alignment_square: law.mean_alignment_square}

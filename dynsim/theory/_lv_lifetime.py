@@ -68,7 +68,7 @@ def aged_update(
     Holds while the residuals keep their initial size and the projection its initial entries.
     Raises `InputError` for `effective_outputs` below 1, and for a mini-batch of another than the
     uniform law or without `embedding_lr`; `RuntimeError` without 64-bit types.
-    Source: `derivations.aged_update_second_moment`.
+    Source: docs/theory/lv_lifetime.md#later-steps; `derivations.aged_update_second_moment`.
     """
     require_x64()
     check_integer("batch_size", batch_size, 0)
@@ -155,7 +155,7 @@ def effective_outputs(targets: ArrayLike, frequencies: ArrayLike) -> float:
 
     Shapes (tokens, outputs) and (tokens,). Between 1 and the rank of the targets; it sets the field
     age. At small initial output the residuals are minus the targets.
-    Source: `derivations.field_age`; docs/theory/lv_lifetime.md#outputs-and-structure.
+    Source: docs/theory/lv_lifetime.md#outputs-and-structure; `derivations.field_age`.
     """
     second = _second_moment(targets, frequencies)
     return float(np.trace(second) ** 2 / np.sum(second**2))
@@ -184,7 +184,8 @@ def smoothed_speed(epsilon: ArrayLike, gradient_std: ArrayLike) -> Array:
     """Mean size of a smoothed-sign move g/sqrt(g^2 + epsilon^2) at Gaussian gradients.
 
     exp(k^2/2) erfc(k/sqrt 2), k = epsilon / gradient_std, without its overflow.
-    Source: `derivations.smoothed_speed`.
+    Source: docs/theory/lv_lifetime.md#lifetime-of-other-optimizers;
+    `derivations.smoothed_speed`.
     """
     require_x64()
     ratio = np.asarray(epsilon, dtype=np.float64) / np.asarray(gradient_std, dtype=np.float64)

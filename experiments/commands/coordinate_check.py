@@ -56,7 +56,8 @@ class CoordinateCheck:
     tolerance: float = 0.15
     """how far a power may be from what is prescribed"""
     out: Path | None = None
-    """folder for the figure (PNG, PDF) and the numbers (netCDF)"""
+    """folder for the figure (PNG, PDF) and the numbers (netCDF); an interrupted check goes on there
+    when it is started again"""
     json: Json = False
 
     def run(self) -> int:

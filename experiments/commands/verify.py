@@ -187,7 +187,7 @@ def _print(rows: list[dict[str, Any]], figures: list[Path]) -> None:
         for row in rows
     ]
     notes = [
-        f"{row['statement']} Measured: {row['quantity']}; prediction: {row['prediction']}"
+        f"{row['statement']} Quantity: {row['quantity']}; prediction: {row['prediction']}"
         for row in rows
     ]
     print_table(head, table, notes)

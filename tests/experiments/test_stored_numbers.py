@@ -21,6 +21,10 @@ import xarray as xr
 from experiments.results import STORED, load
 from experiments.topics._registry import CLAIMS
 
+# Claims on measured and on stored data need the same theory at the same sizes. With several workers
+# this file shares the worker of `topics/test_claims.py`, which holds the compiled programs.
+pytestmark = pytest.mark.xdist_group("studies")
+
 PINNED = Path(__file__).parent / "stored_numbers.json"
 NAMES = sorted(file.stem for file in STORED.glob("*.nc"))
 

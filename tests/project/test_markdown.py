@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import COMMANDS, parse
+from experiments.cli import COMMANDS
+from experiments.parsing import parse
 
 ROOT = Path(__file__).parents[2]
 MAX_LENGTH = 120
@@ -75,6 +76,7 @@ def test_commands_of_the_documentation_parse():
         for line in indented_commands(file.read_text(encoding="utf-8")):
             _, command, *options = shlex.split(line, comments=True)
             if "..." not in options:
-                assert isinstance(parse([command, *options]), COMMANDS[command]), (file, line)
+                found = parse(COMMANDS, [command, *options])
+                assert isinstance(found, COMMANDS[command]), (file, line)
                 seen += 1
     assert seen > 30

@@ -10,7 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from experiments.cli import COMMANDS, parse
+from experiments.cli import COMMANDS
+from experiments.parsing import ParseError, parse
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -64,12 +65,12 @@ def test_there_are_five_questions_with_a_command_each():
 def test_every_command_parses(line):
     program, command, *options = shlex.split(line)
     assert program == "dynsim"
-    assert isinstance(parse([command, *options]), COMMANDS[command])
+    assert isinstance(parse(COMMANDS, [command, *options]), COMMANDS[command])
 
 
 def test_a_command_that_does_not_exist_does_not_parse():
-    with pytest.raises(ValueError, match="derive"):
-        parse(["derived", "--layer", "projection"])
+    with pytest.raises(ParseError, match="derive"):
+        parse(COMMANDS, ["derived", "--layer", "projection"])
 
 
 def test_every_command_is_shown():

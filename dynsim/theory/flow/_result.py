@@ -54,8 +54,9 @@ class Flow:
 
     def __repr__(self) -> str:
         return summary(
-            f"Gradient flow, {self.limit} size",
+            "Flow",
             setup=self.setup,
+            limit=self.limit,
             method=f"{self.effective_tokens} effective tokens, state of {self.state_size} numbers, "
             f"{self.solver_steps} solver steps",
             times=self.times,

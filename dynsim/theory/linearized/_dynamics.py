@@ -25,7 +25,8 @@ from jax import Array
 from dynsim._losses import loss_and_residual
 from dynsim._optimizers import Constants, direction
 
-from ._kernel import Floats, linearisation, scaled
+from ._functions import Floats
+from ._kernel import linearisation, scaled
 
 KRYLOV_LIMIT = 1000  # directions kept at most
 KRYLOV_TOLERANCE = 1e-12

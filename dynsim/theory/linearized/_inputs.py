@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from dynsim._errors import InputError, check_choice
 from dynsim._setup import Loss
 
-from ._kernel import Floats
+from ._functions import Floats
 
 Kernel = Literal["auto", "dense", "matrix-free"]
 LinearizedOptimizer = Literal[

@@ -23,14 +23,14 @@ from dynsim._outcome import Outcome, Status
 from dynsim._setup import Loss
 
 from . import _dynamics as dynamics
-from ._inputs import Kernel, LinearizedOptimizer, checked_rule, checked_targets, checked_times
-from ._kernel import (
+from ._functions import (
     Floats,
     check_finite_outputs,
     checked_function,
     checked_weights,
     output_shape,
 )
+from ._inputs import Kernel, LinearizedOptimizer, checked_rule, checked_targets, checked_times
 from ._result import LinearizedTraining
 from ._task import Task
 

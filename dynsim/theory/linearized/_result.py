@@ -11,7 +11,7 @@ import numpy as np
 from dynsim._outcome import OK, Outcome
 from dynsim._summary import summary
 
-from ._kernel import Floats
+from ._functions import Floats
 
 
 @dataclass(frozen=True, eq=False)

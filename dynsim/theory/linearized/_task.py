@@ -12,14 +12,8 @@ import numpy as np
 from jax import Array
 
 from . import _dynamics as dynamics
-from ._kernel import (
-    Floats,
-    dense_kernel,
-    largest_mode,
-    linearisation,
-    output_shape,
-    weighted_product,
-)
+from ._functions import Floats, output_shape
+from ._kernel import dense_kernel, largest_mode, linearisation, weighted_product
 from ._result import LinearizedTraining
 
 

@@ -38,7 +38,7 @@ CLAIMS = (
         name="lazy-keeps-lv",
         statement="In a linearised network under sign descent (m = 4096 >> d) the projection's "
         "update after several steps still grows like sqrt(d), as at its first step: a linearised "
-        "network does not leave the large-vocabulary regime.",
+        "network stays in the large-vocabulary (LV) regime.",
         quantity="exponent of projection_update_rms in d",
         prediction="1/2",
         study="lazy",

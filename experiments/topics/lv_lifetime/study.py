@@ -34,7 +34,7 @@ def _steps(setup: Setup, seeds: int, particles: int) -> dict[str, tuple[Sequence
     }
 
 
-def _young(width: int, vocab_size: int, outputs: int, steps: int, **fields: Any) -> Setup:
+def _held_projection(width: int, vocab_size: int, outputs: int, steps: int, **fields: Any) -> Setup:
     """A network whose projection stands still; targets are signs for one output, else Gaussian."""
     stated = {
         "tokens": "uniform",
@@ -53,7 +53,7 @@ def _age_cell(
     width: int, vocab_size: int, outputs: int, seeds: int, steps: int, move: float, particles: int
 ) -> Any:
     """One network size; the embedding moves by `move` sqrt(outputs) a step."""
-    setup = _young(width, vocab_size, outputs, steps, embedding_lr=move * math.sqrt(outputs))
+    setup = _held_projection(width, vocab_size, outputs, steps, embedding_lr=move * math.sqrt(outputs))
     return _steps(setup, seeds, particles if outputs == 1 else 0)
 
 
@@ -97,7 +97,7 @@ VARIANT_SIZE = {"width": 256, "vocab_size": 4096, "steps": 32}
 def variant_setup(variant: str) -> Setup:
     """The setup of a variant: one sign output unless the variant says otherwise."""
     fields = {"outputs": 1, "embedding_lr": 0.005, **VARIANT_SIZE, **VARIANTS[variant]}
-    return _young(**fields)
+    return _held_projection(**fields)
 
 
 def _variant_cell(variant: str, seeds: int, particles: int, fields: Mapping[str, Any]) -> Any:

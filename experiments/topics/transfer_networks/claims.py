@@ -56,7 +56,7 @@ class _Statement:
     published: bool = False
 
     def claim(self, network: str) -> Claim:
-        expected = self.mlp if network == "mlp" else self.transformer
+        expected: Verdict = self.mlp if network == "mlp" else self.transformer
         refuted = "not-seen-" if self.published else "control-"
         return Claim(
             name=refuted * (expected == "fails") + f"{self.name}-{network}",

@@ -59,8 +59,8 @@ def by_name(tree):
 def loss(tree):
     hidden = tree["embed"]
     for block in tree["blocks"]:
-        hidden = jnp.tanh(hidden @ block["weight"] + block["bias"])
-    return jnp.mean((hidden * tree["norm"]["scale"] @ tree["head"].T - 1) ** 2)
+        hidden = jnp.tanh(hidden @ block["weight"] + block["bias"][None, :])
+    return jnp.mean((hidden * tree["norm"]["scale"][None, :] @ tree["head"].T - 1) ** 2)
 
 
 def first_step(optimizer, start):

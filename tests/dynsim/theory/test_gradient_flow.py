@@ -73,6 +73,10 @@ def test_agrees_with_scipy_in_weights_and_in_grams(width):
     setup = replace(SGD, width=width)
     flow = gradient_flow(setup, TIMES, tolerance=1e-10)
     assert flow.status.ok
+    lines = repr(flow).splitlines()
+    assert lines[0] == "Flow"
+    assert "  status: ok" in lines
+    assert len(lines) < 20
     assert flow.state_size == min((6 + 2) * width, 6**2 + 2 * 2 * (6 + 2))
     assert flow.loss[-1] < 0.5 * flow.loss[0], "nothing was learned"
     assert_close_curves(flow.loss, scipy_losses(setup, network(setup), TIMES), 1e-7)

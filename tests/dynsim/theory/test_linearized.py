@@ -187,6 +187,9 @@ def test_start_and_end():
     )
     assert np.all(np.diff(end.loss) < 0)
     assert (end.method, end.status) == ("dense", OK)
+    lines = repr(end).splitlines()
+    assert lines[0] == "Training of a linearised network"
+    assert {"  method: dense", "  status: ok"} <= set(lines)
 
 
 def test_nothing_moves_in_the_null_space():

@@ -258,6 +258,10 @@ def test_a_sweep_is_its_single_runs():
     single = predict(replace(SIGN, embedding_lr=0.1), **TINY)
     assert_close_curves(sweep.loss[2], single.loss[0], 1e-9)
     assert len(sweep.status) == 3
+    lines = repr(sweep).splitlines()
+    assert lines[0] == "Mean-field prediction"
+    assert "  embedding_lrs: [0.01, 0.02, 0.1]" in lines
+    assert len(lines) < 20
     pieces = predict(SIGN, embedding_lrs=rates, memory_gb=1e-9, **TINY)
     assert_close_curves(pieces.loss, sweep.loss, 1e-9)
 
