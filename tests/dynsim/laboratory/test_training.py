@@ -272,7 +272,7 @@ def test_the_linear_network_is_the_linear_model(optimizer):
     }
     linear = Setup(**shared | {"init": "mup", "tokens": "zipf:0.7"})
     trained = train(
-        linear, 2, embedding_lrs=rates[:1], projection_lrs=rates[1:], dtype="float64"
+        linear, 2, embedding_lrs=[rates[0]], projection_lrs=[rates[1]], dtype="float64"
     ).loss[0]
     result = train_networks(setup, *rates, [0, 1], horizons=[1, 4, 6])
     assert_close_curves(result.train_loss[:, :6], trained[:, :6], 1e-10)
