@@ -268,3 +268,17 @@ class Setup(LinearModel, Experiment):
     def projection_std(self) -> float:
         """sigma_W: 1/width under muP, 1/sqrt(width) under SP."""
         return 1 / self.width if self.init == "mup" else self.width**-0.5
+
+
+def check_covered(setup: object, theory: str) -> None:
+    """Raises `InputError` unless `setup` describes the linear model, which `theory` covers."""
+    if isinstance(setup, Setup):
+        return
+    network = getattr(setup, "network", None)
+    if network in (None, "linear"):
+        raise InputError("setup", type(setup).__name__, "must be a dynsim.Setup")
+    raise InputError(
+        "network",
+        network,
+        f"must be linear, the one network that {theory} covers (train covers mlp and transformer)",
+    )

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import tyro
 
 from dynsim import InputError, Setup
-from dynsim._setup import Descent, LinearModel, Sizes, Task
-from dynsim.laboratory import HiddenRate, NetworkFamily, NetworkModel, NetworkName, NetworkSetup
+from dynsim._setup import Descent, LinearModel, Sizes, Task, check_covered
+from dynsim.laboratory import HiddenRate, NetworkFamily, NetworkModel, NetworkSetup
 
 Json = Annotated[
     bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="print one JSON document to stdout")
@@ -47,12 +47,9 @@ class AnyNetwork(LinearModel, HiddenRate, Descent, Task, NetworkModel, Sizes):
         }
         return kind(**values)
 
-
-def check_covered(network: NetworkName, theory: str) -> None:
-    """Raises `InputError` for a network that the theory of this name does not cover."""
-    if network != "linear":
-        allowed = (
-            f"must be linear, the one network that {theory} covers (dynsim train trains mlp and "
-            "transformer)"
-        )
-        raise InputError("network", network, allowed)
+    def covered_by(self, theory: str) -> Setup:
+        """The linear model. Raises `InputError` for a network that `theory` does not cover."""
+        setup = self.description() if self.network == "linear" else self
+        check_covered(setup, theory)
+        assert isinstance(setup, Setup)
+        return setup

@@ -9,11 +9,10 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from dynsim import InputError, Setup, check_integer
-from dynsim.laboratory import NetworkName
+from dynsim import InputError, check_integer
 from experiments.output import flag, print_json
 
-from ._options import Json, check_covered
+from ._options import AnyNetwork, Json
 from .train import print_curves
 
 COLUMNS = ("loss", "loss_error", "projection_update_rms", "embedding_update_rms")
@@ -28,10 +27,8 @@ class Flow:
     default) or smoothed-sign. A time of 1 is one step, `step` of train.
     """
 
-    network: NetworkName = "linear"
-    """linear: the one network that the theory of flows covers"""
-    setup: Annotated[Setup, tyro.conf.arg(name="")] = field(
-        default_factory=lambda: Setup(optimizer="sgd")
+    setup: Annotated[AnyNetwork, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: AnyNetwork(optimizer="sgd")
     )
     time: float | None = None
     """end of the flow, in steps (default: --steps)"""
@@ -58,14 +55,14 @@ class Flow:
         from experiments.precision import enable_x64
         from experiments.results import provenance
 
-        check_covered(self.network, "the theory of flows")
+        setup = self.setup.covered_by("the theory of flows")
         enable_x64()
-        end = float(self.setup.steps) if self.time is None else self.time
+        end = float(setup.steps) if self.time is None else self.time
         if not (np.isfinite(end) and end > 0):
             raise InputError("time", self.time, "must be a positive number")
         check_integer("points", self.points, 2, MAX_POINTS)
         result = gradient_flow(
-            self.setup,
+            setup,
             np.linspace(0, end, self.points),
             limit=self.limit,
             nodes=self.nodes,
@@ -74,7 +71,7 @@ class Flow:
             tolerance=self.tolerance,
             max_steps=self.max_steps,
         )
-        config = dataclasses.asdict(self.setup) | {
+        config = dataclasses.asdict(setup) | {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
             if field.name not in ("setup", "network", "json")

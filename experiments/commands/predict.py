@@ -8,11 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from dynsim import Setup
-from dynsim.laboratory import NetworkName
 from experiments.output import flag, print_json, progress_bar
 
-from ._options import Json, check_covered
+from ._options import AnyNetwork, Json
 from .train import UPDATE_COLUMNS, print_curves
 
 
@@ -24,9 +22,7 @@ class Predict:
     `loss_error`, the numerical error of the prediction.
     """
 
-    setup: Annotated[Setup, tyro.conf.arg(name="")]
-    network: NetworkName = "linear"
-    """linear: the one network that mean-field theory covers"""
+    setup: Annotated[AnyNetwork, tyro.conf.arg(name="")]
     particles: int | None = None
     """token particles of the solver (default: 2048, or what outputs and steps need)"""
     replicas: int | None = None
@@ -39,24 +35,24 @@ class Predict:
         from experiments.precision import enable_x64
         from experiments.results import provenance
 
-        check_covered(self.network, "mean-field theory")
+        setup = self.setup.covered_by("mean-field theory")
         enable_x64()
         with progress_bar(1.0, "predict") as bar:
             result = predict(
-                self.setup,
+                setup,
                 particles=self.particles,
                 replicas=self.replicas,
                 progress=bar.update,
             )
         config = {
-            **dataclasses.asdict(self.setup),
+            **dataclasses.asdict(setup),
             "particles": result.particles,
             "neurons": result.neurons,
             "replicas": result.replicas,
         }
         document = {
             "config": config,
-            "step": list(range(self.setup.steps)),
+            "step": list(range(setup.steps)),
             "loss": result.loss[0],
             "loss_error": result.loss_error[0],
             "finite_width_correction": result.finite_width_correction[0],

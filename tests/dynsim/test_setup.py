@@ -10,6 +10,7 @@ from helpers import assert_refused, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dynsim
 from dynsim import Setup
 from dynsim._errors import check_choice, check_integer, check_rate, shown
 from dynsim._runs import seed_labels
@@ -210,3 +211,11 @@ def test_seeds_are_a_count_or_labels(seeds):
     assert seed_labels(3).tolist() == [0, 1, 2]
     assert seed_labels([7, 2]).tolist() == [7, 2]
     assert_refused("seeds", lambda: seed_labels(seeds))
+
+
+@pytest.mark.parametrize(
+    "theory", [dynsim.predict, lambda setup: dynsim.gradient_flow(setup, [1.0])]
+)
+def test_theory_says_which_network_it_covers(theory):
+    assert_refused("network", lambda: theory(NetworkSetup(network="mlp")), "must be linear")
+    assert_refused("setup", lambda: theory(NetworkSetup(network="linear")), "dynsim.Setup")

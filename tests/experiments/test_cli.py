@@ -276,6 +276,8 @@ def test_train_takes_every_network_and_refuses_what_means_nothing_for_it(run):
         (("train", "--optimizer", "muon"), "--optimizer", "smoothed-sign"),
         (("train", "--network", "mlp", "--optimizer", "smoothed-sign"), "--optimizer", "muon"),
         (("predict", "--network", "mlp"), "--network", "must be linear"),
+        (("predict", "--network", "mlp", "--depth", 3), "--network", "must be linear"),
+        (("predict", "--depth", 3), "--depth", "--network linear"),
         (("flow", "--network", "transformer"), "--network", "must be linear"),
     ],
 )

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._initial import MAX_SEEDS
 from dynsim._precision import require_x64
-from dynsim._setup import Setup
+from dynsim._setup import Setup, check_covered
 
 from ._result import Floats, Flow
 from ._solver import Plan, Run, integrate
@@ -83,6 +83,7 @@ def gradient_flow(
     Source: docs/theory/gradient_flow.md#flow-limits.
     """
     require_x64()
+    check_covered(setup, "the theory of flows")
     at = _checked_times(times)
     _check_setup(setup, limit)
     check_choice("solver", solver, get_args(FlowSolver))

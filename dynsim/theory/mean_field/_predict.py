@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from dynsim._errors import InputError, check_integer
 from dynsim._precision import require_x64
-from dynsim._setup import Setup
+from dynsim._setup import Setup, check_covered
 
 from ._averages import combined
 from ._particles import token_particles
@@ -77,6 +77,7 @@ def predict(
     Source: docs/theory/mean_field.md#mean-field-equations.
     """
     require_x64()
+    check_covered(setup, "mean-field theory")
     particles = _particles(setup, particles)
     sets = _sets_of_solutions(setup, particles, error_estimate, finite_width)
     replicas = _replicas(particles // sets[0].tokens, replicas)
