@@ -177,7 +177,8 @@ def _check_setup(setup: Setup, limit: str) -> None:
     for field in dataclasses.fields(setup):
         value = getattr(setup, field.name)
         if field.name not in FIELDS_OF_A_FLOW and value != field.default:
-            allowed = f"has no meaning for a flow, must be {field.default}"
+            rule = "left out" if field.default is None else field.default
+            allowed = f"has no meaning for a flow, must be {rule}"
             raise InputError(field.name, value, allowed)
 
 

@@ -503,7 +503,7 @@ class Extended(Setup):
 REFUSED = [
     ("optimizer", {"optimizer": "adam"}, {}, "sgd or smoothed-sign"),
     ("optimizer", {"optimizer": "sign"}, {}, "discontinuous"),
-    ("weight_decay", {"weight_decay": 0.1}, {}, "no meaning for a flow, must be 0.0"),
+    ("weight_decay", {"weight_decay": 0.1}, {}, "no meaning for a flow, must be left out"),
     ("schedule", {"schedule": "cosine"}, {}, "must be constant"),
     ("batch_size", {"batch_size": 4}, {}, "full batch"),
     ("loss", {"loss": "ce", "targets": "onehot"}, {"limit": "infinite"}, "mse"),

@@ -299,7 +299,7 @@ def test_bad_input():
         aged_update(8, law, 0.1, effective_outputs=0.5)
     with pytest.raises(InputError, match="effective_outputs"):
         restoration_displacement(8, 64, effective_outputs=0.0)
-    with pytest.raises(InputError, match="--width"):
+    with pytest.raises(InputError, match="width"):
         restoration_displacement(1, 64)
     with pytest.raises(InputError, match="effective_outputs"):
         aged_update(8, law, 0.1, effective_outputs=math.nan)

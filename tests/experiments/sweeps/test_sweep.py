@@ -679,7 +679,7 @@ def test_the_command_prints_one_document(command_file, capsys):
         ("--tokens counts:missing --out elsewhere.nc", "--tokens"),
         (
             "--network transformer --batch-size 32",
-            "--head-width 16: must be even and divide --widths",
+            "--head-width 16: must divide --widths",
         ),
     ],
 )
