@@ -21,6 +21,12 @@ from dynsim import Estimate
 
 Verdict = Literal["holds", "fails", "undecided"]
 
+# In statements, which must be understood alone.
+LINEAR_MODEL = "the linear model (one projection of a d-dimensional embedding of m token types)"
+# How the statement of every control begins.
+WRONG = "Wrong on purpose: "
+NEGATIVE = "An open question answered in the negative: "
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
@@ -52,12 +58,13 @@ class Claim:
     - `evidence`: the numbers as a function of that dataset.
     - `tolerance`: half width of the band around the prediction, in units of `quantity`.
     - `citation`: where the prediction is derived or published: papers (authors, year, arXiv
-      number) and anchors of the theory pages, with `; ` between them. A control begins with
-      `contradicts`, and the name of the claim that it contradicts if there is one.
+      number) and anchors of the theory pages, with `; ` between them. A control's citation begins
+      with `contradicts` and what the control contradicts: the name of a claim if there is one,
+      else a paper or an anchor.
     - `expected`: the verdict on the stored data. `fails` for a negative control, which is wrong on
-      purpose or an open question answered in the negative (named control-), and for a published
-      claim that the stored run does not see (named not-seen-); `undecided` for a question that
-      the stored run does not settle.
+      purpose or an open question answered in the negative (named control-; its statement begins
+      with `WRONG` or `NEGATIVE`), and for a published claim that the stored run does not see
+      (named not-seen-); `undecided` for a question that the stored run does not settle.
     """
 
     name: str

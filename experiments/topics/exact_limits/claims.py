@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from experiments.topics._claim import Claim
+from experiments.topics._claim import LINEAR_MODEL, Claim
 
 from .estimators import flow_loss, lazy_exponent
 
@@ -13,8 +13,9 @@ DISTANCE = "largest distance of the mean loss from the flow's, over the initial 
 CLAIMS = (
     Claim(
         name="flow-infinite-width",
-        statement="The loss of a wide linear network (width 1024, 8 token types) under gradient "
-        "descent in small steps follows the gradient flow of infinite width at fixed vocabulary.",
+        statement="The loss of a wide linear network (embedding of width 1024 and projection, 8 "
+        "token types) under gradient descent in small steps is that of the gradient flow of "
+        "infinite width at fixed vocabulary, to within 3 % of the initial loss.",
         quantity=DISTANCE,
         prediction="0: aligned modes of Y, G_E(0) = sigma_E^2 d I",
         study="gradient_descent",
@@ -24,9 +25,10 @@ CLAIMS = (
     ),
     Claim(
         name="flow-proportional",
-        statement="The loss of a linear network with twice as many token types as neurons (m = "
-        "2d) under gradient descent in small steps follows the gradient flow whose initial Gram "
-        "matrix has the Marchenko-Pastur spectrum.",
+        statement="The loss of a linear network (embedding and projection) with twice as many "
+        "token types m as its width d, under gradient descent in small steps, is to within 3 % of "
+        "the initial loss that of the gradient flow of large m and d at m = 2d, in which the "
+        "initial Gram matrix of the embeddings has the Marchenko-Pastur spectrum.",
         quantity=DISTANCE,
         prediction="0: Gram flow from the Marchenko-Pastur law",
         study="gradient_descent",
@@ -36,9 +38,10 @@ CLAIMS = (
     ),
     Claim(
         name="lazy-keeps-lv",
-        statement="In a linearised network under sign descent (m = 4096 >> d) the projection's "
-        "update after several steps still grows like sqrt(d), as at its first step: a linearised "
-        "network stays in the large-vocabulary (LV) regime.",
+        statement=f"In {LINEAR_MODEL}, linearised about its initial weights, under sign descent "
+        "with m = 4096 >> d, all that the projection has learned after several steps changes the "
+        "outputs by an RMS that grows like sqrt(d), as its first step does: a linearised network "
+        "stays in the large-vocabulary (LV) regime.",
         quantity="exponent of projection_update_rms in d",
         prediction="1/2",
         study="lazy",
@@ -48,8 +51,10 @@ CLAIMS = (
     ),
     Claim(
         name="control-flow-of-fixed-vocabulary",
-        statement="Wrong on purpose: the loss of a linear network with m = 2d under gradient "
-        "descent in small steps follows the flow of infinite width at fixed vocabulary.",
+        statement="Wrong on purpose: the loss of a linear network (embedding and projection) with "
+        "twice as many token types m as its width d, under gradient descent in small steps, is to "
+        "within 3 % of the initial loss that of the gradient flow of infinite width at fixed "
+        "vocabulary.",
         quantity=DISTANCE,
         prediction="0",
         study="gradient_descent",

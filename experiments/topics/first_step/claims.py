@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from experiments.topics._claim import Claim
+from experiments.topics._claim import LINEAR_MODEL, Claim
 
 from .estimators import (
     arcsine_law,
@@ -35,12 +35,17 @@ RMS_EXPONENT = "exponent of projection_update_rms in d"
 RATIO_EXPONENT = "exponent of eta_E*/eta_W* in d"
 MUP_RATIO = "(pi/2) sqrt(m) + (d - 1)/sqrt(m)"
 
-LINEAR = "the linear model with uniform tokens and sign descent"
-MUP_LINEAR = "the linear model with uniform tokens, sign descent and muP initialisation"
-SP_LINEAR = "the linear model with uniform tokens, sign descent and standard initialisation (SP)"
+UNIFORM = f"{LINEAR_MODEL} with uniform tokens"
+LINEAR = f"{UNIFORM} and sign descent"
+MUP_LINEAR = f"{UNIFORM}, sign descent and muP initialisation"
+SP_LINEAR = f"{UNIFORM}, sign descent and standard initialisation (SP)"
 UPDATE = (
     "the first update of the projection, at a fixed learning rate, changes the outputs by an RMS "
     "that grows"
+)
+COHERENT_PART = (
+    "the coherent part of the change of a token's output by the projection's first update, the "
+    "part that comes from the update's alignment with the token,"
 )
 RATIO = (
     "the one-step optimal learning rate of the embedding over that of the projection, each tuned "
@@ -84,7 +89,7 @@ def _moments() -> tuple[Claim, ...]:
         ),
         Claim(
             name="projection-exponent-mup",
-            statement=f"In {LINEAR} with a small vocabulary (m << d, the muP regime), {UPDATE} "
+            statement=f"In {LINEAR}, with a small vocabulary (m << d, the muP regime), {UPDATE} "
             "like the width d.",
             quantity=RMS_EXPONENT,
             prediction="1",
@@ -95,7 +100,7 @@ def _moments() -> tuple[Claim, ...]:
         ),
         Claim(
             name="projection-exponent-lv",
-            statement=f"In {LINEAR} with a large vocabulary (m >> d, the LV regime), {UPDATE} "
+            statement=f"In {LINEAR}, with a large vocabulary (m >> d, the LV regime), {UPDATE} "
             "like sqrt(d).",
             quantity=RMS_EXPONENT,
             prediction="1/2",
@@ -106,7 +111,7 @@ def _moments() -> tuple[Claim, ...]:
         ),
         Claim(
             name="projection-exponent-proportional",
-            statement=f"In {LINEAR} with a vocabulary proportional to the width (m = 2d), "
+            statement=f"In {LINEAR}, with a vocabulary proportional to the width (m = 2d), "
             f"{UPDATE} like sqrt(d).",
             quantity=RMS_EXPONENT,
             prediction="1/2",
@@ -117,9 +122,9 @@ def _moments() -> tuple[Claim, ...]:
         ),
         Claim(
             name="data-collapse",
-            statement=f"In {LINEAR} at all measured widths d and vocabularies m, the RMS change "
-            "of the outputs by the projection's first update, divided by sqrt(d), is one function "
-            "of d/m.",
+            statement=f"In {LINEAR}, at all measured widths d and vocabularies m, the RMS change "
+            "of the outputs by the projection's first update, at a fixed learning rate and divided "
+            "by sqrt(d), is one function of d/m.",
             quantity="RMS deviation from the common curve",
             prediction="0",
             study="updates",
@@ -130,7 +135,7 @@ def _moments() -> tuple[Claim, ...]:
         Claim(
             name="embedding-exponent-vocab",
             statement=f"In {LINEAR}, the first update of the embedding changes the outputs by an "
-            "RMS that does not depend on the vocabulary m.",
+            "RMS that, at a fixed learning rate, does not depend on the vocabulary m.",
             quantity="exponent of embedding_update_rms in m",
             prediction="0",
             study="updates",
@@ -140,9 +145,9 @@ def _moments() -> tuple[Claim, ...]:
         ),
         Claim(
             name="cross-term-exponent",
-            statement=f"In {LINEAR} with a small vocabulary (m << d), the product of the first "
-            "updates of projection and embedding (the cross term) changes the outputs by an RMS "
-            "that grows like sqrt(d).",
+            statement=f"In {LINEAR}, with a small vocabulary (m << d), the product of the first "
+            "updates of projection and embedding (the cross term), at fixed learning rates, "
+            "changes the outputs by an RMS that grows like sqrt(d).",
             quantity="exponent of the cross term's RMS in d",
             prediction="1/2",
             study="updates",
@@ -158,7 +163,7 @@ def _learning_rates() -> tuple[Claim, ...]:
     return (
         Claim(
             name="lr-ratio-fixed-vocab",
-            statement=f"In {MUP_LINEAR} with a fixed vocabulary (m = 4 << d), {RATIO} grows like "
+            statement=f"In {MUP_LINEAR}, with a fixed vocabulary (m = 4 << d), {RATIO} grows like "
             "the width d.",
             quantity=RATIO_EXPONENT,
             prediction="1",
@@ -169,7 +174,7 @@ def _learning_rates() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lr-ratio-proportional",
-            statement=f"In {MUP_LINEAR} with a vocabulary m = 4d, {RATIO} grows like sqrt(d).",
+            statement=f"In {MUP_LINEAR}, with a vocabulary m = 4d, {RATIO} grows like sqrt(d).",
             quantity=RATIO_EXPONENT,
             prediction="1/2",
             study="learning_rates",
@@ -179,7 +184,7 @@ def _learning_rates() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lr-ratio-formula",
-            statement=f"In {MUP_LINEAR} with m <= d^2/16, {RATIO} is the derived {MUP_RATIO}.",
+            statement=f"In {MUP_LINEAR}, with m <= d^2/16, {RATIO} is the derived {MUP_RATIO}.",
             quantity="measured / derived",
             prediction=MUP_RATIO,
             study="learning_rates",
@@ -189,9 +194,10 @@ def _learning_rates() -> tuple[Claim, ...]:
         ),
         Claim(
             name="lr-ratio-self-term",
-            statement=f"In {MUP_LINEAR} at all measured sizes, up to m > d^2, {RATIO} is the "
-            "derived one with self term: where m ~ d^2 the projection's optimum depends on the "
-            "initial output, which keeps the ratio from growing with m.",
+            statement=f"In {MUP_LINEAR}, at all measured sizes, up to m > d^2, {RATIO} is the "
+            "derived one with self term, that is, with the initial output in the residuals: where "
+            "m ~ d^2 the projection's optimum depends on the initial output, which keeps the "
+            "ratio from growing with m.",
             quantity="measured / derived",
             prediction="(pi/2) sqrt(m/(1 + k)) [1 + rho (1 + 2 k)/(1 + k)], k = m/d^2",
             study="learning_rates",
@@ -202,7 +208,8 @@ def _learning_rates() -> tuple[Claim, ...]:
         Claim(
             name="lr-ratio-sp",
             statement=f"In {SP_LINEAR}, {RATIO} is the derived one: against muP initialisation it "
-            "loses a factor sqrt(d), and the embedding's optimum gains the mean residual E|r|.",
+            "loses a factor sqrt(d), and the embedding's optimum gains as a factor the mean size "
+            "E|r| of the residuals r.",
             quantity="measured / derived",
             prediction="E|r| sqrt(2/pi) / (sigma_W [1 + (2/pi) (d - 1)]) over eta_W* with self "
             "term",
@@ -219,9 +226,9 @@ def _tokens_and_optimizers() -> tuple[Claim, ...]:
     return (
         Claim(
             name="zipf-rank-crossover",
-            statement="In the linear model with Zipf tokens of exponent alpha = 1, the rank from "
-            "which on a token's first change of output is incoherent (the LV regime) grows like "
-            "d^(1/(2 alpha)) = sqrt(d).",
+            statement=f"In {LINEAR_MODEL} with Zipf tokens of exponent alpha = 1 and sign descent, "
+            f"{COHERENT_PART} is smaller in mean square than the rest, a random sum, from a "
+            "frequency rank on that grows like d^(1/(2 alpha)) = sqrt(d).",
             quantity="exponent of the crossover rank in d (alpha = 1)",
             prediction="1/(2 alpha) = 1/2",
             study="ranks",
@@ -231,9 +238,9 @@ def _tokens_and_optimizers() -> tuple[Claim, ...]:
         ),
         Claim(
             name="corpus-rank-crossover",
-            statement="In the linear model with the token frequencies of a text corpus, the rank "
-            "at which coherent and incoherent parts of a token's first change of output are equal "
-            "is the one that follows from these frequencies.",
+            statement=f"In {LINEAR_MODEL} with the token frequencies of a text corpus and sign "
+            f"descent, {COHERENT_PART} equals in mean square the rest, a random sum, at the "
+            "frequency rank that follows from these frequencies.",
             quantity="measured / predicted rank",
             prediction="(2/pi) (d - 1) p_i^2 / P_2 = 1",
             study="ranks",
@@ -243,9 +250,10 @@ def _tokens_and_optimizers() -> tuple[Claim, ...]:
         ),
         Claim(
             name="minibatch-effective-vocab",
-            statement="In the linear model with uniform tokens, a first step on a mini-batch "
-            "changes the outputs of the batch's tokens as a full-batch step does with the derived "
-            "effective vocabulary of the batch.",
+            statement=f"In {LINEAR}, the projection's first step on a mini-batch changes the "
+            "outputs of the batch's tokens by the RMS of a full-batch step with m_eff token "
+            "types, where m_eff = E[sum p_hat^2] / E[sum p_hat^3] and p_hat is a token's share of "
+            "the batch.",
             quantity="measured / predicted m_eff",
             prediction="E[sum p_hat^2] / E[sum p_hat^3]",
             study="batches",
@@ -255,9 +263,9 @@ def _tokens_and_optimizers() -> tuple[Claim, ...]:
         ),
         Claim(
             name="minibatch-absent-tokens",
-            statement="In the linear model with uniform tokens, a first step on a mini-batch "
-            "changes the outputs of tokens outside the batch by the incoherent RMS alone, which "
-            "is sqrt(d) at learning rate one.",
+            statement=f"In {LINEAR}, the projection's first step on a mini-batch changes the "
+            "outputs of tokens outside the batch by the RMS of a sum of d random signs, which is "
+            "sqrt(d) at learning rate one and embeddings of RMS one.",
             quantity="RMS / sqrt(d)",
             prediction="1",
             study="batches",
@@ -279,8 +287,9 @@ def _tokens_and_optimizers() -> tuple[Claim, ...]:
         ),
         Claim(
             name="sgd-moments",
-            statement="In the linear model with uniform tokens, the projection's first step of "
-            "SGD changes the outputs by the derived RMS, which follows from Wishart moments.",
+            statement=f"In {UNIFORM}, the projection's first step of SGD changes the outputs by "
+            "the derived RMS, which follows from the moments of a Wishart matrix, the embeddings' "
+            "Gram matrix.",
             quantity="measured / derived RMS",
             prediction="[S d (1 + (d + 1) c^2)]^(1/2)",
             study="optimizers",
@@ -290,7 +299,7 @@ def _tokens_and_optimizers() -> tuple[Claim, ...]:
         ),
         Claim(
             name="adam-first-step",
-            statement="In the linear model with uniform tokens, the projection's first step of "
+            statement=f"In {UNIFORM}, the projection's first step of "
             "Adam changes the outputs by the RMS derived for sign descent.",
             quantity="measured / derived RMS",
             prediction="[d (1 + (2/pi) (d - 1) c^2)]^(1/2)",
@@ -307,7 +316,7 @@ def _controls() -> tuple[Claim, ...]:
     return (
         Claim(
             name="control-lv-grows-like-width",
-            statement=f"Wrong on purpose: in {LINEAR} with a large vocabulary (m >> d, the LV "
+            statement=f"Wrong on purpose: in {LINEAR}, with a large vocabulary (m >> d, the LV "
             f"regime), {UPDATE} like the width d.",
             quantity=RMS_EXPONENT,
             prediction="1",
@@ -320,7 +329,8 @@ def _controls() -> tuple[Claim, ...]:
         Claim(
             name="control-collapse-on-product",
             statement=f"Wrong on purpose: in {LINEAR}, the RMS change of the outputs by the "
-            "projection's first update, divided by sqrt(d), is one function of the product d m.",
+            "projection's first update, at a fixed learning rate and divided by sqrt(d), is one "
+            "function of the product d m.",
             quantity="RMS deviation from the common curve",
             prediction="0",
             study="updates",
@@ -331,7 +341,7 @@ def _controls() -> tuple[Claim, ...]:
         ),
         Claim(
             name="control-ratio-grows-like-width",
-            statement=f"Wrong on purpose: in {MUP_LINEAR} with a vocabulary m = 4d, {RATIO} grows "
+            statement=f"Wrong on purpose: in {MUP_LINEAR}, with a vocabulary m = 4d, {RATIO} grows "
             "like the width d.",
             quantity=RATIO_EXPONENT,
             prediction="1",
@@ -355,8 +365,8 @@ def _controls() -> tuple[Claim, ...]:
         ),
         Claim(
             name="control-ratio-no-self-term",
-            statement=f"Wrong on purpose: in {MUP_LINEAR} with m >= d^2/4, {RATIO} is the formula "
-            f"without self term, {MUP_RATIO}.",
+            statement=f"Wrong on purpose: in {MUP_LINEAR}, with m >= d^2/4, {RATIO} is the formula "
+            f"without self term (initial output left out of the residuals), {MUP_RATIO}.",
             quantity="measured / derived",
             prediction=MUP_RATIO,
             study="learning_rates",
@@ -368,7 +378,8 @@ def _controls() -> tuple[Claim, ...]:
         Claim(
             name="control-no-self-term",
             statement=f"Wrong on purpose: in {SP_LINEAR}, the projection's first update changes "
-            "the outputs by the RMS derived without self term.",
+            "the outputs by the RMS derived without self term, that is, with the initial output "
+            "left out of the residuals.",
             quantity="measured / derived RMS",
             prediction="[d (1 + rho)]^(1/2)",
             study="self_term",

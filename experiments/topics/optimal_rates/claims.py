@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from experiments.topics._claim import Claim
+from experiments.topics._claim import LINEAR_MODEL, Claim
 
 from .estimators import frozen_cost, layer_exponent, mean_field_optima, tolerated_ratio
 
@@ -17,20 +17,22 @@ LAYERWISE = "exponent of d in the layer-wise eta_E*/eta_W*"
 EDGE = "exponent of d in eta_E*/eta_W at the largest tolerated eta_W"
 COST = "loss with it frozen above the joint optimum's, as a share of the decrease"
 
+MUP = f"{LINEAR_MODEL} under muP initialisation and sign descent"
+SP = f"{LINEAR_MODEL} under standard initialisation (SP) and sign descent"
 RATIO = (
     "the embedding's optimal learning rate over the projection's, each tuned with the other layer "
     "frozen,"
 )
 TOLERATED_RATIO = (
     "the embedding's own optimal learning rate over the largest projection learning rate that "
-    "costs at most 20 % of what the embedding alone removes"
+    "costs at most 20 % of the loss that the embedding alone removes"
 )
 
 CLAIMS = (
     Claim(
         name="optimum-late-fixed-vocab",
-        statement="In the linear model under muP initialisation with a fixed vocabulary (m = 16 "
-        f"<< d), {RATIO} grows like the width d after 16 steps too.",
+        statement=f"In {MUP} with a fixed vocabulary (m = 16 << d), {RATIO} grows like the width d "
+        "after 16 steps, as after one.",
         quantity=LAYERWISE,
         prediction="1",
         study="optimal_rates",
@@ -40,8 +42,8 @@ CLAIMS = (
     ),
     Claim(
         name="optimum-late-proportional",
-        statement="In the linear model under muP initialisation with a vocabulary m = 4d, "
-        f"{RATIO} grows like sqrt(d) after 16 steps too.",
+        statement=f"In {MUP} with a vocabulary m = 4d, {RATIO} grows like sqrt(d) after 16 steps, "
+        "as after one.",
         quantity=LAYERWISE,
         prediction="1/2",
         study="optimal_rates",
@@ -51,8 +53,8 @@ CLAIMS = (
     ),
     Claim(
         name="optimum-superlinear",
-        statement="In the linear model under muP initialisation with a vocabulary m = d^(3/2), "
-        f"{RATIO} grows after one step like sqrt(m) = d^(3/4), not like sqrt(d).",
+        statement=f"In {MUP} with a vocabulary m = d^(3/2), {RATIO} grows after one step like "
+        "sqrt(m) = d^(3/4), not like sqrt(d).",
         quantity=LAYERWISE,
         prediction="mu/2 = 3/4",
         study="optimal_rates",
@@ -62,8 +64,8 @@ CLAIMS = (
     ),
     Claim(
         name="optimum-late-sp",
-        statement="In the linear model under standard initialisation (SP) with a vocabulary m = "
-        f"4d, {RATIO} does not grow with the width d after 16 steps.",
+        statement=f"In {SP} with a vocabulary m = 4d, {RATIO} does not grow with the width d "
+        "after 16 steps.",
         quantity=LAYERWISE,
         prediction="0",
         study="optimal_rates",
@@ -73,10 +75,10 @@ CLAIMS = (
     ),
     Claim(
         name="optimum-mean-field",
-        statement="For one to four steps of the linear model, in all measured families of sizes "
-        "and initialisations, trained networks and mean-field theory have the same ratio of the "
-        "embedding's optimal learning rate to the projection's, each tuned with the other layer "
-        "frozen.",
+        statement=f"For one to four steps of sign descent in {LINEAR_MODEL}, with m = 16, 4d and "
+        "d^(3/2) and under muP and standard initialisation, the ratio of the embedding's optimal "
+        "learning rate to the projection's, each tuned with the other layer frozen, is the same "
+        "in trained networks and in mean-field theory, to within 20 %.",
         quantity="RMS of ln(networks' over theory's ratio)",
         prediction="0",
         study="optimal_rates",
@@ -86,9 +88,8 @@ CLAIMS = (
     ),
     Claim(
         name="joint-second-step",
-        statement="In the linear model under muP initialisation with a vocabulary m = 4d and both "
-        f"layers trained for two steps, {TOLERATED_RATIO} grows like the width d, not like "
-        "sqrt(d).",
+        statement=f"In {MUP} with a vocabulary m = 4d and both layers trained for two steps, "
+        f"{TOLERATED_RATIO} grows like the width d, not like sqrt(d).",
         quantity=EDGE,
         prediction="1 + 2 x_E = 1",
         study="joint_rates",
@@ -98,9 +99,9 @@ CLAIMS = (
     ),
     Claim(
         name="joint-flat",
-        statement="In the linear model under muP initialisation with a vocabulary m = 4d and one "
-        "output, freezing the projection for two steps costs at most 5 % of the decrease of the "
-        "loss: the embedding alone solves the task.",
+        statement=f"In {MUP} with a vocabulary m = 4d and one output, freezing the projection for "
+        "two steps costs at most 5 % of the decrease of the loss: the embedding alone solves the "
+        "task.",
         quantity=COST,
         prediction="0",
         study="joint_rates",
@@ -110,8 +111,8 @@ CLAIMS = (
     ),
     Claim(
         name="control-optimum-superlinear-root",
-        statement="Wrong on purpose: in the linear model under muP initialisation with a "
-        f"vocabulary m = d^(3/2) >> d, {RATIO} grows after one step like sqrt(d).",
+        statement=f"Wrong on purpose: in {MUP} with a vocabulary m = d^(3/2) >> d, {RATIO} grows "
+        "after one step like sqrt(d).",
         quantity=LAYERWISE,
         prediction="1/2",
         study="optimal_rates",
@@ -122,8 +123,8 @@ CLAIMS = (
     ),
     Claim(
         name="control-optimum-sp-root",
-        statement="Wrong on purpose: in the linear model under standard initialisation (SP) with "
-        f"a vocabulary m = 4d, {RATIO} grows like sqrt(d) after 16 steps.",
+        statement=f"Wrong on purpose: in {SP} with a vocabulary m = 4d, {RATIO} grows like "
+        "sqrt(d) after 16 steps.",
         quantity=LAYERWISE,
         prediction="1/2",
         study="optimal_rates",
@@ -134,9 +135,8 @@ CLAIMS = (
     ),
     Claim(
         name="control-joint-second-step-root",
-        statement="Wrong on purpose: in the linear model under muP initialisation with a "
-        f"vocabulary m = 4d and both layers trained for two steps, {TOLERATED_RATIO} grows like "
-        "sqrt(d).",
+        statement=f"Wrong on purpose: in {MUP} with a vocabulary m = 4d and both layers trained "
+        f"for two steps, {TOLERATED_RATIO} grows like sqrt(d).",
         quantity=EDGE,
         prediction="1/2",
         study="joint_rates",
@@ -147,9 +147,8 @@ CLAIMS = (
     ),
     Claim(
         name="control-joint-flat-embedding",
-        statement="Wrong on purpose: in the linear model under muP initialisation with a "
-        "vocabulary m = 4d and one output, freezing the embedding for two steps costs at most 5 % "
-        "of the decrease of the loss.",
+        statement=f"Wrong on purpose: in {MUP} with a vocabulary m = 4d and one output, freezing "
+        "the embedding for two steps costs at most 5 % of the decrease of the loss.",
         quantity=COST,
         prediction="0",
         study="joint_rates",

@@ -36,10 +36,11 @@ def _claim(
 CLAIMS: tuple[Claim, ...] = (
     _claim(
         name="race-interpolated",
-        statement="For a transformer on real text, tuned at width 32 and trained at a larger "
-        "width (256 in the stored run), the rule whose embedding LR / hidden LR is interpolated "
-        "between sqrt(d) and d by the token law has muP's loss to within 1 % of what training by "
-        "muP removes.",
+        statement="For a transformer on real text whose two learning rates (LR) are tuned at "
+        "width 32 and carried to a larger width d (256 in the stored run), the rule by which "
+        "embedding LR / hidden LR grows by a power between sqrt(d) and d that follows from the "
+        "token law ends at the loss of muP's rule (embedding LR fixed, hidden LR ~ 1/d), to "
+        "within 1 % of what training by muP removes.",
         rule="interpolated",
         task="corpus-transformer",
         tolerance=0.01,
@@ -47,9 +48,10 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _claim(
         name="race-root-synthetic",
-        statement="For an MLP on Gaussian targets, tuned at width 32 and trained at a larger "
-        "width (256 in the stored run), the rule embedding LR / hidden LR ~ sqrt(d) by faster "
-        "hidden layers has muP's loss to within 1 % of what training by muP removes.",
+        statement="For an MLP on Gaussian targets whose two learning rates (LR) are tuned at "
+        "width 32 and carried to a larger width d (256 in the stored run), the rule embedding LR "
+        "fixed, hidden LR ~ 1/sqrt(d) ends at the loss of muP's rule (embedding LR fixed, hidden "
+        "LR ~ 1/d), to within 1 % of what training by muP removes.",
         rule="lv-hidden",
         task="unstructured",
         tolerance=0.01,
@@ -57,22 +59,23 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _claim(
         name="control-race-root",
-        statement="Wrong on purpose: for a transformer on real text, tuned at width 32 and "
-        "trained at a larger width (256 in the stored run), the rule embedding LR / hidden LR ~ "
-        "sqrt(d) by a slower embedding, which is u-muP's, has muP's loss to within 1 % of what "
-        "training by muP removes.",
+        statement="Wrong on purpose: for a transformer on real text whose two learning rates (LR) "
+        "are tuned at width 32 and carried to a larger width d (256 in the stored run), u-muP's "
+        "rule (embedding LR ~ 1/sqrt(d), hidden LR ~ 1/d) ends at the loss of muP's rule "
+        "(embedding LR fixed, hidden LR ~ 1/d), to within 1 % of what training by muP removes.",
         rule="lv",
         task="corpus-transformer",
         tolerance=0.01,
-        citation="Blake et al. 2024, arXiv 2407.17465; "
-        "contradicts docs/theory/learning_rates.md#which-ratio-when",
+        citation="contradicts docs/theory/learning_rates.md#which-ratio-when; "
+        "Blake et al. 2024, arXiv 2407.17465",
         expected="fails",
     ),
     _claim(
         name="control-race-global",
-        statement="Wrong on purpose: for an MLP on targets of rank two, the learning rates tuned "
-        "at width 32 without any rule have muP's loss at a larger width (256 in the stored run), "
-        "to within 2 % of what training by muP removes.",
+        statement="Wrong on purpose: for an MLP on targets of rank two, two learning rates (LR) "
+        "tuned at width 32 and left unchanged at a larger width d (256 in the stored run) end at "
+        "the loss of muP's rule (embedding LR fixed, hidden LR ~ 1/d), to within 2 % of what "
+        "training by muP removes.",
         rule="global",
         task="structured",
         tolerance=0.02,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from experiments.topics._claim import Claim, Verdict
+from experiments.topics._claim import LINEAR_MODEL, Claim, Verdict
 
 from .estimators import (
     above_floor,
@@ -26,10 +26,16 @@ SETTINGS = {
     "proportional-sp": "under standard initialisation (SP) with m = 4d",
 }
 RULE_NAMES = {
-    "width": "by the rule embedding LR / projection LR ~ d (muP's)",
-    "root": "by the rule embedding LR / projection LR ~ sqrt(d)",
-    "none": "without a rule (a fixed embedding LR / projection LR)",
+    "width": "by muP's rule (embedding LR fixed, projection LR ~ 1/d)",
+    "root": "by the rule embedding LR ~ 1/sqrt(d), projection LR ~ 1/d",
+    "none": "without a rule (embedding LR and projection LR ~ 1/d)",
 }
+MODEL = f"{LINEAR_MODEL} trained by sign descent"
+THREE_RULES = (
+    "by the rules embedding LR / projection LR ~ d, ~ sqrt(d) and fixed, the projection's LR "
+    "falling like 1/d"
+)
+BASE_RATE = "the best base learning rate (the rule's powers of d divided out)"
 DRIFT = "exponent of d in the best base rate"
 SLACK = "min over stability constraints of slack / number of layers"
 LOSS_AT_LIMIT = "RMS of ln(L* over that of the frozen network), mean field, d = 2^20"
@@ -40,8 +46,7 @@ def _drift(*, case: str, rule: str, growth: str) -> Claim:
     """The drift of the best base rate in networks against its derived exponent."""
     return Claim(
         name=f"transfer-drift-{case}-{rule}",
-        statement=f"In the linear model {SETTINGS[case]}, {RULE_NAMES[rule]}, the best base "
-        f"learning rate {growth}.",
+        statement=f"In {MODEL} {SETTINGS[case]}, {RULE_NAMES[rule]}, {BASE_RATE} {growth}.",
         quantity=DRIFT,
         prediction=SLACK,
         study="transfer_theory",
@@ -55,9 +60,10 @@ def _limit(*, case: str, note: str = "", expected: Verdict = "holds") -> Claim:
     """The loss of rules that freeze a layer in the limit against that of the frozen layer."""
     return Claim(
         name=f"transfer-limit-{case}",
-        statement=f"In the linear model {SETTINGS[case]}{note}, a rule that by its exponents "
-        "freezes a layer at large width d has as its lowest loss at d = 2^20, in mean-field "
-        "theory, that of a network with this layer frozen.",
+        statement=f"In {MODEL} {SETTINGS[case]}, a rule for the learning rates whose exponents "
+        "make the effect of a layer's updates vanish at large width d (freeze the layer) has as "
+        "its lowest loss at d = 2^20, in mean-field theory, that of a network with this layer "
+        f"frozen.{note}",
         quantity=LOSS_AT_LIMIT,
         prediction="0",
         study="transfer_theory",
@@ -77,9 +83,9 @@ CLAIMS = (
     _drift(case="proportional-sp", rule="none", growth="grows like sqrt(d)"),
     Claim(
         name="transfer-drift-limit",
-        statement="In mean-field theory of the linear model, between widths 2^16 and 2^20, the "
-        "best base learning rate grows by the derived power of the width, by all three rules, "
-        "under muP and standard initialisation, with m = 16 and m = 4d.",
+        statement=f"In mean-field theory of {MODEL}, between widths 2^16 and 2^20, {BASE_RATE} "
+        f"grows by the derived power of the width, {THREE_RULES}, under muP and standard "
+        "initialisation, with m = 16 and m = 4d.",
         quantity="RMS of the exponent less the derived one",
         prediction="0",
         study="transfer_theory",
@@ -89,16 +95,16 @@ CLAIMS = (
     ),
     _limit(
         case="fixed",
-        note=", where muP's rule, which freezes no layer, has the same lowest loss",
+        note=" Here muP's rule, which freezes no layer, has the same lowest loss.",
         expected="undecided",
     ),
     _limit(case="fixed-sp"),
     _limit(case="proportional-sp"),
     Claim(
         name="transfer-networks-loss",
-        statement="In the linear model with m = 4d, under muP and standard initialisation, "
-        "trained networks of width 64 to 512 have the lowest losses of mean-field theory by all "
-        "three rules.",
+        statement=f"In {MODEL} with m = 4d, under muP and standard initialisation, networks of "
+        "width 64 to 512 have the lowest losses over base rates that mean-field theory gives, "
+        f"{THREE_RULES}.",
         quantity=LOSS_OF_NETWORKS,
         prediction="0",
         study="transfer_theory",
@@ -112,9 +118,9 @@ CLAIMS = (
     ),
     Claim(
         name="transfer-networks-penalty",
-        statement="In the linear model under muP and standard initialisation, with m = 16 and m = "
-        "4d, trained networks of width 64 to 512 have by each rule the lowest loss over that of "
-        "the best rule which mean-field theory gives.",
+        statement=f"In {MODEL} under muP and standard initialisation, with m = 16 and m = 4d, the "
+        "quotient of a rule's lowest loss by the best rule's is in networks of width 64 to 512 "
+        f"the one that mean-field theory gives, {THREE_RULES}.",
         quantity="RMS of ln(networks' over theory's L*/L*(best rule)), d = 64 ... 512",
         prediction="0",
         study="transfer_theory",
@@ -124,7 +130,7 @@ CLAIMS = (
     ),
     Claim(
         name="control-transfer-limit-embedding",
-        statement=f"Wrong on purpose: in the linear model {SETTINGS['proportional']}, without a "
+        statement=f"Wrong on purpose: in {MODEL} {SETTINGS['proportional']}, without a "
         "rule the embedding freezes at large width, so that the lowest loss at d = 2^20, in "
         "mean-field theory, is that of a network with a frozen embedding.",
         quantity="RMS of ln(L* over that of the frozen embedding), mean field, d = 2^20",
@@ -137,7 +143,7 @@ CLAIMS = (
     ),
     Claim(
         name="control-transfer-root-free",
-        statement=f"Wrong on purpose: in the linear model {SETTINGS['proportional-sp']}, the rule "
+        statement=f"Wrong on purpose: in {MODEL} {SETTINGS['proportional-sp']}, the rule "
         "embedding LR / projection LR ~ sqrt(d) has the same lowest loss at d = 2^20, in "
         "mean-field theory, as no rule.",
         quantity="ln(L* over that of no rule), mean field, d = 2^20",
@@ -150,7 +156,7 @@ CLAIMS = (
     ),
     Claim(
         name="control-transfer-drift-sp",
-        statement=f"Wrong on purpose: in the linear model {SETTINGS['fixed-sp']}, "
+        statement=f"Wrong on purpose: in {MODEL} {SETTINGS['fixed-sp']}, "
         f"{RULE_NAMES['width']}, the best base learning rate does not depend on the width d.",
         quantity=DRIFT,
         prediction="0",
@@ -162,9 +168,9 @@ CLAIMS = (
     ),
     Claim(
         name="control-transfer-penalty-early",
-        statement=f"Wrong on purpose: in the linear model {SETTINGS['proportional-sp']}, trained "
-        "networks of width 512 already have the loss by muP's rule over the loss without a rule "
-        "that mean-field theory gives for d = 2^20.",
+        statement=f"Wrong on purpose: in {MODEL} {SETTINGS['proportional-sp']}, the quotient of "
+        "the lowest loss by muP's rule to the one without a rule is in networks of width 512 "
+        "already the one that mean-field theory gives for d = 2^20.",
         quantity="ln(L* by muP's rule over that by none), networks, d = 512",
         prediction="the same in the mean field, d = 2^20",
         study="transfer_theory",
@@ -175,7 +181,7 @@ CLAIMS = (
     ),
     Claim(
         name="transfer-frozen-floor",
-        statement="In mean-field theory of the linear model under muP initialisation with m/d = "
+        statement=f"In mean-field theory of {MODEL} under muP initialisation with m/d = "
         "16 and 64, the lowest loss with a frozen embedding is the least-squares loss that no "
         "projection of that embedding can go below.",
         quantity="RMS of L* of the frozen embedding less the floor, mean field, m/d = 16 and 64",

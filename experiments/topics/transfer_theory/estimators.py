@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 import derivations
 from derivations import symbols as s
-from dynsim import Transfer, fit_transfer
 from dynsim._compiled import evaluate
 from dynsim.statistics import jackknife, log_slope, parabola_vertex
 from experiments.topics._claim import Evidence
 
-from .study import CASES, LAYERS, MOST_FINITE_WIDTH, NETWORK_WIDTHS, RULES, THEORY_WIDTHS
+from .study import CASES, LAYERS, NETWORK_WIDTHS, RULES, THEORY_WIDTHS
 
 LIMIT_WIDTH = max(THEORY_WIDTHS)
 
@@ -191,21 +190,3 @@ def networks_against_theory(
         return np.asarray(np.sqrt(np.mean((logs[0] - logs[1]) ** 2)))
 
     return Evidence(predicted=0.0, simulated=None, measured=jackknife(distance, [stacked(cells)]))
-
-
-def transfer_fit(
-    data: xr.Dataset, case: str, source: str, rule: str, widest: int = MOST_FINITE_WIDTH
-) -> Transfer:
-    """The transfer fit of one rule, as `dynsim transfer` makes it of a sweep up to `widest`."""
-    widths = [
-        width
-        for width in (NETWORK_WIDTHS if source == "networks" else THEORY_WIDTHS)
-        if width <= widest
-    ]
-    runs = []
-    for width in widths:
-        rates, losses = cell(data, case, source, width, rule)
-        rate, seed = np.meshgrid(rates, np.arange(losses.shape[1]), indexing="ij")
-        runs.append(np.stack([np.full(rate.shape, width), rate, seed, losses]).reshape(4, -1))
-    width, rate, seed, loss = np.concatenate(runs, axis=1)
-    return fit_transfer(width, rate, seed, loss)

@@ -21,7 +21,7 @@ HAYOU_LIU = "Hayou & Liu 2025, arXiv 2506.15025"
 EXPONENT = "exponent of d in RMS(dW z) / RMS(dW)"
 FORMULA = "RMS^2 = eta^2 d [1 + (2/pi)(d - 1)/m]"
 MATRIX = {
-    "linear": "the linear network's readout",
+    "linear": "a linear network's readout of its token embedding",
     "mlp": "an MLP's first hidden matrix",
     "transformer": "a transformer's first query, key and value matrices",
 }
@@ -32,9 +32,9 @@ def _of_network(network: str) -> tuple[Claim, ...]:
     return (
         Claim(
             name=f"update-magnitude-{network}-small-vocab",
-            statement="With a small vocabulary (m << d), the first sign-descent update of "
-            f"{matrix} changes its outputs on token embeddings by an RMS that grows like the "
-            "width d.",
+            statement="With a small vocabulary of m token types (m << d), the first sign-descent "
+            f"update of {matrix}, at a fixed learning rate, changes its outputs on token "
+            "embeddings by an RMS that grows like the width d.",
             quantity=EXPONENT,
             prediction="1",
             study=STUDY,
@@ -44,8 +44,9 @@ def _of_network(network: str) -> tuple[Claim, ...]:
         ),
         Claim(
             name=f"update-magnitude-{network}-large-vocab",
-            statement="With a large vocabulary (m >> d), the first sign-descent update of "
-            f"{matrix} changes its outputs on token embeddings by an RMS that grows like sqrt(d).",
+            statement="With a large vocabulary of m token types (m >> d), the first sign-descent "
+            f"update of {matrix}, at a fixed learning rate, changes its outputs on token "
+            "embeddings by an RMS that grows like the square root of the width d.",
             quantity=EXPONENT,
             prediction="1/2",
             study=STUDY,
@@ -55,9 +56,10 @@ def _of_network(network: str) -> tuple[Claim, ...]:
         ),
         Claim(
             name=f"update-magnitude-{network}-formula",
-            statement="At all measured widths d and vocabularies m, the first sign-descent update "
-            f"of {matrix} at learning rate eta changes its outputs on token embeddings by the "
-            "linear model's RMS, eta sqrt(d [1 + (2/pi)(d - 1)/m]), with nothing fitted.",
+            statement="At all measured widths d and numbers m of token types, the first "
+            f"sign-descent update of {matrix} at learning rate eta changes its outputs on token "
+            "embeddings by the RMS derived for a linear network (embedding and projection), eta "
+            "sqrt(d [1 + (2/pi)(d - 1)/m]) for embeddings of RMS one, with nothing fitted.",
             quantity="measured / derived RMS",
             prediction=FORMULA,
             study=STUDY,
@@ -67,10 +69,10 @@ def _of_network(network: str) -> tuple[Claim, ...]:
         ),
         Claim(
             name=f"update-magnitude-{network}-restored",
-            statement="With a large vocabulary (m >> d) and an embedding trained by sign descent "
-            "until a token has moved by 0.4 in units of its initial entries, the update of "
-            f"{matrix} since initialisation changes its outputs by an RMS that grows like d "
-            "again, as with a small vocabulary.",
+            statement="With a large vocabulary of m token types (m >> d) and an embedding trained "
+            "by sign descent until a token has moved by 0.4 in units of its initial entries, the "
+            f"sum of the updates of {matrix}, in units of its own RMS entry, changes the "
+            "outputs by an RMS that grows like the width d, as with a small vocabulary.",
             quantity=EXPONENT + " at step 8",
             prediction="1",
             study=STUDY,
@@ -86,9 +88,11 @@ CLAIMS = (
     *(claim for network in NETWORKS for claim in _of_network(network)),
     Claim(
         name="update-magnitude-adam",
-        statement="The first Adam update of an MLP's first hidden matrix changes its outputs on "
-        "token embeddings by the RMS of sign descent in the linear model, eta sqrt(d [1 + "
-        "(2/pi)(d - 1)/m]), with nothing fitted.",
+        statement="The first Adam update of an MLP's first hidden matrix at learning rate eta, at "
+        "all measured widths d and numbers m of token types, changes its outputs on token "
+        "embeddings by the RMS derived for sign descent in a linear network (embedding and "
+        "projection), eta sqrt(d [1 + (2/pi)(d - 1)/m]) for embeddings of RMS one, with nothing "
+        "fitted.",
         quantity="measured / derived RMS",
         prediction=FORMULA,
         study=STUDY,
@@ -98,9 +102,10 @@ CLAIMS = (
     ),
     Claim(
         name="update-magnitude-collapse",
-        statement="For linear network, MLP and transformer at all measured sizes, the change of "
-        "the outputs by the first sign-descent update of a matrix that reads tokens, divided by "
-        "sqrt(d), is one function of d/m.",
+        statement="For linear network, MLP and transformer at all measured widths d and numbers m "
+        "of token types, the RMS change of the outputs by the first sign-descent update of a "
+        "matrix that reads the token embedding, at a fixed learning rate and divided by sqrt(d), "
+        "is one function of d/m.",
         quantity="RMS of ln(measured / curve)",
         prediction="0",
         study=STUDY,
@@ -110,9 +115,9 @@ CLAIMS = (
     ),
     Claim(
         name="control-update-magnitude-like-width",
-        statement="Wrong on purpose: with a large vocabulary (m >> d), the first sign-descent "
-        f"update of {MATRIX['transformer']} changes its outputs on token embeddings by an RMS "
-        "that grows like d.",
+        statement="Wrong on purpose: with a large vocabulary of m token types (m >> d), the first "
+        f"sign-descent update of {MATRIX['transformer']}, at a fixed learning rate, changes its "
+        "outputs on token embeddings by an RMS that grows like the width d.",
         quantity=EXPONENT,
         prediction="1",
         study=STUDY,
@@ -124,8 +129,9 @@ CLAIMS = (
     Claim(
         name="control-update-magnitude-product",
         statement="Wrong on purpose: for linear network, MLP and transformer at all measured "
-        "sizes, the change of the outputs by the first sign-descent update of a matrix that reads "
-        "tokens, divided by sqrt(d), is one function of the product d m.",
+        "widths d and numbers m of token types, the RMS change of the outputs by the first "
+        "sign-descent update of a matrix that reads the token embedding, at a fixed learning rate "
+        "and divided by sqrt(d), is one function of the product d m.",
         quantity="RMS of ln(measured / curve)",
         prediction="0",
         study=STUDY,
@@ -137,9 +143,10 @@ CLAIMS = (
     *(
         Claim(
             name=f"control-update-magnitude-frozen-{network}",
-            statement="Wrong on purpose: with a large vocabulary (m >> d) and a frozen embedding, "
-            f"the update of {MATRIX[network]} after eight steps of sign descent changes its "
-            "outputs by an RMS that grows like d.",
+            statement="Wrong on purpose: with a large vocabulary of m token types (m >> d) and a "
+            f"frozen embedding, the sum of the updates of {MATRIX[network]}, after eight "
+            "steps of sign descent and in units of its own RMS entry, changes the outputs by an "
+            "RMS that grows like the width d.",
             quantity=EXPONENT + " at step 8",
             prediction="1",
             study=STUDY,

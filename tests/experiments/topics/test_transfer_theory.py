@@ -243,16 +243,3 @@ def test_penalties_are_relative_to_the_best_rule():
     assert shifted.measured.value == pytest.approx(np.log(1.2), abs=0.01)
     same = estimators.networks_against_theory(planted(network_loss=1.2), penalties=True)
     assert same.measured.value == pytest.approx(0, abs=0.01)
-
-
-def test_transfer_fit_reads_the_widths_of_its_source():
-    data = planted()
-    for source, count in (("networks", 4), ("theory", 6)):
-        fit = estimators.transfer_fit(data, "proportional", source, "width")
-        assert len(fit.curves) == count
-        assert fit.error < 0.05
-
-
-def test_transfer_fit_of_theory_at_the_widths_of_networks():
-    fit = estimators.transfer_fit(planted(), "proportional", "theory", "width", widest=512)
-    assert [one.width for one in fit.curves] == [64, 128, 256, 512]
