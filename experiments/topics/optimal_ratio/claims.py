@@ -82,7 +82,7 @@ RATIO = (
     "the optimal embedding learning rate over the optimal hidden learning rate after 16 steps, "
     "each tuned with the other layer frozen,"
 )
-MLP = "an MLP with one hidden layer of width d under Adam"
+MLP = "an MLP with muP initialisation and one hidden layer of width d under Adam"
 
 CLAIMS = (
     _claim(
@@ -121,8 +121,8 @@ CLAIMS = (
     _claim(
         name="hidden-ratio-sign",
         case="sign",
-        statement="In an MLP with one hidden layer of width d under sign descent with m = 4d "
-        f"token types, {RATIO} grows like sqrt(d), as under Adam.",
+        statement="In an MLP with muP initialisation and one hidden layer of width d under sign "
+        f"descent with m = 4d token types, {RATIO} grows like sqrt(d), as under Adam.",
         prediction="1/2",
         citation=RATIO_BY_SETTING,
         expected="undecided",
@@ -130,9 +130,9 @@ CLAIMS = (
     _claim(
         name="hidden-ratio-muon",
         case="muon",
-        statement="In an MLP with one hidden layer of width d under Muon with m = 4d token types, "
-        f"{RATIO} does not depend on the width d, since the size of Muon's update does not depend "
-        "on its alignment with the tokens.",
+        statement="In an MLP with muP initialisation and one hidden layer of width d under Muon "
+        f"with m = 4d token types, {RATIO} does not depend on the width d, since the size of "
+        "Muon's update does not depend on its alignment with the tokens.",
         prediction="0",
         citation="docs/theory/first_step.md#muon-step",
         expected="undecided",

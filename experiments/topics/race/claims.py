@@ -36,11 +36,11 @@ def _claim(
 CLAIMS: tuple[Claim, ...] = (
     _claim(
         name="race-interpolated",
-        statement="For a transformer on real text whose two learning rates (LR) are tuned at "
-        "width 32 and carried to a larger width d (256 in the stored run), the rule by which "
-        "embedding LR / hidden LR grows by a power between sqrt(d) and d that follows from the "
-        "token law ends at the loss of muP's rule (embedding LR fixed, hidden LR ~ 1/d), to "
-        "within 1 % of what training by muP removes.",
+        statement="For a transformer with muP initialisation on real text whose two learning "
+        "rates (LR) are tuned at width 32 and carried to a larger width d (256 in the stored "
+        "run), the rule by which embedding LR / hidden LR grows by a power between sqrt(d) and d "
+        "that follows from the token law ends at the loss of muP's rule (embedding LR fixed, "
+        "hidden LR ~ 1/d), to within 1 % of what training by muP removes.",
         rule="interpolated",
         task="corpus-transformer",
         tolerance=0.01,
@@ -48,10 +48,10 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _claim(
         name="race-root-synthetic",
-        statement="For an MLP on Gaussian targets whose two learning rates (LR) are tuned at "
-        "width 32 and carried to a larger width d (256 in the stored run), the rule embedding LR "
-        "fixed, hidden LR ~ 1/sqrt(d) ends at the loss of muP's rule (embedding LR fixed, hidden "
-        "LR ~ 1/d), to within 1 % of what training by muP removes.",
+        statement="For an MLP with muP initialisation on Gaussian targets whose two learning "
+        "rates (LR) are tuned at width 32 and carried to a larger width d (256 in the stored "
+        "run), the rule embedding LR fixed, hidden LR ~ 1/sqrt(d) ends at the loss of muP's rule "
+        "(embedding LR fixed, hidden LR ~ 1/d), to within 1 % of what training by muP removes.",
         rule="lv-hidden",
         task="unstructured",
         tolerance=0.01,
@@ -59,10 +59,11 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _claim(
         name="control-race-root",
-        statement="Wrong on purpose: for a transformer on real text whose two learning rates (LR) "
-        "are tuned at width 32 and carried to a larger width d (256 in the stored run), u-muP's "
-        "rule (embedding LR ~ 1/sqrt(d), hidden LR ~ 1/d) ends at the loss of muP's rule "
-        "(embedding LR fixed, hidden LR ~ 1/d), to within 1 % of what training by muP removes.",
+        statement="Wrong on purpose: for a transformer with muP initialisation on real text whose "
+        "two learning rates (LR) are tuned at width 32 and carried to a larger width d (256 in "
+        "the stored run), u-muP's rule (embedding LR ~ 1/sqrt(d), hidden LR ~ 1/d) ends at the "
+        "loss of muP's rule (embedding LR fixed, hidden LR ~ 1/d), to within 1 % of what training "
+        "by muP removes.",
         rule="lv",
         task="corpus-transformer",
         tolerance=0.01,
@@ -72,10 +73,10 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _claim(
         name="control-race-global",
-        statement="Wrong on purpose: for an MLP on targets of rank two, two learning rates (LR) "
-        "tuned at width 32 and left unchanged at a larger width d (256 in the stored run) end at "
-        "the loss of muP's rule (embedding LR fixed, hidden LR ~ 1/d), to within 2 % of what "
-        "training by muP removes.",
+        statement="Wrong on purpose: for an MLP with muP initialisation on targets of rank two, "
+        "two learning rates (LR) tuned at width 32 and left unchanged at a larger width d (256 in "
+        "the stored run) end at the loss of muP's rule (embedding LR fixed, hidden LR ~ 1/d), to "
+        "within 2 % of what training by muP removes.",
         rule="global",
         task="structured",
         tolerance=0.02,

@@ -95,7 +95,7 @@ CLAIMS = (
     ),
     _limit(
         case="fixed",
-        note=" Here muP's rule, which freezes no layer, has the same lowest loss.",
+        note=" Here muP's rule, which freezes no layer, has about the same lowest loss.",
         expected="undecided",
     ),
     _limit(case="fixed-sp"),
