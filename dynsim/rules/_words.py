@@ -31,7 +31,8 @@ def explanation(
         return (
             "Under Muon the size of the hidden update does not depend on alignment while its "
             f"gradient has full rank, so all rules agree: from width {base_width} to {width} the "
-            f"embedding/hidden ratio changes by x{mup.ratio_growth:.3g}. The vocabulary only dilutes the update's coherent part."
+            f"embedding/hidden ratio changes by x{mup.ratio_growth:.3g}. The vocabulary "
+            "only dilutes the update's coherent part."
         )
     return (
         f"At width {width} this token law acts like {regime.effective_vocab_size:.3g} equally "
