@@ -143,7 +143,7 @@ from ._token_laws import zipf_orders as zipf_orders
 from ._update_coherence import muon_coherent_fraction as muon_coherent_fraction
 from ._update_coherence import muon_update_rms as muon_update_rms
 from ._update_coherence import sign_coherent_fraction as sign_coherent_fraction
-from ._vocabulary_alignment import Heard as Heard
+from ._vocabulary_alignment import AveragedOver as AveragedOver
 from ._vocabulary_alignment import UpdateAlignment as UpdateAlignment
 from ._vocabulary_alignment import alignment_exponent as alignment_exponent
 from ._vocabulary_alignment import batch_alignment_square as batch_alignment_square

@@ -16,7 +16,7 @@ from . import _symbols as s
 from ._derivation import Derivation, Step
 from ._parametrizations import HALF, TrainingOptimizer, as_exponent, check_training_optimizer
 from ._token_laws import EQUAL_RESIDUALS, zipf_orders
-from ._vocabulary_alignment import Heard, UpdateAlignment, alignment_exponent
+from ._vocabulary_alignment import AveragedOver, UpdateAlignment, alignment_exponent
 
 
 def _decay_rates() -> tuple[sp.Expr, sp.Expr]:
@@ -28,16 +28,18 @@ def _decay_rates() -> tuple[sp.Expr, sp.Expr]:
 
 
 @cache
-def large_vocabulary_boundary(heard: Heard = "law", *, mini_batch: bool = False) -> Derivation:
+def large_vocabulary_boundary(
+    averaged_over: AveragedOver = "law", *, mini_batch: bool = False
+) -> Derivation:
     """mu*(alpha, beta): the vocabulary exponent from which A = 1/2 (the LV regime).
 
     With P_k ~ m^-k_k and chi = k_3 - k_2: 1/chi in full batch or once beta >= k_2/chi. In smaller
     batches max((1 + beta)/k_3, 1/k_2); but the batch's own tokens have no LV regime at all for
     beta < 1. Infinite for alpha >= 1.
 
-    Raises `ValueError` for `heard="token"`, whose boundary is `crossover_rank`.
+    Raises `ValueError` for `averaged_over="token"`, whose boundary is `crossover_rank`.
     """
-    if heard not in ("law", "batch"):
+    if averaged_over not in ("law", "batch"):
         raise ValueError("the boundary in mu is that of law or batch; a token has crossover_rank")
     second, third = _decay_rates()
     chi = sp.simplify(third - second)
@@ -48,7 +50,7 @@ def large_vocabulary_boundary(heard: Heard = "law", *, mini_batch: bool = False)
         # For beta >= 1 the first is the larger one, since k_3 <= 2 k_2 (P_3 >= P_2^2).
         small = sp.Max((1 + beta) / third, 1 / second)
         pieces = [(sp.oo, sp.Ge(s.zipf_exponent, 1))]
-        if heard == "batch":
+        if averaged_over == "batch":
             pieces.append((sp.oo, beta < 1))
         pieces += [(full, sp.Ge(beta * chi, second)), (small, True)]
         value = sp.Piecewise(*pieces)
@@ -99,7 +101,7 @@ def phase_diagram(
     batch_exponent: str | int | Fraction | None = None,
     *,
     optimizer: TrainingOptimizer = "adam",
-    heard: Heard = "law",
+    averaged_over: AveragedOver = "law",
     update_alignment: UpdateAlignment = "none",
 ) -> PhaseDiagram:
     """The hidden LR's exponent over (mu, alpha) at one batch exponent, exactly.
@@ -115,16 +117,18 @@ def phase_diagram(
     beta = None if batch_exponent is None else as_exponent(batch_exponent)
     if min((*columns, *rows, beta or Fraction(0))) < 0:
         raise ValueError("vocabulary, Zipf and batch exponents must not be negative")
-    if heard == "token":
+    if averaged_over == "token":
         raise ValueError("the phase diagram is that of law or batch")
     mini_batch = beta is not None
-    boundary = large_vocabulary_boundary(heard, mini_batch=mini_batch)
+    boundary = large_vocabulary_boundary(averaged_over, mini_batch=mini_batch)
     check_training_optimizer(optimizer)
     if optimizer == "muon":
         exponents = tuple((Fraction(0),) * len(columns) for _ in rows)
         return PhaseDiagram(columns, rows, beta, exponents, boundary)
     # Twice A has integer coefficients, so Python's Max and Min keep Fractions exact.
-    doubled = sp.expand(2 * alignment_exponent(optimizer, heard, mini_batch=mini_batch).expression)
+    doubled = sp.expand(
+        2 * alignment_exponent(optimizer, averaged_over, mini_batch=mini_batch).expression
+    )
     arguments = (s.vocab_exponent, s.zipf_exponent, s.batch_exponent)
     twice = sp.lambdify(arguments, doubled, modules=[{"Max": max, "Min": min}])
     learned = HALF if update_alignment == "none" else Fraction(1)

@@ -38,7 +38,7 @@ class PublishedRule:
     - `scope`: `absolute`, or `ratio` where the source fixes the embedding's LR only relative to
       the hidden one (which is then put at its largest stable value).
     - `presumes`: the alignment or the regime that the rule rests on.
-    - `evidence`: what was read (code, paper) and what is filled in by us.
+    - `evidence`: what the code or paper states, and what is assumed beside it.
     """
 
     name: str

@@ -24,6 +24,7 @@ projection_std = sp.Symbol("sigma_W", positive=True)
 frequency = sp.Symbol("p_i", positive=True)
 frequency_square_sum = sp.Symbol("P_2", positive=True)  # sum_j p_j^2
 frequency_cube_sum = sp.Symbol("P_3", positive=True)  # sum_j p_j^3
+gradient_rank = sp.Symbol("k", positive=True)
 presence = sp.Symbol("q", positive=True)  # probability that a batch holds the token
 
 residual = sp.Symbol("r", real=True)  # r_ik of the token and output looked at
@@ -58,6 +59,7 @@ MEANING: dict[sp.Symbol, str] = {
     frequency: "frequency of token i",
     frequency_square_sum: "sum of squared token frequencies",
     frequency_cube_sum: "sum of cubed token frequencies",
+    gradient_rank: "rank of the gradient of a hidden matrix",
     presence: "probability that a batch contains the token (1 in full batch)",
     residual: "residual of the token and output looked at",
     residual_norm: "Euclidean norm of the token's residual over the outputs",

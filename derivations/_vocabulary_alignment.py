@@ -35,8 +35,8 @@ from ._token_laws import (
     zipf_orders,
 )
 
-Heard = Literal["law", "batch", "token"]
-HEARD: tuple[Heard, ...] = get_args(Heard)
+AveragedOver = Literal["law", "batch", "token"]
+AVERAGED_OVER: tuple[AveragedOver, ...] = get_args(AveragedOver)
 UpdateAlignment = Literal["none", "full"]
 age_exponent = sp.Symbol("tau_exponent", real=True)
 age = sp.Symbol("tau", positive=True)
@@ -88,16 +88,21 @@ def batch_alignment_square() -> Derivation:
     )
 
 
-def _alignment_square(heard: Heard, mini_batch: bool) -> tuple[sp.Expr, tuple[str, ...]]:
-    if heard == "batch" and mini_batch:
+def _alignment_square(
+    averaged_over: AveragedOver, mini_batch: bool
+) -> tuple[sp.Expr, tuple[str, ...]]:
+    if averaged_over == "batch" and mini_batch:
         derived = batch_alignment_square()
         return derived.expression, derived.assumptions
-    laws = alignment(of_one_token=heard == "token", mini_batch=mini_batch)
+    laws = alignment(of_one_token=averaged_over == "token", mini_batch=mini_batch)
     return laws.alignment_square, laws.assumptions
 
 
 def alignment_exponent(
-    optimizer: TrainingOptimizer = "adam", heard: Heard = "law", *, mini_batch: bool = False
+    optimizer: TrainingOptimizer = "adam",
+    averaged_over: AveragedOver = "law",
+    *,
+    mini_batch: bool = False,
 ) -> Derivation:
     """A of the first matrix that reads the embedding, as a function of mu, alpha, beta and iota.
 
@@ -108,25 +113,30 @@ def alignment_exponent(
 
     **Arguments:**
 
-    - `heard`: which tokens must stay stable: `law`, all, weighted by frequency; `batch`, those
-      of the batch that made the update; `token`, the one of rank d^iota (in mini-batch averaged
-      over batches, those without the token included).
+    - `averaged_over`: the tokens over which the squared alignment is averaged, those that must
+      stay stable: `law`, all, weighted by frequency; `batch`, those of the batch that made the
+      update; `token`, the one of rank d^iota (in mini-batch averaged over batches, those without
+      the token included).
     - `mini_batch`: with B = d^beta tokens a step instead of the full batch.
 
-    Raises `ValueError` for Muon, whose update is of one size at any alignment (`muon_update_rms`).
+    Raises `ValueError` for Muon, the size of whose update no alignment enters (`muon_update_rms`).
     """
     check_training_optimizer(optimizer)
     if optimizer == "muon":
         raise ValueError("Muon's update has no alignment exponent: its spectral norm is bounded")
-    if heard not in HEARD:
-        raise ValueError(f"unknown {heard!r:.60}: must be one of {', '.join(HEARD)}")
-    return _alignment_exponent(_ENGINE[optimizer], heard, mini_batch)
+    if averaged_over not in AVERAGED_OVER:
+        raise ValueError(
+            f"unknown {averaged_over!r:.60}: must be one of {', '.join(AVERAGED_OVER)}"
+        )
+    return _alignment_exponent(_ENGINE[optimizer], averaged_over, mini_batch)
 
 
 @cache
-def _alignment_exponent(optimizer: Optimizer, heard: Heard, mini_batch: bool) -> Derivation:
+def _alignment_exponent(
+    optimizer: Optimizer, averaged_over: AveragedOver, mini_batch: bool
+) -> Derivation:
     moment = update_second_moment("hidden", optimizer)
-    square, assumptions = _alignment_square(heard, mini_batch)
+    square, assumptions = _alignment_square(averaged_over, mini_batch)
     per_entry = moment.expression.subs(s.alignment, sp.sqrt(s.alignment_square))
     prefactor = per_entry.subs({s.alignment_square: 0, s.width: 1})  # an entry of the update
     growth = sp.simplify(per_entry / prefactor)
@@ -276,7 +286,7 @@ def vocabulary_alignment(
     zipf_exponent: str | int | Fraction = 0,
     batch_exponent: str | int | Fraction | None = None,
     rank_exponent: str | int | Fraction | None = None,
-    heard: Heard = "law",
+    averaged_over: AveragedOver = "law",
     update_alignment: UpdateAlignment = "none",
     learned_age_exponent: str | int | Fraction | None = None,
     other_layers: UpdateAlignment | None = None,
@@ -290,14 +300,14 @@ def vocabulary_alignment(
     the vocabulary is included (`gradient`); for Muon A and U are carried but not used.
 
     **Arguments:** exponents are exact (`"1/2"`); `batch_exponent` None is the full batch;
-    `rank_exponent` gives A of the token of that rank and needs `heard="token"`.
+    `rank_exponent` gives A of the token of that rank and needs `averaged_over="token"`.
 
     Raises `ValueError` for negative exponents, a rank beyond the vocabulary, or unknown names.
     """
     if update_alignment not in get_args(UpdateAlignment):
         raise ValueError(f"unknown update alignment {update_alignment!r:.60}: must be none or full")
-    if (rank_exponent is not None) != (heard == "token"):
-        raise ValueError("a rank exponent belongs to heard='token', and only to that")
+    if (rank_exponent is not None) != (averaged_over == "token"):
+        raise ValueError("a rank exponent belongs to averaged_over='token', and only to that")
     values = {
         s.vocab_exponent: as_exponent(vocab_exponent),
         s.zipf_exponent: as_exponent(zipf_exponent),
@@ -316,17 +326,17 @@ def vocabulary_alignment(
         learned = _value(learned_alignment_exponent().expression, age_value)
     initial = Fraction(1)
     if optimizer != "muon":
-        derived = alignment_exponent(optimizer, heard, mini_batch=mini_batch)
+        derived = alignment_exponent(optimizer, averaged_over, mini_batch=mini_batch)
         initial = _value(derived.expression, values)
     readout = ALIGNED if (other_layers or update_alignment) == "full" else UNALIGNED
     gradient = (Fraction(0), Fraction(0), Fraction(0))
     if optimizer in ("sgd", "momentum"):
-        gradient = _gradient_exponents(values, heard, mini_batch)
+        gradient = _gradient_exponents(values, averaged_over, mini_batch)
     return NetworkAlignment(LayerAlignment(initial, learned, HALF), readout, gradient)
 
 
 def _gradient_exponents(
-    values: dict[sp.Symbol, Fraction], heard: Heard, mini_batch: bool
+    values: dict[sp.Symbol, Fraction], averaged_over: AveragedOver, mini_batch: bool
 ) -> tuple[Fraction, Fraction, Fraction]:
     """Powers of d in the gradients of embedding, hidden and readout that the token law puts there.
 
@@ -335,7 +345,7 @@ def _gradient_exponents(
     """
     orders = zipf_orders()
     field = alignment(of_one_token=False, mini_batch=mini_batch).field_square_sum
-    square_at_token = _alignment_square(heard, mini_batch)[0]
+    square_at_token = _alignment_square(averaged_over, mini_batch)[0]
     numerator = sp.numer(sp.together(square_at_token * field))
     denominator = sp.denom(sp.together(square_at_token * field))
     share = (leading_order(sp.expand(numerator), orders) - leading_order(denominator, orders)) / 2
@@ -351,7 +361,8 @@ def hidden_update_growth(
 
     RMS(d)/RMS(d_0) (d_0/d) at equal entries of Delta W, from the first-step moments with squared
     alignment C: sqrt(d [1 + (2/pi) (d - 1) C]) under sign and Adam, sqrt(d [1 + (d + 1) C]) under
-    SGD. It is 1 in the muP regime, sqrt(d_0/d) in the LV regime, and always 1 under Muon.
+    SGD. It is 1 in the muP regime, sqrt(d_0/d) in the LV regime, and 1 under Muon (at equal
+    spectral norm of Delta W) while the gradient has full rank.
     """
     check_training_optimizer(optimizer)
     if optimizer == "muon":

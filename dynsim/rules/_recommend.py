@@ -50,9 +50,9 @@ def recommend(
       ratio x RMS(d)/RMS(d_0) with RMS(d) = sqrt(d + (2/pi) d (d - 1) C), C = sum_i p_i c_i^2 =
       P_3/P_2 of this token law. It too presumes embeddings close to their initial values.
 
-    Under Muon the three agree, since the size of its update does not depend on alignment. The
-    readout follows full alignment in all three: a head with one output per token is aligned at any
-    vocabulary.
+    Under Muon the three agree, since the size of its update does not depend on alignment while the
+    gradient has full rank (docs/theory/first_step.md#muon-step). The readout follows full alignment
+    in all three: a head with one output per token is aligned at any vocabulary.
 
     **Arguments:**
 

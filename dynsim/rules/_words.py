@@ -29,9 +29,10 @@ def explanation(
     mup, lv, interpolated = answers
     if optimizer == "muon":
         return (
-            "Under Muon the size of the hidden update does not depend on alignment, so all rules "
-            f"agree: from width {base_width} to {width} the embedding/hidden ratio changes by "
-            f"x{mup.ratio_growth:.3g}. The vocabulary only dilutes the update's coherent part."
+            "Under Muon the size of the hidden update does not depend on alignment while its "
+            f"gradient has full rank, so all rules agree: from width {base_width} to {width} the "
+            f"embedding/hidden ratio changes by x{mup.ratio_growth:.3g}. The vocabulary "
+            "only dilutes the update's coherent part."
         )
     return (
         f"At width {width} this token law acts like {regime.effective_vocab_size:.3g} equally "

@@ -1,4 +1,7 @@
-"""Learning-rate rules: theory section 3 by sympy equality, and brute-force optima in numpy."""
+"""Learning-rate rules by sympy equality, and brute-force optima in numpy.
+
+Source: docs/theory/learning_rates.md#greedy-ratio.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,10 @@ def test_slopes_of_the_optimal_ratio():
 
 
 def test_the_two_rules_agree_along_m_proportional_to_d():
-    """Their ratio tends to a constant of d/m: the same exponent, as theory section 3 says."""
+    """Their ratio tends to a constant of d/m, so the exponent is the same; not beyond m = d.
+
+    Source: docs/theory/learning_rates.md#which-ratio-when.
+    """
     x = sp.Symbol("x", positive=True)
     maximal = derivations.maximal_update_ratio().expression.subs(MUP_UNIFORM)
     greedy = derivations.optimal_ratio_mup_uniform().expression
@@ -174,3 +180,40 @@ def test_optimum_with_self_term_by_brute_force(ratio, random):
     assert found == pytest.approx(float(general.subs(values)), rel=0.04)
     plain = derivations.optimal_learning_rate("projection").expression
     assert found != pytest.approx(float(plain.subs(values)), rel=0.1)
+
+
+def _output_noise_of_a_hidden_step(width, outputs, slope, seed):
+    """RMS noise of the output over eta sqrt(d): first sign step of one hidden matrix at m = 4d.
+
+    The readout starts at 1/d and the output is small, so the residuals are the targets. `slope` is
+    that of the activation at the hidden neurons' inputs.
+    """
+    random = np.random.default_rng(seed)
+    embeddings = random.standard_normal((4 * width, width))
+    slopes = slope(embeddings @ random.standard_normal((width, width)) / math.sqrt(width))
+    readout = random.standard_normal((outputs, width)) / width
+    residuals = random.standard_normal((4 * width, outputs))
+    update = -np.sign((residuals @ readout * slopes).T @ embeddings)
+    change = (embeddings @ update.T * slopes) @ readout.T
+    signal = np.sum(change * residuals) / np.sum(residuals**2)
+    return math.sqrt(np.mean((change - signal * residuals) ** 2) / width)
+
+
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_noise_that_neurons_share_does_not_average_out_in_the_readout(outputs):
+    """Linear: sqrt(2/(pi n)); with ReLU or tanh less, but no less in wider networks.
+
+    Source: docs/theory/learning_rates.md#which-ratio-when.
+    """
+
+    def noise(slope, width):
+        return np.mean(
+            [_output_noise_of_a_hidden_step(width, outputs, slope, seed) for seed in range(6)]
+        )
+
+    shared = math.sqrt(2 / (math.pi * outputs))
+    assert noise(np.ones_like, 128) == pytest.approx(shared, rel=0.05)
+    for slope in (lambda z: 1.0 * (z > 0), lambda z: 1 - np.tanh(z) ** 2):
+        narrow, wide = noise(slope, 64), noise(slope, 256)
+        assert wide < 0.6 * shared
+        assert wide > 0.85 * narrow  # noise of independent neurons would halve

@@ -48,16 +48,16 @@ def test_uniform_tokens(mu, expected, optimizer):
 
 def test_zipf_stays_mup_and_its_tail_does_not():
     assert hidden_alignment(vocab_exponent=3, zipf_exponent=1) == 1
-    rank = {"vocab_exponent": 3, "zipf_exponent": 1, "heard": "token"}
+    rank = {"vocab_exponent": 3, "zipf_exponent": 1, "averaged_over": "token"}
     assert hidden_alignment(rank_exponent="1/4", **rank) == Fraction(3, 4)
     assert hidden_alignment(rank_exponent="1/2", **rank) == H  # i* = d^(1/2 alpha)
     assert hidden_alignment(rank_exponent=2, **rank) == H
 
 
 @pytest.mark.parametrize("zipf", [0.0, 0.25, 0.7, 1.5])
-@pytest.mark.parametrize("heard", ["law", "batch"])
+@pytest.mark.parametrize("averaged_over", ["law", "batch"])
 @pytest.mark.parametrize("beta", [0.4, 0.8, 2.0])
-def test_exponents_against_sums_over_actual_tokens(zipf, heard, beta):
+def test_exponents_against_sums_over_actual_tokens(zipf, averaged_over, beta):
     """The order of C along m = d, B = d^beta is its slope at huge m, from integrals of the law."""
     sizes = np.array([2.0**30, 2.0**36])
     orders = []
@@ -65,7 +65,7 @@ def test_exponents_against_sums_over_actual_tokens(zipf, heard, beta):
         sums = [_harmonic(k * zipf, size) for k in (1, 2, 3)]
         p2, p3, batch = sums[1] / sums[0] ** 2, sums[2] / sums[0] ** 3, size**beta
         field = p2 + (1 - p2) / batch
-        if heard == "law":
+        if averaged_over == "law":
             square = (p3 + (p2 - p3) / batch) / field
         else:
             square = (p3 + 3 * p2 / batch + 1 / batch**2) / field
@@ -75,7 +75,7 @@ def test_exponents_against_sums_over_actual_tokens(zipf, heard, beta):
         vocab_exponent=1,
         zipf_exponent=Fraction(zipf),
         batch_exponent=Fraction(beta).limit_denominator(100),
-        heard=heard,
+        averaged_over=averaged_over,
     )
     assert float(exact) == pytest.approx(max(0.5, 1 + order / 2), abs=0.03)
 
@@ -164,17 +164,17 @@ def test_trade_matches_the_corners_of_the_program():
     assert len(maximal_learning_rates(parametrization("sp"), "adam", young)) == 1
 
 
-@pytest.mark.parametrize("heard", ["law", "batch"])
+@pytest.mark.parametrize("averaged_over", ["law", "batch"])
 @pytest.mark.parametrize("beta", [None, 0, "1/2", 1, "3/2", 4])
-def test_boundary_separates_the_phases_exactly(heard, beta):
-    boundary = large_vocabulary_boundary(heard, mini_batch=beta is not None).expression
+def test_boundary_separates_the_phases_exactly(averaged_over, beta):
+    boundary = large_vocabulary_boundary(averaged_over, mini_batch=beta is not None).expression
     for alpha in ("0", "1/5", "1/3", "2/5", "1/2", "3/4", "9/10", "1", "3/2"):
         values = {
             s.zipf_exponent: sp.Rational(alpha),
             s.batch_exponent: sp.Rational(str(beta or 0)),
         }
         critical = boundary.subs(list(values.items()))
-        options = {"zipf_exponent": alpha, "batch_exponent": beta, "heard": heard}
+        options = {"zipf_exponent": alpha, "batch_exponent": beta, "averaged_over": averaged_over}
         if critical == sp.oo:
             assert hidden_alignment(vocab_exponent=1000, **options) > H
             continue
@@ -186,11 +186,11 @@ def test_boundary_separates_the_phases_exactly(heard, beta):
 
 def test_phase_diagram_is_exact_and_agrees_with_the_program():
     mus, alphas = ["0", "1/2", "1", "2"], ["0", "1/3", "1/2", "1"]
-    diagram = phase_diagram(mus, alphas, "3/2", heard="batch")
+    diagram = phase_diagram(mus, alphas, "3/2", averaged_over="batch")
     for alpha, row in zip(alphas, diagram.hidden_lr_exponents, strict=True):
         for mu, rate in zip(mus, row, strict=True):
             given = vocabulary_alignment(
-                vocab_exponent=mu, zipf_exponent=alpha, batch_exponent="3/2", heard="batch"
+                vocab_exponent=mu, zipf_exponent=alpha, batch_exponent="3/2", averaged_over="batch"
             )
             assert rate == solve_stability(parametrization("sp"), "adam", given).lr_exponents[1]
             assert isinstance(rate, Fraction)
@@ -237,8 +237,40 @@ def test_muon_first_step(tokens_per_width, checked):
         assert abs(cosine / math.sqrt(1 / tokens_per_width) - 1) > 0.1  # prefactor is not one
 
 
+@pytest.mark.parametrize(
+    ("width", "tokens", "rank", "checked"),
+    [
+        (64, 32, 1, 0.215),
+        (64, 32, 4, 0.424),
+        (64, 32, 32, 1),
+        (64, 256, 4, 0.278),
+        (64, 256, 64, 1),
+    ],
+)
+def test_muon_moves_less_if_the_gradient_has_a_lower_rank(width, tokens, rank, checked):
+    """Backpropagated residuals of `rank` linear outputs, unequal frequencies: RMS over types."""
+    squares = []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        embeddings = random.standard_normal((tokens, width))
+        backward = random.standard_normal((tokens, rank)) @ random.standard_normal((rank, width))
+        frequencies = random.dirichlet(np.ones(tokens))
+        gradient = (frequencies[:, None] * backward).T @ embeddings
+        values, right = np.linalg.svd(gradient)[1:]
+        kept = right[: np.sum(values > 1e-9 * values[0])]  # |O e| is the length of e in this space
+        assert len(kept) == rank
+        squares.append(np.sum((embeddings @ kept.T) ** 2) / (tokens * width))
+    sizes = {s.width: width, s.vocab_size: tokens, s.gradient_rank: rank}
+    units = {s.projection_lr: 1, s.embedding_std: 1}
+    derived = float(muon_update_rms().expression.subs([*sizes.items(), *units.items()]))
+    assert derived == pytest.approx(checked, abs=5e-4)
+    assert math.sqrt(np.mean(squares)) == pytest.approx(derived, rel=0.02)
+
+
 def test_muon_column():
-    assert muon_update_rms().expression == s.projection_lr * s.embedding_std
+    full = s.projection_lr * s.embedding_std
+    for size in (s.vocab_size, s.width):  # full rank
+        assert muon_update_rms().expression.subs(s.gradient_rank, size) == full
     fraction = muon_coherent_fraction().expression
     assert sp.simplify(fraction - 8 / (3 * sp.pi) * sp.sqrt(s.width / s.vocab_size)) == 0
     with pytest.raises(ValueError, match="no alignment exponent"):
@@ -273,9 +305,9 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="must not be negative"):
         vocabulary_alignment(vocab_exponent=-1)
     with pytest.raises(ValueError, match="must not exceed"):
-        vocabulary_alignment(vocab_exponent=1, rank_exponent=2, heard="token")
+        vocabulary_alignment(vocab_exponent=1, rank_exponent=2, averaged_over="token")
     with pytest.raises(ValueError, match="rank exponent belongs"):
-        vocabulary_alignment(vocab_exponent=1, heard="token")
+        vocabulary_alignment(vocab_exponent=1, averaged_over="token")
     with pytest.raises(ValueError, match="none or full"):
         vocabulary_alignment(vocab_exponent=1, update_alignment="half")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="law, batch, token"):

@@ -42,6 +42,20 @@ def test_nothing_cites_a_text_that_does_not_ship():
     assert not found
 
 
+NUMBERED = re.compile(r"(?:\bsections?|§) ?\d", re.IGNORECASE)
+
+
+def cites_by_number(text: str) -> list[str]:
+    """Sections cited by a number, which changes when sections are added, and not by an anchor."""
+    return NUMBERED.findall(re.sub(r"[\s#]+", " ", text))
+
+
+def test_sections_are_cited_by_anchors():
+    found = {path: cited for path, text in texts().items() if (cited := cites_by_number(text))}
+    found.pop("tests/project/test_citations.py", None)  # the negative controls below
+    assert not found
+
+
 def chapters() -> list[Path]:
     """The pages of the theory in the order of its table of contents."""
     contents = re.search(r"```\{toctree\}\n(.*?)```", (THEORY / "index.md").read_text(), re.DOTALL)
@@ -172,6 +186,18 @@ def test_a_citation_that_leads_nowhere_is_found(citation):
 )
 def test_a_source_is_recognised(citation):
     assert names_a_source(citation)
+
+
+@pytest.mark.parametrize("text", ["as section 3 says", "Section\n    7: under", "(§ 4.2)", "§10"])
+def test_a_citation_by_number_is_found(text):
+    assert cites_by_number(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["docs/theory/regimes.md#zipf-tokens", "in three sections", "Table 3"]
+)
+def test_other_numbers_are_no_citations(text):
+    assert not cites_by_number(text)
 
 
 def test_a_gap_in_the_numbers_is_found():

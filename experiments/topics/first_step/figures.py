@@ -388,15 +388,15 @@ def learning_rate_phases() -> Figure:
     mus = [Fraction(k, 24) for k in range(61)]
     alphas = [Fraction(k, 24) for k in range(33)]
     x, y = np.array(mus, dtype=float), np.array(alphas, dtype=float)
-    cases: dict[str, tuple[Fraction | None, derivations.Heard]] = {
+    cases: dict[str, tuple[Fraction | None, derivations.AveragedOver]] = {
         "full batch": (None, "law"),
         r"$B=\sqrt{d}$, all tokens": (Fraction(1, 2), "law"),
         r"$B=\sqrt{d}$, the batch's own tokens": (Fraction(1, 2), "batch"),
     }
     scale = {"cmap": "viridis_r", "vmin": -1, "vmax": -0.5}
     image = None
-    for axes, (title, (batch, heard)) in zip(panels, cases.items(), strict=True):
-        diagram = derivations.phase_diagram(mus, alphas, batch, heard=heard)
+    for axes, (title, (batch, averaged_over)) in zip(panels, cases.items(), strict=True):
+        diagram = derivations.phase_diagram(mus, alphas, batch, averaged_over=averaged_over)
         exponents = np.array(diagram.hidden_lr_exponents, dtype=float)
         image = axes.pcolormesh(x, y, exponents, shading="nearest", rasterized=True, **scale)
         levels = [-0.9, -0.8, -0.7, -0.6]

@@ -525,8 +525,11 @@ def lazy_projection_rms(width, vocab_size, rate, y, seed):
 
 
 def test_the_lazy_linear_model_keeps_its_first_step_alignment():
-    """Section 7: under sign the update grows with width as on the first step, at every step; the
-    network itself leaves that exponent within a few steps."""
+    """Under sign the update grows with width as on the first step, at every step; the network
+    itself leaves that exponent within a few steps.
+
+    Source: docs/theory/linearized.md#linearised-lv.
+    """
     vocab_size, rate, widths = 1024, 0.03, np.array([64, 256])
     y = np.random.default_rng(0).choice([-1.0, 1.0], vocab_size)
     rms = np.array(
