@@ -1,1 +1,1 @@
-"""Learning-rate sweeps of finite networks over width and vocabulary, as resumable stores."""
+"""Running learning-rate sweeps of finite networks over width and vocabulary, as resumable stores."""
