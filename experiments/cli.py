@@ -26,7 +26,7 @@ from .commands.tokens import Tokens
 from .commands.train import Train
 from .commands.transfer import TransferCommand
 from .commands.verify import Verify
-from .output import flag
+from .output import flag, named
 from .parsing import ParseError, parse
 
 COMMANDS: dict[str, type] = {
@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, ParseError) as error:
         return _complain(error.written(flag) if isinstance(error, InputError) else str(error), 2)
     except KeyboardInterrupt as interruption:
-        _complain(f"interrupted; {str(interruption) or 'what was finished is kept'}", 130)
+        kept = named(str(interruption), flag) or "what was finished is kept"
+        _complain(f"interrupted; {kept}", 130)
         if own_process:
             os._exit(130)  # leaving an interrupted compilation in order can end in a crash
         return 130

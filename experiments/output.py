@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from dynsim import InputError
 from dynsim._errors import named as named
+from dynsim._outcome import Outcome
 
 
 def flag(field: str) -> str:
@@ -22,7 +23,7 @@ def flag(field: str) -> str:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """One JSON document on stdout; numbers that are not finite become null."""
+    """One JSON document on stdout; outcomes name flags, numbers that are not finite become null."""
     print(json.dumps(_plain(document), ensure_ascii=False, allow_nan=False))
 
 
@@ -32,6 +33,8 @@ def _plain(value: Any) -> Any:
             return {str(key): _plain(item) for key, item in value.items()}
         case list() | tuple():
             return [_plain(item) for item in value]
+        case Outcome():
+            return value.written(flag)
         case Path():
             return str(value)
         case bool() | None | str() | int():
@@ -46,14 +49,17 @@ def _plain(value: Any) -> Any:
 def print_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] | None = None
 ) -> None:
-    """A table with aligned columns, with a note under each row where there are `notes`."""
+    """A table with aligned columns, with a note under each row where there are `notes`.
+
+    Notes name flags for the fields that stand between backticks.
+    """
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     below = [None, None, *(notes or [None] * len(rows))]
     for row, note in zip((head, ["-" * width for width in widths], *rows), below, strict=True):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
         if note is not None:
-            print(f"    {note}")
+            print(f"    {named(note, flag)}")
 
 
 def progress_bar(total: float, label: str) -> tqdm:

@@ -29,6 +29,7 @@ def code_version() -> str:
     patterns = (
         *(f"{room}/**/*.py" for room in ("derivations", "dynsim")),
         *(f"experiments/{room}/**/*.py" for room in ("cells", "sweeps")),
+        "experiments/analysis/coordinates.py",
         "experiments/topics/_study.py",
         "experiments/topics/*/study.py",
     )

@@ -54,10 +54,8 @@ def executor(name: str) -> Executor:
     raise InputError("executor", name, "must be local, dask or dask:ADDRESS")
 
 
-class LocalExecutor:
-    """This process, one task after the other."""
-
-    name = "local"
+class _ThisProcess:
+    """What the executors of this process share: there is nothing to open or to close."""
 
     def __enter__(self) -> Self:
         return self
@@ -68,6 +66,12 @@ class LocalExecutor:
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
 
+
+class LocalExecutor(_ThisProcess):
+    """This process, one task after the other."""
+
+    name = "local"
+
     def results(
         self, function: Callable[..., Any], jobs: Jobs, progress: Progress
     ) -> Iterator[tuple[int, Any]]:
@@ -75,7 +79,7 @@ class LocalExecutor:
             yield index, function(job, functools.partial(progress, index))
 
 
-class ThreadExecutor:
+class ThreadExecutor(_ThisProcess):
     """Threads of this process, `workers` jobs at a time.
 
     After an interruption or a failure it does not wait for the jobs that are running.
@@ -85,15 +89,6 @@ class ThreadExecutor:
 
     def __init__(self, workers: int):
         self.workers = workers
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        pass
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return function(*arguments)
 
     def results(
         self, function: Callable[..., Any], jobs: Jobs, progress: Progress

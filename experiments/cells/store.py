@@ -27,7 +27,7 @@ from experiments.results import TEMPORARY_NAME, write_file
 Arrays = dict[str, NDArray[Any]]
 
 LOCK = "lock"
-RESUMABLE = "finished tasks are kept and --resume goes on with them"
+RESUMABLE = "finished tasks are kept and `resume` goes on with them"
 REPEATABLE = "what was finished is kept and the same command goes on after it"
 IDENTITY = "identity"
 UNREADABLE = (zipfile.BadZipFile, ValueError, EOFError, KeyError, OSError, RuntimeError)
@@ -141,7 +141,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 def refuse_existing(path: Path) -> None:
-    raise InputError("out", str(path), "exists; --resume goes on with it")
+    raise InputError("out", str(path), "exists; `resume` goes on with it")
 
 
 @contextlib.contextmanager

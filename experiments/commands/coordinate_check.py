@@ -63,8 +63,8 @@ class CoordinateCheck:
     def run(self) -> int:
         """Measures, judges and prints; 1 if a layer fails, else 0."""
         enable_x64()
+        from experiments.analysis.coordinates import coordinate_document
         from experiments.cells.complete import complete_file
-        from experiments.sweeps.coordinates import coordinate_document
 
         if not MIN_TOLERANCE <= self.tolerance <= 1:
             allowed = f"must be a number from {MIN_TOLERANCE} to 1"
@@ -88,7 +88,7 @@ class CoordinateCheck:
         return int(document["verdict"] == "fails")
 
     def _measured(self, store: Store | None = None) -> xr.Dataset:
-        from experiments.sweeps.coordinates import measure_coordinates
+        from experiments.analysis.coordinates import measure_coordinates
 
         with progress_bar(len(self.widths) * len(self.vocab_sizes), "coordinates") as bar:
             return measure_coordinates(
@@ -125,7 +125,7 @@ def _print(document: dict[str, Any]) -> None:
         f"term, after {steps[0]} -> {steps[-1]} steps, {config['seeds']} seeds.\n"
     )
     print_table(HEAD, rows, below)
-    from experiments.sweeps.coordinates import FAILURES
+    from experiments.analysis.coordinates import FAILURES
 
     failing = [row for row in document["slopes"] if row["verdict"] in FAILURES]
     if failing:
@@ -148,7 +148,7 @@ def _cell(rows: Sequence[Mapping[str, Any]]) -> str:
     """Slope after the first and the last recorded step, marked where it fails."""
     if not rows:
         return ""
-    from experiments.sweeps.coordinates import FAILURES
+    from experiments.analysis.coordinates import FAILURES
 
     ends = rows[:1] if len(rows) == 1 else (rows[0], rows[-1])
     text = " -> ".join(_slope(row) for row in ends)

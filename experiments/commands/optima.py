@@ -58,7 +58,7 @@ class Optima:
 
     def run(self) -> int:
         """Prints optima and exponents at one horizon or at all, with figures if there is --out."""
-        from experiments.sweeps.analysis import horizon_answer, read_sweep
+        from experiments.analysis.optima import horizon_answer, read_sweep
 
         sweep = read_sweep(self.file)
         horizons = [int(horizon) for horizon in sweep.horizon.values]

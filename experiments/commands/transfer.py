@@ -18,7 +18,7 @@ from ._options import Json
 
 if TYPE_CHECKING:
     from dynsim.transfer import TransferParameter
-    from experiments.sweeps.transfer_analysis import ComparedGroups, Group
+    from experiments.analysis.transfer import ComparedGroups, Group
 
 METRICS = ("kappa", "R_inf", "alpha", "beta", "gamma")
 SHOWN_IN_FIGURE = ("label", "fit", "penalty")
@@ -68,8 +68,8 @@ class TransferCommand:
 
     def run(self) -> int:
         """Prints metrics of every group of runs, with a figure if there is --out."""
-        from experiments.sweeps.run_tables import named_groups, read_runs
-        from experiments.sweeps.transfer_analysis import analyse, answer
+        from experiments.analysis.run_tables import named_groups, read_runs
+        from experiments.analysis.transfer import analyse, answer
 
         if not self.factor > 1 or not math.isfinite(self.factor):
             raise InputError("factor", self.factor, "must be greater than 1")

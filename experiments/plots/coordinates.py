@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dynsim.laboratory import TERMS, SlopeBand, Term, reference_setup, slope_bands
-from experiments.sweeps.coordinates import setup_of
+from experiments.analysis.coordinates import setup_of
 
 TITLES: dict[Term, str] = {
     "initial": r"$W_0\,z_0$",

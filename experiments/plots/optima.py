@@ -22,7 +22,7 @@ from dynsim.statistics import (
     rate_exponent,
     surface_optimum,
 )
-from experiments.sweeps.analysis import Surfaces, surfaces, tuned_rates
+from experiments.analysis.optima import Surfaces, surfaces, tuned_rates
 
 RATE_LABELS: dict[TunedRate, str] = {
     "embedding": r"base embedding LR $\eta_E$",

@@ -1,1 +1,1 @@
-"""Learning-rate sweeps of finite networks over width and vocabulary, as resumable stores."""
+"""Running sweeps over learning rates, widths and vocabulary sizes, as resumable stores."""

@@ -101,13 +101,13 @@ def _identity(plan: Plan, task: Task) -> str:
 
 
 def kept_of_interrupted(path: Path) -> str:
-    """What is there of the sweep that was to become `path`, in words."""
+    """What is there of the sweep that was to become `path`, in words; fields between backticks."""
     if path.exists():
         return "what was finished is kept"
     tasks = Store(path).finished()
     if not tasks:
         return "nothing was finished yet"
-    return f"finished tasks ({tasks}) are kept and --resume goes on with them"
+    return f"finished tasks ({tasks}) are kept and `resume` goes on with them"
 
 
 def refuse_other_sweep(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:

@@ -39,9 +39,8 @@ from experiments.cells.complete import CellJob, complete_cells
 from experiments.cells.executors import Executor, LocalExecutor
 from experiments.cells.store import Arrays, Store
 from experiments.results import fingerprint, provenance, study_config
-
-from .plan import naming_grid_options
-from .work import tokens_digest
+from experiments.sweeps.plan import naming_grid_options
+from experiments.sweeps.work import tokens_digest
 
 TermVerdict = Literal["holds", "blows up", "too small", "undecided", "diverged", "frozen", "zero"]
 FAILURES: tuple[TermVerdict, ...] = ("blows up", "too small", "diverged", "frozen")

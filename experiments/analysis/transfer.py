@@ -12,7 +12,6 @@ import pandas as pd
 from dynsim import Estimate, Transfer, fit_transfer
 from dynsim._outcome import OK, Outcome, Status
 from dynsim.transfer import TransferParameter, asymptotic_penalties
-from experiments.output import flag
 
 SYMBOLS = {
     "kappa": "robustness",
@@ -47,7 +46,7 @@ class Group:
 
 @dataclass(frozen=True)
 class ComparedGroups:
-    """Groups, by number, that share their values of --within, and the reference of their R_inf."""
+    """Groups, by number, that share their values of `within`, and the reference of their R_inf."""
 
     label: str
     groups: list[int]
@@ -109,7 +108,7 @@ def _label(name: Name, columns: Sequence[str]) -> str:
 
 
 def answer(group: Group) -> dict[str, Any]:
-    """A group as a document."""
+    """A group as a document, in which outcomes are still `Outcome`s."""
     fit = group.fit
     joint = NO_JOINT_FIT if fit.surface is None else OK
     return {
@@ -118,7 +117,7 @@ def answer(group: Group) -> dict[str, Any]:
         "diverged": fit.diverged,
         "E": {
             **{"value": fit.error, "low": None, "high": None},
-            "status": joint.written(flag),
+            "status": joint,
             "noise": fit.noise_error,
             "held_out": fit.held_out_error,
             "held_out_noise": fit.held_out_noise,
@@ -145,4 +144,4 @@ def _estimate(estimate: Estimate) -> dict[str, Any]:
 
 
 def _parameter(parameter: TransferParameter) -> dict[str, Any]:
-    return {**_estimate(parameter), "status": parameter.outcome.written(flag)}
+    return {**_estimate(parameter), "status": parameter.outcome}

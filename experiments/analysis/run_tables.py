@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +13,7 @@ from numpy.typing import ArrayLike
 
 from dynsim import InputError
 from experiments.results import load
-
-from .dataset import judged_loss
+from experiments.sweeps.dataset import judged_loss
 
 RUN = ["width", "learning_rate", "seed"]
 READ = {".csv", ".parquet", ".nc"}
@@ -68,6 +65,8 @@ def _read(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFrame:
     if file.suffix not in READ:
         raise InputError("FILE", str(file), "must end in " + ", ".join(sorted(READ)))
     try:
+        if not file.exists():  # whatever is needed to read it
+            raise InputError("FILE", str(file), "there is no such file")
         if file.suffix == ".nc":
             table = _netcdf_table(file, rate, notes)
         else:
@@ -82,8 +81,7 @@ def _read(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFrame:
     except InputError:
         raise
     except (OSError, ValueError) as error:  # parsers of every kind raise subclasses of these
-        missing = os.strerror(errno.ENOENT) if isinstance(error, FileNotFoundError) else None
-        reason = getattr(error, "strerror", None) or missing or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise InputError("FILE", str(file), f"cannot be read ({reason})") from None
     return _checked(file, table, notes)
 

@@ -20,8 +20,7 @@ from dynsim.statistics import (
     surface_optimum,
 )
 from experiments.results import load
-
-from .dataset import judged_loss
+from experiments.sweeps.dataset import judged_loss
 
 CELL = ("width", "vocab_size", "embedding_lr", "hidden_lr", "seed")
 VARIABLES = {

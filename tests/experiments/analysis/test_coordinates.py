@@ -25,11 +25,8 @@ from dynsim.laboratory import (
 )
 from dynsim.laboratory._columns import run_columns
 from dynsim.laboratory._training import trained_networks
-from experiments.cells.complete import complete_file
-from experiments.cells.store import folder_of, open_store
-from experiments.commands.coordinate_check import _complaint
-from experiments.sweeps import coordinates
-from experiments.sweeps.coordinates import (
+from experiments.analysis import coordinates
+from experiments.analysis.coordinates import (
     FAILURES,
     alignments,
     coordinate_document,
@@ -38,6 +35,9 @@ from experiments.sweeps.coordinates import (
     measure_coordinates,
     setup_of,
 )
+from experiments.cells.complete import complete_file
+from experiments.cells.store import folder_of, open_store
+from experiments.commands.coordinate_check import _complaint
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -1,0 +1,1 @@
+"""What commands read from stored runs: optima, transfer across width, coordinate checks."""
