@@ -131,8 +131,8 @@ CLAIMS = (
         name="hidden-ratio-muon",
         case="muon",
         statement="In an MLP with muP initialisation and one hidden layer of width d under Muon "
-        f"with m = 4d token types, {RATIO} does not depend on the width d, since the size of "
-        "Muon's update does not depend on its alignment with the tokens.",
+        f"with m = 4d token types, {RATIO} does not depend on the width d, since an "
+        "update of full rank by Muon has one size whatever its alignment with the tokens.",
         prediction="0",
         citation="docs/theory/first_step.md#muon-step",
         expected="undecided",
