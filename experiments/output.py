@@ -13,7 +13,6 @@ import numpy as np
 from tqdm import tqdm
 
 from dynsim import InputError
-from dynsim._errors import named as named
 
 
 def flag(field: str) -> str:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 import derivations
 from derivations import symbols as s
-from dynsim import Transfer, fit_transfer
-from dynsim._compiled import evaluate
+from dynsim import Transfer, evaluate, fit_transfer
 from dynsim.statistics import jackknife, log_slope, parabola_vertex
 from experiments.topics._claim import Evidence
 
