@@ -95,8 +95,8 @@ def measure(setup: Setup, *, infinite: bool = False) -> Row:
 
     def ours(tolerance: float = TOLERANCE) -> NDArray[np.float64]:
         flow = gradient_flow(setup, TIMES, limit=limit, tolerance=tolerance, error_estimate=False)
-        if flow.status != "ok":
-            raise RuntimeError(flow.status)
+        if not flow.outcome.ok:
+            raise RuntimeError(str(flow.outcome))
         return flow.loss
 
     drawn = None if infinite else finite_start(setup, 2, 0, lambda *_: None, reduce=False)

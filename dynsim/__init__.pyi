@@ -9,10 +9,12 @@ from ._compiled import evaluate as evaluate
 from ._errors import InputError as InputError
 from ._errors import check_integer as check_integer
 from ._layers import LayerValues as LayerValues
-from ._precision import require_x64 as require_x64
+from ._outcome import Outcome as Outcome
+from ._outcome import Status as Status
 from ._setup import Setup as Setup
 from ._targets import targets as targets
 from .laboratory._linear_training import Training as Training
+from .laboratory._setup import NetworkSetup as NetworkSetup
 from .laboratory._train import train as train
 from .rules._answers import Recommendation as Recommendation
 from .rules._export import label_parameters as label_parameters
@@ -21,7 +23,6 @@ from .rules._export import torch_parameter_groups as torch_parameter_groups
 from .rules._recommend import recommend as recommend
 from .search._optimal_rates import OptimalRates as OptimalRates
 from .search._optimal_rates import optimal_rates as optimal_rates
-from .statistics._exponents import ExponentFit as ExponentFit
 from .statistics._exponents import fit_exponent as fit_exponent
 from .statistics._intervals import Estimate as Estimate
 from .statistics._intervals import bootstrap as bootstrap
@@ -42,7 +43,6 @@ from .theory.linearized._result import LinearizedTraining as LinearizedTraining
 from .theory.mean_field._predict import predict as predict
 from .theory.mean_field._result import Prediction as Prediction
 from .tokens._laws import TokenLaw as TokenLaw
-from .tokens._laws import read_counts as read_counts
 from .tokens._laws import token_law as token_law
 from .transfer._metrics import fit_transfer as fit_transfer
 from .transfer._results import Transfer as Transfer

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
-from numpy.typing import NDArray
+from jaxtyping import Array, Float
 
 import derivations
 from derivations import flow_symbols
@@ -37,7 +37,7 @@ def constants(setup: Descent) -> Constants:
     )
 
 
-def schedule(setup: Descent) -> NDArray[np.float64]:
+def schedule(setup: Descent) -> Float[np.ndarray, " T"]:
     """eta_t over the learning rate at every step, shape (T,).
 
     Step t of w = `warmup_steps` has (t + 1) / w; from step w on the factor is 1 (constant), or it
@@ -76,7 +76,7 @@ def direction(optimizer: str, constants: Constants) -> optax.GradientTransformat
 
 
 def _smoothed_sign(gradients: Any, constants: Constants) -> Any:
-    def of(gradient):
+    def of(gradient: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         values = {flow_symbols.gradient: gradient, flow_symbols.smoothing: constants.epsilon}
         return evaluate(derivations.smoothed_sign(), values)
 

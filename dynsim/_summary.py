@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections import Counter
 from typing import Any
 
 import numpy as np
 
+INDENT, LINE_WIDTH = "  ", 100
 MOST_SHOWN = 6  # entries of a list or an array that are written out
 
 
@@ -16,14 +18,30 @@ def summary(title: str, **lines: object) -> str:
 
     Arrays show their shape and range, and their values where they are few; frozen dataclasses,
     such as a setup, the fields that are not at their defaults; lists their length if they are long.
+    A long text is wrapped.
 
     ```python
     def __repr__(self) -> str:
         return summary("FirstStep", layer=self.layer, rms=self.rms)
     ```
     """
-    shown = [f"  {name}: {_shown(value)}" for name, value in lines.items() if value is not None]
-    return "\n".join([title, *shown])
+    return "\n".join(
+        [title, *(_line(name, value) for name, value in lines.items() if value is not None)]
+    )
+
+
+def _line(name: str, value: object) -> str:
+    """`name: value`, indented; a text is wrapped."""
+    line = f"{INDENT}{name}: {_shown(value)}"
+    if not isinstance(value, str):
+        return line
+    return textwrap.fill(
+        line,
+        LINE_WIDTH,
+        subsequent_indent=2 * INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _shown(value: Any) -> str:

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dynsim import InputError
-from dynsim._errors import named as named
-from dynsim._outcome import Outcome
+from dynsim import InputError, Outcome
+from dynsim._errors import named as named  # no name of the public interface, but of messages
 
 
 def flag(field: str) -> str:

@@ -118,7 +118,7 @@ def metric_rows() -> list[tuple[str, ...]]:
 
 def _parameter(parameter: Any) -> str:
     """A fitted parameter by its status: - undetermined, ? misfit."""
-    from dynsim._outcome import Status
+    from dynsim import Status
 
     if parameter.status is Status.UNDETERMINED:
         return "-"

@@ -23,7 +23,6 @@ from ._networks import NetworkShape as NetworkShape
 from ._networks import ResidualMLP as ResidualMLP
 from ._networks import Transformer as Transformer
 from ._networks import initial_network as initial_network
-from ._networks import matrix_inputs as matrix_inputs
 from ._networks import network_shape as network_shape
 from ._networks import parameter_labels as parameter_labels
 from ._scales import Scales as Scales

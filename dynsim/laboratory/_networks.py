@@ -276,8 +276,3 @@ def parameter_labels(network: Tree) -> Tree:
     """A tree like the network's, with a label in place of each parameter."""
     labels = [label_of(name) for name in parameter_names(network)]
     return jax.tree.unflatten(jax.tree.structure(network), labels)
-
-
-def matrix_inputs(network: Network, tokens: Array, multipliers: LayerValues) -> dict[str, Array]:
-    """The input (..., fan-in) of every matrix but the embedding, by parameter name."""
-    return network(tokens, multipliers).inputs

@@ -6,6 +6,7 @@ from typing import Any, overload
 
 from numpy.typing import ArrayLike
 
+from dynsim._errors import InputError
 from dynsim._setup import Setup
 
 from ._linear_training import Training, train_linear
@@ -30,8 +31,12 @@ def train(
     every step; a `NetworkSetup` by `train_networks`, which records losses. `options` are theirs.
     A number of seeds K means those labelled 0, ..., K - 1; a sequence gives the labels.
 
-    Raises as they do.
+    Raises `InputError` for another description, and as they do.
     """
     if isinstance(setup, Setup):
         return train_linear(setup, seeds, **options)
+    if not isinstance(setup, NetworkSetup):
+        raise InputError(
+            "setup", type(setup).__name__, "must be a dynsim.Setup or dynsim.NetworkSetup"
+        )
     return train_networks(setup, seeds=seeds, **options)

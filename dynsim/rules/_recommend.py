@@ -40,12 +40,13 @@ def recommend(
     """Learning rates at `width` from those tuned at `base_width`, by three rules.
 
     - **mup**: the stability program at full alignment, embedding/hidden ratio x (d/d_0) under
-      Adam with multipliers one. It presumes nothing about how far the embeddings have moved:
-      updates that act on learned embeddings are aligned whatever the vocabulary.
+      Adam with multipliers one. It presumes aligned updates: m much smaller than d, or learned
+      embeddings, which have moved so far that updates are aligned at any vocabulary.
     - **lv**: the same with the hidden matrix unaligned (A = U = 1/2), ratio x sqrt(d/d_0). It
-      presumes m much larger than d, and embeddings close to their initial values. For m >> d the
-      LV regime ends at eta_E t_c = K sigma_E sqrt(n_eff/d), whatever the vocabulary: n_eff is the
-      number of output directions that the residuals fill, K = 1 for one of them and pi/2 for many.
+      presumes m much larger than d, and embeddings close to their initial values. `explanation`
+      says how long these last: for the linear model with uniform tokens and m >> d until
+      eta_E t = K sigma_E sqrt(n_eff/d), under a Zipf law until a later time, and for hidden layers
+      this is open.
     - **interpolated**: each layer changes the output by the same at the first step,
       ratio x RMS(d)/RMS(d_0) with RMS(d) = sqrt(d + (2/pi) d (d - 1) C), C = sum_i p_i c_i^2 =
       P_3/P_2 of this token law. It too presumes embeddings close to their initial values.
@@ -71,7 +72,8 @@ def recommend(
 
     Raises `InputError` for a value out of range or an unknown name.
     Source: docs/theory/parametrizations.md#stability-program,
-    docs/theory/learning_rates.md#maximal-update-ratio, docs/theory/lv_lifetime.md#end-of-lv.
+    docs/theory/learning_rates.md#maximal-update-ratio, docs/theory/lv_lifetime.md#end-of-lv,
+    docs/theory/lv_lifetime.md#ageing-under-zipf.
     """
     check_integer("width", width, 1, MAX_WIDTH)
     check_integer("base_width", base_width, 1, MAX_WIDTH)
@@ -136,7 +138,7 @@ def recommend(
             multipliers.hidden.multiplier,
             multipliers.readout.multiplier,
         ),
-        explanation=explanation(width, base_width, optimizer, (mup, lv, interpolated), regime),
+        explanation=explanation(width, base_width, optimizer, (mup, lv, interpolated), regime, law),
     )
 
 

@@ -1,6 +1,12 @@
-"""A recommendation in words: what each rule presumes, and why the rules differ."""
+"""A recommendation in words: what each rule presumes, why the rules differ, and for how long."""
 
 from __future__ import annotations
+
+import numpy as np
+
+import derivations
+from derivations import symbols as s
+from dynsim.tokens._laws import TokenLaw
 
 from ._answers import Regime, RuleAnswer
 
@@ -9,13 +15,19 @@ INITIAL_EMBEDDINGS = (
     "learn slowly or not at all"
 )
 PRESUMES = {
-    "mup": "nothing about how far the embeddings have moved: updates that act on learned "
-    "embeddings are aligned whatever the vocabulary "
+    "mup": "aligned updates: a vocabulary much smaller than the width, or learned embeddings, "
+    "which have moved so far that updates are aligned at any vocabulary "
     "(docs/theory/learning_rates.md#which-ratio-when)",
     "lv": f"a vocabulary much larger than the width, and {INITIAL_EMBEDDINGS}",
     "interpolated": INITIAL_EMBEDDINGS,
 }
 WHERE = {"mup": "in the muP regime", "lv": "in the LV regime", "between": "between the regimes"}
+SIGN_LIKE = ("sign", "adam", "adamw", "adafactor")
+MUCH_LARGER = 10  # times, from which one number counts as much larger than another
+OF_LINEAR_MODEL = (
+    "for the linear model under sign-like updates, while residuals keep their initial size"
+)
+HIDDEN_LAYERS = "For hidden layers this end is open (docs/theory/open_questions.md#open-questions)."
 
 
 def explanation(
@@ -24,6 +36,7 @@ def explanation(
     optimizer: str,
     answers: tuple[RuleAnswer, RuleAnswer, RuleAnswer],
     regime: Regime,
+    law: TokenLaw,
 ) -> str:
     """Where the model stands, by how much the rules differ, and how long the LV regime lasts."""
     mup, lv, interpolated = answers
@@ -36,12 +49,71 @@ def explanation(
         )
     return (
         f"At width {width} this token law acts like {regime.effective_vocab_size:.3g} equally "
-        f"frequent tokens: rho = {regime.coherence_ratio:.3g}, {WHERE[regime.name]}, with "
-        f"{regime.mup_mass:.0%} of the token mass in the muP regime. From width {base_width} the "
-        f"first step asks for an embedding/hidden ratio of x{interpolated.ratio_growth:.3g}; muP "
-        f"asks for x{mup.ratio_growth:.3g}, the LV rule for x{lv.ratio_growth:.3g}. The LV regime "
-        "ends once sign-like updates have moved an embedding by K sqrt(n_eff/d) of its initial "
-        "standard deviation, whatever the vocabulary (d the width, n_eff the number of output "
-        "directions that the residuals fill, K = 1 for one of them and pi/2 for many); from then "
-        "on updates are aligned, as muP presumes (docs/theory/lv_lifetime.md#end-of-lv)."
+        f"frequent tokens: rho, averaged over tokens by frequency, is "
+        f"{regime.coherence_ratio:.3g}. This average says that the first step is "
+        f"{WHERE[regime.name]}.{_shares(regime, law)} From width {base_width} the first step asks "
+        f"for an embedding/hidden ratio of x{interpolated.ratio_growth:.3g}; muP asks for "
+        f"x{mup.ratio_growth:.3g}, the LV rule for x{lv.ratio_growth:.3g}. "
+        f"{_end(width, optimizer, regime, law)}"
     )
+
+
+def _shares(regime: Regime, law: TokenLaw) -> str:
+    """How tokens differ where they do: the average says nothing about a single token."""
+    if _uniform(law):
+        return ""
+    return (
+        f" Single tokens differ: those with an own rho_i above 1 make up {regime.mup_mass:.0%} of "
+        f"all occurrences, and the other {regime.lv_mass:.0%} start in the LV regime."
+    )
+
+
+def _end(width: int, optimizer: str, regime: Regime, law: TokenLaw) -> str:
+    """When embeddings have moved so far that updates are aligned, and under which conditions."""
+    if regime.lv_mass == 0 or (regime.name == "mup" and _uniform(law)):
+        return "Updates are aligned from the first step on."
+    if optimizer not in SIGN_LIKE:
+        return "When the LV regime ends is derived for sign-like updates (sign, Adam) alone."
+    if _uniform(law):
+        return _end_of_uniform_tokens(width, regime)
+    return _end_of_tail_tokens(width, law)
+
+
+def _end_of_uniform_tokens(width: int, regime: Regime) -> str:
+    in_between = (
+        " This vocabulary is not much larger than the width; `dynsim lifetime` computes the end."
+        if regime.name == "between"
+        else ""
+    )
+    return (
+        "With uniform tokens the LV regime ends once updates have moved an embedding by "
+        "eta_E t = K sigma_E sqrt(n_eff/d), sigma_E its initial standard deviation, d the width, "
+        "n_eff the number of output directions that the residuals fill, K = 1 for one of them "
+        f"({width**-0.5:.3g} sigma_E) and pi/2 for many. From then on updates are aligned. This "
+        f"holds for a vocabulary much larger than the width, and {OF_LINEAR_MODEL} "
+        f"(docs/theory/lv_lifetime.md#end-of-lv).{in_between} {HIDDEN_LAYERS}"
+    )
+
+
+def _end_of_tail_tokens(width: int, law: TokenLaw) -> str:
+    square_sum = law.power_sum(2)
+    if square_sum * width < MUCH_LARGER:
+        return (
+            "When the LV regime ends has no closed form for this law: it is neither uniform nor "
+            "so steep that P_2 = sum_i p_i^2 is much larger than 1/width "
+            f"(docs/theory/lv_lifetime.md#ageing-under-zipf). {HIDDEN_LAYERS}"
+        )
+    end = derivations.early_restoration_displacement("one").expression.subs(
+        {s.width: width, s.frequency_square_sum: square_sum, s.effective_outputs: 1}
+    )
+    return (
+        "Under this law updates of the rare tokens become aligned once their embeddings have moved "
+        f"by about eta_E t = (pi P_2/(2 d))^(1/4) sigma_E = {float(end):.3g} sigma_E, sigma_E the "
+        "initial standard deviation, d the width, P_2 = sum_i p_i^2. This holds for one output "
+        f"and P_2 much larger than 1/d, and {OF_LINEAR_MODEL} "
+        f"(docs/theory/lv_lifetime.md#ageing-under-zipf). {HIDDEN_LAYERS}"
+    )
+
+
+def _uniform(law: TokenLaw) -> bool:
+    return np.allclose(law.frequencies, law.frequencies[0])

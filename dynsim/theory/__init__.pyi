@@ -1,4 +1,5 @@
 from ._first_step import FirstStep as FirstStep
+from ._first_step import OptimalLearningRates as OptimalLearningRates
 from ._first_step import batch_effective_vocab_size as batch_effective_vocab_size
 from ._first_step import coherence as coherence
 from ._first_step import crossover_rank as crossover_rank

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from jax import Array
@@ -12,10 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 import derivations
 from derivations import symbols as s
 from dynsim._compiled import evaluate
-from dynsim._errors import check_integer
+from dynsim._errors import check_choice, check_integer
 from dynsim._precision import require_x64
 from dynsim._summary import summary
 from dynsim.tokens._laws import TokenLaw
+
+from ._checks import check_law, check_numbers
+
+TARGETS = ("sign", "gaussian")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,18 +28,31 @@ class FirstStep:
 
     Arrays have the shape of the widths asked for.
 
+    - `layer`, `optimizer`, `width`, `law`, `rank`, `batch_size`, `init`: what was asked for.
     - `mean`: E of the update for a residual of +1 (a signal against the residual is negative).
     - `rms`: root of the second moment.
     - `local_exponent`: d ln rms / d ln width at fixed vocabulary, token law and batch.
     """
 
+    layer: derivations.Layer
+    optimizer: derivations.Optimizer
+    width: NDArray[np.float64]
+    law: TokenLaw
+    rank: int | None
+    batch_size: int
+    init: derivations.Init
     mean: Array
     rms: Array
     local_exponent: Array
 
     def __repr__(self) -> str:
         return summary(
-            "First step of a layer, at LR = 1",
+            f"First step of the {self.layer} layer by {self.optimizer}, at LR = 1",
+            width=self.width,
+            law=f"{self.law.name}, {self.law.vocab_size} token types",
+            rank=self.rank,
+            batch_size=self.batch_size or "all tokens",
+            init=self.init,
             mean=self.mean,
             rms=self.rms,
             local_exponent=self.local_exponent,
@@ -60,9 +77,15 @@ def first_step(
     exact for uniform tokens and 3 to 5 % off in the averaged RMS for Zipf tokens.
     Source: docs/theory/first_step.md#projection-step; `derivations.first_step`.
 
-    Raises `InputError` for a rank outside the vocabulary and `RuntimeError` without 64-bit types.
+    Raises `InputError` for an unknown name, a width below 1 or a rank outside the vocabulary, and
+    `RuntimeError` without 64-bit types.
     """
     require_x64()
+    check_choice("layer", layer, get_args(derivations.Layer))
+    check_choice("optimizer", optimizer, get_args(derivations.Optimizer))
+    check_choice("init", init, get_args(derivations.Init))
+    check_law(law)
+    widths = check_numbers("width", width, 1)
     check_integer("batch_size", batch_size, 0)
     mini_batch, of_one_token = batch_size > 0, rank is not None
     if rank is not None:
@@ -71,9 +94,18 @@ def first_step(
         layer, optimizer, of_one_token=of_one_token, mini_batch=mini_batch, init=init
     )
     values = law_values(law, rank=rank, batch_size=batch_size)
-    values[s.width] = np.asarray(width, dtype=np.float64)
+    values[s.width] = widths
     slope = derivations.local_exponent(rms.expression)
-    return FirstStep(*(evaluate(expression, values) for expression in (mean, rms, slope)))
+    return FirstStep(
+        layer,
+        optimizer,
+        widths,
+        law,
+        rank,
+        batch_size,
+        init,
+        *(evaluate(expression, values) for expression in (mean, rms, slope)),
+    )
 
 
 def law_values(law: TokenLaw, *, rank: int | None = None, batch_size: int = 0) -> dict[Any, Any]:
@@ -94,8 +126,13 @@ def law_values(law: TokenLaw, *, rank: int | None = None, batch_size: int = 0) -
 def visit_chance(law: TokenLaw, batch_size: int, *, rank: int | None = None) -> float:
     """q = 1 - (1 - p)^B, the probability that a batch holds a token: of a rank, or the average.
 
-    The average is weighted by frequency.
+    The average is weighted by frequency. Raises `InputError` for a batch without tokens and a rank
+    outside the vocabulary.
     """
+    check_law(law)
+    check_integer("batch_size", batch_size, 1)
+    if rank is not None:
+        check_integer("rank", rank, 1, law.vocab_size)
     alignment = derivations.alignment(of_one_token=rank is not None, mini_batch=True)
     of_token = law.frequencies if rank is None else law.frequencies[rank - 1 : rank]
     weight = law.frequencies if rank is None else np.ones(1)
@@ -106,8 +143,10 @@ def visit_chance(law: TokenLaw, batch_size: int, *, rank: int | None = None) -> 
 def coherence(width: float, law: TokenLaw) -> NDArray[np.float64]:
     """rho_i = (2/pi) (d - 1) / m_eff,i of every token: above 1 muP regime, below 1 LV regime.
 
-    Source: docs/theory/regimes.md#zipf-tokens.
+    Raises `InputError` for a width below 1. Source: docs/theory/regimes.md#zipf-tokens.
     """
+    check_law(law)
+    check_numbers("width", width, 1)
     ratio = derivations.coherence_ratio()
     values = {s.width: float(width), s.vocab_size: law.effective_vocab_size}
     return np.asarray(evaluate(ratio, values))
@@ -134,8 +173,11 @@ def batch_effective_vocab_size(law: TokenLaw, batch_size: int) -> float:
 
     1 / m_eff = E[sum p_hat^3] / E[sum p_hat^2] with multinomial counts; about `batch_size` when
     the vocabulary is much larger than the batch.
+    Raises `InputError` for a batch without tokens.
     Source: docs/theory/regimes.md#batch-vocabulary; `derivations.batch_alignment`.
     """
+    check_law(law)
+    check_integer("batch_size", batch_size, 1)
     values = law_values(law, batch_size=batch_size)
     values.pop(s.presence)
     return 1 / float(evaluate(derivations.batch_alignment(), values))
@@ -148,7 +190,8 @@ def self_term_rms(
 
     Mean squared error, one output, independent targets of unit variance: the output variance
     sigma_f^2 = d sigma_E^2 sigma_W^2 adds to theirs, S = (1 + sigma_f^2) P_2 and J = 1.
-    Raises `RuntimeError` without 64-bit types. Source: docs/theory/first_step.md#self-term.
+    Raises `InputError` for an unknown `init` or a width below 1, and `RuntimeError` without 64-bit
+    types. Source: docs/theory/first_step.md#self-term.
     """
     values = _self_term_values(width, law, init)
     values |= {s.projection_lr: 1.0, s.alignment_square: law.mean_alignment_square}
@@ -162,7 +205,9 @@ def self_term_rms(
 def _self_term_values(width: ArrayLike, law: TokenLaw, init: derivations.Init) -> dict[Any, Any]:
     """kappa and what it needs for targets of unit variance, one output, mean squared error."""
     require_x64()
-    d = np.asarray(width, dtype=np.float64)
+    check_law(law)
+    check_choice("init", init, get_args(derivations.Init))
+    d = check_numbers("width", width, 1)
     std = derivations.initial_std(init)
     projection_std = np.asarray(evaluate(std[s.projection_std], {s.width: d}))
     field = (1 + d * projection_std**2) * law.power_sum(2)
@@ -174,6 +219,13 @@ def _self_term_values(width: ArrayLike, law: TokenLaw, init: derivations.Init) -
     return {**law_values(law), **strengths, s.width: d, s.self_term_ratio: kappa}
 
 
+class OptimalLearningRates(NamedTuple):
+    """One-step optimal learning rates, of the shape of the widths asked for."""
+
+    embedding: Array
+    projection: Array
+
+
 def optimal_learning_rates(
     width: ArrayLike,
     law: TokenLaw,
@@ -181,7 +233,7 @@ def optimal_learning_rates(
     init: derivations.Init,
     self_term: bool = True,
     targets: str = "sign",
-) -> tuple[Array, Array]:
+) -> OptimalLearningRates:
     """One-step optimal (embedding LR, projection LR), each with the other layer frozen.
 
     One output, sign or Adam's first step, mean squared error. Without `self_term` the initial
@@ -192,23 +244,29 @@ def optimal_learning_rates(
     order d under SP, and presumes that no single token carries much of the law. `targets` are +1
     or -1 (`sign`) or, with self term, N(0, 1) (`gaussian`), which changes the mean size of the
     residual (sqrt(2/pi) under muP) and with it the embedding's optimum alone.
-    Raises `RuntimeError` without 64-bit types.
-    Source: docs/theory/learning_rates.md#greedy-ratio and
+    Raises `InputError` for an unknown name or a width below 1, and `RuntimeError` without 64-bit
+    types. Source: docs/theory/learning_rates.md#greedy-ratio and
     docs/theory/learning_rates.md#ratio-with-self-term.
     """
+    check_choice("init", init, get_args(derivations.Init))
+    check_choice("targets", targets, TARGETS)
+    check_law(law)
+    widths = check_numbers("width", width, 1)
     if self_term:
         values = _self_term_values(width, law, init)
         output = derivations.optimal_embedding_lr_with_output(targets).specialise(
             derivations.initial_std(init), "initialisation"
         )
-        return (
+        return OptimalLearningRates(
             evaluate(output, {s.width: values[s.width]}),
             evaluate(derivations.optimal_projection_lr_with_self_term(), values),
         )
-    values = {**law_values(law), s.width: np.asarray(width, dtype=np.float64)}
+    values = {**law_values(law), s.width: widths}
     std = derivations.initial_std(init)
     embedding, projection = (
         derivations.optimal_learning_rate(layer).specialise(std, "initialisation")
         for layer in ("embedding", "projection")
     )
-    return evaluate(embedding, {s.width: values[s.width]}), evaluate(projection, values)
+    return OptimalLearningRates(
+        evaluate(embedding, {s.width: values[s.width]}), evaluate(projection, values)
+    )

@@ -21,6 +21,7 @@ from dynsim._precision import require_x64
 from dynsim._summary import summary
 from dynsim.tokens._laws import TokenLaw
 
+from ._checks import check_law, check_numbers
 from ._first_step import law_values
 
 
@@ -30,11 +31,17 @@ class AgedUpdate:
 
     Arrays have the common shape of widths and displacements.
 
+    - `width`, `law`, `displacement`, `effective_outputs`, `batch_size`: what was asked for.
     - `rms`: root of the mean square of ((W_{t+1} - W_t) e_i(t))_k over tokens (by frequency).
     - `local_exponent`: d ln rms / d ln width at fixed token law, batch and displacement.
     - `field_age`: tau, the learned part of the projection's gradient over its noise.
     """
 
+    width: NDArray[np.float64]
+    law: TokenLaw
+    displacement: NDArray[np.float64]
+    effective_outputs: float
+    batch_size: int
     rms: Array
     local_exponent: Array
     field_age: NDArray[np.float64]
@@ -42,6 +49,11 @@ class AgedUpdate:
     def __repr__(self) -> str:
         return summary(
             "Update once the embedding has moved, at projection LR = 1",
+            width=self.width,
+            law=f"{self.law.name}, {self.law.vocab_size} token types",
+            displacement=self.displacement,
+            effective_outputs=self.effective_outputs,
+            batch_size=self.batch_size or "all tokens",
             rms=self.rms,
             local_exponent=self.local_exponent,
             field_age=self.field_age,
@@ -66,17 +78,19 @@ def aged_update(
     eta_E times the number of steps, and `embedding_lr` is eta_E.
 
     Holds while the residuals keep their initial size and the projection its initial entries.
-    Raises `InputError` for `effective_outputs` below 1, and for a mini-batch of another than the
-    uniform law or without `embedding_lr`; `RuntimeError` without 64-bit types.
+    Raises `InputError` for a width or `effective_outputs` below 1, a displacement below 0, and a
+    mini-batch of another than the uniform law or without `embedding_lr`; `RuntimeError` without
+    64-bit types.
     Source: docs/theory/lv_lifetime.md#later-steps; `derivations.aged_update_second_moment`.
     """
     require_x64()
+    check_law(law)
     check_integer("batch_size", batch_size, 0)
     directions = _directions(effective_outputs)
     second = derivations.aged_update_second_moment(directions)
     values = {s.effective_outputs: float(effective_outputs), s.embedding_std: 1.0}
     widths, moves = np.broadcast_arrays(
-        np.asarray(width, dtype=np.float64), np.asarray(displacement, dtype=np.float64)
+        check_numbers("width", width, 1), check_numbers("displacement", displacement, 0)
     )
     if batch_size == 0:
         age = derivations.full_batch_age()
@@ -95,6 +109,11 @@ def aged_update(
     numbers = {symbol: np.asarray(evaluate(value, values)) for symbol, value in age.items()}
     numbers = values | numbers | {s.width: widths, s.projection_lr: 1.0}
     return AgedUpdate(
+        widths,
+        law,
+        moves,
+        float(effective_outputs),
+        batch_size,
         evaluate(second, numbers) ** 0.5,
         evaluate(derivations.aged_local_exponent(directions), numbers),
         np.broadcast_to(numbers[s.field_age], moves.shape),
@@ -118,7 +137,9 @@ def restoration_displacement(
     up to 22 % smaller, `derivations.isotropic_restoration_constant`). In mini-batch the field is
     that of the batch, and the root is larger where B is not much larger than d.
 
-    `effective_outputs` presumes residuals of a flat spectrum. Raises and assumes as `aged_update`.
+    `effective_outputs` presumes residuals of a flat spectrum. Assumes as `aged_update`. Raises
+    `InputError` for a width below 2, a vocabulary that is not positive and `effective_outputs`
+    below 1, and `RuntimeError` without 64-bit types.
     Source: docs/theory/lv_lifetime.md#end-of-lv.
     """
     from scipy.optimize import brentq
@@ -127,6 +148,8 @@ def restoration_displacement(
     check_integer("batch_size", batch_size, 0)
     if not 2 <= width < math.inf:
         raise InputError("width", width, "must be at least 2 (one neuron has no coherent sum)")
+    if not 0 < vocab_size < math.inf:
+        raise InputError("vocab_size", vocab_size, "must be a positive number")
     directions = _directions(effective_outputs)
     coherent = derivations.aged_coherent_power(directions)
     numbers = {

@@ -26,6 +26,11 @@ class ZipfFit:
     low: float
     high: float
 
+    def __repr__(self) -> str:
+        return summary(
+            "Zipf exponent", value=self.value, interval=f"[{self.low:.4g}, {self.high:.4g}], 95 %"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class TokenLaw:

@@ -27,7 +27,8 @@ ONE_SEED = Outcome(Status.NO_INTERVAL, "a width has one seed only")
 CURVATURE_WIDTHS, JOINT_WIDTHS, HELD_OUT_WIDTHS = 2, 3, 4  # the fewest that each needs
 MISFIT = 2.5  # E over its noise from which on the model counts as wrong
 TOLERANCE = 1e-9  # relative rounding of a difference between widths
-FARTHEST_FACTOR = 10.0  # beyond the learning rates tried, from which on a limit is not believed
+# A fitted eta_inf is not believed further than this factor outside the learning rates tried.
+FARTHEST_FACTOR = 10.0
 
 LOSS_LIMIT = TRANSFER_PARAMETERS.index("loss_limit")
 LOG_RATE = TRANSFER_PARAMETERS.index("rate_limit")  # its logarithm is what is fitted

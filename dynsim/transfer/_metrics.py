@@ -25,7 +25,7 @@ from ._joint_fit import JointFit
 from ._results import Transfer, WidthCurve
 from ._runs import WidthRuns, runs_by_width
 
-FACTOR = 1.35
+LOSS_FACTOR = 1.35  # points with a loss within this factor of the width's lowest are fitted
 UNKNOWN = Estimate(np.nan, np.nan, np.nan)
 
 
@@ -35,7 +35,7 @@ def fit_transfer(
     seeds: ArrayLike,
     losses: ArrayLike,
     *,
-    factor: float = FACTOR,
+    factor: float = LOSS_FACTOR,
     resamples: int = Resamples.QUICK,
 ) -> Transfer:
     """Transfer metrics of a sweep; the four arrays of shape (runs,) hold one run per entry.

@@ -9,8 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from dynsim import Estimate, Transfer, fit_transfer
-from dynsim._outcome import OK, Outcome, Status
+from dynsim import Estimate, Outcome, Status, Transfer, fit_transfer
 from dynsim.transfer import TransferParameter, asymptotic_penalties
 
 SYMBOLS = {
@@ -110,7 +109,7 @@ def _label(name: Name, columns: Sequence[str]) -> str:
 def answer(group: Group) -> dict[str, Any]:
     """A group as a document, in which outcomes are still `Outcome`s."""
     fit = group.fit
-    joint = NO_JOINT_FIT if fit.surface is None else OK
+    joint = NO_JOINT_FIT if fit.surface is None else Outcome()
     return {
         "group": group.name,
         "runs": group.runs,

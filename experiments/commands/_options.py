@@ -12,6 +12,9 @@ from dynsim import InputError, Setup
 from dynsim._setup import Descent, LinearModel, Sizes, Task, check_covered
 from dynsim.laboratory import HiddenRate, NetworkFamily, NetworkModel, NetworkSetup
 
+# The parts of a description, imported above, are private. They exist so that an option is defined
+# once; outside the library only this module needs them, to turn every option into a flag.
+
 Json = Annotated[
     bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="print one JSON document to stdout")
 ]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dynsim import InputError, TokenLaw, check_integer, read_counts, token_law
-from dynsim.tokens import check_law_name
+from dynsim import InputError, TokenLaw, check_integer, token_law
+from dynsim.tokens import check_law_name, read_counts
 from experiments.output import number, print_json
 
 from ._options import Json

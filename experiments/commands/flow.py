@@ -81,7 +81,7 @@ class Flow:
             "config": config,
             "time": result.times,
             **{name: getattr(result, name) for name in COLUMNS},
-            "finished": result.status.ok,
+            "finished": result.outcome.ok,
             "reached": result.reached,
             "effective_tokens": result.effective_tokens,
             "state_size": result.state_size,
@@ -90,7 +90,7 @@ class Flow:
             "fastest_rate": dict(
                 zip(("projection", "embedding"), result.fastest_rate, strict=True)
             ),
-            "status": result.status.written(flag),
+            "status": result.outcome.written(flag),
             "provenance": provenance(config),
         }
         if self.json:

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from dynsim import InputError
-from dynsim._outcome import Status
+from dynsim import InputError, Status
 from experiments.output import number, print_json, print_table, writable_folder
 
 from ._options import Json

@@ -62,7 +62,7 @@ class Predict:
                 for column in (name, f"{name}_error")
             },
             "diverged": bool(result.diverged[0]),
-            "status": result.status[0].written(flag),
+            "status": result.outcome[0].written(flag),
             "provenance": provenance(config),
         }
         if self.json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 
 RULES = {"mup": "muP", "lv": "LV", "interpolated": "interpolated"}
+LINE_WIDTH = 100
 LABEL_ORDER = ("embedding", "hidden", "readout", "vector")
 
 
@@ -57,7 +59,7 @@ class Recommend:
         if vocab_size is None:
             raise InputError("vocab_size", None, "must be given, or a --preset")
         if self.base_width is None:
-            raise InputError("base_width", None, "must be given: where the LRs were tuned")
+            raise InputError("base_width", None, "must be given, the width of the tuned LRs")
         answer = recommend(
             width,
             self.base_width,
@@ -93,10 +95,15 @@ def _print(answer: Recommendation) -> None:
     print_table(head, rows)
     regime = answer.regime
     print(
-        f"\nrho = {number(regime.coherence_ratio)}, effective vocabulary "
-        f"{number(regime.effective_vocab_size)}; token mass: {regime.mup_mass:.0%} muP, "
-        f"{regime.lv_mass:.0%} LV; the rules' ratios differ by x{number(answer.spread)}"
+        f"\nrho = {number(regime.coherence_ratio)} (average over tokens by frequency), effective "
+        f"vocabulary {number(regime.effective_vocab_size)}; the rules' ratios differ by "
+        f"x{number(answer.spread)}"
     )
     for rule in answer.answers:
-        print(f"{RULES[rule.rule]} presumes {rule.presumes}.")
-    print("\n" + answer.explanation)
+        _print_wrapped(f"{RULES[rule.rule]} presumes {rule.presumes}.")
+    print()
+    _print_wrapped(answer.explanation)
+
+
+def _print_wrapped(text: str) -> None:
+    print(textwrap.fill(text, LINE_WIDTH, break_long_words=False, break_on_hyphens=False))

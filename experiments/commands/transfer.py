@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from dynsim import InputError
-from dynsim._outcome import Status
+from dynsim import InputError, Status
 from experiments.output import flag, number, print_json, print_table, progress_bar, writable_folder
 
 from ._options import Json

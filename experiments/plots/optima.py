@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dynsim._outcome import Status
+from dynsim import Status
 from dynsim.statistics import (
     LossSurface,
     Optimum,

@@ -15,8 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from dynsim import Transfer
-from dynsim._outcome import Status
+from dynsim import Status, Transfer
 from dynsim.transfer import TransferParameter
 
 MOST_PANELS = 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 from helpers import assert_refused, refusal
@@ -29,6 +30,11 @@ INTEGERS = {
 RATES = ("embedding_lr", "projection_lr", "weight_decay")
 SHARES = ("beta1", "beta2")
 CHOICES = ("loss", "targets", "optimizer", "init", "schedule")
+
+
+def test_training_asks_for_a_description():
+    description: Any = "x"
+    assert_refused("setup", lambda: dynsim.train(description), "dynsim.NetworkSetup")
 
 
 def test_default_setup_is_the_documented_one():

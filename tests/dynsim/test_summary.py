@@ -6,14 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynsim import Setup
-from dynsim._outcome import Outcome, Status
+from dynsim import Outcome, Setup, Status
 from dynsim._summary import described, summary
 
 
 def test_a_title_and_one_line_for_each_value():
     text = summary("Result", method="direct", seeds=4, rate=0.123456789, absent=None)
     assert text == "Result\n  method: direct\n  seeds: 4\n  rate: 0.123457"
+
+
+def test_a_long_text_is_wrapped():
+    lines = summary("Result", text="some words " * 30).splitlines()
+    assert lines[1].startswith("  text: some words")
+    assert all(line.startswith("    some") or line.startswith("    words") for line in lines[2:])
+    assert max(map(len, lines)) <= 100 < sum(map(len, lines))
 
 
 def test_arrays_show_shape_and_range():

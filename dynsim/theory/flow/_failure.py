@@ -14,8 +14,8 @@ from dynsim._outcome import Outcome, Status
 
 from ._state import Grams, Task, Weights
 
-STABILITY = 3.3  # rate times step at which an explicit step turns unstable
-HOPELESS = 1e9  # steps that no flow is given
+STABILITY_LIMIT = 3.3  # largest stable product of a decay rate and an explicit solver's step
+TOO_MANY_STEPS = 1e9  # a flow that needs more is not advised to raise `max_steps`
 STIFF_SHARE = 0.3  # of the steps so far that stability asked for, from which a flow is stiff
 
 
@@ -68,17 +68,17 @@ def failure(
         f" Fastest rate {total:.3g} per unit time ({max(rates) / max(total, 1e-300):.0%} from the "
         f"{larger}'s learning rate)"
     )
-    needed = total * end / STABILITY
-    if reached == 0 and needed > HOPELESS:
+    needed = total * end / STABILITY_LIMIT
+    if reached == 0 and needed > TOO_MANY_STEPS:
         remedies = ["raise `epsilon`"] if smoothed else []
     elif solver == "implicit":
         remedies = ["raise `max_steps`", "raise `tolerance`", "take `solver` explicit"]
-    elif total * reached / STABILITY < STIFF_SHARE * steps:
+    elif total * reached / STABILITY_LIMIT < STIFF_SHARE * steps:
         remedies = ["raise `max_steps`", "raise `tolerance`"]
     else:
         text += f", so the problem is stiff: an explicit solver needs about {needed:.2g} steps"
         remedies = ["raise `epsilon`" if smoothed else "take `solver` implicit"]
-        if needed <= HOPELESS:
+        if needed <= TOO_MANY_STEPS:
             remedies.insert(0, f"raise `max_steps` to about {math.ceil(1.5 * needed):.3g}")
     remedies += ["shorten `time`", f"lower `{larger}_lr`"]
     text += f". What to change: {', '.join(remedies[:-1])} or {remedies[-1]}"

@@ -138,7 +138,7 @@ def gradient_flow(
         rejected_steps=run.rejected,
         fastest_rate=run.fastest_rate,
         reached=run.reached,
-        status=run.status,
+        outcome=run.outcome,
     )
 
 

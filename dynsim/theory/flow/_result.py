@@ -32,7 +32,7 @@ class Flow:
     - `fastest_rate`: (of the projection's, of the embedding's learning) per unit time: upper
       bounds at the last state reached.
     - `reached`: the last time reached; curves are NaN beyond it.
-    - `status`: ok, or what stopped the solver and what to change.
+    - `outcome`: ok, or what stopped the solver and what to change.
 
     Source: docs/theory/gradient_flow.md#flow-equations.
     """
@@ -50,7 +50,7 @@ class Flow:
     rejected_steps: int
     fastest_rate: tuple[float, float]
     reached: float
-    status: Outcome
+    outcome: Outcome
 
     def __repr__(self) -> str:
         return summary(
@@ -64,5 +64,5 @@ class Flow:
             loss_error=self.loss_error,
             projection_update_rms=self.projection_update_rms,
             embedding_update_rms=self.embedding_update_rms,
-            status=self.status,
+            outcome=self.outcome,
         )

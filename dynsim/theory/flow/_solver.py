@@ -25,7 +25,7 @@ from dynsim._outcome import OK, Outcome
 from ._failure import failure, fastest_rates
 from ._state import Grams, Numbers, Task, Weights
 
-ABSOLUTE = 1e-3  # absolute over relative tolerance: outputs are of order one
+ABSOLUTE_SHARE = 1e-3  # absolute over relative tolerance: outputs are of order one
 
 
 class Plan(NamedTuple):
@@ -56,7 +56,7 @@ class Run:
     rejected: int
     fastest_rate: tuple[float, float]
     reached: float
-    status: Outcome
+    outcome: Outcome
 
 
 def integrate(
@@ -66,16 +66,16 @@ def integrate(
     times: Float[np.ndarray, " T"],
     tolerance: float,
 ) -> Run:
-    """Solves the flow; a solver that stops early is a result with a status that explains it."""
+    """Solves the flow; a solver that stops early is a result with an outcome that explains it."""
     solution, record = solve(plan, task, state, times, np.float64(tolerance))
     loss, by_projection, by_embedding = np.asarray(record).T
     reached, steps = float(solution.last_time[0]), int(solution.steps)
     last = jax.tree.map(lambda part: np.asarray(part)[0], solution.last_state)
     rates = fastest_rates(task, last, smoothed=plan.smoothed)
-    status = OK
+    outcome = OK
     if solution.result != diffrax.RESULTS.successful:
         reason = diffrax.RESULTS[solution.result].partition(" Try increasing")[0]
-        status = failure(
+        outcome = failure(
             reason,
             rates,
             steps,
@@ -85,7 +85,7 @@ def integrate(
             smoothed=plan.smoothed,
         )
     rejected = int(solution.rejected)
-    return Run(loss, by_projection, by_embedding, steps, rejected, rates, reached, status)
+    return Run(loss, by_projection, by_embedding, steps, rejected, rates, reached, outcome)
 
 
 @partial(jax.jit, static_argnames="plan")
@@ -107,7 +107,7 @@ def solve(
                 diffrax.SubSaveAt(t1=True),
             ]
         ),
-        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=ABSOLUTE * tolerance),
+        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=ABSOLUTE_SHARE * tolerance),
         max_steps=plan.max_steps,
         throw=False,
     )

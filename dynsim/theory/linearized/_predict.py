@@ -81,7 +81,7 @@ def predict_linearized(
       for mse); `auto` builds it for up to 2048 outputs times points, 256 for mse at finite times.
 
     A solver that stops early, a Krylov space that is too small and a loss that diverges are
-    reported in `status`. Raises `InputError` for input that means nothing, and `RuntimeError`
+    reported in `outcome`. Raises `InputError` for input that means nothing, and `RuntimeError`
     without 64-bit types. Source: docs/theory/linearized.md#linearised-model.
     """
     rule, rates = checked_rule(optimizer, learning_rates, epsilon)
@@ -131,7 +131,7 @@ def _closed_form(task: Task, times: Floats, dense: bool, discrete: bool) -> Line
             f"{modes.eigenvalues.min():.2g}, its largest {modes.eigenvalues.max():.2g}); "
             "ask for earlier `times`, or for `kernel` dense on a smaller number of points"
         )
-        return replace(result, status=Outcome(Status.INACCURATE, message))
+        return replace(result, outcome=Outcome(Status.INACCURATE, message))
     return _with_divergence(task, result) if discrete else result
 
 
@@ -216,7 +216,7 @@ def _with_failure(
     if np.isfinite(result.loss).all():
         return result
     where = f"after {int(flow.steps)} solver steps, last output at t = {float(flow.reached):.3g}"
-    return replace(result, status=Outcome(Status.STOPPED, f"{where}: {reason}"))
+    return replace(result, outcome=Outcome(Status.STOPPED, f"{where}: {reason}"))
 
 
 def _with_divergence(task: Task, result: LinearizedTraining) -> LinearizedTraining:
@@ -228,4 +228,4 @@ def _with_divergence(task: Task, result: LinearizedTraining) -> LinearizedTraini
     message = f"{stiffness}; lower that rate"
     if result.method != "steps":
         message += f", or multiply all rates by less than {2 / largest:.3g}"
-    return replace(result, status=Outcome(Status.DIVERGED, message))
+    return replace(result, outcome=Outcome(Status.DIVERGED, message))

@@ -27,7 +27,8 @@ class LinearizedTraining:
     - `params`: the parameters at the last time, a pytree like the one given. To go on from
       there, predict `linearize(f, params_0)` from these parameters.
     - `method`: `dense` (kernel matrix), `matrix-free` (kernel products) or `steps` (parameters).
-    - `status`: ok, diverged, inaccurate or stopped, with what to change; times not reached are NaN.
+    - `outcome`: ok, diverged, inaccurate or stopped, with what to change;
+      times not reached are NaN.
 
     Source: docs/theory/linearized.md#linearised-model.
     """
@@ -38,7 +39,7 @@ class LinearizedTraining:
     loss: Floats
     params: Any
     method: str
-    status: Outcome = OK
+    outcome: Outcome = OK
 
     def __repr__(self) -> str:
         parameters = sum(np.size(leaf) for leaf in jax.tree.leaves(self.params))
@@ -50,5 +51,5 @@ class LinearizedTraining:
             outputs=self.outputs,
             test_outputs=self.test_outputs,
             loss=self.loss,
-            status=self.status,
+            outcome=self.outcome,
         )

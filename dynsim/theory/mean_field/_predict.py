@@ -124,7 +124,7 @@ def predict(
         particles=particles,
         neurons=neurons,
         replicas=replicas,
-        status=tuple(
+        outcome=tuple(
             outcome(*row)
             for row in zip(mean[..., 0], spread[..., 0], bias[..., 0], results[0][1], strict=True)
         ),

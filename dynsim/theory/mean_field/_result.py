@@ -38,7 +38,7 @@ class Prediction:
       error and, in quadrature, the bias that half as many particles show beyond chance (two
       standard errors). What is of order 1/width^2 is not part of it.
     - `particles`, `neurons`, `replicas`: how it was computed.
-    - `status`: one `Outcome` for each of the L pairs: ok, diverged or inaccurate, with what to do.
+    - `outcome`: an `Outcome` for each of the L pairs: ok, diverged or inaccurate, with what to do.
 
     Source: docs/theory/mean_field.md#mean-field-equations; docs/theory/model.md#quantities.
     """
@@ -58,7 +58,7 @@ class Prediction:
     particles: int
     neurons: int
     replicas: int
-    status: tuple[Outcome, ...]
+    outcome: tuple[Outcome, ...]
 
     @property
     def diverged(self) -> NDArray[np.bool_]:
@@ -79,7 +79,7 @@ class Prediction:
             projection_update_rms=self.projection_update_rms,
             embedding_update_rms=self.embedding_update_rms,
             projection_step_rms=self.projection_step_rms,
-            status=np.asarray([str(outcome) for outcome in self.status]),
+            outcome=np.asarray([str(one) for one in self.outcome]),
         )
 
 

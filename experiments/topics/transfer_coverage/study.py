@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynsim import Transfer, fit_transfer
-from dynsim._outcome import Status
+from dynsim import Status, Transfer, fit_transfer
 from dynsim.transfer import TRANSFER_PARAMETERS, asymptotic_penalties
 from experiments.topics._study import Study, grid
 

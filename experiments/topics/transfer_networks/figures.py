@@ -11,8 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dynsim import Estimate
-from dynsim._outcome import Status
+from dynsim import Estimate, Status
 from dynsim.transfer import asymptotic_penalties
 
 from .estimators import contrast, fitted, log2_optima, widths_of

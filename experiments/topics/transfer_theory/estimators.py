@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import derivations
 from derivations import symbols as s
-from dynsim._compiled import evaluate
+from dynsim import evaluate
 from dynsim.statistics import jackknife, log_slope, parabola_vertex
 from experiments.topics._claim import Evidence
 

@@ -146,16 +146,52 @@ def test_answers_say_what_they_presume():
     answer = recommend(**SIZE, vocab_size=1000)
     assert "close to their initial values" in answer.lv.presumes
     assert "close to their initial values" in answer.interpolated.presumes
-    assert "learned embeddings are aligned" in answer.mup.presumes
+    assert answer.mup.presumes.startswith("aligned updates")
     assert "\n" not in answer.explanation
-    assert "K sqrt(n_eff/d)" in answer.explanation
     assert answer.spread == pytest.approx(4)
+
+
+UNIFORM_END, ZIPF_END = "eta_E t = K sigma_E sqrt(n_eff/d)", "(pi P_2/(2 d))^(1/4)"
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "unsaid"),
+    [
+        (
+            {"tokens": "uniform", "vocab_size": 10**6},
+            (UNIFORM_END, "0.0156"),
+            (ZIPF_END,),
+        ),
+        ({"tokens": "uniform", "vocab_size": 4096}, (UNIFORM_END, "dynsim lifetime"), (ZIPF_END,)),
+        ({"tokens": "uniform", "vocab_size": 8}, ("from the first step on",), ("K sigma_E",)),
+        ({"tokens": "zipf:1", "vocab_size": 50257}, (ZIPF_END, "0.0469 sigma_E"), (UNIFORM_END,)),
+        ({"tokens": "zipf:1", "vocab_size": 3}, ("from the first step on",), (ZIPF_END,)),
+        ({"tokens": "zipf:0.5", "vocab_size": 50257}, ("no closed form",), (UNIFORM_END, ZIPF_END)),
+        ({"vocab_size": 50257, "optimizer": "sgd"}, ("sign-like updates",), (ZIPF_END, "open")),
+    ],
+)
+def test_the_end_of_the_lv_regime_is_that_of_law_and_regime(options, said, unsaid):
+    """With its conditions; uniform tokens and a Zipf law have different ends."""
+    text = recommend(**SIZE, **options).explanation.replace("docs/theory/lv_lifetime.md", "")
+    assert all(part in text for part in said)
+    assert not any(part in text for part in unsaid)
+    if "sigma_E =" in text or "K sigma_E" in text:
+        assert "for the linear model" in text
+        assert "For hidden layers this end is open" in text
+
+
+def test_the_average_and_the_share_are_told_apart():
+    zipf = recommend(**SIZE, vocab_size=50257, tokens="zipf:1").explanation
+    assert "averaged over tokens by frequency" in zipf
+    assert "37% of all occurrences" in zipf
+    assert "Single tokens" not in recommend(**SIZE, vocab_size=9, tokens="uniform").explanation
 
 
 def test_prints_readably():
     answer = recommend(**SIZE, vocab_size=1000)
     lines = repr(answer).splitlines()
     assert lines[0] == "Learning rates from width 256 to 4096"
+    assert all(len(line) <= 100 for line in lines)
     assert any(line.startswith("  lv: embedding 0.25, hidden 0.0625") for line in lines)
     assert repr(answer.mup).startswith("Rule mup\n")
     assert repr(answer.regime).startswith("Regime ")

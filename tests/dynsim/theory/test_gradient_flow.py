@@ -72,10 +72,10 @@ def network(setup, index=0):
 def test_agrees_with_scipy_in_weights_and_in_grams(width):
     setup = replace(SGD, width=width)
     flow = gradient_flow(setup, TIMES, tolerance=1e-10)
-    assert flow.status.ok
+    assert flow.outcome.ok
     lines = repr(flow).splitlines()
     assert lines[0] == "Flow"
-    assert "  status: ok" in lines
+    assert "  outcome: ok" in lines
     assert len(lines) < 20
     assert flow.state_size == min((6 + 2) * width, 6**2 + 2 * 2 * (6 + 2))
     assert flow.loss[-1] < 0.5 * flow.loss[0], "nothing was learned"
@@ -421,28 +421,28 @@ def test_a_stiff_failure_names_the_rate_and_the_remedy():
         "shorten `time`",
         "lower `projection_lr`",
     ):
-        assert fragment in flow.status.message
-    assert flow.status.status is Status.STOPPED
-    assert "lower --projection-lr" in flow.status.written(flag)
+        assert fragment in flow.outcome.message
+    assert flow.outcome.status is Status.STOPPED
+    assert "lower --projection-lr" in flow.outcome.written(flag)
     swapped = replace(setup, embedding_lr=1e6, projection_lr=1e-3)
     slow = gradient_flow(swapped, 5 * TIMES, max_steps=100)
-    assert "from the embedding's learning rate" in slow.status.message
-    assert "lower `embedding_lr`" in slow.status.message
+    assert "from the embedding's learning rate" in slow.outcome.message
+    assert "lower `embedding_lr`" in slow.outcome.message
 
 
 def test_other_failures_say_what_to_change():
     few = gradient_flow(SGD, 1e4 * TIMES, tolerance=1e-13, max_steps=100)
-    assert "stiff" not in few.status.message
-    assert "raise `max_steps`, raise `tolerance`" in few.status.message
+    assert "stiff" not in few.outcome.message
+    assert "raise `max_steps`, raise `tolerance`" in few.outcome.message
     sharp = gradient_flow(replace(SIGN, epsilon=1e-9), TIMES, max_steps=100)
-    assert "raise `epsilon`" in sharp.status.message
+    assert "raise `epsilon`" in sharp.outcome.message
     huge = gradient_flow(replace(SGD, embedding_lr=1e30, projection_lr=1e30), TIMES, max_steps=100)
     for flow in (few, sharp, huge):
-        assert flow.status.status is Status.STOPPED
-        assert str(flow.status).startswith("stopped: at t = ")
-        assert "Try increasing" not in flow.status.message
-    assert "max_steps" not in huge.status.message, "no number of steps would do"
-    assert "lower `projection_lr`" in huge.status.message
+        assert flow.outcome.status is Status.STOPPED
+        assert str(flow.outcome).startswith("stopped: at t = ")
+        assert "Try increasing" not in flow.outcome.message
+    assert "max_steps" not in huge.outcome.message, "no number of steps would do"
+    assert "lower `projection_lr`" in huge.outcome.message
 
 
 @pytest.mark.parametrize("method", ["explicit", "implicit"])
@@ -475,8 +475,8 @@ def test_the_advice_helps():
     setup = replace(SGD, embedding_lr=1e-3, projection_lr=30.0, tokens="uniform")
     short = gradient_flow(setup, 10 * TIMES, max_steps=100)
     whole = gradient_flow(setup, 10 * TIMES)
-    needed = float(short.status.message.split("needs about ")[1].split(" ")[0])
-    assert whole.status.ok
+    needed = float(short.outcome.message.split("needs about ")[1].split(" ")[0])
+    assert whole.outcome.ok
     assert 0.3 < whole.solver_steps / needed < 1.5
 
 

@@ -156,9 +156,9 @@ def test_descent_is_stable_up_to_the_largest_rate_and_not_beyond(momentum):
 
     calm, wild = final(0.99 * largest), final(1.01 * largest)
     assert calm.loss[2] < 1e-9 * calm.loss[0]
-    assert calm.status.ok
+    assert calm.outcome.ok
     assert not wild.loss[2] < 1e6 * wild.loss[0]
-    assert str(wild.status).startswith("diverged: largest kernel eigenvalue")
+    assert str(wild.outcome).startswith("diverged: largest kernel eigenvalue")
 
 
 def test_largest_rate_by_iteration_is_that_of_the_matrix():
@@ -186,10 +186,10 @@ def test_start_and_end():
         at_test_points(end)[-1] - at_test_points(end)[0], regression.reshape(4, 3), rtol=1e-9
     )
     assert np.all(np.diff(end.loss) < 0)
-    assert (end.method, end.status) == ("dense", OK)
+    assert (end.method, end.outcome) == ("dense", OK)
     lines = repr(end).splitlines()
     assert lines[0] == "Training of a linearised network"
-    assert {"  method: dense", "  status: ok"} <= set(lines)
+    assert {"  method: dense", "  outcome: ok"} <= set(lines)
 
 
 def test_nothing_moves_in_the_null_space():
@@ -204,7 +204,7 @@ def test_nothing_moves_in_the_null_space():
         )
         np.testing.assert_allclose(result.params, fit, rtol=1e-10)
         np.testing.assert_allclose(result.outputs, [x @ fit] * 2, rtol=1e-10)
-        assert result.status.ok
+        assert result.outcome.ok
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_without_the_matrix_the_same_to_1e_10(optimizer):
         for kernel in ("dense", "matrix-free")
     )
     assert (dense.method, free.method) == ("dense", "matrix-free")
-    assert dense.status == free.status == OK
+    assert dense.outcome == free.outcome == OK
     np.testing.assert_allclose(free.outputs, dense.outputs, atol=1e-10)
     np.testing.assert_allclose(at_test_points(free), at_test_points(dense), atol=1e-10)
 
@@ -286,9 +286,9 @@ def test_a_krylov_space_stops_when_it_is_enough_and_says_when_it_is_not():
 def test_a_krylov_space_too_small_is_a_status(monkeypatch):
     monkeypatch.setattr(dynamics.krylov_modes, "__defaults__", (4,))
     result = predict(TARGETS, [0, 1e3], kernel="matrix-free")
-    assert result.status.status is Status.INACCURATE
-    assert "4 directions" in result.status.message
-    assert "earlier `times`" in result.status.message
+    assert result.outcome.status is Status.INACCURATE
+    assert "4 directions" in result.outcome.message
+    assert "earlier `times`" in result.outcome.message
 
 
 def test_the_matrix_is_built_where_it_pays(monkeypatch):
@@ -318,7 +318,7 @@ def test_single_points_and_times_of_zero():
     ):
         start = predict(CLASSES, [0, 0, 0], **options)
         np.testing.assert_allclose(start.outputs[0], mlp(PARAMS, POINTS), rtol=1e-12)
-        assert start.status.ok
+        assert start.outcome.ok
 
 
 # Against training and independent solvers
@@ -412,7 +412,7 @@ def test_cross_entropy_flow_against_scipy(kernel):
 
     expected = scipy_flow(velocity, start, times)
     result = predict(CLASSES, times, loss="ce", kernel=kernel)
-    assert result.status.ok
+    assert result.outcome.ok
     np.testing.assert_allclose(result.outputs.reshape(3, -1), expected[:, :18], atol=1e-6)
     np.testing.assert_allclose(at_test_points(result).reshape(3, -1), expected[:, 18:], atol=1e-6)
     losses = -np.sum(WEIGHTS * np.log(np.sum(softmax(result.outputs[1]) * CLASSES, axis=1)))
@@ -442,12 +442,12 @@ def test_a_stiff_flow_is_solved_implicitly_with_the_matrix_and_explained_without
     soft = np.random.default_rng(3).dirichlet(np.ones(3), 6)
     rates = {"hidden": 1.0, "readout": 1e4}
     dense = predict(soft, [0.0, 1e3], loss="ce", learning_rates=rates, kernel="dense")
-    assert dense.status.ok
+    assert dense.outcome.ok
     np.testing.assert_allclose(softmax(dense.outputs[1]), soft, atol=1e-6)
     free = predict(soft, [0.0, 1e-4, 1e3], loss="ce", learning_rates=rates, kernel="matrix-free")
-    assert str(free.status).startswith("stopped: after 1500 solver steps")
-    assert "t = 0.0001" in free.status.message
-    assert "params['readout']" in free.status.message
+    assert str(free.outcome).startswith("stopped: after 1500 solver steps")
+    assert "t = 0.0001" in free.outcome.message
+    assert "params['readout']" in free.outcome.message
     assert np.isfinite(free.loss[:2]).all()
     assert np.isnan(free.loss[2])
     assert np.isnan(free.params["readout"]).all()
@@ -455,8 +455,8 @@ def test_a_stiff_flow_is_solved_implicitly_with_the_matrix_and_explained_without
 
 def test_a_diverging_descent_is_a_result():
     result = predict(TARGETS, [0, 10, 400], optimizer="sgd", learning_rates=1e3)
-    assert result.status.status is Status.DIVERGED
-    factor = float(result.status.message.rsplit(" ", 1)[1])
+    assert result.outcome.status is Status.DIVERGED
+    factor = float(result.outcome.message.rsplit(" ", 1)[1])
     largest = max_learning_rate(mlp, PARAMS, POINTS, weights=WEIGHTS, learning_rates=1e3)
     assert factor == pytest.approx(largest, rel=0.01)
 
@@ -671,5 +671,5 @@ def test_the_worked_example_of_the_documentation():
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     names = {}
     exec(compile("\n".join(blocks), str(page), "exec"), names)
-    assert names["flow"].status == names["steps"].status == OK
+    assert names["flow"].outcome == names["steps"].outcome == OK
     np.testing.assert_allclose(names["flow"].test_outputs, names["by_hand"], rtol=1e-8)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import sympy as sp
+from helpers import assert_refused
 from numpy_networks import draw_shares
 
 import derivations
@@ -299,7 +300,7 @@ def test_bad_input():
         aged_update(8, law, 0.1, effective_outputs=0.5)
     with pytest.raises(InputError, match="effective_outputs"):
         restoration_displacement(8, 64, effective_outputs=0.0)
-    with pytest.raises(InputError, match="width"):
+    with pytest.raises(InputError, match="width 1: must be at least 2"):
         restoration_displacement(1, 64)
     with pytest.raises(InputError, match="effective_outputs"):
         aged_update(8, law, 0.1, effective_outputs=math.nan)
@@ -307,3 +308,15 @@ def test_bad_input():
         aged_update(8, law, 0.1, batch_size=4, embedding_lr=0.1)
     with pytest.raises(InputError, match="must be positive"):
         aged_update(8, token_law("uniform", 64), 0.1, batch_size=4)
+    assert_refused("width", lambda: aged_update(0, law, 0.1))
+    assert_refused("displacement", lambda: aged_update(8, law, [0.1, -0.1]))
+    assert_refused("vocab_size", lambda: restoration_displacement(8, -3))
+
+
+def test_an_aged_update_says_what_it_is_of():
+    update = aged_update(8, token_law("zipf:1", 64), [0.1, 0.2], effective_outputs=2)
+    assert update.law.name == "zipf:1"
+    assert update.effective_outputs == 2
+    np.testing.assert_array_equal(update.width, [8, 8])
+    lines = set(repr(update).splitlines())
+    assert {"  law: zipf:1, 64 token types", "  displacement: [0.1, 0.2]"} <= lines

@@ -257,7 +257,7 @@ def test_a_sweep_is_its_single_runs():
     assert sweep.loss.shape == (3, SIGN.steps)
     single = predict(replace(SIGN, embedding_lr=0.1), **TINY)
     assert_close_curves(sweep.loss[2], single.loss[0], 1e-9)
-    assert len(sweep.status) == 3
+    assert len(sweep.outcome) == 3
     lines = repr(sweep).splitlines()
     assert lines[0] == "Mean-field prediction"
     assert "  embedding_lrs: [0.01, 0.02, 0.1]" in lines
@@ -288,15 +288,15 @@ def test_divergence_and_rough_answers_are_said():
     wild = replace(GRAMS, width=256, embedding_lr=1e6, projection_lr=1e6)
     prediction = predict(wild, **TINY)
     assert prediction.diverged.all()
-    assert prediction.status[0].status is Status.DIVERGED
-    assert str(prediction.status[0]).startswith("diverged: at step")
+    assert prediction.outcome[0].status is Status.DIVERGED
+    assert str(prediction.outcome[0]).startswith("diverged: at step")
     rough = predict(replace(SIGN, vocab_size=16), **TINY)
     assert not rough.diverged.any()
-    assert rough.status[0].status is Status.INACCURATE
-    assert "raise `replicas`" in rough.status[0].message
-    assert rough.status[0].written("--{}".format).endswith("raise --replicas")
+    assert rough.outcome[0].status is Status.INACCURATE
+    assert "raise `replicas`" in rough.outcome[0].message
+    assert rough.outcome[0].written("--{}".format).endswith("raise --replicas")
     fine = predict(replace(SIGN, init="mup", projection_lr=0.005), **QUICK)
-    assert fine.status == (OK,)
+    assert fine.outcome == (OK,)
 
 
 def test_frozen_layers_do_not_move():

@@ -48,6 +48,7 @@ def test_zipf_power_sums_converge_to_zeta():
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.8, 1.0, 1.7])
 def test_fitted_zipf_exponent_recovers_alpha(alpha):
     fit = token_law(f"zipf:{alpha}", 5000).zipf_exponent
+    assert repr(fit).startswith("Zipf exponent\n  value: ")
     assert fit.value == pytest.approx(alpha, abs=1e-9)
     assert fit.low - 1e-9 <= alpha <= fit.high + 1e-9
 

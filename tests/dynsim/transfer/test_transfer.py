@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from transfer_runs import RATES, TRUTH, WIDTHS, fitted, runs, values
 
-from dynsim import InputError, fit_transfer
-from dynsim._outcome import Outcome, Status
+from dynsim import InputError, Outcome, Status, fit_transfer
 from dynsim.statistics import Resampled, SeedResamples
 from dynsim.transfer import TRANSFER_PARAMETERS, asymptotic_penalties, loss_penalties
 from dynsim.transfer._runs import mean_losses, runs_by_width
