@@ -15,8 +15,8 @@ property says what follows; so `dataclasses.replace` works it out anew.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 from dynsim.tokens._laws import MAX_VOCAB_SIZE, TokenLaw, check_law_name, token_law
 
@@ -246,6 +246,15 @@ class Experiment(EmbeddingRate, Descent, Task, Sizes):
     def law(self) -> TokenLaw:
         """The token law at this vocabulary size."""
         return token_law(self.law_name, self.vocab_size)
+
+    def resolved(self) -> dict[str, Any]:
+        """Every option by name, those that were left open as what follows from the others."""
+        return asdict(self) | {
+            "tokens": self.law_name,
+            "outputs": self.output_count,
+            "loss": self.loss_name,
+            "weight_decay": self.decay_rate,
+        }
 
 
 @dataclass(frozen=True, repr=False)

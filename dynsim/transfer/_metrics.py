@@ -9,8 +9,8 @@ divided out) is taken as
 and three metrics are read off (Kalra and Barkeshli, arXiv:2605.21486): the error E of this fit; the
 exponent κ = α - 2β + γ with which the penalty ½ H (ln η* - ln η∞)² of the limit's learning rate
 grows over the loss gap A N^-α (κ < 0: transfer is robust); and R∞, the loss that a parametrization
-gives away at infinite width against the best. E is the root mean square of (L - fit)/L here, which is
-also what the fit minimises; other authors' E may be defined otherwise.
+gives away at infinite width against the best. E is the root mean square of (L - fit)/L here, which
+is also what the fit minimises; other authors' E may be defined otherwise.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Flow:
             tolerance=self.tolerance,
             max_steps=self.max_steps,
         )
-        config = dataclasses.asdict(setup) | {
+        config = setup.resolved() | {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
             if field.name not in ("setup", "network", "json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -45,7 +44,7 @@ class Predict:
                 progress=bar.update,
             )
         config = {
-            **dataclasses.asdict(setup),
+            **setup.resolved(),
             "particles": result.particles,
             "neurons": result.neurons,
             "replicas": result.replicas,

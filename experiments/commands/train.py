@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,7 +76,7 @@ def training_document(result: Training) -> dict[str, Any]:
         updates = {
             name: np.sqrt(np.mean(getattr(result, name)[0] ** 2, axis=0)) for name in UPDATE_COLUMNS
         }
-    config = {"network": "linear", **dataclasses.asdict(result.setup)}
+    config = {"network": "linear", **result.setup.resolved()}
     return _document(config, result.loss[0], updates, result.diverged[0])
 
 
@@ -85,7 +84,7 @@ def network_document(result: NetworkTraining) -> dict[str, Any]:
     """The same of other networks: evaluation losses; null for updates, and why."""
     loss = np.hstack([result.initial_loss[:, None], result.loss])[:, : result.setup.steps]
     updates = dict.fromkeys(UPDATE_COLUMNS)
-    config = dataclasses.asdict(result.setup)
+    config = result.setup.resolved()
     return _document(config, loss, {**updates, "not_recorded": NOT_RECORDED}, result.diverged)
 
 

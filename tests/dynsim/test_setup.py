@@ -225,3 +225,11 @@ def test_seeds_are_a_count_or_labels(seeds):
 def test_theory_says_which_network_it_covers(theory):
     assert_refused("network", lambda: theory(NetworkSetup(network="mlp")), "must be linear")
     assert_refused("setup", lambda: theory(NetworkSetup(network="linear")), "dynsim.Setup")
+
+
+def test_resolved_options_describe_the_same_experiment():
+    setup = NetworkSetup(targets="next-token", batch_size=8, vocab_size=64, optimizer="adamw")
+    options = setup.resolved()
+    assert (options["tokens"], options["outputs"], options["loss"]) == ("corpus", 64, "ce")
+    assert options["weight_decay"] == setup.decay_rate > 0
+    assert NetworkSetup(**options).resolved() == options

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -239,7 +238,7 @@ def test_train_json_agrees_with_the_library(run):
         assert document[name] == pytest.approx(rms)
     assert document["step"] == [0, 1, 2, 3]
     assert document["diverged"] is False
-    assert document["config"] == {"network": "linear", **dataclasses.asdict(setup), "seeds": 3}
+    assert document["config"] == {"network": "linear", **setup.resolved(), "seeds": 3}
 
 
 def test_train_takes_every_network_and_refuses_what_means_nothing_for_it(run):
@@ -258,7 +257,7 @@ def test_train_takes_every_network_and_refuses_what_means_nothing_for_it(run):
         assert result.seed.tolist() == [0, 1]
         loss = np.hstack([result.initial_loss[:, None], result.loss])
         assert document["loss"] == pytest.approx(loss.mean(axis=0))
-        assert document["config"] == {**dataclasses.asdict(setup), "seeds": 2}
+        assert document["config"] == {**setup.resolved(), "seeds": 2}
         assert document["diverged_seeds"] == 0
         assert all(document[name] is None for name in UPDATES)
         assert "linear" in document["not_recorded"]
