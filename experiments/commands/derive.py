@@ -79,7 +79,7 @@ class Derive:
             "expression": str(rms.expression),
             "assumptions": list(rms.assumptions),
         }
-        lines = [f"exponent of d (m = d^mu, i = d^iota, B = d^beta): {exponent}"]
+        lines = [f"exponent of d ({_orders(exponent)}): {exponent}"]
         if self.width is not None and self.vocab_size is not None:
             law = token_law(self.tokens, self.vocab_size)
             document |= _numbers(self, self.width, law, exponent)
@@ -109,6 +109,15 @@ def _check(options: Derive) -> None:
         check_integer("rank", options.rank, 1)
 
 
+def _orders(exponent: sp.Expr) -> str:
+    """What the symbols of an exponent stand for; alpha is left in that of counts and corpora."""
+    from derivations import symbols as s
+
+    orders = "m = d^mu, i = d^iota, B = d^beta"
+    fitted = s.zipf_exponent in exponent.free_symbols
+    return f"{orders}, alpha the fitted Zipf exponent" if fitted else orders
+
+
 def _lines(document: dict[str, Any], exponent: sp.Expr) -> list[str]:
     """The numbers of `_numbers` as text."""
     rank = f", rank {document['rank']}" if document["rank"] else ""
@@ -118,8 +127,8 @@ def _lines(document: dict[str, Any], exponent: sp.Expr) -> list[str]:
         f"  RMS             {number(document['rms'])}",
         f"  mean            {number(document['mean'])}   (for a residual of +1)",
         f"  local exponent  {number(document['local_exponent'])}   (d ln RMS / d ln d)",
-        f"  exponent        {number(document['exponent'])}   (of d, with m = d^mu, "
-        f"i = d^iota, B = d^beta: {exponent})",
+        f"  exponent        {number(document['exponent'])}   "
+        f"(of d, with {_orders(exponent)}: {exponent})",
     ]
     if document.get("self_term"):
         lines.append(
