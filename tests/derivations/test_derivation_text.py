@@ -26,7 +26,7 @@ def every_derivation() -> dict[str, Derivation]:
             for parameter in signature.parameters.values()
             if parameter.default is parameter.empty
         ]
-        if signature.return_annotation == "Derivation" and not required:
+        if signature.return_annotation in ("Derivation", Derivation) and not required:
             found[name] = function()
     for optimizer in derivations.OPTIMIZERS:
         found[f"hidden_output {optimizer}"] = derivations.hidden_output_second_moment(optimizer)
