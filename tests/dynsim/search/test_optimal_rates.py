@@ -241,7 +241,7 @@ def test_gaussian_targets_have_their_own_closed_form():
     closed = optimal_learning_rates(1024, law, init="mup", targets="gaussian")
     for one, expected in zip((found.embedding[0], found.projection[0]), closed, strict=True):
         assert one.value == pytest.approx(float(expected), rel=0.05)
-    with pytest.raises(ValueError, match="targets must be one of"):
+    with pytest.raises(ValueError, match="targets 'onehot': must be one of"):
         optimal_learning_rates(1024, law, init="mup", targets="onehot")
     signs, _ = optimal_learning_rates(1024, law, init="mup")
     assert float(closed[0] / signs) == pytest.approx(math.sqrt(2 / math.pi), rel=1e-3)
