@@ -72,14 +72,14 @@ def random() -> np.random.Generator:
 def studies() -> Mapping[str, xr.Dataset]:
     """Every study that a claim needs: measured once in the quick version, where there is one, else
     as stored."""
-    from experiments.results import STORED, load
     from experiments.topics._registry import CLAIMS, STUDIES
+    from experiments.topics._stored import stored_study
 
     needed = dict.fromkeys(claim.study for claim in CLAIMS.values())
     return {
         name: STUDIES[name].run(False)
         if STUDIES[name].cells(False) and not STUDIES[name].laboratory
-        else load(STORED / f"{name}.nc")
+        else stored_study(name)
         for name in needed
     }
 

@@ -18,14 +18,13 @@ def rows(study: str) -> list[tuple[str, ...]]:
     """One row for every claim on the stored data of a study."""
     from experiments.output import number
     from experiments.precision import enable_x64
-    from experiments.results import STORED, load
     from experiments.topics._registry import CLAIMS
+    from experiments.topics._stored import stored_evidence
 
     enable_x64()
-    data = load(STORED / f"{study}.nc")
     found = []
     for claim in (one for one in CLAIMS.values() if one.study == study):
-        evidence = claim.evidence(data)
+        evidence = stored_evidence(claim.name)
         measured = evidence.measured
         interval = f"[{number(measured.low)}, {number(measured.high)}]"
         found.append(

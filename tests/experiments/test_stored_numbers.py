@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments.results import STORED, load
+from experiments.results import STORED
 from experiments.topics._registry import CLAIMS
+from experiments.topics._stored import stored_evidence, stored_study
 
 # Claims on measured and on stored data need the same theory at the same sizes. With several workers
 # this file shares the worker of `topics/test_claims.py`, which holds the compiled programs.
@@ -44,13 +45,13 @@ def digest(data: xr.Dataset) -> str:
     return found.hexdigest()
 
 
-def findings(study: str, data: xr.Dataset) -> dict[str, Any]:
-    """Every claim on a study: its evidence as numbers (None: not finite) and its verdict."""
+def findings(study: str) -> dict[str, Any]:
+    """Every claim on a stored study: its evidence as numbers (None: not finite) and its verdict."""
     found = {}
     for name, claim in sorted(CLAIMS.items()):
         if claim.study != study:
             continue
-        evidence = claim.evidence(data)
+        evidence = stored_evidence(name)
         measured = evidence.measured
         numbers = {
             "predicted": evidence.predicted,
@@ -83,9 +84,9 @@ def test_every_stored_study_and_claim_is_pinned():
 
 @pytest.mark.parametrize("study", NAMES)
 def test_stored_numbers_and_verdicts_are_unchanged(study):
-    data, before = load(STORED / f"{study}.nc"), pinned()[study]
-    assert digest(data) == before["sha256"]
-    now = findings(study, data)
+    before = pinned()[study]
+    assert digest(stored_study(study)) == before["sha256"]
+    now = findings(study)
     assert sorted(now) == sorted(before["claims"])
     for name, found in now.items():
         then = before["claims"][name]
@@ -99,7 +100,7 @@ def test_stored_numbers_and_verdicts_are_unchanged(study):
 
 
 def test_a_changed_number_changes_the_digest():
-    data = load(STORED / "kernel.nc")
+    data = stored_study("kernel")
     changed = data.copy(deep=True)
     changed["moment"].values.flat[0] *= 1 + 1e-9
     assert digest(changed) != digest(data)
@@ -109,8 +110,7 @@ def write(studies: list[str]) -> None:
     """Pins what the stored files and the claims on these studies (without a name: all) say now."""
     kept = {name: found for name, found in pinned().items() if studies and name in NAMES}
     for study in studies or NAMES:
-        data = load(STORED / f"{study}.nc")
-        kept[study] = {"sha256": digest(data), "claims": findings(study, data)}
+        kept[study] = {"sha256": digest(stored_study(study)), "claims": findings(study)}
     text = json.dumps(dict(sorted(kept.items())), indent=1, ensure_ascii=False)
     PINNED.write_text(text + "\n", encoding="utf-8")
 
