@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynsim import InputError
+from dynsim import InputError, check_integer
 from experiments.output import number, print_json, print_table
 
 from ._options import Json
@@ -54,10 +54,14 @@ class Recommend:
         shape = None if self.preset is None else model_shape(self.preset)
         width = shape.width if self.width is None and shape else self.width
         vocab_size = shape.vocab_size if self.vocab_size is None and shape else self.vocab_size
+        sizes = {"width": width, "vocab_size": vocab_size, "base_width": self.base_width}
+        for name, size in sizes.items():  # a wrong size is named before one that is missing
+            if size is not None:
+                check_integer(name, size, 1)
         if width is None:
-            raise InputError("width", None, "must be given, or a --preset")
+            raise InputError("width", None, "must be given, or a `preset`")
         if vocab_size is None:
-            raise InputError("vocab_size", None, "must be given, or a --preset")
+            raise InputError("vocab_size", None, "must be given, or a `preset`")
         if self.base_width is None:
             raise InputError("base_width", None, "must be given, the width of the tuned LRs")
         answer = recommend(

@@ -741,6 +741,7 @@ BAD = [
     (("parametrization", "mup", "--optimizer", "lion"), "--optimizer"),
     (("recommend",), "--width"),
     (("recommend", "--width", 0, "--vocab-size", 4, "--base-width", 4), "--width"),
+    (("recommend", "--width", 0), "--width"),
     (("recommend", "--width", 8, "--vocab-size", 4), "--base-width"),
 ]
 
