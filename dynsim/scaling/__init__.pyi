@@ -1,0 +1,10 @@
+from ._family import Family as Family
+from ._family import family as family
+from ._paths import ScalingPath as ScalingPath
+from ._paths import scaling_path as scaling_path
+from ._quantity import Asymptotic as Asymptotic
+from ._quantity import Measurement as Measurement
+from ._quantity import Quantity as Quantity
+from ._quantity import Sampled as Sampled
+from ._quantity import Unavailable as Unavailable
+from ._quantity import Value as Value

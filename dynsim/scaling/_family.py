@@ -1,0 +1,250 @@
+"""Setups along a path: one size grows, the others and the learning rates follow it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from fractions import Fraction
+from typing import Any, Literal, get_args
+
+from dynsim._errors import InputError, check_choice, check_integer
+from dynsim._setup import Setup
+from dynsim.laboratory._setup import NetworkSetup
+
+from ._paths import ScalingPath, scaling_path
+
+Along = Literal["width", "vocab_size", "batch_size", "outputs", "steps"]
+LETTERS: Mapping[str, str] = {
+    "width": "d",
+    "vocab_size": "m",
+    "outputs": "n",
+    "batch_size": "B",
+}
+COUNTS = (*LETTERS, "target_rank", "steps", "warmup_steps")
+RATES = ("embedding_lr", "projection_lr", "hidden_lr", "weight_decay", "epsilon")
+PATH_FIELDS = (*COUNTS, *RATES)
+DEFAULT_UPDATES = 1
+LARGEST_SIZE = 2**53  # what a float holds exactly
+ROUNDED = 1e-9  # relative distance from an integer that counts as none
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """Setups whose sizes and learning rates grow together.
+
+    - `along`: the size that grows; `sizes`: its values, increasing.
+    - `paths`: the other sizes and the rates as functions of d, m, n and B.
+    - `options`: all other fields of `Setup` (or, with `network` mlp or transformer, of
+      `NetworkSetup`).
+    """
+
+    along: Along
+    sizes: tuple[int, ...]
+    paths: Mapping[str, ScalingPath]
+    options: Mapping[str, Any]
+
+    def at(self, sizes: Iterable[int]) -> Family:
+        """The same family at other values of the growing size."""
+        return replace(self, sizes=checked_sizes(self.along, list(sizes)))
+
+    def values(self, size: int) -> dict[str, float]:
+        """d, m, n and B where the growing size has this value; integers as in the setup."""
+        known: dict[str, float] = {}
+        for field, letter in LETTERS.items():
+            self._resolve(field, letter, size, known, ())
+        return known
+
+    def setup(self, size: int) -> Setup | NetworkSetup:
+        """The setup of one size. It makes T = `steps` updates: `Setup.steps` is T + 1, so that the
+        state after the last one is part of a run.
+
+        Raises `InputError` for a path that leaves the allowed range there.
+        """
+        fields = dict(self.options)
+        for field, path in self.paths.items():
+            value = self._evaluated(field, path, size)
+            fields[field] = _integer(value) if field in COUNTS else value
+        if self.along == "steps" or self.along in LETTERS:
+            fields[self.along] = size
+        fields["steps"] += 1
+        kind = Setup if self.network == "linear" else NetworkSetup
+        try:
+            return kind(**fields)
+        except InputError as error:
+            raise self._placed(error, size) from None
+
+    def setups(self) -> list[Setup | NetworkSetup]:
+        """The setups of all sizes."""
+        return [self.setup(size) for size in self.sizes]
+
+    def linear_setups(self) -> list[Setup]:
+        """The setups, which are of the linear model. Raises `InputError` for another network."""
+        if self.network != "linear":
+            raise InputError("network", self.network, "must be linear for this quantity")
+        return [setup for setup in self.setups() if isinstance(setup, Setup)]
+
+    @property
+    def network(self) -> str:
+        """linear, mlp or transformer."""
+        return self.options.get("network", "linear")
+
+    def updates(self, size: int) -> int:
+        """T, the number of updates after which quantities are read."""
+        return self.setup(size).steps - 1
+
+    def order(self, field: str) -> Fraction:
+        """The power of the growing size in a size or a rate, as the growing size goes to infinity.
+
+        A size that is not a path (all outputs, say) has the order of what it follows.
+        """
+        if field == self.along:
+            return Fraction(1)
+        path = self.paths.get(field)
+        if path is None:
+            follows = field == "outputs" and self.options.get("targets") == "next-token"
+            return self.order("vocab_size") if follows else Fraction(0)
+        needed = {letter: name for name, letter in LETTERS.items() if letter in path.variables}
+        return path.order(**{letter: self.order(name) for letter, name in needed.items()})
+
+    @property
+    def rounded(self) -> tuple[str, ...]:
+        """One sentence for each size that is not an integer somewhere and was rounded."""
+        notes = []
+        for field in (name for name in COUNTS if name in self.paths):
+            path = self.paths[field]
+            exact = [(size, self._evaluated(field, path, size)) for size in self.sizes]
+            off = [
+                (size, value)
+                for size, value in exact
+                if abs(value - round(value)) > ROUNDED * max(1.0, value)
+            ]
+            if off:
+                size, value = off[0]
+                others = f" and at {len(off) - 1} more" if len(off) > 1 else ""
+                notes.append(
+                    f"`{field}` {path} is {value:.6g} at `{self.along}` {size}{others}: rounded"
+                )
+        return tuple(notes)
+
+    def described(self) -> dict[str, Any]:
+        """The options that make this family again, as plain values."""
+        plain = {name: str(path) for name, path in self.paths.items()}
+        return {plural(self.along): list(self.sizes), **plain, **self.options}
+
+    def _resolve(
+        self, field: str, letter: str, size: int, known: dict[str, float], within: tuple[str, ...]
+    ) -> float:
+        if letter in known:
+            return known[letter]
+        if field in within:
+            raise InputError(
+                field, str(self.paths[field]), "must not depend on itself through other sizes"
+            )
+        path = self.paths.get(field)
+        if field == self.along:
+            value = float(size)
+        elif path is None:
+            value = self._followed(field, size, known)
+        else:
+            for name, other in LETTERS.items():
+                if other in path.variables:
+                    self._resolve(name, other, size, known, (*within, field))
+            value = float(_integer(_finite(field, path, path(**known))))
+        known[letter] = value
+        return value
+
+    def _followed(self, field: str, size: int, known: dict[str, float]) -> float:
+        """What a size without a path is: all tokens (B = 0), all outputs of next-token, or one."""
+        if field == "outputs" and self.options.get("targets") == "next-token":
+            return self._resolve("vocab_size", "m", size, known, ())
+        return 0.0 if field == "batch_size" else 1.0
+
+    def _evaluated(self, field: str, path: ScalingPath, size: int) -> float:
+        known: dict[str, float] = {}
+        for name, letter in LETTERS.items():
+            if letter in path.variables:
+                value = self._resolve(name, letter, size, known, (field,))
+                if letter == "B" and value == 0:
+                    raise InputError(field, str(path), "needs a positive `batch_size` for its B")
+        return _finite(field, path, path(**known))
+
+    def _placed(self, error: InputError, size: int) -> InputError:
+        """The error with the path and the size at which it arises."""
+        path = self.paths.get(error.field)
+        if path is None or not path.variables:
+            return error
+        exact = self._evaluated(error.field, path, size)
+        value = f"{path} = {exact:.6g} at {self.along} {size}"
+        return InputError(error.field, value, error.allowed)
+
+
+def family(along: Along = "width", sizes: Sequence[int] = (), **options: Any) -> Family:
+    """Setups along a path.
+
+    `sizes` are the values of the growing size `along`. Every other size and rate in `options` is a
+    number or a path (docs/guides/exponents.md#paths) in d, m, n and B; the rest are fields of
+    `Setup`, or of `NetworkSetup` with `network` mlp or transformer. `steps` is the number of
+    updates T after which quantities are read, 1 if left out. What is left out has the default of
+    the setup.
+
+    Raises `InputError` for sizes that do not increase, a path that does not parse or leaves the
+    allowed range at one of the sizes, and for an unknown option.
+    """
+    check_choice("along", along, get_args(Along))
+    network = options.pop("network", "linear")
+    kind = Setup if network == "linear" else NetworkSetup
+    known = {field.name: field for field in dataclasses.fields(kind)}
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, n=3, cutoff=0.5)
+            hint = f", such as {', '.join(near)}" if near else ""
+            raise InputError(name, options[name], f"is no option of `network` {network}{hint}")
+    if along in options:
+        raise InputError(along, options[along], f"must be left out: it is given by its {along}s")
+    given = {"steps": DEFAULT_UPDATES, **options}
+    for name in ("width", "vocab_size"):
+        given.setdefault(name, known[name].default)
+    paths = {
+        name: scaling_path(value, name)
+        for name, value in given.items()
+        if name in PATH_FIELDS and value is not None and name != along
+    }
+    others = {name: value for name, value in given.items() if name not in PATH_FIELDS}
+    if network != "linear":
+        others["network"] = network
+    result = Family(along, checked_sizes(along, list(sizes)), paths, others)
+    for size in result.sizes:
+        result.setup(size)
+    return result
+
+
+def plural(along: str) -> str:
+    """The option that takes the values of the growing size: widths, vocab_sizes, ..."""
+    return {"outputs": "output_counts", "steps": "step_counts"}.get(along, f"{along}s")
+
+
+def checked_sizes(along: str, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Two sizes or more, increasing. Raises `InputError`."""
+    field = plural(along)
+    if len(sizes) < 2:
+        given = " ".join(map(str, sizes)) or None
+        raise InputError(field, given, "must be two sizes or more, for a slope")
+    for size in sizes:
+        check_integer(field, size, 1, LARGEST_SIZE)
+    if any(after <= before for before, after in itertools.pairwise(sizes)):
+        raise InputError(field, " ".join(map(str, sizes)), "must increase")
+    return tuple(int(size) for size in sizes)
+
+
+def _integer(value: float) -> int:
+    return round(value)
+
+
+def _finite(field: str, path: ScalingPath, value: float) -> float:
+    if not math.isfinite(value) or abs(value) > 1e300:
+        raise InputError(field, str(path), "must be finite at every size")
+    return value

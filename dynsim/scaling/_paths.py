@@ -1,0 +1,294 @@
+"""Paths: how sizes and rates grow together, written as products of numbers and powers.
+
+A path is a text such as `4*d`, `d^0.7`, `d^(3/2)/8`, `0.03*d^(-1/2)` or `min(d^2/8, 50000)`, in the
+variables d (width), m (vocabulary size), n (outputs) and B (batch size). Its grammar:
+
+    path   = factor { ("*" | "/") factor }
+    factor = base [ "^" power ]
+    base   = number | variable | "(" path ")" | "sqrt(" path ")"
+           | "min(" path "," path { "," path } ")" | "max(" path "," path { "," path } ")"
+    power  = number | "-" number | "(" [ "-" ] number [ "/" number ] ")"
+
+Numbers and powers are exact fractions. A text is parsed by this grammar alone and never executed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from dataclasses import field as member
+from fractions import Fraction
+from typing import Literal
+
+from dynsim._errors import InputError, shown
+
+VARIABLES: Mapping[str, str] = {
+    "d": "width",
+    "m": "vocabulary size",
+    "n": "outputs",
+    "B": "batch size",
+}
+MOST_CHARACTERS, DEEPEST, LARGEST_POWER = 200, 20, 8
+LARGEST_NUMBER = 10**30
+GRAMMAR = (
+    "must be a product of numbers and powers of d, m, n or B, such as 4*d, d^0.7, d^(3/2)/8 or "
+    "min(d^2/8, 50000)"
+)
+_TOKEN = re.compile(
+    r"(?P<number>(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?)|(?P<name>[A-Za-z]\w*)|(?P<mark>\*\*|[-+*/^(),])"
+)
+
+Values = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Number:
+    value: Fraction
+
+    def at(self, values: Values) -> float:
+        return float(self.value)
+
+    def order(self, orders: Mapping[str, Fraction]) -> Fraction:
+        return Fraction(0)
+
+
+@dataclass(frozen=True)
+class Variable:
+    name: str
+
+    def at(self, values: Values) -> float:
+        return float(values[self.name])
+
+    def order(self, orders: Mapping[str, Fraction]) -> Fraction:
+        return orders[self.name]
+
+
+@dataclass(frozen=True)
+class Product:
+    """Product of factors, each to a power."""
+
+    factors: tuple[tuple[Node, Fraction], ...]
+
+    def at(self, values: Values) -> float:
+        return math.prod(node.at(values) ** float(power) for node, power in self.factors)
+
+    def order(self, orders: Mapping[str, Fraction]) -> Fraction:
+        return sum((power * node.order(orders) for node, power in self.factors), Fraction(0))
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """The smallest or the largest of its parts."""
+
+    which: Literal["min", "max"]
+    parts: tuple[Node, ...]
+
+    def at(self, values: Values) -> float:
+        pick = min if self.which == "min" else max
+        return pick(part.at(values) for part in self.parts)
+
+    def order(self, orders: Mapping[str, Fraction]) -> Fraction:
+        pick = min if self.which == "min" else max
+        return pick(part.order(orders) for part in self.parts)
+
+
+Node = Number | Variable | Product | Extreme
+
+
+@dataclass(frozen=True)
+class ScalingPath:
+    """A quantity as a function of the sizes d, m, n and B.
+
+    - `text`: as it was given; two paths are equal if their parsed forms are.
+    - `variables`: the sizes that it depends on.
+    """
+
+    text: str = member(compare=False)
+    root: Node
+
+    @property
+    def variables(self) -> frozenset[str]:
+        return frozenset(_variables(self.root))
+
+    def __call__(self, **values: float) -> float:
+        """Its value at these sizes. Raises `KeyError` for a size that is missing."""
+        return self.root.at(values)
+
+    def order(self, **orders: Fraction) -> Fraction:
+        """Its power of s where each variable grows like s^order; exact, for s to infinity."""
+        return self.root.order(orders)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def scaling_path(text: str | float, field: str = "path", allowed: str = "dmnB") -> ScalingPath:
+    """Parses a path; a plain number is a constant path.
+
+    `field` is what an error names, `allowed` the variables that may occur. Raises
+    `InputError` that points at the place.
+    """
+    if isinstance(text, bool) or not isinstance(text, str | int | float):
+        raise InputError(field, text, GRAMMAR)
+    return _Parser(str(text) if isinstance(text, str) else repr(text), field, allowed).parsed()
+
+
+def _variables(node: Node) -> Iterator[str]:
+    match node:
+        case Variable(name):
+            yield name
+        case Product(factors):
+            for part, _ in factors:
+                yield from _variables(part)
+        case Extreme(_, parts):
+            for part in parts:
+                yield from _variables(part)
+
+
+class _Parser:
+    """Recursive descent over the grammar at the head of this module."""
+
+    def __init__(self, text: str, name: str, allowed: str):
+        self.text, self.name, self.allowed = text, name, allowed
+        if len(text) > MOST_CHARACTERS:
+            raise InputError(name, text, f"must have at most {MOST_CHARACTERS} characters")
+        self.tokens = self._tokens()
+        self.place = self.depth = 0
+
+    def parsed(self) -> ScalingPath:
+        root = self._path()
+        if self._kind() != "end":
+            raise self._wrong(f"{self._shown()} is not expected")
+        return ScalingPath(self.text, root)
+
+    def _tokens(self) -> list[tuple[str, str, int]]:
+        """(kind, text, position) of every token, ended by ("end", "", length)."""
+        found, position = [], 0
+        while position < len(self.text):
+            if self.text[position].isspace():
+                position += 1
+                continue
+            match = _TOKEN.match(self.text, position)
+            if match is None or not match[0].isascii():
+                raise self._wrong(f"{self.text[position]!r} has no meaning", position)
+            kind = str(match.lastgroup)
+            found.append((kind, "^" if match[0] == "**" else match[0], position))
+            position = match.end()
+        return [*found, ("end", "", len(self.text))]
+
+    def _kind(self) -> str:
+        kind, text, _ = self.tokens[self.place]
+        return text if kind == "mark" else kind
+
+    def _shown(self) -> str:
+        kind, text, _ = self.tokens[self.place]
+        return "the end" if kind == "end" else repr(text)
+
+    def _next(self) -> str:
+        self.place += 1
+        return self.tokens[self.place - 1][1]
+
+    def _expect(self, mark: str) -> None:
+        if self._kind() != mark:
+            raise self._wrong(f"{mark!r} is expected, not {self._shown()}")
+        self._next()
+
+    def _wrong(self, reason: str, position: int | None = None) -> InputError:
+        at = self.tokens[self.place][2] if position is None else position
+        return InputError(self.name, self.text, f"{reason} at character {at + 1}; {GRAMMAR}")
+
+    def _path(self) -> Node:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise self._wrong("there are too many parentheses")
+        factors = [self._factor()]
+        while self._kind() in ("*", "/"):
+            sign = 1 if self._next() == "*" else -1
+            node, power = self._factor()
+            factors.append((node, sign * power))
+        self.depth -= 1
+        if self._kind() in ("+", "-"):
+            raise self._wrong("sums and differences are no paths:")
+        return (
+            factors[0][0] if len(factors) == 1 and factors[0][1] == 1 else Product(tuple(factors))
+        )
+
+    def _factor(self) -> tuple[Node, Fraction]:
+        base = self._base()
+        if self._kind() != "^":
+            return base, Fraction(1)
+        self._next()
+        return base, self._power()
+
+    def _base(self) -> Node:
+        kind = self._kind()
+        if kind == "number":
+            return Number(self._number())
+        if kind == "(":
+            self._next()
+            inside = self._path()
+            self._expect(")")
+            return inside
+        if kind != "name":
+            raise self._wrong(f"a number or a variable is expected, not {self._shown()}")
+        name = self.tokens[self.place][1]
+        if name in VARIABLES and name in self.allowed:
+            self._next()
+            return Variable(name)
+        if name not in ("min", "max", "sqrt"):
+            known = ", ".join(f"{one} ({VARIABLES[one]})" for one in self.allowed)
+            raise self._wrong(f"{shown(name)} is none of the variables {known}")
+        self._next()
+        self._expect("(")
+        parts = [self._path()]
+        while name != "sqrt" and self._kind() == ",":
+            self._next()
+            parts.append(self._path())
+        self._expect(")")
+        if name == "sqrt":
+            return Product(((parts[0], Fraction(1, 2)),))
+        if len(parts) < 2:
+            raise self._wrong(f"{name} takes two or more paths")
+        return Extreme("min" if name == "min" else "max", tuple(parts))
+
+    def _power(self) -> Fraction:
+        start = self.place
+        bracket = self._kind() == "("
+        if bracket:
+            self._next()
+        sign = -1 if self._kind() == "-" else 1
+        if sign < 0:
+            self._next()
+        if self._kind() != "number":
+            raise self._wrong(f"a number is expected as the power, not {self._shown()}")
+        value = sign * self._number()
+        if bracket and self._kind() == "/":
+            self._next()
+            if self._kind() != "number":
+                raise self._wrong(f"a number is expected, not {self._shown()}")
+            below = self._number()
+            if not below:
+                raise self._wrong("a power is divided by zero")
+            value /= below
+        if bracket:
+            self._expect(")")
+        elif self._kind() == "/" and (sign < 0 or value == 1):
+            whole = "".join(token for _, token, _ in self.tokens[start : self.place + 2])
+            hint = f"^{whole} is ambiguous: write ^({whole}) for the power or (...^{value})/... for"
+            raise self._wrong(f"{hint} the quotient")
+        if abs(value) > LARGEST_POWER:
+            raise self._wrong(f"the power {value} is beyond {LARGEST_POWER}")
+        return value
+
+    def _number(self) -> Fraction:
+        position, text = self.tokens[self.place][2], self._next()
+        mantissa, _, power = text.lower().partition("e")
+        if abs(int(power or 0)) > 30:
+            raise self._wrong(f"{shown(text)} is too large or too small", position)
+        value = Fraction(mantissa.rstrip(".") if not mantissa.startswith(".") else "0" + mantissa)
+        value *= Fraction(10) ** int(power or 0)
+        if value > LARGEST_NUMBER:
+            raise self._wrong(f"{shown(text)} is too large", position)
+        return value

@@ -1,0 +1,109 @@
+"""What a quantity is: the same number by derivation, by mean-field theory and by training.
+
+A quantity is read after T updates of training. Losses and total updates are those of the state
+after T updates; step quantities are those of the T-th update (T = 1: the first). A `Setup` made by
+a `Family` has `steps` = T + 1, so that in the columns of a run totals stand at index T and step
+quantities at index T - 1. Every RMS contains the learning rates of the setup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import sympy as sp
+from numpy.typing import NDArray
+
+from derivations import Derivation
+from dynsim._setup import Setup
+from dynsim.laboratory._setup import NetworkSetup
+
+from ._family import Family
+
+AnySetup = Setup | NetworkSetup
+Floats = NDArray[np.float64]
+Progress = Callable[[float], object]
+
+
+class Unavailable(Exception):
+    """A quantity has no such column; the text is one sentence that says why."""
+
+
+@dataclass(frozen=True)
+class Asymptotic:
+    """The power of the growing size in a quantity, as the growing size goes to infinity.
+
+    - `exponent`: an exact number of sympy.
+    - `derivation`: where the formula comes from; `assumptions`: when it holds.
+    """
+
+    exponent: sp.Expr
+    derivation: Derivation
+    assumptions: tuple[str, ...]
+
+
+class Value(NamedTuple):
+    """A number of a theory with its numerical error (0: exact)."""
+
+    value: float
+    error: float = 0.0
+
+
+class Sampled(NamedTuple):
+    """A measured quantity of one setup, before its seeds are averaged.
+
+    `samples` has the seeds on its last axis. `log_value` takes samples (..., S) or resamples
+    (..., R, S) to the logarithm of the quantity, a number or shape (R,).
+    """
+
+    samples: Floats
+    log_value: Callable[[Floats], Floats]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One training from which several quantities are read.
+
+    `run(setup, seeds, progress)` returns arrays by name, each with the seeds on its last axis or
+    without any seed axis (grids). It uses no theory formula, but to place a grid.
+    """
+
+    name: str
+    run: Callable[[Any, NDArray[np.int64], Progress], Mapping[str, NDArray[Any]]]
+
+
+class Quantity:
+    """A quantity along a path. Columns that do not exist raise `Unavailable` with the reason.
+
+    - `name`: what the command line takes; `symbol`: for axes, as mathematics.
+    - `meaning`: its definition in one sentence, with the equation.
+    - `measurement`: what is trained for it.
+    """
+
+    name: str
+    symbol: str
+    meaning: str
+    measurement: Measurement | None = None
+
+    def check(self, setup: AnySetup) -> None:
+        """Raises `InputError` where the quantity does not exist for a network or optimizer."""
+
+    def asymptotic(self, family: Family) -> Asymptotic:
+        """The exponent along the family, derived symbolically."""
+        raise Unavailable("no power is derived for it")
+
+    def derived(self, setup: AnySetup) -> float:
+        """The derived formula at finite sizes."""
+        raise Unavailable("no formula is derived for it")
+
+    def mean_field(
+        self, setups: Sequence[AnySetup], progress: Progress = lambda part: None
+    ) -> list[Value]:
+        """The mean-field solution at each setup."""
+        raise Unavailable("the mean-field solver does not give it")
+
+    def sampled(self, setup: AnySetup, arrays: Mapping[str, NDArray[Any]]) -> Sampled:
+        """The quantity in what its measurement recorded."""
+        raise Unavailable("it is not measured")

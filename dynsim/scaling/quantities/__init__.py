@@ -1,0 +1,1 @@
+"""The quantities whose exponents can be asked for, by name."""
