@@ -1,3 +1,4 @@
+from . import claims as claims
 from . import laboratory as laboratory
 from . import rules as rules
 from . import search as search

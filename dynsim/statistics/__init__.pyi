@@ -2,6 +2,7 @@ from ._crossings import collapse_spread as collapse_spread
 from ._crossings import unit_crossing as unit_crossing
 from ._exponents import ExponentFit as ExponentFit
 from ._exponents import compatible_slopes as compatible_slopes
+from ._exponents import exponent_of as exponent_of
 from ._exponents import fit_exponent as fit_exponent
 from ._exponents import log_slope as log_slope
 from ._exponents import median_slope as median_slope
@@ -10,6 +11,7 @@ from ._intervals import Resampled as Resampled
 from ._intervals import Resamples as Resamples
 from ._intervals import SeedResamples as SeedResamples
 from ._intervals import bootstrap as bootstrap
+from ._intervals import bootstraps as bootstraps
 from ._intervals import jackknife as jackknife
 from ._intervals import jackknife_interval as jackknife_interval
 from ._loss_surface import TUNED_RATES as TUNED_RATES

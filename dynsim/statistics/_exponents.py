@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dynsim._summary import summary
 
-from ._intervals import Estimate, Resamples, bootstrap, interval_text
+from ._intervals import Estimate, Resamples, bootstraps, interval_text
 
 Floats = NDArray[np.float64]
 
@@ -25,12 +25,21 @@ UNBOUNDED_SLOPE = 100.0  # a slope beyond counts as infinite
 
 @dataclass(frozen=True, repr=False)
 class ExponentFit(Estimate):
-    """An exponent and its `drift`: the fit without the smallest size minus the fit with all."""
+    """An exponent, and whether the local slopes run away from it.
+
+    - `drift`: the fit without the smallest size minus the fit with all (NaN below three sizes).
+    - `last`: the slope between the two largest sizes, with its 95 % interval over the same seeds
+      (None below three sizes).
+    """
 
     drift: float = math.nan
+    last: Estimate | None = None
 
     def __repr__(self) -> str:
-        return summary("ExponentFit", exponent=interval_text(self), drift=self.drift)
+        last = "none" if self.last is None else interval_text(self.last)
+        return summary(
+            "ExponentFit", exponent=interval_text(self), drift=self.drift, last_slope=last
+        )
 
 
 def fit_exponent(
@@ -44,22 +53,42 @@ def fit_exponent(
     """Exponent x of y ~ size^x, y = (mean over seeds of a cell's samples)^power.
 
     Least squares of log y on log size; interval by bootstrap over seeds within each cell.
-    `samples[k]` are the seeds of the cell of `sizes[k]`. For an RMS give the squares and
-    `power` = 1/2. For any other y give `log_value`, which takes a cell (..., S) or its resamples
-    (..., R, S) to log y, a number or shape (R,).
+    `samples[k]` are the seeds of the cell of `sizes[k]`, smallest size first. For an RMS give the
+    squares and `power` = 1/2. For any other y give `log_value`, which takes a cell (..., S) or its
+    resamples (..., R, S) to log y, a number or shape (R,).
     """
-    log_size = np.log(np.asarray(sizes, dtype=np.float64))
     of_cell = log_value or (lambda cell: power * np.log(np.mean(cell, axis=-1)))
 
-    def slope(*cells: Floats, axis: int = -1) -> Floats:
-        return log_slope(log_size, np.array([of_cell(cell) for cell in cells]))
+    def log_values(*cells: Floats, axis: int = -1) -> Floats:
+        return np.array([of_cell(cell) for cell in cells])
 
-    estimate = bootstrap(slope, samples, resamples=resamples, vectorized=True)
-    drift = math.nan
-    if len(samples) > 2:
-        values = np.array([of_cell(cell) for cell in samples[1:]])
-        drift = float(log_slope(log_size[1:], values) - estimate.value)
-    return ExponentFit(estimate.value, estimate.low, estimate.high, drift)
+    return exponent_of(sizes, samples, log_values, resamples=resamples, vectorized=True)
+
+
+def exponent_of(
+    sizes: ArrayLike,
+    samples: Sequence[Floats],
+    log_values: Callable[..., Floats],
+    *,
+    resamples: int = Resamples.PRECISE,
+    vectorized: bool = False,
+) -> ExponentFit:
+    """`fit_exponent` where samples and sizes need not belong together one by one.
+
+    `log_values(*samples, axis=-1)` returns log y at every size, smallest first, shape (K,); with
+    `vectorized` it takes resamples too, and returns shape (K, R). Samples are as in `bootstrap`.
+    """
+    log_size = np.log(np.asarray(sizes, dtype=np.float64))
+
+    def slopes(*chosen: Floats, axis: int = -1) -> Floats:
+        logs = log_values(*chosen, axis=axis)
+        return np.array([log_slope(log_size[k:], logs[k:]) for k in (0, -2)])
+
+    fit, last = bootstraps(slopes, samples, resamples=resamples, vectorized=vectorized)
+    if len(log_size) < 3:
+        return ExponentFit(fit.value, fit.low, fit.high)
+    rest = log_slope(log_size[1:], np.asarray(log_values(*samples, axis=-1))[1:])
+    return ExponentFit(fit.value, fit.low, fit.high, float(rest) - fit.value, last)
 
 
 def log_slope(log_size: Floats, log_value: Floats) -> Floats:

@@ -84,21 +84,42 @@ def bootstrap(
     With `vectorized` the statistic takes samples (..., resamples, seeds) as well and returns one
     value each resample.
     """
+
+    def alone(*chosen: Floats, axis: int = -1) -> Floats:
+        return np.asarray(statistic(*chosen, axis=axis), dtype=np.float64)[None]
+
+    return bootstraps(alone, samples, resamples=resamples, vectorized=vectorized)[0]
+
+
+def bootstraps(
+    statistics: Callable[..., Floats],
+    samples: Sequence[Floats],
+    *,
+    resamples: int = Resamples.PRECISE,
+    vectorized: bool = False,
+) -> tuple[Estimate, ...]:
+    """`bootstrap` of several numbers of the same samples, from the same resamples.
+
+    `statistics(*samples)` returns them, shape (K,); with `vectorized` shape (K, resamples).
+    """
     from scipy.stats import bootstrap as scipy_bootstrap
 
-    value = float(statistic(*samples, axis=-1))
+    values = [float(value) for value in statistics(*samples, axis=-1)]
     indices = tuple(np.arange(sample.shape[-1]) for sample in samples)
     if max(len(index) for index in indices) < 2:
-        return Estimate(value, value, value)
+        return tuple(Estimate(value, value, value) for value in values)
 
     def of_indices(*chosen: NDArray[np.int64], axis: int = -1) -> Floats:
+        if not vectorized and chosen[0].ndim > 1:
+            each = zip(*chosen, strict=True)
+            return np.stack([of_indices(*one) for one in each], axis=-1)
         resampled = [sample[..., pick] for sample, pick in zip(samples, chosen, strict=True)]
-        return np.asarray(statistic(*resampled, axis=-1))
+        return np.asarray(statistics(*resampled, axis=-1))
 
     interval = scipy_bootstrap(
         indices,
         of_indices,
-        vectorized=vectorized,
+        vectorized=True,
         paired=False,
         n_resamples=int(resamples),
         batch=RESAMPLES_AT_A_TIME if vectorized and max(map(np.ndim, samples)) > 1 else None,
@@ -106,7 +127,8 @@ def bootstrap(
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high))
+    ends = zip(values, interval.low, interval.high, strict=True)
+    return tuple(Estimate(value, float(low), float(high)) for value, low, high in ends)
 
 
 def jackknife(statistic: Callable[..., ArrayLike], samples: Sequence[Floats]) -> Estimate:

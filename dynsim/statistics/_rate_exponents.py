@@ -34,7 +34,8 @@ from ._parabola import WEIGHT_SCALE
 class RateExponent(ExponentFit):
     """Exponent x of an optimal *base* learning rate (or ratio) ~ size^x.
 
-    - `value`, [`low`, `high`], `drift`: as `ExponentFit`; the interval is NaN with one seed.
+    - `value`, [`low`, `high`], `drift`, `last`: as `ExponentFit`; with one seed the interval is NaN
+      and `last` None.
     - `status`: `ok`; `flat`: at least one optimum in the fit is flat; `edge`: fewer than two
       optima are determined within their grids, no fit; `undetermined`: fewer than two sizes.
     - `theil_sen`: median of all pairs' slopes; equal to `value` up to noise unless single sizes
@@ -68,6 +69,7 @@ class RateExponent(ExponentFit):
             compatible=f"[{self.compatible_low:.3g}, {self.compatible_high:.3g}]",
             theil_sen=self.theil_sen,
             drift=self.drift,
+            last_slope="none" if self.last is None else interval_text(self.last),
             narrow_fit_drift=self.narrow_fit_drift,
             optima=f"{self.used} used ({self.flat} flat), {self.excluded} left out",
             status=self.status,
@@ -128,6 +130,7 @@ def rate_exponent(
         low=math.nan if one_seed else fit.low,
         high=math.nan if one_seed else fit.high,
         drift=fit.drift,
+        last=None if one_seed else fit.last,
         status=Status.FLAT if flat else Status.OK,
         theil_sen=median_slope(log_size, values),
         narrow_fit_drift=float(log_slope(log_size, narrower) - fit.value),

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from tqdm import tqdm
 
-    from experiments.topics._claim import Claim, Evidence
+    from dynsim.claims import Evidence
+    from experiments.topics._claim import Claim
     from experiments.topics._study import Study
 
 

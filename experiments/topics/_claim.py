@@ -1,49 +1,22 @@
-"""Claims: a symbolic prediction, its value at the measured sizes, a measurement, a verdict.
+"""Claims whose evidence is code: a prediction, its value at the measured sizes, a measurement.
 
-The verdict rule is fixed before any measurement. With the prediction x and the claim's
-tolerance t, the band is [x - t, x + t]; its ends belong to it.
-
-- holds: the measured 95 % interval and the simulated value (where there is one) lie inside the
-  band.
-- fails: the measured interval and the band have no point in common, whatever the simulated value.
-- undecided: anything else; also where the measurement is no number.
+The rule of the verdict is that of `dynsim.claims`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import xarray as xr
 
-from dynsim import Estimate
-
-Verdict = Literal["holds", "fails", "undecided"]
+from dynsim.claims import Evidence, Verdict, judged
 
 # In statements, which must be understood alone.
 LINEAR_MODEL = "the linear model (one projection of a d-dimensional embedding of m token types)"
 # How the statement of every control begins.
 WRONG = "Wrong on purpose: "
 NEGATIVE = "An open question answered in the negative: "
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """What one claim comes down to in numbers.
-
-    - `predicted`: the value of the symbolic prediction.
-    - `simulated`: theory at the measured sizes (the compiled finite-size formula, or the mean-field
-      solver where the claim is that formula), read by the same estimator as the measurement; None
-      where there is nothing to simulate.
-    - `measured`: from trained networks, with its 95 % interval.
-    - `drift`: change of the measured value when the smallest size is left out (NaN: no such size).
-    """
-
-    predicted: float
-    simulated: float | None
-    measured: Estimate
-    drift: float = float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +51,5 @@ class Claim:
     expected: Verdict = "holds"
 
     def verdict(self, evidence: Evidence) -> Verdict:
-        """The verdict by the rule of this module."""
+        """The verdict by the rule of `dynsim.claims`."""
         return judged(evidence, self.tolerance)
-
-
-def judged(evidence: Evidence, tolerance: float) -> Verdict:
-    """The verdict on evidence by the rule of this module."""
-    low, high = evidence.predicted - tolerance, evidence.predicted + tolerance
-    measured = evidence.measured
-    if measured.high < low or measured.low > high:
-        return "fails"
-    inside = low <= measured.low and measured.high <= high
-    agrees = evidence.simulated is None or low <= evidence.simulated <= high
-    return "holds" if inside and agrees else "undecided"

@@ -6,9 +6,9 @@ from functools import cache
 
 import xarray as xr
 
+from dynsim.claims import Evidence
 from experiments.results import STORED, load
 
-from ._claim import Evidence
 from ._registry import CLAIMS
 
 

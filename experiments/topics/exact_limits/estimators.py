@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 
 from dynsim import bootstrap, first_step, fit_exponent, gradient_flow, token_law
+from dynsim.claims import Evidence
 from dynsim.statistics import log_slope
 from dynsim.theory import FlowLimit
 from experiments.results import study_config
-from experiments.topics._claim import Evidence
 
 from .study import descent_setup
 

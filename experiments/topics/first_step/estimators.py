@@ -26,10 +26,10 @@ from dynsim import (
     predict,
     token_law,
 )
+from dynsim.claims import Evidence
 from dynsim.statistics import collapse_spread, log_slope, parabola_minimum, unit_crossing
 from dynsim.theory import batch_effective_vocab_size, self_term_rms
 from experiments.results import study_config
-from experiments.topics._claim import Evidence
 
 
 def _uniform_rms(layer: str, width: float, vocab_size: float, optimizer: str = "sign") -> float:

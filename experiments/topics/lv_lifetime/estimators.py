@@ -27,10 +27,10 @@ from dynsim import (
     targets,
     token_law,
 )
+from dynsim.claims import Evidence
 from dynsim.statistics import log_slope
 from dynsim.theory import late_effective_outputs, smoothed_speed, visit_chance
 from experiments.results import study_config
-from experiments.topics._claim import Evidence
 
 from .study import variant_setup
 

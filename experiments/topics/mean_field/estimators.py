@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dynsim import Estimate, bootstrap, fit_exponent
-from experiments.topics._claim import Evidence
+from dynsim.claims import Evidence
 
 LOSS_BAR, NARROW_LOSS_BAR, UPDATE_BAR = 0.01, 0.015, 0.03  # of the first loss, of the largest RMS
 LEAST_PARTICLES = 512  # with fewer there is a bias that halving their number does not show

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 import derivations
 from derivations import symbols as s
 from dynsim import bootstrap
+from dynsim.claims import Evidence
 from dynsim.statistics import log_slope, parabola_minimum
 from experiments.results import study_config
-from experiments.topics._claim import Evidence
 
 VOCAB_EXPONENTS = {"fixed": 0.0, "proportional": 1.0, "superlinear": 1.5}
 RESAMPLES = 300  # of intervals that are stored with their verdicts; new claims take `Resamples`

@@ -12,9 +12,9 @@ import xarray as xr
 import derivations
 from derivations import symbols as s
 from dynsim import Estimate
+from dynsim.claims import Evidence, Verdict, judged
 from dynsim.laboratory import grid_factors, training_optimizer
 from dynsim.statistics import LossSurface, RateExponent, log_slope, rate_exponent
-from experiments.topics._claim import Evidence, Verdict, judged
 
 from .study import AXES, CASES
 

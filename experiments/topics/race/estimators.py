@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dynsim import Estimate, bootstrap
-from experiments.topics._claim import Evidence
+from dynsim.claims import Evidence
 
 Floats = NDArray[np.float64]
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from experiments.topics._claim import NEGATIVE, Claim, Evidence, Verdict
+from dynsim.claims import Evidence, Verdict
+from experiments.topics._claim import NEGATIVE, Claim
 
 from .estimators import (
     DIFFERENCE,

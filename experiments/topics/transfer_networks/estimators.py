@@ -11,8 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dynsim import Estimate, Transfer, fit_transfer
+from dynsim.claims import Evidence
 from dynsim.statistics import Resamples, fitted_vertex, jackknife, jackknife_interval, log_slope
-from experiments.topics._claim import Evidence
 
 from .study import Case
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from experiments.topics._claim import LINEAR_MODEL, Claim, Verdict
+from dynsim.claims import Verdict
+from experiments.topics._claim import LINEAR_MODEL, Claim
 
 from .estimators import (
     above_floor,

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 import derivations
 from derivations import symbols as s
 from dynsim import evaluate
+from dynsim.claims import Evidence
 from dynsim.statistics import jackknife, log_slope, parabola_vertex
-from experiments.topics._claim import Evidence
 
 from .study import CASES, LAYERS, NETWORK_WIDTHS, RULES, THEORY_WIDTHS
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 import derivations
 from derivations import symbols as s
 from dynsim import bootstrap, first_step, fit_exponent, token_law
+from dynsim.claims import Evidence
 from dynsim.statistics import collapse_spread, log_slope
-from experiments.topics._claim import Evidence
 
 NETWORKS = ("linear", "mlp", "transformer")
 NAMES = {"linear": "linear network", "mlp": "MLP", "transformer": "transformer"}

@@ -11,8 +11,9 @@ import pytest
 import xarray as xr
 
 from dynsim import Estimate, bootstrap
+from dynsim.claims import Evidence
 from experiments.commands.verify import exit_code
-from experiments.topics._claim import LINEAR_MODEL, NEGATIVE, WRONG, Claim, Evidence
+from experiments.topics._claim import LINEAR_MODEL, NEGATIVE, WRONG
 from experiments.topics._registry import CLAIMS, STUDIES
 from experiments.topics._stored import stored_evidence, stored_study
 from experiments.topics.exact_limits import estimators as flows
@@ -22,46 +23,6 @@ from experiments.topics.lv_lifetime.study import VARIANT_SIZE
 
 PAPER = re.compile(r"[A-Z][a-z]+( et al\.| & [A-Z][a-z]+)? \d{4}(, arXiv \d{4}\.\d{4,5})?")
 ANCHOR = re.compile(r"docs/theory/[a-z_]+\.md#[a-z0-9-]+")
-
-
-def claim(tolerance: float = 0.1) -> Claim:
-    return Claim(
-        name="toy",
-        statement="a toy",
-        quantity="number",
-        prediction="1",
-        study="updates",
-        evidence=lambda _: evidence(1, 1, 1),
-        tolerance=tolerance,
-        citation="none",
-    )
-
-
-def evidence(low: float, value: float, high: float, simulated: float | None = 1.0) -> Evidence:
-    return Evidence(predicted=1.0, simulated=simulated, measured=Estimate(value, low, high))
-
-
-@pytest.mark.parametrize(
-    ("interval", "simulated", "verdict"),
-    [
-        ((0.95, 1.0, 1.05), 1.0, "holds"),
-        ((0.9, 1.0, 1.1), 0.91, "holds"),  # the band's ends belong to it
-        ((0.95, 1.0, 1.05), 1.2, "undecided"),  # the simulated value lies outside
-        ((0.85, 1.0, 1.05), 1.0, "undecided"),  # the interval sticks out below
-        ((0.95, 1.0, 1.15), 1.0, "undecided"),  # and above
-        ((0.5, 1.0, 1.5), 1.0, "undecided"),  # too noisy to say
-        ((1.05, 1.2, 1.3), 1.0, "undecided"),  # overlap
-        ((1.1, 1.2, 1.3), 1.0, "undecided"),  # touching
-        ((1.11, 1.2, 1.3), 1.0, "fails"),
-        ((0.7, 0.8, 0.89), 1.0, "fails"),
-        ((0.7, 0.8, 0.89), 5.0, "fails"),  # whatever the simulation says
-        ((np.nan, np.nan, np.nan), 1.0, "undecided"),  # no measurement proves nothing
-        ((0.95, 1.0, 1.05), np.nan, "undecided"),
-        ((0.95, 1.0, 1.05), None, "holds"),  # nothing to simulate
-    ],
-)
-def test_verdict_rule(interval, simulated, verdict):
-    assert claim().verdict(evidence(*interval, simulated=simulated)) == verdict
 
 
 @pytest.mark.parametrize(

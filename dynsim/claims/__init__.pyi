@@ -1,0 +1,3 @@
+from ._verdict import Evidence as Evidence
+from ._verdict import Verdict as Verdict
+from ._verdict import judged as judged

@@ -1,0 +1,91 @@
+"""The rule of the verdict: the band, the interval, and local slopes that run away."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf, nan
+
+import numpy as np
+import pytest
+
+from dynsim import Estimate
+from dynsim.claims import Evidence, judged
+from dynsim.statistics import fit_exponent
+
+
+@pytest.mark.parametrize(
+    ("interval", "simulated", "verdict"),
+    [
+        ((0.95, 1.0, 1.05), 1.0, "holds"),
+        ((0.9, 1.0, 1.1), 0.91, "holds"),  # the band's ends belong to it
+        ((0.95, 1.0, 1.05), 1.2, "undecided"),  # the simulated value lies outside
+        ((0.85, 1.0, 1.05), 1.0, "undecided"),  # the interval sticks out below
+        ((0.95, 1.0, 1.15), 1.0, "undecided"),  # and above
+        ((0.5, 1.0, 1.5), 1.0, "undecided"),  # too noisy to say
+        ((1.05, 1.2, 1.3), 1.0, "undecided"),  # overlap
+        ((1.1, 1.2, 1.3), 1.0, "undecided"),  # touching
+        ((1.11, 1.2, 1.3), 1.0, "fails"),
+        ((0.7, 0.8, 0.89), 1.0, "fails"),
+        ((0.7, 0.8, 0.89), 5.0, "fails"),  # whatever the simulation says
+        ((nan, nan, nan), 1.0, "undecided"),  # no measurement proves nothing
+        ((1.0, 1.0, 1.0), 1.0, "undecided"),  # and one without an interval neither
+        ((5.0, 5.0, 5.0), 1.0, "undecided"),
+        ((0.95, 1.0, 1.05), nan, "undecided"),
+        ((0.95, 1.0, 1.05), None, "holds"),  # nothing to simulate
+    ],
+)
+def test_interval_and_band(interval, simulated, verdict):
+    low, value, high = interval
+    evidence = Evidence(predicted=1.0, simulated=simulated, measured=Estimate(value, low, high))
+    assert judged(evidence, 0.1) == verdict
+
+
+@pytest.mark.parametrize(
+    ("drift", "last", "verdict"),
+    [
+        (0.05, (1.0, 1.2), "holds"),
+        (0.09, (1.1, 1.2), "holds"),  # touching the band is meeting it
+        (0.11, (1.0, 1.2), "undecided"),  # without the smallest size it lies outside
+        (-0.11, (0.9, 1.1), "undecided"),
+        (0.05, (1.11, 1.2), "undecided"),  # the last slope lies above the band
+        (0.05, (0.8, 0.89), "undecided"),  # and below
+        (nan, (1.0, 1.2), "holds"),
+        (0.05, (-inf, inf), "holds"),  # noise does not contradict
+        (0.05, (nan, nan), "undecided"),
+        (inf, (1.0, 1.2), "undecided"),
+    ],
+)
+def test_local_slopes_that_leave_the_band_are_undecided(drift, last, verdict):
+    evidence = Evidence(
+        predicted=1.0,
+        simulated=None,
+        measured=Estimate(1.0, 0.98, 1.02),
+        drift=drift,
+        last=Estimate(1.0, *last),
+    )
+    assert judged(evidence, 0.1) == verdict
+
+
+def test_local_slopes_do_not_save_a_claim():
+    evidence = Evidence(
+        predicted=1.0,
+        simulated=1.0,
+        measured=Estimate(0.5, 0.4, 0.6),
+        drift=0.5,
+        last=Estimate(1.0, 0.9, 1.1),
+    )
+    assert judged(evidence, 0.1) == "fails"
+
+
+def test_a_curve_that_bends_is_no_power_law(random):
+    """y = d^(1/2) + d/16: the fit is 0.71, and local slopes rise from 0.63 to 0.79."""
+    widths = np.array([16, 64, 256, 1024])
+
+    def evidence(values):
+        samples = [value * random.lognormal(0, 0.02, 16) for value in values]
+        return Evidence.of_fit(fit_exponent(widths, samples), predicted=0.71, simulated=None)
+
+    bent, straight = evidence(widths**0.5 + widths / 16), evidence(widths**0.71)
+    assert judged(bent, 0.06) == "undecided"
+    assert judged(replace(bent, drift=nan, last=None), 0.06) == "holds"  # what the fit alone says
+    assert judged(straight, 0.06) == "holds"
