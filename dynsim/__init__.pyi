@@ -1,6 +1,7 @@
 from . import claims as claims
 from . import laboratory as laboratory
 from . import rules as rules
+from . import scaling as scaling
 from . import search as search
 from . import statistics as statistics
 from . import theory as theory
@@ -22,6 +23,8 @@ from .rules._export import label_parameters as label_parameters
 from .rules._export import optax_optimizer as optax_optimizer
 from .rules._export import torch_parameter_groups as torch_parameter_groups
 from .rules._recommend import recommend as recommend
+from .scaling._exponent import exponent as exponent
+from .scaling._result import ScalingExponent as ScalingExponent
 from .search._optimal_rates import OptimalRates as OptimalRates
 from .search._optimal_rates import optimal_rates as optimal_rates
 from .statistics._exponents import fit_exponent as fit_exponent

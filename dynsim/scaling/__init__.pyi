@@ -1,5 +1,9 @@
+from ._columns import Curve as Curve
+from ._exponent import exponent as exponent
 from ._family import Family as Family
 from ._family import family as family
+from ._fitted import Fitted as Fitted
+from ._measured import measured_cells as measured_cells
 from ._paths import ScalingPath as ScalingPath
 from ._paths import scaling_path as scaling_path
 from ._quantity import Asymptotic as Asymptotic
@@ -8,3 +12,4 @@ from ._quantity import Quantity as Quantity
 from ._quantity import Sampled as Sampled
 from ._quantity import Unavailable as Unavailable
 from ._quantity import Value as Value
+from ._result import ScalingExponent as ScalingExponent

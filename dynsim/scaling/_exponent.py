@@ -1,0 +1,174 @@
+"""The power of a growing size in a quantity: derived, by mean-field theory, and measured."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from fractions import Fraction
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from dynsim._errors import InputError
+from dynsim._precision import require_x64
+from dynsim._runs import seed_labels
+
+from ._columns import Theory, closed_columns, with_mean_field
+from ._family import Along, family, plural
+from ._fitted import Fitted, fitted
+from ._measured import Measure, started
+from ._quantity import Progress, Quantity, Unavailable
+from ._result import Band, ScalingExponent
+
+DEFAULT_WIDTHS = (128, 256, 512, 1024)
+DEFAULT_SEEDS = 8
+DEFAULT_TOLERANCE = 0.05
+_FRACTION = re.compile(r"[+-]?\d{1,6}(/\d{1,6}|\.\d{1,12})?")
+
+
+def exponent(
+    quantity: str | Quantity = "projection_step_rms",
+    *,
+    widths: Sequence[int] | None = None,
+    vocab_sizes: Sequence[int] | None = None,
+    batch_sizes: Sequence[int] | None = None,
+    output_counts: Sequence[int] | None = None,
+    step_counts: Sequence[int] | None = None,
+    seeds: int | ArrayLike = DEFAULT_SEEDS,
+    predict: float | str | None = None,
+    tolerance: float | None = None,
+    budget: float | str | None = None,
+    measure: Measure | None = None,
+    train: bool = True,
+    progress: Progress = lambda part: None,
+    report: Callable[[ScalingExponent], object] = lambda result: None,
+    **options: Any,
+) -> ScalingExponent:
+    """The power x of a size s in a quantity y ~ s^x along a path, by every route there is.
+
+    **Arguments:**
+
+    - `quantity`: its name, a key of `dynsim.scaling.QUANTITIES`.
+    - `widths`, `vocab_sizes`, `batch_sizes`, `output_counts`, `step_counts`: one of them, the
+      values of the size that grows; default widths 128, 256, 512 and 1024.
+    - `seeds`: independent networks at each size (a count, or their labels).
+    - `predict`: a predicted power, such as 0.85 or "17/20", or "asymptotic": the derived one. With
+      it the result has a verdict, by the rule of the claims and `tolerance` (default 0.05).
+    - `budget`: seconds, or a text such as "60s" or "10m"; chooses widths and seeds that take as
+      long on this machine.
+    - `measure`: what gives the arrays of a cell in place of training it
+      (`dynsim.scaling.measured_cells`).
+    - `train`: False leaves out the networks, and gives the columns of theory alone.
+    - `progress`: called with the fraction of training finished since the last call; `report`: with
+      the columns of theory, once they are there and while networks train.
+    - `options`: every other size and rate, as a number or a path in d, m, n and B such as
+      "d^0.7" (docs/guides/exponents.md#paths), and the rest of `dynsim.Setup`, or with `network`
+      mlp or transformer of `dynsim.NetworkSetup`. `steps` is the number of updates after which
+      the quantity is read, 1 if left out.
+
+    A column that does not exist is None, and `why` says the reason. Diverged networks are counted;
+    the sizes where they make the quantity infinite are left out of the fit.
+
+    Raises `InputError` for what does not parse, leaves the allowed range at a size, or has no such
+    quantity, and `RuntimeError` if JAX's 64-bit types are off.
+    """
+    require_x64()
+    chosen = named_quantity(quantity)
+    lists: dict[Along, Sequence[int] | None] = {
+        "width": widths,
+        "vocab_size": vocab_sizes,
+        "batch_size": batch_sizes,
+        "outputs": output_counts,
+        "steps": step_counts,
+    }
+    along, sizes = growing_size(lists)
+    labels = seed_labels(seeds)
+    one = family(along, sizes, **options)
+    for setup in one.setups():
+        chosen.check(setup)
+    theory = closed_columns(chosen, one)
+    band = _band(predict, tolerance, theory)
+
+    def result(found: Fitted | None, reason: str = "") -> ScalingExponent:
+        why = theory.why | ({"measured": reason} if reason else {})
+        if found is not None and found.fit is None:
+            why["measured"] = "it is finite at fewer than two sizes"
+        if band is None:
+            why["verdict"] = "nothing was predicted"
+        elif "measured" in why:
+            why["verdict"] = "nothing was measured"
+        columns = (theory.asymptotic, theory.curve, theory.wide)
+        return ScalingExponent(chosen, one, labels, *columns, found, why, band)
+
+    if not train:
+        theory = with_mean_field(theory, chosen, one, progress)
+        return result(None, "no network was trained")
+    try:
+        with started(chosen, one.setups(), labels, measure=measure, progress=progress) as cells:
+            theory = with_mean_field(theory, chosen, one)
+            report(result(None, "networks are being trained"))
+            samples = [cell.result() for cell in cells]
+    except Unavailable as reason:
+        return result(None, str(reason))
+    return result(fitted(one.sizes, samples))
+
+
+def _band(predict: float | str | None, tolerance: float | None, theory: Theory) -> Band | None:
+    """The predicted power and its tolerance. Raises `InputError`."""
+    if predict is None:
+        if tolerance is not None:
+            raise InputError("tolerance", tolerance, "must be left out without `predict`")
+        return None
+    width = DEFAULT_TOLERANCE if tolerance is None else tolerance
+    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < math.inf:
+        raise InputError("tolerance", tolerance, "must be a finite number above 0")
+    return Band(_prediction(predict, theory), float(width))
+
+
+def _prediction(predict: float | str, theory: Theory) -> float:
+    if predict == "asymptotic":
+        if theory.asymptotic is None:
+            raise InputError("predict", predict, f"does not exist: {theory.why['asymptotic']}")
+        return float(theory.asymptotic.exponent)
+    allowed = "must be a finite number such as 0.85 or 17/20, or asymptotic"
+    if isinstance(predict, str):
+        if not _FRACTION.fullmatch(predict.strip()):
+            raise InputError("predict", predict, allowed)
+        try:
+            return float(Fraction(predict.strip()))
+        except ZeroDivisionError:
+            raise InputError("predict", predict, allowed) from None
+    if isinstance(predict, bool) or not isinstance(predict, int | float):
+        raise InputError("predict", predict, allowed)
+    if not math.isfinite(predict):
+        raise InputError("predict", predict, allowed)
+    return float(predict)
+
+
+def growing_size(
+    lists: dict[Along, Sequence[int] | None],
+) -> tuple[Along, Sequence[int]]:
+    """The one size that grows and its values. Raises `InputError` for more than one."""
+    given: list[Along] = [name for name, sizes in lists.items() if sizes is not None]
+    if not given:
+        return "width", DEFAULT_WIDTHS
+    if len(given) > 1:
+        first, second = (plural(name) for name in given[:2])
+        sizes = " ".join(map(str, lists[given[1]] or ()))
+        raise InputError(second, sizes, f"must be left out beside `{first}`: one size grows")
+    return given[0], list(lists[given[0]] or ())
+
+
+def named_quantity(quantity: str | Quantity) -> Quantity:
+    """The quantity of this name. Raises `InputError` with the nearest names."""
+    if isinstance(quantity, Quantity):
+        return quantity
+    from .quantities._registry import QUANTITIES
+
+    if quantity in QUANTITIES:
+        return QUANTITIES[quantity]
+    near = get_close_matches(str(quantity), QUANTITIES, n=3, cutoff=0.5)
+    names = ", ".join(near or QUANTITIES)
+    raise InputError("quantity", quantity, f"must be {'such as' if near else 'one of'} {names}")

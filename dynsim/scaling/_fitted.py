@@ -1,0 +1,92 @@
+"""The exponent that measured cells have: fit, interval, drift, local slopes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynsim._summary import summary
+from dynsim.statistics import Estimate, ExponentFit, Resamples, bootstraps, exponent_of
+
+from ._quantity import Floats, Sampled
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Fitted:
+    """A quantity of trained networks at growing sizes, and the power law through it.
+
+    - `sizes`, `samples`: every size, and what its networks measured, seeds last.
+    - `fit`: least squares over the sizes at which the quantity is finite; None below two.
+    - `used`: which sizes these are, shape (K,).
+    - `values`, `low`, `high`: the quantity and its 95 % interval, shape (K,).
+    - `diverged`: networks that are not finite, shape (K,).
+    - `local`: slopes between neighbouring sizes that are used.
+    """
+
+    sizes: NDArray[np.int64]
+    samples: tuple[Floats, ...]
+    fit: ExponentFit | None
+    used: NDArray[np.bool_]
+    values: Floats
+    low: Floats
+    high: Floats
+    diverged: NDArray[np.int64]
+    local: tuple[Estimate, ...]
+
+    def __repr__(self) -> str:
+        return summary("Fitted", sizes=self.sizes, values=self.values, fit=self.fit)
+
+
+def fitted(sizes: Sequence[int], cells: Sequence[Sampled]) -> Fitted:
+    """The power law through the cells of these sizes, by bootstrap over seeds in each cell."""
+    with np.errstate(all="ignore"):
+        logs = np.array([float(cell.log_value(cell.samples)) for cell in cells])
+        used = np.isfinite(logs)
+        diverged = np.array(
+            [_diverged(cell, bool(good)) for cell, good in zip(cells, used, strict=True)]
+        )
+        values = np.where(used, np.exp(logs), np.nan)
+        low, high = values.copy(), values.copy()
+        kept = [cell for cell, good in zip(cells, used, strict=True) if good]
+        known = np.asarray(sizes, dtype=np.int64)[used]
+        samples = [cell.samples for cell in kept]
+
+        def log_values(*chosen: Floats, axis: int = -1) -> Floats:
+            return np.array([cell.log_value(one) for cell, one in zip(kept, chosen, strict=True)])
+
+        fit, local = None, ()
+        if len(kept) >= 2:
+            fit = exponent_of(known, samples, log_values, vectorized=True)
+            steps = np.diff(np.log(known.astype(float)))
+
+            def parts(*chosen: Floats, axis: int = -1) -> Floats:
+                here = log_values(*chosen)
+                slopes = np.diff(here, axis=0) / steps.reshape(-1, *[1] * (here.ndim - 1))
+                return np.concatenate([slopes, here])
+
+            found = bootstraps(parts, samples, resamples=Resamples.QUICK, vectorized=True)
+            local = found[: len(kept) - 1]
+            low[used] = [np.exp(one.low) for one in found[len(kept) - 1 :]]
+            high[used] = [np.exp(one.high) for one in found[len(kept) - 1 :]]
+    return Fitted(
+        np.asarray(sizes, dtype=np.int64),
+        tuple(cell.samples for cell in cells),
+        fit,
+        used,
+        values,
+        low,
+        high,
+        diverged,
+        tuple(local),
+    )
+
+
+def _diverged(cell: Sampled, finite: bool) -> int:
+    """Networks that are not finite. (Of a grid of learning rates some points may diverge.)"""
+    if finite and cell.samples.ndim > 1:
+        return 0
+    lost = ~np.isfinite(cell.samples)
+    return int(np.sum(lost.any(axis=tuple(range(lost.ndim - 1)))))
