@@ -1,0 +1,1 @@
+"""Figures of results: what `.plot()` draws, in one style."""
