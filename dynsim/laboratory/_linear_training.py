@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from dynsim._initial import (
 from dynsim._losses import diverged, loss_and_residual
 from dynsim._optimizers import Constants, constants, direction, schedule
 from dynsim._precision import require_x64
+from dynsim._results import Declared, Result
 from dynsim._runs import (
     chunks,
     drawn_tokens,
@@ -75,7 +76,7 @@ class StepParts:
 
 
 @dataclass(frozen=True, eq=False)
-class Training:
+class Training(Result):
     """What training finite networks measured, at every step before its update.
 
     With L learning-rate pairs, K seeds and T steps:
@@ -94,6 +95,17 @@ class Training:
 
     Definitions: docs/theory/model.md#quantities.
     """
+
+    arrays: ClassVar[Declared] = {
+        "loss": "rates seed step",
+        "projection_update_rms": "rates seed step",
+        "embedding_update_rms": "rates seed step",
+        "projection_step_rms": "rates seed step",
+        "diverged": "rates seed",
+        "embedding_lr": ("rates", "embedding_lrs"),
+        "projection_lr": ("rates", "projection_lrs"),
+        "seed": ("seed", "seeds"),
+    }
 
     setup: Setup
     embedding_lrs: NDArray[np.float64]
@@ -125,7 +137,7 @@ class Training:
 
 
 @dataclass(frozen=True, eq=False)
-class TokenUpdates:
+class TokenUpdates(Result):
     """Mean-square output update of every token after one step: arrays of shape (seeds, tokens).
 
     - `projection`: mean over outputs of [(W_1 - W_0) e_i(0)]_k^2.
@@ -133,6 +145,13 @@ class TokenUpdates:
     - `cross`: mean over outputs of [(W_1 - W_0) (e_i(1) - e_i(0))]_k^2.
     - `batch_share`: the token's share of the batch (its frequency in full batch).
     """
+
+    arrays: ClassVar[Declared] = {
+        "projection_mean_square": ("seed token", "projection"),
+        "embedding_mean_square": ("seed token", "embedding"),
+        "cross_mean_square": ("seed token", "cross"),
+        "batch_share": "seed token",
+    }
 
     projection: NDArray[np.float64]
     embedding: NDArray[np.float64]
