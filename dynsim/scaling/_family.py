@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fractions import Fraction
@@ -16,15 +15,9 @@ from dynsim._setup import Setup
 from dynsim.laboratory._setup import NetworkSetup
 
 from ._paths import ScalingPath, scaling_path
+from ._resolution import COUNTS, LETTERS, Resolution
 
 Along = Literal["width", "vocab_size", "batch_size", "outputs", "steps"]
-LETTERS: Mapping[str, str] = {
-    "width": "d",
-    "vocab_size": "m",
-    "outputs": "n",
-    "batch_size": "B",
-}
-COUNTS = (*LETTERS, "target_rank", "steps", "warmup_steps")
 RATES = ("embedding_lr", "projection_lr", "hidden_lr", "weight_decay", "epsilon")
 PATH_FIELDS = (*COUNTS, *RATES)
 DEFAULT_UPDATES = 1
@@ -53,10 +46,7 @@ class Family:
 
     def values(self, size: int) -> dict[str, float]:
         """d, m, n and B where the growing size has this value; integers as in the setup."""
-        known: dict[str, float] = {}
-        for field, letter in LETTERS.items():
-            self._resolve(field, letter, size, known, ())
-        return known
+        return self._at(size).sizes()
 
     def setup(self, size: int) -> Setup | NetworkSetup:
         """The setup of one size. It makes T = `steps` updates: `Setup.steps` is T + 1, so that the
@@ -64,16 +54,8 @@ class Family:
 
         Raises `InputError` for a path that leaves the allowed range there.
         """
-        fields = dict(self.options)
-        for field, path in self.paths.items():
-            value = self._evaluated(field, path, size)
-            fields[field] = _integer(value) if field in COUNTS else value
-        if self.along == "steps" or self.along in LETTERS:
-            fields[self.along] = size
-        fields["steps"] += 1
-        kind = Setup if self.network == "linear" else NetworkSetup
         try:
-            return kind(**fields)
+            return self._at(size).setup()
         except InputError as error:
             raise self._placed(error, size) from None
 
@@ -116,7 +98,7 @@ class Family:
         notes = []
         for field in (name for name in COUNTS if name in self.paths):
             path = self.paths[field]
-            exact = [(size, self._evaluated(field, path, size)) for size in self.sizes]
+            exact = [(size, self._at(size).exact(field)) for size in self.sizes]
             off = [
                 (size, value)
                 for size, value in exact
@@ -135,49 +117,15 @@ class Family:
         plain = {name: str(path) for name, path in self.paths.items()}
         return {plural(self.along): list(self.sizes), **plain, **self.options}
 
-    def _resolve(
-        self, field: str, letter: str, size: int, known: dict[str, float], within: tuple[str, ...]
-    ) -> float:
-        if letter in known:
-            return known[letter]
-        if field in within:
-            raise InputError(
-                field, str(self.paths[field]), "must not depend on itself through other sizes"
-            )
-        path = self.paths.get(field)
-        if field == self.along:
-            value = float(size)
-        elif path is None:
-            value = self._followed(field, size, known)
-        else:
-            for name, other in LETTERS.items():
-                if other in path.variables:
-                    self._resolve(name, other, size, known, (*within, field))
-            value = float(_integer(_finite(field, path, path(**known))))
-        known[letter] = value
-        return value
-
-    def _followed(self, field: str, size: int, known: dict[str, float]) -> float:
-        """What a size without a path is: all tokens (B = 0), all outputs of next-token, or one."""
-        if field == "outputs" and self.options.get("targets") == "next-token":
-            return self._resolve("vocab_size", "m", size, known, ())
-        return 0.0 if field == "batch_size" else 1.0
-
-    def _evaluated(self, field: str, path: ScalingPath, size: int) -> float:
-        known: dict[str, float] = {}
-        for name, letter in LETTERS.items():
-            if letter in path.variables:
-                value = self._resolve(name, letter, size, known, (field,))
-                if letter == "B" and value == 0:
-                    raise InputError(field, str(path), "needs a positive `batch_size` for its B")
-        return _finite(field, path, path(**known))
+    def _at(self, size: int) -> Resolution:
+        return Resolution({self.along: size}, self.paths, self.options)
 
     def _placed(self, error: InputError, size: int) -> InputError:
         """The error with the path and the size at which it arises."""
         path = self.paths.get(error.field)
         if path is None or not path.variables:
             return error
-        exact = self._evaluated(error.field, path, size)
+        exact = self._at(size).exact(error.field)
         value = f"{path} = {exact:.6g} at {self.along} {size}"
         return InputError(error.field, value, error.allowed)
 
@@ -195,31 +143,41 @@ def family(along: Along = "width", sizes: Sequence[int] = (), **options: Any) ->
     allowed range at one of the sizes, and for an unknown option.
     """
     check_choice("along", along, get_args(Along))
-    network = options.pop("network", "linear")
+    if along in options:
+        raise InputError(along, options[along], f"must be left out: it is given by its {along}s")
+    paths, others = paths_and_options(options, (along,))
+    result = Family(along, checked_sizes(along, list(sizes)), paths, others)
+    for size in result.sizes:
+        result.setup(size)
+    return result
+
+
+def paths_and_options(
+    options: Mapping[str, Any], varied: Collection[str]
+) -> tuple[dict[str, ScalingPath], dict[str, Any]]:
+    """The paths of all sizes and rates but those that vary, and all other options of a setup.
+
+    `steps` is 1 if left out. Raises `InputError` for a path that does not parse and an unknown
+    option.
+    """
+    given = {"steps": DEFAULT_UPDATES, **options}
+    network = given.pop("network", "linear")
     kind = Setup if network == "linear" else NetworkSetup
     known = {field.name: field for field in dataclasses.fields(kind)}
-    for name in options:
+    for name in given:
         if name not in known:
             near = get_close_matches(name, known, n=3, cutoff=0.5)
             hint = f", such as {', '.join(near)}" if near else ""
-            raise InputError(name, options[name], f"is no option of `network` {network}{hint}")
-    if along in options:
-        raise InputError(along, options[along], f"must be left out: it is given by its {along}s")
-    given = {"steps": DEFAULT_UPDATES, **options}
+            raise InputError(name, given[name], f"is no option of `network` {network}{hint}")
     for name in ("width", "vocab_size"):
         given.setdefault(name, known[name].default)
     paths = {
         name: scaling_path(value, name)
         for name, value in given.items()
-        if name in PATH_FIELDS and value is not None and name != along
+        if name in PATH_FIELDS and value is not None and name not in varied
     }
     others = {name: value for name, value in given.items() if name not in PATH_FIELDS}
-    if network != "linear":
-        others["network"] = network
-    result = Family(along, checked_sizes(along, list(sizes)), paths, others)
-    for size in result.sizes:
-        result.setup(size)
-    return result
+    return paths, others if network == "linear" else {**others, "network": network}
 
 
 def plural(along: str) -> str:
@@ -238,13 +196,3 @@ def checked_sizes(along: str, sizes: Sequence[int]) -> tuple[int, ...]:
     if any(after <= before for before, after in itertools.pairwise(sizes)):
         raise InputError(field, " ".join(map(str, sizes)), "must increase")
     return tuple(int(size) for size in sizes)
-
-
-def _integer(value: float) -> int:
-    return round(value)
-
-
-def _finite(field: str, path: ScalingPath, value: float) -> float:
-    if not math.isfinite(value) or abs(value) > 1e300:
-        raise InputError(field, str(path), "must be finite at every size")
-    return value
