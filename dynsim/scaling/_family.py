@@ -11,12 +11,15 @@ from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from dynsim._errors import InputError, check_choice, check_integer
-from dynsim._setup import Setup
+from dynsim._setup import MAX_SIZE, Setup
 from dynsim.laboratory._setup import NetworkSetup
 
 from ._paths import ScalingPath, scaling_path
 
+AnySetup = Setup | NetworkSetup
 Along = Literal["width", "vocab_size", "batch_size", "outputs", "steps"]
 LETTERS: Mapping[str, str] = {
     "width": "d",
@@ -30,6 +33,17 @@ PATH_FIELDS = (*COUNTS, *RATES)
 DEFAULT_UPDATES = 1
 LARGEST_SIZE = 2**53  # what a float holds exactly
 ROUNDED = 1e-9  # relative distance from an integer that counts as none
+
+
+@dataclass(frozen=True)
+class _PathValue:
+    """What a path comes to at a size, for an error."""
+
+    path: ScalingPath
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.path} = {self.value:.6g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +63,7 @@ class Family:
 
     def at(self, sizes: Iterable[int]) -> Family:
         """The same family at other values of the growing size."""
-        return replace(self, sizes=checked_sizes(self.along, list(sizes)))
+        return replace(self, sizes=checked_sizes(self.along, sizes))
 
     def values(self, size: int) -> dict[str, float]:
         """d, m, n and B where the growing size has this value; integers as in the setup."""
@@ -58,26 +72,18 @@ class Family:
             self._resolve(field, letter, size, known, ())
         return known
 
-    def setup(self, size: int) -> Setup | NetworkSetup:
+    def setup(self, size: int) -> AnySetup:
         """The setup of one size. It makes T = `steps` updates: `Setup.steps` is T + 1, so that the
         state after the last one is part of a run.
 
         Raises `InputError` for a path that leaves the allowed range there.
         """
-        fields = dict(self.options)
-        for field, path in self.paths.items():
-            value = self._evaluated(field, path, size)
-            fields[field] = _integer(value) if field in COUNTS else value
-        if self.along == "steps" or self.along in LETTERS:
-            fields[self.along] = size
-        fields["steps"] += 1
-        kind = Setup if self.network == "linear" else NetworkSetup
         try:
-            return kind(**fields)
+            return self._made(size)
         except InputError as error:
             raise self._placed(error, size) from None
 
-    def setups(self) -> list[Setup | NetworkSetup]:
+    def setups(self) -> list[AnySetup]:
         """The setups of all sizes."""
         return [self.setup(size) for size in self.sizes]
 
@@ -105,7 +111,7 @@ class Family:
             return Fraction(1)
         path = self.paths.get(field)
         if path is None:
-            follows = field == "outputs" and self.options.get("targets") == "next-token"
+            follows = field == "outputs" and self._outputs_are_tokens
             return self.order("vocab_size") if follows else Fraction(0)
         needed = {letter: name for name, letter in LETTERS.items() if letter in path.variables}
         return path.order(**{letter: self.order(name) for letter, name in needed.items()})
@@ -124,9 +130,10 @@ class Family:
             ]
             if off:
                 size, value = off[0]
-                others = f" and at {len(off) - 1} more" if len(off) > 1 else ""
+                others = f", and no integer at {len(off) - 1} more" if len(off) > 1 else ""
                 notes.append(
-                    f"`{field}` {path} is {value:.6g} at `{self.along}` {size}{others}: rounded"
+                    f"`{field}` {path} is {value:.6g} at `{self.along}` {size}{others}: rounded to "
+                    "the nearest integer"
                 )
         return tuple(notes)
 
@@ -135,51 +142,96 @@ class Family:
         plain = {name: str(path) for name, path in self.paths.items()}
         return {plural(self.along): list(self.sizes), **plain, **self.options}
 
+    @property
+    def _outputs_are_tokens(self) -> bool:
+        """Whether there is one output for each token type where `outputs` is left out."""
+        return self.options.get("targets") == "next-token" or bool(self.options.get("tied"))
+
+    def _made(self, size: int) -> AnySetup:
+        """The setup of one size; its errors do not say at which size they arise."""
+        fields = dict(self.options)
+        for field, path in self.paths.items():
+            value = self._evaluated(field, path, size)
+            fields[field] = self._counted(field, value) if field in COUNTS else value
+        fields[self.along] = size
+        check_integer("steps", fields["steps"], 1, MAX_SIZE - 1)
+        fields["steps"] += 1
+        return Setup(**fields) if self.network == "linear" else NetworkSetup(**fields)
+
+    def _counted(self, field: str, value: float) -> int:
+        """The nearest integer. A path of positive numbers that comes to 0 would change the meaning
+        of an option (0 is the full batch, say) and raises `InputError`."""
+        if value and not round(value):
+            raise InputError(field, value, "must be at least 1 when it is rounded")
+        return round(value)
+
     def _resolve(
         self, field: str, letter: str, size: int, known: dict[str, float], within: tuple[str, ...]
     ) -> float:
+        """A size at a value of the growing size, and all that it depends on, put into `known`."""
         if letter in known:
             return known[letter]
         if field in within:
-            raise InputError(
-                field, str(self.paths[field]), "must not depend on itself through other sizes"
-            )
+            through = " through " + ", ".join(f"`{name}`" for name in within[1:])
+            allowed = f"must not depend on itself{through if len(within) > 1 else ''}"
+            raise InputError(within[0], str(self.paths[within[0]]), allowed)
         path = self.paths.get(field)
         if field == self.along:
             value = float(size)
         elif path is None:
             value = self._followed(field, size, known)
         else:
-            for name, other in LETTERS.items():
-                if other in path.variables:
-                    self._resolve(name, other, size, known, (*within, field))
-            value = float(_integer(_finite(field, path, path(**known))))
+            self._resolve_variables(field, path, size, known, within)
+            value = float(self._counted(field, _finite(field, path, path(**known))))
         known[letter] = value
         return value
 
+    def _resolve_variables(
+        self,
+        field: str,
+        path: ScalingPath,
+        size: int,
+        known: dict[str, float],
+        within: tuple[str, ...],
+    ) -> None:
+        for name, letter in LETTERS.items():
+            if letter in path.variables:
+                value = self._resolve(name, letter, size, known, (*within, field))
+                if not value:
+                    raise InputError(
+                        field, str(path), f"needs a positive `{name}` for its {letter}"
+                    )
+
     def _followed(self, field: str, size: int, known: dict[str, float]) -> float:
-        """What a size without a path is: all tokens (B = 0), all outputs of next-token, or one."""
-        if field == "outputs" and self.options.get("targets") == "next-token":
+        """What a size without a path is: all tokens (B = 0), one output or one for each token."""
+        if field == "outputs" and self._outputs_are_tokens:
             return self._resolve("vocab_size", "m", size, known, ())
         return 0.0 if field == "batch_size" else 1.0
 
     def _evaluated(self, field: str, path: ScalingPath, size: int) -> float:
         known: dict[str, float] = {}
-        for name, letter in LETTERS.items():
-            if letter in path.variables:
-                value = self._resolve(name, letter, size, known, (field,))
-                if letter == "B" and value == 0:
-                    raise InputError(field, str(path), "needs a positive `batch_size` for its B")
+        self._resolve_variables(field, path, size, known, ())
         return _finite(field, path, path(**known))
 
     def _placed(self, error: InputError, size: int) -> InputError:
-        """The error with the path and the size at which it arises."""
+        """The error with the path and the size at which it arises.
+
+        One that is the same at all sizes, such as that of a misspelt optimizer, stays as it is.
+        """
         path = self.paths.get(error.field)
-        if path is None or not path.variables:
+        if path is not None and path.variables and isinstance(error.value, int | float):
+            value = _PathValue(path, self._evaluated(error.field, path, size))
+            return InputError(error.field, value, f"{error.allowed} (at `{self.along}` {size})")
+        if all(self._fails_alike(error, other) for other in self.sizes):
             return error
-        exact = self._evaluated(error.field, path, size)
-        value = f"{path} = {exact:.6g} at {self.along} {size}"
-        return InputError(error.field, value, error.allowed)
+        return InputError(error.field, error.value, f"{error.allowed} (at `{self.along}` {size})")
+
+    def _fails_alike(self, error: InputError, size: int) -> bool:
+        try:
+            self._made(size)
+        except InputError as other:
+            return str(other) == str(error)
+        return False
 
 
 def family(along: Along = "width", sizes: Sequence[int] = (), **options: Any) -> Family:
@@ -198,27 +250,28 @@ def family(along: Along = "width", sizes: Sequence[int] = (), **options: Any) ->
     network = options.pop("network", "linear")
     kind = Setup if network == "linear" else NetworkSetup
     known = {field.name: field for field in dataclasses.fields(kind)}
+    growing = plural(along)
     for name in options:
         if name not in known:
-            near = get_close_matches(name, known, n=3, cutoff=0.5)
-            hint = f", such as {', '.join(near)}" if near else ""
+            near = get_close_matches(name, [*known, *GROWING], n=3, cutoff=0.6)
+            hint = f"; the nearest are {', '.join(near)}" if near else ""
             raise InputError(name, options[name], f"is no option of `network` {network}{hint}")
     if along in options:
-        raise InputError(along, options[along], f"must be left out: it is given by its {along}s")
+        raise InputError(along, options[along], f"must be left out: `{growing}` gives its values")
+    options = {name: value for name, value in options.items() if value is not None}
     given = {"steps": DEFAULT_UPDATES, **options}
     for name in ("width", "vocab_size"):
         given.setdefault(name, known[name].default)
     paths = {
         name: scaling_path(value, name)
         for name, value in given.items()
-        if name in PATH_FIELDS and value is not None and name != along
+        if name in PATH_FIELDS and name != along
     }
     others = {name: value for name, value in given.items() if name not in PATH_FIELDS}
     if network != "linear":
         others["network"] = network
-    result = Family(along, checked_sizes(along, list(sizes)), paths, others)
-    for size in result.sizes:
-        result.setup(size)
+    result = Family(along, checked_sizes(along, sizes), paths, others)
+    result.setups()
     return result
 
 
@@ -227,24 +280,26 @@ def plural(along: str) -> str:
     return {"outputs": "output_counts", "steps": "step_counts"}.get(along, f"{along}s")
 
 
-def checked_sizes(along: str, sizes: Sequence[int]) -> tuple[int, ...]:
+GROWING = tuple(plural(along) for along in get_args(Along))
+
+
+def checked_sizes(along: str, sizes: Iterable[int]) -> tuple[int, ...]:
     """Two sizes or more, increasing. Raises `InputError`."""
     field = plural(along)
-    if len(sizes) < 2:
-        given = " ".join(map(str, sizes)) or None
-        raise InputError(field, given, "must be two sizes or more, for a slope")
-    for size in sizes:
+    if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+        raise InputError(field, sizes, "must be two sizes or more, for a slope")
+    checked = [int(size) if isinstance(size, np.integer) else size for size in sizes]
+    for size in checked:
         check_integer(field, size, 1, LARGEST_SIZE)
-    if any(after <= before for before, after in itertools.pairwise(sizes)):
-        raise InputError(field, " ".join(map(str, sizes)), "must increase")
-    return tuple(int(size) for size in sizes)
-
-
-def _integer(value: float) -> int:
-    return round(value)
+    given = " ".join(map(str, checked))
+    if len(checked) < 2:
+        raise InputError(field, given or None, "must be two sizes or more, for a slope")
+    if any(after <= before for before, after in itertools.pairwise(checked)):
+        raise InputError(field, given, "must increase")
+    return tuple(checked)
 
 
 def _finite(field: str, path: ScalingPath, value: float) -> float:
     if not math.isfinite(value) or abs(value) > 1e300:
-        raise InputError(field, str(path), "must be finite at every size")
+        raise InputError(field, _PathValue(path, value), "must be finite")
     return value
