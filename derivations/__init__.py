@@ -121,6 +121,7 @@ from ._regimes import crossover_rank as crossover_rank
 from ._regimes import crossover_vocab_size as crossover_vocab_size
 from ._regimes import exponent as exponent
 from ._regimes import local_exponent as local_exponent
+from ._regimes import presence_order as presence_order
 from ._stability import InfeasibleProgram as InfeasibleProgram
 from ._stability import LayerSolution as LayerSolution
 from ._stability import StabilitySolution as StabilitySolution

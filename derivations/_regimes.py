@@ -54,11 +54,16 @@ def exponent(
         layer, optimizer, of_one_token=of_one_token, mini_batch=mini_batch, init=init
     )
     orders = dict(zipf_orders())
-    orders[s.presence] = _presence_order(of_one_token)
+    orders[s.presence] = presence_order(of_one_token=of_one_token)
     return leading_order(rms.expression**2, orders) / 2
 
 
-def _presence_order(of_one_token: bool) -> sp.Expr:
+@cache
+def presence_order(*, of_one_token: bool = False) -> sp.Expr:
+    """Exponent of d in q, the chance that a batch of B = d^beta tokens holds a token.
+
+    min(0, beta + order(p_i)) for one token; of the average over tokens by frequency without one.
+    """
     alpha, mu, beta = s.zipf_exponent, s.vocab_exponent, s.batch_exponent
     if of_one_token:
         return sp.Min(0, beta + zipf_orders()[s.frequency])

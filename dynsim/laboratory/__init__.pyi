@@ -11,6 +11,7 @@ from ._coordinates import reads_embedding as reads_embedding
 from ._coordinates import reference_setup as reference_setup
 from ._coordinates import slope_bands as slope_bands
 from ._coordinates import vocabulary_alignment_exponent as vocabulary_alignment_exponent
+from ._linear_training import StepParts as StepParts
 from ._linear_training import TokenUpdates as TokenUpdates
 from ._linear_training import Training as Training
 from ._linear_training import token_updates as token_updates

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ import derivations
 from dynsim._errors import InputError
 from dynsim._layers import Label, LayerValues
 from dynsim._precision import require_x64
+from dynsim._results import Declared, Result
 from dynsim._summary import summary
 from dynsim.statistics._exponents import log_slope
 from dynsim.theory._first_step import first_step
@@ -63,7 +64,7 @@ FACTORS: dict[Term, tuple[Quantity, Quantity]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Coordinates:
+class Coordinates(Result):
     """Sizes in networks of one shape, S seeds, at T recorded steps.
 
     **Fields:**
@@ -77,6 +78,13 @@ class Coordinates:
       (W_t - W_0)(z_t - z_0); the entries `weight` W_0 and `weight_update` W_t - W_0. The embedding
       reads one-hot tokens, so that its input never changes: NaN for what it does not have.
     """
+
+    arrays: ClassVar[Declared] = {
+        "mean_square": "seed step matrix quantity",
+        "step": ("step", "steps"),
+        "matrix": ("matrix", "matrices"),
+        "quantity": ("quantity", lambda _: list(QUANTITIES)),
+    }
 
     setup: NetworkSetup
     steps: NDArray[np.int64]

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from dynsim._initial import (
 from dynsim._losses import diverged, loss_and_residual
 from dynsim._optimizers import Constants, constants, direction, schedule
 from dynsim._precision import require_x64
+from dynsim._results import Declared, Result
 from dynsim._runs import (
     chunks,
     drawn_tokens,
@@ -48,7 +49,34 @@ STEPS_PER_CALL = 100  # steps of one jitted call, between two reports of progres
 
 
 @dataclass(frozen=True, eq=False)
-class Training:
+class StepParts:
+    """What a step's update is made of, at every step: arrays of shape (L, K, T).
+
+    With the step's changes dW and de_i, and embeddings e_i before it:
+
+    - `embedding_step_rms`: sqrt(sum_i p_i mean_k [W_t de_i]_k^2).
+    - `incoherent_rms`: sqrt(sum_i p_i mean_k sum_l (dW_kl e_il)^2), the size of dW e_i if its d
+      terms had random signs.
+    - `aligned_rms`: sqrt(sum_i p_i mean_k |dW_k|^2 |e_i|^2), its size if dW_k were along e_i.
+
+    Definitions: docs/theory/model.md#coherence.
+    """
+
+    embedding_step_rms: NDArray[np.float64]
+    incoherent_rms: NDArray[np.float64]
+    aligned_rms: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        return summary(
+            "Parts of every step's update (learning-rate pairs x seeds x steps)",
+            embedding_step_rms=self.embedding_step_rms,
+            incoherent_rms=self.incoherent_rms,
+            aligned_rms=self.aligned_rms,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Training(Result):
     """What training finite networks measured, at every step before its update.
 
     With L learning-rate pairs, K seeds and T steps:
@@ -62,10 +90,22 @@ class Training:
     - `embedding_update_rms`: the same of W_0 (e_i(t) - e_i(0)), shape (L, K, T).
     - `projection_step_rms`: the same of (W_{t+1} - W_t) e_i(t), what step t itself changes by
       moving the projection, shape (L, K, T).
+    - `step_parts`: more about every step, None unless it was asked for.
     - `diverged`: shape (L, K); the loss became non-finite or 1e6 times its start (and at least 1).
 
     Definitions: docs/theory/model.md#quantities.
     """
+
+    arrays: ClassVar[Declared] = {
+        "loss": "rates seed step",
+        "projection_update_rms": "rates seed step",
+        "embedding_update_rms": "rates seed step",
+        "projection_step_rms": "rates seed step",
+        "diverged": "rates seed",
+        "embedding_lr": ("rates", "embedding_lrs"),
+        "projection_lr": ("rates", "projection_lrs"),
+        "seed": ("seed", "seeds"),
+    }
 
     setup: Setup
     embedding_lrs: NDArray[np.float64]
@@ -75,6 +115,7 @@ class Training:
     projection_update_rms: NDArray[np.float64]
     embedding_update_rms: NDArray[np.float64]
     projection_step_rms: NDArray[np.float64]
+    step_parts: StepParts | None = None
 
     @property
     def diverged(self) -> NDArray[np.bool_]:
@@ -96,7 +137,7 @@ class Training:
 
 
 @dataclass(frozen=True, eq=False)
-class TokenUpdates:
+class TokenUpdates(Result):
     """Mean-square output update of every token after one step: arrays of shape (seeds, tokens).
 
     - `projection`: mean over outputs of [(W_1 - W_0) e_i(0)]_k^2.
@@ -104,6 +145,13 @@ class TokenUpdates:
     - `cross`: mean over outputs of [(W_1 - W_0) (e_i(1) - e_i(0))]_k^2.
     - `batch_share`: the token's share of the batch (its frequency in full batch).
     """
+
+    arrays: ClassVar[Declared] = {
+        "projection_mean_square": ("seed token", "projection"),
+        "embedding_mean_square": ("seed token", "embedding"),
+        "cross_mean_square": ("seed token", "cross"),
+        "batch_share": "seed token",
+    }
 
     projection: NDArray[np.float64]
     embedding: NDArray[np.float64]
@@ -132,6 +180,7 @@ class _Plan(NamedTuple):
     steps: int
     dtype: str
     record_updates: bool
+    record_parts: bool
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -162,6 +211,7 @@ def train_linear(
     projection_lrs: ArrayLike | None = None,
     dtype: str = "float32",
     record_updates: bool = True,
+    record_parts: bool = False,
     memory_gb: float | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> Training:
@@ -180,6 +230,7 @@ def train_linear(
     - `dtype`: `float32` or `float64`.
     - `record_updates`: without it the three update RMS are NaN and a step has three matrix
       products in place of six.
+    - `record_parts`: also record `step_parts`, for one matrix product more.
     - `memory_gb`: how much memory the networks trained side by side may take (at least one is
       trained); default 32 MiB on a CPU, which is its cache, and 2 GiB elsewhere.
     - `progress`: called with the fraction of work finished since the last call.
@@ -197,7 +248,8 @@ def train_linear(
     )
     check_memory(setup, dtype)
     segments = math.ceil(setup.steps / STEPS_PER_CALL)
-    plan = _plan(setup, math.ceil(setup.steps / segments), dtype, record_updates)
+    length = math.ceil(setup.steps / segments)
+    plan = _plan(setup, length, dtype, record_updates, record_parts)
     task = _task(setup, dtype)
     descent = _descent(setup, dtype, segments * plan.steps)
     runs = max(1, int(memory_budget(memory_gb) / network_bytes(setup, dtype)))
@@ -228,7 +280,7 @@ def train_linear(
                     progress(1 / pieces)
             row.append(np.concatenate(records, axis=-2)[..., : setup.steps, :])
         blocks.append(np.concatenate(row, axis=1))
-    record = np.moveaxis(np.concatenate(blocks, axis=0), 0, 1)  # (L, K, T, 4)
+    record = np.moveaxis(np.concatenate(blocks, axis=0), 0, 1)  # (L, K, T, 4 or 7)
     return Training(
         setup,
         np.asarray(embedding_rates, np.float64),
@@ -238,6 +290,7 @@ def train_linear(
         record[..., 1],
         record[..., 2],
         record[..., 3],
+        StepParts(record[..., 4], record[..., 5], record[..., 6]) if record_parts else None,
     )
 
 
@@ -260,7 +313,13 @@ def token_updates(
     return TokenUpdates(*(np.asarray(column, np.float64) for column in zip(*rows, strict=True)))
 
 
-def _plan(setup: Setup, steps: int, dtype: str, record_updates: bool = True) -> _Plan:
+def _plan(
+    setup: Setup,
+    steps: int,
+    dtype: str,
+    record_updates: bool = True,
+    record_parts: bool = False,
+) -> _Plan:
     return _Plan(
         setup.width,
         setup.vocab_size,
@@ -271,6 +330,7 @@ def _plan(setup: Setup, steps: int, dtype: str, record_updates: bool = True) -> 
         steps,
         dtype,
         record_updates,
+        record_parts,
     )
 
 
@@ -351,6 +411,23 @@ def _update_rms(
     return [jnp.sqrt(task.frequencies @ jnp.mean(u**2, axis=-1)) for u in updates]
 
 
+def _step_parts(
+    plan: _Plan, task: _Task, weights: Weights, change: Weights
+) -> list[Float[Array, ""]]:
+    """The columns of `StepParts`, or none."""
+    if not plan.record_parts:
+        return []
+    by_embedding = change.embedding @ weights.projection.T
+    entry_squares = task.frequencies @ weights.embedding**2  # sum_i p_i e_il^2, shape (d,)
+    row_squares = jnp.mean(change.projection**2, axis=0)  # mean_k dW_kl^2, shape (d,)
+    squares = (
+        task.frequencies @ jnp.mean(by_embedding**2, axis=-1),
+        row_squares @ entry_squares,
+        jnp.sum(row_squares) * jnp.sum(entry_squares),
+    )
+    return [jnp.sqrt(square) for square in squares]
+
+
 def _scan(
     plan: _Plan,
     task: _Task,
@@ -360,8 +437,8 @@ def _scan(
     start: Weights,
     rates: Weights,
     state: tuple[Weights, Any],
-) -> tuple[tuple[Weights, Any], Float[Array, "steps 4"]]:
-    """`plan.steps` steps of one network; returns its state and the records (steps, 4)."""
+) -> tuple[tuple[Weights, Any], Float[Array, "steps columns"]]:
+    """`plan.steps` steps of one network: its state and the records, 4 columns or, with parts, 7."""
 
     def step(carry, index):
         weights, memory = carry
@@ -372,8 +449,9 @@ def _scan(
         factor = descent.factors[index]
         change, memory = _step(plan, descent, factor, gradients, memory, weights, rates)
         updates_rms = _update_rms(plan, task, start, weights, change.projection)
+        parts = _step_parts(plan, task, weights, change)
         moved = jax.tree.map(jnp.add, weights, change)
-        return (moved, memory), jnp.stack([task.frequencies @ loss, *updates_rms])
+        return (moved, memory), jnp.stack([task.frequencies @ loss, *updates_rms, *parts])
 
     return jax.lax.scan(step, state, first_step + jnp.arange(plan.steps))
 
@@ -397,7 +475,7 @@ def _begin(plan: _Plan, descent: _Descent, start: Weights, rates: Weights) -> tu
 
 @partial(jax.jit, static_argnames="plan", donate_argnames="state")
 def _advance(plan, task, descent, keys, start, rates, state, first_step):
-    """`plan.steps` steps of every (seed, learning rate): state and records (K, L, steps, 4)."""
+    """`plan.steps` steps of every (seed, learning rate): state and record."""
     with jax.default_matmul_precision("highest"):
         run = partial(_scan, plan, task, descent, first_step)
         over_rates = jax.vmap(run, in_axes=(None, None, 0, 0))

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from dynsim._layers import LABELS, LayerValues
 from dynsim._losses import diverged
 from dynsim._optimizers import Constants, constants, schedule
 from dynsim._precision import require_x64
+from dynsim._results import Declared, Result
 from dynsim._runs import (
     chunks,
     even,
@@ -50,7 +51,7 @@ STEPS_PER_CALL = 256
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkTraining:
+class NetworkTraining(Result):
     """What R training runs did.
 
     **Fields:**
@@ -64,6 +65,18 @@ class NetworkTraining:
       last horizon, where training ends.
     - `initial_loss`: evaluation loss before the first step, shape (R,).
     """
+
+    arrays: ClassVar[Declared] = {
+        "loss": "run horizon",
+        "initial_loss": "run",
+        "diverged": "run",
+        "train_loss": "run step",
+        "horizon": ("horizon", "horizons"),
+        "embedding_lr": "run",
+        "hidden_lr": "run",
+        "weight_decay": "run",
+        "seed": "run",
+    }
 
     setup: NetworkSetup
     embedding_lr: NDArray[np.float64]

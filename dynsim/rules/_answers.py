@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from dynsim._layers import LayerValues
+from dynsim._results import Declared, Result
 from dynsim._summary import summary
 
 Anchor = Literal["hidden", "embedding"]
@@ -73,8 +74,14 @@ class Regime:
         return summary(f"Regime {REGIMES[self.name]}", **asdict(self))
 
 
+def _by_layer(answer: Recommendation, values: str) -> list[list[float]]:
+    """Learning rates or factors, a row a rule and a column a layer."""
+    rows = [getattr(one, values) for one in answer.answers]
+    return [[getattr(row, field.name) for field in fields(LayerValues)] for row in rows]
+
+
 @dataclass(frozen=True)
-class Recommendation:
+class Recommendation(Result):
     """Learning rates for a wider model by three rules, where it stands, and how far they differ.
 
     **Fields:**
@@ -87,6 +94,15 @@ class Recommendation:
       without multipliers.
     - `explanation`: the answer in words, one line.
     """
+
+    arrays: ClassVar[Declared] = {
+        "learning_rate": ("rule layer", lambda answer: _by_layer(answer, "learning_rates")),
+        "factor": ("rule layer", lambda answer: _by_layer(answer, "factors")),
+        "ratio": ("rule", lambda answer: [one.ratio for one in answer.answers]),
+        "ratio_growth": ("rule", lambda answer: [one.ratio_growth for one in answer.answers]),
+        "rule": ("rule", lambda answer: [one.rule for one in answer.answers]),
+        "layer": ("layer", lambda _: [field.name for field in fields(LayerValues)]),
+    }
 
     width: int
     base_width: int
@@ -103,6 +119,11 @@ class Recommendation:
     spread: float
     multiplier_exponents: tuple[Fraction, Fraction, Fraction]
     explanation: str
+
+    def described_by(self) -> dict[str, Any]:
+        """The arguments of `recommend`, by name."""
+        asked = ("width", "base_width", "vocab_size", "tokens", "parametrization", "optimizer")
+        return {name: getattr(self, name) for name in (*asked, "anchor")}
 
     def __repr__(self) -> str:
         return summary(

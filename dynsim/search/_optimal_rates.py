@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._initial import MAX_SEEDS
+from dynsim._results import Declared, Result
 from dynsim._setup import Setup
 from dynsim._summary import summary
 from dynsim.laboratory._linear_training import train_linear
@@ -41,7 +42,7 @@ Window = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class OptimalRates:
+class OptimalRates(Result):
     """Optimal learning rates at every horizon, a number of training steps.
 
     - `setup`, `how`, `source`, `seeds`: what was asked for.
@@ -50,6 +51,22 @@ class OptimalRates:
       quotients of near-optimal rates.
     - `initial_loss`: before the first step, mean over seeds.
     """
+
+    arrays: ClassVar[Declared] = {
+        "embedding_optimal_lr": ("horizon", lambda found: _of(found.embedding, "value")),
+        "embedding_optimal_lr_low": ("horizon", lambda found: _of(found.embedding, "low")),
+        "embedding_optimal_lr_high": ("horizon", lambda found: _of(found.embedding, "high")),
+        "embedding_optimal_lr_status": ("horizon", lambda found: _of(found.embedding, "status")),
+        "projection_optimal_lr": ("horizon", lambda found: _of(found.projection, "value")),
+        "projection_optimal_lr_low": ("horizon", lambda found: _of(found.projection, "low")),
+        "projection_optimal_lr_high": ("horizon", lambda found: _of(found.projection, "high")),
+        "projection_optimal_lr_status": ("horizon", lambda found: _of(found.projection, "status")),
+        "optimal_rate_ratio": ("horizon", lambda found: _of(found.ratio, "value")),
+        "optimal_rate_ratio_low": ("horizon", lambda found: _of(found.ratio, "low")),
+        "optimal_rate_ratio_high": ("horizon", lambda found: _of(found.ratio, "high")),
+        "optimal_rate_ratio_status": ("horizon", lambda found: _of(found.ratio, "status")),
+        "horizon": ("horizon", "horizons"),
+    }
 
     setup: Setup
     how: How
@@ -75,6 +92,12 @@ class OptimalRates:
                 for k, horizon in enumerate(self.horizons)
             },
         )
+
+
+def _of(optima: Sequence[Optimum], part: str) -> list[Any]:
+    """A part of each optimum: its value, the ends of its interval, or its status as text."""
+    found = [getattr(one, part) for one in optima]
+    return [str(one) for one in found] if part == "status" else found
 
 
 def optimal_rates(

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._errors import check_choice
 from dynsim._outcome import Status
+from dynsim._results import Declared, Result
 from dynsim._summary import summary
 
 from ._intervals import Estimate, Resamples, bootstrap
@@ -42,7 +43,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LossSurface:
+class LossSurface(Result):
     """Losses of one network size on a grid of learning rates.
 
     - `embedding_lrs` (K_E,), `hidden_lrs` (K_H,): geometric, each after an optional first 0 (that
@@ -52,6 +53,13 @@ class LossSurface:
 
     Raises `ValueError` for other grids and shapes.
     """
+
+    arrays: ClassVar[Declared] = {
+        "loss": "embedding_lr hidden_lr seed",
+        "initial_loss": "seed",
+        "embedding_lr": ("embedding_lr", "embedding_lrs"),
+        "hidden_lr": ("hidden_lr", "hidden_lrs"),
+    }
 
     embedding_lrs: Floats
     hidden_lrs: Floats

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import numpy as np
 from jax import Array
@@ -14,6 +14,7 @@ from derivations import symbols as s
 from dynsim._compiled import evaluate
 from dynsim._errors import check_choice, check_integer
 from dynsim._precision import require_x64
+from dynsim._results import Declared, Result
 from dynsim._summary import summary
 from dynsim.tokens._laws import TokenLaw
 
@@ -23,7 +24,7 @@ TARGETS = ("sign", "gaussian")
 
 
 @dataclass(frozen=True, eq=False)
-class FirstStep:
+class FirstStep(Result):
     """What one update of a layer does to its output at LR = 1 and |r| = 1 (one output).
 
     Arrays have the shape of the widths asked for.
@@ -33,6 +34,13 @@ class FirstStep:
     - `rms`: root of the second moment.
     - `local_exponent`: d ln rms / d ln width at fixed vocabulary, token law and batch.
     """
+
+    arrays: ClassVar[Declared] = {
+        "rms": "width",
+        "mean": "width",
+        "local_exponent": "width",
+        "width": "width",
+    }
 
     layer: derivations.Layer
     optimizer: derivations.Optimizer
@@ -44,6 +52,12 @@ class FirstStep:
     mean: Array
     rms: Array
     local_exponent: Array
+
+    def described_by(self) -> dict[str, Any]:
+        """The arguments of `first_step`, by name."""
+        asked = ("layer", "optimizer", "rank", "batch_size", "init")
+        law = {"tokens": self.law.name, "vocab_size": self.law.vocab_size}
+        return {**{name: getattr(self, name) for name in asked}, **law}
 
     def __repr__(self) -> str:
         return summary(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from jax import Array
@@ -18,6 +18,7 @@ from derivations import symbols as s
 from dynsim._compiled import evaluate
 from dynsim._errors import InputError, check_integer
 from dynsim._precision import require_x64
+from dynsim._results import Declared, Result
 from dynsim._summary import summary
 from dynsim.tokens._laws import TokenLaw
 
@@ -26,7 +27,7 @@ from ._first_step import law_values
 
 
 @dataclass(frozen=True, eq=False)
-class AgedUpdate:
+class AgedUpdate(Result):
     """What a step does to the output once the embedding has moved, at projection LR = 1.
 
     Arrays have the common shape of widths and displacements.
@@ -37,6 +38,14 @@ class AgedUpdate:
     - `field_age`: tau, the learned part of the projection's gradient over its noise.
     """
 
+    arrays: ClassVar[Declared] = {
+        "rms": "point",
+        "local_exponent": "point",
+        "field_age": "point",
+        "width": "point",
+        "displacement": "point",
+    }
+
     width: NDArray[np.float64]
     law: TokenLaw
     displacement: NDArray[np.float64]
@@ -45,6 +54,12 @@ class AgedUpdate:
     rms: Array
     local_exponent: Array
     field_age: NDArray[np.float64]
+
+    def described_by(self) -> dict[str, Any]:
+        """The arguments of `aged_update`, by name."""
+        asked = ("effective_outputs", "batch_size")
+        law = {"tokens": self.law.name, "vocab_size": self.law.vocab_size}
+        return {**{name: getattr(self, name) for name in asked}, **law}
 
     def __repr__(self) -> str:
         return summary(

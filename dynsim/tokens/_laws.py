@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._errors import InputError, check_integer
+from dynsim._results import Declared, Result
 from dynsim._summary import summary
 
 KNOWN_LAWS = "must be uniform, zipf:ALPHA, counts:FILE, corpus or corpus:PATH"
@@ -33,7 +35,7 @@ class ZipfFit:
 
 
 @dataclass(frozen=True, eq=False)
-class TokenLaw:
+class TokenLaw(Result):
     """Frequencies of the tokens, most frequent first: token i has rank i + 1.
 
     **Fields:**
@@ -43,8 +45,18 @@ class TokenLaw:
       occurs has frequency 0.
     """
 
+    arrays: ClassVar[Declared] = {
+        "frequency": ("rank", "frequencies"),
+        "effective_vocab_size": "rank",
+        "rank": ("rank", lambda law: np.arange(1, law.vocab_size + 1)),
+    }
+
     name: str
     frequencies: NDArray[np.float64]
+
+    def described_by(self) -> dict[str, Any]:
+        """The arguments of `token_law`, by name."""
+        return {"tokens": self.name, "vocab_size": self.vocab_size}
 
     def __repr__(self) -> str:
         return summary(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dynsim._outcome import OK, Outcome, Status
+from dynsim._results import Declared, Result
 from dynsim._summary import summary
 from dynsim.statistics._intervals import Estimate, Resampled, interval_text
 
@@ -45,7 +47,7 @@ class TransferParameter(Estimate):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class WidthCurve:
+class WidthCurve(Result):
     """One width by itself, and the parabola through its points near the optimum.
 
     **Fields:**
@@ -58,6 +60,15 @@ class WidthCurve:
     - `outcome`: ok where the width takes part in the joint fit; else why it does not, as `edge`
       (the lowest loss is at the end of the learning rates) or `undetermined`.
     """
+
+    arrays: ClassVar[Declared] = {
+        "loss": ("learning_rate", "losses"),
+        "near": "learning_rate",
+        "learning_rate": ("learning_rate", "learning_rates"),
+        "optimal_rate": ("", lambda curve: curve.learning_rate.value),
+        "optimal_loss": ("", lambda curve: curve.loss.value),
+        "curvature": ("", lambda curve: curve.curvature.value),
+    }
 
     width: float
     learning_rates: Floats
@@ -90,7 +101,7 @@ class WidthCurve:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Transfer:
+class Transfer(Result):
     """The joint fit of a sweep and its transfer metrics.
 
     **Fields:**
@@ -109,6 +120,25 @@ class Transfer:
     - `resampled_curves`, `resampled_error`: the same of ln η*, L*, H of each width that takes part,
       and of E, which resampling makes larger: a seed that counts twice is noisier.
     """
+
+    arrays: ClassVar[Declared] = {
+        "value": ("parameter", lambda fit: _of_parameters(fit, "value")),
+        "value_low": ("parameter", lambda fit: _of_parameters(fit, "low")),
+        "value_high": ("parameter", lambda fit: _of_parameters(fit, "high")),
+        "status": ("parameter", lambda fit: _of_parameters(fit, "outcome")),
+        "parameter": ("parameter", lambda _: list(TRANSFER_PARAMETERS)),
+        "optimal_rate": ("width", lambda fit: _of_curves(fit, "learning_rate", "value")),
+        "optimal_rate_low": ("width", lambda fit: _of_curves(fit, "learning_rate", "low")),
+        "optimal_rate_high": ("width", lambda fit: _of_curves(fit, "learning_rate", "high")),
+        "optimal_loss": ("width", lambda fit: _of_curves(fit, "loss", "value")),
+        "curvature": ("width", lambda fit: _of_curves(fit, "curvature", "value")),
+        "width": ("width", lambda fit: [one.width for one in fit.curves]),
+        "loss": ("point", lambda fit: np.concatenate([one.losses for one in fit.curves])),
+        "learning_rate": ("point", lambda fit: _points(fit)[1]),
+        "point_width": ("point", lambda fit: _points(fit)[0]),
+        "near": ("point", lambda fit: np.concatenate([one.near for one in fit.curves])),
+        "fitted_loss": ("point", lambda fit: fit.predict(*_points(fit))),
+    }
 
     loss_limit: TransferParameter
     loss_amplitude: TransferParameter
@@ -147,3 +177,20 @@ class Transfer:
         if self.surface is None:
             return np.full(width.shape, np.nan)
         return self.surface.loss(np.log(width), np.log(rate))
+
+
+def _of_parameters(fit: Transfer, part: str) -> list[Any]:
+    """A part of each fitted parameter: its value, an end of its interval, or its outcome."""
+    found = [getattr(getattr(fit, name), part) for name in TRANSFER_PARAMETERS]
+    return [str(one) for one in found] if part == "outcome" else found
+
+
+def _of_curves(fit: Transfer, estimate: str, part: str) -> list[float]:
+    """A part of an estimate of each width by itself."""
+    return [getattr(getattr(one, estimate), part) for one in fit.curves]
+
+
+def _points(fit: Transfer) -> tuple[Floats, Floats]:
+    """Width and learning rate of every point of every width, one after another."""
+    widths = [np.full(len(one.losses), one.width) for one in fit.curves]
+    return np.concatenate(widths), np.concatenate([one.learning_rates for one in fit.curves])

@@ -1,4 +1,4 @@
-"""Figures are written as PNG and PDF, in one style and without a date."""
+"""Figures of commands and of studies are drawn without a display, as PNG and PDF."""
 
 from __future__ import annotations
 
@@ -10,19 +10,14 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-STYLE = Path(__file__).parent / "dynsim.mplstyle"
+from dynsim.plots._style import style
+from dynsim.plots._style import write as write_figure
 
 
 def write(function: Callable[..., Figure], arguments: Sequence[Any], stem: Path) -> list[Path]:
     """Draws function(*arguments) as `stem`.png and `stem`.pdf; returns the files."""
-    with plt.style.context(STYLE):
+    with style():
         figure = function(*arguments)
-        paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "pdf")]
-        for path in paths:
-            metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
-            figure.savefig(path, metadata=metadata)
-        plt.close(figure)
-    return paths
+    return write_figure(figure, stem, ("png", "pdf"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._outcome import Outcome
+from dynsim._results import Declared, Result
 from dynsim._setup import Setup
 from dynsim._summary import summary
 
@@ -17,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Flow:
+class Flow(Result):
     """A flow's curves at T times, in units of training steps.
 
     **Fields:**
@@ -36,6 +38,14 @@ class Flow:
 
     Source: docs/theory/gradient_flow.md#flow-equations.
     """
+
+    arrays: ClassVar[Declared] = {
+        "loss": "time",
+        "loss_error": "time",
+        "projection_update_rms": "time",
+        "embedding_update_rms": "time",
+        "time": ("time", "times"),
+    }
 
     setup: Setup
     limit: FlowLimit

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
 from dynsim._outcome import OK, Outcome
+from dynsim._results import Declared, Result
 from dynsim._summary import summary
 
 from ._functions import Floats
 
 
 @dataclass(frozen=True, eq=False)
-class LinearizedTraining:
+class LinearizedTraining(Result):
     """What training a linearised network gives at the T times asked for.
 
     **Fields:**
@@ -32,6 +33,13 @@ class LinearizedTraining:
 
     Source: docs/theory/linearized.md#linearised-model.
     """
+
+    arrays: ClassVar[Declared] = {
+        "loss": "time",
+        "outputs": "time point output",
+        "test_outputs": "time test_point output",
+        "time": ("time", "times"),
+    }
 
     times: Floats
     outputs: Floats

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._losses import DIVERGENCE_FACTOR, diverged
 from dynsim._outcome import OK, Outcome, Status
+from dynsim._results import Declared, Result
 from dynsim._setup import Setup
 from dynsim._summary import summary
 
@@ -21,7 +23,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction:
+class Prediction(Result):
     """What mean-field theory predicts, at every step before its update.
 
     With L learning-rate pairs and T steps:
@@ -42,6 +44,22 @@ class Prediction:
 
     Source: docs/theory/mean_field.md#mean-field-equations; docs/theory/model.md#quantities.
     """
+
+    arrays: ClassVar[Declared] = {
+        "loss": "rates step",
+        "loss_error": "rates step",
+        "finite_width_correction": "rates step",
+        "projection_update_rms": "rates step",
+        "projection_update_rms_error": "rates step",
+        "embedding_update_rms": "rates step",
+        "embedding_update_rms_error": "rates step",
+        "projection_step_rms": "rates step",
+        "projection_step_rms_error": "rates step",
+        "diverged": "rates",
+        "status": ("rates", lambda result: [str(one) for one in result.outcome]),
+        "embedding_lr": ("rates", "embedding_lrs"),
+        "projection_lr": ("rates", "projection_lrs"),
+    }
 
     setup: Setup
     embedding_lrs: Floats

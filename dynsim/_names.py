@@ -1,0 +1,139 @@
+"""What a number is called: long name, symbol and unit of every array that a result holds.
+
+Datasets take their attributes from here, and figures the labels of their axes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+LOSS_UNITS = {"ce": "nat", "mse": "1"}
+OF_THE_LOSS = "loss"
+"""the unit of what is measured like the loss: nat or 1, as `LOSS_UNITS` says"""
+
+
+class Name(NamedTuple):
+    """How a number is called in words and in symbols, and its unit.
+
+    `given`: it was chosen rather than computed, so that it is a coordinate.
+    """
+
+    long_name: str
+    symbol: str = ""
+    units: str = "1"
+    given: bool = False
+
+
+NAMES: dict[str, Name] = {
+    # What is counted
+    "step": Name("step", "$t$"),
+    "time": Name("time", "$t$", "steps"),
+    "horizon": Name("training steps", "$T$"),
+    "seed": Name("seed", given=True),
+    "rates": Name("pair of learning rates"),
+    "run": Name("run"),
+    "rank": Name("token rank", "$i$"),
+    "token": Name("token rank from 0"),
+    "point": Name("point"),
+    "test_point": Name("test point"),
+    "output": Name("output"),
+    "matrix": Name("matrix"),
+    "quantity": Name("quantity"),
+    "layer": Name("layer"),
+    "rule": Name("rule"),
+    "route": Name("route"),
+    "pair": Name("pair of routes"),
+    "parameter": Name("parameter of the fit"),
+    # What is chosen
+    "width": Name("width", "$d$", given=True),
+    "vocab_size": Name("vocabulary", "$m$", given=True),
+    "displacement": Name("displacement of the embedding", r"$\eta_E t$", given=True),
+    "embedding_lr": Name("embedding LR", r"$\eta_E$", given=True),
+    "projection_lr": Name("projection LR", r"$\eta_W$", given=True),
+    "hidden_lr": Name("hidden LR", r"$\eta_W$", given=True),
+    "weight_decay": Name("weight decay", r"$\lambda$", given=True),
+    "point_width": Name("width of the point", "$d$", given=True),
+    "learning_rate": Name("learning rate", r"$\eta$"),
+    # Losses
+    "loss": Name("loss", "$L$", OF_THE_LOSS),
+    "initial_loss": Name("loss before the first step", "$L_0$", OF_THE_LOSS),
+    "train_loss": Name("loss of the batch", "$L_B$", OF_THE_LOSS),
+    "fitted_loss": Name("loss of the joint fit", "$L$", OF_THE_LOSS),
+    "optimal_loss": Name("loss at the optimum", "$L^*$", OF_THE_LOSS),
+    "finite_width_correction": Name("loss of order 1/width", r"$L - L_\infty$", OF_THE_LOSS),
+    # Updates
+    "projection_update_rms": Name("projection update RMS", r"$\Delta W\,e$"),
+    "embedding_update_rms": Name("embedding update RMS", r"$W_0\,\Delta e$"),
+    "projection_step_rms": Name("projection step RMS", r"$\delta W\,e$"),
+    "projection_mean_square": Name("projection update, mean square", r"$(\Delta W\,e)^2$"),
+    "embedding_mean_square": Name("embedding update, mean square", r"$(W_0\,\Delta e)^2$"),
+    "cross_mean_square": Name("cross term, mean square", r"$(\Delta W\,\Delta e)^2$"),
+    "batch_share": Name("share of the batch", r"$\hat p_i$"),
+    "mean_square": Name("mean square"),
+    "rms": Name("update RMS at LR 1"),
+    "mean": Name("update at LR 1 for a residual of +1, mean"),
+    "local_exponent": Name("local exponent of the width"),
+    "field_age": Name("learned part of the gradient over its noise", r"$\tau$"),
+    # Tokens
+    "frequency": Name("frequency", "$p_i$"),
+    "effective_vocab_size": Name("effective vocabulary", r"$m_{\mathrm{eff}}$"),
+    "coherence": Name("coherence", r"$\rho_i$"),
+    # Learning rates that were found
+    "embedding_optimal_lr": Name("optimal embedding LR", r"$\eta_E^*$"),
+    "projection_optimal_lr": Name("optimal projection LR", r"$\eta_W^*$"),
+    "optimal_rate_ratio": Name("optimal ratio", r"$\eta_E^*/\eta_W^*$"),
+    "optimal_rate": Name("optimal LR", r"$\eta^*$"),
+    "curvature": Name("curvature at the optimum", "$H$"),
+    "factor": Name("LR over that of the base width"),
+    "ratio": Name("embedding LR / hidden LR", r"$\eta_E/\eta_W$"),
+    "ratio_growth": Name("growth of embedding LR / hidden LR"),
+    "value": Name("value"),
+    "near": Name("whether the point is near the optimum"),
+    # Exponents of the width
+    "init_std_exponent": Name("initial standard deviation, power of the width"),
+    "multiplier_exponent": Name("multiplier, power of the width"),
+    "lr_exponent": Name("learning rate, power of the width"),
+    "epsilon_exponent": Name("epsilon, power of the width"),
+    "weight_decay_exponent": Name("weight decay, power of the width"),
+    "ratio_exponent": Name("embedding LR / hidden LR, power of the width"),
+    # How it ended
+    "diverged": Name("whether the loss diverged"),
+    "status": Name("outcome"),
+    "outputs": Name("outputs on the training points", "$f$"),
+    "test_outputs": Name("outputs on the test points", "$f$"),
+    "first_step_apart": Name("first step at which two routes differ"),
+    "steps_apart": Name("steps at which two routes differ"),
+    "end_difference": Name("difference at the last step"),
+    "end_relative_difference": Name("relative difference at the last step"),
+}
+
+SUFFIXES = {
+    "low": "lower end of the interval",
+    "high": "upper end of the interval",
+    "error": "numerical error",
+    "std_error": "standard error",
+    "status": "outcome",
+}
+
+
+def name_of(variable: str) -> Name:
+    """The name of an array; `loss_error` and its like are named after what they belong to.
+
+    Raises `KeyError` for an array that has no name.
+    """
+    if variable in NAMES:
+        return NAMES[variable]
+    for suffix, words in SUFFIXES.items():
+        base = variable.removesuffix(f"_{suffix}")
+        if base != variable and base in NAMES:
+            of = NAMES[base]
+            return Name(f"{of.long_name}: {words}", "", "1" if suffix == "status" else of.units)
+    raise KeyError(variable)
+
+
+def attributes(variable: str, loss: str) -> dict[str, str]:
+    """Attributes of an array in a dataset; `loss` is the loss of the setup, mse or ce."""
+    name = name_of(variable)
+    units = LOSS_UNITS[loss] if name.units == OF_THE_LOSS else name.units
+    symbol = {"symbol": name.symbol} if name.symbol else {}
+    return {"long_name": name.long_name, "units": units, **symbol}

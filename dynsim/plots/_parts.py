@@ -1,0 +1,178 @@
+"""Parts that figures share: labels of axes, curves with bands, guides of known slope."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike, NDArray
+
+from ._style import panels
+
+Floats = NDArray[np.float64]
+
+MARKERS = "osD^vP*"
+LINES = ("-", "--", "-.", ":")
+MOST_COLOURS = 7  # of the colour cycle
+GREY = "0.45"
+REACH_OF_LINEAR_AXIS = 30.0  # a positive curve that spans a larger factor has a log axis
+
+
+def label(array: xr.DataArray) -> str:
+    """The label of an axis: what is shown, its symbol and its unit, from the attributes."""
+    words = [array.attrs.get("long_name", str(array.name)), array.attrs.get("symbol", "")]
+    units = array.attrs.get("units", "1")
+    return " ".join(word for word in (*words, "" if units == "1" else f"[{units}]") if word)
+
+
+def setup_of(dataset: xr.Dataset) -> dict[str, Any]:
+    """The options that a dataset was computed for."""
+    return json.loads(dataset.attrs["setup"])
+
+
+def size_text(setup: dict[str, Any]) -> str:
+    """A setup's sizes as a title: `d = 256, m = 1024, n = 1, zipf:1, sgd`."""
+    symbols = {"width": "d", "vocab_size": "m", "outputs": "n", "batch_size": "B"}
+    sizes = [
+        f"${symbol}={setup[name]}$"
+        for name, symbol in symbols.items()
+        if setup.get(name) and (name, setup[name]) != ("outputs", 1)
+    ]
+    words = [str(setup[name]) for name in ("tokens", "optimizer") if setup.get(name)]
+    return ", ".join([*sizes, *words])
+
+
+def several_colours(count: int) -> list[Any]:
+    """A colour for each of `count` ordered curves: of the cycle, or of a map if they are many."""
+    import matplotlib.pyplot as plt
+
+    if count <= MOST_COLOURS:
+        return [f"C{number}" for number in range(count)]
+    return list(plt.get_cmap("viridis")(np.linspace(0, 0.92, count)))
+
+
+def curve(
+    axes: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    low: ArrayLike | None = None,
+    high: ArrayLike | None = None,
+    **options: Any,
+) -> None:
+    """A line and, with `low` and `high`, its band; points that are not finite are left out.
+
+    A curve of few points has markers, so that a single one can be seen.
+    """
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if np.count_nonzero(np.isfinite(y)) <= 12:
+        options.setdefault("marker", "o")
+        options.setdefault("markersize", 3)
+    (line,) = axes.plot(x, np.where(np.isfinite(y), y, np.nan), **options)
+    if low is not None and high is not None:
+        low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+        shown = np.isfinite(low) & np.isfinite(high)
+        colour = line.get_color()
+        axes.fill_between(
+            x, low, high, where=shown.tolist(), color=colour, alpha=0.2, linewidth=0, zorder=1
+        )
+
+
+def guide(axes: Axes, x: ArrayLike, start: float, power: float, text: str, **options: Any) -> None:
+    """A dotted line of known power through `start` at the first x, with its name at its end."""
+    x = np.asarray(x, np.float64)
+    y = start * (x / x[0]) ** power
+    options = {"color": GREY, "linestyle": ":", "linewidth": 1.0, "zorder": 0} | options
+    axes.plot(x, y, **options)
+    axes.annotate(
+        text,
+        (x[-1], y[-1]),
+        (3, 0),
+        textcoords="offset points",
+        color=options["color"],
+        fontsize=7.5,
+        va="center",
+        annotation_clip=False,
+    )
+
+
+def level(axes: Axes, y: float, text: str) -> None:
+    """A dotted horizontal line with its name at the right edge, outside of the data."""
+    axes.axhline(y, color=GREY, linestyle=":", linewidth=1.0, zorder=0)
+    axes.annotate(
+        text,
+        (1, y),
+        (3, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        color=GREY,
+        fontsize=7.5,
+        va="center",
+        annotation_clip=False,
+    )
+
+
+def mark(axes: Axes, x: float, text: str) -> None:
+    """A dashed vertical line with its name above the axes."""
+    axes.axvline(x, color=GREY, linestyle="--", linewidth=1.0, zorder=0)
+    axes.annotate(
+        text,
+        (x, 1),
+        (0, 2),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        color=GREY,
+        fontsize=7.5,
+        ha="center",
+        va="bottom",
+        annotation_clip=False,
+    )
+
+
+def fitting_scale(axes: Axes, curves: Sequence[ArrayLike]) -> None:
+    """A log axis for curves that stay positive and span much, else a linear one from 0 if near."""
+    values = np.concatenate([np.ravel(np.asarray(one, np.float64)) for one in curves])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return
+    lowest, highest = float(values.min()), float(values.max())
+    if lowest > 0 and highest / lowest > REACH_OF_LINEAR_AXIS:
+        axes.set_yscale("log")
+    elif lowest >= 0 and lowest < 0.35 * highest:
+        axes.set_ylim(bottom=0)
+
+
+def whole_steps(axes: Axes, last: float) -> None:
+    """An axis of steps has whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    if last == 0:
+        axes.set_xlim(-0.5, 0.5)
+
+
+def note(axes: Axes, text: str) -> None:
+    """What lines and bands are, in small grey letters above the axes."""
+    if text:
+        axes.set_title(text, fontsize=7.5, color="0.35", loc="left")
+
+
+def one_or_panels(ax: Axes | None, columns: int, **options: Any) -> list[Axes]:
+    """The given axes alone, for the main panel, or a new figure's row of panels."""
+    return [ax] if ax is not None else list(panels(1, columns, **options)[1][0])
+
+
+def log_ticks(*axes_of_one: Any) -> None:
+    """Log axes (`axes.xaxis`, `axes.yaxis`) that span little have ticks at 1, 2, 5 as well."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for axis in axes_of_one:
+        low, high = sorted(axis.get_view_interval())
+        if low > 0 and high / low < 100:
+            subs = (1.0, 2.0, 5.0) if high / low > 4 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+            axis.set_major_locator(LogLocator(subs=subs))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+            axis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,247 @@
+"""Learning rates: optimal ones, losses over them, what rules say, exponents of the width."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from ._parts import (
+    GREY,
+    MARKERS,
+    label,
+    log_ticks,
+    note,
+    one_or_panels,
+    setup_of,
+    several_colours,
+    size_text,
+)
+
+POINTS: dict[str, Any] = {"linestyle": "", "markeredgecolor": "white", "markeredgewidth": 0.5}
+RULES = {"mup": "μP", "lv": "LV", "interpolated": "interpolated"}
+FROZEN_NOTE = "bars: near-optimal rates"
+
+
+def optimal_rates(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Optimal rates, and their ratio, against the number of training steps."""
+    axes = one_or_panels(ax, 2)
+    layers = {"embedding_optimal_lr": "embedding", "projection_optimal_lr": "projection"}
+    for number, (name, text) in enumerate(layers.items()):
+        symbol = dataset[name].attrs["symbol"]
+        _with_interval(axes[0], dataset, name, f"C{number}", number, f"{text} {symbol}")
+    axes[0].set(xscale="log", yscale="log", xlabel=label(dataset.horizon), ylabel="optimal LR")
+    axes[0].legend()
+    how = {"layerwise": "each layer alone", "joint": "both layers together"}[dataset.attrs["how"]]
+    source = dataset.attrs["source"]
+    note(axes[0], f"{how}, {source}; {FROZEN_NOTE}")
+    if len(axes) > 1:
+        _with_interval(axes[1], dataset, "optimal_rate_ratio", "C2", 2, "")
+        ratio = label(dataset.optimal_rate_ratio)
+        axes[1].set(xscale="log", yscale="log", xlabel=label(dataset.horizon), ylabel=ratio)
+        note(axes[1], size_text(setup_of(dataset)))
+    for panel in axes:
+        _whole_numbers(panel, dataset.horizon.to_numpy())
+        log_ticks(panel.yaxis)
+    return axes[0]
+
+
+def _with_interval(
+    axes: Axes, dataset: xr.Dataset, name: str, colour: str, number: int, text: str
+) -> None:
+    """Optima with their near-optimal intervals; open where the optimum is not sharp."""
+    x, y = dataset.horizon.to_numpy() * 1.03 ** (number - 0.5), dataset[name].to_numpy()
+    low, high = dataset[f"{name}_low"].to_numpy(), dataset[f"{name}_high"].to_numpy()
+    usable = np.isfinite(y) & (y > 0)
+    low = np.where(np.isfinite(low) & (low > 0), low, y / 4)
+    high = np.where(np.isfinite(high), high, y * 4)
+    sharp = dataset[f"{name}_status"].to_numpy() == "ok"
+    bars = np.abs(np.stack([y - low, high - y]))[:, usable]
+    marker = MARKERS[number % len(MARKERS)]
+    axes.errorbar(x[usable], y[usable], bars, color=colour, linestyle="", zorder=2)
+    axes.plot(x[usable], y[usable], color=colour, linewidth=0.8, alpha=0.5, zorder=2)
+    for chosen, face in ((usable & sharp, colour), (usable & ~sharp, "white")):
+        label_here = text if chosen.any() and text and not (face == "white" and sharp.any()) else ""
+        axes.plot(
+            x[chosen],
+            y[chosen],
+            marker,
+            color=colour,
+            markerfacecolor=face,
+            label=label_here or None,
+            zorder=3,
+        )
+
+
+def _whole_numbers(axes: Axes, values: np.ndarray) -> None:
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.minorticks_off() if len(values) > 1 else None
+
+
+def loss_surface(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """The share of the initial loss that is left, over both learning rates; means over seeds."""
+    (axes,) = one_or_panels(ax, 1, size=(3.9, 2.9))
+    loss = dataset.loss.mean("seed") / float(dataset.initial_loss.mean())
+    left = loss.where((loss.embedding_lr > 0) & (loss.hidden_lr > 0), drop=True)
+    left = left.where(np.isfinite(left), 1.0).clip(max=1.0).transpose("embedding_lr", "hidden_lr")
+    mesh = axes.pcolormesh(
+        left.hidden_lr,
+        left.embedding_lr,
+        left,
+        shading="nearest",
+        cmap="viridis_r",
+        rasterized=True,
+    )
+    axes.set(xscale="log", yscale="log", xlabel=label(dataset.hidden_lr))
+    axes.set_ylabel(label(dataset.embedding_lr))
+    axes.figure.colorbar(mesh, ax=axes, label="loss / initial loss")
+    best = left.argmin(...)
+    place = [float(left[name][int(best[name])]) for name in ("hidden_lr", "embedding_lr")]
+    axes.plot(*place, "*", color="C1", markeredgecolor="white", markersize=10)
+    axes.grid(False)
+    note(axes, f"mean of {dataset.sizes['seed']} seeds; star: lowest")
+    return axes
+
+
+def width_curve(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Loss against the learning rate at one width, and the parabola near its optimum."""
+    (axes,) = one_or_panels(ax, 1)
+    near = dataset.near.to_numpy()
+    rates, loss = dataset.learning_rate.to_numpy(), dataset.loss.to_numpy()
+    axes.plot(rates[~near], loss[~near], "o", color="C0", markerfacecolor="white")
+    axes.plot(rates[near], loss[near], "o", color="C0")
+    best, lowest = float(dataset.optimal_rate), float(dataset.optimal_loss)
+    if np.isfinite(best) and near.any():
+        x = np.geomspace(rates[near].min(), rates[near].max(), 100)
+        parabola = lowest + float(dataset.curvature) / 2 * np.log(x / best) ** 2
+        axes.plot(x, parabola, color="C1", zorder=1)
+        axes.plot(best, lowest, "*", color="C1", markersize=9, zorder=4)
+    axes.set(xscale="log", xlabel=label(dataset.learning_rate), ylabel=label(dataset.loss))
+    note(axes, f"width {dataset.attrs['width']:g}; filled: near the optimum, line: parabola")
+    return axes
+
+
+def transfer(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Loss against the learning rate by width with the joint fit, and the optimum against width."""
+    axes = one_or_panels(ax, 2)
+    widths = dataset.width.to_numpy()
+    shades = several_colours(max(len(widths), 8))[:: -1 if len(widths) < 8 else 1]
+    shades = shades[: len(widths)] if len(widths) < 8 else shades
+    for width, colour in zip(widths, shades, strict=True):
+        own = dataset.isel(point=np.flatnonzero(dataset.point_width.to_numpy() == width))
+        rates, loss, near = (own[name].to_numpy() for name in ("learning_rate", "loss", "near"))
+        axes[0].plot(rates[~near], loss[~near], ".", color=colour, markersize=3, alpha=0.6)
+        axes[0].plot(rates[near], loss[near], "o", color=colour, markersize=3, label=f"{width:g}")
+        if near.any():
+            axes[0].plot(rates[near], own.fitted_loss.to_numpy()[near], color=colour, linewidth=1)
+        best = dataset.sel(width=width)
+        axes[0].plot(best.optimal_rate, best.optimal_loss, "*", color="C1", markersize=7, zorder=4)
+    axes[0].set(xscale="log", xlabel=label(dataset.learning_rate), ylabel=label(dataset.loss))
+    axes[0].legend(title="width", ncols=2 if len(widths) > 4 else 1, title_fontsize=7.5)
+    note(axes[0], "lines: joint fit near the optima, stars: optima")
+    if len(axes) > 1:
+        best = dataset.optimal_rate.to_numpy()
+        known = np.isfinite(best)
+        bars = np.stack([best - dataset.optimal_rate_low, dataset.optimal_rate_high - best])
+        bars = np.where(np.isfinite(bars), np.maximum(bars, 0), 0)[:, known]
+        axes[1].errorbar(widths[known], best[known], bars, marker="o", color="C0", **POINTS)
+        x = label(dataset.width)
+        axes[1].set(xscale="log", yscale="log", xlabel=x, ylabel=label(dataset.optimal_rate))
+        _whole_numbers(axes[1], widths)
+        log_ticks(axes[1].yaxis)
+        note(axes[1], "bars: 95 % intervals over seeds")
+    return axes[0]
+
+
+def recommendation(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Learning rates of the three rules by layer, and how the ratio grows from the base width."""
+    axes = one_or_panels(ax, 2)
+    setup = setup_of(dataset)
+    layers = [str(layer) for layer in dataset.layer.values]
+    rules = [str(rule) for rule in dataset.rule.values]
+    for number, rule in enumerate(rules):
+        x = np.arange(len(layers)) + 0.17 * (number - 1)
+        values = dataset.learning_rate.sel(rule=rule)
+        style = {"color": f"C{number}", "marker": MARKERS[number]}
+        axes[0].plot(x, values, linestyle="", label=RULES[rule], **style)
+        if len(axes) > 1:
+            sizes = np.array([setup["base_width"], setup["width"]], float)
+            growth = [1.0, float(dataset.ratio_growth.sel(rule=rule))]
+            axes[1].plot(sizes, growth, linestyle="-", label=RULES[rule], **style)
+    axes[0].set(yscale="log", ylabel=label(dataset.learning_rate))
+    axes[0].set_xticks(np.arange(len(layers)), layers)
+    axes[0].set_xlim(-0.5, len(layers) - 0.5)
+    log_ticks(axes[0].yaxis)
+    axes[-1].legend()
+    note(axes[0], f"{setup['parametrization']}, {setup['optimizer']}, at width {setup['width']}")
+    if len(axes) > 1:
+        axes[1].set(xscale="log", yscale="log", xlabel="width $d$")
+        axes[1].set_ylabel(r"growth of $\eta_E/\eta_W$")
+        _whole_numbers(axes[1], np.array(sorted({setup["base_width"], setup["width"]})))
+        log_ticks(axes[1].yaxis)
+        note(axes[1], f"$m={setup['vocab_size']}$, {setup['tokens']}")
+    return axes[0]
+
+
+def parametrization(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Powers of the width in initial weights, multiplier and learning rate of every layer."""
+    (axes,) = one_or_panels(ax, 1, size=(4.2, 2.7))
+    setup = setup_of(dataset)
+    names = {
+        "init_std_exponent": "initial std",
+        "multiplier_exponent": "multiplier",
+        "lr_exponent": "learning rate",
+        "epsilon_exponent": "epsilon",
+        "weight_decay_exponent": "weight decay",
+    }
+    shown = [name for name in names if np.isfinite(dataset[name]).any()]
+    _layer_points(axes, dataset.layer, [(names[name], dataset[name].to_numpy()) for name in shown])
+    axes.set_ylabel("power of the width")
+    note(axes, f"{setup['parametrization']}, {setup['optimizer']}, alignment: {setup['alignment']}")
+    return axes
+
+
+def published_rules(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Powers of the width in the learning rates that published rules prescribe, in one gauge."""
+    (axes,) = one_or_panels(ax, 1, size=(5.6, 3.0))
+    columns = xr.concat(
+        [dataset.lr_exponent, dataset.ratio_exponent.expand_dims(layer=["embedding/hidden"])],
+        "layer",
+    )
+    rules = [(str(rule), columns.sel(rule=rule).to_numpy()) for rule in dataset.rule.values]
+    _layer_points(axes, columns.layer, rules)
+    axes.set_ylabel("LR, power of the width")
+    note(axes, "Adam, all multipliers one; the last column is embedding LR / hidden LR")
+    return axes
+
+
+def _layer_points(axes: Axes, layers: xr.DataArray, series: list[tuple[str, np.ndarray]]) -> None:
+    """A point for each of the series at every layer, side by side, with a legend beside."""
+    count = len(series)
+    for number, (text, values) in enumerate(series):
+        x = np.arange(len(layers)) + 0.7 * ((number + 0.5) / count - 0.5)
+        marker = MARKERS[number % len(MARKERS)]
+        axes.plot(x, values, marker, color=f"C{number % 7}", label=text)
+    for edge in np.arange(len(layers) - 1) + 0.5:
+        axes.axvline(edge, color="0.85", linewidth=0.8, zorder=0)
+    axes.axhline(0, color=GREY, linewidth=0.8, zorder=0)
+    axes.set_xticks(np.arange(len(layers)), [str(layer) for layer in layers.values])
+    axes.set_xlim(-0.5, len(layers) - 0.5)
+    axes.grid(False, axis="x")
+    axes.yaxis.set_major_locator(_halves())
+    axes.yaxis.set_major_formatter(lambda value, _: _fraction(value))
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+
+
+def _halves() -> Any:
+    from matplotlib.ticker import MultipleLocator
+
+    return MultipleLocator(0.5)
+
+
+def _fraction(value: float) -> str:
+    from fractions import Fraction
+
+    return str(Fraction(value).limit_denominator(8)).replace("-", "\N{MINUS SIGN}")

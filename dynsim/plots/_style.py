@@ -1,0 +1,89 @@
+"""The one style of all figures, and how a figure is written.
+
+matplotlib is imported inside functions, so that `FORMATS` and `figure_format` cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dynsim._errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STYLE = Path(__file__).parent / "dynsim.mplstyle"
+FORMATS = ("png", "pdf", "svg")
+# Without dates and names of versions the same figure is the same file.
+METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+}
+PANEL_SIZE = (3.4, 2.7)
+"""width and height of a panel in inches; two stand side by side on a page"""
+
+
+def style() -> AbstractContextManager[None]:
+    """Within this context figures have the one style: draw figures `with style():`."""
+    import matplotlib.pyplot as plt
+
+    return plt.style.context(STYLE)
+
+
+def panels(
+    rows: int = 1,
+    columns: int = 1,
+    size: tuple[float, float] = PANEL_SIZE,
+    **options: Any,
+) -> tuple[Figure, Any]:
+    """A new figure of rows x columns panels, each of `size`, and its axes in two dimensions.
+
+    `options` are those of `matplotlib.pyplot.subplots`, such as `sharex=True`.
+    """
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(
+        rows,
+        columns,
+        figsize=(columns * size[0], rows * size[1]),
+        squeeze=False,
+        layout="constrained",
+        **options,
+    )
+
+
+def axes_or_new(ax: Axes | None, size: tuple[float, float] = PANEL_SIZE) -> Axes:
+    """The axes to draw on: those that are given, or those of a new figure."""
+    return panels(size=size)[1][0, 0] if ax is None else ax
+
+
+def figure_format(field: str, path: Path) -> str:
+    """The format that a file's extension asks for.
+
+    Raises `InputError` for an extension that names none of `FORMATS`.
+    """
+    extension = path.suffix.lower().removeprefix(".")
+    if extension not in FORMATS:
+        allowed = "must end in " + ", ".join(f".{one}" for one in FORMATS)
+        raise InputError(field, str(path), allowed)
+    return extension
+
+
+def write(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Writes a figure as `stem`.png, `stem`.pdf and `stem`.svg; returns the files.
+
+    The files hold no date and no version, so that the same figure is written as the same bytes.
+    """
+    import matplotlib.pyplot as plt
+
+    paths = [stem.with_name(f"{stem.name}.{one}") for one in formats]
+    with style():
+        for path, one in zip(paths, formats, strict=True):
+            figure.savefig(path, format=one, metadata=METADATA[one])
+    plt.close(figure)
+    return paths

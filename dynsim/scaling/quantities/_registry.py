@@ -1,0 +1,21 @@
+"""All quantities by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+from dynsim._errors import InputError
+from dynsim.scaling._quantity import Quantity
+
+from ._updates import UPDATES
+
+QUANTITIES: Mapping[str, Quantity] = {one.name: one for one in UPDATES}
+
+
+def quantity(name: str) -> Quantity:
+    """The quantity of that name. Raises `InputError` with the nearest names."""
+    if name in QUANTITIES:
+        return QUANTITIES[name]
+    near = get_close_matches(name, QUANTITIES, n=3, cutoff=0.5) or list(QUANTITIES)
+    raise InputError("quantity", name, f"must be one of {', '.join(near)}")
