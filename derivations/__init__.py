@@ -115,6 +115,7 @@ from ._published_rules import PublishedRule as PublishedRule
 from ._published_rules import RuleComparison as RuleComparison
 from ._published_rules import compare_published_rules as compare_published_rules
 from ._published_rules import published_rules as published_rules
+from ._regimes import average_coherence_ratio as average_coherence_ratio
 from ._regimes import coherence_ratio as coherence_ratio
 from ._regimes import critical_vocab_exponent as critical_vocab_exponent
 from ._regimes import crossover_rank as crossover_rank

@@ -110,6 +110,18 @@ def coherence_ratio() -> Derivation:
 
 
 @cache
+def average_coherence_ratio(optimizer: Optimizer = "sign", *, mini_batch: bool = False) -> sp.Expr:
+    """rho of the projection's first update for any token law: coherent over incoherent power.
+
+    RMS^2 has d incoherent terms and d (d - 1) products of two neurons, and at d = 1 the first
+    alone; so rho = RMS^2(d) / (d RMS^2(1)) - 1. Under sign (2/pi) (d - 1) P_3/P_2.
+    """
+    _, rms = first_step("projection", optimizer, mini_batch=mini_batch)
+    square = rms.expression**2
+    return sp.factor(sp.simplify(square / (s.width * square.subs(s.width, 1)) - 1))
+
+
+@cache
 def crossover_vocab_size() -> Derivation:
     """m at which rho = 1: the boundary between the muP and the LV regime, (2/pi) (d - 1)."""
     ratio = coherence_ratio()

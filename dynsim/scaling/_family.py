@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fractions import Fraction
@@ -14,36 +13,19 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from dynsim._errors import InputError, check_choice, check_integer
-from dynsim._setup import MAX_SIZE, Setup
+from dynsim._setup import Setup
 from dynsim.laboratory._setup import NetworkSetup
 
 from ._paths import ScalingPath, scaling_path
+from ._resolution import COUNTS, LETTERS, PathValue, Resolution, outputs_are_tokens
 
 AnySetup = Setup | NetworkSetup
 Along = Literal["width", "vocab_size", "batch_size", "outputs", "steps"]
-LETTERS: Mapping[str, str] = {
-    "width": "d",
-    "vocab_size": "m",
-    "outputs": "n",
-    "batch_size": "B",
-}
-COUNTS = (*LETTERS, "target_rank", "steps", "warmup_steps")
 RATES = ("embedding_lr", "projection_lr", "hidden_lr", "weight_decay", "epsilon")
 PATH_FIELDS = (*COUNTS, *RATES)
 DEFAULT_UPDATES = 1
 LARGEST_SIZE = 2**53  # what a float holds exactly
 ROUNDED = 1e-9  # relative distance from an integer that counts as none
-
-
-@dataclass(frozen=True)
-class _PathValue:
-    """What a path comes to at a size, for an error."""
-
-    path: ScalingPath
-    value: float
-
-    def __str__(self) -> str:
-        return f"{self.path} = {self.value:.6g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +49,7 @@ class Family:
 
     def values(self, size: int) -> dict[str, float]:
         """d, m, n and B where the growing size has this value; integers as in the setup."""
-        known: dict[str, float] = {}
-        for field, letter in LETTERS.items():
-            self._resolve(field, letter, size, known, ())
-        return known
+        return self._at(size).sizes()
 
     def setup(self, size: int) -> AnySetup:
         """The setup of one size. It makes T = `steps` updates: `Setup.steps` is T + 1, so that the
@@ -79,7 +58,7 @@ class Family:
         Raises `InputError` for a path that leaves the allowed range there.
         """
         try:
-            return self._made(size)
+            return self._at(size).setup()
         except InputError as error:
             raise self._placed(error, size) from None
 
@@ -111,7 +90,7 @@ class Family:
             return Fraction(1)
         path = self.paths.get(field)
         if path is None:
-            follows = field == "outputs" and self._outputs_are_tokens
+            follows = field == "outputs" and outputs_are_tokens(self.options)
             return self.order("vocab_size") if follows else Fraction(0)
         needed = {letter: name for name, letter in LETTERS.items() if letter in path.variables}
         return path.order(**{letter: self.order(name) for letter, name in needed.items()})
@@ -122,7 +101,7 @@ class Family:
         notes = []
         for field in (name for name in COUNTS if name in self.paths):
             path = self.paths[field]
-            exact = [(size, self._evaluated(field, path, size)) for size in self.sizes]
+            exact = [(size, self._at(size).exact(field)) for size in self.sizes]
             off = [
                 (size, value)
                 for size, value in exact
@@ -142,76 +121,8 @@ class Family:
         plain = {name: str(path) for name, path in self.paths.items()}
         return {plural(self.along): list(self.sizes), **plain, **self.options}
 
-    @property
-    def _outputs_are_tokens(self) -> bool:
-        """Whether there is one output for each token type where `outputs` is left out."""
-        return self.options.get("targets") == "next-token" or bool(self.options.get("tied"))
-
-    def _made(self, size: int) -> AnySetup:
-        """The setup of one size; its errors do not say at which size they arise."""
-        fields = dict(self.options)
-        for field, path in self.paths.items():
-            value = self._evaluated(field, path, size)
-            fields[field] = self._counted(field, value) if field in COUNTS else value
-        fields[self.along] = size
-        check_integer("steps", fields["steps"], 1, MAX_SIZE - 1)
-        fields["steps"] += 1
-        return Setup(**fields) if self.network == "linear" else NetworkSetup(**fields)
-
-    def _counted(self, field: str, value: float) -> int:
-        """The nearest integer. A path of positive numbers that comes to 0 would change the meaning
-        of an option (0 is the full batch, say) and raises `InputError`."""
-        if value and not round(value):
-            raise InputError(field, value, "must be at least 1 when it is rounded")
-        return round(value)
-
-    def _resolve(
-        self, field: str, letter: str, size: int, known: dict[str, float], within: tuple[str, ...]
-    ) -> float:
-        """A size at a value of the growing size, and all that it depends on, put into `known`."""
-        if letter in known:
-            return known[letter]
-        if field in within:
-            through = " through " + ", ".join(f"`{name}`" for name in within[1:])
-            allowed = f"must not depend on itself{through if len(within) > 1 else ''}"
-            raise InputError(within[0], str(self.paths[within[0]]), allowed)
-        path = self.paths.get(field)
-        if field == self.along:
-            value = float(size)
-        elif path is None:
-            value = self._followed(field, size, known)
-        else:
-            self._resolve_variables(field, path, size, known, within)
-            value = float(self._counted(field, _finite(field, path, path(**known))))
-        known[letter] = value
-        return value
-
-    def _resolve_variables(
-        self,
-        field: str,
-        path: ScalingPath,
-        size: int,
-        known: dict[str, float],
-        within: tuple[str, ...],
-    ) -> None:
-        for name, letter in LETTERS.items():
-            if letter in path.variables:
-                value = self._resolve(name, letter, size, known, (*within, field))
-                if not value:
-                    raise InputError(
-                        field, str(path), f"needs a positive `{name}` for its {letter}"
-                    )
-
-    def _followed(self, field: str, size: int, known: dict[str, float]) -> float:
-        """What a size without a path is: all tokens (B = 0), one output or one for each token."""
-        if field == "outputs" and self._outputs_are_tokens:
-            return self._resolve("vocab_size", "m", size, known, ())
-        return 0.0 if field == "batch_size" else 1.0
-
-    def _evaluated(self, field: str, path: ScalingPath, size: int) -> float:
-        known: dict[str, float] = {}
-        self._resolve_variables(field, path, size, known, ())
-        return _finite(field, path, path(**known))
+    def _at(self, size: int) -> Resolution:
+        return Resolution({self.along: size}, self.paths, self.options)
 
     def _placed(self, error: InputError, size: int) -> InputError:
         """The error with the path and the size at which it arises.
@@ -220,7 +131,7 @@ class Family:
         """
         path = self.paths.get(error.field)
         if path is not None and path.variables and isinstance(error.value, int | float):
-            value = _PathValue(path, self._evaluated(error.field, path, size))
+            value = PathValue(path, self._at(size).exact(error.field))
             return InputError(error.field, value, f"{error.allowed} (at `{self.along}` {size})")
         if all(self._fails_alike(error, other) for other in self.sizes):
             return error
@@ -228,7 +139,7 @@ class Family:
 
     def _fails_alike(self, error: InputError, size: int) -> bool:
         try:
-            self._made(size)
+            self._at(size).setup()
         except InputError as other:
             return str(other) == str(error)
         return False
@@ -247,32 +158,42 @@ def family(along: Along = "width", sizes: Sequence[int] = (), **options: Any) ->
     allowed range at one of the sizes, and for an unknown option.
     """
     check_choice("along", along, get_args(Along))
-    network = options.pop("network", "linear")
+    if along in options:
+        growing = plural(along)
+        raise InputError(along, options[along], f"must be left out: `{growing}` gives its values")
+    paths, others = paths_and_options(options, (along,))
+    result = Family(along, checked_sizes(along, sizes), paths, others)
+    result.setups()
+    return result
+
+
+def paths_and_options(
+    options: Mapping[str, Any], varied: Collection[str]
+) -> tuple[dict[str, ScalingPath], dict[str, Any]]:
+    """The paths of all sizes and rates but those that vary, and all other options of a setup.
+
+    `steps` is 1 if left out. Raises `InputError` for a path that does not parse and an unknown
+    option.
+    """
+    options = {name: value for name, value in options.items() if value is not None}
+    given = {"steps": DEFAULT_UPDATES, **options}
+    network = given.pop("network", "linear")
     kind = Setup if network == "linear" else NetworkSetup
     known = {field.name: field for field in dataclasses.fields(kind)}
-    growing = plural(along)
-    for name in options:
+    for name in given:
         if name not in known:
             near = get_close_matches(name, [*known, *GROWING], n=3, cutoff=0.6)
             hint = f"; the nearest are {', '.join(near)}" if near else ""
-            raise InputError(name, options[name], f"is no option of `network` {network}{hint}")
-    if along in options:
-        raise InputError(along, options[along], f"must be left out: `{growing}` gives its values")
-    options = {name: value for name, value in options.items() if value is not None}
-    given = {"steps": DEFAULT_UPDATES, **options}
+            raise InputError(name, given[name], f"is no option of `network` {network}{hint}")
     for name in ("width", "vocab_size"):
         given.setdefault(name, known[name].default)
     paths = {
         name: scaling_path(value, name)
         for name, value in given.items()
-        if name in PATH_FIELDS and name != along
+        if name in PATH_FIELDS and name not in varied
     }
     others = {name: value for name, value in given.items() if name not in PATH_FIELDS}
-    if network != "linear":
-        others["network"] = network
-    result = Family(along, checked_sizes(along, sizes), paths, others)
-    result.setups()
-    return result
+    return paths, others if network == "linear" else {**others, "network": network}
 
 
 def plural(along: str) -> str:
@@ -297,9 +218,3 @@ def checked_sizes(along: str, sizes: Iterable[int]) -> tuple[int, ...]:
     if any(after <= before for before, after in itertools.pairwise(checked)):
         raise InputError(field, given, "must increase")
     return tuple(checked)
-
-
-def _finite(field: str, path: ScalingPath, value: float) -> float:
-    if not math.isfinite(value) or abs(value) > 1e300:
-        raise InputError(field, _PathValue(path, value), "must be finite")
-    return value

@@ -22,8 +22,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from dataclasses import field as member
 from fractions import Fraction
+from functools import reduce
 from numbers import Integral, Real
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from dynsim._errors import InputError, shown
 
@@ -42,14 +45,14 @@ _TOKEN = re.compile(
     re.ASCII,
 )
 
-Values = Mapping[str, float]
+Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Number:
     value: Fraction
 
-    def at(self, values: Values) -> float:
+    def at(self, values: Values) -> Any:
         return float(self.value)
 
     def order(self, orders: Mapping[str, Fraction]) -> Fraction:
@@ -60,8 +63,8 @@ class Number:
 class Variable:
     name: str
 
-    def at(self, values: Values) -> float:
-        return float(values[self.name])
+    def at(self, values: Values) -> Any:
+        return values[self.name] * 1.0
 
     def order(self, orders: Mapping[str, Fraction]) -> Fraction:
         return orders[self.name]
@@ -73,7 +76,7 @@ class Product:
 
     factors: tuple[tuple[Node, Fraction], ...]
 
-    def at(self, values: Values) -> float:
+    def at(self, values: Values) -> Any:
         return math.prod(node.at(values) ** float(power) for node, power in self.factors)
 
     def order(self, orders: Mapping[str, Fraction]) -> Fraction:
@@ -87,9 +90,9 @@ class Extreme:
     which: Literal["min", "max"]
     parts: tuple[Node, ...]
 
-    def at(self, values: Values) -> float:
-        pick = min if self.which == "min" else max
-        return pick(part.at(values) for part in self.parts)
+    def at(self, values: Values) -> Any:
+        pick = np.minimum if self.which == "min" else np.maximum
+        return reduce(pick, (part.at(values) for part in self.parts))
 
     def order(self, orders: Mapping[str, Fraction]) -> Fraction:
         pick = min if self.which == "min" else max
@@ -114,15 +117,17 @@ class ScalingPath:
     def variables(self) -> frozenset[str]:
         return frozenset(_variables(self.root))
 
-    def __call__(self, **values: float) -> float:
-        """Its value at these sizes; infinite beyond what a float holds.
+    def __call__(self, **values: Any) -> Any:
+        """Its value at these sizes, which may be arrays; infinite beyond what a float holds.
 
         Raises `KeyError` for a size that is missing.
         """
         try:
-            return self.root.at(values)
+            with np.errstate(all="ignore"):
+                value = self.root.at(values)
         except (OverflowError, ZeroDivisionError):
             return math.inf
+        return value if isinstance(value, np.ndarray) else float(value)
 
     def order(self, **orders: Fraction) -> Fraction:
         """Its power of s where each variable grows like s^order; exact, for s to infinity."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, get_args
 
@@ -104,22 +105,30 @@ def first_step(
     mini_batch, of_one_token = batch_size > 0, rank is not None
     if rank is not None:
         check_integer("rank", rank, 1, law.vocab_size)
+    values = law_values(law, rank=rank, batch_size=batch_size) | {s.width: widths}
+    moments = first_step_at(
+        values, layer, optimizer, of_one_token=of_one_token, mini_batch=mini_batch, init=init
+    )
+    return FirstStep(layer, optimizer, widths, law, rank, batch_size, init, *moments)
+
+
+def first_step_at(
+    values: Mapping[Any, Any],
+    layer: derivations.Layer,
+    optimizer: derivations.Optimizer,
+    *,
+    of_one_token: bool = False,
+    mini_batch: bool = False,
+    init: derivations.Init = "mup",
+) -> tuple[Array, Array, Array]:
+    """Mean, RMS and local exponent of `first_step` at numbers or arrays, by symbol: the width and
+    those of `law_values`."""
     mean, rms = derivations.first_step(
         layer, optimizer, of_one_token=of_one_token, mini_batch=mini_batch, init=init
     )
-    values = law_values(law, rank=rank, batch_size=batch_size)
-    values[s.width] = widths
     slope = derivations.local_exponent(rms.expression)
-    return FirstStep(
-        layer,
-        optimizer,
-        widths,
-        law,
-        rank,
-        batch_size,
-        init,
-        *(evaluate(expression, values) for expression in (mean, rms, slope)),
-    )
+    first, second, third = (evaluate(one, dict(values)) for one in (mean, rms, slope))
+    return first, second, third
 
 
 def law_values(law: TokenLaw, *, rank: int | None = None, batch_size: int = 0) -> dict[Any, Any]:
@@ -217,20 +226,28 @@ def self_term_rms(
 
 
 def _self_term_values(width: ArrayLike, law: TokenLaw, init: derivations.Init) -> dict[Any, Any]:
-    """kappa and what it needs for targets of unit variance, one output, mean squared error."""
+    """What `self_term_at` gives, for a token law."""
     require_x64()
     check_law(law)
     check_choice("init", init, get_args(derivations.Init))
-    d = check_numbers("width", width, 1)
+    return self_term_at(law_values(law) | {s.width: check_numbers("width", width, 1)}, init)
+
+
+def self_term_at(values: Mapping[Any, Any], init: derivations.Init) -> dict[Any, Any]:
+    """kappa and what it needs for targets of unit variance, one output, mean squared error.
+
+    `values`: the width and the sums of the token law by symbol, which may be arrays.
+    """
+    d, second = values[s.width], values[s.frequency_square_sum]
     std = derivations.initial_std(init)
     projection_std = np.asarray(evaluate(std[s.projection_std], {s.width: d}))
-    field = (1 + d * projection_std**2) * law.power_sum(2)
+    field = (1 + d * projection_std**2) * second
     strengths = {s.embedding_std: 1.0, s.field_square_sum: field}
     kappa = evaluate(
         derivations.self_term_ratio(),
         {**strengths, s.residual_slope: 1.0, s.projection_std: projection_std},
     )
-    return {**law_values(law), **strengths, s.width: d, s.self_term_ratio: kappa}
+    return {**values, **strengths, s.self_term_ratio: kappa}
 
 
 class OptimalLearningRates(NamedTuple):
@@ -266,21 +283,33 @@ def optimal_learning_rates(
     check_choice("targets", targets, TARGETS)
     check_law(law)
     widths = check_numbers("width", width, 1)
+    values = law_values(law) | {s.width: widths}
+    return optimal_rates_at(values, init, self_term=self_term, targets=targets)
+
+
+def optimal_rates_at(
+    values: Mapping[Any, Any],
+    init: derivations.Init,
+    *,
+    self_term: bool = True,
+    targets: str = "sign",
+) -> OptimalLearningRates:
+    """`optimal_learning_rates` at numbers or arrays by symbol: the width, P_2 and P_3."""
+    require_x64()
+    std = derivations.initial_std(init)
     if self_term:
-        values = _self_term_values(width, law, init)
+        numbers = self_term_at(values, init)
         output = derivations.optimal_embedding_lr_with_output(targets).specialise(
-            derivations.initial_std(init), "initialisation"
+            std, "initialisation"
         )
         return OptimalLearningRates(
             evaluate(output, {s.width: values[s.width]}),
-            evaluate(derivations.optimal_projection_lr_with_self_term(), values),
+            evaluate(derivations.optimal_projection_lr_with_self_term(), numbers),
         )
-    values = {**law_values(law), s.width: widths}
-    std = derivations.initial_std(init)
     embedding, projection = (
         derivations.optimal_learning_rate(layer).specialise(std, "initialisation")
         for layer in ("embedding", "projection")
     )
     return OptimalLearningRates(
-        evaluate(embedding, {s.width: values[s.width]}), evaluate(projection, values)
+        evaluate(embedding, {s.width: values[s.width]}), evaluate(projection, dict(values))
     )

@@ -6,10 +6,12 @@ Source: docs/theory/lv_lifetime.md#later-steps.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
+import sympy as sp
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
@@ -24,6 +26,9 @@ from dynsim.tokens._laws import TokenLaw
 
 from ._checks import check_law, check_numbers
 from ._first_step import law_values
+
+LARGEST_DISPLACEMENT = 60  # doublings
+HALVINGS = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +107,7 @@ def aged_update(
     check_law(law)
     check_integer("batch_size", batch_size, 0)
     directions = _directions(effective_outputs)
-    second = derivations.aged_update_second_moment(directions)
-    values = {s.effective_outputs: float(effective_outputs), s.embedding_std: 1.0}
+    values: dict[Any, Any] = {s.effective_outputs: float(effective_outputs)}
     widths, moves = np.broadcast_arrays(
         check_numbers("width", width, 1), check_numbers("displacement", displacement, 0)
     )
@@ -121,17 +125,48 @@ def aged_update(
             derivations.age_step: embedding_lr,
             derivations.age_steps: moves / embedding_lr,
         }
-    numbers = {symbol: np.asarray(evaluate(value, values)) for symbol, value in age.items()}
-    numbers = values | numbers | {s.width: widths, s.projection_lr: 1.0}
+    moments = aged_update_at(values | {s.width: widths}, age, directions)
     return AgedUpdate(
         widths,
         law,
         moves,
         float(effective_outputs),
         batch_size,
+        moments.rms,
+        moments.local_exponent,
+        np.broadcast_to(moments.field_age, moves.shape),
+    )
+
+
+class AgedMoments(NamedTuple):
+    """`rms`, `local_exponent` and `field_age` of `AgedUpdate`; `coherence`: coherent power over
+    the noise of the first step."""
+
+    rms: Array
+    local_exponent: Array
+    field_age: NDArray[np.float64]
+    coherence: Array
+
+
+def aged_update_at(
+    values: Mapping[Any, Any],
+    age: Mapping[Any, sp.Expr],
+    directions: derivations.Directions,
+) -> AgedMoments:
+    """`aged_update` at numbers or arrays, by symbol: the width, n_eff and what `age` needs.
+
+    `age`: tau, Theta, C and c_1 as functions of the displacement, one of
+    `derivations.full_batch_age`, `visited_age` and `mini_batch_age`.
+    """
+    given = dict(values) | {s.embedding_std: 1.0, s.projection_lr: 1.0}
+    numbers = {symbol: np.asarray(evaluate(value, given)) for symbol, value in age.items()}
+    numbers = given | numbers
+    second = derivations.aged_update_second_moment(directions)
+    return AgedMoments(
         evaluate(second, numbers) ** 0.5,
         evaluate(derivations.aged_local_exponent(directions), numbers),
-        np.broadcast_to(numbers[s.field_age], moves.shape),
+        numbers[s.field_age],
+        evaluate(derivations.aged_coherent_power(directions), numbers),
     )
 
 
@@ -186,6 +221,40 @@ def restoration_displacement(
     while log_ratio(latest) < 0:
         latest *= 2
     return cast(float, brentq(log_ratio, 0.0, latest, xtol=1e-12))
+
+
+def restoration_displacements_at(
+    values: Mapping[Any, Any],
+    age: Mapping[Any, sp.Expr],
+    directions: derivations.Directions,
+) -> NDArray[np.float64]:
+    """`restoration_displacement` at arrays by symbol: the width, n_eff and what `age` needs.
+
+    0 where the first step is in the muP regime, NaN where no displacement restores alignment (one
+    neuron). Bisection to 1e-12 of the root.
+    """
+    given = dict(values) | {s.embedding_std: 1.0}
+    coherent = derivations.aged_coherent_power(directions)
+
+    def restored(moves: NDArray[np.float64]) -> NDArray[np.bool_]:
+        at_age = given | {s.displacement: moves}
+        numbers = {symbol: evaluate(value, at_age) for symbol, value in age.items()}
+        return np.asarray(evaluate(coherent, at_age | numbers)) >= 1
+
+    shape = np.broadcast_shapes(*(np.shape(value) for value in values.values()))
+    low, high = np.zeros(shape), np.ones(shape)
+    from_start = restored(low)
+    for _ in range(LARGEST_DISPLACEMENT):
+        early = ~restored(high)
+        if not early.any():
+            break
+        low, high = np.where(early, high, low), np.where(early, 2 * high, high)
+    never = ~restored(high)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        late = restored(middle)
+        low, high = np.where(late, low, middle), np.where(late, middle, high)
+    return np.where(from_start, 0.0, np.where(never, np.nan, (low + high) / 2))
 
 
 def effective_outputs(targets: ArrayLike, frequencies: ArrayLike) -> float:
