@@ -9,7 +9,9 @@ variables d (width), m (vocabulary size), n (outputs) and B (batch size). Its gr
            | "min(" path "," path { "," path } ")" | "max(" path "," path { "," path } ")"
     power  = number | "-" number | "(" [ "-" ] number [ "/" number ] ")"
 
-Numbers and powers are exact fractions. A text is parsed by this grammar alone and never executed.
+Numbers and powers are exact fractions. The number 0 stands alone (a frozen layer, the full batch).
+`d^-1/2` and `d^1/2` are refused, since half of their readers take them for a root and half for a
+quotient. A text is parsed by this grammar alone and never executed.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 from dataclasses import field as member
 from fractions import Fraction
 from functools import reduce
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -35,12 +38,11 @@ VARIABLES: Mapping[str, str] = {
 }
 MOST_CHARACTERS, DEEPEST, LARGEST_POWER = 200, 20, 8
 LARGEST_NUMBER = 10**30
-GRAMMAR = (
-    "must be a product of numbers and powers of d, m, n or B, such as 4*d, d^0.7, d^(3/2)/8 or "
-    "min(d^2/8, 50000)"
-)
+EXAMPLES = "4*d, d^0.7, d^(3/2)/8 or min(d^2/8, 50000)"
+GRAMMAR = f"must be a product of numbers and powers of d, m, n or B, such as {EXAMPLES}"
 _TOKEN = re.compile(
-    r"(?P<number>(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?)|(?P<name>[A-Za-z]\w*)|(?P<mark>\*\*|[-+*/^(),])"
+    r"(?P<number>(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?)|(?P<name>[A-Za-z]\w*)|(?P<mark>\*\*|[-+*/^(),])",
+    re.ASCII,
 )
 
 Values = Mapping[str, Any]
@@ -116,8 +118,15 @@ class ScalingPath:
         return frozenset(_variables(self.root))
 
     def __call__(self, **values: Any) -> Any:
-        """Its value at these sizes, which may be arrays. Raises `KeyError` for one that is missing."""
-        value = self.root.at(values)
+        """Its value at these sizes, which may be arrays; infinite beyond what a float holds.
+
+        Raises `KeyError` for a size that is missing.
+        """
+        try:
+            with np.errstate(all="ignore"):
+                value = self.root.at(values)
+        except (OverflowError, ZeroDivisionError):
+            return math.inf
         return value if isinstance(value, np.ndarray) else float(value)
 
     def order(self, **orders: Fraction) -> Fraction:
@@ -128,15 +137,24 @@ class ScalingPath:
         return self.text
 
 
-def scaling_path(text: str | float, field: str = "path", allowed: str = "dmnB") -> ScalingPath:
+def scaling_path(
+    text: str | float | ScalingPath, field: str = "path", allowed: str = "dmnB"
+) -> ScalingPath:
     """Parses a path; a plain number is a constant path.
 
     `field` is what an error names, `allowed` the variables that may occur. Raises
     `InputError` that points at the place.
     """
-    if isinstance(text, bool) or not isinstance(text, str | int | float):
+    if isinstance(text, ScalingPath):
+        text = text.text
+    if isinstance(text, str):
+        return _Parser(text, field, allowed).parsed()
+    if isinstance(text, bool) or not isinstance(text, Real):
         raise InputError(field, text, GRAMMAR)
-    return _Parser(str(text) if isinstance(text, str) else repr(text), field, allowed).parsed()
+    if not 0 <= text <= LARGEST_NUMBER:
+        raise InputError(field, text, f"must be a number from 0 to {LARGEST_NUMBER:g}, or a path")
+    written = str(int(text)) if isinstance(text, Integral) else repr(float(text))
+    return ScalingPath(written, Number(Fraction(written)))
 
 
 def _variables(node: Node) -> Iterator[str]:
@@ -162,9 +180,9 @@ class _Parser:
         self.place = self.depth = 0
 
     def parsed(self) -> ScalingPath:
-        root = self._path()
+        root = self._zero() or self._path()
         if self._kind() != "end":
-            raise self._wrong(f"{self._shown()} is not expected")
+            raise self._wrong(self._left_over())
         return ScalingPath(self.text, root)
 
     def _tokens(self) -> list[tuple[str, str, int]]:
@@ -175,20 +193,16 @@ class _Parser:
                 position += 1
                 continue
             match = _TOKEN.match(self.text, position)
-            if match is None or not match[0].isascii():
-                raise self._wrong(f"{self.text[position]!r} has no meaning", position)
+            if match is None:
+                raise self._wrong("it has no meaning in a path", position)
             kind = str(match.lastgroup)
             found.append((kind, "^" if match[0] == "**" else match[0], position))
             position = match.end()
         return [*found, ("end", "", len(self.text))]
 
-    def _kind(self) -> str:
-        kind, text, _ = self.tokens[self.place]
+    def _kind(self, ahead: int = 0) -> str:
+        kind, text, _ = self.tokens[min(self.place + ahead, len(self.tokens) - 1)]
         return text if kind == "mark" else kind
-
-    def _shown(self) -> str:
-        kind, text, _ = self.tokens[self.place]
-        return "the end" if kind == "end" else repr(text)
 
     def _next(self) -> str:
         self.place += 1
@@ -196,12 +210,31 @@ class _Parser:
 
     def _expect(self, mark: str) -> None:
         if self._kind() != mark:
-            raise self._wrong(f"{mark!r} is expected, not {self._shown()}")
+            raise self._wrong(f"{mark!r} is missing here")
         self._next()
 
-    def _wrong(self, reason: str, position: int | None = None) -> InputError:
+    def _wrong(self, reason: str, position: int | None = None, form: str = "") -> InputError:
+        """The error at a position (default: of the next token), with an example or `form`."""
         at = self.tokens[self.place][2] if position is None else position
-        return InputError(self.name, self.text, f"{reason} at character {at + 1}; {GRAMMAR}")
+        here = repr(self.text[at]) if at < len(self.text) else "the end"
+        written = form or f"write it like {EXAMPLES}"
+        return InputError(
+            self.name, self.text, f"at character {at + 1}, {here}: {reason}; {written}"
+        )
+
+    def _left_over(self) -> str:
+        """Why a path cannot go on as it does."""
+        if self._kind() in ("number", "name", "("):
+            return "a '*' is missing here"
+        return "a path does not go on so"
+
+    def _zero(self) -> Node | None:
+        """The path 0."""
+        kind, text, _ = self.tokens[0]
+        if kind == "number" and len(self.tokens) == 2 and not Fraction(self._plain(text)):
+            self._next()
+            return Number(Fraction(0))
+        return None
 
     def _path(self) -> Node:
         self.depth += 1
@@ -214,51 +247,59 @@ class _Parser:
             factors.append((node, sign * power))
         self.depth -= 1
         if self._kind() in ("+", "-"):
-            raise self._wrong("sums and differences are no paths:")
+            raise self._wrong("a path has no sums and no differences")
         return (
             factors[0][0] if len(factors) == 1 and factors[0][1] == 1 else Product(tuple(factors))
         )
 
     def _factor(self) -> tuple[Node, Fraction]:
+        start = self.place
         base = self._base()
         if self._kind() != "^":
             return base, Fraction(1)
         self._next()
-        return base, self._power()
+        return base, self._power(start)
 
     def _base(self) -> Node:
         kind = self._kind()
         if kind == "number":
-            return Number(self._number())
+            position = self.tokens[self.place][2]
+            value = self._number()
+            if not value:
+                raise self._wrong("0 stands alone, not in a product", position)
+            return Number(value)
         if kind == "(":
             self._next()
             inside = self._path()
             self._expect(")")
             return inside
+        if kind == "-":
+            raise self._wrong("a path has no minus sign")
         if kind != "name":
-            raise self._wrong(f"a number or a variable is expected, not {self._shown()}")
+            raise self._wrong("a number or a variable is missing here")
         name = self.tokens[self.place][1]
         if name in VARIABLES and name in self.allowed:
             self._next()
             return Variable(name)
         if name not in ("min", "max", "sqrt"):
             known = ", ".join(f"{one} ({VARIABLES[one]})" for one in self.allowed)
-            raise self._wrong(f"{shown(name)} is none of the variables {known}")
+            raise self._wrong(f"{shown(name)} is no variable", form=f"these are {known}")
         self._next()
         self._expect("(")
         parts = [self._path()]
         while name != "sqrt" and self._kind() == ",":
             self._next()
             parts.append(self._path())
+        if name != "sqrt" and len(parts) < 2:
+            raise self._wrong(f"{name} takes two or more paths, with ',' between them")
         self._expect(")")
         if name == "sqrt":
             return Product(((parts[0], Fraction(1, 2)),))
-        if len(parts) < 2:
-            raise self._wrong(f"{name} takes two or more paths")
         return Extreme("min" if name == "min" else "max", tuple(parts))
 
-    def _power(self) -> Fraction:
-        start = self.place
+    def _power(self, start: int) -> Fraction:
+        """The number after ^; `start` is the token with which its base begins."""
+        first = self.place
         bracket = self._kind() == "("
         if bracket:
             self._next()
@@ -266,33 +307,50 @@ class _Parser:
         if sign < 0:
             self._next()
         if self._kind() != "number":
-            raise self._wrong(f"a number is expected as the power, not {self._shown()}")
+            raise self._wrong("a power is a number")
         value = sign * self._number()
         if bracket and self._kind() == "/":
             self._next()
             if self._kind() != "number":
-                raise self._wrong(f"a number is expected, not {self._shown()}")
+                raise self._wrong("a power is a number")
+            position = self.tokens[self.place][2]
             below = self._number()
             if not below:
-                raise self._wrong("a power is divided by zero")
+                raise self._wrong("a power is divided by zero", position)
             value /= below
         if bracket:
             self._expect(")")
-        elif self._kind() == "/" and (sign < 0 or value == 1):
-            whole = "".join(token for _, token, _ in self.tokens[start : self.place + 2])
-            hint = f"^{whole} is ambiguous: write ^({whole}) for the power or (...^{value})/... for"
-            raise self._wrong(f"{hint} the quotient")
+        elif self._kind() == "/" and self._kind(1) == "number" and (sign < 0 or value == 1):
+            raise self._ambiguous(start, first)
         if abs(value) > LARGEST_POWER:
-            raise self._wrong(f"the power {value} is beyond {LARGEST_POWER}")
+            position = self.tokens[first][2]
+            raise self._wrong(f"a power is at most {LARGEST_POWER} in size", position)
         return value
+
+    def _ambiguous(self, start: int, first: int) -> InputError:
+        """Of `d^-1/2`: both readings, written so that there is no doubt."""
+        base = "".join(text for _, text, _ in self.tokens[start : first - 1])
+        above = "".join(text for _, text, _ in self.tokens[first : self.place])
+        below = self.tokens[self.place + 1][1]
+        both = f"write {base}^({above}/{below}) or ({base}^{above})/{below}"
+        return self._wrong(f"{base}^{above}/{below} is ambiguous", form=both)
 
     def _number(self) -> Fraction:
         position, text = self.tokens[self.place][2], self._next()
-        mantissa, _, power = text.lower().partition("e")
-        if abs(int(power or 0)) > 30:
-            raise self._wrong(f"{shown(text)} is too large or too small", position)
-        value = Fraction(mantissa.rstrip(".") if not mantissa.startswith(".") else "0" + mantissa)
-        value *= Fraction(10) ** int(power or 0)
-        if value > LARGEST_NUMBER:
-            raise self._wrong(f"{shown(text)} is too large", position)
+        value = Fraction(self._plain(text, position))
+        if value > LARGEST_NUMBER or 0 < value < 1 / Fraction(LARGEST_NUMBER):
+            raise self._out_of_range(text, position)
         return value
+
+    def _plain(self, text: str, position: int = 0) -> str:
+        """A number in the form that `Fraction` reads, if its power of ten is not absurd."""
+        power = text.lower().partition("e")[2]
+        if abs(int(power or 0)) > MOST_CHARACTERS:
+            raise self._out_of_range(text, position)
+        return text
+
+    def _out_of_range(self, text: str, position: int) -> InputError:
+        bounds = f"{1 / LARGEST_NUMBER:g} to {LARGEST_NUMBER:g}"
+        return self._wrong(
+            f"{shown(text)} is too large or too small", position, f"numbers are {bounds}"
+        )
