@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import math
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +14,12 @@ import jax
 import numpy as np
 import xarray as xr
 
+from dynsim._compiled import SYMPY as SYMPY  # cells run in threads, and sympy must not
 from experiments.cells.complete import CellJob, complete_cells
 from experiments.cells.executors import Executor, ThreadExecutor
 from experiments.cells.store import Arrays, Store
 from experiments.results import fingerprint, provenance
 
-SYMPY = threading.Lock()  # cells run in threads, and sympy must not
 Cell = Mapping[str, Any]
 Advance = Callable[[], object]
 DIMS = " dims"
