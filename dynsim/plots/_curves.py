@@ -196,7 +196,8 @@ def comparison(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     handles, texts = axes[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=len(routes))
     note(axes[0], size_text(setup_of(dataset)))
-    note(axes[1], f"networks: mean of {dataset.attrs['seeds']} seeds, band: 95 % interval")
+    count = len(setup_of(dataset)["seeds"])
+    note(axes[1], f"networks: mean of {count} seeds, band: 95 % interval")
     note(axes[2], "other bands: numerical error")
     return axes[0]
 
