@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 QUANTITIES = ("loss", "projection_update_rms", "embedding_update_rms")
 MOST_PERCENT = 9.99  # larger differences are written as a factor
 NETWORKS = "networks"
-ROUTES = (NETWORKS, "mean field", "gradient flow", "linearised")
+ROUTES = (NETWORKS, "mean field", "flow", "linearised")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +63,16 @@ class Parting:
             where = "never part"
         else:
             where = f"part at step {self.first_step} (apart at {self.steps_apart} of {self.steps})"
-        return f"{self.quantity}, {self.first} and {self.second}: {where}; {self.end}"
+        return f"{self.quantity}, {self.first} and {self.second}: {where}; {self.end} at the end"
 
     @property
     def end(self) -> str:
         """The difference at the last step in words."""
         if not math.isfinite(self.relative):
-            return f"{self.difference:+.3g} at the end"
+            return f"{self.difference:+.3g}"
         if abs(self.relative) > MOST_PERCENT:
-            return f"x{1 + self.relative:.3g} at the end"
-        return f"{self.relative:+.1%} at the end"
+            return f"x{1 + self.relative:.3g}"
+        return f"{self.relative:+.1%}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +82,8 @@ class Comparison(Result):
     **Fields:**
 
     - `setup`; `seeds`: labels of the networks, shape (K,).
-    - `curves`: by route, those that cover the setup, in the order of networks, mean field,
-      gradient flow, linearised.
+    - `curves`: by route, those that cover the setup, in the order `networks`, `mean field`,
+      `flow`, `linearised`.
     - `missing`: by route, why it does not cover the setup.
     - `partings`: for each quantity and pair of routes, where they part.
 
