@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from dynsim._names import attributes
 from dynsim._results import Declared, Result
 from dynsim._summary import summary
-from dynsim.claims import Evidence, Verdict, judged
 from dynsim.statistics import Estimate, ExponentFit
 from dynsim.statistics._intervals import interval_text
+from dynsim.statistics._verdict import Evidence, Verdict, judged
 
 from ._columns import Curve, Local, joined, local_slopes, slope, slope_with_error
 from ._family import Family
