@@ -22,7 +22,8 @@ from ._parts import (
 
 POINTS: dict[str, Any] = {"linestyle": "", "markeredgecolor": "white", "markeredgewidth": 0.5}
 RULES = {"mup": "μP", "lv": "LV", "interpolated": "interpolated"}
-FROZEN_NOTE = "bars: near-optimal rates"
+SHIFTS = (-0.5, 0.5, 0.0)  # so that bars do not hide bars
+INTERVAL_NOTE = "bars: near-optimal rates, open: not sharp"
 
 
 def optimal_rates(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
@@ -36,7 +37,7 @@ def optimal_rates(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     axes[0].legend()
     how = {"layerwise": "each layer alone", "joint": "both layers together"}[dataset.attrs["how"]]
     source = dataset.attrs["source"]
-    note(axes[0], f"{how}, {source}; {FROZEN_NOTE}")
+    note(axes[0], f"{how}, {source}; {INTERVAL_NOTE}")
     if len(axes) > 1:
         _with_interval(axes[1], dataset, "optimal_rate_ratio", "C2", 2, "")
         ratio = label(dataset.optimal_rate_ratio)
@@ -52,7 +53,7 @@ def _with_interval(
     axes: Axes, dataset: xr.Dataset, name: str, colour: str, number: int, text: str
 ) -> None:
     """Optima with their near-optimal intervals; open where the optimum is not sharp."""
-    x, y = dataset.horizon.to_numpy() * 1.03 ** (number - 0.5), dataset[name].to_numpy()
+    x, y = dataset.horizon.to_numpy() * 1.03 ** SHIFTS[number], dataset[name].to_numpy()
     low, high = dataset[f"{name}_low"].to_numpy(), dataset[f"{name}_high"].to_numpy()
     usable = np.isfinite(y) & (y > 0)
     low = np.where(np.isfinite(low) & (low > 0), low, y / 4)
