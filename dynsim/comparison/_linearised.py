@@ -84,14 +84,15 @@ def _steps_of(setup: Setup) -> optax.GradientTransformation:
     factors = jnp.asarray(schedule(setup))
     rates = {"embedding": setup.embedding_lr, "projection": setup.projection_lr}
 
-    def scaled(updates: Any, count: Array) -> Any:
-        return {name: -rates[name] * factors[count] * one for name, one in updates.items()}
+    def init(params: Any) -> Any:
+        return jnp.zeros([], jnp.int32)
 
-    def update(updates: Any, count: Array, params: Any = None) -> tuple[Any, Array]:
-        return scaled(updates, count), count + 1
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        steps = {name: -rates[name] * factors[state] * one for name, one in updates.items()}
+        return steps, state + 1
 
     return optax.chain(
         direction(setup.optimizer, constants(setup)),
         optax.add_decayed_weights(setup.decay_rate),
-        optax.GradientTransformation(lambda _: jnp.zeros([], jnp.int32), update),
+        optax.GradientTransformation(init, update),
     )

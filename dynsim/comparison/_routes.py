@@ -30,7 +30,8 @@ def networks(setup: Setup, seeds: Seeds, report: Progress) -> Curves:
     ]
     lost = int(found.diverged.sum())
     status = f"diverged: {lost} of {len(seeds)} networks" if lost else "ok"
-    return Curves(*(np.stack(part) for part in zip(*bands, strict=True)), status)
+    mean, low, high = (np.stack(part) for part in zip(*bands, strict=True))
+    return Curves(mean, low, high, status)
 
 
 def mean_field(

@@ -67,6 +67,7 @@ def prediction(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     _panels(axes, dataset, bands)
     if dataset.sizes["rates"] == 1:
         limit = (dataset.loss - dataset.finite_width_correction).isel(rates=0)
+        axes[0].lines[0].set_label(f"width $d={setup_of(dataset)['width']}$")
         axes[0].plot(
             dataset.step, limit, color=GREY, linestyle="--", linewidth=1.0, label="infinite width"
         )
