@@ -1,0 +1,25 @@
+import time; t0=time.perf_counter()
+import jax; jax.config.update("jax_enable_x64",True)
+from dynsim.maps import regime_map
+print("import",time.perf_counter()-t0)
+def go(*a,**k):
+    t=time.perf_counter()
+    try:
+        r=regime_map(*a,**k); print(r)
+    except Exception as e: print("!!", type(e).__name__, e)
+    print("   ", round(time.perf_counter()-t,2)); 
+go()
+go()
+go("local_exponent",tokens="zipf:1",batch_size=4096)
+go("mup_share",tokens="zipf:1",batch_size=4096)
+go("mup_share",tokens="zipf:1")
+go("local_exponent","zipf=0:1.5:100","vocab_size=16:1e6:100",width=256)
+go("local_exponent","width=16:65536:100","age=0.001:1:100",vocab_size=65536)
+go("restoration","width=16:65536:100","vocab_size=16:1e6:100")
+go("optimal_rate_ratio")
+go("local_exponent","batch_size=1:1e5:50","vocab_size=16:1e6:50")
+go("alignment","outputs=1:64:20","age=0.001:1:20",vocab_size=10000)
+go("rms","projection_lr=1e-4:1:20","width=16:1000:20")
+go("local_exponent","projection_lr=1e-4:1:20","width=16:1000:20")
+go("local_exponent","embedding_lr=1e-4:1:20","width=16:1000:20")
+go("local_exponent","embedding_lr=1e-4:1:20","width=16:1000:20",steps=9)
