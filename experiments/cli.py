@@ -17,6 +17,7 @@ from .commands.coordinate_check import CoordinateCheck
 from .commands.derive import Derive
 from .commands.flow import Flow
 from .commands.lifetime import Lifetime
+from .commands.map import Map
 from .commands.optima import Optima
 from .commands.parametrization import Parametrize
 from .commands.predict import Predict
@@ -41,6 +42,7 @@ COMMANDS: dict[str, type] = {
     "flow": Flow,
     "compare": Compare,
     "lifetime": Lifetime,
+    "map": Map,
     "verify": Verify,
     "parametrization": Parametrize,
     "recommend": Recommend,

@@ -7,12 +7,11 @@ between the cells of the map and then moved along the cell's edge to the root.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import sympy as sp
-from numpy.typing import NDArray
 
 import derivations
 from derivations import symbols as s
@@ -24,23 +23,33 @@ from dynsim.theory._lv_lifetime import aged_update_at
 from ._axes import Axis, Floats
 from ._colours import SIGNS, age_values, by_directions, kernel, uniform_only
 from ._laws import PowerLaws
-from ._plane import Plane, Points
+from ._plane import Missing, Plane, Points
 
 HALVINGS = 48
+FINEST = 101  # values of an axis, at least, on which lines are looked for
 LogRatio = Callable[[Plane, Points], Floats]
+
+
+class Formula(NamedTuple):
+    """An asymptotic form, as a text and as mathematics for a figure."""
+
+    text: str
+    drawn: str
 
 
 @dataclass(frozen=True, eq=False)
 class Boundary:
     """A line on a map.
 
-    - `name`; `meaning`: what is equal on it; `formula`: its asymptotic form, as mathematics.
+    - `name`; `meaning`: what is equal on it; `formula`: its asymptotic form, as a text;
+      `drawn`: the same as mathematics for a figure.
     - `curves`: pieces of the line, each of shape (points, 2): values of x and of y.
     """
 
     name: str
     meaning: str
     formula: str
+    drawn: str
     curves: tuple[Floats, ...]
 
     def __repr__(self) -> str:
@@ -48,25 +57,27 @@ class Boundary:
         return f"{self.name}: {self.meaning}; {self.formula} ({points} points)"
 
 
-def boundaries(plane: Plane, colour: str, missing: NDArray[np.bool_]) -> tuple[Boundary, ...]:
+def boundaries(plane: Plane, colour: str) -> tuple[Boundary, ...]:
     """All lines that belong to the colour and cross the map."""
+    finer = replace(plane, x=_finer(plane.x), y=_finer(plane.y))
     found = []
     for name, meaning, formula, log_ratio in _lines(plane, colour):
-        curves = zero_curves(plane, log_ratio, missing)
+        curves = zero_curves(finer, log_ratio)
         if curves:
-            found.append(Boundary(name, meaning, formula, curves))
+            found.append(Boundary(name, meaning, *formula, curves))
     return tuple(found)
 
 
-def zero_curves(
-    plane: Plane, log_ratio: LogRatio, missing: NDArray[np.bool_]
-) -> tuple[Floats, ...]:
+def zero_curves(plane: Plane, log_ratio: LogRatio) -> tuple[Floats, ...]:
     """The curves on which the ratio is 1, in values of the axes; none where it never is."""
     import contourpy
 
+    missing = Missing((len(plane.y.values), len(plane.x.values)))
+    points = plane.grid(whole=False)
+    plane.mark_outside(points, missing)
     with np.errstate(all="ignore"):
-        field = np.broadcast_to(log_ratio(plane, plane.grid()), missing.shape)
-    hidden = missing | ~np.isfinite(field)
+        field = np.broadcast_to(log_ratio(plane, points), missing.codes.shape)
+    hidden = (missing.codes != 0) | ~np.isfinite(field)
     if hidden.all() or not (field[~hidden].min() < 0 < field[~hidden].max()):
         return ()
     lines = contourpy.contour_generator(
@@ -77,6 +88,16 @@ def zero_curves(
         return ()
     refined = _refined(plane, log_ratio, np.concatenate(pieces))
     return tuple(np.split(refined, np.cumsum([len(piece) for piece in pieces])[:-1]))
+
+
+def _finer(axis: Axis) -> Axis:
+    """The same range with enough values for a smooth line."""
+    if len(axis.values) >= FINEST:
+        return axis
+    places = axis.positions
+    values = axis.at(np.linspace(places[0], places[-1], FINEST))
+    values[[0, -1]] = axis.values[[0, -1]]
+    return replace(axis, values=values)
 
 
 def _refined(plane: Plane, log_ratio: LogRatio, points: Floats) -> Floats:
@@ -142,7 +163,7 @@ def log_self_term(plane: Plane, points: Points) -> Floats:
     return np.log(np.asarray(self_term_at(points.numbers, plane.init)[s.self_term_ratio]))
 
 
-def _lines(plane: Plane, colour: str) -> list[tuple[str, str, str, LogRatio]]:
+def _lines(plane: Plane, colour: str) -> list[tuple[str, str, Formula, LogRatio]]:
     """Name, meaning, asymptotic formula and log ratio of the lines that may cross the map."""
     try:
         kernel(plane)
@@ -151,7 +172,7 @@ def _lines(plane: Plane, colour: str) -> list[tuple[str, str, str, LogRatio]]:
     signs = plane.optimizer in SIGNS
     points = plane.grid()
     aged = colour != "restoration" and points.aged
-    lines: list[tuple[str, str, str, LogRatio]] = [
+    lines: list[tuple[str, str, Formula, LogRatio]] = [
         (
             "first_step",
             "coherent and incoherent power of the first update are equal",
@@ -164,7 +185,7 @@ def _lines(plane: Plane, colour: str) -> list[tuple[str, str, str, LogRatio]]:
             (
                 "batch",
                 "the same for the tokens of the batch, weighted by their share of it",
-                rf"$m_\mathrm{{eff}}(B)={_crossover()}$",
+                _equal("m_eff(B)", r"m_\mathrm{eff}(B)", _crossover()),
                 log_batch_coherence,
             )
         )
@@ -183,7 +204,7 @@ def _lines(plane: Plane, colour: str) -> list[tuple[str, str, str, LogRatio]]:
             (
                 "self_term",
                 "the initial output contributes as much to the projection's field as the targets",
-                rf"$1/P_2\simeq {_latex(1 / std**2)}$",
+                _equal("1/P_2", "1/P_2", 1 / std**2, "~"),
                 log_self_term,
             )
         )
@@ -198,41 +219,51 @@ def _age_exists(plane: Plane, points: Points) -> bool:
     return True
 
 
-def _latex(expression: Any) -> str:
-    return (
-        sp.latex(expression, fold_short_frac=True, symbol_names={s.effective_outputs: "n"})
-        .replace(r"\left", "")
-        .replace(r"\right", "")
-    )
+def _equal(text: str, drawn: str, value: sp.Expr, sign: str = "=") -> Formula:
+    """left = value, or left ~ value where it holds to leading order."""
+    relation = {"=": "=", "~": r"\simeq "}[sign]
+    return Formula(f"{text} {sign} {value}", f"${drawn}{relation}{_latex(value)}$")
 
 
-def _crossover() -> str:
-    return _latex(derivations.crossover_vocab_size().expression)
+def _latex(expression: sp.Expr) -> str:
+    """In one line where it is short; matplotlib knows no brackets that grow."""
+    names = {s.effective_outputs: "n"}
+    text = sp.latex(expression, fold_short_frac=True, symbol_names=names)
+    for written, drawn in ((r"\left", ""), (r"\right", ""), (r"\frac", r"\dfrac")):
+        text = text.replace(written, drawn)
+    return text
 
 
-def _first_step_formula(plane: Plane, points: Points) -> str:
+def _crossover() -> sp.Expr:
+    return derivations.crossover_vocab_size().expression
+
+
+def _first_step_formula(plane: Plane, points: Points) -> Formula:
     """Where rho = 1: at m* = (2/pi) (d - 1), or the power of d that the token law makes of it."""
     if plane.optimizer not in SIGNS:
-        return r"$\rho=1$"
+        return Formula("rho = 1", r"$\rho=1$")
     try:
         uniform_only(points, "it")
-        return rf"$m={_crossover()}$"
+        return _equal("m", "m", _crossover())
     except Unavailable:
         pass
     if points.mini_batch or not isinstance(points.law, PowerLaws):
-        return rf"$m_\mathrm{{eff}}={_crossover()}$"
+        return _equal("m_eff", r"m_\mathrm{eff}", _crossover())
     if points.law.exponent.size > 1:
-        return r"$m\sim d^{\,\mu_*(\alpha)}$"
+        critical = derivations.critical_vocab_exponent().expression
+        return Formula(f"m of the order d^mu*, mu* = {critical}", r"$m\sim d^{\,\mu_*(\alpha)}$")
     exponent: Any = sp.nsimplify(float(points.law.exponent))
     critical = derivations.critical_vocab_exponent().expression.subs(s.zipf_exponent, exponent)
     if not critical.is_finite:
-        return r"$\rho\to\infty$ for any $m$"
-    return rf"$m\sim d^{{{float(critical):.3g}}}$"
+        return Formula("finite widths alone", r"$\rho\to\infty$ with $d$ at any $m$")
+    return Formula(
+        f"m of the order d^{float(critical):.3g}", rf"$m\sim d^{{\,{float(critical):.3g}}}$"
+    )
 
 
-def _restoration_formula(points: Points) -> str:
+def _restoration_formula(points: Points) -> Formula:
     """theta_c of m >> d, which no longer depends on m."""
     many = "many" if np.any(points.outputs > 1) else "one"
     end = derivations.restoration_displacement(many).expression
     written = end.subs(s.effective_outputs, 1) if many == "one" else end
-    return rf"$\eta_E t\simeq {_latex(written)}$"
+    return _equal("eta_E t", r"\eta_E t", written, "~")

@@ -125,6 +125,11 @@ def kernel(plane: Plane) -> derivations.Optimizer:
     """The optimizer of the first step. Raises `Unavailable` where none is derived."""
     if plane.optimizer not in FIRST_STEP:
         raise Unavailable(f"no first step is derived for `optimizer` {plane.optimizer}")
+    decay, warmup = plane.paths.get("weight_decay"), plane.paths.get("warmup_steps")
+    if any(path is not None and (path.variables or path() > 0) for path in (decay, warmup)):
+        raise Unavailable("the formulas are without `weight_decay` and `warmup_steps`")
+    if plane.options.get("schedule", "constant") != "constant":
+        raise Unavailable("the formulas are of a constant learning rate (`schedule` constant)")
     return FIRST_STEP[plane.optimizer]
 
 

@@ -27,7 +27,10 @@ from ._networks import counts, trained
 from ._plane import HELD, AveragedOver, Missing, Plane, plane
 from ._result import RegimeMap
 
-DEFAULT_X, DEFAULT_Y = "width=16:65536:200", "vocab_size=16:1e6:200"
+DEFAULT_AXES = {
+    "closed": ("width=16:65536:200", "vocab_size=16:1e6:200"),
+    "mean_field": ("width=64:16384:8", "vocab_size=64:16384:8"),
+}
 DEFAULT_SEEDS = 8
 BATCH_COLOURS = ("local_exponent", "rms", "alignment")
 EQUAL = 1e-12
@@ -37,8 +40,8 @@ Progress = Callable[[float], object]
 
 def regime_map(
     colour: str = "local_exponent",
-    x: str | Axis = DEFAULT_X,
-    y: str | Axis = DEFAULT_Y,
+    x: str | Axis | None = None,
+    y: str | Axis | None = None,
     *,
     theory: Literal["closed", "mean_field"] | None = None,
     averaged_over: AveragedOver = "law",
@@ -56,14 +59,15 @@ def regime_map(
 
     - `colour`: what is shown, a key of `dynsim.maps.COLOURS`: local_exponent, rms, alignment,
       optimal_rate_ratio, loss, restoration or mup_share.
-    - `x`, `y`: the axes, as NAME=LOW:HIGH:N (see `dynsim.maps.axis`) or by `dynsim.maps.axis_of`.
+    - `x`, `y`: the axes, as NAME=LOW:HIGH:N (see `dynsim.maps.axis`) or by `dynsim.maps.axis_of`;
+      by default width=16:65536:200 and vocab_size=16:1e6:200, for the mean field fewer cells.
     - `theory`: closed (formulas) or mean_field (the solver, cell by cell); by default closed where
       there is a formula.
     - `averaged_over`: squares are averaged over tokens by their frequency in the law, or by their
       share of a batch (local_exponent, rms and alignment, of the first update).
     - `networks`: trains networks at so many points along x and y, such as "5x4"; `seeds`: how
       many at each.
-    - `particles`, `replicas`: of the mean-field solver, default 1024 and 8.
+    - `particles`, `replicas`: of the mean-field solver, default 512 and 8.
     - `store`: keeps finished mean-field solutions and networks, and gives them again.
     - `progress`: called with the fraction of solving and training finished since the last call.
     - `options`: every other size and rate, as a number or a path in d, m, n and B such as
@@ -77,7 +81,6 @@ def regime_map(
     """
     require_x64()
     of = named_colour(colour)
-    axes = axis("x", x), axis("y", y)
     points = None if networks is None else counts(networks)
     chosen = theory or ("mean_field" if of.formula is None else "closed")
     check_choice("theory", chosen, THEORIES)
@@ -86,6 +89,8 @@ def regime_map(
             check_integer(name, value, 2)
     if of.formula is None and chosen == "closed":
         raise InputError("theory", chosen, f"must be mean_field for {of.name}: it has no formula")
+    default_x, default_y = DEFAULT_AXES[chosen]
+    axes = axis("x", default_x if x is None else x), axis("y", default_y if y is None else y)
     given = {name: value for name, value in options.items() if value is not None}
     drawn = plane(*axes, given, averaged_over)
     by_batch = of.name in BATCH_COLOURS and chosen == "closed" and points is None
@@ -131,7 +136,7 @@ def regime_map(
         errors,
         missing.codes,
         tuple(missing.texts),
-        boundaries(drawn, of.name, missing.codes != 0),
+        boundaries(drawn, of.name),
         found,
         _described(drawn),
         _notes(drawn, of),

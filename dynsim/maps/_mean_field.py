@@ -25,7 +25,7 @@ from ._plane import Missing, Plane
 Arrays = dict[str, NDArray[Any]]
 Progress = Callable[[float], object]
 COLUMNS = {"projection_step_rms": -1, "loss": 0}  # where T updates stand beside index T
-PARTICLES, REPLICAS = 1024, 8
+PARTICLES, REPLICAS = 512, 8
 
 
 class CellStore(Protocol):
@@ -37,7 +37,7 @@ class CellStore(Protocol):
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Particles and replicas of the solver; None: 1024 and 8, or what outputs and steps need."""
+    """Particles and replicas of the solver; None: 512 and 8, or what outputs and steps need."""
 
     particles: int | None = None
     replicas: int | None = None

@@ -183,9 +183,9 @@ class Plane:
             law,
         )
 
-    def grid(self) -> Points:
+    def grid(self, *, whole: bool = True) -> Points:
         """The points of all cells, shape (y, x)."""
-        return self.at(self.x.values[None, :], self.y.values[:, None])
+        return self.at(self.x.values[None, :], self.y.values[:, None], whole=whole)
 
     def mark_outside(self, points: Points, missing: Missing) -> None:
         """Cells whose sizes leave the range in which a setup exists."""

@@ -115,6 +115,38 @@ class RegimeMap:
         }
         return pd.DataFrame(places | {name: getattr(found, name) for name in names})
 
+    def document(self) -> dict[str, Any]:
+        """The map as plain values: axes, values by row, lines, networks, and what is missing."""
+        found = self.networks
+        networks: dict[str, Any] | None = None
+        if found is not None:
+            names = ("x", "y", "value", "low", "high", "theory", "misses")
+            networks = {name: getattr(found, name) for name in names}
+            networks |= {"seeds": found.seeds, "left_out": found.left_out}
+        return {
+            "colour": self.colour,
+            "meaning": self.of.meaning,
+            "theory": self.theory,
+            "axes": {
+                place: {"name": one.name, "spacing": one.spacing, "values": _whole(one, one.values)}
+                for place, one in (("x", self.x), ("y", self.y))
+            },
+            "values": self.values,
+            "errors": self.errors if self.theory == "mean_field" else None,
+            "missing": {"counts": self.missing_counts, "cells": self.missing},
+            "boundaries": [
+                {
+                    "name": line.name,
+                    "meaning": line.meaning,
+                    "formula": line.formula,
+                    "curves": list(line.curves),
+                }
+                for line in self.boundaries
+            ],
+            "networks": networks,
+            "notes": self.notes,
+        }
+
     def to_xarray(self) -> xr.Dataset:
         """Everything as a dataset with the axes as coordinates.
 
@@ -137,7 +169,7 @@ class RegimeMap:
         why = {"long_name": "0, or the number of the reason why there is no value"}
         variables["missing"] = (dims, self.missing, why)
         for line in self.boundaries:
-            about = {"long_name": line.meaning, "formula": line.formula}
+            about = {"long_name": line.meaning, "formula": line.formula, "drawn": line.drawn}
             pieces = [np.vstack([piece, [[np.nan, np.nan]]]) for piece in line.curves]
             axes = (f"{line.name}_point", "coordinate")
             variables[f"boundary_{line.name}"] = (axes, np.vstack(pieces)[:-1], about)

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 from ._style import panels
@@ -154,7 +155,7 @@ def _lines(axes: Axes, dataset: xr.Dataset) -> list[Line2D]:
         if style != "-":
             axes.plot(*points.values.T, color="black", linewidth=2.6, linestyle=style, zorder=2.9)
         _inline(axes, points.values, SHORT.get(name, name), PLACES.get(name, 0.6))
-        text = f"{SHORT.get(name, name)}:  {points.attrs['formula']}"
+        text = f"{SHORT.get(name, name)}:  {points.attrs['drawn']}"
         handles.append(Line2D([], [], color="0.2", linestyle=style, label=text))
     return handles
 
@@ -186,7 +187,7 @@ def _networks(axes: Axes, dataset: xr.Dataset, colours: dict[str, Any]) -> list[
         **colours,
     )  # fmt: skip
     axes.scatter(x, y, s=82, facecolors="none", edgecolors="black", linewidths=0.6, zorder=6)
-    round_marker = {"marker": "o", "linestyle": "", "markerfacecolor": "0.75"}
+    round_marker: dict[str, Any] = {"marker": "o", "linestyle": "", "markerfacecolor": "0.75"}
     seeds = int(dataset.attrs["seeds"])
     handles = [
         Line2D(
@@ -195,7 +196,7 @@ def _networks(axes: Axes, dataset: xr.Dataset, colours: dict[str, Any]) -> list[
     ]
     misses = dataset.network_misses.values.astype(bool)
     if misses.any():
-        ring = {"facecolors": "none", "edgecolors": "#FF2D9B", "linewidths": 1.6}
+        ring: Any = {"facecolors": "none", "edgecolors": "#FF2D9B", "linewidths": 1.6}
         axes.scatter(x[misses], y[misses], s=150, zorder=7, **ring)
         handles.append(
             Line2D(
@@ -285,6 +286,6 @@ def _exponent_axis(axes: Axes, dataset: xr.Dataset) -> None:
         beside = axes.secondary_xaxis("top", functions=functions)
         beside.set_xlabel(r"$\mu=\ln m/\ln d$")
     long = beside.yaxis if dataset.attrs["y"] == "vocab_size" else beside.xaxis
-    long.set_major_locator(plt.MaxNLocator(6))
-    long.set_minor_locator(plt.NullLocator())
-    long.set_major_formatter(plt.ScalarFormatter())
+    long.set_major_locator(MaxNLocator(6))
+    long.set_minor_locator(NullLocator())
+    long.set_major_formatter(ScalarFormatter())
