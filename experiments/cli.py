@@ -18,6 +18,7 @@ from .commands.derive import Derive
 from .commands.exponent import Exponent
 from .commands.flow import Flow
 from .commands.lifetime import Lifetime
+from .commands.map import Map
 from .commands.optima import Optima
 from .commands.parametrization import Parametrize
 from .commands.predict import Predict
@@ -43,6 +44,7 @@ COMMANDS: dict[str, type] = {
     "flow": Flow,
     "compare": Compare,
     "lifetime": Lifetime,
+    "map": Map,
     "verify": Verify,
     "parametrization": Parametrize,
     "recommend": Recommend,
