@@ -142,6 +142,13 @@ from ._token_laws import leading_order as leading_order
 from ._token_laws import multinomial_moment as multinomial_moment
 from ._token_laws import power_sum_order as power_sum_order
 from ._token_laws import zipf_orders as zipf_orders
+from ._total_update import cross_term_addition as cross_term_addition
+from ._total_update import mean_absolute_residual as mean_absolute_residual
+from ._total_update import output_std as output_std
+from ._total_update import residual_sign_response as residual_sign_response
+from ._total_update import residual_sign_slope as residual_sign_slope
+from ._total_update import target_size as target_size
+from ._total_update import weighted_residual as weighted_residual
 from ._update_coherence import muon_coherent_fraction as muon_coherent_fraction
 from ._update_coherence import muon_update_rms as muon_update_rms
 from ._update_coherence import sign_coherent_fraction as sign_coherent_fraction

@@ -12,6 +12,7 @@ from ._derivation import Derivation, Step
 from ._gaussian import Optimizer, arcsine_law, gradient_std, input_std, kernel
 from ._mean_field_equations import LIMIT_ASSUMPTIONS, field_covariance, field_response
 from ._token_laws import EQUAL_RESIDUALS
+from ._total_update import residual_sign_slope
 
 SOURCE = "docs/theory/mean_field.md#mean-field-limits"
 UpdatedLayer = Literal["embedding", "projection"]
@@ -156,7 +157,6 @@ def _first_embedding_update(optimizer: Optimizer) -> Derivation:
 
 
 mean_absolute_residual = sp.Symbol("r_1", positive=True)  # E|r|
-residual_sign_slope = sp.Symbol("D", positive=True)  # dE[sign r]/df = E[f sign r] / Var f
 GAUSSIAN_TARGETS: dict[sp.Expr, sp.Expr] = {
     mean_absolute_residual: sp.sqrt(2 * s.field_square_sum / (sp.pi * s.frequency_square_sum)),
     residual_sign_slope: sp.sqrt(2 * s.frequency_square_sum / (sp.pi * s.field_square_sum)),

@@ -81,6 +81,8 @@ class Update(Quantity):
             raise Unavailable("the formula is derived for the first update (`steps` 1)")
         if self.layer == "embedding":
             return math.sqrt(_first_step.embedding_step_square(setup))
+        if self.what == "update":
+            return math.sqrt(_first_step.projection_update_square(setup))
         return math.sqrt(_first_step.projection_step_square(setup))
 
     def mean_field(
