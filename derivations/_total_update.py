@@ -20,7 +20,7 @@ SOURCE = "docs/theory/first_step.md#total-update"
 
 
 @cache
-def mean_absolute_residual() -> Derivation:
+def mean_residual_size() -> Derivation:
     """E|f - y| of an initial output f of standard deviation sigma_f: a folded normal."""
     sign = sp.erf(target_size / (sp.sqrt(2) * output_std))  # of y - f, in the mean
     x = sp.Symbol("u", nonnegative=True)
@@ -56,7 +56,7 @@ def residual_sign_response() -> Derivation:
         left="D",
         latex_left="D",
         expression=value,
-        assumptions=mean_absolute_residual().assumptions,
+        assumptions=mean_residual_size().assumptions,
         steps=(
             Step(
                 "E[sign(f - y)] changes with the output as E[sign(y - f)] does with the target.",

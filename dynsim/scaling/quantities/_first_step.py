@@ -32,6 +32,8 @@ FIRST_STEP: dict[str, derivations.Optimizer] = {
     "sign": "sign",
     "adam": "adam",
 }
+MOST_OUTPUTS = 0.1  # n sigma_W^2 at which several outputs' formula is 2 % off
+LARGEST_OUTPUT_VARIANCE = 0.2  # that counts as small for the cross term of several outputs
 SMALL = 0.02  # relative error of an RMS up to which a neglected effect is neglected
 
 
@@ -155,7 +157,11 @@ def projection_update_square(setup: Setup) -> float:
     if kernel == "sgd":
         _check_small_cross_term(setup, rates, step)
         return step
-    weighted, slope = _residual_sizes(setup)
+    if setup.output_count > 1 and output_variance(setup) > LARGEST_OUTPUT_VARIANCE:
+        raise Unavailable(
+            "with several `outputs` it is derived for a small initial output, as `init` mup has"
+        )
+    weighted, slope = residual_sizes(setup)
     values = {
         **rates,
         s.width: float(setup.width),
@@ -171,24 +177,31 @@ def projection_update_square(setup: Setup) -> float:
     return step + float(np.mean(np.asarray(evaluate(derivations.cross_term_addition(), values))))
 
 
-def _residual_sizes(setup: Setup) -> tuple[Floats, Floats]:
+def residual_sizes(setup: Setup) -> tuple[Floats, Floats]:
     """sum_i p_i^2 E|r_ik| and sum_i p_i dE[sign r_ik]/df of each output, shape (n,).
 
     With several outputs the token's |r_i| / sqrt(n) takes the place of |r_ik|.
     """
-    frequencies = setup.law().frequencies
+    frequencies, outputs = setup.law().frequencies, setup.output_count
+    sizes = absolute_residuals(setup)
+    if outputs > 1 or setup.loss_name != "mse":
+        return frequencies**2 @ sizes, frequencies @ ((1 - 1 / outputs) / sizes)
+    slope = np.asarray(evaluate(derivations.residual_sign_response(), _residual_values(setup)))
+    return frequencies**2 @ sizes, frequencies @ slope
+
+
+def absolute_residuals(setup: Setup) -> Floats:
+    """E|r_i| of every token over initial weights, shape (m, 1); several outputs: |r_i| / sqrt(n)."""
     if setup.output_count > 1 or setup.loss_name != "mse":
-        outputs = setup.output_count
-        size = np.sqrt(np.mean(residual_squares(setup), axis=1, keepdims=True))
-        slope = (1 - 1 / outputs) / size
-    else:
-        values = {
-            derivations.target_size: np.abs(targets(setup)),
-            derivations.output_std: np.sqrt(output_variance(setup)),
-        }
-        size = np.asarray(evaluate(derivations.mean_absolute_residual(), values))
-        slope = np.asarray(evaluate(derivations.residual_sign_response(), values))
-    return frequencies**2 @ size, frequencies @ slope
+        return np.sqrt(np.mean(residual_squares(setup), axis=1, keepdims=True))
+    return np.asarray(evaluate(derivations.mean_residual_size(), _residual_values(setup)))
+
+
+def _residual_values(setup: Setup) -> dict[Any, Any]:
+    return {
+        derivations.target_size: np.abs(targets(setup)),
+        derivations.output_std: np.sqrt(output_variance(setup)),
+    }
 
 
 def _check_small_cross_term(setup: Setup, rates: dict[Any, float], step: float) -> None:
@@ -218,7 +231,7 @@ def embedding_step_square(setup: Setup) -> float:
     1/n over outputs, whatever the residuals are.
     """
     kernel, outputs = kernel_of(setup), setup.output_count
-    if outputs > 1 and outputs * setup.projection_std**2 > SMALL:
+    if outputs > 1 and outputs * setup.projection_std**2 > MOST_OUTPUTS:
         raise Unavailable(
             "with several `outputs` the residuals must not depend on the projection: it needs "
             "`outputs` far below `width` (`init` sp) or its square (`init` mup)"

@@ -8,9 +8,14 @@ from difflib import get_close_matches
 from dynsim._errors import InputError
 from dynsim.scaling._quantity import Quantity
 
+from ._coherence import COHERENCE
+from ._hidden import HIDDEN
+from ._loss import Loss
 from ._updates import UPDATES
 
-QUANTITIES: Mapping[str, Quantity] = {one.name: one for one in UPDATES}
+QUANTITIES: Mapping[str, Quantity] = {
+    one.name: one for one in (*UPDATES, *HIDDEN, *COHERENCE, Loss())
+}
 
 
 def quantity(name: str) -> Quantity:
