@@ -188,10 +188,7 @@ def comparison(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
             number = ROUTES.index(route)
             own = dataset.sel(route=route)
             band = (own[f"{name}_low"], own[f"{name}_high"])
-            options: dict[str, Any] = {
-                "color": cycle_colour(number),
-                "linestyle": LINES[number % 4],
-            }
+            line: dict[str, Any] = {"color": cycle_colour(number), "linestyle": LINES[number]}
             curve(panel, dataset.step, own[name], *band, label=route, marker="", **line)
         values = [dataset[name].sel(route=route).to_numpy() for route in routes]
         fitting_scale(panel, values)
