@@ -6,7 +6,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ from dynsim._errors import named as named  # no name of the public interface, bu
 def flag(field: str) -> str:
     """A field of the library as the command line writes it; what is written so already stays."""
     return field if field.startswith("-") or not field.islower() else f"--{field.replace('_', '-')}"
+
+
+def near_names(name: str, known: Collection[str], where: str = "") -> str:
+    """What is allowed in place of a name that is not known: how many, the nearest, and `where` all
+    are listed."""
+    near = get_close_matches(name, known, n=4, cutoff=0) or list(known)[:4]
+    return f"must be one of {len(known)}, such as {', '.join(near)}{where}"
 
 
 def print_json(document: dict[str, Any]) -> None:
