@@ -25,7 +25,7 @@ from ._replicas import Sampling, solutions
 from ._result import Floats
 from ._solver import Case, Descent, Plan, Sizes, Tokens, solve
 
-PARTICLES, REPLICAS, STRATA = 512, 8, 1
+FIRST_PARTICLES, PARTICLES, REPLICAS, STRATA = 512, 1024, 8, 1
 COLUMNS = ("loss", "projection_update_rms", "embedding_update_rms", "projection_step_rms")
 UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
@@ -47,8 +47,8 @@ def quick_predictions(
     """The mean-field solution of each setup at its own learning rates.
 
     With the finite-width correction of `predict`; the errors are standard errors over replicas and
-    leave out the bias of a finite number of particles, by default 512 or what is enough for outputs
-    and steps. Raises as `predict` does.
+    leave out the bias of a finite number of particles, by default 1024 (512 for one step in full
+    batch) or what is enough for outputs and steps. Raises as `predict` does.
     """
     require_x64()
     found = []
@@ -96,7 +96,8 @@ def enough_particles(setup: Setup) -> int:
             setup.steps,
             f"times `outputs` must be at most {MAX_PARTICLES // 4} for the mean-field solver",
         )
-    return max(PARTICLES, 2 ** math.ceil(math.log2(4 * directions)))
+    first_step = setup.steps <= 2 and not setup.batch_size
+    return max(FIRST_PARTICLES if first_step else PARTICLES, 2 ** math.ceil(math.log2(4 * directions)))
 
 
 _programs: dict[tuple[Plan, int], Any] = {}  # compiled, by plan and number of cases
