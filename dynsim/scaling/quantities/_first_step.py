@@ -191,7 +191,7 @@ def residual_sizes(setup: Setup) -> tuple[Floats, Floats]:
 
 
 def absolute_residuals(setup: Setup) -> Floats:
-    """E|r_i| of every token over initial weights, shape (m, 1); several outputs: |r_i| / sqrt(n)."""
+    """E|r_i| of every token over initial weights, or |r_i| / sqrt(n) of n outputs: (m, 1)."""
     if setup.output_count > 1 or setup.loss_name != "mse":
         return np.sqrt(np.mean(residual_squares(setup), axis=1, keepdims=True))
     return np.asarray(evaluate(derivations.mean_residual_size(), _residual_values(setup)))
