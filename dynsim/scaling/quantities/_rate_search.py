@@ -38,7 +38,7 @@ STEPS_FROM_CENTRE = 4
 FINE = {"layerwise": 1 / 3, "joint": 1 / 2}  # octaves between neighbours
 MOST_SHIFTS = 6
 SAME = 0.01  # of what training removes
-COARSE_TASKS = 4
+COARSE_TASKS = 4  # of networks; one solution is enough
 PARTICLES, REPLICAS, MORE_REPLICAS = 512, 2, 8  # more where few tokens make them quick
 
 
@@ -100,7 +100,8 @@ def searched(
     several = tasks(setup, labels)
     exact = how == "layerwise" and is_parabola(setup)
     centres = _centres(setup, losses)
-    positions = _placed(several[:COARSE_TASKS], how, losses, centres, exact)
+    few = several[: COARSE_TASKS if losses is network_losses else 1]
+    positions = _placed(few, how, losses, centres, exact)
     rows = []
     for task in several:
         rows.append(_on_grid(task, how, losses, centres, positions))
