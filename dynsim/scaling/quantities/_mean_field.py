@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from dynsim.scaling._quantity import AnySetup, Progress, Unavailable, Value
 from dynsim.theory.mean_field._predict import predict
 from dynsim.theory.mean_field._result import Prediction
 
+PARTICLES = 512
+
 
 def predictions(setups: Sequence[AnySetup], progress: Progress) -> list[Prediction]:
     """The solution of each setup. Raises `Unavailable` for what the solver does not cover."""
@@ -20,10 +23,21 @@ def predictions(setups: Sequence[AnySetup], progress: Progress) -> list[Predicti
         if not isinstance(setup, Setup):
             raise Unavailable("the mean-field solver covers the linear network")
         try:
-            found.append(predict(setup, progress=lambda part: progress(part / len(setups))))
+            found.append(
+                predict(
+                    setup,
+                    particles=enough_particles(setup),
+                    progress=lambda part: progress(part / len(setups)),
+                )
+            )
         except InputError as error:
             raise Unavailable(f"the mean-field solver does not cover it: {error}") from None
     return found
+
+
+def enough_particles(setup: Setup) -> int:
+    """Particles with which an exponent is good to a few thousandths, in a tenth of a second."""
+    return max(PARTICLES, 2 ** math.ceil(math.log2(4 * setup.output_count * setup.steps)))
 
 
 def predicted(setups: Sequence[AnySetup], column: str, progress: Progress) -> list[Value]:
