@@ -27,6 +27,7 @@ def predictions(setups: Sequence[AnySetup], progress: Progress) -> list[Predicti
                 predict(
                     setup,
                     particles=enough_particles(setup),
+                    quick_compilation=True,
                     progress=lambda part: progress(part / len(setups)),
                 )
             )

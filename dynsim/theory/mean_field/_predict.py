@@ -44,6 +44,7 @@ def predict(
     error_estimate: bool = True,
     finite_width: bool = True,
     responses: bool = True,
+    quick_compilation: bool = False,
     memory_gb: float | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> Prediction:
@@ -67,6 +68,7 @@ def predict(
     - `finite_width`: add the correction of order 1/width; without it, the infinite-width limit.
     - `responses`: False leaves out how tokens and neurons respond to their own past through each
       other (R_w and R_r), which no valid theory may: a negative control.
+    - `quick_compilation`: compile in half the time a program that takes longer: for few particles.
     - `memory_gb`: how much memory solutions computed side by side may take (at least one is
       computed); default 32 MiB on a CPU, which is its cache, and 2 GiB elsewhere.
     - `progress`: called with the fraction of work finished since the last call.
@@ -95,7 +97,9 @@ def predict(
 
         fields = (setup.output_count, setup.loss_name, setup.optimizer, setup.steps, responses)
         plan = Plan(one.tokens, one.neurons, *fields)
-        sampling = Sampling(replicas, strata, *rates, one.evenly_spread, memory_gb)
+        sampling = Sampling(
+            replicas, strata, *rates, one.evenly_spread, memory_gb, quick_compilation
+        )
         results.append(solutions(setup, plan, vocabularies[one.tokens], sampling, report))
     neurons, reduced = sets[0].neurons, sets[-1].neurons
     with np.errstate(invalid="ignore", over="ignore"):

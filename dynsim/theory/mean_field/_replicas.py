@@ -18,7 +18,7 @@ from dynsim._setup import Setup
 from ._averages import Records
 from ._particles import Floats, TokenParticles, batch_shares
 from ._sampling import stratified_points
-from ._solver import Case, Descent, Plan, Sizes, Tokens, solve
+from ._solver import Case, Descent, Plan, Sizes, Tokens, solve, solve_compiled_quickly
 
 MOST_AT_ONCE = 32  # solutions of one call on a CPU
 
@@ -36,6 +36,7 @@ class Sampling(NamedTuple):
     projection_lrs: Floats
     evenly_spread: bool
     memory_gb: float | None
+    quick_compilation: bool = False
 
 
 def solutions(
@@ -70,6 +71,7 @@ def solutions(
     shape = (sampling.replicas, len(rates[0]), 2)
     replica, rate, side = (axis.ravel() for axis in np.indices(shape))
     chunk = _chunk_size(plan, sampling)
+    solver = solve_compiled_quickly if sampling.quick_compilation else solve
     strata, records, defects = sampling.strata, [], []
     random: dict[int, list[tuple[Floats, ...]]] = {}  # of the blocks in use, by replica and side
     for start in range(0, len(replica), chunk):
@@ -94,7 +96,7 @@ def solutions(
                 )
             )
         )
-        record, defect = solve(plan, tokens, sizes, descent, cases)
+        record, defect = solver(plan, tokens, sizes, descent, cases)
         fresh = min(chunk, len(replica) - start)
         records.append(np.asarray(record)[:fresh])
         defects.append(np.asarray(defect)[:fresh])

@@ -82,12 +82,23 @@ class Case(NamedTuple):
     neuron_shifts: Float[Array, "places n"]
 
 
-@partial(jax.jit, static_argnames="plan")
-def solve(
+def _solve(
     plan: Plan, tokens: Tokens, sizes: Sizes, descent: Descent, cases: Case
 ) -> tuple[Float[Array, "cases T 4"], Float[Array, " cases"]]:
     """Of every case: its record, as in `_solve_one`, and its defect."""
     return jax.vmap(partial(_solve_one, plan, tokens, sizes, descent))(cases)
+
+
+solve = jax.jit(_solve, static_argnames="plan")
+# For solutions of which compiling is most of the work.
+solve_compiled_quickly = jax.jit(
+    _solve,
+    static_argnames="plan",
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    },
+)
 
 
 def _solve_one(
