@@ -191,7 +191,7 @@ def _check_setup(drawn: Plane, missing: Missing) -> None:
     problem = None
     for row, column in places[np.unique(np.linspace(0, len(places) - 1, 5).astype(int))]:
         try:
-            drawn.setup(drawn.x.values[column], drawn.y.values[row])
+            drawn.setup(float(drawn.x.values[column]), float(drawn.y.values[row]))
             return
         except InputError as error:
             problem = error

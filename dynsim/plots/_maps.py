@@ -13,7 +13,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
@@ -122,7 +122,7 @@ def _scaled(
 
 def _hatched(axes: Axes) -> None:
     """A hatched ground, which shows where no cell has a value."""
-    ground = plt.Rectangle(
+    ground = Rectangle(
         (0, 0),
         1,
         1,
@@ -143,7 +143,7 @@ def _lines(axes: Axes, dataset: xr.Dataset) -> list[Line2D]:
         if name == variable:
             continue
         points = dataset[variable]
-        style = LINES.get(name, "-")
+        style: Any = LINES.get(name, "-")
         axes.plot(
             *points.values.T,
             color="white",
@@ -167,7 +167,8 @@ def _inline(axes: Axes, points: Floats, text: str, part: float) -> None:
     longest = max(pieces, key=len)
     place = longest[int(part * (len(longest) - 1))]
     axes.text(
-        *place,
+        float(place[0]),
+        float(place[1]),
         text,
         color="white",
         fontsize=8,
