@@ -15,6 +15,7 @@ from dynsim import InputError
 from .commands.compare import Compare
 from .commands.coordinate_check import CoordinateCheck
 from .commands.derive import Derive
+from .commands.exponent import Exponent
 from .commands.flow import Flow
 from .commands.lifetime import Lifetime
 from .commands.map import Map
@@ -33,6 +34,7 @@ from .parsing import ParseError, parse
 
 COMMANDS: dict[str, type] = {
     "derive": Derive,
+    "exponent": Exponent,
     "tokens": Tokens,
     "train": Train,
     "sweep": Sweep,
