@@ -7,7 +7,6 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from typing import Any, Literal
 
 import numpy as np
@@ -225,9 +224,7 @@ def _kept(store: CellStore) -> Callable[..., Mapping[str, NDArray[Any]]]:
     def measure(
         measurement: Measurement, setup: Setup, labels: NDArray[np.int64]
     ) -> Mapping[str, NDArray[Any]]:
-        identity = json.dumps(
-            [measurement.name, setup.resolved(), labels.tolist(), metadata.version("dynsim")]
-        )
+        identity = json.dumps([measurement.name, setup.resolved(), labels.tolist()])
         name = f"networks_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         kept = store.read(name, identity)
         if kept is None:

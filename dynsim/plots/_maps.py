@@ -190,11 +190,10 @@ def _networks(axes: Axes, dataset: xr.Dataset, colours: dict[str, Any]) -> list[
     axes.scatter(x, y, s=82, facecolors="none", edgecolors="black", linewidths=0.6, zorder=6)
     round_marker: dict[str, Any] = {"marker": "o", "linestyle": "", "markerfacecolor": "0.75"}
     seeds = int(dataset.attrs["seeds"])
-    handles = [
-        Line2D(
-            [], [], color="black", markersize=6, label=f"networks, {seeds} seeds", **round_marker
-        )
-    ]
+    left_out = sum(json.loads(dataset.attrs["left_out"]).values())
+    trained = f"{len(x)} of {len(x) + left_out}" if left_out else str(len(x))
+    text = f"networks at {trained} points, {seeds} seeds each"
+    handles = [Line2D([], [], color="black", markersize=6, label=text, **round_marker)]
     misses = dataset.network_misses.values.astype(bool)
     if misses.any():
         ring: Any = {"facecolors": "none", "edgecolors": "#FF2D9B", "linewidths": 1.6}

@@ -348,6 +348,7 @@ def test_networks_stand_on_the_map_with_their_interval():
     axes = {"x": axis_of("width", [48, 2**30]), "y": axis_of("vocab_size", [8, 400])}
     result = regime_map("local_exponent", **axes, networks="2x2", seeds=6, store=store)
     found = result.networks
+    assert found is not None
     assert found.left_out == {"`networks` too large to train at this point": 2}
     assert found.x.tolist() == [48, 48]
     assert found.y.tolist() == [8, 400]
@@ -360,6 +361,7 @@ def test_networks_stand_on_the_map_with_their_interval():
     assert found.theory[0] == pytest.approx(slope)
     assert len(store) == 4
     again = regime_map("local_exponent", **axes, networks="2x2", seeds=6, store=store)
+    assert again.networks is not None
     assert np.array_equal(again.networks.value, found.value)
     assert len(store) == 4
 
@@ -383,4 +385,4 @@ def test_a_dataset_holds_everything_and_draws_the_same_figure(counts):
     labels = [text.get_text() for text in axes.figure.legends[0].get_texts()]
     assert any("cells: the token law has 5000 types" in text for text in labels)
     assert any(r"\rho=1" in text for text in labels)
-    assert any("networks: 1 points" in text for text in labels)
+    assert any("networks at 1 points, 2 seeds" in text for text in labels)
