@@ -56,10 +56,7 @@ def family_orders(family: Family) -> FamilyOrders:
         (s.batch_exponent, batch),
     ]
     of_law = {**derivations.zipf_orders(), s.presence: derivations.presence_order()}
-    orders = {
-        symbol: sp.sympify(order).subs(values)
-        for symbol, order in of_law.items()
-    }
+    orders = {symbol: sp.sympify(order).subs(values) for symbol, order in of_law.items()}
     orders |= {
         s.width: width,
         s.vocab_size: vocabulary,
