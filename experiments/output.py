@@ -18,6 +18,9 @@ from dynsim import InputError, Outcome
 from dynsim._errors import named as named  # no name of the public interface, but of messages
 
 
+PARTS_OF_A_WHOLE = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+
+
 def flag(field: str) -> str:
     """A field of the library as the command line writes it; what is written so already stays."""
     return field if field.startswith("-") or not field.islower() else f"--{field.replace('_', '-')}"
@@ -71,11 +74,12 @@ def print_table(
 
 
 def progress_bar(total: float, label: str) -> tqdm:
-    """A progress bar on stderr with rate and time left."""
+    """A progress bar on stderr with the time left; a `total` of 1.0 is work in parts of a whole."""
     interval = 0.2 if sys.stderr.isatty() else 10.0
     return tqdm(
         total=total,
         desc=label,
+        bar_format=PARTS_OF_A_WHOLE if total == 1.0 else None,
         file=sys.stderr,
         dynamic_ncols=True,
         leave=False,
