@@ -15,7 +15,6 @@ Numbers and powers are exact fractions. A text is parsed by this grammar alone a
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from dataclasses import field as member
@@ -27,20 +26,18 @@ import numpy as np
 
 from dynsim._errors import InputError, shown
 
+from ._tokens import Reader
+
 VARIABLES: Mapping[str, str] = {
     "d": "width",
     "m": "vocabulary size",
     "n": "outputs",
     "B": "batch size",
 }
-MOST_CHARACTERS, DEEPEST, LARGEST_POWER = 200, 20, 8
-LARGEST_NUMBER = 10**30
+LARGEST_POWER = 8
 GRAMMAR = (
     "must be a product of numbers and powers of d, m, n or B, such as 4*d, d^0.7, d^(3/2)/8 or "
     "min(d^2/8, 50000)"
-)
-_TOKEN = re.compile(
-    r"(?P<number>(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?)|(?P<name>[A-Za-z]\w*)|(?P<mark>\*\*|[-+*/^(),])"
 )
 
 Values = Mapping[str, Any]
@@ -151,148 +148,96 @@ def _variables(node: Node) -> Iterator[str]:
                 yield from _variables(part)
 
 
-class _Parser:
+class _Parser(Reader):
     """Recursive descent over the grammar at the head of this module."""
 
     def __init__(self, text: str, name: str, allowed: str):
-        self.text, self.name, self.allowed = text, name, allowed
-        if len(text) > MOST_CHARACTERS:
-            raise InputError(name, text, f"must have at most {MOST_CHARACTERS} characters")
-        self.tokens = self._tokens()
-        self.place = self.depth = 0
+        super().__init__(text, name, GRAMMAR)
+        self.allowed = allowed
 
     def parsed(self) -> ScalingPath:
         root = self._path()
-        if self._kind() != "end":
-            raise self._wrong(f"{self._shown()} is not expected")
+        if self.kind != "end":
+            raise self.wrong(f"{self.shown} is not expected")
         return ScalingPath(self.text, root)
 
-    def _tokens(self) -> list[tuple[str, str, int]]:
-        """(kind, text, position) of every token, ended by ("end", "", length)."""
-        found, position = [], 0
-        while position < len(self.text):
-            if self.text[position].isspace():
-                position += 1
-                continue
-            match = _TOKEN.match(self.text, position)
-            if match is None or not match[0].isascii():
-                raise self._wrong(f"{self.text[position]!r} has no meaning", position)
-            kind = str(match.lastgroup)
-            found.append((kind, "^" if match[0] == "**" else match[0], position))
-            position = match.end()
-        return [*found, ("end", "", len(self.text))]
-
-    def _kind(self) -> str:
-        kind, text, _ = self.tokens[self.place]
-        return text if kind == "mark" else kind
-
-    def _shown(self) -> str:
-        kind, text, _ = self.tokens[self.place]
-        return "the end" if kind == "end" else repr(text)
-
-    def _next(self) -> str:
-        self.place += 1
-        return self.tokens[self.place - 1][1]
-
-    def _expect(self, mark: str) -> None:
-        if self._kind() != mark:
-            raise self._wrong(f"{mark!r} is expected, not {self._shown()}")
-        self._next()
-
-    def _wrong(self, reason: str, position: int | None = None) -> InputError:
-        at = self.tokens[self.place][2] if position is None else position
-        return InputError(self.name, self.text, f"{reason} at character {at + 1}; {GRAMMAR}")
-
     def _path(self) -> Node:
-        self.depth += 1
-        if self.depth > DEEPEST:
-            raise self._wrong("there are too many parentheses")
+        self.deeper()
         factors = [self._factor()]
-        while self._kind() in ("*", "/"):
-            sign = 1 if self._next() == "*" else -1
+        while self.kind in ("*", "/"):
+            sign = 1 if self.next() == "*" else -1
             node, power = self._factor()
             factors.append((node, sign * power))
         self.depth -= 1
-        if self._kind() in ("+", "-"):
-            raise self._wrong("sums and differences are no paths:")
+        if self.kind in ("+", "-"):
+            raise self.wrong("sums and differences are no paths:")
         return (
             factors[0][0] if len(factors) == 1 and factors[0][1] == 1 else Product(tuple(factors))
         )
 
     def _factor(self) -> tuple[Node, Fraction]:
         base = self._base()
-        if self._kind() != "^":
+        if self.kind != "^":
             return base, Fraction(1)
-        self._next()
+        self.next()
         return base, self._power()
 
     def _base(self) -> Node:
-        kind = self._kind()
+        kind = self.kind
         if kind == "number":
-            return Number(self._number())
+            return Number(self.number())
         if kind == "(":
-            self._next()
+            self.next()
             inside = self._path()
-            self._expect(")")
+            self.expect(")")
             return inside
         if kind != "name":
-            raise self._wrong(f"a number or a variable is expected, not {self._shown()}")
-        name = self.tokens[self.place][1]
+            raise self.wrong(f"a number or a variable is expected, not {self.shown}")
+        name = self.word
         if name in VARIABLES and name in self.allowed:
-            self._next()
+            self.next()
             return Variable(name)
         if name not in ("min", "max", "sqrt"):
             known = ", ".join(f"{one} ({VARIABLES[one]})" for one in self.allowed)
-            raise self._wrong(f"{shown(name)} is none of the variables {known}")
-        self._next()
-        self._expect("(")
+            raise self.wrong(f"{shown(name)} is none of the variables {known}")
+        self.next()
+        self.expect("(")
         parts = [self._path()]
-        while name != "sqrt" and self._kind() == ",":
-            self._next()
+        while name != "sqrt" and self.kind == ",":
+            self.next()
             parts.append(self._path())
-        self._expect(")")
+        self.expect(")")
         if name == "sqrt":
             return Product(((parts[0], Fraction(1, 2)),))
         if len(parts) < 2:
-            raise self._wrong(f"{name} takes two or more paths")
+            raise self.wrong(f"{name} takes two or more paths")
         return Extreme("min" if name == "min" else "max", tuple(parts))
 
     def _power(self) -> Fraction:
         start = self.place
-        bracket = self._kind() == "("
+        bracket = self.kind == "("
         if bracket:
-            self._next()
-        sign = -1 if self._kind() == "-" else 1
+            self.next()
+        sign = -1 if self.kind == "-" else 1
         if sign < 0:
-            self._next()
-        if self._kind() != "number":
-            raise self._wrong(f"a number is expected as the power, not {self._shown()}")
-        value = sign * self._number()
-        if bracket and self._kind() == "/":
-            self._next()
-            if self._kind() != "number":
-                raise self._wrong(f"a number is expected, not {self._shown()}")
-            below = self._number()
+            self.next()
+        if self.kind != "number":
+            raise self.wrong(f"a number is expected as the power, not {self.shown}")
+        value = sign * self.number()
+        if bracket and self.kind == "/":
+            self.next()
+            if self.kind != "number":
+                raise self.wrong(f"a number is expected, not {self.shown}")
+            below = self.number()
             if not below:
-                raise self._wrong("a power is divided by zero")
+                raise self.wrong("a power is divided by zero")
             value /= below
         if bracket:
-            self._expect(")")
-        elif self._kind() == "/" and (sign < 0 or value == 1):
+            self.expect(")")
+        elif self.kind == "/" and (sign < 0 or value == 1):
             whole = "".join(token for _, token, _ in self.tokens[start : self.place + 2])
             hint = f"^{whole} is ambiguous: write ^({whole}) for the power or (...^{value})/... for"
-            raise self._wrong(f"{hint} the quotient")
+            raise self.wrong(f"{hint} the quotient")
         if abs(value) > LARGEST_POWER:
-            raise self._wrong(f"the power {value} is beyond {LARGEST_POWER}")
-        return value
-
-    def _number(self) -> Fraction:
-        position, text = self.tokens[self.place][2], self._next()
-        mantissa, _, power = text.lower().partition("e")
-        if abs(int(power or 0)) > 30:
-            raise self._wrong(f"{shown(text)} is too large or too small", position)
-        value = Fraction(mantissa.rstrip(".") if not mantissa.startswith(".") else "0" + mantissa)
-        value *= Fraction(10) ** int(power or 0)
-        if value > LARGEST_NUMBER:
-            raise self._wrong(f"{shown(text)} is too large", position)
+            raise self.wrong(f"the power {value} is beyond {LARGEST_POWER}")
         return value
