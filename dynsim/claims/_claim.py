@@ -16,9 +16,10 @@ from typing import Any, Literal, get_args
 
 from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._summary import summary
-from dynsim.scaling._family import PATH_FIELDS, Along, Family, family, plural
+from dynsim.scaling._family import Along, Family, family, plural
 
 from ._formula import Formula, formula
+from ._keys import check_keys
 from ._verdict import Verdict
 
 Form = Literal["exponent", "ratio"]
@@ -119,10 +120,11 @@ class Claim:
         if axes and self.form != "ratio":
             name, value = next(iter(axes.items()))
             raise InputError(name, value, "must be one path for an exponent")
-        return tuple(
-            family(self.along, self.sizes, **{**self.options, **dict(zip(axes, chosen))})
-            for chosen in itertools.product(*axes.values())
-        )
+        found = []
+        for chosen in itertools.product(*axes.values()):
+            options = {**self.options, **dict(zip(axes, chosen, strict=True))}
+            found.append(family(self.along, self.sizes, **options))
+        return tuple(found)
 
     @property
     def digest(self) -> str:
@@ -136,16 +138,18 @@ class Claim:
         found: dict[str, Any] = {}
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
-            if one.name == "sizes":
-                found[plural(self.along)] = list(value)
-            elif one.name == "options":
-                found |= value
-            elif one.name == "full":
-                found |= {"full": dict(value)} if value else {}
-            elif one.name == "registered":
-                found |= {"registered": value.isoformat()} if value else {}
-            elif one.name != "along" and (one.default is dataclasses.MISSING or value != one.default):
-                found[one.name] = value
+            required = one.default is one.default_factory is dataclasses.MISSING
+            match one.name:
+                case "along":
+                    pass
+                case "sizes":
+                    found[plural(self.along)] = list(value)
+                case "options":
+                    found |= value
+                case "full":
+                    found |= {"full": dict(value)} if value else {}
+                case name if required or value != one.default:
+                    found[name] = value.isoformat() if name == "registered" else value
         return found
 
     def at_full(self) -> Claim:
@@ -227,6 +231,7 @@ def claim(
 
     Raises `InputError` for the first thing that is not allowed.
     """
+    check_keys(options)
     if prediction is None:
         if form == "exponent":
             raise InputError("prediction", None, "must be a number, a formula or asymptotic")
@@ -265,8 +270,3 @@ def grown(options: Mapping[str, Any]) -> tuple[Along, Sequence[int], dict[str, A
     if isinstance(sizes, str) or not isinstance(sizes, Sequence):
         raise InputError(lists[0], sizes, "must be a list of sizes")
     return LISTS[lists[0]], sizes, rest
-
-
-def is_path(name: str) -> bool:
-    """Whether an option is a size or a rate that may follow the growing size."""
-    return name in PATH_FIELDS
