@@ -15,6 +15,9 @@ from ._outcome import Outcome as Outcome
 from ._outcome import Status as Status
 from ._setup import Setup as Setup
 from ._targets import targets as targets
+from .claims._claim import Claim as Claim
+from .claims._claim import claim as claim
+from .claims._verify import verify as verify
 from .laboratory._linear_training import Training as Training
 from .laboratory._setup import NetworkSetup as NetworkSetup
 from .laboratory._train import train as train

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from dynsim._errors import InputError, check_integer
 from dynsim._setup import MAX_SIZE
 from dynsim._summary import summary
+from dynsim.scaling._exponent import named_quantity
 from dynsim.scaling._measured import Measure, cost, measured_cells
 from dynsim.scaling._quantity import (
     AnySetup,
@@ -26,10 +26,11 @@ from dynsim.scaling._quantity import (
     Unavailable,
     Value,
 )
-from dynsim.scaling.quantities._registry import QUANTITIES
-from dynsim.statistics import bootstrap, exponent_of, interval_text, log_slope
+from dynsim.statistics import bootstrap
+from dynsim.statistics._exponents import exponent_of, log_slope
+from dynsim.statistics._intervals import interval_text
 
-from ._claim import ASYMPTOTIC, Claim
+from ._claim import ASYMPTOTIC, MOST_SEEDS, Claim
 from ._file import ClaimFile, claim_file
 from ._verdict import Evidence, Verdict, judged
 
@@ -160,17 +161,14 @@ def verify(
     """
     given, files = _given(claims)
     check_integer("seed", seed, 0, MAX_SIZE)
-    chosen = [one.at_full() if full else one for one in given]
-    if seeds is not None:
-        check_integer("seeds", seeds, 2)
-        chosen = [replace(one, seeds=seeds) for one in chosen]
+    chosen = [version(one, full=full, seeds=seeds) for one in given]
     for one in chosen:
         try:
             check(one)
         except InputError as error:
             raise _placed(claims, one, error) from None
     shared = _Trained(chosen, seed, measure, progress)
-    findings = [finding(one, measure=shared, seed=seed) for one in chosen]
+    findings = [finding(one, measure=shared, full=full, seeds=seeds, seed=seed) for one in given]
     return Verdicts(tuple(findings), files, seed)
 
 
@@ -179,16 +177,18 @@ def finding(
     *,
     measure: Measure | None = None,
     solve: Solve | None = None,
+    full: bool = False,
+    seeds: int | None = None,
     seed: int = 0,
 ) -> Finding:
     """One claim measured and judged; `measure` and `solve` give what is kept elsewhere."""
-    quantity = quantity_of(claim)
-    setups = claim_setups(claim, seed)
-    found = measured_cells(quantity, setups, claim.seeds, measure=measure)
-    theory, notes = _theory(claim, quantity, setups, solve)
-    notes = [*dict.fromkeys(note for path in claim.families for note in path.rounded), *notes]
-    evidence = _ratio if claim.form == "ratio" else _exponent
-    numbers = evidence(claim, predicted(claim), found, theory)
+    chosen, quantity = version(claim, full=full, seeds=seeds), named_quantity(claim.quantity)
+    setups = claim_setups(chosen, seed)
+    found = measured_cells(quantity, setups, chosen.seeds, measure=measure)
+    theory, notes = _theory(chosen, quantity, setups, solve)
+    notes = [*dict.fromkeys(note for path in chosen.families for note in path.rounded), *notes]
+    evidence = _ratio if chosen.form == "ratio" else _exponent
+    numbers = evidence(chosen, predicted(chosen), found, theory)
     verdict = judged(numbers, claim.tolerance)
     return Finding(claim=claim, evidence=numbers, verdict=verdict, notes=tuple(notes))
 
@@ -196,7 +196,7 @@ def finding(
 def check(claim: Claim) -> None:
     """Raises `InputError` for a quantity that does not exist, or not for these setups, and for a
     prediction that is not derived or whose band contains the rival."""
-    quantity = quantity_of(claim)
+    quantity = named_quantity(claim.quantity)
     setups = claim_setups(claim)
     for setup in setups:
         quantity.check(setup)
@@ -211,13 +211,13 @@ def check(claim: Claim) -> None:
             raise InputError("against", "derived", f"has no value here: {reason}") from None
 
 
-def quantity_of(claim: Claim) -> Quantity:
-    """The quantity that a claim names. Raises `InputError`."""
-    if claim.quantity not in QUANTITIES:
-        near = get_close_matches(claim.quantity, QUANTITIES, n=3, cutoff=0)
-        allowed = f"must be one of {len(QUANTITIES)} quantities, such as {', '.join(near)}"
-        raise InputError("quantity", claim.quantity, allowed)
-    return QUANTITIES[claim.quantity]
+def version(claim: Claim, *, full: bool = False, seeds: int | None = None) -> Claim:
+    """The claim as it is measured: in its larger version, with another number of seeds."""
+    chosen = claim.at_full() if full else claim
+    if seeds is None:
+        return chosen
+    check_integer("seeds", seeds, 2, MOST_SEEDS)
+    return replace(chosen, seeds=seeds)
 
 
 def claim_setups(claim: Claim, seed: int = 0) -> list[AnySetup]:
@@ -231,7 +231,7 @@ def predicted(claim: Claim) -> float:
     if claim.prediction != ASYMPTOTIC:
         return claim.stated()
     try:
-        return float(quantity_of(claim).asymptotic(claim.families[0]).exponent)
+        return float(named_quantity(claim.quantity).asymptotic(claim.families[0]).exponent)
     except Unavailable as reason:
         raise InputError("prediction", ASYMPTOTIC, f"does not exist here: {reason}") from None
 
@@ -324,7 +324,7 @@ class _Trained:
         keys = {
             (measurement.name, setup, one.seeds): cost(setup) * one.seeds
             for one in claims
-            if (measurement := quantity_of(one).measurement) is not None
+            if (measurement := named_quantity(one.quantity).measurement) is not None
             for setup in claim_setups(one, seed)
         }
         self.work = sum(keys.values())

@@ -34,6 +34,10 @@ class Verify:
     when code, libraries and device are the same, so an interrupted run goes on where it stopped.
     """
 
+    files: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """claim files, whose claims are measured in place of our own (docs/guides/claims.md)"""
+    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """only validate the claim files"""
     claim: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """check this claim only (may be repeated)"""
     study: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -50,6 +54,8 @@ class Verify:
 
         Returns 1 if a claim that should hold fails, or a negative control does not.
         """
+        if self.files or self.check:
+            return self._claim_files()
         enable_x64()
         from experiments.topics._registry import CLAIMS, STUDIES
 
@@ -89,6 +95,18 @@ class Verify:
                 names = [name for name, needs in left.items() if needs == option]
                 print(f"{len(names)} claims are measured with {option} only: {', '.join(names)}")
         return exit_code(rows)
+
+    def _claim_files(self) -> int:
+        from ._claim_files import check_files, verify_files
+
+        if self.study:
+            allowed = "must be left out with claim files"
+            raise InputError("study", ", ".join(self.study), allowed)
+        if not self.files:
+            raise InputError("files", None, "--check validates claim files")
+        if self.check:
+            return check_files(self.files)
+        return verify_files(self.files, self.claim, self.full, 0, self.out, self.json)
 
 
 def _check_names(

@@ -1,0 +1,225 @@
+"""`dynsim verify my_claims.toml`: a user's own claims, measured and judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dynsim import InputError
+from experiments.output import number, print_json, print_table, progress_bar, writable_folder
+from experiments.precision import enable_x64
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from dynsim.claims import ClaimFile, Finding
+
+FORMAT = 1
+SHORT = 12  # characters of a digest that are printed
+
+
+def check_files(paths: Sequence[Path]) -> int:
+    """Validates claim files without measuring: one line for each. Returns the exit code."""
+    for file in valid_files(paths):
+        count = len(file.claims)
+        claims = f"{count} claim{'s' if count > 1 else ''}"
+        print(f"{file.path}: valid, {claims}, SHA-256 {file.digest}")
+    return 0
+
+
+def verify_files(
+    paths: Sequence[Path], names: Sequence[str], full: bool, seed: int, out: Path, as_json: bool
+) -> int:
+    """Measures the claims of these files, or of them those that are named, and prints verdicts.
+
+    Measured networks stay in --out, NAME.nc for NAME.toml, with the verdicts and the claims as
+    they were measured in NAME.json. Returns the exit code of `dynsim verify`.
+    """
+    from .verify import exit_code
+
+    files = [_chosen(file, names) for file in valid_files(paths)]
+    _check_chosen(names, files)
+    folder = writable_folder("out", out)
+    rows: list[dict[str, Any]] = []
+    changed: list[str] = []
+    for file in files:
+        if not file.claims:
+            continue
+        changed += _changes(file, folder)
+        found = _findings(file, full, seed, folder)
+        rows += [{"file": str(file.path), **one.row()} for one in found]
+        _keep(file, found, folder)
+    digests = {str(file.path): file.digest for file in files}
+    if as_json:
+        document = {"claims": rows, "files": digests, "changed": changed, "seed": seed, "out": out}
+        print_json(document)
+    else:
+        _print(rows, digests, changed, seed)
+    return exit_code(rows)
+
+
+def valid_files(paths: Sequence[Path]) -> list[ClaimFile]:
+    """The claim files, every claim of which can be measured. Raises `InputError`."""
+    from dynsim.claims import check, claim_file
+
+    enable_x64()
+    files = [claim_file(path) for path in paths]
+    names: dict[str, Path] = {}
+    stems: dict[str, Path] = {}
+    for file in files:
+        if file.path.stem in stems:
+            other = stems[file.path.stem]
+            raise InputError("claims", str(file.path), f"must have another name than {other}")
+        stems[file.path.stem] = file.path
+        for one in file.claims:
+            if one.name in names:
+                allowed = f"is a claim of {names[one.name]} already"
+                raise file.error(one.name, InputError("name", one.name, allowed))
+            names[one.name] = file.path
+            try:
+                check(one)
+            except InputError as error:
+                raise file.error(one.name, error) from None
+    return files
+
+
+def _chosen(file: ClaimFile, names: Sequence[str]) -> ClaimFile:
+    kept = [
+        pair
+        for pair in zip(file.claims, file.lines, strict=True)
+        if not names or pair[0].name in names
+    ]
+    claims, lines = zip(*kept, strict=True) if kept else ((), ())
+    return replace(file, claims=claims, lines=lines)
+
+
+def _check_chosen(names: Sequence[str], files: Sequence[ClaimFile]) -> None:
+    known = {one.name for file in files for one in file.claims}
+    for name in names:
+        if name not in known:
+            raise InputError("claim", name, "must be a claim of the files")
+
+
+def _findings(file: ClaimFile, full: bool, seed: int, folder: Path) -> list[Finding]:
+    """The file's claims judged, on networks that are measured here or were before."""
+    from experiments.cells.complete import complete_file
+    from experiments.topics._claim_study import claim_finding, claim_study, extended
+
+    path = folder / f"{file.path.stem}.nc"
+    study = claim_study(file.path.stem, file.claims, seed)
+    needed = {cell["cell"] for cell in study.cells(full)}
+    kept = _kept(path)
+    with progress_bar(len(needed), f"verify: {file.path.stem}") as bar:
+        if kept is not None:
+            bar.update(len(needed & set(kept["cell"].values.tolist())))
+            study = extended(study, kept)
+        if kept is not None and needed <= set(kept["cell"].values.tolist()):
+            data = kept
+        else:
+            data = complete_file(path, lambda store: study.run(full, bar.update, store))
+    return [claim_finding(one, data, full=full, seed=seed) for one in file.claims]
+
+
+def _kept(path: Path) -> xr.Dataset | None:
+    """What was measured before by the same code, libraries and device; None without it."""
+    from experiments.results import load, provenance
+
+    try:
+        stored = load(path)
+    except (OSError, ValueError, KeyError):
+        return None
+    same = all(
+        stored.attrs.get(name) == text for name, text in provenance({}).items() if name != "config"
+    )
+    return stored if same and "cell" in stored.coords else None
+
+
+def _changes(file: ClaimFile, folder: Path) -> list[str]:
+    """One sentence for each claim that is not as it was when it was measured."""
+    found = []
+    before = _before(folder / f"{file.path.stem}.json")
+    for one in file.claims:
+        then = before.get(one.name)
+        if then is not None and then["digest"] != one.digest:
+            now, was = one.content, then["claim"]
+            keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+            found.append(
+                f"{one.name} was changed after it was measured: {', '.join(keys)} "
+                f"(SHA-256 then {then['digest'][:SHORT]}, now {one.digest[:SHORT]})"
+            )
+    return found
+
+
+def _before(path: Path) -> dict[str, dict[str, Any]]:
+    """The claims of earlier runs by name: the first version that was measured of each."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["format"] != FORMAT:
+            return {}
+        return {one["claim"]["name"]: one for one in document["claims"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _keep(file: ClaimFile, found: Sequence[Finding], folder: Path) -> None:
+    """Writes each claim as it was first measured, with its verdict."""
+    from experiments.cells.store import REPEATABLE, writing
+    from experiments.results import write_file
+
+    path = folder / f"{file.path.stem}.json"
+    kept = _before(path)
+    for one in found:
+        entry = {
+            "claim": one.claim.content,
+            "digest": one.claim.digest,
+            "file": file.digest,
+            "verdict": one.verdict,
+        }
+        kept.setdefault(one.claim.name, entry)
+    text = json.dumps(
+        {"format": FORMAT, "claims": list(kept.values())}, indent=1, ensure_ascii=False
+    )
+    with writing(path, REPEATABLE):
+        write_file(path, f"{text}\n".encode())
+
+
+def _print(
+    rows: Sequence[Mapping[str, Any]],
+    digests: Mapping[str, str],
+    changed: Sequence[str],
+    seed: int,
+) -> None:
+    head = ("claim", "predicted", "simulated", "measured", "95 % interval", "drift", "verdict")
+    table = [
+        (
+            row["name"],
+            f"{number(row['predicted'])} ± {number(row['tolerance'])}",
+            number(row["simulated"]),
+            number(row["measured"]),
+            f"[{number(row['low'])}, {number(row['high'])}]",
+            number(row["drift"]),
+            row["verdict"] + ("" if row["verdict"] == row["expected"] else "  (!)"),
+        )
+        for row in rows
+    ]
+    print_table(head, table, [_note(row) for row in rows])
+    print()
+    for path, digest in digests.items():
+        print(f"{path}: SHA-256 {digest}" + (f", seed {seed}" if seed else ""))
+    for text in changed:
+        print(text)
+    as_expected = sum(row["verdict"] == row["expected"] for row in rows)
+    print(f"{as_expected} of {len(rows)} verdicts as expected")
+
+
+def _note(row: Mapping[str, Any]) -> str:
+    measured = "measured over theory" if row["form"] == "ratio" else "exponent"
+    registered = f"; registered {row['registered']}" if row["registered"] else ""
+    notes = "".join(f"; {note}" for note in row["notes"])
+    return (
+        f"{row['statement']} Quantity: {row['quantity']}, {measured}; prediction: "
+        f"{row['prediction']}{registered}; SHA-256 {row['digest'][:SHORT]}{notes}"
+    )
