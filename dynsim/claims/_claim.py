@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._summary import summary
-from dynsim.scaling._family import Along, Family, family, plural
+from dynsim.scaling._family import LETTERS, Along, Family, family, plural
 
 from ._formula import Formula, formula
 from ._keys import check_keys
@@ -27,6 +27,7 @@ Theory = Literal["derived", "mean_field"]
 ASYMPTOTIC = "asymptotic"
 DEFAULT_SEEDS, MOST_SEEDS = 8, 100_000
 LARGEST_PREDICTION = 1e6
+SYMBOLS = {**LETTERS, "steps": "T"}
 LISTS: Mapping[str, Along] = {plural(along): along for along in get_args(Along)}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
@@ -125,6 +126,13 @@ class Claim:
             options = {**self.options, **dict(zip(axes, chosen, strict=True))}
             found.append(family(self.along, self.sizes, **options))
         return tuple(found)
+
+    @property
+    def measured_number(self) -> str:
+        """What the measured number is."""
+        if self.form == "ratio":
+            return f"measured / {self.against.replace('_', '-')} {self.quantity}"
+        return f"exponent of {self.quantity} in {SYMBOLS[self.along]}"
 
     @property
     def digest(self) -> str:

@@ -37,6 +37,8 @@ from ._verdict import Evidence, Verdict, judged
 if TYPE_CHECKING:
     import pandas as pd
 
+SEEDS_OF_A_RUN = 10_000
+
 Floats = NDArray[np.float64]
 Solve = Callable[[Quantity, Sequence[AnySetup]], Sequence[Value]]
 """What gives the mean-field values of a quantity: by solving, or from where they are kept."""
@@ -94,7 +96,7 @@ class Verdicts(Sequence[Finding]):
     """The findings of several claims, in their order.
 
     - `files`: SHA-256 of every claim file, by its path.
-    - `seed`: what was added to the seed of every setup.
+    - `seed`: of the run.
     """
 
     findings: tuple[Finding, ...]
@@ -151,7 +153,7 @@ def verify(
 
     - `claims`: a claim file, or claims made by `dynsim.claim`.
     - `seeds`: networks for each size, in place of what the claims say.
-    - `seed`: added to the seed of every setup: another number gives networks that are new.
+    - `seed`: another number gives networks that are new.
     - `full`: the larger version of claims that have one.
     - `progress`: called with the fraction of work finished since the last call.
     - `measure`: gives a cell's arrays in place of training it, see `dynsim.scaling`.
@@ -160,7 +162,7 @@ def verify(
     measured, before anything is trained.
     """
     given, files = _given(claims)
-    check_integer("seed", seed, 0, MAX_SIZE)
+    check_integer("seed", seed, 0, MAX_SIZE // SEEDS_OF_A_RUN - 1)
     chosen = [version(one, full=full, seeds=seeds) for one in given]
     for one in chosen:
         try:
@@ -221,9 +223,13 @@ def version(claim: Claim, *, full: bool = False, seeds: int | None = None) -> Cl
 
 
 def claim_setups(claim: Claim, seed: int = 0) -> list[AnySetup]:
-    """The setups of all sizes, `seed` added to the seed of each."""
-    setups = [setup for path in claim.families for setup in path.setups()]
-    return [replace(setup, seed=setup.seed + seed) for setup in setups]
+    """The setups of all sizes, in the run with this seed."""
+    return [fresh(setup, seed) for path in claim.families for setup in path.setups()]
+
+
+def fresh(setup: AnySetup, seed: int) -> AnySetup:
+    """The setup in the run with this seed: runs share no random numbers."""
+    return replace(setup, seed=setup.seed + SEEDS_OF_A_RUN * seed) if seed else setup
 
 
 def predicted(claim: Claim) -> float:

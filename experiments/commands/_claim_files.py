@@ -108,19 +108,25 @@ def _findings(file: ClaimFile, full: bool, seed: int, folder: Path) -> list[Find
     from experiments.cells.complete import complete_file
     from experiments.topics._claim_study import claim_finding, claim_study, extended
 
-    path = folder / f"{file.path.stem}.nc"
-    study = claim_study(file.path.stem, file.claims, seed)
+    path = folder / f"{file.path.stem}{f'-seed-{seed}' if seed else ''}.nc"
+    study = claim_study(file.path.stem, file.claims)
     needed = {cell["cell"] for cell in study.cells(full)}
     kept = _kept(path)
     with progress_bar(len(needed), f"verify: {file.path.stem}") as bar:
         if kept is not None:
             bar.update(len(needed & set(kept["cell"].values.tolist())))
             study = extended(study, kept)
-        if kept is not None and needed <= set(kept["cell"].values.tolist()):
+        if kept is not None and _holds(kept, needed, full):
             data = kept
         else:
-            data = complete_file(path, lambda store: study.run(full, bar.update, store))
-    return [claim_finding(one, data, full=full, seed=seed) for one in file.claims]
+            data = complete_file(path, lambda store: study.run(full, bar.update, store, seed=seed))
+    return [claim_finding(one, data) for one in file.claims]
+
+
+def _holds(kept: xr.Dataset, cells: set[str], full: bool) -> bool:
+    from experiments.results import study_config
+
+    return study_config(kept)["full"] == full and cells <= set(kept["cell"].values.tolist())
 
 
 def _kept(path: Path) -> xr.Dataset | None:

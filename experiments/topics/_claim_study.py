@@ -19,10 +19,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dynsim.claims import Claim, Finding
-from dynsim.claims._verify import claim_setups, finding, version
-from dynsim.scaling import QUANTITIES, Measurement, Quantity, Value
+from dynsim.claims._verify import claim_setups, finding, fresh, version
+from dynsim.scaling import Measurement, Quantity, Value
 from dynsim.scaling._exponent import named_quantity
 from dynsim.scaling._quantity import AnySetup
+from dynsim.scaling.quantities._registry import QUANTITIES
+
+from experiments.results import study_config
 
 from ._study import Cell, Study
 
@@ -30,22 +33,22 @@ Variables = Mapping[str, tuple[Sequence[str], Any]]
 SOLVED = "mean_field"
 
 
-def claim_study(name: str, claims: Sequence[Claim], seed: int = 0) -> Study:
+def claim_study(name: str, claims: Sequence[Claim]) -> Study:
     """The study that measures every cell of these claims once."""
     return Study(
         name,
-        cells=lambda full: claim_cells([version(one, full=full) for one in claims], seed),
+        cells=lambda full: claim_cells([version(one, full=full) for one in claims]),
         measure=measured_cell,
-        config=lambda full: {"full": full, "seed": seed},
+        config=lambda full: {"full": full},
     )
 
 
-def claim_cells(claims: Sequence[Claim], seed: int = 0) -> list[Cell]:
-    """The distinct cells of several claims, in their order."""
+def claim_cells(claims: Sequence[Claim]) -> list[Cell]:
+    """The distinct cells of several claims, in their order; the run's seed is not part of them."""
     found: dict[str, None] = {}
     for one in claims:
         quantity = named_quantity(one.quantity)
-        setups = claim_setups(one, seed)
+        setups = claim_setups(one)
         assert quantity.measurement is not None
         measured = [_measured(quantity.measurement, setup, one.seeds) for setup in setups]
         found |= dict.fromkeys(measured)
@@ -64,7 +67,7 @@ def claim_finding(claim: Claim, data: xr.Dataset, *, full: bool = False, seed: i
         values = [_arrays(data, _solved(quantity, setup), SOLVED) for setup in setups]
         return [Value(*map(float, one["value"])) for one in values]
 
-    return finding(claim, measure=measure, solve=solve, full=full, seed=seed)
+    return finding(claim, measure=measure, solve=solve, full=study_config(data)["full"])
 
 
 def extended(study: Study, kept: xr.Dataset) -> Study:
@@ -84,10 +87,10 @@ def extended(study: Study, kept: xr.Dataset) -> Study:
     return replace(study, cells=cells, measure=measure)
 
 
-def measured_cell(cell: str, **config: Any) -> Variables:
+def measured_cell(cell: str, full: bool, seed: int = 0) -> Variables:
     """One cell's variables: what its measurement recorded, or the mean-field value."""
     description = json.loads(cell)
-    setup = _setup(description)
+    setup = fresh(_setup(description), seed)
     if SOLVED in description:
         (value,) = QUANTITIES[description[SOLVED]].mean_field([setup])
         return _variables(SOLVED, {"value": np.array(value)})
