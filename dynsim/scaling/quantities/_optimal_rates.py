@@ -1,0 +1,351 @@
+"""Optimal learning rates: each layer tuned with the other frozen, and both tuned together.
+
+The optimum after T updates is the rate with the lowest mean loss over tasks. Learning rates of the
+setup are not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import sympy as sp
+from numpy.typing import NDArray
+
+import derivations
+from derivations import symbols as s
+from dynsim._errors import InputError
+from dynsim._setup import Setup
+from dynsim.scaling._family import Family
+from dynsim.scaling._quantity import (
+    AnySetup,
+    Asymptotic,
+    Measurement,
+    Progress,
+    Quantity,
+    Sampled,
+    Unavailable,
+    Value,
+)
+from dynsim.statistics import LossSurface, fitted_parabola
+from dynsim.statistics._intervals import jackknife_variances
+from dynsim.statistics._loss_surface import TunedRate, log_optimum
+from dynsim.statistics._parabola import quadratic_form_minimum
+from dynsim.theory._first_step import TARGETS, optimal_learning_rates
+
+from ._rate_search import (
+    How,
+    Losses,
+    is_parabola,
+    mean_field_losses,
+    network_losses,
+    searched,
+)
+
+Floats = NDArray[np.float64]
+Which = Literal["embedding", "projection", "ratio"]
+
+MEAN_FIELD_TASKS = 4
+NEGLIGIBLE = 0.01  # of a gradient's size
+ONE_UPDATE = (
+    "it is derived for one update; later ones are computed and measured "
+    "(docs/theory/learning_rates.md#which-ratio-when)"
+)
+BOTH_LAYERS = (
+    "with both layers trained only a lower bound on the ratio is argued for "
+    "(docs/theory/learning_rates.md#which-ratio-when)"
+)
+
+
+def linear_setup(setup: AnySetup) -> Setup:
+    """The setup, which is of the linear model. Raises `InputError` for another network."""
+    if not isinstance(setup, Setup):
+        network = getattr(setup, "network", None)
+        raise InputError("network", network, "must be linear for this quantity")
+    return setup
+
+
+def check_derived(setup: Setup) -> None:
+    """Raises `Unavailable` where the closed forms of the first step do not hold."""
+    if setup.steps != 2:
+        raise Unavailable(ONE_UPDATE)
+    needed = {
+        "`optimizer` sign or adam": setup.optimizer in ("sign", "adam"),
+        "`loss` mse": setup.loss_name == "mse",
+        "one of `outputs`": setup.output_count == 1,
+        f"`targets` {' or '.join(TARGETS)} without `target_rank`": setup.targets in TARGETS
+        and not setup.target_rank,
+        "full batches (`batch_size` 0)": setup.batch_size == 0,
+        "constant rates (`schedule`, `warmup_steps`)": setup.schedule == "constant"
+        and not setup.warmup_steps,
+        "no `weight_decay`": setup.decay_rate == 0,
+    }
+    missing = [condition for condition, given in needed.items() if not given]
+    if missing:
+        raise Unavailable(f"it is derived for {missing[0]}")
+
+
+def check_small_epsilon(setup: Setup) -> None:
+    """Raises `Unavailable` unless Adam's first step is that of sign: epsilon is small against the
+    gradient p_i sigma_W of an embedding of mean frequency."""
+    gradient = setup.projection_std * setup.law().power_sum(2)
+    if setup.optimizer == "adam" and setup.epsilon > NEGLIGIBLE * gradient:
+        raise Unavailable(
+            f"`epsilon` {setup.epsilon:g} is not small against the gradients at `width` "
+            f"{setup.width} and `vocab_size` {setup.vocab_size} (about {gradient:.2g})"
+        )
+
+
+def law_orders(family: Family) -> dict[sp.Symbol, sp.Expr]:
+    """The power of the growing size in d, m and the power sums of the token law.
+
+    Raises `Unavailable` for a law whose power sums have no derived power.
+    """
+    law = linear_setup(family.setup(family.sizes[0])).law_name
+    kind, _, exponent = law.partition(":")
+    if kind not in ("uniform", "zipf"):
+        raise Unavailable("the power sums of a counted token law have no derived power")
+    d, m = (_rational(family.order(name)) for name in ("width", "vocab_size"))
+    alpha = sp.Rational(exponent) if kind == "zipf" else sp.Integer(0)
+    in_vocab = derivations.zipf_orders()
+    values = {s.zipf_exponent: alpha, s.vocab_exponent: m}
+    sums = (s.frequency_square_sum, s.frequency_cube_sum)
+    return {s.width: d, s.vocab_size: m, **{one: in_vocab[one].subs(values) for one in sums}}
+
+
+def _rational(value: Fraction) -> sp.Rational:
+    return sp.Rational(value.numerator, value.denominator)
+
+
+def _rate_orders(family: Family) -> dict[str, sp.Expr]:
+    """The powers of the growing size in both layers' optimal rates after one update."""
+    init = family.options.get("init", "mup")
+    orders = law_orders(family)
+    order = partial(_order, init=init)
+    # S = (1 + sigma_f^2) P_2; sigma_f^2 = d sigma_W^2 is at most of order one.
+    orders[s.field_square_sum] = orders[s.frequency_square_sum]
+    orders[s.residual_slope] = sp.Integer(0)
+    orders[s.self_term_ratio] = order(derivations.self_term_ratio().expression, orders)
+    return {
+        "embedding": order(derivations.optimal_learning_rate("embedding").expression, orders),
+        "projection": order(
+            derivations.optimal_projection_lr_with_self_term().expression, orders
+        ),
+    }
+
+
+def _order(
+    expression: sp.Expr, orders: Mapping[sp.Symbol, sp.Expr], *, init: derivations.Init
+) -> sp.Expr:
+    """The power of the growing size in an expression at the initial scales."""
+    scaled = expression.subs(derivations.initial_std(init))
+    return sp.nsimplify(derivations.leading_order(sp.powsimp(scaled), orders))
+
+
+def _derivation(which: Which) -> derivations.Derivation:
+    if which == "embedding":
+        return derivations.optimal_embedding_lr_with_output("sign")
+    if which == "projection":
+        return derivations.optimal_projection_lr_with_self_term()
+    return derivations.optimal_ratio()
+
+
+@dataclass(frozen=True)
+class OptimalRate(Quantity):
+    """An optimal learning rate after T updates, or the ratio of both layers'."""
+
+    name: str
+    symbol: str
+    meaning: str
+    which: Which
+    how: How
+    measurement: Measurement
+
+    def check(self, setup: AnySetup) -> None:
+        linear_setup(setup)
+
+    def asymptotic(self, family: Family) -> Asymptotic:
+        if self.how == "joint":
+            raise Unavailable(BOTH_LAYERS)
+        if family.along in ("steps", "outputs"):
+            raise Unavailable(f"no power of the number of {family.along} is derived")
+        for size in (family.sizes[0], family.sizes[-1]):
+            check_derived(linear_setup(family.setup(size)))
+        orders = _rate_orders(family)
+        power = {**orders, "ratio": orders["embedding"] - orders["projection"]}[self.which]
+        derivation = _derivation(self.which)
+        return Asymptotic(
+            sp.nsimplify(power),
+            derivation,
+            (*derivation.assumptions, "the self term is included, which matters from m ~ d^2 on"),
+        )
+
+    def derived(self, setup: AnySetup) -> float:
+        if self.how == "joint":
+            raise Unavailable(BOTH_LAYERS)
+        setup = linear_setup(setup)
+        check_derived(setup)
+        check_small_epsilon(setup)
+        embedding, projection = (
+            float(rate)
+            for rate in optimal_learning_rates(
+                setup.width, setup.law(), init=setup.init, targets=setup.targets
+            )
+        )
+        rates = {"embedding": embedding, "projection": projection}
+        return {**rates, "ratio": embedding / projection}[self.which]
+
+    def mean_field(
+        self, setups: Sequence[AnySetup], progress: Progress = lambda part: None
+    ) -> list[Value]:
+        values = []
+        for setup in setups:
+            labels = np.arange(MEAN_FIELD_TASKS)
+
+            def report(part: float) -> None:
+                progress(part / len(setups))
+
+            arrays = _measured(linear_setup(setup), labels, report, self.how, mean_field_losses)
+            sampled = self.sampled(setup, arrays)
+            log = float(sampled.log_value(sampled.samples))
+            without = [np.delete(sampled.samples, one, axis=-1) for one in range(len(labels))]
+            left_out = np.array([float(sampled.log_value(one)) for one in without])
+            value = float(np.exp(log))
+            values.append(Value(value, value * float(jackknife_variances([left_out])[0]) ** 0.5))
+        return values
+
+    def sampled(self, setup: AnySetup, arrays: Mapping[str, NDArray[Any]]) -> Sampled:
+        setup = linear_setup(setup)
+        rates = np.stack([arrays["embedding_rates"], arrays["projection_rates"]])
+        change = arrays["loss"] - arrays["initial_loss"]
+        if self.how == "joint":
+            return Sampled(_bounded(change), _joint_log(rates, self.which))
+        rows = {"embedding": [0], "projection": [1], "ratio": [0, 1]}[self.which]
+        if is_parabola(setup):
+            return Sampled(change[rows], _layer_log(rates[rows], _exact_optimum))
+        return Sampled(_bounded(change[rows]), _layer_log(rates[rows], _fitted_optimum))
+
+
+def _bounded(change: Floats) -> Floats:
+    """Changes of the loss, 0 where a run diverged or ended above its start."""
+    return np.minimum(np.nan_to_num(change, nan=0.0, posinf=0.0, neginf=0.0), 0.0)
+
+
+def _layer_log(
+    rates: Floats, optimum: Callable[[Floats, Floats], Floats]
+) -> Callable[[Floats], Floats]:
+    """ln of an optimum, or of the quotient of two, from samples (1 or 2, K, ..., S)."""
+
+    def log_value(samples: Floats) -> Floats:
+        curves = np.moveaxis(samples.mean(axis=-1), 1, -1)  # (1 or 2, ..., K)
+        logs = [optimum(*one) for one in zip(rates, curves, strict=True)]
+        return logs[0] - logs[1] if len(logs) == 2 else logs[0]
+
+    return log_value
+
+
+def _exact_optimum(rates: Floats, curves: Floats) -> Floats:
+    """ln of the vertex of losses (..., K) that are quadratic in the rate; NaN beyond the grid."""
+    vertex, _, curvature = fitted_parabola(rates, curves)
+    inside = (curvature > 0) & (vertex > rates[0]) & (vertex < rates[-1])
+    return np.log(np.where(inside, vertex, np.nan))
+
+
+def _fitted_optimum(rates: Floats, curves: Floats) -> Floats:
+    """ln of the minimum of the parabola in ln rate through all low losses (..., K); NaN at an end.
+
+    NaN too where no rate lowers the loss.
+    """
+    axis = np.log(rates)
+    place = quadratic_form_minimum([axis], curves)[..., 0]
+    return np.where(_within(place, axis) & (curves.min(axis=-1) < 0), place, np.nan)
+
+
+def _within(place: Floats, axis: Floats) -> NDArray[np.bool_]:
+    slack = 1e-6 * (axis[1] - axis[0])
+    return (place > axis[0] + slack) & (place < axis[-1] - slack)
+
+
+def _joint_log(rates: Floats, which: Which) -> Callable[[Floats], Floats]:
+    """ln of the optimum of both rates together, from changes of loss (K + 1, K + 1, ..., S).
+
+    NaN where either layer does best frozen, or at its grid's end.
+    """
+    axes = [np.append(0.0, one) for one in rates]
+    shape = (len(axes[0]), len(axes[1]), 1)
+    surface = LossSurface(*axes, np.zeros(shape), np.zeros(1))
+    tuned: tuple[TunedRate, TunedRate] = ("embedding", "hidden")
+    minima = [log_optimum(surface, rate) for rate in tuned]
+
+    def log_value(samples: Floats) -> Floats:
+        mean = samples.mean(axis=-1)
+        flat = mean.reshape(-1, *mean.shape[2:]).argmin(axis=0)
+        index = np.unravel_index(flat, mean.shape[:2])
+        logs = []
+        for axis, minimum, place in zip(np.log(rates), minima, index, strict=True):
+            log = minimum(samples)
+            logs.append(np.where(_within(log, axis) & (place > 0), log, np.nan))
+        ratio = logs[0] - logs[1]
+        return {"embedding": logs[0] + 0 * ratio, "projection": logs[1], "ratio": ratio}[which]
+
+    return log_value
+
+
+def _measured(
+    setup: Setup,
+    seeds: NDArray[np.int64],
+    progress: Progress,
+    how: How,
+    losses: Losses = network_losses,
+) -> Mapping[str, NDArray[Any]]:
+    found = searched(setup, seeds, how, losses, progress)
+    return {
+        "embedding_rates": found.rates[0],
+        "projection_rates": found.rates[1],
+        "loss": found.loss,
+        "initial_loss": found.initial_loss,
+    }
+
+
+def _run(how: How) -> Callable[[Setup, NDArray[np.int64], Progress], Mapping[str, NDArray[Any]]]:
+    return lambda setup, seeds, progress: _measured(linear_setup(setup), seeds, progress, how)
+
+
+_LAYERWISE = Measurement("layerwise_rates", _run("layerwise"))
+_JOINT = Measurement("joint_rates", _run("joint"))
+_SYMBOLS = {
+    "embedding": r"\eta_E^*",
+    "projection": r"\eta_W^*",
+    "ratio": r"\eta_E^*/\eta_W^*",
+}
+_OF: Mapping[Which, str] = {
+    "embedding": "the embedding's learning rate",
+    "projection": "the projection's learning rate",
+    "ratio": "the embedding's learning rate over the projection's",
+}
+
+
+def _quantity(name: str, which: Which, how: How) -> OptimalRate:
+    others = "the other layer frozen" if how == "layerwise" else "both layers trained together"
+    return OptimalRate(
+        name=name,
+        symbol=_SYMBOLS[which],
+        meaning=f"{_OF[which]} at which the mean loss after T updates is lowest, {others}",
+        which=which,
+        how=how,
+        measurement=_LAYERWISE if how == "layerwise" else _JOINT,
+    )
+
+
+OPTIMAL_RATES: tuple[Quantity, ...] = (
+    _quantity("embedding_optimal_lr", "embedding", "layerwise"),
+    _quantity("projection_optimal_lr", "projection", "layerwise"),
+    _quantity("optimal_rate_ratio", "ratio", "layerwise"),
+    _quantity("joint_embedding_optimal_lr", "embedding", "joint"),
+    _quantity("joint_projection_optimal_lr", "projection", "joint"),
+    _quantity("joint_optimal_rate_ratio", "ratio", "joint"),
+)

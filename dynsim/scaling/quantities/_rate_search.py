@@ -1,0 +1,199 @@
+"""Losses on grids of learning rates around their optima: of trained networks or by mean field.
+
+A seed is a task, with its own targets and weights. A grid has a fixed number of rates on each axis,
+whatever its place and spacing, so that one size is compiled once. It is placed in two stages: a
+few tasks on a coarse grid of octaves, which is moved until no lowest loss lies at its end, and then
+all tasks on a fine grid around the lowest loss.
+
+After one update of one layer a squared error is a parabola in that layer's rate. A grid of a few
+octaves then gives the optimum exactly, and the coarse stage is a parabola too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynsim._setup import MAX_SIZE, Setup
+from dynsim.laboratory._linear_training import train_linear
+from dynsim.statistics import fitted_parabola
+from dynsim.theory._first_step import optimal_learning_rates
+from dynsim.theory.mean_field._predict import predict
+
+Floats = NDArray[np.float64]
+How = Literal["layerwise", "joint"]
+Progress = Callable[[float], object]
+Losses = Callable[[Setup, Floats, Floats], Floats]
+"""Of a task at pairs of rates (L,): the loss before the first and after the last update, (2, L)."""
+
+LAYERS = ("embedding", "projection")
+EXACT_OCTAVES = np.arange(-2.0, 3.0)
+STEPS_FROM_CENTRE = 4
+FINE = {"layerwise": 1 / 3, "joint": 1 / 2}  # octaves between neighbours
+MOST_SHIFTS = 6
+SAME = 0.01  # of what training removes
+COARSE_TASKS = 4
+LARGE_WIDTH = 2048  # beyond it corrections of order 1/width are below the solver's error
+PARTICLES, REPLICAS = 512, 2
+
+
+@dataclass(frozen=True, eq=False)
+class RateLosses:
+    """Losses after the last update on a grid of rates, of S tasks.
+
+    - `rates`: shape (2, K), of the embedding and of the projection; geometric.
+    - `loss`: layer-wise (2, K, S), the other layer frozen; joint (K + 1, K + 1, S), where the first
+      row and column have a frozen layer.
+    - `initial_loss`: shape (S,).
+    """
+
+    rates: Floats
+    loss: Floats
+    initial_loss: Floats
+
+
+def is_parabola(setup: Setup) -> bool:
+    """Whether the loss is exactly quadratic in the rate of a layer that is trained alone."""
+    return setup.steps == 2 and setup.loss_name == "mse"
+
+
+def tasks(setup: Setup, labels: NDArray[np.int64]) -> list[Setup]:
+    """One setup a seed, with its own targets and weights."""
+    return [replace(setup, seed=(setup.seed + int(label)) % (MAX_SIZE + 1)) for label in labels]
+
+
+def network_losses(task: Setup, embedding_lrs: Floats, projection_lrs: Floats) -> Floats:
+    """Losses of one finite network."""
+    rates: Any = {"embedding_lrs": embedding_lrs, "projection_lrs": projection_lrs}
+    trained = train_linear(task, 1, record_updates=False, **rates)
+    return trained.loss[:, 0, [0, -1]].T
+
+
+def mean_field_losses(task: Setup, embedding_lrs: Floats, projection_lrs: Floats) -> Floats:
+    """Losses of the mean-field solution."""
+    rates: Any = {"embedding_lrs": embedding_lrs, "projection_lrs": projection_lrs}
+    particles = max(PARTICLES, 2 ** math.ceil(math.log2(4 * task.output_count * task.steps)))
+    solved = predict(
+        task,
+        particles=particles,
+        replicas=REPLICAS,
+        error_estimate=False,
+        finite_width=task.width <= LARGE_WIDTH,
+        **rates,
+    )
+    return solved.loss[:, [0, -1]].T
+
+
+def searched(
+    setup: Setup,
+    labels: NDArray[np.int64],
+    how: How,
+    losses: Losses,
+    progress: Progress = lambda part: None,
+) -> RateLosses:
+    """Losses of all tasks on the fine grid, which the first few tasks place."""
+    several = tasks(setup, labels)
+    exact = how == "layerwise" and is_parabola(setup)
+    centres = _centres(setup, losses)
+    positions = _placed(several[:COARSE_TASKS], how, losses, centres, exact)
+    rows = []
+    for task in several:
+        rows.append(_on_grid(task, how, losses, centres, positions))
+        progress(1 / len(several))
+    return _stacked(rows, centres, positions)
+
+
+def _centres(setup: Setup, losses: Losses) -> Floats:
+    """Rates from which the search starts: the closed form of sign's first step, or, for optimizers
+    whose moves have another size, the rates at which one update changes the outputs by one."""
+    if setup.optimizer in ("sign", "adam"):
+        centres = optimal_learning_rates(setup.width, setup.law(), init=setup.init)
+        return np.array([float(centre) for centre in centres])
+    first: Any = replace(setup, steps=2, schedule="constant", warmup_steps=0)
+    unit: Any = {"embedding_lrs": [1.0], "projection_lrs": [1.0]}
+    if losses is network_losses:
+        moved: Any = train_linear(first, 1, **unit)
+    else:
+        moved = predict(first, particles=PARTICLES, replicas=REPLICAS, error_estimate=False, **unit)
+    sizes = [float(np.ravel(getattr(moved, f"{name}_update_rms"))[-1]) for name in LAYERS]
+    return 1 / np.maximum(sizes, 1e-30)
+
+
+def _placed(
+    several: Sequence[Setup], how: How, losses: Losses, centres: Floats, exact: bool
+) -> Floats:
+    """Positions of the fine grid's rates in octaves from the centres, shape (2, K)."""
+    offsets = EXACT_OCTAVES if exact else np.arange(-STEPS_FROM_CENTRE, STEPS_FROM_CENTRE + 1.0)
+    horizon = several[0].steps - 1
+    middle = np.full(2, 0.0 if exact else -math.ceil(math.log2(horizon) / 2))
+    best = middle
+    for _ in range(MOST_SHIFTS):
+        positions = middle[:, None] + offsets
+        rows = [_on_grid(task, how, losses, centres, positions) for task in several]
+        curves, at_rest = _profiles(_stacked(rows, centres, positions), how)
+        if exact:
+            best = np.array([_vertex(*one) for one in zip(positions, curves, strict=True)])
+            if np.all(np.abs(best - middle) <= 1):
+                return positions
+            middle = np.round(best)
+            continue
+        lowest = curves.argmin(axis=1)
+        best = positions[np.arange(2), lowest]
+        smaller = (lowest == 0) & ~at_rest
+        shift = (lowest == len(offsets) - 1) * 1.0 - smaller
+        if not shift.any():
+            break
+        middle = middle + STEPS_FROM_CENTRE * shift
+    return np.asarray(best)[:, None] + offsets * (1.0 if exact else FINE[how])
+
+
+def _vertex(positions: Floats, curve: Floats) -> float:
+    """Place, in octaves, of the minimum of a loss that is quadratic in the rate; where it has none
+    on this side of 0, the grid's end towards which the loss falls."""
+    vertex, _, curvature = fitted_parabola(2.0**positions, curve)
+    if curvature > 0 and vertex > 0:
+        return float(np.clip(np.log2(vertex), positions[0] - 20, positions[-1] + 20))
+    return float(positions[0] if curve[0] < curve[-1] else positions[-1])
+
+
+def _on_grid(
+    task: Setup, how: How, losses: Losses, centres: Floats, positions: Floats
+) -> tuple[Floats, float]:
+    """One task's losses on the grid, shaped as `RateLosses.loss`, and its initial loss."""
+    embedding, projection = centres[:, None] * 2.0**positions
+    if how == "layerwise":
+        frozen = np.zeros_like(embedding)
+        pairs = np.append(embedding, frozen), np.append(frozen, projection)
+        shape = (2, len(embedding))
+    else:
+        axes = np.append(0.0, embedding), np.append(0.0, projection)
+        grid = np.meshgrid(*axes, indexing="ij")
+        pairs, shape = (grid[0].ravel(), grid[1].ravel()), grid[0].shape
+    initial, last = losses(task, *pairs)
+    return last.reshape(shape), float(initial[0])
+
+
+def _stacked(
+    rows: Sequence[tuple[Floats, float]], centres: Floats, positions: Floats
+) -> RateLosses:
+    loss = np.stack([loss for loss, _ in rows], axis=-1)
+    initial = np.array([initial for _, initial in rows])
+    return RateLosses(centres[:, None] * 2.0**positions, loss, initial)
+
+
+def _profiles(found: RateLosses, how: How) -> tuple[Floats, NDArray[np.bool_]]:
+    """Mean loss at every rate of each layer (2, K), jointly with the other layer tuned; and whether
+    a layer does as well, to a hundredth of what training removes, where it is frozen."""
+    mean, initial = np.nan_to_num(found.loss, nan=np.inf).mean(axis=-1), found.initial_loss.mean()
+    if how == "layerwise":
+        curves, frozen = mean, np.full(2, initial)
+    else:
+        curves = np.stack([mean[1:].min(axis=1), mean[:, 1:].min(axis=0)])
+        frozen = np.array([mean[0].min(), mean[:, 0].min()])
+    lowest = curves.min(axis=1)
+    return curves, (frozen - lowest) <= SAME * np.maximum(initial - np.minimum(lowest, frozen), 0)
