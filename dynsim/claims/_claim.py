@@ -193,7 +193,7 @@ class Claim:
         if abs(value - predicted) <= self.tolerance:
             band = f"[{predicted - self.tolerance:g}, {predicted + self.tolerance:g}]"
             allowed = f"must lie outside the band {band} of the prediction"
-            raise InputError("rival", f"{self.rival} = {value:g}", allowed)
+            raise InputError("rival", self.rival, allowed)
 
     def _number(self, name: str) -> float:
         """A prediction or rival as a number. Raises `InputError`."""

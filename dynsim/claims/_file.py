@@ -97,7 +97,7 @@ def _claims(content: bytes, path: str) -> tuple[tuple[Claim, ...], tuple[int, ..
             raise ClaimFileError(path, index.line(0, name), problem)
         if not isinstance(table, list if name == "claim" else dict):
             shape = "[[claim]], once for each claim" if name == "claim" else "[defaults]"
-            line = index.line(int(name == "claim"), name)
+            line = index.line(int(name == "claim"), name) or index.line(0, "", name)
             raise ClaimFileError(path, line, f"{name} must be written {shape}")
     defaults = document.get("defaults", {})
     try:
