@@ -24,7 +24,6 @@ from dynsim.scaling import Measurement, Quantity, Value
 from dynsim.scaling._exponent import named_quantity
 from dynsim.scaling._quantity import AnySetup
 from dynsim.scaling.quantities._registry import QUANTITIES
-
 from experiments.results import study_config
 
 from ._study import Cell, Study
