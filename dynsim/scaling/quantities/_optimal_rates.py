@@ -132,7 +132,9 @@ def _rate_orders(family: Family) -> dict[str, sp.Expr]:
     orders[s.self_term_ratio] = order(derivations.self_term_ratio().expression, orders)
     return {
         "embedding": order(derivations.optimal_learning_rate("embedding").expression, orders),
-        "projection": order(derivations.optimal_projection_lr_with_self_term().expression, orders),
+        "projection": order(
+            derivations.optimal_projection_lr_with_self_term().expression, orders
+        ),
     }
 
 
