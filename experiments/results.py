@@ -30,7 +30,7 @@ def code_version() -> str:
         *(f"{room}/**/*.py" for room in ("derivations", "dynsim")),
         *(f"experiments/{room}/**/*.py" for room in ("cells", "sweeps")),
         "experiments/analysis/coordinates.py",
-        "experiments/topics/_study.py",
+        *(f"experiments/topics/_{name}.py" for name in ("seeds", "study")),
         "experiments/topics/*/study.py",
     )
     files = [file for pattern in patterns for file in root.glob(pattern)]

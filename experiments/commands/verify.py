@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +16,7 @@ import tyro
 from dynsim import InputError
 from experiments.output import number, print_json, print_table, progress_bar, writable_folder
 from experiments.precision import enable_x64
+from experiments.topics._seeds import check_run
 
 from ._options import Json
 
@@ -32,6 +35,7 @@ class Verify:
 
     Writes studies (netCDF) and figures (PNG, PDF) to --out and reuses the studies found there
     when code, libraries and device are the same, so an interrupted run goes on where it stopped.
+    Another --seed measures the same on other random numbers, in a folder of its own.
     """
 
     files: tyro.conf.Positional[tuple[Path, ...]] = ()
@@ -45,15 +49,17 @@ class Verify:
     hour each: update_magnitude, optimal_ratio, race, transfer_networks) run only when asked for"""
     full: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """larger sizes and more seeds; for a study of the laboratory, those for a GPU"""
+    seed: int = 0
+    """seed of every study's random numbers; two seeds share none"""
     out: Path = Path("dynsim-verify")
-    """folder for studies and figures"""
+    """folder for studies and figures; those of a seed other than 0 go to its folder seed-N"""
     json: Json = False
 
     def run(self) -> int:
         """Runs the studies that the chosen claims need, judges the claims, draws the figures.
-
         Returns 1 if a claim that should hold fails, or a negative control does not.
         """
+        check_run(self.seed)
         if self.files or self.check:
             return self._claim_files()
         enable_x64()
@@ -69,31 +75,21 @@ class Verify:
             if name in left:
                 raise InputError("claim", name, f"is measured with {left[name]} only")
         chosen = [CLAIMS[name] for name in self.claim or CLAIMS if name not in left]
-        folder = writable_folder("out", self.out)
+        folder = writable_folder("out", seed_folder(self.out, self.seed))
         needed = dict.fromkeys(claim.study for claim in chosen)
         if self.full and not self.claim and not self.study:
             needed |= {name: None for name, study in STUDIES.items() if not study.laboratory}
         needed |= dict.fromkeys(self.study)
-        cells = sum(len(STUDIES[name].cells(self.full)) for name in needed)
-        judged: dict[str, tuple[Claim, Evidence]] = {}
-        studies: dict[str, xr.Dataset] = {}
-        with progress_bar(cells, "verify") as bar:
-            for name in needed:
-                bar.set_description(f"verify: {name}", refresh=STUDIES[name].laboratory)
-                studies[name] = finished_study(STUDIES[name], self.full, folder, bar)
-                for claim in chosen:
-                    if claim.study == name:
-                        judged[claim.name] = (claim, claim.evidence(studies[name]))
-            bar.set_description("verify: figures", refresh=False)
-            figures = _figures(studies, folder)
-        rows = [_row(*judged[claim.name]) for claim in chosen]
+        evidence, figures = self._measured([STUDIES[name] for name in needed], chosen, folder)
+        rows = [_row(claim, evidence[claim.name]) for claim in chosen]
         if self.json:
-            print_json({"claims": rows, "figures": figures, "out": folder, "left_out": left})
+            document = {"claims": rows, "figures": figures, "seed": self.seed, "out": folder}
+            print_json({**document, "left_out": left})
         else:
             _print(rows, figures)
-            for option in dict.fromkeys(left.values() if not (self.claim or self.study) else ()):
-                names = [name for name, needs in left.items() if needs == option]
-                print(f"{len(names)} claims are measured with {option} only: {', '.join(names)}")
+            if not (self.claim or self.study):
+                for option, count in Counter(left.values()).items():
+                    print(f"{count} more claims are measured with {option}")
         return exit_code(rows)
 
     def _claim_files(self) -> int:
@@ -106,7 +102,51 @@ class Verify:
             raise InputError("files", None, "--check validates claim files")
         if self.check:
             return check_files(self.files)
-        return verify_files(self.files, self.claim, self.full, 0, self.out, self.json)
+        return verify_files(self.files, self.claim, self.full, self.seed, self.out, self.json)
+
+    def _measured(
+        self, studies: Sequence[Study], claims: Sequence[Claim], folder: Path
+    ) -> tuple[dict[str, Evidence], list[Path]]:
+        """Evidence of the claims by name, and the files of the figures.
+        While a study is measured, the claims on the study before are judged and its figures drawn
+        (but for long runs, whose cells may use sympy too).
+        """
+        from experiments.topics._figures import FIGURES, draw
+        from experiments.topics._study import SYMPY
+
+        evidence: dict[str, Future[Evidence]] = {}
+        drawn: dict[str, Future[list[Path]]] = {}
+        data: dict[str, xr.Dataset] = {}
+        meanwhile = not self.full and not any(study.laboratory for study in studies)
+        cells = sum(len(study.cells(self.full)) for study in studies)
+        beside = ThreadPoolExecutor(max_workers=1)
+
+        def start(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+            def alone() -> Any:
+                with SYMPY:
+                    return work(*arguments)
+
+            started = beside.submit(alone)
+            if not meanwhile:
+                started.result()
+            return started
+
+        try:
+            with progress_bar(cells, "verify") as bar:
+                for study in studies:
+                    bar.set_description(f"verify: {study.name}", refresh=study.laboratory)
+                    data[study.name] = finished_study(study, self.full, folder, bar, self.seed)
+                    for claim in claims:
+                        if claim.study == study.name:
+                            evidence[claim.name] = start(claim.evidence, data[study.name])
+                    for name, (_, needs) in FIGURES.items():
+                        if study.name in needs and set(needs) <= set(data):
+                            drawn[name] = start(draw, name, dict(data), folder)
+                bar.set_description("verify: claims and figures", refresh=True)
+                paths = [path for name in FIGURES if name in drawn for path in drawn[name].result()]
+                return {name: found.result() for name, found in evidence.items()}, paths
+        finally:
+            beside.shutdown(wait=False, cancel_futures=True)
 
 
 def _check_names(
@@ -134,7 +174,12 @@ def _left_out(options: Verify) -> dict[str, str]:
     return left
 
 
-def finished_study(study: Study, full: bool, folder: Path, bar: tqdm) -> xr.Dataset:
+def seed_folder(folder: Path, seed: int) -> Path:
+    """Where studies of a run with this seed lie: runs are kept apart."""
+    return folder / f"seed-{seed}" if seed else folder
+
+
+def finished_study(study: Study, full: bool, folder: Path, bar: tqdm, seed: int = 0) -> xr.Dataset:
     """The study's dataset: the stored one if it would come out the same, else a new measurement.
 
     Its finished cells are kept until the file is written.
@@ -146,24 +191,13 @@ def finished_study(study: Study, full: bool, folder: Path, bar: tqdm) -> xr.Data
     path = folder / f"{study.name}.nc"
     try:
         stored = load(path)
-        if stored.attrs.get("fingerprint") == study.fingerprint(full):
+        if stored.attrs.get("fingerprint") == study.fingerprint(full, seed):
             bar.update(len(study.cells(full)))
             remove_leftovers(path)
             return stored
     except (OSError, ValueError, KeyError):
         pass  # none, damaged, or not a result of ours: measure again
-    return complete_file(path, lambda store: study.run(full, bar.update, store))
-
-
-def _figures(studies: dict[str, xr.Dataset], folder: Path) -> list[Path]:
-    from experiments.topics._figures import FIGURES, draw
-
-    return [
-        path
-        for name, (_, needs) in FIGURES.items()
-        if needs and all(need in studies for need in needs)
-        for path in draw(name, studies, folder)
-    ]
+    return complete_file(path, lambda store: study.run(full, bar.update, store, seed=seed))
 
 
 def _row(claim: Claim, evidence: Evidence) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from experiments.cells.executors import Executor, ThreadExecutor
 from experiments.cells.store import Arrays, Store
 from experiments.results import fingerprint, provenance
 
+from ._seeds import check_run
+
 SYMPY = threading.Lock()  # cells run in threads, and sympy must not
 Cell = Mapping[str, Any]
 Advance = Callable[[], object]
@@ -32,7 +34,8 @@ class Study:
 
     - `cells`: the labelled cells of the quick (False) or full (True) version; none where there is
       no quick version.
-    - `measure`: one cell's variables by name, as (dimensions, values).
+    - `measure`: one cell's variables by name, as (dimensions, values). Its argument `seed` is that
+      of the run (default 0), of which `run_seed` makes the seeds of random numbers.
     - `config`: everything else that the numbers depend on.
     - `labels`: the coordinates of the dimensions that `measure` returns (without: 0, 1, 2, ...).
     - `coordinates`: variables that describe cells, and become coordinates.
@@ -48,11 +51,13 @@ class Study:
     coordinates: Sequence[str] = ()
     laboratory: bool = False
 
-    def description(self, full: bool) -> dict[str, Any]:
-        return {"study": self.name, "cells": list(self.cells(full)), **self.config(full)}
+    def description(self, full: bool, seed: int = 0) -> dict[str, Any]:
+        """What a run's numbers depend on, beside code, libraries and device."""
+        cells = list(self.cells(full))
+        return {"study": self.name, "cells": cells, **self._settings(full, seed)}
 
-    def fingerprint(self, full: bool) -> str:
-        return fingerprint(self.description(full))
+    def fingerprint(self, full: bool, seed: int = 0) -> str:
+        return fingerprint(self.description(full, seed))
 
     def run(
         self,
@@ -60,13 +65,17 @@ class Study:
         advance: Advance = lambda: None,
         store: Store | None = None,
         where: Executor | None = None,
+        *,
+        seed: int = 0,
     ) -> xr.Dataset:
         """Measures every cell; `advance` is called after each.
 
         With a `store`, each finished cell is kept there, and one that would come out the same is
-        taken from there.
+        taken from there. Runs of different `seed` share no random numbers. Raises `InputError` for
+        a seed that is no integer from 0 on.
         """
-        config, cells = self.config(full), self.cells(full)
+        check_run(seed)
+        config, cells = self._settings(full, seed), self.cells(full)
         found = complete_cells(
             self._jobs(cells, config),
             _measured,
@@ -79,10 +88,14 @@ class Study:
         counted = {name: np.arange(size) for name, size in dataset.sizes.items()}
         unlabelled = {k: v for k, v in counted.items() if k not in dataset.coords}
         dataset = dataset.assign_coords({**unlabelled, **self.labels})
-        description = self.description(full)
+        description = self.description(full, seed)
         return dataset.assign_attrs(
             provenance(description), study=self.name, fingerprint=fingerprint(description)
         )
+
+    def _settings(self, full: bool, seed: int) -> dict[str, Any]:
+        # Without a seed of its own a run is described as runs were before there were seeds.
+        return {**self.config(full), **({"seed": seed} if seed else {})}
 
     def _jobs(self, cells: Sequence[Cell], config: Mapping[str, Any]) -> list[CellJob]:
         made = fingerprint({"study": self.name, **config})

@@ -22,7 +22,7 @@ def flow_loss(data: xr.Dataset, limit: str, *, of: str | None = None) -> Evidenc
     The control takes the flow of another limit (`of`).
     """
     steps = data.sizes["step"]
-    setup = descent_setup(limit, steps)
+    setup = descent_setup(limit, steps, study_config(data).get("seed", 0))
     flow = gradient_flow(
         setup, np.arange(steps), limit=cast(FlowLimit, of or limit), error_estimate=False
     )

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from dynsim import Setup, predict_linearized, targets, train
+from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
 # limit of gradient flow -> the sizes at which networks are held against it
 DESCENT_SIZES = {"infinite": (1024, 8), "proportional": (256, 512)}
 
 
-def descent_setup(limit: str, steps: int) -> Setup:
+def descent_setup(limit: str, steps: int, seed: int = 0) -> Setup:
     """Gradient descent of two outputs, both layers learning, in steps that resolve the flow."""
     width, vocab_size = DESCENT_SIZES[limit]
     return Setup(
@@ -26,11 +27,12 @@ def descent_setup(limit: str, steps: int) -> Setup:
         embedding_lr=0.003 * width * vocab_size,
         projection_lr=0.005 * vocab_size / (width + vocab_size),
         steps=steps,
+        seed=run_seed(seed),
     )
 
 
-def _descent_cell(limit: str, seeds: int, steps: int) -> Any:
-    loss = train(descent_setup(limit, steps), seeds, record_updates=False).loss[0]
+def _descent_cell(limit: str, seeds: int, steps: int, seed: int = 0) -> Any:
+    loss = train(descent_setup(limit, steps, seed), seeds, record_updates=False).loss[0]
     return {"loss": (("seed", "step"), loss)}
 
 
@@ -49,9 +51,16 @@ def _lazy_cell(
     steps: int,
     embedding_lr: float,
     projection_lr: float,
+    seed: int = 0,
 ) -> Any:
     """Linearised embedding + projection under sign: mean square of (W_t - W_0) e_i(0)."""
-    setup = Setup(width=width, vocab_size=vocab_size, targets="sign", optimizer="sign")
+    setup = Setup(
+        width=width,
+        vocab_size=vocab_size,
+        targets="sign",
+        optimizer="sign",
+        seed=run_seed(seed),
+    )
     rates = {"embedding": embedding_lr, "projection": projection_lr}
     wanted = targets(setup)
 
@@ -59,8 +68,9 @@ def _lazy_cell(
         return params["embedding"] @ params["projection"].T
 
     squares = []
-    for seed in range(seeds):
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), width))
+    for number in range(seeds):
+        key = jax.random.key(run_seed(seed, number))
+        keys = jax.random.split(jax.random.fold_in(key, width))
         start = {
             "embedding": jax.random.normal(keys[0], (vocab_size, width), "float64"),
             "projection": setup.projection_std * jax.random.normal(keys[1], (1, width), "float64"),

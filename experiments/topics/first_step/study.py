@@ -14,12 +14,13 @@ import numpy as np
 
 from dynsim import Setup, train
 from dynsim.laboratory import token_updates
+from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study, grid
 
 
-def _unit_rates(**fields: Any) -> Setup:
+def _unit_rates(seed: int, **fields: Any) -> Setup:
     """A setup with learning rate 1 and residuals of size 1 (targets are signs)."""
-    shared = {"targets": "sign", "embedding_lr": 1.0, "projection_lr": 1.0}
+    shared = {"targets": "sign", "embedding_lr": 1.0, "projection_lr": 1.0, "seed": run_seed(seed)}
     return Setup(**{"optimizer": "sign", "epsilon": 1e-8, **shared, **fields})
 
 
@@ -34,7 +35,7 @@ def _weighted(setup: Setup, seeds: int) -> dict[str, tuple[Sequence[str], Any]]:
 UPDATES_OF = {"layer": ["projection", "embedding", "cross"]}
 
 
-def _kernel(correlation: float, seeds: int, samples: int, neurons: int) -> Any:
+def _kernel(correlation: float, seeds: int, samples: int, neurons: int, seed: int = 0) -> Any:
     """Sums of u sign(v) over neurons and of sign(u) sign(v), from sampled Gaussian pairs."""
 
     @jax.jit
@@ -44,7 +45,7 @@ def _kernel(correlation: float, seeds: int, samples: int, neurons: int) -> Any:
         total = jnp.sum(u * jnp.sign(x), axis=-1)
         return jnp.stack([total.mean(), (total**2).mean(), (jnp.sign(u) * jnp.sign(x)).mean()])
 
-    keys = jax.random.split(jax.random.key(round(1000 * correlation)), seeds)
+    keys = jax.random.split(jax.random.key(run_seed(seed, round(1000 * correlation))), seeds)
     values = np.stack([one(key) for key in keys], axis=-1)
     return {"moment": (("quantity", "seed"), values)}
 
@@ -58,8 +59,8 @@ KERNEL = Study(
 )
 
 
-def _update_cell(width: int, vocab_size: int, seeds: int, outputs: int) -> Any:
-    setup = _unit_rates(width=width, vocab_size=vocab_size, outputs=outputs)
+def _update_cell(width: int, vocab_size: int, seeds: int, outputs: int, seed: int = 0) -> Any:
+    setup = _unit_rates(seed, width=width, vocab_size=vocab_size, outputs=outputs)
     return _weighted(setup, seeds)
 
 
@@ -83,12 +84,17 @@ UPDATES = Study(
 
 
 def _rate_cell(
-    init: str, width: int, vocab_size: int, seeds: int, learning_rates: Sequence[float]
+    init: str,
+    width: int,
+    vocab_size: int,
+    seeds: int,
+    learning_rates: Sequence[float],
+    seed: int = 0,
 ) -> Any:
     """Loss after one step with one layer trained and the other frozen, at every learning rate."""
     rates = np.asarray(learning_rates)
     frozen = np.zeros_like(rates)
-    sizes = {"width": width, "vocab_size": vocab_size, "steps": 2}
+    sizes = {"width": width, "vocab_size": vocab_size, "steps": 2, "seed": run_seed(seed)}
     setup = Setup(targets="sign", optimizer="sign", init=init, **sizes)  # type: ignore[arg-type]
     trained = [
         train(
@@ -123,9 +129,11 @@ RATES = Study(
 )
 
 
-def _rank_cell(width: int, tokens: str, vocab_size: int, seeds: int, outputs: int) -> Any:
+def _rank_cell(
+    width: int, tokens: str, vocab_size: int, seeds: int, outputs: int, seed: int = 0
+) -> Any:
     """First-step mean square of every token, averaged over outputs, by rank."""
-    setup = _unit_rates(width=width, vocab_size=vocab_size, tokens=tokens, outputs=outputs)
+    setup = _unit_rates(seed, width=width, vocab_size=vocab_size, tokens=tokens, outputs=outputs)
     updates = token_updates(setup, seeds)
     return {
         "mean_square": (("seed", "rank"), updates.projection.astype(np.float32)),
@@ -146,9 +154,13 @@ RANKS = Study(
 )
 
 
-def _batch_cell(width: int, batch_size: int, vocab_size: int, seeds: int, outputs: int) -> Any:
+def _batch_cell(
+    width: int, batch_size: int, vocab_size: int, seeds: int, outputs: int, seed: int = 0
+) -> Any:
     """Mean square of tokens in the batch (weighted by their share) and outside it."""
-    setup = _unit_rates(width=width, vocab_size=vocab_size, batch_size=batch_size, outputs=outputs)
+    setup = _unit_rates(
+        seed, width=width, vocab_size=vocab_size, batch_size=batch_size, outputs=outputs
+    )
     updates = token_updates(setup, seeds)
     absent = updates.batch_share == 0
     values = np.stack(
@@ -169,7 +181,7 @@ BATCHES = Study(
 )
 
 
-def _self_cell(width: int, vocab_size: int, seeds: int) -> Any:
+def _self_cell(width: int, vocab_size: int, seeds: int, seed: int = 0) -> Any:
     setup = Setup(
         width=width,
         vocab_size=vocab_size,
@@ -177,6 +189,7 @@ def _self_cell(width: int, vocab_size: int, seeds: int) -> Any:
         init="sp",
         embedding_lr=1.0,
         projection_lr=1.0,
+        seed=run_seed(seed),
     )
     return _weighted(setup, seeds)
 
@@ -192,8 +205,12 @@ SELF_TERM = Study(
 )
 
 
-def _optimizer_cell(optimizer: str, width: int, vocab_size: int, seeds: int, outputs: int) -> Any:
-    setup = _unit_rates(width=width, vocab_size=vocab_size, optimizer=optimizer, outputs=outputs)
+def _optimizer_cell(
+    optimizer: str, width: int, vocab_size: int, seeds: int, outputs: int, seed: int = 0
+) -> Any:
+    setup = _unit_rates(
+        seed, width=width, vocab_size=vocab_size, optimizer=optimizer, outputs=outputs
+    )
     return _weighted(setup, seeds)
 
 
@@ -208,13 +225,13 @@ OPTIMIZERS = Study(
 ZIPF_MAP_WIDTH = 256
 
 
-def _zipf_cell(alpha: float, mu: float, seeds: int, outputs: int) -> Any:
+def _zipf_cell(alpha: float, mu: float, seeds: int, outputs: int, seed: int = 0) -> Any:
     """Mean square at two widths and the same law: the local exponent between them."""
     vocab_size = round(ZIPF_MAP_WIDTH**mu)
     values = [
         _weighted(
             _unit_rates(
-                width=width, vocab_size=vocab_size, tokens=f"zipf:{alpha}", outputs=outputs
+                seed, width=width, vocab_size=vocab_size, tokens=f"zipf:{alpha}", outputs=outputs
             ),
             seeds,
         )["mean_square"][1]

@@ -325,7 +325,7 @@ def lifetime_structured(data: xr.Dataset) -> Evidence:
     """Low-rank targets against as many unstructured outputs, each with its own directions."""
     spread = []
     for variant in ("rank 4 of 32", "4 outputs"):
-        setup = variant_setup(variant)
+        setup = variant_setup(variant, study_config(data).get("seed", 0))
         spread.append(late_effective_outputs(targets(setup), setup.law().frequencies))
     return variant_ratio(data, "rank 4 of 32", "4 outputs", (spread[0] / spread[1]) ** 0.5)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from dynsim import Setup, predict, train
+from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study, grid
 
 STILL = 1e-8  # a projection LR that leaves the projection where it was
@@ -50,11 +51,19 @@ def _held_projection(width: int, vocab_size: int, outputs: int, steps: int, **fi
 
 
 def _age_cell(
-    width: int, vocab_size: int, outputs: int, seeds: int, steps: int, move: float, particles: int
+    width: int,
+    vocab_size: int,
+    outputs: int,
+    seeds: int,
+    steps: int,
+    move: float,
+    particles: int,
+    seed: int = 0,
 ) -> Any:
     """One network size; the embedding moves by `move` sqrt(outputs) a step."""
     embedding_lr = move * math.sqrt(outputs)
-    setup = _held_projection(width, vocab_size, outputs, steps, embedding_lr=embedding_lr)
+    fields = {"embedding_lr": embedding_lr, "seed": run_seed(seed)}
+    setup = _held_projection(width, vocab_size, outputs, steps, **fields)
     return _steps(setup, seeds, particles if outputs == 1 else 0)
 
 
@@ -95,14 +104,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
 VARIANT_SIZE = {"width": 256, "vocab_size": 4096, "steps": 32}
 
 
-def variant_setup(variant: str) -> Setup:
+def variant_setup(variant: str, seed: int = 0) -> Setup:
     """The setup of a variant: one sign output unless the variant says otherwise."""
     fields = {"outputs": 1, "embedding_lr": 0.005, **VARIANT_SIZE, **VARIANTS[variant]}
-    return _held_projection(**fields)
+    return _held_projection(**fields, seed=run_seed(seed))
 
 
-def _variant_cell(variant: str, seeds: int, particles: int, fields: Mapping[str, Any]) -> Any:
-    setup = Setup(**fields[variant])
+def _variant_cell(
+    variant: str, seeds: int, particles: int, fields: Mapping[str, Any], seed: int = 0
+) -> Any:
+    setup = Setup(**{**fields[variant], "seed": run_seed(seed)})
     longest = max(one["steps"] for one in fields.values())
     missing = (0, longest - setup.steps)
     recorded = _steps(setup, seeds, particles if setup.output_count <= 4 else 0)
@@ -132,6 +143,7 @@ def _entry_cell(
     steps: int,
     projection_lr: float,
     particles: int,
+    seed: int = 0,
 ) -> Any:
     """Zipf tokens; the projection learns the head in steps of the same effect at every width."""
     setup = Setup(
@@ -143,6 +155,7 @@ def _entry_cell(
         steps=steps,
         embedding_lr=embedding_lr,
         projection_lr=projection_lr / width,
+        seed=run_seed(seed),
     )
     return _steps(setup, seeds, particles)
 

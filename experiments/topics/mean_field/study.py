@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dynsim import Setup, predict, train
+from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
 UPDATES = ["projection_update_rms", "embedding_update_rms", "projection_step_rms"]
@@ -70,19 +71,19 @@ PARTICLE_CASES = ("uniform, lazy", "Zipf 0.8, projection alone", "Zipf 1, embedd
 REFERENCE_PARTICLES = 8192
 
 
-def case_setup(case: str, width: int, steps: int) -> Setup:
+def case_setup(case: str, width: int, steps: int, seed: int = 0) -> Setup:
     """The case at a width, in the same regime: along m ~ d a projection LR ~ 1/sqrt(d)."""
     ratio, fields = CASES[case]
-    fields = {"optimizer": "sign", "epsilon": 1e-8, **fields}
+    fields = {"optimizer": "sign", "epsilon": 1e-8, "seed": run_seed(seed), **fields}
     setup = Setup(width=width, vocab_size=round(ratio * width), steps=steps, **fields)
     return replace(setup, projection_lr=setup.projection_lr * (BASE_WIDTH / width) ** 0.5)
 
 
 def _mean_field_cell(
-    case: str, width: int, steps: int, particles: int, replicas: int, seeds: int
+    case: str, width: int, steps: int, particles: int, replicas: int, seeds: int, seed: int = 0
 ) -> Mapping[str, tuple[Sequence[str], Any]]:
     """Prediction, limit, control and every network's curve."""
-    setup = case_setup(case, width, steps)
+    setup = case_setup(case, width, steps, seed)
     solver: dict[str, Any] = {"particles": particles, "replicas": replicas}
     found = predict(setup, **solver)
     control = predict(setup, responses=False, finite_width=False, error_estimate=False, **solver)
@@ -113,7 +114,9 @@ MEAN_FIELD = Study(
 )
 
 
-def _width_cell(width: int, steps: int, particles: int, replicas: int, seeds: int) -> Any:
+def _width_cell(
+    width: int, steps: int, particles: int, replicas: int, seeds: int, seed: int = 0
+) -> Any:
     """Loss of networks of few neurons and of the limit, summed over steps."""
     rate = 0.3 / width**0.5
     setup = Setup(
@@ -124,6 +127,7 @@ def _width_cell(width: int, steps: int, particles: int, replicas: int, seeds: in
         init="sp",
         embedding_lr=rate,
         projection_lr=rate,
+        seed=run_seed(seed),
     )
     found = predict(setup, particles=particles, replicas=replicas, error_estimate=False)
     limit = found.loss[0] - found.finite_width_correction[0]
@@ -142,9 +146,11 @@ WIDTHS = Study(
 )
 
 
-def _particle_cell(case: str, particles: int, width: int, steps: int, replicas: int) -> Any:
+def _particle_cell(
+    case: str, particles: int, width: int, steps: int, replicas: int, seed: int = 0
+) -> Any:
     """The limit's loss with its stated error."""
-    setup = case_setup(case, width, steps)
+    setup = case_setup(case, width, steps, seed)
     found = predict(setup, particles=particles, replicas=replicas, finite_width=False)
     return {"loss": (("step",), found.loss[0]), "loss_error": (("step",), found.loss_error[0])}
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim import Setup, optimal_learning_rates, predict, train
+from experiments.topics._seeds import run_seed
 from experiments.topics._study import SYMPY, Cell, Study
 
 
@@ -72,6 +73,7 @@ def _losses(
     seeds: int,
     networks: int,
     particles: int,
+    seed: int,
 ) -> NDArray[np.float32]:
     """Relative losses (seed, pair, step) at pairs of rates of shape (2, pairs).
 
@@ -79,7 +81,7 @@ def _losses(
     """
     pairs: Any = {"embedding_lrs": rates[0], "projection_lrs": rates[1]}
     rows = []
-    for task in (replace(setup, seed=seed) for seed in range(seeds)):
+    for task in (replace(setup, seed=run_seed(seed, number)) for number in range(seeds)):
         if source == "theory":
             solved = predict(task, particles=particles, replicas=2, error_estimate=False, **pairs)
             loss = solved.loss
@@ -114,6 +116,7 @@ def _layer_cell(
     seeds: int,
     networks: int,
     particles: int,
+    seed: int = 0,
 ) -> Any:
     """Each layer trained with the other frozen."""
     setup = FAMILIES[family].setup(width, max(horizons) + 1)
@@ -126,6 +129,7 @@ def _layer_cell(
             seeds,
             networks,
             particles,
+            seed,
         )
         for layer in (0, 1)
     ]
@@ -182,12 +186,13 @@ def _joint_cell(
     seeds: int,
     networks: int,
     particles: int,
+    seed: int = 0,
 ) -> Any:
     """Both layers trained, at every pair of rates of a grid that includes frozen layers."""
     setup = FAMILIES[family].setup(width, max(horizons) + 1)
     axes = [np.append(0.0, rates) for rates in _grids(setup, *JOINT_OCTAVES.values())]
     pairs = np.stack([grid.ravel() for grid in np.meshgrid(*axes, indexing="ij")])
-    loss = _losses(setup, pairs, source, seeds, networks, particles)
+    loss = _losses(setup, pairs, source, seeds, networks, particles, seed)
     loss = loss.reshape(seeds, len(axes[0]), len(axes[1]), setup.steps)[..., horizons]
     return {
         "loss": (("seed", "embedding_octave", "projection_octave", "horizon"), loss),

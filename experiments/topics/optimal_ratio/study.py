@@ -8,12 +8,13 @@ so that under muP optima stay where they are. Each axis begins with 0, a frozen 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from dynsim.laboratory import NetworkSetup, train_networks
+from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study, grid
 
 MUP_WEIGHTS: Mapping[str, Any] = {
@@ -98,17 +99,17 @@ CASES: Mapping[str, Case] = {
 }
 
 
-def _cell(case: str, width: int, seeds: int) -> Any:
+def _cell(case: str, width: int, seeds: int, seed: int = 0) -> Any:
     """Evaluation losses over both base rates, seeds and horizons (0, 1, 2: early, middle, late),
     as shares of the initial loss and above it cut off, which is all that an optimum needs."""
     task = CASES[case]
-    setup = task.setup(width)
+    setup = replace(task.setup(width), seed=run_seed(seed))
     positions = [task.positions(axis) for axis in AXES]
     count = max(seeds, task.seeds)
     octaves = np.meshgrid(*positions, np.arange(count), indexing="ij")
-    embedding, hidden, seed = (values.ravel() for values in octaves)
+    embedding, hidden, number = (values.ravel() for values in octaves)
     result = train_networks(
-        setup, 2.0**embedding, 2.0**hidden, seed.astype(int), horizons=task.horizons
+        setup, 2.0**embedding, 2.0**hidden, number.astype(int), horizons=task.horizons
     )
     share = np.nan_to_num(result.loss / result.initial_loss[:, None], nan=1.0, posinf=1.0)
     share = np.round(share.clip(max=1.0) * RESOLUTION) / RESOLUTION

@@ -15,6 +15,7 @@ import numpy as np
 
 from dynsim import LayerValues, recommend
 from dynsim.laboratory import NetworkSetup, NetworkTraining, train_networks
+from experiments.topics._seeds import run_seed
 from experiments.topics._study import SYMPY, Cell, Study, grid
 from experiments.topics.optimal_ratio.study import AXES, CORPUS, MUP_WEIGHTS
 
@@ -91,13 +92,13 @@ def _losses(
     return axes, loss.reshape(shape)
 
 
-def _cell(task: str, seeds: int, width: int) -> Any:
+def _cell(task: str, seeds: int, width: int, seed: int = 0) -> Any:
     """One task: tuning at `SMALL`, every rule at `width`, and the grid at `width`.
 
     Rates are actual ones, the same for all layers but the embedding.
     """
     fields = {**MUP_WEIGHTS, "lr_exponents": "0,0,0", "base_width": SMALL, **TASKS[task]}
-    small = NetworkSetup(width=SMALL, **fields)
+    small = NetworkSetup(width=SMALL, seed=run_seed(seed), **fields)
     large = replace(small, width=width)
     octaves = OCTAVES[small.network]
     axes, tuning = _losses(small, octaves, TUNING_SEEDS)

@@ -144,9 +144,12 @@ def as_of_other_seeds(fit: Transfer, random: np.random.Generator) -> Transfer:
     return replace(fit, resampled=resampled)
 
 
-def _trials(scenario: str, trials: int, resamples: int, scenarios: dict[str, Any]) -> Any:
+def _trials(
+    scenario: str, trials: int, resamples: int, scenarios: dict[str, Any], seed: int = 0
+) -> Any:
     setup = Scenario(**scenarios[scenario])
-    random = np.random.default_rng(zlib.crc32(scenario.encode()))
+    # A last 0 leaves the random numbers as they are without it.
+    random = np.random.default_rng([zlib.crc32(scenario.encode()), seed])
     shape = (trials, len(TRANSFER_PARAMETERS))
     truth, value, status = np.empty(shape), np.empty(shape), np.empty(shape, dtype=np.int64)
     ends = np.empty((trials, len(RECIPES), len(TRANSFER_PARAMETERS), 2))

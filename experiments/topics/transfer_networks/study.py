@@ -9,7 +9,7 @@ rate cannot see: what is tuned is the rate after that.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim.laboratory import NetworkSetup, parameter_count, train_networks
+from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
 Floats = NDArray[np.float64]
@@ -218,11 +219,11 @@ def best_place(found: Mapping[int, Floats]) -> int:
     return min(found, key=lambda place: found[place].mean())
 
 
-def _cell(case: str, size: dict[str, Any], cases: dict[str, Any]) -> Any:
+def _cell(case: str, size: dict[str, Any], cases: dict[str, Any], seed: int = 0) -> Any:
     """One case: every width, each searched around the optimum of the one before."""
     one = Case(**cases[case])
     centre, ratio, tables = START[one.network], embedding_ratio(one), []
-    networks = setups(one, Size(**size))
+    networks = [replace(setup, seed=run_seed(seed)) for setup in setups(one, Size(**size))]
     for setup in networks:
         tables.append(searched(setup, ratio, centre, size["seeds"]))
         centre = best_place(tables[-1])

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 import derivations
 from dynsim import Setup, optimal_learning_rates, predict, targets, train
+from experiments.topics._seeds import run_seed
 from experiments.topics._study import SYMPY, Cell, Study, grid
 
 BASE_WIDTH = 64
@@ -122,14 +123,14 @@ def relative_losses(
 _TUNING = Lock()
 
 
-def base_rates(case: Case) -> tuple[float, float]:
+def base_rates(case: Case, run: int = 0) -> tuple[float, float]:
     """Each layer's best rate at the base width with the other frozen, to half an octave."""
     with _TUNING:
-        return _base_rates(case)
+        return _base_rates(case, run)
 
 
 @cache
-def _base_rates(case: Case) -> tuple[float, float]:
+def _base_rates(case: Case, run: int) -> tuple[float, float]:
     setup = case.setup(BASE_WIDTH)
     with SYMPY:
         centres = optimal_learning_rates(setup.width, setup.law(), init=setup.init)
@@ -138,43 +139,52 @@ def _base_rates(case: Case) -> tuple[float, float]:
         pairs = np.zeros((2, len(TUNING_OCTAVES)))
         pairs[layer] = float(centre) * 2.0**TUNING_OCTAVES
         losses = [
-            relative_losses(replace(setup, seed=seed), pairs, "theory", 0, 2)
-            for seed in TUNING_SEEDS
+            relative_losses(replace(setup, seed=run_seed(run, number)), pairs, "theory", 0, 2)
+            for number in TUNING_SEEDS
         ]
         rates.append(float(pairs[layer, np.argmin(np.mean(losses, axis=0))]))
     return rates[0], rates[1]
 
 
-def curve_rates(case: Case, width: int) -> Floats:
+def curve_rates(case: Case, width: int, run: int = 0) -> Floats:
     """Rates (curve, layer, octave) of the rules and of networks with a frozen layer."""
     factor = width / BASE_WIDTH
     rates = np.zeros((len(CURVES), len(LAYERS), len(OCTAVES)))
     for row, curve in zip(rates, CURVES, strict=True):
         x = case.lr_exponents(curve)
         base = factor ** float(case.base_rate(curve).exponent) * 2.0**OCTAVES
-        for k, (layer, best) in enumerate(zip(LAYERS, base_rates(case), strict=True)):
+        for k, (layer, best) in enumerate(zip(LAYERS, base_rates(case, run), strict=True)):
             if curve != f"frozen {layer}":
                 row[k] = best * factor ** float(x[layer]) * base
     return rates
 
 
-def measure(case: Case, source: str, width: int, seeds: int, networks: int, replicas: int) -> Any:
+def measure(
+    case: Case,
+    source: str,
+    width: int,
+    seeds: int,
+    networks: int,
+    replicas: int,
+    seed: int = 0,
+) -> Any:
     """Losses of every curve on its grid, seed by seed; frozen layers only at the limit's widths.
 
     `rate`: the base rate eta; 1 puts each layer on its own optimum at the base width.
     """
     curves = len(CURVES if width > MOST_FINITE_WIDTH else RULES)
-    rates = curve_rates(case, width)
+    rates = curve_rates(case, width, seed)
     pairs = np.moveaxis(rates[:curves], 1, 0).reshape(2, -1)
     loss = np.full((seeds, len(CURVES), len(OCTAVES)), np.nan)
-    for seed in range(seeds):
-        losses = relative_losses(case.setup(width, seed), pairs, source, networks, replicas)
-        loss[seed, :curves] = losses.reshape(curves, -1)
+    for number in range(seeds):
+        setup = case.setup(width, run_seed(seed, number))
+        losses = relative_losses(setup, pairs, source, networks, replicas)
+        loss[number, :curves] = losses.reshape(curves, -1)
     drift = [(width / BASE_WIDTH) ** float(case.base_rate(curve).exponent) for curve in CURVES]
     return {
         "loss": (("seed", "curve", "octave"), loss),
         "rate": (("curve", "octave"), np.outer(drift, 2.0**OCTAVES)),
-        "base_rate": (("layer",), list(base_rates(case))),
+        "base_rate": (("layer",), list(base_rates(case, seed))),
     }
 
 

@@ -21,6 +21,7 @@ from dynsim.laboratory import (
     reads_embedding,
 )
 from dynsim.theory import visit_chance
+from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study, grid
 
 STEPS = (1, 2, 4, 8)
@@ -55,9 +56,11 @@ def _cell(
     vocab_size: int,
     seeds: int,
     embedding_lrs: Sequence[float],
+    seed: int = 0,
 ) -> Any:
     """Mean squares over tokens, coordinates and the matrices that read tokens."""
     setup = network_setup(network, optimizer, width, vocab_size)
+    setup = replace(setup, seed=run_seed(seed))
     # A token moves at the steps whose batch holds it: by as much in every network, on average.
     visited = visit_chance(setup.law(), setup.batch_size) if setup.batch_size else 1.0
     found = [
