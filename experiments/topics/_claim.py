@@ -37,6 +37,8 @@ class Claim:
       number) and anchors of the theory pages, with `; ` between them. A control's citation begins
       with `contradicts` and what the control contradicts: the name of a claim if there is one,
       else a paper or an anchor.
+    - `rival`: the value that another theory, or the same in another regime, has for the quantity.
+      It lies outside the band, so that a claim that holds refutes it. Every exponent has one.
     - `expected`: the verdict on the stored data. `fails` for a negative control, which is wrong on
       purpose or an open question answered in the negative (named control-; its statement begins
       with `WRONG` or `NEGATIVE`), and for a published claim that the stored run does not see
@@ -52,6 +54,7 @@ class Claim:
     tolerance: float
     citation: str
     expected: Verdict = "holds"
+    rival: float | None = None
 
     def verdict(self, evidence: Evidence) -> Verdict:
         """The verdict by the rule of `dynsim.claims`."""

@@ -430,7 +430,7 @@ ROW = {
 
 def test_verify_reuses_stored_studies(run, stored_studies):
     before = {file.name: file.stat().st_mtime_ns for file in stored_studies.glob("*.nc")}
-    names = ("projection-exponent-lv", "self-term", "control-lv-grows-like-width")
+    names = ("projection-exponent-lv", "self-term", "control-collapse-on-product")
     chosen = [argument for name in names for argument in ("--claim", name)]
     output = run("verify", *chosen, "--out", stored_studies, "--json")
     assert output.code == 0

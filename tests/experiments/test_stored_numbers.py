@@ -61,6 +61,9 @@ def findings(study: str) -> dict[str, Any]:
             "low": measured.low,
             "high": measured.high,
             "drift": evidence.drift,
+            "last": evidence.last and evidence.last.value,
+            "last_low": evidence.last and evidence.last.low,
+            "last_high": evidence.last and evidence.last.high,
         }
         found[name] = {
             **{

@@ -37,6 +37,8 @@ MUP_RATIO = "(pi/2) sqrt(m) + (d - 1)/sqrt(m)"
 
 UNIFORM = f"{LINEAR_MODEL} with uniform tokens"
 LINEAR = f"{UNIFORM} and sign descent"
+UNIFORM_512 = f"{UNIFORM}, at d = 512,"
+LINEAR_512 = f"{UNIFORM} and sign descent, at d = 512"
 MUP_LINEAR = f"{UNIFORM}, sign descent and muP initialisation"
 SP_LINEAR = f"{UNIFORM}, sign descent and standard initialisation (SP)"
 UPDATE = (
@@ -97,6 +99,7 @@ def _moments() -> tuple[Claim, ...]:
             evidence=projection_mup,
             tolerance=0.05,
             citation=f"{HAYOU_LIU}; {REGIMES}#interpolation",
+            rival=0.5,
         ),
         Claim(
             name="projection-exponent-lv",
@@ -108,6 +111,7 @@ def _moments() -> tuple[Claim, ...]:
             evidence=projection_lv,
             tolerance=0.05,
             citation=f"{HAYOU_LIU}; {REGIMES}#interpolation",
+            rival=1.0,
         ),
         Claim(
             name="projection-exponent-proportional",
@@ -119,6 +123,7 @@ def _moments() -> tuple[Claim, ...]:
             evidence=projection_proportional,
             tolerance=0.05,
             citation=f"{HAYOU_LIU}; {REGIMES}#interpolation",
+            rival=1.0,
         ),
         Claim(
             name="data-collapse",
@@ -142,6 +147,7 @@ def _moments() -> tuple[Claim, ...]:
             evidence=embedding_vocab,
             tolerance=0.02,
             citation=f"{STEP}#embedding-step",
+            rival=-0.5,
         ),
         Claim(
             name="cross-term-exponent",
@@ -154,6 +160,7 @@ def _moments() -> tuple[Claim, ...]:
             evidence=cross_term,
             tolerance=0.1,
             citation=f"{STEP}#cross-term",
+            rival=1.0,
         ),
     )
 
@@ -171,6 +178,7 @@ def _learning_rates() -> tuple[Claim, ...]:
             evidence=ratio_fixed_vocab,
             tolerance=0.1,
             citation=f"{HAYOU_LIU}; {RATES}#greedy-ratio",
+            rival=0.5,
         ),
         Claim(
             name="lr-ratio-proportional",
@@ -181,6 +189,7 @@ def _learning_rates() -> tuple[Claim, ...]:
             evidence=ratio_proportional,
             tolerance=0.1,
             citation=f"{HAYOU_LIU}; {RATES}#greedy-ratio",
+            rival=1.0,
         ),
         Claim(
             name="lr-ratio-formula",
@@ -235,6 +244,7 @@ def _tokens_and_optimizers() -> tuple[Claim, ...]:
             evidence=zipf_crossover,
             tolerance=0.15,
             citation=f"{REGIMES}#zipf-tokens",
+            rival=1.0,
         ),
         Claim(
             name="corpus-rank-crossover",
@@ -250,7 +260,7 @@ def _tokens_and_optimizers() -> tuple[Claim, ...]:
         ),
         Claim(
             name="minibatch-effective-vocab",
-            statement=f"In {LINEAR}, the projection's first step on a mini-batch changes the "
+            statement=f"In {LINEAR_512}, the projection's first step on a mini-batch changes the "
             "outputs of the batch's tokens by the RMS of a full-batch step with m_eff token "
             "types, where m_eff = E[sum p_hat^2] / E[sum p_hat^3] and p_hat is a token's share of "
             "the batch.",
@@ -258,12 +268,12 @@ def _tokens_and_optimizers() -> tuple[Claim, ...]:
             prediction="E[sum p_hat^2] / E[sum p_hat^3]",
             study="batches",
             evidence=batch_vocab,
-            tolerance=0.1,
+            tolerance=0.05,
             citation=f"{STEP}#mini-batch-step; {REGIMES}#batch-vocabulary",
         ),
         Claim(
             name="minibatch-absent-tokens",
-            statement=f"In {LINEAR}, the projection's first step on a mini-batch changes the "
+            statement=f"In {LINEAR_512}, the projection's first step on a mini-batch changes the "
             "outputs of tokens outside the batch by the RMS of a sum of d random signs, which is "
             "sqrt(d) at learning rate one and embeddings of RMS one.",
             quantity="RMS / sqrt(d)",
@@ -287,7 +297,7 @@ def _tokens_and_optimizers() -> tuple[Claim, ...]:
         ),
         Claim(
             name="sgd-moments",
-            statement=f"In {UNIFORM}, the projection's first step of SGD changes the outputs by "
+            statement=f"In {UNIFORM_512} the projection's first step of SGD changes the outputs by "
             "the derived RMS, which follows from the moments of a Wishart matrix, the embeddings' "
             "Gram matrix.",
             quantity="measured / derived RMS",
@@ -299,7 +309,7 @@ def _tokens_and_optimizers() -> tuple[Claim, ...]:
         ),
         Claim(
             name="adam-first-step",
-            statement=f"In {UNIFORM}, the projection's first step of "
+            statement=f"In {UNIFORM_512} the projection's first step of "
             "Adam changes the outputs by the RMS derived for sign descent.",
             quantity="measured / derived RMS",
             prediction="[d (1 + (2/pi) (d - 1) c^2)]^(1/2)",
@@ -315,15 +325,16 @@ def _controls() -> tuple[Claim, ...]:
     """Statements that are wrong on purpose and must fail."""
     return (
         Claim(
-            name="control-lv-grows-like-width",
-            statement=f"Wrong on purpose: in {LINEAR}, with a large vocabulary (m >> d, the LV "
-            f"regime), {UPDATE} like the width d.",
-            quantity=RMS_EXPONENT,
-            prediction="1",
-            study="updates",
-            evidence=partial(projection_lv, vocab_exponent=0),
-            tolerance=0.05,
-            citation=f"contradicts projection-exponent-lv; {REGIMES}#interpolation",
+            name="control-sign-kernel-linear",
+            statement="Wrong on purpose: for d independent Gaussian pairs (u, v) of correlation c, "
+            "the sum of u sign(v) has the second moment d [1 + (d - 1) c^2], as if a sign kept as "
+            "much of c as v itself.",
+            quantity="measured / derived",
+            prediction="d [1 + (d - 1) c^2]",
+            study="kernel",
+            evidence=partial(sign_kernel, kept_alignment=1.0),
+            tolerance=0.02,
+            citation=f"contradicts sign-kernel; {STEP}#sign-kernel",
             expected="fails",
         ),
         Claim(
@@ -340,15 +351,29 @@ def _controls() -> tuple[Claim, ...]:
             expected="fails",
         ),
         Claim(
-            name="control-ratio-grows-like-width",
-            statement=f"Wrong on purpose: in {MUP_LINEAR}, with a vocabulary m = 4d, {RATIO} grows "
-            "like the width d.",
-            quantity=RATIO_EXPONENT,
-            prediction="1",
+            name="control-ratio-aligned-part",
+            statement=f"Wrong on purpose: in {MUP_LINEAR}, with m <= d^2/16, {RATIO} is (d - "
+            "1)/sqrt(m), the formula without the random sum that tokens add to each other's "
+            "updates.",
+            quantity="measured / derived",
+            prediction="(d - 1)/sqrt(m)",
             study="learning_rates",
-            evidence=partial(ratio_proportional, vocab_exponent=0),
+            evidence=partial(ratio_formula, random_sum=False),
             tolerance=0.1,
-            citation=f"contradicts lr-ratio-proportional; {RATES}#greedy-ratio",
+            citation=f"contradicts lr-ratio-formula; {RATES}#greedy-ratio",
+            expected="fails",
+        ),
+        Claim(
+            name="control-minibatch-distinct-tokens",
+            statement=f"Wrong on purpose: in {LINEAR_512}, the projection's first step on a "
+            "mini-batch changes the outputs of the batch's tokens by the RMS of a full-batch step "
+            "with as many token types as the batch holds different ones.",
+            quantity="measured / predicted m_eff",
+            prediction="m [1 - (1 - 1/m)^B]",
+            study="batches",
+            evidence=partial(batch_vocab, distinct=True),
+            tolerance=0.05,
+            citation=f"contradicts minibatch-effective-vocab; {STEP}#mini-batch-step",
             expected="fails",
         ),
         Claim(

@@ -27,8 +27,14 @@ from dynsim import (
     token_law,
 )
 from dynsim.claims import Evidence
-from dynsim.statistics import collapse_spread, log_slope, parabola_minimum, unit_crossing
-from dynsim.theory import batch_effective_vocab_size, self_term_rms
+from dynsim.statistics import (
+    collapse_spread,
+    exponent_of,
+    log_slope,
+    parabola_minimum,
+    unit_crossing,
+)
+from dynsim.theory import batch_effective_vocab_size, self_term_rms, visit_chance
 from experiments.results import study_config
 
 
@@ -68,9 +74,7 @@ def _exponent_evidence(
     measured = fit_exponent(sizes, samples, power=0.5)
     rms = theory or partial(_uniform_rms, layer)
     simulated = log_slope(np.log(sizes), np.log([rms(d, m) for d, m in cells]))
-    return Evidence(
-        predicted=predicted, simulated=float(simulated), measured=measured, drift=measured.drift
-    )
+    return Evidence.of_fit(measured, predicted=predicted, simulated=float(simulated))
 
 
 def _predicted_exponent(vocab_exponent: float, layer: derivations.Layer = "projection") -> float:
@@ -115,13 +119,18 @@ def _kernel_samples(data: xr.Dataset, quantity: str) -> list[NDArray[np.float64]
     return [moment.sel(correlation=c).to_numpy() for c in data.correlation]
 
 
-def sign_kernel(data: xr.Dataset) -> Evidence:
-    """Second moment of a sum of u sign(v): sampled over derived, averaged over correlations."""
+def sign_kernel(data: xr.Dataset, *, kept_alignment: float = 2 / np.pi) -> Evidence:
+    """Second moment of a sum of u sign(v): sampled over derived, averaged over correlations.
+
+    `kept_alignment`: what a sign keeps of the squared correlation; as a control, another share.
+    """
     moment = derivations.summed_kernel("sign").second_moment
     samples = _kernel_samples(data, "sum_square")
     arguments = {s.width: float(study_config(data)["neurons"]), derivations.input_std: 1.0}
+    kept = (kept_alignment * np.pi / 2) ** 0.5  # of the correlation, against the derived 2/pi
     theory = [
-        float(evaluate(moment, {**arguments, s.alignment: float(c)})) for c in data.correlation
+        float(evaluate(moment, {**arguments, s.alignment: kept * float(c)}))
+        for c in data.correlation
     ]
     return _mean_ratio(samples, theory)
 
@@ -169,9 +178,8 @@ def projection_mup(data: xr.Dataset) -> Evidence:
     return _exponent_evidence(data, "projection", _mup_cells(data), _predicted_exponent(0))
 
 
-def projection_lv(data: xr.Dataset, vocab_exponent: float = LARGE_VOCABULARY) -> Evidence:
-    """In the LV regime; as a control, held against the exponent of another regime."""
-    predicted = _predicted_exponent(vocab_exponent)
+def projection_lv(data: xr.Dataset) -> Evidence:
+    predicted = _predicted_exponent(LARGE_VOCABULARY)
     return _exponent_evidence(data, "projection", _lv_cells(data), predicted)
 
 
@@ -261,20 +269,10 @@ def _ratio_exponent(
 ) -> Evidence:
     cells = rate_cells(data, "mup", keep)
     samples, log_ratios = measured_ratios(data, cells)
-    log_width = np.log([d for d, _ in cells])
-
-    def slope(*curves: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        return np.asarray(log_slope(log_width, log_ratios(*curves, axis=axis)))
-
-    simulated = log_slope(log_width, np.log([theory_ratio(d, m) for d, m in cells]))
-    measured = bootstrap(slope, samples)
-    smaller = log_slope(log_width[1:], log_ratios(*samples[1:]))
-    return Evidence(
-        predicted=predicted,
-        simulated=float(simulated),
-        measured=measured,
-        drift=float(smaller - measured.value),
-    )
+    widths = [d for d, _ in cells]
+    simulated = log_slope(np.log(widths), np.log([theory_ratio(d, m) for d, m in cells]))
+    measured = exponent_of(widths, samples, log_ratios)
+    return Evidence.of_fit(measured, predicted=predicted, simulated=float(simulated))
 
 
 def _fixed_vocab(d: int, m: int) -> bool:
@@ -285,9 +283,8 @@ def ratio_fixed_vocab(data: xr.Dataset) -> Evidence:
     return _ratio_exponent(data, _fixed_vocab, _predicted_ratio_exponent(0))
 
 
-def ratio_proportional(data: xr.Dataset, vocab_exponent: float = 1) -> Evidence:
-    """Along m proportional to d; as a control, held against the exponent at fixed m."""
-    return _ratio_exponent(data, lambda d, m: m == 4 * d, _predicted_ratio_exponent(vocab_exponent))
+def ratio_proportional(data: xr.Dataset) -> Evidence:
+    return _ratio_exponent(data, lambda d, m: m == 4 * d, _predicted_ratio_exponent(1))
 
 
 def ratio_formula(
@@ -295,12 +292,14 @@ def ratio_formula(
     *,
     init: derivations.Init = "mup",
     self_term: bool = False,
+    random_sum: bool = True,
     keep: Callable[[int, int], bool] = lambda d, m: 16 * m <= d**2,
 ) -> Evidence:
     """Measured over derived ratio of layer-wise optima, geometric mean over the cells kept.
 
     Without `self_term` the derived ratio is (pi/2) sqrt(m) + (d - 1)/sqrt(m), which needs
-    m << d^2; with it the projection's optimum takes the initial output into account.
+    m << d^2; with it the projection's optimum takes the initial output into account. As a control,
+    without `random_sum` the first of the two parts is left out.
     """
     cells = rate_cells(data, init, keep)
     samples, log_ratios = measured_ratios(data, cells, init)
@@ -309,7 +308,10 @@ def ratio_formula(
     else:
         formula = derivations.optimal_ratio_mup_uniform()
         values = [{s.width: float(d), s.vocab_size: float(m)} for d, m in cells]
-        reference = np.log([float(evaluate(formula, value)) for value in values])
+        derived = np.array([float(evaluate(formula, value)) for value in values])
+        if not random_sum:
+            derived -= np.pi / 2 * np.sqrt([m for _, m in cells])
+        reference = np.log(derived)
 
     def ratio(*curves: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         return np.exp(np.mean(log_ratios(*curves, axis=axis) - reference))
@@ -349,24 +351,14 @@ def zipf_crossover(data: xr.Dataset) -> Evidence:
     """Exponent in d of the rank at which a token's update passes from muP to LV, alpha = 1."""
     samples, log_crossings, widths = _crossings(data, "zipf:1")
     law = rank_law(data, "zipf:1")
-
-    def slope(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        return np.asarray(log_slope(np.log(widths), log_crossings(*cells, axis=axis)))
-
     simulated = log_slope(np.log(widths), np.log([crossover_rank(d, law) for d in widths]))
-    measured = bootstrap(slope, samples, resamples=RESAMPLES)
-    smaller = log_slope(np.log(widths[1:]), log_crossings(*samples)[1:])
+    measured = exponent_of(widths, samples, log_crossings, resamples=RESAMPLES)
     rank = derivations.crossover_rank().expression
     orders = {s.width: sp.Integer(1)}
     predicted = derivations.leading_order(
         rank.subs({s.zipf_exponent: 1, s.vocab_size: law.vocab_size}), orders
     )
-    return Evidence(
-        predicted=float(predicted),
-        simulated=float(simulated),
-        measured=measured,
-        drift=float(smaller - measured.value),
-    )
+    return Evidence.of_fit(measured, predicted=float(predicted), simulated=float(simulated))
 
 
 def corpus_crossover(data: xr.Dataset) -> Evidence:
@@ -389,15 +381,22 @@ def corpus_crossover(data: xr.Dataset) -> Evidence:
     )
 
 
-def batch_vocab(data: xr.Dataset) -> Evidence:
-    """Effective vocabulary of the tokens in a batch, measured over predicted."""
+def batch_vocab(data: xr.Dataset, *, distinct: bool = False) -> Evidence:
+    """Effective vocabulary of the tokens in a batch, measured over predicted.
+
+    As a control, over the expected number of `distinct` tokens.
+    """
     (width,) = (int(d) for d in data.width.values)
     law = token_law("uniform", study_config(data)["vocab_size"])
     sizes = [int(b) for b in data.batch_size.values]
     samples = [
         data.mean_square.sel(tokens="in batch", width=width, batch_size=b).to_numpy() for b in sizes
     ]
-    reference = np.log([batch_effective_vocab_size(law, b) for b in sizes])
+    predicted = [
+        law.vocab_size * visit_chance(law, b) if distinct else batch_effective_vocab_size(law, b)
+        for b in sizes
+    ]
+    reference = np.log(predicted)
     one_token = derivations.coherence_ratio()
     strength = float(evaluate(one_token, {s.width: float(width), s.vocab_size: 1.0}))
 

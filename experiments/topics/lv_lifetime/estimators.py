@@ -28,7 +28,7 @@ from dynsim import (
     token_law,
 )
 from dynsim.claims import Evidence
-from dynsim.statistics import log_slope
+from dynsim.statistics import exponent_of, log_slope
 from dynsim.theory import late_effective_outputs, smoothed_speed, visit_chance
 from experiments.results import study_config
 
@@ -155,13 +155,15 @@ def _lifetime_exponent(
 ) -> Evidence:
     """Exponent of theta_c along the cells; `axis` of the cell's triple is the size."""
     samples, ends = _measured_steps(data, cells)
-    sizes = np.log([float(cell[axis]) for cell in cells])
-    measured = bootstrap(
-        lambda *chosen, axis: log_slope(sizes, np.log(ends(*chosen, axis=axis))), samples
-    )
+    sizes = [float(cell[axis]) for cell in cells]
+
+    def log_ends(*chosen: Floats, axis: int = -1) -> Floats:
+        return np.log(ends(*chosen, axis=axis))
+
+    measured = exponent_of(sizes, samples, log_ends)
     curves = [_derived_squares(data, *cell)[:, None] for cell in cells]
-    simulated = float(log_slope(sizes, np.log(ends(*curves))))
-    return Evidence(predicted=predicted, simulated=simulated, measured=measured)
+    simulated = float(log_slope(np.log(sizes), log_ends(*curves)))
+    return Evidence.of_fit(measured, predicted=predicted, simulated=simulated)
 
 
 def lifetime_width(data: xr.Dataset) -> Evidence:
@@ -170,19 +172,12 @@ def lifetime_width(data: xr.Dataset) -> Evidence:
     return _lifetime_exponent(data, cells, 0, _end_order(s.width))
 
 
-def lifetime_vocab(data: xr.Dataset, *, predicted: float | None = None) -> Evidence:
-    """At the width that has the most vocabularies; the control takes the field age's power."""
+def lifetime_vocab(data: xr.Dataset) -> Evidence:
+    """At the width that has the most vocabularies."""
     widths = [d for d, _, _ in _large(data, 1, factor=8)]
     width = max(set(widths), key=lambda d: (widths.count(d), d))
     cells = [cell for cell in _large(data, 1, factor=8) if cell[0] == width]
-    value = _end_order(s.vocab_size) if predicted is None else predicted
-    return _lifetime_exponent(data, cells, 1, value)
-
-
-def field_age_order() -> float:
-    """The power of m in the displacement at which the field age is 1."""
-    age = derivations.field_age().specialise(derivations.UNIFORM_LAW, "uniform tokens").expression
-    return -float(sp.simplify(s.vocab_size * sp.diff(sp.log(age), s.vocab_size)))
+    return _lifetime_exponent(data, cells, 1, _end_order(s.vocab_size))
 
 
 def lifetime_outputs(data: xr.Dataset) -> Evidence:
@@ -198,11 +193,16 @@ def lifetime_outputs(data: xr.Dataset) -> Evidence:
     return replace(found, simulated=found.predicted + growth)
 
 
-def lifetime_prefactor(data: xr.Dataset) -> Evidence:
-    """Geometric mean over cells of measured over derived theta_c, one output."""
+def lifetime_prefactor(data: xr.Dataset, *, field_age: bool = False) -> Evidence:
+    """Geometric mean over cells of measured over derived theta_c, one output.
+
+    As a control, over the displacement at which the field age is 1.
+    """
     cells = _large(data, 1)
     samples, ends = _measured_steps(data, cells)
-    derived = np.array([restoration_displacement(d, m, effective_outputs=n) for d, m, n in cells])
+    derived = np.array(
+        [_aligned_gradient(m) if field_age else restoration_displacement(d, m) for d, m, _ in cells]
+    )
 
     def ratio(*chosen: Floats, axis: int = -1) -> Any:
         return np.exp(np.mean(np.log(ends(*chosen, axis=axis) / derived)))
@@ -213,15 +213,26 @@ def lifetime_prefactor(data: xr.Dataset) -> Evidence:
     )
 
 
+def _aligned_gradient(vocab_size: int) -> float:
+    """The displacement theta at which the field age of one output is 1, for uniform tokens."""
+    uniform = derivations.field_age().specialise(derivations.UNIFORM_LAW, "uniform tokens")
+    per_step = uniform.expression.subs({s.effective_outputs: 1, s.vocab_size: vocab_size})
+    (displacement,) = per_step.free_symbols
+    (solution,) = sp.solve(per_step - 1, displacement)
+    return float(solution)
+
+
 def lifetime_prefactor_many(data: xr.Dataset) -> Evidence:
-    """The same for several outputs against K(n) sqrt(n/d), where m is at least 32 d."""
+    """The same for the fewest outputs beyond one, against K(n) sqrt(n/d), for d >= 32 n.
+
+    There K(n) is furthest from the constant pi/2 of many outputs.
+    """
     constant = derivations.isotropic_restoration_constant().expression
-    many = [int(n) for n in data.outputs.values if n > 1]
-    cells = [cell for n in many for cell in _large(data, n, factor=16) if cell[0] >= 8 * n]
+    few = min(int(n) for n in data.outputs.values if n > 1)
+    cells = [cell for cell in _large(data, few, factor=16) if cell[0] >= 32 * few]
     samples, ends = _measured_steps(data, cells)
-    asymptotic = np.array(
-        [float(constant.subs(s.outputs, n).evalf()) * (n / d) ** 0.5 for d, _, n in cells]
-    )
+    prefactor = float(constant.subs(s.outputs, few).evalf())
+    asymptotic = np.array([prefactor * (few / d) ** 0.5 for d, _, _ in cells])
 
     def ratio(*chosen: Floats, axis: int = -1) -> Any:
         return np.exp(np.mean(np.log(ends(*chosen, axis=axis) / asymptotic)))
@@ -401,18 +412,44 @@ def least_updates(data: xr.Dataset, embedding_lr: float) -> list[Floats]:
     return samples
 
 
-def entry(data: xr.Dataset, *, frozen: bool, predicted: float) -> Evidence:
+def entry_exponent(data: xr.Dataset) -> Evidence:
     """Exponent in d of the least update that a width's steps have while the head is learned.
 
-    Each width at its own step, since wider networks take more steps to learn the head.
+    Both layers are trained. Each width at its own step, since wider networks take more steps to
+    learn the head.
     """
-    rates = data.embedding_lr.to_numpy()
-    rate = float(rates.min() if frozen else rates.max())
+    rate = float(data.embedding_lr.max())
     widths = data.width.to_numpy()
     theory = data.mean_field.sel(embedding_lr=rate).min("step").to_numpy()
     solved = np.all(np.isfinite(theory))
     simulated = float(log_slope(np.log(widths), 0.5 * np.log(theory))) if solved else None
     measured = fit_exponent(widths, least_updates(data, rate), power=0.5)
+    return Evidence.of_fit(measured, predicted=1.0, simulated=simulated)
+
+
+def entry_share(data: xr.Dataset, *, frozen: bool) -> Evidence:
+    """Coherent share of the mean square of the least update, the largest over widths.
+
+    The incoherent part is d (1 + theta^2) with the displacement theta at that step. The LV regime
+    is where the share is below 1/2: predicted is the middle of 0 and 1/2.
+    """
+    rate = float(data.embedding_lr.min() if frozen else data.embedding_lr.max())
+    widths = data.width.to_numpy()
+
+    def incoherent(curve: Floats, width: int) -> float:
+        return width * (1 + (rate * int(np.argmin(curve))) ** 2)
+
+    curves = [_seeds(data.mean_square.sel(embedding_lr=rate, width=d)) for d in widths]
+    noise = [incoherent(c.mean(axis=-1), d) for c, d in zip(curves, widths, strict=True)]
+
+    def share(*least: Floats, axis: int = -1) -> Any:
+        return np.max([1 - n / np.mean(s, axis=axis) for n, s in zip(noise, least, strict=True)])
+
+    theory = data.mean_field.sel(embedding_lr=rate)
+    solved = [theory.sel(width=d).to_numpy() for d in widths]
+    simulated = max(1 - incoherent(c, d) / c.min() for c, d in zip(solved, widths, strict=True))
     return Evidence(
-        predicted=predicted, simulated=simulated, measured=measured, drift=measured.drift
+        predicted=0.25,
+        simulated=float(simulated),
+        measured=bootstrap(share, least_updates(data, rate)),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ import derivations
 from derivations import symbols as s
 from dynsim import bootstrap
 from dynsim.claims import Evidence
-from dynsim.statistics import log_slope, parabola_minimum
+from dynsim.statistics import exponent_of, log_slope, parabola_minimum
 from experiments.results import study_config
 
 VOCAB_EXPONENTS = {"fixed": 0.0, "proportional": 1.0, "superlinear": 1.5}
@@ -79,30 +80,17 @@ def log_layer_ratio(rates: Floats, losses: Floats, axis: int = -1) -> float:
     return best[0] - best[1]
 
 
-def layer_exponent(
-    data: xr.Dataset,
-    family: str,
-    *,
-    horizon: int | None = None,
-    held_against: float | None = None,
-) -> Evidence:
-    """Exponent of the layer-wise optimal ratio at a horizon, by default the longest.
-
-    `held_against`: as a control, another exponent than the derived one.
-    """
+def layer_exponent(data: xr.Dataset, family: str, *, horizon: int | None = None) -> Evidence:
+    """Exponent of the layer-wise optimal ratio at a horizon, by default the longest."""
     horizon = horizon or max(horizons(data))
     widths = family_widths(data, family, "networks")
     if family.startswith("fixed"):
         widths = [width for width in widths if width >= 256]  # m = 16 << d
-    log_width = np.log(widths)
 
     def log_ratios(losses: Floats, axis: int = -1) -> Floats:
         return np.array(
             [log_layer_ratio(*cell, axis=axis) for cell in zip(rates, losses, strict=True)]
         )
-
-    def slope(losses: Floats, axis: int = -1) -> Floats:
-        return np.asarray(log_slope(log_width, log_ratios(losses, axis)))
 
     theory, networks = (
         [layer_curves(data, family, source, width, horizon) for width in widths]
@@ -111,23 +99,29 @@ def layer_exponent(
     rates = [rate for rate, _ in networks]
     # A seed is one task at every width, so its losses at all widths are resampled together.
     losses = np.stack([loss for _, loss in networks])
-    measured = bootstrap(slope, [losses], resamples=RESAMPLES)
-    drift = np.nan
-    if len(widths) > 2:
-        drift = float(log_slope(log_width[1:], log_ratios(losses)[1:])) - measured.value
-    predicted = predicted_layerwise(family) if held_against is None else held_against
-    simulated = float(slope(np.stack([loss for _, loss in theory])))
-    return Evidence(predicted=predicted, simulated=simulated, measured=measured, drift=drift)
+    measured = exponent_of(widths, [losses], log_ratios, resamples=RESAMPLES)
+    simulated = log_slope(np.log(widths), log_ratios(np.stack([loss for _, loss in theory])))
+    predicted = predicted_layerwise(family)
+    return Evidence.of_fit(measured, predicted=predicted, simulated=float(simulated))
 
 
-def mean_field_optima(data: xr.Dataset) -> Evidence:
-    """RMS of ln(networks' over mean-field theory's layer-wise optimal ratio), up to four steps."""
+def mean_field_optima(data: xr.Dataset, *, first_step: bool = False) -> Evidence:
+    """RMS of ln(networks' over mean-field theory's layer-wise optimal ratio), up to four steps.
+
+    As a control, over theory's ratio after the first step, at the later horizons.
+    """
     cells = [
-        layer_curves(data, str(family), source, width, horizon)
+        layer_curves(
+            data,
+            str(family),
+            source,
+            width,
+            1 if first_step and source == "theory" else horizon,
+        )
         for family in data.family.values
         for width in family_widths(data, str(family), "networks")
         for horizon in horizons(data)
-        if horizon <= 4
+        if (2 if first_step else 1) <= horizon <= 4
         for source in SOURCES
     ]
 
@@ -179,31 +173,21 @@ def log_tolerated_ratios(cells: Sequence[JointCell], losses: Floats, axis: int =
     return np.array(logs)
 
 
-def tolerated_ratio(
-    data: xr.Dataset, family: str, *, held_against: float | None = None
-) -> Evidence:
-    """Exponent of the tolerated ratio after two steps, for d >= 128.
+def tolerated_ratio(data: xr.Dataset, family: str, *, horizon: int = 2) -> Evidence:
+    """Exponent of the tolerated ratio after two steps (or another horizon), for d >= 128."""
 
-    `held_against`: as a control, another exponent than the derived one.
-    """
-
-    def read(source: str) -> tuple[Floats, list[JointCell]]:
+    def read(source: str) -> tuple[list[int], Floats, Callable[..., Floats]]:
         widths = [width for width in family_widths(data, family, source) if width >= 128]
-        cells = [joint_losses(data, family, source, width, 2) for width in widths]
-        return np.log(widths), cells
+        cells = [joint_losses(data, family, source, width, horizon) for width in widths]
+        losses = np.stack([losses for *_, losses in cells])
+        return widths, losses, partial(log_tolerated_ratios, cells)
 
-    def slope(losses: Floats, axis: int = -1, *, source: str = "networks") -> Floats:
-        log_width, cells = by_source[source]
-        return np.asarray(log_slope(log_width, log_tolerated_ratios(cells, losses, axis)))
-
-    by_source = {source: read(source) for source in SOURCES}
-    networks, theory = (
-        np.stack([losses for *_, losses in by_source[source][1]]) for source in SOURCES
-    )
-    measured = bootstrap(slope, [networks], resamples=RESAMPLES)
-    predicted = predicted_tolerated(family) if held_against is None else held_against
-    return Evidence(
-        predicted=predicted, simulated=float(slope(theory, source="theory")), measured=measured
+    widths, losses, log_ratios = read("networks")
+    measured = exponent_of(widths, [losses], log_ratios, resamples=RESAMPLES)
+    theory_widths, theory, log_theory_ratios = read("theory")
+    simulated = log_slope(np.log(theory_widths), log_theory_ratios(theory))
+    return Evidence.of_fit(
+        measured, predicted=predicted_tolerated(family), simulated=float(simulated)
     )
 
 
