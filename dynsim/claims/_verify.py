@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._errors import InputError, check_integer
-from dynsim._setup import MAX_SIZE
 from dynsim._summary import summary
 from dynsim.scaling._exponent import named_quantity
 from dynsim.scaling._measured import Measure, cost, measured_cells
@@ -32,12 +31,11 @@ from dynsim.statistics._intervals import interval_text
 
 from ._claim import ASYMPTOTIC, MOST_SEEDS, Claim
 from ._file import ClaimFile, claim_file
+from ._seeds import MOST_RUNS, run_seed
 from ._verdict import Evidence, Verdict, judged
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SEEDS_OF_A_RUN = 10_000
 
 Floats = NDArray[np.float64]
 Solve = Callable[[Quantity, Sequence[AnySetup]], Sequence[Value]]
@@ -162,7 +160,7 @@ def verify(
     measured, before anything is trained.
     """
     given, files = _given(claims)
-    check_integer("seed", seed, 0, MAX_SIZE // SEEDS_OF_A_RUN - 1)
+    check_integer("seed", seed, 0, MOST_RUNS - 1)
     chosen = [version(one, full=full, seeds=seeds) for one in given]
     for one in chosen:
         try:
@@ -229,7 +227,7 @@ def claim_setups(claim: Claim, seed: int = 0) -> list[AnySetup]:
 
 def fresh(setup: AnySetup, seed: int) -> AnySetup:
     """The setup in the run with this seed: runs share no random numbers."""
-    return replace(setup, seed=setup.seed + SEEDS_OF_A_RUN * seed) if seed else setup
+    return replace(setup, seed=setup.seed + run_seed(seed)) if seed else setup
 
 
 def predicted(claim: Claim) -> float:

@@ -38,11 +38,11 @@ def verify_files(
     Measured networks stay in --out, NAME.nc for NAME.toml, with the verdicts and the claims as
     they were measured in NAME.json. Returns the exit code of `dynsim verify`.
     """
-    from .verify import exit_code
+    from .verify import exit_code, seed_folder
 
     files = [_chosen(file, names) for file in valid_files(paths)]
     _check_chosen(names, files)
-    folder = writable_folder("out", out)
+    folder = writable_folder("out", seed_folder(out, seed))
     rows: list[dict[str, Any]] = []
     changed: list[str] = []
     for file in files:
@@ -54,7 +54,7 @@ def verify_files(
         _keep(file, found, folder)
     digests = {str(file.path): file.digest for file in files}
     if as_json:
-        document = {"claims": rows, "files": digests, "changed": changed, "seed": seed, "out": out}
+        document = {"claims": rows, "files": digests, "changed": changed, "seed": seed, "out": folder}
         print_json(document)
     else:
         _print(rows, digests, changed, seed)
@@ -108,7 +108,7 @@ def _findings(file: ClaimFile, full: bool, seed: int, folder: Path) -> list[Find
     from experiments.cells.complete import complete_file
     from experiments.topics._claim_study import claim_finding, claim_study, extended
 
-    path = folder / f"{file.path.stem}{f'-seed-{seed}' if seed else ''}.nc"
+    path = folder / f"{file.path.stem}.nc"
     study = claim_study(file.path.stem, file.claims)
     needed = {cell["cell"] for cell in study.cells(full)}
     kept = _kept(path)

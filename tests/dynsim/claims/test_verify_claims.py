@@ -8,7 +8,7 @@ from helpers import assert_refused
 
 from dynsim import InputError, claim, verify
 from dynsim.claims import claim_text
-from dynsim.claims._verify import SEEDS_OF_A_RUN
+from dynsim.claims._seeds import SEEDS_OF_A_RUN
 from dynsim.scaling.quantities._registry import QUANTITIES
 
 WIDTHS = (16, 32, 64, 128)
