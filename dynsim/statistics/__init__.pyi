@@ -1,4 +1,5 @@
 from ._crossings import collapse_spread as collapse_spread
+from ._crossings import first_passage as first_passage
 from ._crossings import unit_crossing as unit_crossing
 from ._exponents import ExponentFit as ExponentFit
 from ._exponents import compatible_slopes as compatible_slopes

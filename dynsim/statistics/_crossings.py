@@ -1,4 +1,4 @@
-"""Where a measured ratio passes 1, and how well curves fall on one another."""
+"""Where a measured curve passes a level, and how well curves fall on one another."""
 
 from __future__ import annotations
 
@@ -22,6 +22,22 @@ def unit_crossing(rank: NDArray[np.float64], ratio: NDArray[np.float64]) -> floa
     if not levels[0] > 1 > levels[-1]:
         return math.nan
     return float(np.exp(np.interp(-1.0, -levels, centres)))
+
+
+def first_passage(values: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+    """The place along the first axis, interpolated, at which values (T, ...) first reach a level.
+
+    Shape (...). NaN where they never do, and where they are there from the start.
+    """
+    reached = values >= level
+    first = np.maximum(reached.argmax(axis=0), 1)
+    before, after = (
+        np.take_along_axis(values, place[None], axis=0)[0] for place in (first - 1, first)
+    )
+    known = reached.any(axis=0) & ~reached[0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        place = first - 1 + (level - before) / (after - before)
+    return np.where(known, place, np.nan)
 
 
 def collapse_spread(

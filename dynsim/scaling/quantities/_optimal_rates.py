@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -37,6 +35,7 @@ from dynsim.statistics._loss_surface import TunedRate, log_optimum
 from dynsim.statistics._parabola import quadratic_form_minimum
 from dynsim.theory._first_step import TARGETS, optimal_learning_rates
 
+from ._orders import family_orders
 from ._rate_search import (
     How,
     Losses,
@@ -55,6 +54,7 @@ ONE_UPDATE = (
     "it is derived for one update; later ones are computed and measured "
     "(docs/theory/learning_rates.md#which-ratio-when)"
 )
+SELF_TERM = "the self term of the projection is included: it matters from m ~ d^2 (SP: d) on"
 BOTH_LAYERS = (
     "with both layers trained only a lower bound on the ratio is argued for "
     "(docs/theory/learning_rates.md#which-ratio-when)"
@@ -100,50 +100,26 @@ def check_small_epsilon(setup: Setup) -> None:
         )
 
 
-def law_orders(family: Family) -> dict[sp.Symbol, sp.Expr]:
-    """The power of the growing size in d, m and the power sums of the token law.
-
-    Raises `Unavailable` for a law whose power sums have no derived power.
-    """
-    law = linear_setup(family.setup(family.sizes[0])).law_name
-    kind, _, exponent = law.partition(":")
-    if kind not in ("uniform", "zipf"):
-        raise Unavailable("the power sums of a counted token law have no derived power")
-    d, m = (_rational(family.order(name)) for name in ("width", "vocab_size"))
-    alpha = sp.Rational(exponent) if kind == "zipf" else sp.Integer(0)
-    in_vocab = derivations.zipf_orders()
-    values = {s.zipf_exponent: alpha, s.vocab_exponent: m}
-    sums = (s.frequency_square_sum, s.frequency_cube_sum)
-    return {s.width: d, s.vocab_size: m, **{one: in_vocab[one].subs(values) for one in sums}}
-
-
-def _rational(value: Fraction) -> sp.Rational:
-    return sp.Rational(value.numerator, value.denominator)
-
-
-def _rate_orders(family: Family) -> dict[str, sp.Expr]:
-    """The powers of the growing size in both layers' optimal rates after one update."""
-    init = family.options.get("init", "mup")
-    orders = law_orders(family)
-    order = partial(_order, init=init)
+def _rate_powers(family: Family) -> tuple[dict[str, sp.Expr], tuple[str, ...]]:
+    """The powers of the growing size in both layers' optimal rates after one update, and what is
+    assumed about the token law."""
+    found = family_orders(family)
     # S = (1 + sigma_f^2) P_2; sigma_f^2 = d sigma_W^2 is at most of order one.
-    orders[s.field_square_sum] = orders[s.frequency_square_sum]
-    orders[s.residual_slope] = sp.Integer(0)
-    orders[s.self_term_ratio] = order(derivations.self_term_ratio().expression, orders)
-    return {
-        "embedding": order(derivations.optimal_learning_rate("embedding").expression, orders),
-        "projection": order(
-            derivations.optimal_projection_lr_with_self_term().expression, orders
-        ),
+    orders = {
+        **found.of,
+        s.field_square_sum: found.of[s.frequency_square_sum],
+        s.residual_slope: sp.Integer(0),
     }
-
-
-def _order(
-    expression: sp.Expr, orders: Mapping[sp.Symbol, sp.Expr], *, init: derivations.Init
-) -> sp.Expr:
-    """The power of the growing size in an expression at the initial scales."""
-    scaled = expression.subs(derivations.initial_std(init))
-    return sp.nsimplify(derivations.leading_order(sp.powsimp(scaled), orders))
+    ratio = derivations.self_term_ratio().expression
+    orders[s.self_term_ratio] = derivations.leading_order(ratio, orders)
+    rates = {
+        "embedding": derivations.optimal_learning_rate("embedding"),
+        "projection": derivations.optimal_projection_lr_with_self_term(),
+    }
+    powers = {
+        layer: derivations.leading_order(rate.expression, orders) for layer, rate in rates.items()
+    }
+    return powers, found.assumptions
 
 
 def _derivation(which: Which) -> derivations.Derivation:
@@ -175,13 +151,13 @@ class OptimalRate(Quantity):
             raise Unavailable(f"no power of the number of {family.along} is derived")
         for size in (family.sizes[0], family.sizes[-1]):
             check_derived(linear_setup(family.setup(size)))
-        orders = _rate_orders(family)
-        power = {**orders, "ratio": orders["embedding"] - orders["projection"]}[self.which]
+        powers, assumptions = _rate_powers(family)
+        power = {**powers, "ratio": powers["embedding"] - powers["projection"]}[self.which]
         derivation = _derivation(self.which)
         return Asymptotic(
             sp.nsimplify(power),
             derivation,
-            (*derivation.assumptions, "the self term is included, which matters from m ~ d^2 on"),
+            (*derivation.assumptions, SELF_TERM, *assumptions),
         )
 
     def derived(self, setup: AnySetup) -> float:

@@ -83,7 +83,7 @@ def mean_field_losses(task: Setup, embedding_lrs: Floats, projection_lrs: Floats
         particles=particles,
         replicas=REPLICAS,
         error_estimate=False,
-        finite_width=task.width <= LARGE_WIDTH,
+        finite_width=False,
         **rates,
     )
     return solved.loss[:, [0, -1]].T

@@ -8,9 +8,13 @@ from difflib import get_close_matches
 from dynsim._errors import InputError
 from dynsim.scaling._quantity import Quantity
 
+from ._optimal_rates import OPTIMAL_RATES
+from ._restoration import RESTORATION
 from ._updates import UPDATES
 
-QUANTITIES: Mapping[str, Quantity] = {one.name: one for one in UPDATES}
+QUANTITIES: Mapping[str, Quantity] = {
+    one.name: one for one in (*UPDATES, *OPTIMAL_RATES, RESTORATION)
+}
 
 
 def quantity(name: str) -> Quantity:
