@@ -17,13 +17,14 @@ from typing import Any, Literal, get_args
 from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._summary import summary
 from dynsim.scaling._family import LETTERS, Along, Family, family, plural
+from dynsim.scaling._paths import VARIABLES
 
 from ._formula import Formula, formula
 from ._keys import check_keys
 from ._verdict import Verdict
 
 Form = Literal["exponent", "ratio"]
-Theory = Literal["derived", "mean_field"]
+THEORIES = ("derived", "mean_field")
 ASYMPTOTIC = "asymptotic"
 DEFAULT_SEEDS, MOST_SEEDS = 8, 100_000
 LARGEST_PREDICTION = 1e6
@@ -45,7 +46,8 @@ class Claim:
       paths: all are measured.
     - `form`: exponent (the power of the growing size) or ratio (measured over theory, geometric
       mean over all sizes).
-    - `against`: the theory beside an exponent and below a ratio, derived or mean_field.
+    - `against`: the theory beside an exponent and below a ratio: derived, mean_field, or a formula
+      in the sizes d, m, n and B.
     - `prediction`: a number, a formula in mu, nu, beta and alpha, or asymptotic: the exponent that
       dynsim derives.
     - `tolerance`: half width of the band around the prediction.
@@ -66,7 +68,7 @@ class Claim:
     prediction: float | str
     tolerance: float
     form: Form = "exponent"
-    against: Theory = "derived"
+    against: str = "derived"
     expected: Verdict = "holds"
     source: str = ""
     registered: datetime.date | None = None
@@ -83,14 +85,13 @@ class Claim:
         if not self.statement:
             raise InputError("statement", self.statement, "must be a sentence")
         check_choice("form", self.form, get_args(Form))
-        check_choice("against", self.against, get_args(Theory))
         check_choice("expected", self.expected, get_args(Verdict))
         check_integer("seeds", self.seeds, 2, MOST_SEEDS)
         if not 0 < self.tolerance < math.inf:
             raise InputError("tolerance", self.tolerance, "must be a positive finite number")
         if self.prediction == ASYMPTOTIC and self.form == "ratio":
             raise InputError("prediction", ASYMPTOTIC, "must be a number or a formula for a ratio")
-        _ = self.families
+        _ = self.families, self.formula
         for name in ("prediction", "rival"):
             if getattr(self, name) not in (None, ASYMPTOTIC):
                 self._number(name)
@@ -127,11 +128,22 @@ class Claim:
             found.append(family(self.along, self.sizes, **options))
         return tuple(found)
 
+    @cached_property
+    def formula(self) -> Formula | None:
+        """The formula that stands in `against`; None for a theory of dynsim."""
+        if self.against in THEORIES:
+            return None
+        text = formula(self.against, "against", VARIABLES)
+        for path in self.families:
+            for size in self.sizes:
+                text(path.values(size))
+        return text
+
     @property
     def measured_number(self) -> str:
         """What the measured number is."""
         if self.form == "ratio":
-            return f"measured / {self.against.replace('_', '-')} {self.quantity}"
+            return f"measured {self.quantity} / {self.against.replace('_', '-')}"
         return f"exponent of {self.quantity} in {SYMBOLS[self.along]}"
 
     @property
@@ -221,7 +233,7 @@ def claim(
     tolerance: float,
     prediction: float | str | None = None,
     form: Form = "exponent",
-    against: Theory = "derived",
+    against: str = "derived",
     expected: Verdict = "holds",
     source: str = "",
     registered: datetime.date | None = None,

@@ -1,14 +1,16 @@
-"""Formulas of predictions: arithmetic in numbers and the orders of a path.
+"""Formulas: arithmetic in numbers and named variables.
 
-A formula is a text such as `1/2`, `1 - mu/2` or `min(1, 1/2 + mu/4)`, in the variables
+A prediction is a text such as `1/2`, `1 - mu/2` or `min(1, 1/2 + mu/4)`, in the variables
 
 - mu, nu, beta: the power of the growing size in the vocabulary m, the outputs n, the batch B;
 - alpha: the exponent of the Zipf law (0: uniform tokens).
 
+A value at finite sizes is a text such as `pi/2*sqrt(m) + (d - 1)/sqrt(m)`, in d, m, n and B.
+
     formula = [ "-" ] term { ("+" | "-") term }
     term    = factor { ("*" | "/") factor }
     factor  = base [ "^" [ "-" ] factor ]
-    base    = number | variable | "(" formula ")" | "sqrt(" formula ")"
+    base    = number | "pi" | variable | "(" formula ")" | "sqrt(" formula ")"
             | ("min" | "max") "(" formula "," formula { "," formula } ")"
 
 A text is parsed by this grammar alone and never executed.
@@ -23,17 +25,15 @@ from dataclasses import dataclass
 from dynsim._errors import InputError, shown
 from dynsim.scaling._tokens import Reader
 
-VARIABLES: Mapping[str, str] = {
+POWERS: Mapping[str, str] = {
     "mu": "power of the vocabulary",
     "nu": "power of the outputs",
     "beta": "power of the batch",
     "alpha": "Zipf exponent",
 }
 FUNCTIONS = ("min", "max", "sqrt")
-GRAMMAR = (
-    "must be a number or a formula in mu, nu, beta and alpha, such as 1/2, 1 - mu/2 or "
-    "min(1, 1/2 + mu/4)"
-)
+CONSTANTS = {"pi": math.pi}
+EXAMPLES = ("1/2, 1 - mu/2 or min(1, 1/2 + mu/4)", "pi/2*sqrt(m) + (d - 1)/sqrt(m)")
 
 Values = Mapping[str, float]
 _Node = Callable[[Values], float]
@@ -41,7 +41,7 @@ _Node = Callable[[Values], float]
 
 @dataclass(frozen=True)
 class Formula:
-    """A number as a function of mu, nu, beta and alpha.
+    """A number as a function of variables.
 
     - `text`: as it was given; `field`: what an error names.
     - `variables`: those that occur.
@@ -68,26 +68,37 @@ class Formula:
         return self.text
 
 
-def formula(value: float | str, field: str = "prediction") -> Formula:
+def formula(
+    value: float | str, field: str = "prediction", variables: Mapping[str, str] = POWERS
+) -> Formula:
     """Parses a formula; a plain number is a constant one.
 
-    Raises `InputError` that points at the place.
+    `variables` are those that may occur, with their meaning. Raises `InputError` that points at
+    the place.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise InputError(field, value, GRAMMAR)
+        raise InputError(field, value, _grammar(variables))
     if isinstance(value, str):
-        return _Parser(value, field).parsed()
+        return _Parser(value, field, variables).parsed()
     number = float(value)
     if not math.isfinite(number):
         raise InputError(field, value, "must be finite")
     return Formula(f"{value:g}", field, frozenset(), lambda values: number)
 
 
+def _grammar(variables: Mapping[str, str]) -> str:
+    of_sizes = variables is not POWERS
+    known = "derived, mean_field" if of_sizes else "a number"
+    names = ", ".join(variables)
+    return f"must be {known} or a formula in {names}, such as {EXAMPLES[of_sizes]}"
+
+
 class _Parser(Reader):
     """Recursive descent over the grammar at the head of this module."""
 
-    def __init__(self, text: str, field: str):
-        super().__init__(text, field, GRAMMAR)
+    def __init__(self, text: str, field: str, allowed: Mapping[str, str]):
+        super().__init__(text, field, _grammar(allowed))
+        self.allowed = allowed
         self.variables: set[str] = set()
 
     def parsed(self) -> Formula:
@@ -140,11 +151,14 @@ class _Parser(Reader):
         if self.kind != "name":
             raise self.wrong(f"a number or a variable is expected, not {self.shown}")
         name = self.word
-        if name in VARIABLES:
+        if name in CONSTANTS:
+            constant = CONSTANTS[self.next()]
+            return lambda values: constant
+        if name in self.allowed:
             self.variables.add(self.next())
             return lambda values: values[name]
         if name not in FUNCTIONS:
-            known = ", ".join(f"{one} ({meaning})" for one, meaning in VARIABLES.items())
+            known = ", ".join(f"{one} ({meaning})" for one, meaning in self.allowed.items())
             raise self.wrong(f"{shown(name)} is none of the variables {known}")
         return self._function(self.next())
 

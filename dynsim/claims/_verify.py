@@ -245,7 +245,10 @@ def _theory(
 ) -> tuple[Floats | None, list[str]]:
     """The theory's logarithms at all setups, None with the reason where it has no value."""
     try:
-        if claim.against == "derived":
+        if claim.formula is not None:
+            sizes = [path.values(size) for path in claim.families for size in claim.sizes]
+            values = [claim.formula(one) for one in sizes]
+        elif claim.against == "derived":
             values = [quantity.derived(setup) for setup in setups]
         else:
             solved = quantity.mean_field(setups) if solve is None else solve(quantity, setups)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynsim import InputError
-from dynsim.claims._formula import VARIABLES, formula
+from dynsim.claims._formula import POWERS, formula
+from dynsim.scaling._paths import VARIABLES as SIZES
 
 VALUES = {"mu": 1.5, "nu": 0.25, "beta": 0.0, "alpha": 0.8}
 
@@ -64,6 +65,12 @@ def test_precedence(text, value):
     assert formula(text)(VALUES) == pytest.approx(value)
 
 
+def test_a_value_at_finite_sizes():
+    ratio = formula("pi/2*sqrt(m) + (d - 1)/sqrt(m)", "against", SIZES)
+    assert ratio({"d": 65.0, "m": 16.0}) == pytest.approx(2 * math.pi + 16)
+    assert_refused("against", lambda: formula("mu", "against", SIZES), "variables d (width)")
+
+
 def test_variables_are_those_that_occur():
     assert formula("max(mu, 1) - alpha").variables == {"mu", "alpha"}
     assert formula(3).variables == frozenset()
@@ -109,4 +116,4 @@ def test_any_text_gives_a_number_or_one_line(text):
 
 
 def test_every_variable_has_a_value_in_these_tests():
-    assert set(VALUES) == set(VARIABLES)
+    assert set(VALUES) == set(POWERS)
