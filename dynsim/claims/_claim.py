@@ -7,7 +7,6 @@ import datetime
 import hashlib
 import itertools
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,7 +86,7 @@ class Claim:
         check_choice("form", self.form, get_args(Form))
         check_choice("expected", self.expected, get_args(Verdict))
         check_integer("seeds", self.seeds, 2, MOST_SEEDS)
-        if not 0 < self.tolerance < math.inf:
+        if not 0 < self.tolerance <= LARGEST_PREDICTION:
             raise InputError("tolerance", self.tolerance, "must be a positive finite number")
         if self.prediction == ASYMPTOTIC and self.form == "ratio":
             raise InputError("prediction", ASYMPTOTIC, "must be a number or a formula for a ratio")

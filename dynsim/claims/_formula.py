@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from dynsim._errors import InputError, shown
-from dynsim.scaling._tokens import Reader
+from dynsim.scaling._tokens import LARGEST_NUMBER, Reader
 
 POWERS: Mapping[str, str] = {
     "mu": "power of the vocabulary",
@@ -33,6 +33,7 @@ POWERS: Mapping[str, str] = {
 }
 FUNCTIONS = ("min", "max", "sqrt")
 CONSTANTS = {"pi": math.pi}
+NAMED = ("asymptotic", "derived or mean_field")  # what is no formula
 EXAMPLES = ("1/2, 1 - mu/2 or min(1, 1/2 + mu/4)", "pi/2*sqrt(m) + (d - 1)/sqrt(m)")
 
 Values = Mapping[str, float]
@@ -80,41 +81,40 @@ def formula(
         raise InputError(field, value, _grammar(variables))
     if isinstance(value, str):
         return _Parser(value, field, variables).parsed()
-    number = float(value)
-    if not math.isfinite(number):
+    if not abs(value) < LARGEST_NUMBER:
         raise InputError(field, value, "must be finite")
+    number = float(value)
     return Formula(f"{value:g}", field, frozenset(), lambda values: number)
 
 
 def _grammar(variables: Mapping[str, str]) -> str:
     of_sizes = variables is not POWERS
-    known = "derived, mean_field" if of_sizes else "a number"
     names = ", ".join(variables)
-    return f"must be {known} or a formula in {names}, such as {EXAMPLES[of_sizes]}"
+    return f"must be a number, {NAMED[of_sizes]}, or a formula in {names}"
 
 
 class _Parser(Reader):
     """Recursive descent over the grammar at the head of this module."""
 
     def __init__(self, text: str, field: str, allowed: Mapping[str, str]):
-        super().__init__(text, field, _grammar(allowed))
+        super().__init__(text, field, EXAMPLES[allowed is not POWERS])
         self.allowed = allowed
         self.variables: set[str] = set()
 
     def parsed(self) -> Formula:
         root = self._formula()
-        if self.kind != "end":
-            raise self.wrong(f"{self.shown} is not expected")
-        return Formula(self.text, self.field, frozenset(self.variables), root)
+        if self.kind() != "end":
+            raise self.wrong("a formula does not go on so")
+        return Formula(self.text, self.name, frozenset(self.variables), root)
 
     def _formula(self) -> _Node:
         self.deeper()
-        negative = self.kind == "-"
+        negative = self.kind() == "-"
         if negative:
             self.next()
         first = self._term()
         terms = [(-1.0 if negative else 1.0, first)]
-        while self.kind in ("+", "-"):
+        while self.kind() in ("+", "-"):
             sign = 1.0 if self.next() == "+" else -1.0
             terms.append((sign, self._term()))
         self.depth -= 1
@@ -122,17 +122,17 @@ class _Parser(Reader):
 
     def _term(self) -> _Node:
         product = self._factor()
-        while self.kind in ("*", "/"):
+        while self.kind() in ("*", "/"):
             product = _combined(self.next(), product, self._factor())
         return product
 
     def _factor(self) -> _Node:
         base = self._base()
-        if self.kind != "^":
+        if self.kind() != "^":
             return base
         self.next()
         self.deeper()
-        negative = self.kind == "-"
+        negative = self.kind() == "-"
         if negative:
             self.next()
         power = self._factor()
@@ -140,17 +140,17 @@ class _Parser(Reader):
         return lambda values: base(values) ** (-power(values) if negative else power(values))
 
     def _base(self) -> _Node:
-        if self.kind == "number":
+        if self.kind() == "number":
             number = float(self.number())
             return lambda values: number
-        if self.kind == "(":
+        if self.kind() == "(":
             self.next()
             inside = self._formula()
             self.expect(")")
             return inside
-        if self.kind != "name":
-            raise self.wrong(f"a number or a variable is expected, not {self.shown}")
-        name = self.word
+        if self.kind() != "name":
+            raise self.wrong("a number or a variable is missing here")
+        name = self.tokens[self.place][1]
         if name in CONSTANTS:
             constant = CONSTANTS[self.next()]
             return lambda values: constant
@@ -159,13 +159,14 @@ class _Parser(Reader):
             return lambda values: values[name]
         if name not in FUNCTIONS:
             known = ", ".join(f"{one} ({meaning})" for one, meaning in self.allowed.items())
-            raise self.wrong(f"{shown(name)} is none of the variables {known}")
+            form = f"these are {known}; or write {NAMED[self.allowed is not POWERS]}"
+            raise self.wrong(f"{shown(name)} is no variable", form=form)
         return self._function(self.next())
 
     def _function(self, name: str) -> _Node:
         self.expect("(")
         parts = [self._formula()]
-        while name != "sqrt" and self.kind == ",":
+        while name != "sqrt" and self.kind() == ",":
             self.next()
             parts.append(self._formula())
         self.expect(")")

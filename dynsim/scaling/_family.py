@@ -10,13 +10,16 @@ from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._setup import Setup
 from dynsim.laboratory._setup import NetworkSetup
 
 from ._paths import ScalingPath, scaling_path
-from ._resolution import COUNTS, LETTERS, Resolution
+from ._resolution import COUNTS, LETTERS, PathValue, Resolution, outputs_are_tokens
 
+AnySetup = Setup | NetworkSetup
 Along = Literal["width", "vocab_size", "batch_size", "outputs", "steps"]
 RATES = ("embedding_lr", "projection_lr", "hidden_lr", "weight_decay", "epsilon")
 PATH_FIELDS = (*COUNTS, *RATES)
@@ -42,13 +45,13 @@ class Family:
 
     def at(self, sizes: Iterable[int]) -> Family:
         """The same family at other values of the growing size."""
-        return replace(self, sizes=checked_sizes(self.along, list(sizes)))
+        return replace(self, sizes=checked_sizes(self.along, sizes))
 
     def values(self, size: int) -> dict[str, float]:
         """d, m, n and B where the growing size has this value; integers as in the setup."""
         return self._at(size).sizes()
 
-    def setup(self, size: int) -> Setup | NetworkSetup:
+    def setup(self, size: int) -> AnySetup:
         """The setup of one size. It makes T = `steps` updates: `Setup.steps` is T + 1, so that the
         state after the last one is part of a run.
 
@@ -59,7 +62,7 @@ class Family:
         except InputError as error:
             raise self._placed(error, size) from None
 
-    def setups(self) -> list[Setup | NetworkSetup]:
+    def setups(self) -> list[AnySetup]:
         """The setups of all sizes."""
         return [self.setup(size) for size in self.sizes]
 
@@ -87,7 +90,7 @@ class Family:
             return Fraction(1)
         path = self.paths.get(field)
         if path is None:
-            follows = field == "outputs" and self.options.get("targets") == "next-token"
+            follows = field == "outputs" and outputs_are_tokens(self.options)
             return self.order("vocab_size") if follows else Fraction(0)
         needed = {letter: name for name, letter in LETTERS.items() if letter in path.variables}
         return path.order(**{letter: self.order(name) for letter, name in needed.items()})
@@ -106,9 +109,10 @@ class Family:
             ]
             if off:
                 size, value = off[0]
-                others = f" and at {len(off) - 1} more" if len(off) > 1 else ""
+                others = f", and no integer at {len(off) - 1} more" if len(off) > 1 else ""
                 notes.append(
-                    f"`{field}` {path} is {value:.6g} at `{self.along}` {size}{others}: rounded"
+                    f"`{field}` {path} is {value:.6g} at `{self.along}` {size}{others}: rounded to "
+                    "the nearest integer"
                 )
         return tuple(notes)
 
@@ -121,13 +125,24 @@ class Family:
         return Resolution({self.along: size}, self.paths, self.options)
 
     def _placed(self, error: InputError, size: int) -> InputError:
-        """The error with the path and the size at which it arises."""
+        """The error with the path and the size at which it arises.
+
+        One that is the same at all sizes, such as that of a misspelt optimizer, stays as it is.
+        """
         path = self.paths.get(error.field)
-        if path is None or not path.variables:
+        if path is not None and path.variables and isinstance(error.value, int | float):
+            value = PathValue(path, self._at(size).exact(error.field))
+            return InputError(error.field, value, f"{error.allowed} (at `{self.along}` {size})")
+        if all(self._fails_alike(error, other) for other in self.sizes):
             return error
-        exact = self._at(size).exact(error.field)
-        value = f"{path} = {exact:.6g} at {self.along} {size}"
-        return InputError(error.field, value, error.allowed)
+        return InputError(error.field, error.value, f"{error.allowed} (at `{self.along}` {size})")
+
+    def _fails_alike(self, error: InputError, size: int) -> bool:
+        try:
+            self._at(size).setup()
+        except InputError as other:
+            return str(other) == str(error)
+        return False
 
 
 def family(along: Along = "width", sizes: Sequence[int] = (), **options: Any) -> Family:
@@ -144,11 +159,11 @@ def family(along: Along = "width", sizes: Sequence[int] = (), **options: Any) ->
     """
     check_choice("along", along, get_args(Along))
     if along in options:
-        raise InputError(along, options[along], f"must be left out: it is given by its {along}s")
+        growing = plural(along)
+        raise InputError(along, options[along], f"must be left out: `{growing}` gives its values")
     paths, others = paths_and_options(options, (along,))
-    result = Family(along, checked_sizes(along, list(sizes)), paths, others)
-    for size in result.sizes:
-        result.setup(size)
+    result = Family(along, checked_sizes(along, sizes), paths, others)
+    result.setups()
     return result
 
 
@@ -160,21 +175,22 @@ def paths_and_options(
     `steps` is 1 if left out. Raises `InputError` for a path that does not parse and an unknown
     option.
     """
+    options = {name: value for name, value in options.items() if value is not None}
     given = {"steps": DEFAULT_UPDATES, **options}
     network = given.pop("network", "linear")
     kind = Setup if network == "linear" else NetworkSetup
     known = {field.name: field for field in dataclasses.fields(kind)}
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known, n=3, cutoff=0.5)
-            hint = f", such as {', '.join(near)}" if near else ""
+            near = get_close_matches(name, [*known, *GROWING], n=3, cutoff=0.6)
+            hint = f"; the nearest are {', '.join(near)}" if near else ""
             raise InputError(name, given[name], f"is no option of `network` {network}{hint}")
     for name in ("width", "vocab_size"):
         given.setdefault(name, known[name].default)
     paths = {
         name: scaling_path(value, name)
         for name, value in given.items()
-        if name in PATH_FIELDS and value is not None and name not in varied
+        if name in PATH_FIELDS and name not in varied
     }
     others = {name: value for name, value in given.items() if name not in PATH_FIELDS}
     return paths, others if network == "linear" else {**others, "network": network}
@@ -185,14 +201,20 @@ def plural(along: str) -> str:
     return {"outputs": "output_counts", "steps": "step_counts"}.get(along, f"{along}s")
 
 
-def checked_sizes(along: str, sizes: Sequence[int]) -> tuple[int, ...]:
+GROWING = tuple(plural(along) for along in get_args(Along))
+
+
+def checked_sizes(along: str, sizes: Iterable[int]) -> tuple[int, ...]:
     """Two sizes or more, increasing. Raises `InputError`."""
     field = plural(along)
-    if len(sizes) < 2:
-        given = " ".join(map(str, sizes)) or None
-        raise InputError(field, given, "must be two sizes or more, for a slope")
-    for size in sizes:
+    if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+        raise InputError(field, sizes, "must be two sizes or more, for a slope")
+    checked = [int(size) if isinstance(size, np.integer) else size for size in sizes]
+    for size in checked:
         check_integer(field, size, 1, LARGEST_SIZE)
-    if any(after <= before for before, after in itertools.pairwise(sizes)):
-        raise InputError(field, " ".join(map(str, sizes)), "must increase")
-    return tuple(int(size) for size in sizes)
+    given = " ".join(map(str, checked))
+    if len(checked) < 2:
+        raise InputError(field, given or None, "must be two sizes or more, for a slope")
+    if any(after <= before for before, after in itertools.pairwise(checked)):
+        raise InputError(field, given, "must increase")
+    return tuple(checked)

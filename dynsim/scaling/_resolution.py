@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dynsim._errors import InputError
-from dynsim._setup import Setup
+from dynsim._errors import InputError, check_integer
+from dynsim._setup import MAX_SIZE, Setup
 from dynsim.laboratory._setup import NetworkSetup
 
 from ._paths import ScalingPath
@@ -49,14 +49,7 @@ class Resolution:
         """A size or rate before it is rounded. Raises `InputError` if it is not finite."""
         if field in self.given:
             return self.given[field]
-        path = self.paths[field]
-        known: dict[str, Any] = {}
-        for name, letter in LETTERS.items():
-            if letter in path.variables:
-                value = self._resolve(name, letter, known, (field,))
-                if letter == "B" and not np.all(value):
-                    raise InputError(field, str(path), "needs a positive `batch_size` for its B")
-        return _finite(field, path, path(**known))
+        return self._evaluated(field, {}, ())
 
     def setup(self) -> Setup | NetworkSetup:
         """The setup. It makes T = `steps` updates: `Setup.steps` is T + 1, so that the state after
@@ -67,7 +60,8 @@ class Resolution:
         fields = dict(self.options)
         for field in (*self.paths, *self.given):
             value = self.exact(field)
-            fields[field] = round(value) if field in COUNTS else float(value)
+            fields[field] = int(_rounded(field, value)) if field in COUNTS else float(value)
+        check_integer("steps", fields["steps"], 1, MAX_SIZE - 1)
         fields["steps"] += 1
         kind = Setup if self.options.get("network", "linear") == "linear" else NetworkSetup
         return kind(**fields)
@@ -75,38 +69,70 @@ class Resolution:
     def _resolve(
         self, field: str, letter: str, known: dict[str, Any], within: tuple[str, ...]
     ) -> Any:
+        """A size, put into `known` with all that it depends on. `within` are the fields whose paths
+        led to it."""
         if letter in known:
             return known[letter]
-        if field in within:
-            raise InputError(
-                field, str(self.paths[field]), "must not depend on itself through other sizes"
-            )
-        path = self.paths.get(field)
         if field in self.given:
             value = self.given[field] * 1.0
-        elif path is None:
-            value = self._followed(field, known)
+        elif field in self.paths:
+            value = _rounded(field, self._evaluated(field, known, within))
         else:
-            for name, other in LETTERS.items():
-                if other in path.variables:
-                    self._resolve(name, other, known, (*within, field))
-            value = _rounded(_finite(field, path, path(**known)))
+            value = self._followed(field, known)
         known[letter] = value
         return value
 
+    def _evaluated(self, field: str, known: dict[str, Any], within: tuple[str, ...]) -> Any:
+        """A path at the sizes that it depends on, before it is rounded."""
+        path = self.paths[field]
+        if field in within:
+            through = " through " + ", ".join(f"`{name}`" for name in within[1:])
+            allowed = f"must not depend on itself{through if len(within) > 1 else ''}"
+            raise InputError(within[0], str(self.paths[within[0]]), allowed)
+        for name, letter in LETTERS.items():
+            if letter in path.variables:
+                size = self._resolve(name, letter, known, (*within, field))
+                if not np.all(size):
+                    raise InputError(
+                        field, str(path), f"needs a positive `{name}` for its {letter}"
+                    )
+        return _finite(field, path, path(**known))
+
     def _followed(self, field: str, known: dict[str, Any]) -> Any:
-        """What a size without a path is: all tokens (B = 0), all outputs of next-token, or one."""
-        if field == "outputs" and self.options.get("targets") == "next-token":
+        """What a size without a path is: all tokens (B = 0), one output or one for each token."""
+        if field == "outputs" and outputs_are_tokens(self.options):
             return self._resolve("vocab_size", "m", known, ())
         return 0.0 if field == "batch_size" else 1.0
 
 
-def _rounded(value: Any) -> Any:
-    return np.rint(value) if isinstance(value, np.ndarray) else float(round(value))
+def outputs_are_tokens(options: Mapping[str, Any]) -> bool:
+    """Whether there is one output for each token type where `outputs` is left out."""
+    return options.get("targets") == "next-token" or bool(options.get("tied"))
+
+
+@dataclass(frozen=True)
+class PathValue:
+    """What a path comes to, for an error."""
+
+    path: ScalingPath
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.path} = {self.value:.6g}"
+
+
+def _rounded(field: str, value: Any) -> Any:
+    """The nearest integers. A positive number that comes to 0 would change the meaning of an option
+    (0 is the full batch, say): of one setup it raises `InputError`."""
+    if isinstance(value, np.ndarray):
+        return np.rint(value)
+    if value and not round(value):
+        raise InputError(field, value, "must be at least 1 when it is rounded")
+    return float(round(value))
 
 
 def _finite(field: str, path: ScalingPath, value: Any) -> Any:
     most = float(np.max(np.abs(value)))
     if not math.isfinite(most) or most > 1e300:
-        raise InputError(field, str(path), "must be finite at every size")
+        raise InputError(field, PathValue(path, most), "must be finite")
     return value

@@ -54,8 +54,8 @@ def verify_files(
         _keep(file, found, folder)
     digests = {str(file.path): file.digest for file in files}
     if as_json:
-        document = {"claims": rows, "files": digests, "changed": changed, "seed": seed, "out": folder}
-        print_json(document)
+        document = {"claims": rows, "files": digests, "changed": changed}
+        print_json({**document, "seed": seed, "out": folder})
     else:
         _print(rows, digests, changed, seed)
     return exit_code(rows)
