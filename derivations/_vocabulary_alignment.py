@@ -146,7 +146,6 @@ def _alignment_exponent(
     )
     # Evaluate the bracket with C as a symbol of known order: d and C are all that is left in it.
     value = leading_order(growth, {s.width: sp.Integer(1), s.alignment_square: order_of_square}) / 2
-    value = sp.simplify(value)
     return Derivation(
         name=f"Alignment exponent of the first hidden matrix under {optimizer}",
         left="A",

@@ -1,5 +1,6 @@
 from . import claims as claims
 from . import laboratory as laboratory
+from . import plots as plots
 from . import rules as rules
 from . import scaling as scaling
 from . import search as search
@@ -13,11 +14,14 @@ from ._errors import check_integer as check_integer
 from ._layers import LayerValues as LayerValues
 from ._outcome import Outcome as Outcome
 from ._outcome import Status as Status
+from ._results import Result as Result
 from ._setup import Setup as Setup
 from ._targets import targets as targets
 from .claims._claim import Claim as Claim
 from .claims._claim import claim as claim
 from .claims._verify import verify as verify
+from .comparison._compare import compare as compare
+from .comparison._result import Comparison as Comparison
 from .laboratory._linear_training import Training as Training
 from .laboratory._setup import NetworkSetup as NetworkSetup
 from .laboratory._train import train as train

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -29,6 +30,8 @@ def _hyperu(a: float, b: float, x: Array) -> Array:
 
 
 TRAPEZOID_STEP = 0.25
+SYMPY = threading.RLock()
+"""held by what derives or compiles expressions while other threads train; sympy is for one"""
 _SPECIAL = {  # sympy's JAX printer does not know them
     "erf": jax.scipy.special.erf,
     "erfc": jax.scipy.special.erfc,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from dynsim import InputError
 
+from .commands.compare import Compare
 from .commands.coordinate_check import CoordinateCheck
 from .commands.derive import Derive
 from .commands.flow import Flow
@@ -38,6 +39,7 @@ COMMANDS: dict[str, type] = {
     "coordinate-check": CoordinateCheck,
     "predict": Predict,
     "flow": Flow,
+    "compare": Compare,
     "lifetime": Lifetime,
     "verify": Verify,
     "parametrization": Parametrize,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,6 +88,18 @@ def writable_folder(option: str, folder: Path) -> Path:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(option, str(folder), f"must be a folder to write to ({reason})") from None
     return folder
+
+
+def writable_file(option: str, path: Path) -> Path:
+    """`path`, its folder made if need be. Raises `InputError` if it cannot be written."""
+    writable_folder(option, path.parent)
+    try:
+        taken = path.is_dir() or (os.path.lexists(path) and not os.access(path, os.W_OK))
+    except (OSError, ValueError):
+        taken = True
+    if taken:
+        raise InputError(option, str(path), "must be a file that can be written")
+    return path
 
 
 def number(value: float | None) -> str:

@@ -36,6 +36,7 @@ UPDATES = {
     "projection_step_rms": r"projection, one step: $\delta W\,e$",
 }
 BOTH_UPDATES = "update of the output, RMS"
+ROUTES = ("networks", "mean field", "flow", "linearised")  # a colour each, whichever are there
 MOST_IN_A_LEGEND = 8
 LEGEND_HEIGHT = 0.45  # inches, of a legend below the panels
 
@@ -66,6 +67,7 @@ def prediction(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     _panels(axes, dataset, bands)
     if dataset.sizes["rates"] == 1:
         limit = (dataset.loss - dataset.finite_width_correction).isel(rates=0)
+        axes[0].lines[0].set_label(f"width $d={setup_of(dataset)['width']}$")
         axes[0].plot(
             dataset.step, limit, color=GREY, linestyle="--", linewidth=1.0, label="infinite width"
         )
@@ -180,7 +182,8 @@ def comparison(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     axes = one_or_panels(ax, 3, size=(PANEL_SIZE[0], PANEL_SIZE[1] + LEGEND_HEIGHT))
     routes = [str(route) for route in dataset.route.values]
     for panel, name in zip(axes, names, strict=False):
-        for number, route in enumerate(routes):
+        for route in routes:
+            number = ROUTES.index(route)
             own = dataset.sel(route=route)
             band = (own[f"{name}_low"], own[f"{name}_high"])
             options: dict[str, Any] = {"color": f"C{number}", "linestyle": LINES[number % 4]}
@@ -196,7 +199,8 @@ def comparison(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     handles, texts = axes[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=len(routes))
     note(axes[0], size_text(setup_of(dataset)))
-    note(axes[1], f"networks: mean of {dataset.attrs['seeds']} seeds, band: 95 % interval")
+    count = len(setup_of(dataset)["seeds"])
+    note(axes[1], f"networks: mean of {count} seeds, band: 95 % interval")
     note(axes[2], "other bands: numerical error")
     return axes[0]
 

@@ -21,8 +21,10 @@ from ._parts import (
 )
 
 POINTS: dict[str, Any] = {"linestyle": "", "markeredgecolor": "white", "markeredgewidth": 0.5}
+MANY_MARKERS = "osD^vP*X<>p"  # more than colours, so that no pair of both comes twice
 RULES = {"mup": "μP", "lv": "LV", "interpolated": "interpolated"}
-FROZEN_NOTE = "bars: near-optimal rates"
+SHIFTS = (-0.5, 0.5, 0.0)  # so that bars do not hide bars
+INTERVAL_NOTE = "bars: near-optimal rates, open: not sharp"
 
 
 def optimal_rates(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
@@ -36,7 +38,7 @@ def optimal_rates(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     axes[0].legend()
     how = {"layerwise": "each layer alone", "joint": "both layers together"}[dataset.attrs["how"]]
     source = dataset.attrs["source"]
-    note(axes[0], f"{how}, {source}; {FROZEN_NOTE}")
+    note(axes[0], f"{how}, {source}; {INTERVAL_NOTE}")
     if len(axes) > 1:
         _with_interval(axes[1], dataset, "optimal_rate_ratio", "C2", 2, "")
         ratio = label(dataset.optimal_rate_ratio)
@@ -52,7 +54,7 @@ def _with_interval(
     axes: Axes, dataset: xr.Dataset, name: str, colour: str, number: int, text: str
 ) -> None:
     """Optima with their near-optimal intervals; open where the optimum is not sharp."""
-    x, y = dataset.horizon.to_numpy() * 1.03 ** (number - 0.5), dataset[name].to_numpy()
+    x, y = dataset.horizon.to_numpy() * 1.03 ** SHIFTS[number], dataset[name].to_numpy()
     low, high = dataset[f"{name}_low"].to_numpy(), dataset[f"{name}_high"].to_numpy()
     usable = np.isfinite(y) & (y > 0)
     low = np.where(np.isfinite(low) & (low > 0), low, y / 4)
@@ -164,7 +166,7 @@ def recommendation(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     for number, rule in enumerate(rules):
         x = np.arange(len(layers)) + 0.17 * (number - 1)
         values = dataset.learning_rate.sel(rule=rule)
-        style = {"color": f"C{number}", "marker": MARKERS[number]}
+        style: dict[str, Any] = {"color": f"C{number}", "marker": MARKERS[number]}
         axes[0].plot(x, values, linestyle="", label=RULES[rule], **style)
         if len(axes) > 1:
             sizes = np.array([setup["base_width"], setup["width"]], float)
@@ -205,9 +207,9 @@ def parametrization(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 
 def published_rules(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Powers of the width in the learning rates that published rules prescribe, in one gauge."""
-    (axes,) = one_or_panels(ax, 1, size=(5.6, 3.0))
+    (axes,) = one_or_panels(ax, 1, size=(7.4, 3.0))
     columns = xr.concat(
-        [dataset.lr_exponent, dataset.ratio_exponent.expand_dims(layer=["embedding/hidden"])],
+        [dataset.lr_exponent, dataset.ratio_exponent.expand_dims(layer=["embedding /\nhidden"])],
         "layer",
     )
     rules = [(str(rule), columns.sel(rule=rule).to_numpy()) for rule in dataset.rule.values]
@@ -222,7 +224,7 @@ def _layer_points(axes: Axes, layers: xr.DataArray, series: list[tuple[str, np.n
     count = len(series)
     for number, (text, values) in enumerate(series):
         x = np.arange(len(layers)) + 0.7 * ((number + 0.5) / count - 0.5)
-        marker = MARKERS[number % len(MARKERS)]
+        marker = MANY_MARKERS[number % len(MANY_MARKERS)]
         axes.plot(x, values, marker, color=f"C{number % 7}", label=text)
     for edge in np.arange(len(layers) - 1) + 0.5:
         axes.axvline(edge, color="0.85", linewidth=0.8, zorder=0)

@@ -69,8 +69,8 @@ def figure_format(field: str, path: Path) -> str:
     """
     extension = path.suffix.lower().removeprefix(".")
     if extension not in FORMATS:
-        allowed = "must end in " + ", ".join(f".{one}" for one in FORMATS)
-        raise InputError(field, str(path), allowed)
+        *others, last = (f".{one}" for one in FORMATS)
+        raise InputError(field, str(path), f"must end in {', '.join(others)} or {last}")
     return extension
 
 
@@ -78,12 +78,23 @@ def write(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[
     """Writes a figure as `stem`.png, `stem`.pdf and `stem`.svg; returns the files.
 
     The files hold no date and no version, so that the same figure is written as the same bytes.
+    The figure is closed.
     """
+    paths = [stem.with_name(f"{stem.name}.{one}") for one in formats]
+    for path in paths:
+        save(figure, path)
+    _close(figure)
+    return paths
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure in the format that the file's extension asks for."""
+    one = figure_format("path", path)
+    with style():
+        figure.savefig(path, format=one, metadata=METADATA[one])
+
+
+def _close(figure: Figure) -> None:
     import matplotlib.pyplot as plt
 
-    paths = [stem.with_name(f"{stem.name}.{one}") for one in formats]
-    with style():
-        for path, one in zip(paths, formats, strict=True):
-            figure.savefig(path, format=one, metadata=METADATA[one])
     plt.close(figure)
-    return paths

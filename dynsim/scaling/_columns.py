@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dynsim._compiled import SYMPY
 from dynsim._errors import InputError
 from dynsim._summary import summary
 from dynsim.statistics._exponents import log_slope
@@ -107,27 +108,39 @@ def local_slopes(curve: Curve) -> Local:
         )
 
 
+def joined(curve: Curve, wide: Curve) -> Curve:
+    """One curve from the measured sizes to the wide ones, which begin with the largest measured."""
+    return Curve(
+        np.append(curve.sizes, wide.sizes[1:]),
+        np.append(curve.derived, wide.derived[1:]),
+        np.append(curve.mean_field, wide.mean_field[1:]),
+        np.append(curve.mean_field_error, wide.mean_field_error[1:]),
+    )
+
+
 def closed_columns(quantity: Quantity, family: Family) -> Theory:
-    """The derived columns, without any solution: a fraction of a second."""
+    """The derived power and the formula at the sizes of the family: within a second or two."""
     why: dict[str, str] = {}
     asymptotic = None
-    try:
-        asymptotic = quantity.asymptotic(family)
-    except Unavailable as reason:
-        why["asymptotic"] = str(reason)
-    wide, end = wide_family(family)
-    if end:
-        why["wide"] = end
-    curves = []
-    for sizes, setups in ((family.sizes, family.setups()), wide):
-        derived, reason = _derived(quantity, setups)
-        if reason and sizes:
-            why.setdefault("derived", reason)
-        nothing = np.full(len(sizes), np.nan)
-        curves.append(Curve(np.array(sizes, dtype=np.int64), derived, nothing, nothing))
-    if "derived" not in why and slope(curves[0].sizes, curves[0].derived) is None:
+    with SYMPY:
+        try:
+            asymptotic = quantity.asymptotic(family)
+        except Unavailable as reason:
+            why["asymptotic"] = str(reason)
+        curve, reason = _derived(quantity, family.sizes, family.setups())
+    if reason:
+        why["derived"] = reason
+    elif slope(curve.sizes, curve.derived) is None:
         why["derived"] = "the formula gives no positive number at two sizes"
-    return Theory(asymptotic, curves[0], curves[1], why)
+    return Theory(asymptotic, curve, _derived(quantity, (), [])[0], why)
+
+
+def with_wide_sizes(theory: Theory, quantity: Quantity, family: Family) -> Theory:
+    """The columns with the derived formula at sizes that no one trains."""
+    (sizes, setups), end = wide_family(family)
+    with SYMPY:
+        wide, _ = _derived(quantity, sizes, setups)
+    return theory._replace(wide=wide, why=theory.why | ({"wide": end} if end else {}))
 
 
 def with_mean_field(
@@ -148,17 +161,14 @@ def with_mean_field(
             found = quantity.mean_field(setups, report) if setups else []
         except (Unavailable, InputError) as error:
             reason = refusal(error) if isinstance(error, InputError) else str(error)
-            why.setdefault("mean_field", reason)
-            return (
-                theory._replace(why=why)
-                if not curves
-                else Theory(theory.asymptotic, curves[0], theory.wide, why)
-            )
+            why["mean_field" if not curves else "wide"] = reason
+            break
         values = np.array([tuple(value) for value in found]).reshape(-1, 2)
         curves.append(replace(curve, mean_field=values[:, 0], mean_field_error=values[:, 1]))
-    if slope(curves[0].sizes, curves[0].mean_field) is None:
+    if curves and slope(curves[0].sizes, curves[0].mean_field) is None:
         why["mean_field"] = "the solution gives no positive number at two sizes"
-    return Theory(theory.asymptotic, curves[0], curves[1], why)
+    curve, wide = (*curves, *(theory.curve, theory.wide)[len(curves) :])
+    return Theory(theory.asymptotic, curve, wide, why)
 
 
 def refusal(error: InputError) -> str:
@@ -203,14 +213,17 @@ def _beyond(family: Family, setup: AnySetup) -> str | None:
     return None
 
 
-def _derived(quantity: Quantity, setups: Sequence[AnySetup]) -> tuple[Floats, str | None]:
+def _derived(
+    quantity: Quantity, sizes: Sequence[int], setups: Sequence[AnySetup]
+) -> tuple[Curve, str | None]:
     """The derived formula at each setup, NaN from the first that has none, and its reason."""
-    values = np.full(len(setups), np.nan)
-    for number, setup in enumerate(setups):
-        try:
+    values, nothing = np.full((2, len(setups)), np.nan)
+    reason = None
+    try:
+        for number, setup in enumerate(setups):
             values[number] = quantity.derived(setup)
-        except Unavailable as reason:
-            return values, str(reason)
-        except InputError as error:
-            return values, refusal(error)
-    return values, None
+    except Unavailable as missing:
+        reason = str(missing)
+    except InputError as error:
+        reason = refusal(error)
+    return Curve(np.array(sizes, dtype=np.int64), values, nothing, nothing), reason

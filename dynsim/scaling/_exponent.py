@@ -15,16 +15,17 @@ from dynsim._errors import InputError
 from dynsim._precision import require_x64
 from dynsim._runs import seed_labels
 
-from ._columns import Theory, closed_columns, with_mean_field
+from ._columns import Theory, closed_columns, with_mean_field, with_wide_sizes
 from ._family import Along, family, plural
 from ._fitted import Fitted, fitted
 from ._measured import Measure, started
 from ._quantity import Progress, Quantity, Unavailable
-from ._result import Band, ScalingExponent
+from ._result import NO_INTERVAL, Band, ScalingExponent
 
 DEFAULT_WIDTHS = (128, 256, 512, 1024)
 DEFAULT_SEEDS = 8
 DEFAULT_TOLERANCE = 0.05
+NOT_TRAINED, TRAINING = "no network was trained", "networks are being trained"
 _FRACTION = re.compile(r"[+-]?\d{1,6}(/\d{1,6}|\.\d{1,12})?")
 
 
@@ -61,8 +62,9 @@ def exponent(
     - `measure`: what gives the arrays of a cell in place of training it
       (`dynsim.scaling.measured_cells`).
     - `train`: False leaves out the networks, and gives the columns of theory alone.
-    - `progress`: called with the fraction of training finished since the last call; `report`: with
-      the columns of theory, once they are there and while networks train.
+    - `progress`: called with the fraction of training finished since the last call.
+    - `report`: called with what there is so far, twice: with the derived columns before anything is
+      trained, and with the mean-field column too, while networks train.
     - `options`: every other size and rate, as a number or a path in d, m, n and B such as
       "d^0.7" (docs/guides/exponents.md#paths), and the rest of `dynsim.Setup`, or with `network`
       mlp or transformer of `dynsim.NetworkSetup`. `steps` is the number of updates after which
@@ -99,16 +101,22 @@ def exponent(
             why["verdict"] = "nothing was predicted"
         elif "measured" in why:
             why["verdict"] = "nothing was measured"
+        elif found and found.fit and not found.fit.low < found.fit.high:
+            why["verdict"] = NO_INTERVAL
         columns = (theory.asymptotic, theory.curve, theory.wide)
         return ScalingExponent(chosen, one, labels, *columns, found, why, band)
 
-    if not train:
-        theory = with_mean_field(theory, chosen, one, progress)
-        return result(None, "no network was trained")
+    untrained = None if train else NOT_TRAINED
+    if chosen.measurement is None:
+        untrained = "it is not measured"
+    report(result(None, untrained or TRAINING))
+    if untrained:
+        theory = with_mean_field(with_wide_sizes(theory, chosen, one), chosen, one, progress)
+        return result(None, untrained)
     try:
         with started(chosen, one.setups(), labels, measure=measure, progress=progress) as cells:
-            theory = with_mean_field(theory, chosen, one)
-            report(result(None, "networks are being trained"))
+            theory = with_mean_field(with_wide_sizes(theory, chosen, one), chosen, one)
+            report(result(None, TRAINING))
             samples = [cell.result() for cell in cells]
     except Unavailable as reason:
         return result(None, str(reason))

@@ -86,9 +86,10 @@ class Resolution:
         """A path at the sizes that it depends on, before it is rounded."""
         path = self.paths[field]
         if field in within:
-            through = " through " + ", ".join(f"`{name}`" for name in within[1:])
-            allowed = f"must not depend on itself{through if len(within) > 1 else ''}"
-            raise InputError(within[0], str(self.paths[within[0]]), allowed)
+            first, *others = within
+            through = ", ".join(f"`{name}`" for name in others)
+            allowed = f"must not depend on itself{' through ' * bool(others)}{through}"
+            raise InputError(first, str(self.paths[first]), allowed)
         for name, letter in LETTERS.items():
             if letter in path.variables:
                 size = self._resolve(name, letter, known, (*within, field))

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynsim.claims import Evidence, Verdict, judged
+from dynsim._names import attributes
+from dynsim._results import Declared, Result
+from dynsim._summary import summary
 from dynsim.statistics import Estimate, ExponentFit
+from dynsim.statistics._intervals import interval_text
+from dynsim.statistics._verdict import Evidence, Verdict, judged
 
-from ._columns import Curve, slope, slope_with_error
+from ._columns import Curve, Local, joined, local_slopes, slope, slope_with_error
 from ._family import Family
 from ._fitted import Fitted
 from ._quantity import Asymptotic, Floats, Quantity, Value
+from ._resolution import LETTERS
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+NO_INTERVAL = "the networks of a size measure one value, which has no interval"
 
 
 @dataclass(frozen=True)
@@ -26,7 +39,7 @@ class Band:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ScalingExponent:
+class ScalingExponent(Result):
     """The power of a growing size in a quantity, by every route there is; None where one is
     missing, and `why` says the reason.
 
@@ -50,6 +63,31 @@ class ScalingExponent:
     networks: Fitted | None
     why: dict[str, str]
     band: Band | None = None
+
+    arrays: ClassVar[Declared] = {
+        "measured": ("size", lambda result: result.values["measured"]),
+        "measured_low": ("size", lambda result: result.values["measured_low"]),
+        "measured_high": ("size", lambda result: result.values["measured_high"]),
+        "derived": ("size", lambda result: result.curve.derived),
+        "mean_field": ("size", lambda result: result.curve.mean_field),
+        "mean_field_error": ("size", lambda result: result.curve.mean_field_error),
+        "diverged_networks": ("size", "diverged"),
+        "size": ("size", lambda result: result.curve.sizes),
+        "samples": ("size seed", "samples"),
+        "seed": ("seed", "seeds"),
+        "wide_derived": ("wide_size", lambda result: result.wide.derived),
+        "wide_mean_field": ("wide_size", lambda result: result.wide.mean_field),
+        "wide_mean_field_error": ("wide_size", lambda result: result.wide.mean_field_error),
+        "wide_size": ("wide_size", lambda result: result.wide.sizes),
+        "local_derived": ("local_size", lambda result: result.local.derived),
+        "local_mean_field": ("local_size", lambda result: result.local.mean_field),
+        "local_mean_field_error": ("local_size", lambda result: result.local.mean_field_error),
+        "local_size": ("local_size", lambda result: result.local.sizes),
+        "octave_measured": ("octave_size", lambda result: result.octaves[1]),
+        "octave_measured_low": ("octave_size", lambda result: result.octaves[2]),
+        "octave_measured_high": ("octave_size", lambda result: result.octaves[3]),
+        "octave_size": ("octave_size", lambda result: result.octaves[0]),
+    }
 
     @property
     def derived(self) -> float | None:
@@ -86,8 +124,10 @@ class ScalingExponent:
         """By the rule of the claims; None without a prediction or a measurement."""
         if self.band is None or self.measured is None or self.networks is None:
             return None
+        if not self.has_interval:
+            return None
         if not self.networks.used.all():
-            return "undecided"
+            return "undecided"  # no power law along all sizes that were asked for
         simulated = self.derived
         if simulated is None and self.mean_field is not None:
             simulated = self.mean_field.value
@@ -95,6 +135,11 @@ class ScalingExponent:
             self.measured, predicted=self.band.predicted, simulated=simulated
         )
         return judged(evidence, self.band.tolerance)
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the measured slope has a 95 % interval: one seed leaves none."""
+        return self.measured is not None and self.measured.low < self.measured.high
 
     @property
     def rounded(self) -> tuple[str, ...]:
@@ -121,3 +166,128 @@ class ScalingExponent:
             "measured_low": missing if found is None else found.low,
             "measured_high": missing if found is None else found.high,
         }
+
+    @property
+    def samples(self) -> Floats | None:
+        """What each network measured, shape (K, S); None for samples that are grids."""
+        if self.networks is None or any(one.ndim != 1 for one in self.networks.samples):
+            return None
+        return np.stack(self.networks.samples)
+
+    @property
+    def local(self) -> Local:
+        """Slopes of theory between neighbouring sizes, from the smallest measured to a million."""
+        return local_slopes(joined(self.curve, self.wide))
+
+    @property
+    def octaves(self) -> Floats:
+        """Slopes of trained networks between neighbouring sizes: where they stand (the geometric
+        means), value, low and high end of the 95 % interval, shape (4, K - 1)."""
+        found = self.networks
+        if found is None or not found.local:
+            return np.empty((4, 0))
+        logs = np.log(found.sizes[found.used].astype(float))
+        slopes = [(one.value, one.low, one.high) for one in found.local]
+        return np.array([np.exp((logs[1:] + logs[:-1]) / 2), *zip(*slopes, strict=True)])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the numbers has to know: rounded sizes, diverged networks, no interval.
+
+        Fields stand between backticks.
+        """
+        notes = list(self.family.rounded)
+        along, found, seeds = self.family.along, self.networks, len(self.seeds)
+        if found is not None:
+            for size, count, used in zip(found.sizes, found.diverged, found.used, strict=True):
+                if count:
+                    notes.append(f"{count} of {seeds} networks diverged at `{along}` {size}")
+                if not used:
+                    notes.append(f"`{along}` {size} is left out: no finite value there")
+        if self.measured is not None and not self.has_interval:
+            notes.append(NO_INTERVAL if seeds > 1 else f"{NO_INTERVAL}: take more `seeds`")
+        return tuple(notes)
+
+    @property
+    def path(self) -> str:
+        """The path in symbols: `m = d^0.7, B = 4096`."""
+        paths = self.family.paths
+        given = {letter: paths[field] for field, letter in LETTERS.items() if field in paths}
+        return ", ".join(f"{letter} = {path}" for letter, path in given.items())
+
+    @property
+    def sentence(self) -> str:
+        """The answer in one sentence."""
+        name, letter = self.quantity.name, LETTERS.get(self.family.along, "T")
+        along = f" along {self.path}" if self.path else ""
+        fit, derived = self.measured, self.asymptotic and self.asymptotic.exponent
+        if fit is not None:
+            interval = f" [{power(fit.low)}, {power(fit.high)}]" if self.has_interval else ""
+            answer = f"{name} grows like {letter}^{power(fit.value)}{interval}{along}"
+            return answer + (f"; derived asymptotically {derived}" if derived is not None else "")
+        if derived is not None:
+            return f"{name} grows like {letter}^({derived}){along}, derived asymptotically"
+        found = self.derived if self.mean_field is None else self.mean_field.value
+        if found is not None:
+            return f"{name} grows like {letter}^{power(found)}{along} by theory at these sizes"
+        return f"no power of {name} is known{along}"
+
+    def described_by(self) -> dict[str, Any]:
+        band = {} if self.band is None else vars(self.band)
+        return {"quantity": self.quantity.name, **self.family.described(), **band}
+
+    def to_xarray(self) -> xr.Dataset:
+        """All arrays, as every result gives them; the growing size is a coordinate of its name."""
+        fit, mean_field = self.measured, self.mean_field
+        asymptotic = self.asymptotic and self.asymptotic.exponent
+        known = {
+            "asymptotic": None if asymptotic is None else float(asymptotic),
+            "asymptotic_text": None if asymptotic is None else str(asymptotic),
+            "derived_slope": self.derived,
+            "mean_field_slope": mean_field and mean_field.value,
+            "mean_field_slope_error": mean_field and mean_field.error,
+            "measured_slope": fit and fit.value,
+            "measured_slope_low": fit and fit.low,
+            "measured_slope_high": fit and fit.high,
+            "drift": self.drift,
+            "predicted": self.band and self.band.predicted,
+            "tolerance": self.band and self.band.tolerance,
+            "verdict": self.verdict,
+        }
+        along = self.family.along
+        dataset = super().to_xarray().rename(size=along)
+        dataset[along].attrs = attributes(f"growing_{along}", "mse")
+        return dataset.assign_attrs(
+            along=along,
+            quantity=self.quantity.name,
+            quantity_symbol=self.quantity.symbol,
+            meaning=self.quantity.meaning,
+            path=self.path,
+            why=json.dumps(self.why),
+            **{name: one for name, one in known.items() if one is not None},
+        )
+
+    def __repr__(self) -> str:
+        fit, last, field = self.measured, self.last, self.mean_field
+        columns = {
+            "asymptotic": self.asymptotic and str(self.asymptotic.exponent),
+            "derived": None if self.derived is None else f"{self.derived:.4g}",
+            "mean_field": field and f"{field.value:.4g} ± {field.error:.2g}",
+            "measured": fit and interval_text(fit),
+        }
+        shown = {name: text or f"none: {self.why[name]}" for name, text in columns.items()}
+        return summary(
+            f"ScalingExponent: {self.sentence}",
+            sizes=f"{self.family.along} {' '.join(map(str, self.family.sizes))}",
+            seeds=len(self.seeds),
+            **shown,
+            drift=self.drift,
+            last_slope=last and interval_text(last),
+            verdict=self.verdict,
+            notes="; ".join(self.notes) or None,
+        )
+
+
+def power(value: float) -> str:
+    """A power in two decimals, or in one digit where that would be 0."""
+    return f"{value:.2f}" if abs(value) >= 0.005 or value == 0 else f"{value:.1g}"

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,19 +52,35 @@ def fitted_vertex(place: Floats, loss: Floats) -> tuple[float, float]:
     return (float(vertex), float(lowest)) if curvature > 0 else (math.nan, math.nan)
 
 
-def parabola_vertex(place: Floats, loss: Floats) -> tuple[float, float]:
+def parabola_vertex(place: Floats, loss: Floats) -> tuple[Any, Any]:
     """Minimum of the parabola through the three points around the lowest loss: its place and loss.
 
-    NaN where the smallest loss lies at the edge of the grid or the parabola opens downwards.
+    `loss` has shape (..., K) and `place` one that broadcasts with it; results (...). In closed
+    form, by divided differences. NaN where the smallest loss lies at the edge of the grid or the
+    parabola opens downwards.
     """
-    best = int(np.nanargmin(loss)) if np.any(np.isfinite(loss)) else 0
-    if best in (0, len(place) - 1) or not np.all(np.isfinite(loss[best - 1 : best + 2])):
-        return math.nan, math.nan
-    return fitted_vertex(place[best - 1 : best + 2], loss[best - 1 : best + 2])
+    place = np.broadcast_to(place, loss.shape)
+    best = np.argmin(np.where(np.isnan(loss), np.inf, loss), axis=-1)
+    inside = (best > 0) & (best < loss.shape[-1] - 1)
+    middle = np.where(inside, best, min(1, loss.shape[-1] - 1))
+
+    def beside(values: Floats, offset: int) -> Any:
+        at = np.minimum(middle + offset, loss.shape[-1] - 1)
+        return np.take_along_axis(values, at[..., None], axis=-1)[..., 0]
+
+    x0, x1, x2 = (beside(place, offset) for offset in (-1, 0, 1))
+    y0, y1, y2 = (beside(loss, offset) for offset in (-1, 0, 1))
+    with np.errstate(all="ignore"):
+        left, right = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
+        bend = (right - left) / (x2 - x0)
+        slope = left + bend * (x1 - x0)
+        found = inside & (bend > 0) & np.isfinite(y0 + y1 + y2)
+        vertex = np.where(found, x1 - slope / (2 * bend), np.nan)[()]
+        return vertex, np.where(found, y1 - slope**2 / (4 * bend), np.nan)[()]
 
 
-def parabola_minimum(rates: Floats, loss: Floats) -> float:
-    """Learning rate of the lowest loss: the place of `parabola_vertex`.
+def parabola_minimum(rates: Floats, loss: Floats) -> Any:
+    """Learning rate of the lowest loss: the place of `parabola_vertex`, of its shape.
 
     Linear in what is given: exact for rates where the loss is quadratic in the rate, and for log
     rates where it is quadratic in them.

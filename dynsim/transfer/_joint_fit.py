@@ -18,7 +18,7 @@ from ._surface import (
     LARGEST_EXPONENT,
     Points,
     Surface,
-    fit_surface,
+    fit_surfaces,
     joined,
     parabolas,
 )
@@ -202,11 +202,8 @@ class JointFit:
 
 def _fit_rows(points: Points, rows: Floats) -> list[Surface]:
     """The surface of the data, from several starts, and of every resample."""
-    first, *others = rows
-    return [
-        fit_surface(points, first, starts=1 + len(FURTHER_STARTS)),
-        *(fit_surface(points, row) for row in others),
-    ]
+    data = fit_surfaces(points, rows[:1], starts=1 + len(FURTHER_STARTS))
+    return data + (fit_surfaces(points, rows[1:]) if len(rows) > 1 else [])
 
 
 def _relative_residual(surface: Surface, points: Points, loss: Floats) -> Floats:

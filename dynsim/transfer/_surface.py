@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ Floats = NDArray[np.float64]
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -0.5, 6.0
 TRIAL_EXPONENTS = np.concatenate([np.linspace(-0.4, 0, 9), np.geomspace(0.05, 4, 30)])
 FURTHER_STARTS = ((0.5, 0.0), (0.0, 0.5), (0.5, 0.5))  # added to alpha and beta
+MOST_STEPS = 100
+SETTLED = 1e-12  # share of the sum of squares by which a step may still lower it
+MOST_DAMPING = 1e12
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def _growth(exponent: float | Floats, log_width: Floats) -> Floats:
     return -log_width * exprel(-exponent * log_width)
 
 
-def _growth_slope(exponent: float, log_width: Floats) -> Floats:
+def _growth_slope(exponent: float | Floats, log_width: Floats) -> Floats:
     """dg/da = ν² φ'(-aν), φ(z) = (e^z - 1)/z."""
     from scipy.special import exprel
 
@@ -140,50 +144,40 @@ def parabolas(points: Points, loss: Floats) -> Floats:
     return np.moveaxis(np.array(found), (0, 1), (-2, -1))
 
 
-def fit_surface(points: Points, loss: Floats, *, starts: int = 1) -> Surface:
-    """The surface with the least Σ [weight (loss - L)]², by variable projection.
+def fit_surfaces(points: Points, rows: Floats, *, starts: int = 1) -> list[Surface]:
+    """For each row of losses (rows, points) the surface with the least Σ [weight (loss - L)]².
 
-    c, k and h enter linearly and are solved exactly for every trial of the five others (Golub and
-    Pereyra, 1973, with Kaufman's Jacobian), which Levenberg-Marquardt (MINPACK) improves. The
-    first start is what each width's own parabola says, the others change its exponents.
+    By variable projection: c, k and h enter linearly and are solved exactly for every trial of the
+    five others (Golub and Pereyra, 1973, with Kaufman's Jacobian), which Levenberg and Marquardt's
+    method improves, in all rows side by side. The first start is what each width's own parabola
+    says, the others change its exponents; of several starts the best counts.
     """
-    from scipy.optimize import least_squares
-
-    problem = _Projected(points, loss)
-    first = problem.start(loss)
-    others = [first + np.array([alpha, beta, 0, 0, 0]) for alpha, beta in FURTHER_STARTS]
-    solutions = [
-        least_squares(
-            problem.residual,
-            start,
-            problem.jacobian,  # type: ignore[arg-type]
-            method="lm",
-            xtol=1e-10,
-            ftol=1e-10,
-            gtol=1e-12,
-            max_nfev=100,
-        )
-        for start in [first, *others][:starts]
-    ]
-    return problem.surface(min(solutions, key=lambda solution: solution.cost).x)
+    problem = _Projected(points, np.tile(rows, (starts, 1)))
+    shifts = np.array([(0.0, 0.0), *FURTHER_STARTS][:starts])
+    begin = problem.start()
+    begin[:, :2] += np.repeat(shifts, len(rows), axis=0)
+    trial, cost = _minimised(problem, begin)
+    best = np.argmin(cost.reshape(starts, -1), axis=0)
+    chosen = best * len(rows) + np.arange(len(rows))
+    return problem.surfaces(trial, chosen)
 
 
-def _trial_exponent(log_width: Floats, value: Floats) -> float:
-    """The exponent on a grid for which value = c + s g(a, ν) fits best."""
+def _trial_exponents(log_width: Floats, value: Floats) -> Floats:
+    """The exponent on a grid for which value = c + s g(a, ν) fits best, of every row."""
     trial = _growth(TRIAL_EXPONENTS[:, None], log_width)
     trial = trial - trial.mean(axis=1, keepdims=True)
     trial /= np.linalg.norm(trial, axis=1, keepdims=True)
-    return float(TRIAL_EXPONENTS[np.argmax((trial @ value) ** 2)])
+    return TRIAL_EXPONENTS[np.argmax((value @ trial.T) ** 2, axis=1)]
 
 
-def _bounded(trial: float) -> tuple[float, float]:
-    """An exponent within its bounds, and its derivative, for a trial value of any size."""
+def _bounded(trial: Floats) -> tuple[Floats, Floats]:
+    """Exponents within their bounds, and the derivative, for trial values of any size."""
     middle, half = _middle_and_half()
     scaled = np.tanh((trial - middle) / half)
     return middle + half * scaled, 1 - scaled**2
 
 
-def _unbounded(exponent: float) -> float:
+def _unbounded(exponent: Floats) -> Floats:
     middle, half = _middle_and_half()
     return middle + half * np.arctanh((exponent - middle) / half)
 
@@ -195,69 +189,126 @@ def _middle_and_half() -> tuple[float, float]:
     )
 
 
+def _line(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Slope and value at x = 0 of the least-squares line of every row."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    slope = np.sum(centred * y, axis=-1) / np.sum(centred**2, axis=-1)
+    return slope, y.mean(axis=-1) - slope * x.mean(axis=-1)
+
+
+class _Solved(NamedTuple):
+    """At a trial: linear parameters (rows, 3), residuals (rows, points), their Jacobian."""
+
+    linear: Floats
+    left: Floats
+    jacobian: Floats
+
+    def of(self, rows: NDArray[Any]) -> _Solved:
+        return _Solved(*(values[rows] for values in self))
+
+
 class _Projected:
-    """The least-squares problem with its linear parameters eliminated."""
+    """The least-squares problems of all rows with their linear parameters eliminated.
+
+    A trial (rows, 5) is alpha and beta in terms of any size, gamma, x and s.
+    """
 
     def __init__(self, points: Points, loss: Floats):
-        self.points = points
+        self.points, self.loss = points, loss
         self.log_width_centre = points.log_width.mean()
         self.log_width = points.log_width - self.log_width_centre
-        self.weight = points.weight[:, None]
         self.target = points.weight * loss
-        self.solved: bytes = b""
 
-    def start(self, loss: Floats) -> Floats:
+    def start(self) -> Floats:
         """What each width's own parabola says."""
-        rate, lowest, curvature = parabolas(self.points, loss).T
+        rate, lowest, curvature = np.moveaxis(parabolas(self.points, self.loss), -1, 0)
         log_width = self.log_width[np.unique(self.points.width, return_index=True)[1]]
         rate = np.clip(rate, self.points.log_rate.min(), self.points.log_rate.max())
-        alpha, beta = (_trial_exponent(log_width, value) for value in (lowest, rate))
-        least = max(1e-3 * np.abs(curvature).max(), np.finfo(float).tiny)
-        gamma = np.polyfit(log_width, np.log(np.maximum(curvature, least)), 1)[0]
-        slope, centre = np.polyfit(_growth(beta, log_width), rate, 1)
-        return np.array([_unbounded(alpha), _unbounded(beta), gamma, centre, slope])
+        alpha, beta = (_trial_exponents(log_width, value) for value in (lowest, rate))
+        most = np.abs(curvature).max(axis=1, keepdims=True)
+        least = np.maximum(1e-3 * most, np.finfo(float).tiny)
+        gamma, _ = _line(log_width[None, :], np.log(np.maximum(curvature, least)))
+        slope, centre = _line(_growth(beta[:, None], log_width[None, :]), rate)
+        return np.column_stack([_unbounded(alpha), _unbounded(beta), gamma, centre, slope])
 
-    def residual(self, trial: Floats) -> Floats:
-        self._solve(trial)
-        return self.left
-
-    def jacobian(self, trial: Floats) -> Floats:
-        self._solve(trial)
-        (alpha, alpha_slope), (beta, beta_slope) = map(_bounded, trial[:2])
-        log_width, slope = self.log_width, trial[4]
-        _, k, h = self.linear
-        by_rate = -h * self.growth * self.distance
-        change = [
+    def solved(self, rows: NDArray[np.int64], trial: Floats) -> _Solved:
+        """The linear parameters of these rows at a trial of the others, and how well they do."""
+        alpha, beta, gamma, centre, slope = trial.T[:, :, None]
+        (alpha, alpha_slope), (beta, beta_slope) = _bounded(alpha), _bounded(beta)
+        log_width, weight = self.log_width[None, :], self.points.weight[None, :, None]
+        shift = _growth(beta, log_width)
+        distance = self.points.log_rate[None, :] - centre - slope * shift
+        growth = np.exp(np.clip(gamma * log_width, -50, 50))
+        columns = (np.ones_like(shift), _growth(alpha, log_width), growth * distance**2 / 2)
+        basis, triangle = np.linalg.qr(np.stack(columns, axis=-1) * weight)
+        along = basis.swapaxes(1, 2)
+        target = self.target[rows][:, :, None]
+        projected = along @ target
+        linear = (np.linalg.pinv(triangle) @ projected)[..., 0]
+        k, h = linear[:, 1:2], linear[:, 2:3]
+        by_rate = -h * growth * distance
+        change = (
             k * alpha_slope * _growth_slope(alpha, log_width),
             by_rate * slope * beta_slope * _growth_slope(beta, log_width),
-            h * log_width * self.growth * self.distance**2 / 2,
+            h * log_width * growth * distance**2 / 2,
             by_rate,
-            by_rate * self.shift,
-        ]
-        change = np.column_stack(change) * self.weight
-        return self.basis @ (self.basis.T @ change) - change
+            by_rate * shift,
+        )
+        weighted = np.stack(change, axis=-1) * weight
+        jacobian = basis @ (along @ weighted) - weighted
+        return _Solved(linear, (target - basis @ projected)[..., 0], jacobian)
 
-    def surface(self, trial: Floats) -> Surface:
-        self._solve(trial)
-        alpha, beta = _bounded(trial[0])[0], _bounded(trial[1])[0]
-        return Surface(*map(float, (alpha, beta, *trial[2:], *self.linear, self.log_width_centre)))
+    def surfaces(self, trial: Floats, rows: NDArray[np.int64]) -> list[Surface]:
+        linear = self.solved(rows, trial[rows]).linear
+        exponents = _bounded(trial[rows, :2])[0]
+        table = np.column_stack([exponents, trial[rows, 2:], linear])
+        return [Surface(*row, float(self.log_width_centre)) for row in table.tolist()]
 
-    def _solve(self, trial: Floats) -> None:
-        """The linear parameters at a trial of the others; kept for the Jacobian at the same."""
-        if self.solved == trial.tobytes():
-            return
-        log_width = self.log_width
-        alpha, beta = _bounded(trial[0])[0], _bounded(trial[1])[0]
-        self.shift = _growth(beta, log_width)
-        self.distance = self.points.log_rate - trial[3] - trial[4] * self.shift
-        self.growth = np.exp(np.clip(trial[2] * log_width, -50, 50))
-        columns = [
-            np.ones_like(log_width),
-            _growth(alpha, log_width),
-            self.growth * self.distance**2 / 2,
-        ]
-        self.basis, triangle = np.linalg.qr(np.column_stack(columns) * self.weight)
-        projected = self.basis.T @ self.target
-        self.linear = np.linalg.lstsq(triangle, projected, rcond=None)[0]
-        self.left = self.target - self.basis @ projected
-        self.solved = trial.tobytes()
+
+def _minimised(problem: _Projected, trial: Floats) -> tuple[Floats, Floats]:
+    """Trials (rows, 5) improved until the sum of squares stays, and that sum of every row.
+
+    Levenberg and Marquardt's method; damping as in Nielsen, Damping parameter in Marquardt's
+    method, 1999.
+    """
+    trial, active = trial.copy(), np.arange(len(trial))
+    at = problem.solved(active, trial)
+    cost = np.sum(at.left**2, axis=1)
+    damping, raised = np.full(len(trial), 1e-3), np.full(len(trial), 2.0)
+    for _ in range(MOST_STEPS):
+        step, promised = _damped_step(at, damping[active])
+        moved = trial[active] - step
+        there = problem.solved(active, moved)
+        found = np.sum(there.left**2, axis=1)
+        gain = (cost[active] - found) / np.maximum(promised, np.finfo(float).tiny)
+        better = found < cost[active]
+        settled = promised <= SETTLED * cost[active]
+        factor = np.where(better, np.maximum(1 / 3, 1 - (2 * gain - 1) ** 3), raised[active])
+        damping[active] *= factor
+        raised[active] = np.where(better, 2.0, 2 * raised[active])
+        improved = active[better]
+        trial[improved], cost[improved] = moved[better], found[better]
+        at = _Solved(*(np.where(_like(better, b), b, a) for a, b in zip(at, there, strict=True)))
+        going = ~settled & (damping[active] < MOST_DAMPING)
+        active, at = active[going], at.of(going)
+        if not len(active):
+            break
+    return trial, cost
+
+
+def _like(rows: NDArray[np.bool_], values: Floats) -> NDArray[np.bool_]:
+    """`rows` with further axes, as `values` has."""
+    return rows.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _damped_step(at: _Solved, damping: Floats) -> tuple[Floats, Floats]:
+    """The step (rows, 5) to subtract, and by how much the linearised sum of squares falls."""
+    jacobian = at.jacobian
+    size = np.sqrt(np.sum(jacobian**2, axis=1))
+    size = np.where(size > 0, size, 1.0)
+    scaled = jacobian / size[:, None, :]
+    gradient = (scaled.swapaxes(1, 2) @ at.left[:, :, None])[..., 0]
+    normal = scaled.swapaxes(1, 2) @ scaled + damping[:, None, None] * np.eye(size.shape[1])
+    step = np.linalg.solve(normal, gradient[..., None])[..., 0]
+    promised = np.sum(step * (gradient + damping[:, None] * step), axis=1)
+    return step / size, promised

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -11,6 +12,8 @@ import tyro
 from dynsim import InputError, Setup
 from dynsim._setup import Descent, LinearModel, Sizes, Task, check_covered
 from dynsim.laboratory import HiddenRate, NetworkFamily, NetworkModel, NetworkSetup
+from dynsim.plots._style import figure_format
+from experiments.output import writable_file, writable_folder
 
 # The parts of a description, imported above, are private. They exist so that an option is defined
 # once; outside the library only this module needs them, to turn every option into a flag.
@@ -18,6 +21,37 @@ from dynsim.laboratory import HiddenRate, NetworkFamily, NetworkModel, NetworkSe
 Json = Annotated[
     bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="print one JSON document to stdout")
 ]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a figure, and the numbers that it shows, are written."""
+
+    plot: Path | None = None
+    """file for a figure of the result; its extension decides the format: png, pdf or svg"""
+    out: Path | None = None
+    """folder for the figure (PNG, PDF, SVG) and its numbers (netCDF, CSV)"""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is to be written."""
+        return self.plot is not None or self.out is not None
+
+    def check(self) -> None:
+        """Raises `InputError` for another extension, and for a place that cannot be written to.
+
+        To be called before the work: its folders are made if need be.
+        """
+        if self.plot is not None:
+            figure_format("plot", self.plot)
+            writable_file("plot", self.plot)
+        if self.out is not None:
+            writable_folder("out", self.out)
+
+
+NO_FILES = Files()
+WrittenFiles = Annotated[Files, tyro.conf.arg(name="")]
+
 # Of the networks that share a description, options that mean nothing for one of them.
 UNUSED = {"mlp": ("head_width", "context"), "transformer": ("normalisation",)}
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from dynsim import InputError, TokenLaw, check_integer, token_law
 from dynsim.tokens import check_law_name, read_counts
 from experiments.output import number, print_json
 
-from ._options import Json
+from ._files import print_files, with_files, write_files
+from ._options import NO_FILES, Json, WrittenFiles
 
 if TYPE_CHECKING:
     import sympy as sp
+    import xarray as xr
 
     import derivations
 
 
+OPTIONS = ("layer", "optimizer", "width", "vocab_size", "tokens", "rank", "batch_size", "init")
 MAX_WIDTH = 10**15  # beyond this d - 1 = d in float64
 # The self term is shown where its sums over tokens and neurons self-average to about a percent.
 SELF_AVERAGING_WIDTH, SELF_AVERAGING_FREQUENCY = 32, 0.01
@@ -50,6 +56,7 @@ class Derive:
     """standard deviation of the projection's entries: mup 1/width, sp 1/sqrt(width)"""
     format: Literal["text", "latex"] = "text"
     """how to print the derivation"""
+    files: WrittenFiles = NO_FILES
     json: Json = False
 
     def run(self) -> int:
@@ -57,6 +64,7 @@ class Derive:
         import derivations
 
         _check(self)
+        self.files.check()
         shape: dict[str, Any] = {
             "of_one_token": self.rank is not None,
             "mini_batch": self.batch_size > 0,
@@ -79,18 +87,23 @@ class Derive:
             "expression": str(rms.expression),
             "assumptions": list(rms.assumptions),
         }
+        written: list[Path] = []
         lines = [f"exponent of d ({_orders(exponent)}): {exponent}"]
         if self.width is not None and self.vocab_size is not None:
             law = token_law(self.tokens, self.vocab_size)
             document |= _numbers(self, self.width, law, exponent)
             lines = _lines(document, exponent)
+            dataset = partial(_around, self, self.width, law)
+            config = {name: getattr(self, name) for name in OPTIONS}
+            written = write_files(self.files, "derive", dataset, config)
         if self.json:
-            print_json(document)
+            print_json(with_files(document, written))
         elif self.format == "latex":
             print(rms.to_latex())
             print("\n" + "\n".join(f"% {line}" for line in lines))
         else:
             print(rms.to_text() + "\n\n" + "\n".join(lines))
+            print_files(written)
         return 0
 
 
@@ -103,6 +116,10 @@ def _check(options: Derive) -> None:
     if (options.width is None) != (options.vocab_size is None):
         given, other = ("width", "vocab_size")[:: 1 if options.width is not None else -1]
         raise InputError(other, None, f"must be given together with `{given}`")
+    if options.width is None and options.files.wanted:
+        field = "plot" if options.files.plot is not None else "out"
+        path = str(options.files.plot or options.files.out)
+        raise InputError(field, path, "needs `width` and `vocab_size`, around which it draws")
     if options.width is not None:
         check_integer("width", options.width, 1, MAX_WIDTH)
     if options.rank is not None:
@@ -204,6 +221,23 @@ def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> d
             ],
         }
     return result
+
+
+def _around(options: Derive, width: int, law: TokenLaw) -> xr.Dataset:
+    """First steps at widths a factor 32 up and down, the width itself among them and marked."""
+    from dynsim import first_step
+
+    widths = width * 2.0 ** (np.arange(-10, 11) / 2)
+    step = first_step(
+        options.layer,
+        options.optimizer,
+        widths[widths >= 1],
+        law,
+        rank=options.rank,
+        batch_size=options.batch_size,
+        init=options.init,
+    )
+    return step.to_xarray().assign_attrs(marked_width=width)
 
 
 def _exponent_at(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> float | None:

@@ -12,7 +12,8 @@ import tyro
 from dynsim import InputError, check_integer
 from experiments.output import flag, print_json
 
-from ._options import AnyNetwork, Json
+from ._files import print_files, with_files, write_files
+from ._options import NO_FILES, AnyNetwork, Json, WrittenFiles
 from .train import print_curves
 
 COLUMNS = ("loss", "loss_error", "projection_update_rms", "embedding_update_rms")
@@ -47,6 +48,7 @@ class Flow:
     """relative tolerance of the solver"""
     max_steps: int = 100_000
     """most steps of the solver"""
+    files: WrittenFiles = NO_FILES
     json: Json = False
 
     def run(self) -> int:
@@ -61,6 +63,7 @@ class Flow:
         if not (np.isfinite(end) and end > 0):
             raise InputError("time", self.time, "must be a positive number")
         check_integer("points", self.points, 2, MAX_POINTS)
+        self.files.check()
         result = gradient_flow(
             setup,
             np.linspace(0, end, self.points),
@@ -74,7 +77,7 @@ class Flow:
         config = setup.resolved() | {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("setup", "network", "json")
+            if field.name not in ("setup", "network", "files", "json")
         }
         config["time"] = end
         document = {
@@ -93,9 +96,11 @@ class Flow:
             "status": result.outcome.written(flag),
             "provenance": provenance(config),
         }
+        written = write_files(self.files, "flow", result.to_xarray, config)
         if self.json:
-            print_json(document)
+            print_json(with_files(document, written))
             return 0
         print_curves(document, COLUMNS, axis="time")
         print(f"status: {document['status']}")
+        print_files(written)
         return 0

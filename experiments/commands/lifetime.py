@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dynsim import InputError, check_integer, token_law
+from dynsim import InputError, TokenLaw, check_integer, token_law
 from experiments.output import number, print_json, print_table
 
-from ._options import Json
+from ._files import print_files, with_files, write_files
+from ._options import NO_FILES, Json, WrittenFiles
 
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from dynsim import AgedUpdate
+
+OPTIONS = ("width", "vocab_size", "outputs", "embedding_lr", "batch_size")
+DRAWN_POINTS = 201
 AGES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # in lifetimes of the LV regime
 
 
@@ -33,24 +43,27 @@ class Lifetime:
     """learning rate of the embedding, in its initial standard deviations"""
     batch_size: int = 0
     """tokens per batch, 0 for the full batch"""
+    files: WrittenFiles = NO_FILES
     json: Json = False
 
     def run(self) -> int:
         """Prints the lifetime in displacement, steps and visits, and the exponent at some ages."""
-        document = _document(self)
+        law = _checked_law(self)
+        self.files.check()
+        document = _document(self, law)
+        dataset = partial(_dataset, self, law, document["lifetime_displacement"])
+        config = {name: document[name] for name in OPTIONS}
+        written = write_files(self.files, "lifetime", dataset, config)
         if self.json:
-            print_json(document)
+            print_json(with_files(document, written))
         else:
             _print(document)
+            print_files(written)
         return 0
 
 
-def _document(options: Lifetime) -> dict[str, Any]:
-    """When the LV regime ends, and the local exponent of an update at some ages."""
-    from dynsim import aged_update, restoration_displacement
-    from dynsim.theory import visit_chance
-    from experiments.precision import enable_x64
-
+def _checked_law(options: Lifetime) -> TokenLaw:
+    """The uniform law of the vocabulary. Raises `InputError` for an option out of range."""
     check_integer("width", options.width, 2, 2**53)
     check_integer("batch_size", options.batch_size, 0, 2**53)
     law = token_law("uniform", options.vocab_size)
@@ -58,6 +71,15 @@ def _document(options: Lifetime) -> dict[str, Any]:
         raise InputError("outputs", options.outputs, "must be from 1 to `vocab_size`")
     if not 1e-30 <= options.embedding_lr <= 1e30:
         raise InputError("embedding_lr", options.embedding_lr, "must be from 1e-30 to 1e30")
+    return law
+
+
+def _document(options: Lifetime, law: TokenLaw) -> dict[str, Any]:
+    """When the LV regime ends, and the local exponent of an update at some ages."""
+    from dynsim import restoration_displacement
+    from dynsim.theory import visit_chance
+    from experiments.precision import enable_x64
+
     enable_x64()
     end = restoration_displacement(
         options.width,
@@ -69,14 +91,7 @@ def _document(options: Lifetime) -> dict[str, Any]:
     per_step = options.embedding_lr * chance
     displacements = np.array(AGES) * (end or options.width**-0.5)
     steps = displacements / per_step
-    aged = aged_update(
-        options.width,
-        law,
-        options.embedding_lr * steps,
-        effective_outputs=options.outputs,
-        batch_size=options.batch_size,
-        embedding_lr=options.embedding_lr,
-    )
+    aged = _aged(options, law, options.embedding_lr * steps)
     rows = [
         {"displacement": move, "step": step, "local_exponent": float(slope)}
         for move, step, slope in zip(displacements, steps, aged.local_exponent, strict=True)
@@ -94,6 +109,26 @@ def _document(options: Lifetime) -> dict[str, Any]:
         "visits_per_step": chance,
         "ages": rows,
     }
+
+
+def _aged(options: Lifetime, law: TokenLaw, displacement: NDArray[np.float64]) -> AgedUpdate:
+    from dynsim import aged_update
+
+    return aged_update(
+        options.width,
+        law,
+        displacement,
+        effective_outputs=options.outputs,
+        batch_size=options.batch_size,
+        embedding_lr=options.embedding_lr,
+    )
+
+
+def _dataset(options: Lifetime, law: TokenLaw, end: float) -> xr.Dataset:
+    """The aged update at many displacements, up to the last of `AGES`, with the end of LV."""
+    last = AGES[-1] * (end or options.width**-0.5)
+    aged = _aged(options, law, np.linspace(0, last, DRAWN_POINTS))
+    return aged.to_xarray().assign_attrs(lifetime_displacement=end)
 
 
 def _print(document: dict[str, Any]) -> None:

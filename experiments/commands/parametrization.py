@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
@@ -12,16 +14,20 @@ import tyro
 from dynsim import InputError, check_integer
 from experiments.output import print_json, print_table
 
+from ._files import print_files, with_files, write_files
 from ._latex import latex_table
-from ._options import Json
+from ._options import NO_FILES, Json, WrittenFiles
 from ._published_rules import comparison_document, comparison_latex, print_comparison
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     import derivations
 
 
 T = TypeVar("T")
 VOCABULARY_OPTIONS = ("update_alignment", "vocab_exponent", "zipf", "batch_exponent")
+GIVEN = ("optimizer", "alignment", *VOCABULARY_OPTIONS)
 COMPARE_DEFAULTS = {"width": 4096, "vocab_size": 50257, "base_width": 256}
 
 
@@ -59,6 +65,7 @@ class Parametrize:
     """vocabulary size for --compare (default 50257)"""
     format: Literal["table", "latex"] = "table"
     """how to print"""
+    files: WrittenFiles = NO_FILES
     json: Json = False
 
     def run(self) -> int:
@@ -72,7 +79,11 @@ class Parametrize:
             raise InputError("NAME", None, f"must be one of {known}, or give `compare`")
         _refuse(self, tuple(COMPARE_DEFAULTS), "only goes with `compare`")
         solution = _solution(self, self.name)
+        self.files.check()
         layers = {layer: _layer(solution, layer) for layer in derivations.NETWORK_LAYERS}
+        setup = {"parametrization": self.name, **{name: getattr(self, name) for name in GIVEN}}
+        dataset = partial(_dataset, layers, setup)
+        written = write_files(self.files, "parametrization", dataset, setup)
         if self.json:
             hidden = solution.alignment.hidden
             document = {
@@ -86,11 +97,12 @@ class Parametrize:
                 },
                 "source": solution.parametrization.source,
             }
-            print_json({**document, **layers})
+            print_json(with_files({**document, **layers}, written))
         elif self.format == "latex":
             print(latex_table(("layer", *COLUMNS.values()), _cells(layers, "--")))
         else:
             _print_layers(solution, layers)
+            print_files(written)
         return 0
 
 
@@ -168,6 +180,42 @@ def _layer(
     return {**numbers, **exact, "binding_constraint": solved.binding_constraint}
 
 
+def _dataset(layers: dict[str, dict[str, Any]], setup: dict[str, Any]) -> xr.Dataset:
+    """The exponents of every layer as labelled arrays; NaN where there is none."""
+    from dynsim._results import labelled
+
+    arrays: dict[str, tuple[tuple[str, ...], Any]] = {"layer": (("layer",), list(layers))}
+    for name in EXPONENTS:
+        values = [math.nan if layer[name] is None else layer[name] for layer in layers.values()]
+        arrays[name] = (("layer",), values)
+    return labelled("Parametrization", arrays, setup)
+
+
+def _rules_dataset(document: dict[str, Any], sizes: dict[str, int]) -> xr.Dataset:
+    """LR exponents of the published rules, in one gauge, as labelled arrays."""
+    from dynsim._results import labelled
+
+    rules = document["rules"]
+    layers = list(rules[0]["lr_exponents"])
+    rows = [[float(Fraction(rule["lr_exponents"][layer])) for layer in layers] for rule in rules]
+    factors = [[rule["factors"][layer] for layer in layers] for rule in rules]
+    arrays: dict[str, tuple[tuple[str, ...], Any]] = {
+        "lr_exponent": (("rule", "layer"), rows),
+        "factor": (("rule", "layer"), factors),
+        "ratio_exponent": (("rule",), [float(Fraction(rule["ratio_exponent"])) for rule in rules]),
+        "rule": (("rule",), [rule["name"] for rule in rules]),
+        "layer": (("layer",), layers),
+    }
+    return labelled("PublishedRules", arrays, dict(sizes))
+
+
+EXPONENTS = (
+    "init_std_exponent",
+    "multiplier_exponent",
+    "lr_exponent",
+    "epsilon_exponent",
+    "weight_decay_exponent",
+)
 COLUMNS = {
     "init_std_exponent_exact": "init std",
     "multiplier_exponent_exact": "multiplier",
@@ -209,11 +257,15 @@ def _compare(options: Parametrize) -> int:
     }
     for name, size in sizes.items():
         check_integer(name, size, 1, 2**31 - 1)
+    options.files.check()
     document = comparison_document(sizes)
+    dataset = partial(_rules_dataset, document, sizes)
+    written = write_files(options.files, "parametrization", dataset, sizes)
     if options.json:
-        print_json(document)
+        print_json(with_files(document, written))
     elif options.format == "latex":
         print(comparison_latex(document))
     else:
         print_comparison(document)
+        print_files(written)
     return 0

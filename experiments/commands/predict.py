@@ -9,7 +9,8 @@ import tyro
 
 from experiments.output import flag, print_json, progress_bar
 
-from ._options import AnyNetwork, Json
+from ._files import print_files, with_files, write_files
+from ._options import NO_FILES, AnyNetwork, Json, WrittenFiles
 from .train import UPDATE_COLUMNS, print_curves
 
 
@@ -26,6 +27,7 @@ class Predict:
     """token particles of the solver (default: 2048, or what outputs and steps need)"""
     replicas: int | None = None
     """independent solutions that are averaged (default: 16, and 128 for small vocabularies)"""
+    files: WrittenFiles = NO_FILES
     json: Json = False
 
     def run(self) -> int:
@@ -35,6 +37,7 @@ class Predict:
         from experiments.results import provenance
 
         setup = self.setup.covered_by("mean-field theory")
+        self.files.check()
         enable_x64()
         with progress_bar(1.0, "predict") as bar:
             result = predict(
@@ -64,9 +67,11 @@ class Predict:
             "status": result.outcome[0].written(flag),
             "provenance": provenance(config),
         }
+        written = write_files(self.files, "predict", result.to_xarray, config)
         if self.json:
-            print_json(document)
+            print_json(with_files(document, written))
             return 0
         print_curves(document, ("loss", "loss_error", *UPDATE_COLUMNS))
         print(f"status: {document['status']}")
+        print_files(written)
         return 0

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from dynsim import InputError, check_integer
 from experiments.output import number, print_json, print_table
 
-from ._options import Json
+from ._files import print_files, with_files, write_files
+from ._options import NO_FILES, Json, WrittenFiles
 
 if TYPE_CHECKING:
     from dynsim import Recommendation
@@ -44,6 +45,7 @@ class Recommend:
     """hidden learning rate at the base width"""
     anchor: str = "hidden"
     """layer that keeps muP's learning rate while the ratio changes: hidden or embedding"""
+    files: WrittenFiles = NO_FILES
     json: Json = False
 
     def run(self) -> int:
@@ -64,6 +66,7 @@ class Recommend:
             raise InputError("vocab_size", None, "must be given, or a `preset`")
         if self.base_width is None:
             raise InputError("base_width", None, "must be given, the width of the tuned LRs")
+        self.files.check()
         answer = recommend(
             width,
             self.base_width,
@@ -75,10 +78,12 @@ class Recommend:
             self.base_hidden_lr,
             anchor=self.anchor,  # type: ignore[arg-type]
         )
+        written = write_files(self.files, "recommend", answer.to_xarray, answer.described_by())
         if self.json:
-            print_json(answer.to_dict())
+            print_json(with_files(answer.to_dict(), written))
         else:
             _print(answer)
+            print_files(written)
         return 0
 
 

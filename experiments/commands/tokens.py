@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 
-from dynsim import check_integer, token_law
+from dynsim import TokenLaw, check_integer, token_law
+from dynsim.tokens import check_law_name
 from experiments.output import number, print_json
 
-from ._options import Json
+from ._files import print_files, with_files, write_files
+from ._options import NO_FILES, Json, WrittenFiles
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 SHOWN_RANKS = (1, 10, 100, 1000, 10_000, 100_000, 1_000_000)
 
@@ -26,6 +33,7 @@ class Tokens:
     """vocabulary size m"""
     width: int = 1024
     """width d at which the regime of each token is judged"""
+    files: WrittenFiles = NO_FILES
     json: Json = False
 
     def run(self) -> int:
@@ -34,10 +42,13 @@ class Tokens:
         from experiments.precision import enable_x64
 
         check_integer("width", self.width, 1, 2**53)
+        check_law_name("tokens", self.law)
+        self.files.check()
         law = token_law(self.law, self.vocab_size)
         enable_x64()
         fit = law.zipf_exponent
-        above = coherence(self.width, law) > 1
+        ratio = coherence(self.width, law)
+        above = ratio > 1
         ranks = [rank for rank in SHOWN_RANKS if rank <= law.vocab_size]
         document = {
             "law": law.name,
@@ -58,8 +69,10 @@ class Tokens:
                 for rank in ranks
             ],
         }
+        dataset = partial(_dataset, law, self.width, ratio)
+        written = write_files(self.files, "tokens", dataset, document)
         if self.json:
-            print_json(document)
+            print_json(with_files(document, written))
             return 0
         print(f"{law.name}, {law.vocab_size} types ({document['types_that_occur']} occur)")
         interval = f"[{number(fit.low)}, {number(fit.high)}]"
@@ -77,4 +90,14 @@ class Tokens:
         for row in document["ranks"]:
             size = number(row["effective_vocab_size"])
             print(f"  {row['rank']:<9} {row['frequency']:<11.4g} {size}")
+        print_files(written)
         return 0
+
+
+def _dataset(law: TokenLaw, width: int, ratio: NDArray[np.float64]) -> xr.Dataset:
+    """The law's dataset with the coherence of every token at a width."""
+    from dynsim._names import attributes
+
+    dataset = law.to_xarray()
+    dataset["coherence"] = ("rank", ratio, attributes("coherence", "mse"))
+    return dataset.assign_attrs(marked_width=width)

@@ -14,7 +14,8 @@ from dynsim import Setup
 from dynsim.laboratory import NetworkSetup
 from experiments.output import number, print_json, print_table, progress_bar
 
-from ._options import AnyNetwork, Json
+from ._files import print_files, with_files, write_files
+from ._options import NO_FILES, AnyNetwork, Json, WrittenFiles
 
 if TYPE_CHECKING:
     from dynsim import Training
@@ -38,6 +39,7 @@ class Train:
     setup: Annotated[AnyNetwork, tyro.conf.arg(name="")]
     seeds: int = 4
     """independent initialisations (and batch streams) to average over"""
+    files: WrittenFiles = NO_FILES
     json: Json = False
 
     def run(self) -> int:
@@ -46,16 +48,21 @@ class Train:
         from experiments.precision import enable_x64
 
         setup = self.setup.description()
+        self.files.check()
         enable_x64()
         with progress_bar(1.0, "train") as bar:
             if isinstance(setup, Setup):
-                document = training_document(train(setup, self.seeds, progress=bar.update))
+                result = train(setup, self.seeds, progress=bar.update)
+                document = training_document(result)
             else:
-                document = network_document(_evaluated(setup, self.seeds, bar.update))
+                result = _evaluated(setup, self.seeds, bar.update)
+                document = network_document(result)
+        written = write_files(self.files, "train", result.to_xarray, document["config"])
         if self.json:
-            print_json(document)
+            print_json(with_files(document, written))
             return 0
         print_training(document)
+        print_files(written)
         return 0
 
 

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import math
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from dynsim._compiled import SYMPY as SYMPY  # cells run in threads, and sympy must not
 from experiments.cells.complete import CellJob, complete_cells
 from experiments.cells.executors import Executor, ThreadExecutor
 from experiments.cells.store import Arrays, Store
@@ -22,7 +22,6 @@ from experiments.results import fingerprint, provenance
 
 from ._seeds import check_run
 
-SYMPY = threading.Lock()  # cells run in threads, and sympy must not
 Cell = Mapping[str, Any]
 Advance = Callable[[], object]
 DIMS = " dims"

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dynsim._compiled import SYMPY
 from dynsim._setup import MAX_SIZE, Setup
 from dynsim.laboratory._linear_training import train_linear
 from dynsim.statistics import fitted_parabola
@@ -112,7 +113,8 @@ def _centres(setup: Setup, losses: Losses) -> Floats:
     """Rates from which the search starts: the closed form of sign's first step, or, for optimizers
     whose moves have another size, the rates at which one update changes the outputs by one."""
     if setup.optimizer in ("sign", "adam"):
-        centres = optimal_learning_rates(setup.width, setup.law(), init=setup.init)
+        with SYMPY:  # networks of several sizes are trained in threads
+            centres = optimal_learning_rates(setup.width, setup.law(), init=setup.init)
         return np.array([float(centre) for centre in centres])
     first: Any = replace(setup, steps=2, schedule="constant", warmup_steps=0)
     unit: Any = {"embedding_lrs": [1.0], "projection_lrs": [1.0]}

@@ -250,8 +250,8 @@ def measured_ratios(
     samples = [ordered.sel(width=d, vocab_size=m).to_numpy() for d, m in cells]
 
     def log_ratios(*curves: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        best = [[parabola_minimum(rates, c) for c in np.mean(pair, axis=axis)] for pair in curves]
-        embedding, projection = np.array(best).T
+        means = np.array([np.mean(pair, axis=axis) for pair in curves])
+        embedding, projection = parabola_minimum(rates, means).T
         return np.log(embedding / projection)
 
     return samples, log_ratios

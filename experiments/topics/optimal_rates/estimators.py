@@ -73,11 +73,10 @@ def layer_curves(
     return cell.rate.transpose(*order[:2]).to_numpy(), losses.transpose(*order).to_numpy()
 
 
-def log_layer_ratio(rates: Floats, losses: Floats, axis: int = -1) -> float:
-    """log(eta_E*/eta_W*) from losses (layer, octave, seed); NaN at the grid's end."""
-    logs = np.log(rates)
-    best = [parabola_minimum(*curve) for curve in zip(logs, losses.mean(axis=axis), strict=True)]
-    return best[0] - best[1]
+def log_layer_ratio(rates: Floats, losses: Floats, axis: int = -1) -> Floats:
+    """log(eta_E*/eta_W*) from losses (..., layer, octave, seed); NaN at the grid's end."""
+    best = parabola_minimum(np.log(rates), losses.mean(axis=axis))
+    return best[..., 0] - best[..., 1]
 
 
 def layer_exponent(data: xr.Dataset, family: str, *, horizon: int | None = None) -> Evidence:
@@ -88,15 +87,13 @@ def layer_exponent(data: xr.Dataset, family: str, *, horizon: int | None = None)
         widths = [width for width in widths if width >= 256]  # m = 16 << d
 
     def log_ratios(losses: Floats, axis: int = -1) -> Floats:
-        return np.array(
-            [log_layer_ratio(*cell, axis=axis) for cell in zip(rates, losses, strict=True)]
-        )
+        return log_layer_ratio(rates, losses, axis)
 
     theory, networks = (
         [layer_curves(data, family, source, width, horizon) for width in widths]
         for source in ("theory", "networks")
     )
-    rates = [rate for rate, _ in networks]
+    rates = np.stack([rate for rate, _ in networks])
     # A seed is one task at every width, so its losses at all widths are resampled together.
     losses = np.stack([loss for _, loss in networks])
     measured = exponent_of(widths, [losses], log_ratios, resamples=RESAMPLES)
@@ -126,14 +123,11 @@ def mean_field_optima(data: xr.Dataset, *, first_step: bool = False) -> Evidence
     ]
 
     def distance(losses: Floats, axis: int = -1) -> Floats:
-        logs = [
-            log_layer_ratio(rates, loss, axis)
-            for (rates, _), loss in zip(cells, losses, strict=True)
-        ]
+        logs = log_layer_ratio(rates, losses, axis)
         gaps = np.subtract(logs[::2], logs[1::2])
         return np.asarray(np.sqrt(np.mean(gaps**2)), dtype=np.float64)
 
-    losses = np.stack([loss for _, loss in cells])
+    rates, losses = (np.stack(part) for part in zip(*cells, strict=True))
     return Evidence(
         predicted=0.0, simulated=None, measured=bootstrap(distance, [losses], resamples=RESAMPLES)
     )

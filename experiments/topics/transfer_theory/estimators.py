@@ -27,7 +27,7 @@ def cell(data: xr.Dataset, case: str, source: str, width: int, curve: str) -> tu
     return one.rate.to_numpy(), one.loss.transpose("octave", "seed").to_numpy()
 
 
-def log_optimum(rates: Floats, means: Floats) -> tuple[float, float]:
+def log_optimum(rates: Floats, means: Floats) -> tuple[Floats, Floats]:
     """ln eta* and L* of the parabola through the three points around the lowest loss.
 
     NaN where the lowest loss is at the grid's end.
@@ -38,8 +38,7 @@ def log_optimum(rates: Floats, means: Floats) -> tuple[float, float]:
 def optima(cells: Sequence[tuple[Floats, Floats]], losses: Floats, axis: int = -1) -> Floats:
     """ln eta* and L* of every cell, shape (2, cells), from losses (cell, octave, seed)."""
     means = losses.mean(axis=axis)
-    pairs = [log_optimum(rates, mean) for (rates, _), mean in zip(cells, means, strict=True)]
-    return np.array(pairs).T
+    return np.array(log_optimum(np.stack([rates for rates, _ in cells]), means))
 
 
 def stacked(cells: Sequence[tuple[Floats, Floats]]) -> Floats:

@@ -44,6 +44,14 @@ def test_leading_axes_are_fits_of_their_own(random):
     together = np.array(fitted_parabola(LOGS, losses))
     assert together.shape == (3, 4, 3)
     assert together[:, 1, 2] == pytest.approx(fitted_parabola(LOGS, losses[1, 2]), rel=1e-12)
+    losses[0] = LOGS  # lowest at the grid's end
+    moved = LOGS + np.arange(4).reshape(4, 1, 1)  # a grid for each row
+    place, lowest = parabola_vertex(moved, losses)
+    assert np.isnan(place[0]).all()
+    at = int(np.argmin(losses[2, 1]))
+    near = slice(at - 1, at + 2)
+    expected = fitted_vertex(LOGS[near], losses[2, 1, near])  # by least squares
+    assert (place[2, 1] - 2, lowest[2, 1]) == pytest.approx(expected, rel=1e-9)
 
 
 def test_where_there_is_no_minimum():

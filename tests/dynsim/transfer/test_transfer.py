@@ -11,7 +11,7 @@ from dynsim import InputError, Outcome, Status, fit_transfer
 from dynsim.statistics import Resampled, SeedResamples
 from dynsim.transfer import TRANSFER_PARAMETERS, asymptotic_penalties, loss_penalties
 from dynsim.transfer._runs import mean_losses, runs_by_width
-from dynsim.transfer._surface import Points, _Projected, fit_surface
+from dynsim.transfer._surface import Points, _Projected, fit_surfaces
 
 # The fit
 
@@ -114,19 +114,52 @@ def test_the_fit_is_the_least_of_its_squares():
     assert exponents == pytest.approx(least.x[[2, 5, 7]], abs=1e-3)
 
 
-def test_the_projected_gradient_is_that_of_finite_differences():
-    width, rate, _, loss = runs(noise=0.05, seeds=1)
+def projected(**noise) -> _Projected:
+    """The problem of nine widths' points with every run as a row of its own seed."""
+    width, rate, seed, loss = runs(**noise)
+    rows = np.stack([loss[seed == one] for one in np.unique(seed)])
+    width, rate = width[seed == 0], rate[seed == 0]
     index = np.unique(width, return_inverse=True)[1]
-    problem = _Projected(Points(index, np.log(width), np.log(rate), 1 / loss), loss)
-    trial = np.array([0.7, 0.3, 0.1, -5.2, 0.4])
-    gradient = problem.jacobian(trial).T @ problem.residual(trial)
+    return _Projected(Points(index, np.log(width), np.log(rate), 1 / rows[0]), rows)
 
-    def half_squares(at):
-        return np.sum(problem.residual(at) ** 2) / 2
+
+def test_the_projected_gradient_is_that_of_finite_differences():
+    problem = projected(noise=0.05, seeds=1)
+    trial = np.array([0.7, 0.3, 0.1, -5.2, 0.4])
+    row = np.zeros(1, dtype=np.int64)
+    at = problem.solved(row, trial[None, :])
+    gradient = at.jacobian[0].T @ at.left[0]
+
+    def half_squares(trial):
+        return np.sum(problem.solved(row, trial[None, :]).left ** 2) / 2
 
     step = 1e-6 * np.eye(5)
     slopes = [(half_squares(trial + one) - half_squares(trial - one)) / 2e-6 for one in step]
     assert gradient == pytest.approx(np.array(slopes), rel=1e-5)
+
+
+def test_rows_that_are_fitted_together_reach_the_minimum_of_each():
+    """MINPACK, given the residuals of one row at a time, finds nothing lower and the same place."""
+    from scipy.optimize import least_squares
+
+    problem = projected(noise=0.02, seeds=6)
+    points = problem.points
+    found = fit_surfaces(points, problem.loss)
+    for row, surface in enumerate(found):
+        number = np.array([row])
+
+        def residual(trial, number=number):
+            return problem.solved(number, trial[None, :]).left[0]
+
+        start = problem.start()[row]
+        least = least_squares(residual, start, method="lm", xtol=1e-14, ftol=1e-14, gtol=1e-14)
+        left = problem.loss[row] - surface.loss(points.log_width, points.log_rate)
+        assert np.sum((points.weight * left) ** 2) == pytest.approx(2 * least.cost, rel=1e-8)
+        (expected,) = problem.surfaces(least.x[None, :].repeat(6, axis=0), number)
+        assert surface.alpha == pytest.approx(expected.alpha, rel=1e-4)
+        assert surface.beta == pytest.approx(expected.beta, rel=1e-4)
+    alone = fit_surfaces(problem.points, problem.loss[3:4])[0]
+    assert alone.parameters() == pytest.approx(found[3].parameters(), rel=1e-6)
 
 
 def test_more_seeds_weigh_more():
@@ -144,7 +177,7 @@ def test_more_seeds_weigh_more():
         *(cells[name].to_numpy() for name in "inx"),
         np.sqrt(cells["count"].to_numpy()) / cells.y.to_numpy(),
     )
-    direct = fit_surface(points, cells.y.to_numpy(), starts=3)
+    (direct,) = fit_surfaces(points, cells.y.to_numpy()[None, :], starts=3)
     assert fit.loss_exponent.value == pytest.approx(direct.alpha, rel=1e-5)
     assert fit.rate_exponent.value == pytest.approx(direct.beta, rel=1e-5)
 

@@ -1,0 +1,118 @@
+"""All routes to one setup's dynamics, side by side, and where they part."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dynsim._errors import InputError, check_integer
+from dynsim._precision import require_x64
+from dynsim._runs import seed_labels
+from dynsim._setup import Setup, check_covered
+
+from . import _routes
+from ._result import NETWORKS, QUANTITIES, ROUTES, Comparison, Curves, Floats, Parting
+
+RESOLUTION = 1e-6  # of the largest value on the way: less is rounding, and the solver's tolerance
+
+
+def compare(
+    setup: Setup,
+    seeds: int | ArrayLike = 8,
+    *,
+    particles: int | None = None,
+    replicas: int | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> Comparison:
+    """Follows one setup by every route that covers it, and says where two routes part.
+
+    Networks are trained (in float64), the mean-field equations solved, the flow and the dynamics
+    linearised about the initial weights followed from each of the same networks. A flow is compared
+    at time t = step: in units of steps dE/dt = -eta_E dL/dE, so that it is what descent becomes
+    for small learning rates (docs/theory/gradient_flow.md#flow-equations). It exists for sgd and
+    smoothed-sign alone; what a route does not cover is in `missing`.
+
+    Two routes part at the first step at which they differ by more than the networks' 95 % band
+    (half its width) plus both numerical errors. The band holds at each step by itself: of T steps
+    one in twenty can lie outside by chance. `Parting.steps` tells chance from a parting.
+
+    **Arguments:**
+
+    - `seeds`: a count of at least 2, or labels, as in `train`.
+    - `particles`, `replicas`: of the mean-field solver, as in `predict`.
+    - `progress`: called with the fraction of work finished since the last call.
+
+    Raises `InputError` for another network than the linear one, fewer than two steps or seeds, and
+    what `train` raises or `predict` for its `particles`; `RuntimeError` if JAX's 64-bit types are
+    off.
+    """
+    require_x64()
+    check_covered(setup, "the comparison")
+    check_integer("steps", setup.steps, 2)
+    labels = seed_labels(seeds)
+    if len(labels) < 2:
+        raise InputError("seeds", len(labels), "must be at least 2: the band is over seeds")
+    curves: dict[str, Curves] = {}
+    missing: dict[str, str] = {}
+
+    def report(share: float) -> None:
+        if progress is not None:
+            progress(share / len(ROUTES))
+
+    follow = (
+        _routes.networks,
+        partial(_routes.mean_field, particles=particles, replicas=replicas),
+        _routes.flow,
+        _routes.linearised,
+    )
+    for name, route in zip(ROUTES, follow, strict=True):
+        try:
+            curves[name] = route(setup, labels, report)
+        except InputError as error:
+            if name == NETWORKS or error.field in ("particles", "replicas"):
+                raise
+            missing[name] = _routes.why_not(error)
+            report(1.0)
+    partings = tuple(
+        _parting(curves, quantity, first, second)
+        for quantity in QUANTITIES
+        for first, second in itertools.combinations(curves, 2)
+    )
+    return Comparison(setup, labels, curves, missing, partings)
+
+
+def _parting(curves: dict[str, Curves], quantity: str, first: str, second: str) -> Parting:
+    row = QUANTITIES.index(quantity)
+    one, other, band = (curves[name] for name in (first, second, NETWORKS))
+    left, right = one.value[row], other.value[row]
+    allowed = _half_width(band, row)
+    for name in {first, second} - {NETWORKS}:
+        allowed = allowed + _half_width(curves[name], row)
+    both = np.isfinite(left) & np.isfinite(right)
+    with np.errstate(all="ignore"):
+        rounding = RESOLUTION * max(_largest(left), _largest(right))
+        apart = both & (np.abs(right - left) > np.nan_to_num(allowed) + rounding)
+    # Where one has diverged and the other has not, they are as far apart as can be; a solver that
+    # stopped early says nothing about later steps.
+    for here, there in ((one, other), (other, one)):
+        if here.status.startswith("diverged"):
+            apart |= ~np.isfinite(here.value[row]) & np.isfinite(there.value[row])
+    last = int(np.flatnonzero(both)[-1]) if both.any() else 0
+    difference = float(right[last] - left[last])
+    relative = difference / float(left[last]) if left[last] else math.nan
+    first_step = int(np.argmax(apart)) if apart.any() else None
+    count = int(apart.sum())
+    return Parting(quantity, first, second, first_step, count, len(left), difference, relative)
+
+
+def _largest(values: Floats) -> float:
+    return float(np.max(np.abs(values[np.isfinite(values)]), initial=0.0))
+
+
+def _half_width(curves: Curves, row: int) -> Floats:
+    return (curves.high[row] - curves.low[row]) / 2

@@ -1,0 +1,153 @@
+"""What a comparison holds: a curve for every route, and where two of them part."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynsim._results import Declared, Result
+from dynsim._setup import Setup
+from dynsim._summary import summary
+
+Floats = NDArray[np.float64]
+
+QUANTITIES = ("loss", "projection_update_rms", "embedding_update_rms")
+MOST_PERCENT = 9.99  # larger differences are written as a factor
+NETWORKS = "networks"
+ROUTES = (NETWORKS, "mean field", "flow", "linearised")
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """One route's curves at every step, shape (3, T), the first axis in the order of QUANTITIES.
+
+    - `value`; `low`, `high`: of networks the 95 % interval of the mean, else the value with its
+      numerical error on both sides.
+    - `status`: ok, or how the route ended.
+    """
+
+    value: Floats
+    low: Floats
+    high: Floats
+    status: str = "ok"
+
+    def __repr__(self) -> str:
+        return summary("Curves", value=self.value, low=self.low, high=self.high, status=self.status)
+
+
+@dataclass(frozen=True)
+class Parting:
+    """Where two routes part in one quantity.
+
+    - `first_step`: the first step at which they differ by more than the networks' 95 % band and
+      the errors of both, None where they never do; `steps_apart`: at how many of `steps` they do.
+    - `difference`, `relative`: at the last step that both have, the second route minus the first,
+      and this over the first (NaN where that is 0).
+    """
+
+    quantity: str
+    first: str
+    second: str
+    first_step: int | None
+    steps_apart: int
+    steps: int
+    difference: float
+    relative: float
+
+    def __str__(self) -> str:
+        if self.first_step is None:
+            where = "never part"
+        else:
+            where = f"part at step {self.first_step} (apart at {self.steps_apart} of {self.steps})"
+        return f"{self.quantity}, {self.first} and {self.second}: {where}; {self.end} at the end"
+
+    @property
+    def end(self) -> str:
+        """The difference at the last step in words."""
+        if not math.isfinite(self.relative):
+            return f"{self.difference:+.3g}"
+        if abs(self.relative) > MOST_PERCENT:
+            return f"x{1 + self.relative:.3g}"
+        return f"{self.relative:+.1%}"
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison(Result):
+    """Networks, mean field, flow and linearised dynamics of one setup, before each of T steps.
+
+    **Fields:**
+
+    - `setup`; `seeds`: labels of the networks, shape (K,).
+    - `curves`: by route, those that cover the setup, in the order `networks`, `mean field`,
+      `flow`, `linearised`.
+    - `missing`: by route, why it does not cover the setup.
+    - `partings`: for each quantity and pair of routes, where they part.
+
+    The quantities are `loss`, `projection_update_rms` and `embedding_update_rms`, as in `Training`
+    (docs/theory/model.md#quantities). Flow and linearised dynamics start from the very networks
+    that are trained, in float64, and are averaged over them.
+    """
+
+    arrays: ClassVar[Declared] = {
+        "loss": ("route step", lambda found: _of(found, "loss", "value")),
+        "loss_low": ("route step", lambda found: _of(found, "loss", "low")),
+        "loss_high": ("route step", lambda found: _of(found, "loss", "high")),
+        "projection_update_rms": (
+            "route step",
+            lambda found: _of(found, "projection_update_rms", "value"),
+        ),
+        "projection_update_rms_low": (
+            "route step",
+            lambda found: _of(found, "projection_update_rms", "low"),
+        ),
+        "projection_update_rms_high": (
+            "route step",
+            lambda found: _of(found, "projection_update_rms", "high"),
+        ),
+        "embedding_update_rms": (
+            "route step",
+            lambda found: _of(found, "embedding_update_rms", "value"),
+        ),
+        "embedding_update_rms_low": (
+            "route step",
+            lambda found: _of(found, "embedding_update_rms", "low"),
+        ),
+        "embedding_update_rms_high": (
+            "route step",
+            lambda found: _of(found, "embedding_update_rms", "high"),
+        ),
+        "status": ("route", lambda found: [one.status for one in found.curves.values()]),
+        "route": ("route", lambda found: list(found.curves)),
+    }
+
+    setup: Setup
+    seeds: NDArray[np.int64]
+    curves: dict[str, Curves]
+    missing: dict[str, str]
+    partings: tuple[Parting, ...]
+
+    def __repr__(self) -> str:
+        shown = (one for one in self.partings if NETWORKS in (one.first, one.second))
+        return summary(
+            "Comparison of the routes to one setup's dynamics",
+            setup=self.setup,
+            seeds=self.seeds,
+            steps=self.setup.steps,
+            routes=list(self.curves),
+            **{f"no {route}": why for route, why in self.missing.items()},
+            **{f"parting {number}": str(one) for number, one in enumerate(shown, 1)},
+        )
+
+    def described_by(self) -> dict[str, Any]:
+        """The setup's options, and the labels of the seeds."""
+        return self.setup.resolved() | {"seeds": self.seeds.tolist()}
+
+
+def _of(found: Comparison, quantity: str, part: str) -> Floats:
+    """One quantity of all routes, shape (routes, T)."""
+    row = QUANTITIES.index(quantity)
+    return np.stack([getattr(one, part)[row] for one in found.curves.values()])

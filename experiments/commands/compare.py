@@ -1,0 +1,114 @@
+"""`dynsim compare`: networks, mean field, flow and linearised dynamics of one setup together."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from experiments.output import flag, named, number, print_json, print_table, progress_bar
+
+from ._files import print_files, with_files, write_files
+from ._options import NO_FILES, AnyNetwork, Json, WrittenFiles
+
+if TYPE_CHECKING:
+    from dynsim import Comparison
+    from dynsim.comparison._result import Parting
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Follow one setup by every route, draw them together, and say where they part.
+
+    Networks (mean and 95 % band), mean field (with its error), flow (for sgd and smoothed-sign, at
+    time = step) and linearised dynamics of the linear model. The options of train.
+    """
+
+    setup: Annotated[AnyNetwork, tyro.conf.arg(name="")]
+    seeds: int = 8
+    """networks to average over, at least 2: the band is their 95 % interval"""
+    particles: int | None = None
+    """token particles of the mean-field solver (default: as for predict)"""
+    replicas: int | None = None
+    """independent mean-field solutions that are averaged (default: as for predict)"""
+    files: WrittenFiles = NO_FILES
+    json: Json = False
+
+    def run(self) -> int:
+        """Follows every route and prints where two of them part."""
+        from dynsim import compare
+        from experiments.precision import enable_x64
+
+        setup = self.setup.covered_by("the comparison")
+        self.files.check()
+        enable_x64()
+        with progress_bar(1.0, "compare") as bar:
+            result = compare(
+                setup,
+                self.seeds,
+                particles=self.particles,
+                replicas=self.replicas,
+                progress=bar.update,
+            )
+        config = setup.resolved() | {
+            "seeds": self.seeds,
+            "particles": self.particles,
+            "replicas": self.replicas,
+        }
+        written = write_files(self.files, "compare", result.to_xarray, config)
+        if self.json:
+            print_json(with_files(_document(result, config), written))
+        else:
+            _print(result)
+            print_files(written)
+        return 0
+
+
+def _document(result: Comparison, config: dict[str, Any]) -> dict[str, Any]:
+    """Curves by route and quantity, why routes are missing, and where two of them part."""
+    from dynsim.comparison._result import QUANTITIES
+    from experiments.results import provenance
+
+    routes = {
+        route: {
+            "status": named(curves.status, flag),
+            **{
+                quantity: {
+                    "value": curves.value[row],
+                    "low": curves.low[row],
+                    "high": curves.high[row],
+                }
+                for row, quantity in enumerate(QUANTITIES)
+            },
+        }
+        for route, curves in result.curves.items()
+    }
+    return {
+        "config": config,
+        "step": list(range(result.setup.steps)),
+        "routes": routes,
+        "why": {route: named(why, flag) for route, why in result.missing.items()},
+        "partings": [asdict(one) for one in result.partings],
+        "provenance": provenance(config),
+    }
+
+
+def _print(result: Comparison) -> None:
+    head = ("quantity", "routes", "part at step", "steps apart", "at the end")
+    print_table(head, [_row(one) for one in result.partings])
+    print(
+        "\nTwo routes part where they differ by more than the networks' 95 % band and their "
+        "numerical errors;\none step in twenty can be chance. At the end: second over first."
+    )
+    for route, why in result.missing.items():
+        print(f"no {route}: {named(why, flag)}")
+    for route, curves in result.curves.items():
+        if curves.status != "ok":
+            print(f"{route}: {named(curves.status, flag)}")
+
+
+def _row(one: Parting) -> list[str]:
+    where = "never" if one.first_step is None else number(one.first_step)
+    routes = f"{one.first}, {one.second}"
+    return [one.quantity, routes, where, f"{one.steps_apart} of {one.steps}", one.end]
