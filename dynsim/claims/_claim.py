@@ -146,6 +146,12 @@ class Claim:
         return f"exponent of {self.quantity} in {SYMBOLS[self.along]}"
 
     @property
+    def predicted_number(self) -> str:
+        """What is predicted, as text."""
+        number = self.prediction if isinstance(self.prediction, str) else f"{self.prediction:g}"
+        return f"{number}: {self.against}" if self.formula else number
+
+    @property
     def digest(self) -> str:
         """SHA-256 of everything that the claim says."""
         text = json.dumps(self.content, sort_keys=True, ensure_ascii=False)
@@ -196,11 +202,15 @@ class Claim:
             found["alpha"] = float(law.removeprefix("zipf:"))
         return found
 
+    def rival_value(self) -> float | None:
+        """The rival as a number."""
+        return None if self.rival is None else self._number("rival")
+
     def check_rival(self, predicted: float) -> None:
         """Raises `InputError` if the band around the prediction contains the rival."""
-        if self.rival is None:
+        value = self.rival_value()
+        if value is None:
             return
-        value = self._number("rival")
         if abs(value - predicted) <= self.tolerance:
             band = f"[{predicted - self.tolerance:g}, {predicted + self.tolerance:g}]"
             allowed = f"must lie outside the band {band} of the prediction"

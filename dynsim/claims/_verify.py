@@ -66,9 +66,8 @@ class Finding:
         return {
             "name": self.claim.name,
             "statement": self.claim.statement,
-            "quantity": self.claim.quantity,
-            "form": self.claim.form,
-            "prediction": str(self.claim.prediction),
+            "quantity": self.claim.measured_number,
+            "prediction": self.claim.predicted_number,
             "predicted": self.evidence.predicted,
             "tolerance": self.claim.tolerance,
             "simulated": self.evidence.simulated,

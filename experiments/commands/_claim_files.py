@@ -222,10 +222,9 @@ def _print(
 
 
 def _note(row: Mapping[str, Any]) -> str:
-    measured = "measured over theory" if row["form"] == "ratio" else "exponent"
     registered = f"; registered {row['registered']}" if row["registered"] else ""
     notes = "".join(f"; {note}" for note in row["notes"])
     return (
-        f"{row['statement']} Quantity: {row['quantity']}, {measured}; prediction: "
+        f"{row['statement']} Quantity: {row['quantity']}; prediction: "
         f"{row['prediction']}{registered}; SHA-256 {row['digest'][:SHORT]}{notes}"
     )

@@ -67,10 +67,11 @@ def written_claim(claim: claims.Claim, study: str) -> Claim:
         name=claim.name,
         statement=claim.statement,
         quantity=claim.measured_number,
-        prediction=str(claim.prediction),
+        prediction=claim.predicted_number,
         study=study,
         evidence=lambda data: claim_finding(claim, data).evidence,
         tolerance=claim.tolerance,
         citation=claim.source,
         expected=claim.expected,
+        rival=claim.rival_value(),
     )

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from dynsim.claims import Claim, Finding
 from dynsim.claims._verify import claim_setups, finding, fresh, version
-from dynsim.scaling import Measurement, Quantity, Value
+from dynsim.scaling import Fitted, Measurement, Quantity, Value, measured_cells
 from dynsim.scaling._exponent import named_quantity
+from dynsim.scaling._fitted import fitted
+from dynsim.scaling._measured import Measure
 from dynsim.scaling._quantity import AnySetup
 from dynsim.scaling.quantities._registry import QUANTITIES
 from experiments.results import study_config
@@ -32,11 +34,15 @@ Variables = Mapping[str, tuple[Sequence[str], Any]]
 SOLVED = "mean_field"
 
 
-def claim_study(name: str, claims: Sequence[Claim]) -> Study:
-    """The study that measures every cell of these claims once."""
+def claim_study(name: str, claims: Sequence[Claim], *, quick: bool = True) -> Study:
+    """The study that measures every cell of these claims once; without `quick` with --full only."""
+
+    def cells(full: bool) -> list[Cell]:
+        return claim_cells([version(one, full=full) for one in claims]) if full or quick else []
+
     return Study(
         name,
-        cells=lambda full: claim_cells([version(one, full=full) for one in claims]),
+        cells=cells,
         measure=measured_cell,
         config=lambda full: {"full": full},
     )
@@ -66,7 +72,27 @@ def claim_finding(claim: Claim, data: xr.Dataset, *, full: bool = False, seed: i
         values = [_arrays(data, _solved(quantity, setup), SOLVED) for setup in setups]
         return [Value(*map(float, one["value"])) for one in values]
 
-    return finding(claim, measure=measure, solve=solve, full=study_config(data)["full"])
+    full = study_config(data)["full"]
+    return finding(claim, measure=_kept_in(data), solve=solve, full=full)
+
+
+def claim_values(claim: Claim, data: xr.Dataset) -> Fitted:
+    """The quantity of a claim at every size, as its study measured it."""
+    chosen, quantity = (
+        version(claim, full=study_config(data)["full"]),
+        named_quantity(claim.quantity),
+    )
+    cells = measured_cells(quantity, claim_setups(chosen), chosen.seeds, measure=_kept_in(data))
+    return fitted(chosen.sizes, cells)
+
+
+def _kept_in(data: xr.Dataset) -> Measure:
+    """The arrays of cells that were measured before."""
+
+    def measure(measurement: Measurement, setup: AnySetup, labels: NDArray[np.int64]) -> Any:
+        return _arrays(data, _measured(measurement, setup, len(labels)), measurement.name)
+
+    return measure
 
 
 def extended(study: Study, kept: xr.Dataset) -> Study:

@@ -1,7 +1,8 @@
 """Finds every topic's studies and claims: a folder of `experiments/topics` is a topic.
 
-Claims stand in `claims.py`, as code, and in `claims.toml`, as data. Those of a file share a study
-of their own, TOPIC_claims.
+Claims stand in `claims.py`, as code, and in claim files, as data: `claims.toml`, and those that are
+measured with --full only in `claims_full.toml`. Those of a file share a study of their own, named
+after topic and file.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from pathlib import Path
 from types import ModuleType
 
 import experiments.topics
-from dynsim.claims import claim_file
+from dynsim.claims import ClaimFile, claim_file
 
 from ._claim import Claim, written_claim
 from ._claim_study import claim_study
 from ._study import Study
 
-CLAIM_FILE = "claims.toml"
+CLAIM_FILES = {"claims": True, "claims_full": False}  # whether there is a quick version
 
 TOPICS: tuple[str, ...] = tuple(
     module.name for module in pkgutil.iter_modules(experiments.topics.__path__) if module.ispkg
@@ -39,27 +40,26 @@ def parts(name: str) -> Iterator[ModuleType]:
     yield from (module for topic in TOPICS if (module := part(topic, name)) is not None)
 
 
-def written_claims(topic: str) -> Path | None:
-    """The claim file of a topic; None if it has none."""
+def claim_files(topic: str) -> dict[str, ClaimFile]:
+    """The claim files of a topic, by the study of their claims."""
     (folder,) = import_module(f"{experiments.topics.__name__}.{topic}").__path__
-    path = Path(folder) / CLAIM_FILE
-    return path if path.is_file() else None
+    paths = (Path(folder) / f"{name}.toml" for name in CLAIM_FILES)
+    return {f"{topic}_{path.stem}": claim_file(path) for path in paths if path.is_file()}
 
 
 def _studies() -> Iterator[Study]:
     for topic in TOPICS:
-        module, path = part(topic, "study"), written_claims(topic)
+        module = part(topic, "study")
         yield from () if module is None else module.STUDIES
-        if path is not None:
-            yield claim_study(f"{topic}_claims", claim_file(path).claims)
+        for name, file in claim_files(topic).items():
+            yield claim_study(name, file.claims, quick=CLAIM_FILES[file.path.stem])
 
 
 def _claims() -> Iterator[Claim]:
     for topic in TOPICS:
-        module, path = part(topic, "claims"), written_claims(topic)
-        if path is not None:
-            for one in claim_file(path).claims:
-                yield written_claim(one, f"{topic}_claims")
+        for name, file in claim_files(topic).items():
+            yield from (written_claim(one, name) for one in file.claims)
+        module = part(topic, "claims")
         yield from () if module is None else module.CLAIMS
 
 
