@@ -118,6 +118,7 @@ from ._published_rules import published_rules as published_rules
 from ._regimes import average_coherence_ratio as average_coherence_ratio
 from ._regimes import coherence_ratio as coherence_ratio
 from ._regimes import critical_vocab_exponent as critical_vocab_exponent
+from ._regimes import crossover_frequency as crossover_frequency
 from ._regimes import crossover_rank as crossover_rank
 from ._regimes import crossover_vocab_size as crossover_vocab_size
 from ._regimes import exponent as exponent

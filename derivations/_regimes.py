@@ -116,7 +116,29 @@ def average_coherence_ratio(optimizer: Optimizer = "sign", *, mini_batch: bool =
     RMS^2 has d incoherent terms and d (d - 1) products of two neurons, and at d = 1 the first
     alone; so rho = RMS^2(d) / (d RMS^2(1)) - 1. Under sign (2/pi) (d - 1) P_3/P_2.
     """
-    _, rms = first_step("projection", optimizer, mini_batch=mini_batch)
+    return _coherent_over_incoherent(optimizer, of_one_token=False, mini_batch=mini_batch)
+
+
+@cache
+def crossover_frequency(*, mini_batch: bool = False) -> sp.Expr:
+    """Frequency of the tokens whose own rho_i is 1 under sign: more frequent ones are in muP.
+
+    In full batch rho_i = (2/pi) (d - 1) p_i^2/P_2; in a mini-batch p_i^2 is the mean square of the
+    token's share of the batch, and the positive root is that of a quadratic equation.
+    """
+    ratio = _coherent_over_incoherent("sign", of_one_token=True, mini_batch=mini_batch)
+    numerator, _ = sp.fraction(sp.together(ratio - 1))
+    polynomial = sp.Poly(numerator, s.frequency)
+    square, linear, constant = (polynomial.coeff_monomial(s.frequency**k) for k in (2, 1, 0))
+    # The constant term is negative and the others are not, so that one root is positive. In this
+    # form it is also that of a linear equation, which is that of batches of one token.
+    return -2 * constant / (linear + sp.sqrt(linear**2 - 4 * square * constant))
+
+
+def _coherent_over_incoherent(
+    optimizer: Optimizer, *, of_one_token: bool, mini_batch: bool
+) -> sp.Expr:
+    _, rms = first_step("projection", optimizer, of_one_token=of_one_token, mini_batch=mini_batch)
     square = rms.expression**2
     return sp.factor(sp.simplify(square / (s.width * square.subs(s.width, 1)) - 1))
 

@@ -1,5 +1,6 @@
 from . import claims as claims
 from . import laboratory as laboratory
+from . import maps as maps
 from . import plots as plots
 from . import rules as rules
 from . import scaling as scaling
@@ -25,6 +26,8 @@ from .comparison._result import Comparison as Comparison
 from .laboratory._linear_training import Training as Training
 from .laboratory._setup import NetworkSetup as NetworkSetup
 from .laboratory._train import train as train
+from .maps._map import regime_map as regime_map
+from .maps._result import RegimeMap as RegimeMap
 from .rules._answers import Recommendation as Recommendation
 from .rules._export import label_parameters as label_parameters
 from .rules._export import optax_optimizer as optax_optimizer

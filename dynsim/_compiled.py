@@ -48,7 +48,8 @@ def compiled(expression: sp.Expr, arguments: tuple[sp.Symbol, ...]) -> Callable[
     missing = expression.free_symbols - set(arguments)
     if missing:
         raise ValueError(f"no value for {', '.join(sorted(map(str, missing)))} in {expression}")
-    function = sp.lambdify(arguments, expression, modules=[_SPECIAL, "jax"])
+    with SYMPY:
+        function = sp.lambdify(arguments, expression, modules=[_SPECIAL, "jax"])
 
     def broadcasting(*values: Any) -> Any:
         with jax.numpy_rank_promotion("allow"):  # arguments of different rank are the purpose

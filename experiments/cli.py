@@ -15,8 +15,10 @@ from dynsim import InputError
 from .commands.compare import Compare
 from .commands.coordinate_check import CoordinateCheck
 from .commands.derive import Derive
+from .commands.exponent import Exponent
 from .commands.flow import Flow
 from .commands.lifetime import Lifetime
+from .commands.map import Map
 from .commands.optima import Optima
 from .commands.parametrization import Parametrize
 from .commands.predict import Predict
@@ -32,6 +34,7 @@ from .parsing import ParseError, parse
 
 COMMANDS: dict[str, type] = {
     "derive": Derive,
+    "exponent": Exponent,
     "tokens": Tokens,
     "train": Train,
     "sweep": Sweep,
@@ -41,6 +44,7 @@ COMMANDS: dict[str, type] = {
     "flow": Flow,
     "compare": Compare,
     "lifetime": Lifetime,
+    "map": Map,
     "verify": Verify,
     "parametrization": Parametrize,
     "recommend": Recommend,

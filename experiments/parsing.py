@@ -13,7 +13,10 @@ import tyro
 from dynsim import InputError
 
 DESCRIPTION = "Infinite-width training dynamics: learning-rate scaling in width and vocabulary."
-FLAGS = ("--json", "--full", "--compare", "--resume", "--train-loss", "--help")
+FLAGS = (
+    *("--json", "--full", "--compare", "--resume", "--train-loss", "--derivation"),
+    *("--theory-only", "--help"),
+)
 
 
 class ParseError(ValueError):

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from dynsim._errors import InputError
 
-from . import _curves, _exponents, _rates, _theory
+from . import _curves, _exponents, _maps, _rates, _theory
 from ._style import style
 
 Drawing = Callable[[xr.Dataset, Axes | None], Axes]
@@ -33,6 +33,7 @@ DRAWINGS: dict[str, Drawing] = {
     "Recommendation": _rates.recommendation,
     "Parametrization": _rates.parametrization,
     "PublishedRules": _rates.published_rules,
+    "RegimeMap": _maps.regime_map,
     "ScalingExponent": _exponents.scaling_exponent,
 }
 

@@ -15,8 +15,9 @@ from dynsim._errors import InputError
 from dynsim._precision import require_x64
 from dynsim._runs import seed_labels
 
+from ._budget import budget_seconds, planned
 from ._columns import Theory, closed_columns, with_mean_field, with_wide_sizes
-from ._family import Along, family, plural
+from ._family import Along, Family, family, plural
 from ._fitted import Fitted, fitted
 from ._measured import Measure, started
 from ._quantity import Progress, Quantity, Unavailable
@@ -57,8 +58,9 @@ def exponent(
     - `seeds`: independent networks at each size (a count, or their labels).
     - `predict`: a predicted power, such as 0.85 or "17/20", or "asymptotic": the derived one. With
       it the result has a verdict, by the rule of the claims and `tolerance` (default 0.05).
-    - `budget`: seconds, or a text such as "60s" or "10m"; chooses widths and seeds that take as
-      long on this machine.
+    - `budget`: seconds, or a text such as "60s" or "10m". Two cells are timed, and the sizes (where
+      none are given) and seeds chosen that take as long on this machine; `plan` of the result says
+      which interval that should give.
     - `measure`: what gives the arrays of a cell in place of training it
       (`dynsim.scaling.measured_cells`).
     - `train`: False leaves out the networks, and gives the columns of theory alone.
@@ -86,10 +88,22 @@ def exponent(
         "steps": step_counts,
     }
     along, sizes = growing_size(lists)
+
+    def family_at(sizes: Sequence[int]) -> Family:
+        found = family(along, sizes, **options)
+        for setup in found.setups():
+            chosen.check(setup)
+        return found
+
+    plan = None
+    if budget is not None:
+        seconds = budget_seconds(budget)
+        family_at(sizes or DEFAULT_WIDTHS)
+        if train and chosen.measurement is not None:
+            plan = planned(chosen, family_at, sizes, seconds)
+            sizes, seeds = plan.sizes, plan.seeds
     labels = seed_labels(seeds)
-    one = family(along, sizes, **options)
-    for setup in one.setups():
-        chosen.check(setup)
+    one = family_at(sizes or DEFAULT_WIDTHS)
     theory = closed_columns(chosen, one)
     band = _band(predict, tolerance, theory)
 
@@ -104,7 +118,7 @@ def exponent(
         elif found and found.fit and not found.fit.low < found.fit.high:
             why["verdict"] = NO_INTERVAL
         columns = (theory.asymptotic, theory.curve, theory.wide)
-        return ScalingExponent(chosen, one, labels, *columns, found, why, band)
+        return ScalingExponent(chosen, one, labels, *columns, found, why, band, plan)
 
     untrained = None if train else NOT_TRAINED
     if chosen.measurement is None:
@@ -157,16 +171,19 @@ def _prediction(predict: float | str, theory: Theory) -> float:
 
 def growing_size(
     lists: dict[Along, Sequence[int] | None],
-) -> tuple[Along, Sequence[int]]:
-    """The one size that grows and its values. Raises `InputError` for more than one."""
+) -> tuple[Along, Sequence[int] | None]:
+    """The one size that grows, the width by default, and its values if they are given.
+
+    Raises `InputError` for more than one.
+    """
     given: list[Along] = [name for name, sizes in lists.items() if sizes is not None]
     if not given:
-        return "width", DEFAULT_WIDTHS
+        return "width", None
     if len(given) > 1:
         first, second = (plural(name) for name in given[:2])
         sizes = " ".join(map(str, lists[given[1]] or ()))
         raise InputError(second, sizes, f"must be left out beside `{first}`: one size grows")
-    return given[0], list(lists[given[0]] or ())
+    return given[0], lists[given[0]]
 
 
 def named_quantity(quantity: str | Quantity) -> Quantity:

@@ -23,6 +23,7 @@ AnySetup = Setup | NetworkSetup
 Along = Literal["width", "vocab_size", "batch_size", "outputs", "steps"]
 RATES = ("embedding_lr", "projection_lr", "hidden_lr", "weight_decay", "epsilon")
 PATH_FIELDS = (*COUNTS, *RATES)
+GROWING_FIELDS: tuple[str, ...] = get_args(Along)
 DEFAULT_UPDATES = 1
 LARGEST_SIZE = 2**53  # what a float holds exactly
 ROUNDED = 1e-9  # relative distance from an integer that counts as none
@@ -201,7 +202,7 @@ def plural(along: str) -> str:
     return {"outputs": "output_counts", "steps": "step_counts"}.get(along, f"{along}s")
 
 
-GROWING = tuple(plural(along) for along in get_args(Along))
+GROWING = tuple(map(plural, GROWING_FIELDS))
 
 
 def checked_sizes(along: str, sizes: Iterable[int]) -> tuple[int, ...]:

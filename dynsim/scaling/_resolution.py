@@ -32,11 +32,13 @@ class Resolution:
     - `paths`: the others as functions of d, m, n and B; a path of a field that is given is not
       read.
     - `options`: all other fields of the setup.
+    - `whole`: sizes that paths give are rounded to integers.
     """
 
     given: Mapping[str, Any]
     paths: Mapping[str, ScalingPath]
     options: Mapping[str, Any]
+    whole: bool = True
 
     def sizes(self) -> dict[str, Any]:
         """d, m, n and B; integers as in the setup. B = 0 stands for all tokens."""
@@ -76,7 +78,8 @@ class Resolution:
         if field in self.given:
             value = self.given[field] * 1.0
         elif field in self.paths:
-            value = _rounded(field, self._evaluated(field, known, within))
+            value = self._evaluated(field, known, within)
+            value = _rounded(field, value) if self.whole else value
         else:
             value = self._followed(field, known)
         known[letter] = value

@@ -17,6 +17,7 @@ from dynsim.statistics import Estimate, ExponentFit
 from dynsim.statistics._intervals import interval_text
 from dynsim.statistics._verdict import Evidence, Verdict, judged
 
+from ._budget import Plan
 from ._columns import Curve, Local, joined, local_slopes, slope, slope_with_error
 from ._family import Family
 from ._fitted import Fitted
@@ -52,6 +53,7 @@ class ScalingExponent(Result):
     - `why`: the reason for each of asymptotic, derived, mean_field, measured, wide and verdict
       that is missing.
     - `band`: what was predicted, None without a prediction.
+    - `plan`: what the budget allowed, None without a budget.
     """
 
     quantity: Quantity
@@ -63,6 +65,7 @@ class ScalingExponent(Result):
     networks: Fitted | None
     why: dict[str, str]
     band: Band | None = None
+    plan: Plan | None = None
 
     arrays: ClassVar[Declared] = {
         "measured": ("size", lambda result: result.values["measured"]),
@@ -275,7 +278,7 @@ class ScalingExponent(Result):
             "mean_field": field and f"{field.value:.4g} ± {field.error:.2g}",
             "measured": fit and interval_text(fit),
         }
-        shown = {name: text or f"none: {self.why[name]}" for name, text in columns.items()}
+        shown = {name: text or f"none: {self.why.get(name)}" for name, text in columns.items()}
         return summary(
             f"ScalingExponent: {self.sentence}",
             sizes=f"{self.family.along} {' '.join(map(str, self.family.sizes))}",
@@ -284,6 +287,7 @@ class ScalingExponent(Result):
             drift=self.drift,
             last_slope=last and interval_text(last),
             verdict=self.verdict,
+            plan=self.plan and str(self.plan),
             notes="; ".join(self.notes) or None,
         )
 

@@ -19,6 +19,7 @@ from ._loss_surface import TUNED_RATES as TUNED_RATES
 from ._loss_surface import LossSurface as LossSurface
 from ._loss_surface import TunedRate as TunedRate
 from ._loss_surface import is_determined as is_determined
+from ._loss_surface import log_optimum as log_optimum
 from ._loss_surface import optimum_interval as optimum_interval
 from ._loss_surface import surface_optimum as surface_optimum
 from ._optimum import JointOptimum as JointOptimum

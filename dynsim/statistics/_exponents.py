@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dynsim._summary import summary
 
-from ._intervals import Estimate, Resamples, bootstraps, interval_text
+from ._intervals import Estimate, Resamples, bootstraps, interval_text, jackknife
 
 Floats = NDArray[np.float64]
 
@@ -72,11 +73,13 @@ def exponent_of(
     *,
     resamples: int = Resamples.PRECISE,
     vectorized: bool = False,
+    by_jackknife: bool = False,
 ) -> ExponentFit:
     """`fit_exponent` where samples and sizes need not belong together one by one.
 
     `log_values(*samples, axis=-1)` returns log y at every size, smallest first, shape (K,); with
-    `vectorized` it takes resamples too, and returns shape (K, R). Samples are as in `bootstrap`.
+    `vectorized` it takes resamples too, and returns shape (K, R). Samples are as in `bootstrap`;
+    `by_jackknife` gives the intervals of `jackknife`.
     """
     log_size = np.log(np.asarray(sizes, dtype=np.float64))
 
@@ -84,11 +87,18 @@ def exponent_of(
         logs = log_values(*chosen, axis=axis)
         return np.array([log_slope(log_size[k:], logs[k:]) for k in (0, -2)])
 
-    fit, last = bootstraps(slopes, samples, resamples=resamples, vectorized=vectorized)
+    if by_jackknife:
+        fit, last = (jackknife(partial(_entry, slopes, place), samples) for place in (0, 1))
+    else:
+        fit, last = bootstraps(slopes, samples, resamples=resamples, vectorized=vectorized)
     if len(log_size) < 3:
         return ExponentFit(fit.value, fit.low, fit.high)
     rest = log_slope(log_size[1:], np.asarray(log_values(*samples, axis=-1))[1:])
     return ExponentFit(fit.value, fit.low, fit.high, float(rest) - fit.value, last)
+
+
+def _entry(of: Callable[..., Floats], place: int, *samples: Floats, axis: int = -1) -> Floats:
+    return of(*samples, axis=axis)[place]
 
 
 def log_slope(log_size: Floats, log_value: Floats) -> Floats:

@@ -76,9 +76,17 @@ class RateExponent(ExponentFit):
         )
 
     @property
-    def actual(self) -> Estimate:
-        """Exponent of the actual learning rate, base LR times the parametrization's factor."""
-        return Estimate(self.value + self.rule, self.low + self.rule, self.high + self.rule)
+    def actual(self) -> ExponentFit:
+        """Exponent of the actual learning rate, base LR times the parametrization's factor.
+
+        The factor is a power of the size, which shifts every slope by the same.
+        """
+        base, last = (
+            found
+            and Estimate(found.value + self.rule, found.low + self.rule, found.high + self.rule)
+            for found in (self, self.last)
+        )
+        return ExponentFit(base.value, base.low, base.high, self.drift, last)
 
 
 def rate_exponent(

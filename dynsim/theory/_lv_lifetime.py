@@ -159,13 +159,13 @@ def aged_update_at(
     `derivations.full_batch_age`, `visited_age` and `mini_batch_age`.
     """
     given = dict(values) | {s.embedding_std: 1.0, s.projection_lr: 1.0}
-    numbers = {symbol: np.asarray(evaluate(value, given)) for symbol, value in age.items()}
-    numbers = given | numbers
+    ages = {symbol: np.asarray(evaluate(value, given)) for symbol, value in age.items()}
+    numbers = given | ages
     second = derivations.aged_update_second_moment(directions)
     return AgedMoments(
         evaluate(second, numbers) ** 0.5,
         evaluate(derivations.aged_local_exponent(directions), numbers),
-        numbers[s.field_age],
+        ages[s.field_age],
         evaluate(derivations.aged_coherent_power(directions), numbers),
     )
 

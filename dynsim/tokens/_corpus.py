@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from dynsim._errors import InputError
 from dynsim._summary import summary
 
+from ._unfilled import unfilled
+
 BYTE_ALPHABET = 256
 _NOT_LIBRARY_TEXT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
 
@@ -156,9 +158,9 @@ def _tokenise(documents: list[str], vocab_size: int) -> NDArray[np.uint32]:
     tokenizer.train_from_iterator(documents, trainer)
     reached = tokenizer.get_vocab_size()
     if reached < vocab_size:
-        raise InputError(
-            "vocab_size",
+        raise unfilled(
             vocab_size,
+            reached,
             f"must be at most {reached}, all that byte-pair merges of this corpus can fill (more "
             "text fills more)",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -61,6 +62,21 @@ class RatedFamily(HiddenRate, NetworkFamily):
     """Networks of all sizes with their learning rates."""
 
 
+def check_meaningful(changed: Mapping[str, Any], network: str) -> set[str]:
+    """The names of a network's options.
+
+    Raises `InputError` for one that means nothing for it among those that are not at their default.
+    """
+    kind = Setup if network == "linear" else NetworkSetup
+    known = {field.name for field in dataclasses.fields(kind)} | {"network"}
+    known -= set(UNUSED.get(network, ()))
+    for name, value in changed.items():
+        if name not in known:
+            allowed = f"must be left out with `network` {network}, where it means nothing"
+            raise InputError(name, value, allowed)
+    return known
+
+
 @dataclass(frozen=True, repr=False)
 class AnyNetwork(LinearModel, HiddenRate, Descent, Task, NetworkModel, Sizes):
     """Every option of every network. Each part checks its own; `description` checks the rest."""
@@ -72,13 +88,10 @@ class AnyNetwork(LinearModel, HiddenRate, Descent, Task, NetworkModel, Sizes):
         for combinations that mean nothing.
         """
         kind = Setup if self.network == "linear" else NetworkSetup
-        known = {field.name for field in dataclasses.fields(kind)} | {"network"}
-        for field in dataclasses.fields(self):
-            unused = field.name not in known or field.name in UNUSED.get(self.network, ())
-            value = getattr(self, field.name)
-            if unused and value != field.default:
-                allowed = f"must be left out with `network` {self.network}, where it means nothing"
-                raise InputError(field.name, value, allowed)
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        changed = {name: value for name, value in given.items() if value != defaults[name]}
+        check_meaningful(changed, self.network)
         values: dict[str, Any] = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(kind)
         }

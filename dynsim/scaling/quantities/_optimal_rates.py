@@ -49,6 +49,7 @@ Floats = NDArray[np.float64]
 Which = Literal["embedding", "projection", "ratio"]
 
 MEAN_FIELD_TASKS = 4
+LARGE_VOCABULARY = 2**18  # beyond it a task is like any other, and the tokens take the time
 NEGLIGIBLE = 0.01  # of a gradient's size
 ONE_UPDATE = (
     "it is derived for one update; later ones are computed and measured "
@@ -180,18 +181,14 @@ class OptimalRate(Quantity):
     ) -> list[Value]:
         values = []
         for setup in setups:
-            labels = np.arange(MEAN_FIELD_TASKS)
+            few = setup.vocab_size > LARGE_VOCABULARY
+            labels = np.arange(2 if few else MEAN_FIELD_TASKS)
 
             def report(part: float) -> None:
                 progress(part / len(setups))
 
             arrays = _measured(linear_setup(setup), labels, report, self.how, mean_field_losses)
-            sampled = self.sampled(setup, arrays)
-            log = float(sampled.log_value(sampled.samples))
-            without = [np.delete(sampled.samples, one, axis=-1) for one in range(len(labels))]
-            left_out = np.array([float(sampled.log_value(one)) for one in without])
-            value = float(np.exp(log))
-            values.append(Value(value, value * float(jackknife_variances([left_out])[0]) ** 0.5))
+            values.append(value_and_error(self.sampled(setup, arrays)))
         return values
 
     def sampled(self, setup: AnySetup, arrays: Mapping[str, NDArray[Any]]) -> Sampled:
@@ -204,6 +201,15 @@ class OptimalRate(Quantity):
         if is_parabola(setup):
             return Sampled(change[rows], _layer_log(rates[rows], _exact_optimum))
         return Sampled(_bounded(change[rows]), _layer_log(rates[rows], _fitted_optimum))
+
+
+def value_and_error(sampled: Sampled) -> Value:
+    """The quantity of solved tasks, and its standard error by leaving out one task at a time."""
+    samples = sampled.samples
+    without = [np.delete(samples, one, axis=-1) for one in range(samples.shape[-1])]
+    left_out = np.array([float(sampled.log_value(one)) for one in without])
+    value = float(np.exp(sampled.log_value(samples)))
+    return Value(value, value * float(jackknife_variances([left_out])[0]) ** 0.5)
 
 
 def _bounded(change: Floats) -> Floats:

@@ -39,8 +39,7 @@ FINE = {"layerwise": 1 / 3, "joint": 1 / 2}  # octaves between neighbours
 MOST_SHIFTS = 6
 SAME = 0.01  # of what training removes
 COARSE_TASKS = 4
-LARGE_WIDTH = 2048  # beyond it corrections of order 1/width are below the solver's error
-PARTICLES, REPLICAS = 512, 2
+PARTICLES, REPLICAS, MORE_REPLICAS = 512, 2, 8  # more where few tokens make them quick
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +81,7 @@ def mean_field_losses(task: Setup, embedding_lrs: Floats, projection_lrs: Floats
     solved = predict(
         task,
         particles=particles,
-        replicas=REPLICAS,
+        replicas=REPLICAS if task.vocab_size >= particles else MORE_REPLICAS,
         error_estimate=False,
         finite_width=False,
         **rates,

@@ -47,13 +47,15 @@ from dynsim.theory._lv_lifetime import (
 )
 from dynsim.theory.mean_field._predict import MAX_PARTICLES, predict
 
-from ._optimal_rates import check_small_epsilon, linear_setup
+from ._optimal_rates import check_small_epsilon, linear_setup, value_and_error
 from ._orders import family_orders
+from ._rate_search import tasks
 
 STILL = 1e-8  # a projection LR that leaves the projection where it was
 STEPS_TO_END, MOST_STEPS_TO_END = 16, 128
 MARGIN, DOUBLINGS = 1.5, 2  # of the steps that are run
-PARTICLES, REPLICAS = 1024, 4
+PARTICLES, REPLICAS, MEAN_FIELD_TASKS = 1024, 2, 4
+FEWER_STEPS = 2.0  # by theory: many small steps use up directions in the particles' space
 SIGNS = ("sign", "smoothed-sign", "adam")
 MUP_START = "the first update is in the muP regime already: there is no LV regime to end"
 
@@ -139,7 +141,7 @@ def _full_batch_age(setup: Setup) -> dict[sp.Symbol, sp.Expr]:
     age = derivations.full_batch_age()
     if _directions(setup) == "one" and setup.targets == "gaussian":
         size = sp.sqrt(2 / sp.pi)
-        age |= {one: size * age[one] for one in (s.field_age, s.mean_alignment)}
+        return age | {one: size * age[one] for one in (s.field_age, s.mean_alignment)}
     return age
 
 
@@ -170,8 +172,11 @@ def steps_to_end(setup: Setup) -> float:
     return min(STEPS_TO_END / chance, MOST_STEPS_TO_END)
 
 
-def held(setup: Setup) -> Setup:
-    """The setup with a projection that stands still and small steps of the embedding."""
+def held(setup: Setup, fewer: float = 1.0) -> Setup:
+    """The setup with a projection that stands still and small steps of the embedding.
+
+    `fewer`: the factor by which its steps in full batch are larger.
+    """
     try:
         check_derived(setup)
         end = derived_end(setup)
@@ -179,7 +184,7 @@ def held(setup: Setup) -> Setup:
         end = 0.0
     if not end > 0:
         end = math.sqrt(setup.output_count / setup.width) / speed(setup)
-    steps = steps_to_end(setup)
+    steps = steps_to_end(setup) / (1 if setup.batch_size else fewer)
     return replace(
         setup,
         embedding_lr=end / steps,
@@ -252,7 +257,7 @@ class Restoration(Quantity):
                 raise Unavailable("under a smoothed sign `epsilon` sets the speed at every size")
         orders = dict(family_orders(family).of)
         width, vocabulary, batch = (orders[one] for one in (s.width, s.vocab_size, s.batch_size))
-        if vocabulary < width or not derived_end(last) > 0:
+        if 0 < vocabulary < width or not derived_end(last) > 0:
             raise Unavailable(MUP_START)
         spread = family.order("target_rank" if last.target_rank else "outputs")
         orders[s.effective_outputs] = sp.Rational(spread.numerator, spread.denominator)
@@ -265,6 +270,8 @@ class Restoration(Quantity):
             derivation = derivations.early_restoration_displacement(directions)
         power = derivations.leading_order(derivation.expression, orders)
         assumptions = (*derivation.assumptions, "uniform token law")
+        if vocabulary < width:
+            assumptions += (f"m >> d, which at fixed vocabulary ends at d ~ {last.vocab_size}",)
         if last.batch_size:
             visited = sp.Min(0, batch - vocabulary)
             power -= visited / 2 if last.optimizer == "adam" else visited
@@ -285,7 +292,7 @@ class Restoration(Quantity):
     ) -> list[Value]:
         values = []
         for setup in setups:
-            values.append(_solved(held(linear_setup(setup))))
+            values.append(_solved(held(linear_setup(setup), FEWER_STEPS)))
             progress(1 / len(setups))
         return values
 
@@ -315,7 +322,10 @@ class Restoration(Quantity):
 
 
 def _solved(setup: Setup) -> Value:
-    """eta_E t_c of the mean-field solution; NaN where it does not pass the end."""
+    """eta_E t_c of the mean-field solution; NaN where it does not pass the end.
+
+    The error is that of a few tasks' mean, since replicas of one task share their tokens.
+    """
     for _ in range(DOUBLINGS + 1):
         least = 4 * setup.steps * setup.output_count
         if least > MAX_PARTICLES:
@@ -323,27 +333,20 @@ def _solved(setup: Setup) -> Value:
                 f"{setup.output_count} `outputs` and {setup.steps} steps are beyond what the "
                 "mean-field solver covers"
             )
-        particles = max(PARTICLES, 2 ** math.ceil(math.log2(least)))
-        found = predict(
-            setup,
-            particles=particles,
-            replicas=REPLICAS,
-            error_estimate=False,
-            finite_width=False,
-        )
-        rms = found.projection_step_rms[0] / setup.projection_lr
-        error = found.projection_step_rms_error[0] / setup.projection_lr
-        ratio = coherence(setup, rms**2)
-        place = float(first_passage(ratio, 1.0))
-        if math.isfinite(place):
-            last = math.ceil(place)
-            rise = ratio[last] - ratio[last - 1]
-            spread = 2 * rms[last] * error[last] / setup.width / rise
-            return Value(setup.embedding_lr * place, setup.embedding_lr * float(spread))
-        if ratio[0] >= 1:
+        options: Any = {
+            "particles": max(PARTICLES, 2 ** math.ceil(math.log2(least))),
+            "replicas": REPLICAS,
+            "error_estimate": False,
+            "finite_width": False,
+        }
+        several = tasks(setup, np.arange(MEAN_FIELD_TASKS))
+        solved = [predict(task, **options).projection_step_rms[0] for task in several]
+        samples = (np.stack(solved, axis=-1) / setup.projection_lr) ** 2
+        found = value_and_error(Sampled(samples, log_end(setup)))
+        if math.isfinite(found.value) or np.mean(coherence(setup, samples)[0]) >= 1:
             break
         setup = replace(setup, steps=2 * setup.steps)
-    return Value(math.nan, math.nan)
+    return found
 
 
 RESTORATION = Restoration()

@@ -48,6 +48,7 @@ CLAIMS = (
         evidence=partial(lazy_exponent, predicted=0.5),
         tolerance=0.05,
         citation="docs/theory/linearized.md#linearised-lv",
+        rival=1.0,
     ),
     Claim(
         name="control-flow-of-fixed-vocabulary",

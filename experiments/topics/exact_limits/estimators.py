@@ -42,6 +42,4 @@ def lazy_exponent(data: xr.Dataset, predicted: float) -> Evidence:
     samples = [data.mean_square.sel(width=d).to_numpy() for d in widths]
     measured = fit_exponent(widths, samples, power=0.5)
     simulated = float(log_slope(np.log(widths), np.log(rms)))
-    return Evidence(
-        predicted=predicted, simulated=simulated, measured=measured, drift=measured.drift
-    )
+    return Evidence.of_fit(measured, predicted=predicted, simulated=simulated)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from .estimators import LOSS_BAR, UPDATE_BAR, loss_excess, particle_errors, update_excess
+from .estimators import LOSS_ALLOWED, UPDATE_ALLOWED, loss_excess, particle_errors, update_excess
 
 
 def mean_field_accuracy(curves: xr.Dataset, widths: xr.Dataset, particles: xr.Dataset) -> Figure:
@@ -51,8 +51,8 @@ def mean_field_accuracy(curves: xr.Dataset, widths: xr.Dataset, particles: xr.Da
     middle.legend(fontsize=6)
 
     for values, bar, marker in (
-        (loss_excess(curves), LOSS_BAR, "o"),
-        (update_excess(curves), UPDATE_BAR, "s"),
+        (loss_excess(curves), LOSS_ALLOWED, "o"),
+        (update_excess(curves), UPDATE_ALLOWED, "s"),
     ):
         for colour, case in zip(colours, curves.case.values, strict=False):
             size = curves.width.to_numpy()

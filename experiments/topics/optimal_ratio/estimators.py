@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 import derivations
 from derivations import symbols as s
 from dynsim import Estimate
 from dynsim.claims import Evidence, Verdict, judged
 from dynsim.laboratory import grid_factors, training_optimizer
-from dynsim.statistics import LossSurface, RateExponent, log_slope, rate_exponent
+from dynsim.statistics import (
+    ExponentFit,
+    LossSurface,
+    RateExponent,
+    is_determined,
+    jackknife,
+    log_optimum,
+    log_slope,
+    rate_exponent,
+    surface_optimum,
+)
 
 from .study import AXES, CASES
 
+Floats = NDArray[np.float64]
 Tuned = Literal["ratio", "ratio_alone"]
 EARLY, MIDDLE, LATE = 0, 1, 2
 RESAMPLES = 300  # of intervals that are stored with their verdicts; new claims take `Resamples`
@@ -46,9 +58,14 @@ def ratio_exponent(data: xr.Dataset, case: str, tuned: Tuned, horizon: int) -> R
     """Exponent of the optimal embedding LR / hidden LR; its `actual` is that of actual rates."""
     widths = case_widths(data, case)
     surfaces = [surface(data, case, width, horizon) for width in widths]
-    factors = [grid_factors(CASES[case].setup(width)) for width in widths]
-    ratios = [embedding / hidden for embedding, hidden in factors]
-    return rate_exponent(widths, surfaces, tuned, factors=ratios, resamples=RESAMPLES)
+    _, factors = _factors(case, widths)
+    return rate_exponent(widths, surfaces, tuned, factors=factors, resamples=RESAMPLES)
+
+
+def _factors(case: str, widths: Sequence[int]) -> Floats:
+    """Widths, and what the parametrization multiplies embedding LR / hidden LR with there."""
+    pairs = [grid_factors(CASES[case].setup(width)) for width in widths]
+    return np.array([widths, [embedding / hidden for embedding, hidden in pairs]], float)
 
 
 def first_step_exponent(case: str) -> float:
@@ -80,37 +97,55 @@ def first_step_theory(case: str, widths: list[int]) -> float:
     return float(log_slope(np.log(widths), np.array(logs)))
 
 
-def measured_exponent(found: RateExponent) -> Estimate:
+def measured_exponent(found: RateExponent) -> ExponentFit:
     """Exponent of the actual ratio at the lowest loss; NaN if an optimum lies outside its grid.
 
     The interval is over seeds. Where optima are flat, many other ratios have nearly the same loss:
     `compatible_low` and `compatible_high` say which, and are not part of any verdict.
     """
-    return found.actual if found.excluded == 0 else Estimate(np.nan, np.nan, np.nan)
+    return found.actual if found.excluded == 0 else ExponentFit(np.nan, np.nan, np.nan)
 
 
-def layerwise(data: xr.Dataset, case: str, held_against: float | None = None) -> Evidence:
+def layerwise(data: xr.Dataset, case: str) -> Evidence:
     """The layer-wise optimal ratio's exponent at the last horizon against first-step theory.
 
     With its embedding frozen a hidden layer keeps the alignment of the first step.
     """
     found = ratio_exponent(data, case, "ratio_alone", LATE)
-    predicted = first_step_exponent(case) if held_against is None else held_against
-    simulated = first_step_theory(case, case_widths(data, case))
-    return Evidence(
-        predicted=predicted,
-        simulated=simulated,
-        measured=measured_exponent(found),
-        drift=found.drift,
+    return Evidence.of_fit(
+        measured_exponent(found),
+        predicted=first_step_exponent(case),
+        simulated=first_step_theory(case, case_widths(data, case)),
     )
 
 
-def joint(data: xr.Dataset, case: str, exponent: float) -> Evidence:
-    """The jointly optimal ratio's exponent at the last horizon against a rule's."""
-    found = ratio_exponent(data, case, "ratio", LATE)
-    return Evidence(
-        predicted=exponent, simulated=None, measured=measured_exponent(found), drift=found.drift
-    )
+def joint(data: xr.Dataset, cases: Sequence[str], exponent: float) -> Evidence:
+    """The jointly optimal ratio's exponent at the last horizon, averaged over cases.
+
+    By the jackknife: two seeds a width have too few resamples for percentiles. NaN if an optimum
+    lies outside its grid.
+    """
+    lines = [
+        [(width, surface(data, case, width, LATE)) for width in case_widths(data, case)]
+        for case in cases
+    ]
+    rules = [log_slope(*np.log(_factors(case, case_widths(data, case)))) for case in cases]
+    read = log_optimum(lines[0][0][1], "ratio")
+
+    def mean_exponent(*changes: Floats, axis: int = -1) -> Floats:
+        rest = iter(changes)
+        logs = [np.array([read(next(rest)) for _ in line]) for line in lines]
+        slopes = [
+            log_slope(np.log([width for width, _ in line]), values)
+            for line, values in zip(lines, logs, strict=True)
+        ]
+        return np.mean(np.add(slopes, rules), axis=0)
+
+    surfaces = [one for line in lines for _, one in line]
+    inside = all(is_determined(surface_optimum(one, "ratio")) for one in surfaces)
+    measured = jackknife(mean_exponent, [one.change for one in surfaces])
+    nothing = Estimate(np.nan, np.nan, np.nan)
+    return Evidence(predicted=exponent, simulated=None, measured=measured if inside else nothing)
 
 
 @dataclass(frozen=True)
@@ -138,7 +173,7 @@ def ratio_rows(data: xr.Dataset) -> Iterator[RatioRow]:
                 measured = measured_exponent(found)
                 verdicts: dict[str, Verdict] = {
                     name: judged(
-                        Evidence(predicted=exponent, simulated=None, measured=measured), TOLERANCE
+                        Evidence.of_fit(measured, predicted=exponent, simulated=None), TOLERANCE
                     )
                     for name, exponent in HYPOTHESES.items()
                 }

@@ -10,7 +10,8 @@ from dynsim.claims import Evidence, Verdict
 from experiments.topics._claim import NEGATIVE, Claim
 
 from .estimators import (
-    DIFFERENCE,
+    LEAST,
+    MOST,
     PUBLISHED_FALL,
     advantage_closed,
     advantage_growth,
@@ -44,6 +45,7 @@ class _Statement:
       a transformer.
     - `evidence`: takes the network beside the data.
     - `mlp`, `transformer`: the verdict expected for that network.
+    - `rival`: as in `Claim`.
     - `published`: whether a paper states it. Where it is expected to fail the claim is then named
       not-seen- (published, and not what these networks do), else control- (an open question).
     """
@@ -58,6 +60,7 @@ class _Statement:
     mlp: Verdict
     transformer: Verdict
     published: bool = False
+    rival: float | None = None
 
     def claim(self, network: str) -> Claim:
         expected: Verdict = self.mlp if network == "mlp" else self.transformer
@@ -75,78 +78,86 @@ class _Statement:
             tolerance=self.tolerance,
             citation="contradicts " * control + self.citation,
             expected=expected,
+            rival=self.rival,
         )
 
 
 def _statements() -> list[_Statement]:
-    positive = f"> 0 (and < {2 * DIFFERENCE:g})"
+    more = f"by {LEAST:g} nats or more,"
+    positive = f"from {LEAST:g} to {MOST:g}"
+    tolerance = (MOST - LEAST) / 2
     faster = "the embedding's learning rate times the width"
     lowest = "the lowest loss over learning rates"
     return [
         _Statement(
             name="transfer-embedding",
-            statement=f"{SP} with {faster} has half or more of the advantage that muP has over SP "
-            f"in {lowest}, at the largest measured width.",
+            statement=f"{SP} with {faster} has the advantage that muP has over SP in {lowest}, to "
+            "within one half of it, at the largest measured width.",
             quantity=SHARE,
-            prediction="1/2 to 2",
+            prediction="1",
             evidence=partial(advantage_closed, by=WIDTH),
-            tolerance=0.75,
+            tolerance=0.5,
             citation=f"{KALRA}; {METRICS}",
             published=True,
+            rival=0.0,
             mlp="fails",
-            transformer="holds",
+            transformer="undecided",
         ),
         _Statement(
             name="transfer-readout",
-            statement=f"{SP} with muP's readout has half or more of the advantage that muP has "
-            f"over SP in {lowest}, at the largest measured width.",
+            statement=f"{SP} with muP's readout has the advantage that muP has over SP in "
+            f"{lowest}, to within one half of it, at the largest measured width.",
             quantity=SHARE,
-            prediction="1/2 to 2",
+            prediction="1",
             evidence=partial(advantage_closed, by="sp, mup readout"),
-            tolerance=0.75,
+            tolerance=0.5,
             citation=f"{KALRA}; {PUBLISHED_RULES}",
+            rival=0.0,
             mlp="undecided",
             transformer="fails",
         ),
         _Statement(
             name="transfer-root",
             statement=f"with embedding LR / hidden LR tuned at the narrowest width, {SP} with the "
-            "embedding's learning rate times sqrt(width) has a higher lowest loss over learning "
-            f"rates than SP with {faster}, at the largest measured width.",
+            f"embedding's learning rate times sqrt(width) has, {more} a higher lowest loss over "
+            f"learning rates than SP with {faster}, at the largest measured width.",
             quantity="L*(sqrt(width)) - L*(width), widest network, nats",
             prediction=positive,
             evidence=partial(loss_above, rule=ROOT, other=WIDTH),
-            tolerance=DIFFERENCE,
+            tolerance=tolerance,
             citation=f"{YANG}; contradicts {HAYOU_LIU}; {PUBLISHED_RULES}",
             published=True,
+            rival=0.0,
             mlp="undecided",
             transformer="fails",
         ),
         _Statement(
             name="transfer-root-slower",
             statement=f"with an embedding {SLOWER:g} times slower than tuned at the narrowest "
-            f"width, {SP} with the embedding's learning rate times sqrt(width) has a higher "
-            f"lowest loss over learning rates than SP with {faster}, at width 256.",
+            f"width, {SP} with the embedding's learning rate times sqrt(width) has, {more} "
+            f"a higher lowest loss over learning rates than SP with {faster}, at width 256.",
             quantity="L*(sqrt(width)) - L*(width), width 256, nats",
             prediction=positive,
             evidence=partial(loss_above, rule=ROOT, other=WIDTH, slower=SLOWER),
-            tolerance=DIFFERENCE,
+            tolerance=tolerance,
             citation=f"{YANG}; contradicts {HAYOU_LIU}; {PUBLISHED_RULES}",
             published=True,
-            mlp="holds",
+            rival=0.0,
+            mlp="undecided",
             transformer="holds",
         ),
         _Statement(
             name="transfer-slower",
             statement=f"the amount by which {faster} lowers the lowest loss over learning rates of "
-            f"{SP}, at width 256, is larger if the embedding is {SLOWER:g} times slower than tuned "
-            "at the narrowest width.",
+            f"{SP}, at width 256, is larger, {more} if the embedding is {SLOWER:g} times slower "
+            "than tuned at the narrowest width.",
             quantity="change of L*(SP) - L*(times width), width 256, nats",
             prediction=positive,
             evidence=partial(advantage_growth, other=WIDTH, start={}, slower=SLOWER),
-            tolerance=DIFFERENCE,
+            tolerance=tolerance,
             citation="docs/theory/learning_rates.md#which-ratio-when",
-            mlp="holds",
+            rival=0.0,
+            mlp="undecided",
             transformer="holds",
         ),
         _Statement(
@@ -172,8 +183,9 @@ def _statements() -> list[_Statement]:
             evidence=partial(drift_evidence, rule=WIDTH),
             tolerance=0.15,
             citation=TUNED_RATE,
+            rival=0.25,
             mlp="holds",
-            transformer="holds",
+            transformer="undecided",
         ),
         _Statement(
             name="transfer-stays-sp",
@@ -184,20 +196,22 @@ def _statements() -> list[_Statement]:
             evidence=partial(drift_evidence, rule="sp"),
             tolerance=0.15,
             citation=TUNED_RATE,
+            rival=0.25,
             mlp="fails",
             transformer="holds",
         ),
         _Statement(
             name="transfer-vocabulary",
-            statement=f"muP's advantage over {SP} in {lowest}, at width 256, grows with the "
-            f"vocabulary, from {SMALL} to {LARGE:,} token types.",
+            statement=f"muP's advantage over {SP} in {lowest}, at width 256, grows {more} with "
+            f"the vocabulary, from {SMALL} to {LARGE:,} token types.",
             quantity=CHANGE,
             prediction=positive,
             evidence=partial(
                 advantage_growth, other="mup", start={"vocab_size": SMALL}, vocab_size=LARGE
             ),
-            tolerance=DIFFERENCE,
+            tolerance=tolerance,
             citation=f"{KALRA}; {OPEN}",
+            rival=0.0,
             mlp="holds",
             transformer="undecided",
         ),
@@ -205,15 +219,16 @@ def _statements() -> list[_Statement]:
             _Statement(
                 name=f"transfer-{decay}-decay",
                 statement=f"{decay} weight decay of {rates[-1]:g} raises {lowest}, at width 256, "
-                f"by more under {SP} than under muP, as published.",
+                f"by more under {SP} than under muP, {more} as published.",
                 quantity=CHANGE,
                 prediction=positive,
                 evidence=partial(
                     advantage_growth, other="mup", start={}, decay=decay, weight_decay=rates[-1]
                 ),
-                tolerance=DIFFERENCE,
+                tolerance=tolerance,
                 citation=f"{KALRA}; {METRICS}",
                 published=True,
+                rival=0.0,
                 mlp="fails",
                 transformer="fails",
             )

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from dynsim import Estimate, Transfer, fit_transfer
 from dynsim.claims import Evidence
-from dynsim.statistics import Resamples, fitted_vertex, jackknife, jackknife_interval, log_slope
+from dynsim.statistics import (
+    ExponentFit,
+    Resamples,
+    exponent_of,
+    fitted_vertex,
+    jackknife,
+    jackknife_interval,
+)
 
 from .study import Case
 
@@ -22,7 +29,8 @@ Weights = Mapping[str, float]  # of cases in a contrast
 
 NEIGHBOURS = 3  # learning rates on either side of the best that its parabola is fitted to
 RESAMPLES = Resamples.QUICK
-DIFFERENCE = 0.1  # half width of the band of a difference that must be positive, nats
+# Differences that must be positive, nats: from what the base ratio's tuning is worth, to a lot.
+LEAST, MOST = 0.01, 0.2
 PUBLISHED_FALL = float(np.log10(0.0046 / 0.036))  # of E by embedding x width, Kalra & Barkeshli
 TOGGLED = {  # pairs without and with SP's embedding LR times width, all else equal
     "sp": "sp, embedding x width",
@@ -94,19 +102,19 @@ def log2_optima(data: xr.Dataset, case: str) -> list[Estimate]:
     return [Estimate(0.0, 0.0, 0.0), *map(shift, others)]
 
 
-def drift(data: xr.Dataset, case: str) -> Estimate:
+def drift(data: xr.Dataset, case: str) -> ExponentFit:
     """Exponent of the width in the optimal base learning rate; 0 is transfer."""
     widths = widths_of(data, case)
     curves = [curve(data, case, width) for width in widths]
 
-    def slope(*losses: Floats, axis: int = -1) -> Floats:
+    def log_rates(*losses: Floats, axis: int = -1) -> Floats:
         best = [
             fitted_vertex(rates, one.mean(axis=axis))[0]
             for (rates, _), one in zip(curves, losses, strict=True)
         ]
-        return log_slope(np.log(widths), np.array(best))
+        return np.array(best)
 
-    return jackknife(slope, [losses for _, losses in curves])
+    return exponent_of(widths, [losses for _, losses in curves], log_rates, by_jackknife=True)
 
 
 def fitted(data: xr.Dataset, case: str, resamples: int | None = None) -> Transfer:
@@ -144,10 +152,13 @@ def _over(network: str, rule: str, other: str, weight: float = 1.0, **fields: An
 
 
 def advantage_closed(data: xr.Dataset, network: str, by: str) -> Evidence:
-    """Share of muP's advantage over SP that the rule `by` brings at the widest network."""
+    """Share of muP's advantage over SP that the rule `by` brings at the widest network.
+
+    Predicted is all of it.
+    """
     start, rule, end = (_case(network, name) for name in ("sp", by, "mup"))
     return Evidence(
-        predicted=1.25,
+        predicted=1.0,
         simulated=None,
         measured=closed_share(data, start, rule, end, max(widths_of(data, end))),
     )
@@ -157,7 +168,7 @@ def loss_above(data: xr.Dataset, network: str, rule: str, other: str, **fields: 
     """By how much a rule's lowest loss is above another's."""
     weights = _over(network, rule, other, **fields)
     return Evidence(
-        predicted=DIFFERENCE,
+        predicted=(LEAST + MOST) / 2,
         simulated=None,
         measured=contrast(data, weights, _widest(data, weights)),
     )
@@ -170,7 +181,7 @@ def advantage_growth(
     further = _over(network, "sp", other, -1.0, **start)
     weights = {**_over(network, "sp", other, **end), **further}
     return Evidence(
-        predicted=DIFFERENCE,
+        predicted=(LEAST + MOST) / 2,
         simulated=None,
         measured=contrast(data, weights, _widest(data, weights)),
     )
@@ -183,7 +194,7 @@ def _widest(data: xr.Dataset, weights: Weights) -> int:
 
 def drift_evidence(data: xr.Dataset, network: str, rule: str) -> Evidence:
     """`drift` of a rule's optimum against the prediction 0."""
-    return Evidence(predicted=0.0, simulated=None, measured=drift(data, _case(network, rule)))
+    return Evidence.of_fit(drift(data, _case(network, rule)), predicted=0.0, simulated=None)
 
 
 def fall_evidence(data: xr.Dataset, network: str) -> Evidence:

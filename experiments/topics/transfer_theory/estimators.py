@@ -12,7 +12,7 @@ import derivations
 from derivations import symbols as s
 from dynsim import evaluate
 from dynsim.claims import Evidence
-from dynsim.statistics import jackknife, log_slope, parabola_vertex
+from dynsim.statistics import exponent_of, jackknife, log_slope, parabola_vertex
 
 from .study import CASES, LAYERS, NETWORK_WIDTHS, RULES, THEORY_WIDTHS
 
@@ -55,24 +55,23 @@ def frozen_twin(case: str, rule: str) -> str | None:
 
 def drift(data: xr.Dataset, case: str, rule: str, *, held_against: float | None = None) -> Evidence:
     """Exponent of the best base rate. `held_against`: as a control, another than the derived."""
-    log_width = np.log(NETWORK_WIDTHS)
     cells = {
         source: [cell(data, case, source, width, rule) for width in NETWORK_WIDTHS]
         for source in ("networks", "theory")
     }
 
-    def slope(losses: Floats, axis: int = -1, *, source: str = "networks", first: int = 0):
-        logs = optima(cells[source], losses, axis)[0]
-        return np.asarray(log_slope(log_width[first:], logs[first:]))
+    def log_rates(losses: Floats, axis: int = -1, *, source: str = "networks") -> Floats:
+        return optima(cells[source], losses, axis)[0]
 
-    losses = {source: stacked(one) for source, one in cells.items()}
-    measured = jackknife(slope, [losses["networks"]])
+    measured = exponent_of(
+        NETWORK_WIDTHS, [stacked(cells["networks"])], log_rates, by_jackknife=True
+    )
+    theory = log_rates(stacked(cells["theory"]), source="theory")
     predicted = float(CASES[case].base_rate(rule).exponent)
-    return Evidence(
+    return Evidence.of_fit(
+        measured,
         predicted=predicted if held_against is None else held_against,
-        simulated=float(slope(losses["theory"], source="theory")),
-        measured=measured,
-        drift=float(slope(losses["networks"], first=1)) - measured.value,
+        simulated=float(log_slope(np.log(NETWORK_WIDTHS), theory)),
     )
 
 
@@ -166,11 +165,16 @@ def least_squares_floor(ratios: Floats) -> Floats:
 
 
 def networks_against_theory(
-    data: xr.Dataset, cases: Sequence[str] = tuple(CASES), *, penalties: bool
+    data: xr.Dataset,
+    cases: Sequence[str] = tuple(CASES),
+    *,
+    penalties: bool,
+    predicted: bool = True,
 ) -> Evidence:
     """RMS, over cases, rules and widths, of ln(L* of networks over theory's).
 
-    `penalties`: of L* over that of the best rule, which a rule loses at that width.
+    `penalties`: of L* over that of the best rule, which a rule loses at that width. As a control,
+    without what is `predicted`: as if no rule lost anything.
     """
     sources = ("networks", "theory")
     sizes = [(case, width) for case in cases for width in NETWORK_WIDTHS]
@@ -186,6 +190,6 @@ def networks_against_theory(
         logs = np.log(optima(cells, losses, axis)[1]).reshape(2, len(sizes), len(RULES))
         if penalties:
             logs = logs - np.take_along_axis(logs, best[None, :, None], axis=2)
-        return np.asarray(np.sqrt(np.mean((logs[0] - logs[1]) ** 2)))
+        return np.asarray(np.sqrt(np.mean((logs[0] - predicted * logs[1]) ** 2)))
 
     return Evidence(predicted=0.0, simulated=None, measured=jackknife(distance, [stacked(cells)]))

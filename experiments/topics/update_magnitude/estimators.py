@@ -100,32 +100,41 @@ def _exponent(
     simulated = None
     if step == 1:
         simulated = float(log_slope(np.log(sizes), np.log([derived_rms(*cell) for cell in cells])))
-    return Evidence(
-        predicted=predicted, simulated=simulated, measured=measured, drift=measured.drift
-    )
+    return Evidence.of_fit(measured, predicted=predicted, simulated=simulated)
 
 
 def small_vocabulary(data: xr.Dataset, network: str) -> Evidence:
     return _exponent(data, network, _small(data, network), _asymptotic(0))
 
 
-def large_vocabulary(data: xr.Dataset, network: str, *, vocab_exponent: float = 2) -> Evidence:
-    """At m >> d; as a control, held against the exponent of a small vocabulary."""
-    return _exponent(data, network, large_cells(data, network), _asymptotic(vocab_exponent))
+def large_vocabulary(data: xr.Dataset, network: str) -> Evidence:
+    return _exponent(data, network, large_cells(data, network), _asymptotic(2))
 
 
-def restored(data: xr.Dataset, network: str, *, frozen: bool = False) -> Evidence:
-    """Exponent at the last step at m >> d; as a control, with a frozen embedding."""
+def restored(
+    data: xr.Dataset, network: str, *, frozen: bool = False, halfway: bool = False
+) -> Evidence:
+    """Exponent at the last step at m >> d; as a control, with a frozen embedding.
+
+    `halfway`: predicted is the middle of what is more than half of the way to a small vocabulary's.
+    """
     last = int(data.step.max())
     cells = large_cells(data, network)
-    return _exponent(data, network, cells, _asymptotic(0), step=last, frozen=frozen)
+    small, large = _asymptotic(0), _asymptotic(2)
+    predicted = (3 * small + large) / 4 if halfway else small
+    return _exponent(data, network, cells, predicted, step=last, frozen=frozen)
 
 
-def formula(data: xr.Dataset, network: str, *, optimizer: str = "sign") -> Evidence:
-    """Measured over derived RMS of the first step, geometric mean over cells."""
+def formula(
+    data: xr.Dataset, network: str, *, optimizer: str = "sign", coherent: bool = True
+) -> Evidence:
+    """Measured over derived RMS of the first step, geometric mean over cells.
+
+    As a control, without `coherent` over the RMS of a random sum, sqrt(d).
+    """
     cells = magnitude_cells(data, network, optimizer)
     samples = [magnitudes(data, network, cell, optimizer=optimizer) for cell in cells]
-    reference = np.array([derived_rms(*cell) for cell in cells])
+    reference = np.array([derived_rms(*cell) if coherent else cell[0] ** 0.5 for cell in cells])
 
     def ratio(*values: Floats, axis: int = -1) -> Floats:
         rms = np.sqrt([np.mean(value, axis=axis) for value in values])

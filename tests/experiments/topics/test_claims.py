@@ -295,16 +295,9 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         for one in file.claims
         if one.expected == "holds"
     },
-    **{
-        f"transfer-{name}-{network}": corruption
-        for network in ("mlp", "transformer")
-        for name, corruption in (
-            ("root-slower", of_network(network, ROOT, WIDTH, SLOWER)),
-            ("slower", of_network(network, "sp", WIDTH, SLOWER)),
-            ("stays", of_network(network, WIDTH, "sp, mup hidden")),
-        )
-    },
-    "transfer-embedding-transformer": of_network("transformer", WIDTH, "sp, mup readout"),
+    "transfer-root-slower-transformer": of_network("transformer", ROOT, WIDTH, SLOWER),
+    "transfer-slower-transformer": of_network("transformer", "sp", WIDTH, SLOWER),
+    "transfer-stays-mlp": of_network("mlp", WIDTH, "sp, mup hidden"),
     "transfer-stays-sp-transformer": of_network("transformer", "sp", "sp, mup hidden"),
     "transfer-vocabulary-mlp": of_network("mlp", "sp", "mup", "; m 16384"),
     **{
@@ -333,8 +326,6 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     },
     "update-magnitude-adam": of_update(scaled("mean_square", 1.2)),
     "update-magnitude-collapse": of_update(scattered),
-    "hidden-ratio-proportional": embedding_octaves_per_doubling,
-    "hidden-ratio-superlinear": embedding_octaves_per_doubling,
     "hidden-ratio-structured": embedding_octaves_per_doubling,
     "race-interpolated": costly("interpolated"),
     "race-root-synthetic": costly("lv-hidden"),
@@ -354,8 +345,6 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "lv-age-zipf": slower(2),
     "mean-field-loss": scaled("loss", 1.1),
     "mean-field-updates": scaled("mean_square", 1.3),
-    "mean-field-error-bars": scaled("loss_error", 0.2),
-    "mean-field-converges-in-width": lambda data: data.assign(excess=data.excess * data.width),
     "flow-infinite-width": scaled("loss", 1.1),
     "flow-proportional": scaled("loss", 1.1),
     "lazy-keeps-lv": growing("width", 0.3),

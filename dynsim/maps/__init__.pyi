@@ -1,0 +1,10 @@
+from ._axes import AXES as AXES
+from ._axes import Axis as Axis
+from ._axes import axis as axis
+from ._axes import axis_of as axis_of
+from ._boundaries import Boundary as Boundary
+from ._colours import COLOURS as COLOURS
+from ._colours import Colour as Colour
+from ._map import regime_map as regime_map
+from ._networks import MapNetworks as MapNetworks
+from ._result import RegimeMap as RegimeMap

@@ -1,0 +1,325 @@
+"""What the colour of a map can be, by closed formulas on a whole grid.
+
+Each colour says on which sizes and rates it depends, its formula, and the quantity that networks
+are measured by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import numpy as np
+
+import derivations
+from derivations import symbols as s
+from dynsim._compiled import evaluate
+from dynsim._errors import InputError
+from dynsim.scaling._quantity import Unavailable
+from dynsim.theory._first_step import first_step_at, optimal_rates_at
+from dynsim.theory._lv_lifetime import aged_update_at, restoration_displacements_at
+
+from ._axes import Floats
+from ._laws import PowerLaws
+from ._plane import Missing, Plane, Points
+
+FIRST_STEP: dict[str, derivations.Optimizer] = {
+    "sgd": "sgd",
+    "momentum": "sgd",  # the first step has no past
+    "sign": "sign",
+    "adam": "adam",
+}
+SIGNS = ("sign", "adam")  # optimizers whose first moves are signs
+LAW = frozenset({"width", "vocab_size", "zipf"})
+FIRST = LAW | {"batch_size"}
+AGED = FIRST | {"age", "steps", "embedding_lr", "outputs"}
+EVERYTHING = AGED | {"projection_lr"}
+
+Formula = Callable[[Plane, Points, Missing], Floats]
+
+
+@dataclass(frozen=True)
+class Colour:
+    """What a map shows.
+
+    - `name`; `symbol` and `label`: for the colour bar; `meaning`: its definition in one sentence.
+    - `scale`: linear, log, or centred (around `centre`, where two regimes meet).
+    - `first`, `aged`: what it depends on at the first update and at later ones.
+    - `formula`: its closed form on a grid, or None where there is none.
+    - `quantity`: what networks are measured by and the mean field is solved for; `slope`: the
+      colour is its local power of the width.
+    """
+
+    name: str
+    label: str
+    meaning: str
+    scale: Literal["linear", "log", "centred"]
+    limits: tuple[float, float] | None
+    first: frozenset[str]
+    aged: frozenset[str]
+    formula: Formula | None
+    quantity: str | None
+    slope: bool = False
+
+    def depends_on(self, plane: Plane) -> frozenset[str]:
+        """The fields that change it on this plane."""
+        return self.aged if plane.ages else self.first
+
+
+def colour(name: str) -> Colour:
+    """The colour of that name. Raises `InputError` with the nearest names."""
+    if name in COLOURS:
+        return COLOURS[name]
+    near = get_close_matches(str(name), COLOURS, n=3, cutoff=0.5) or list(COLOURS)
+    raise InputError("colour", name, f"must be one of {', '.join(near)}")
+
+
+def signs_only(plane: Plane, what: str) -> None:
+    """Raises `Unavailable` where the optimizer's first moves are no signs."""
+    if plane.optimizer not in SIGNS:
+        raise Unavailable(f"{what} is derived for `optimizer` sign or adam")
+
+
+def age_values(plane: Plane, points: Points) -> tuple[dict[Any, Floats], dict[Any, Any]]:
+    """Numbers and the age's formulas for `aged_update_at`, without n_eff.
+
+    Raises `Unavailable` where no age is derived.
+    """
+    signs_only(plane, "what later updates do")
+    if not points.mini_batch:
+        return {**points.numbers, s.displacement: points.age}, derivations.full_batch_age()
+    uniform_only(points, "what later updates do in a mini-batch")
+    if plane.optimizer != "sign":
+        raise Unavailable("what later updates do in a mini-batch is derived for `optimizer` sign")
+    m, batch = points.vocab_size, points.batch_size
+    rate = np.where(points.embedding_lr > 0, points.embedding_lr, 1.0)
+    values = {
+        s.width: points.width,
+        s.vocab_size: m,
+        s.batch_size: batch,
+        s.presence: -np.expm1(batch * np.log1p(-1 / np.maximum(m, 1 + 1e-12))),
+        derivations.age_step: rate,
+        derivations.age_steps: points.age / rate,
+    }
+    return values, derivations.mini_batch_age()
+
+
+def uniform_only(points: Points, what: str) -> None:
+    """Raises `Unavailable` for a token law that is not uniform."""
+    if not (isinstance(points.law, PowerLaws) and not np.any(points.law.exponent)):
+        raise Unavailable(f"{what} is derived for uniform tokens")
+
+
+def by_directions(outputs: Floats, function: Callable[[derivations.Directions], Floats]) -> Floats:
+    """One formula for one output, another for several."""
+    if np.all(outputs == 1):
+        return function("one")
+    if np.all(outputs > 1):
+        return function("many")
+    return np.where(outputs > 1, function("many"), function("one"))
+
+
+def kernel(plane: Plane) -> derivations.Optimizer:
+    """The optimizer of the first step. Raises `Unavailable` where none is derived."""
+    if plane.optimizer not in FIRST_STEP:
+        raise Unavailable(f"no first step is derived for `optimizer` {plane.optimizer}")
+    decay, warmup = plane.paths.get("weight_decay"), plane.paths.get("warmup_steps")
+    if any(path is not None and (path.variables or path() > 0) for path in (decay, warmup)):
+        raise Unavailable("the formulas are without `weight_decay` and `warmup_steps`")
+    if plane.options.get("schedule", "constant") != "constant":
+        raise Unavailable("the formulas are of a constant learning rate (`schedule` constant)")
+    return FIRST_STEP[plane.optimizer]
+
+
+def batch_numbers(points: Points) -> dict[Any, Floats]:
+    """Numbers whose P_3/P_2 is the squared alignment of a batch's own tokens, by their share."""
+    if not points.mini_batch:
+        return points.numbers
+    law = {symbol: value for symbol, value in points.numbers.items() if symbol != s.width}
+    square = np.asarray(evaluate(derivations.batch_alignment(), law))
+    ones = np.ones_like(square)
+    return {
+        s.width: points.width,
+        s.frequency_square_sum: ones,
+        s.frequency_cube_sum: square,
+    }
+
+
+def _moments(plane: Plane, points: Points) -> tuple[Floats, Floats]:
+    """RMS at learning rate 1 and local exponent of the projection's update T."""
+    if plane.averaged_over == "batch":
+        signs_only(plane, "the average over a batch's own tokens")
+        if points.aged:
+            raise Unavailable("the average over a batch's own tokens is that of the first update")
+        numbers = batch_numbers(points)
+        _, rms, slope = first_step_at(numbers, "projection", "sign", init=plane.init)
+        return np.asarray(rms), np.asarray(slope)
+    if not points.aged:
+        _, rms, slope = first_step_at(
+            points.numbers,
+            "projection",
+            kernel(plane),
+            mini_batch=points.mini_batch,
+            init=plane.init,
+        )
+        return np.asarray(rms), np.asarray(slope)
+    values, age = age_values(plane, points)
+    values[s.effective_outputs] = points.outputs
+
+    def both(directions: derivations.Directions) -> Floats:
+        moments = aged_update_at(values, age, directions)
+        return np.stack(np.broadcast_arrays(moments.rms, moments.local_exponent))
+
+    rms, slope = by_directions(points.outputs, both)
+    return rms, slope
+
+
+def _local_exponent(plane: Plane, points: Points, missing: Missing) -> Floats:
+    return _moments(plane, points)[1]
+
+
+def _rms(plane: Plane, points: Points, missing: Missing) -> Floats:
+    return points.projection_lr * _moments(plane, points)[0]
+
+
+def _alignment(plane: Plane, points: Points, missing: Missing) -> Floats:
+    """RMS over that of |dW_k| |e_i|: under sign sqrt(d) and sqrt(d (1 + Theta))."""
+    signs_only(plane, "the alignment")
+    rms, _ = _moments(plane, points)
+    growth = 0.0
+    if points.aged:
+        values, age = age_values(plane, points)
+        growth = np.asarray(evaluate(age[s.displacement_square], values))
+    return rms / (points.width * np.sqrt(1 + growth))
+
+
+def _optimal_rate_ratio(plane: Plane, points: Points, missing: Missing) -> Floats:
+    signs_only(plane, "the optimal ratio")
+    if points.mini_batch:
+        raise Unavailable("optimal rates are derived for the full batch (`batch_size` 0)")
+    if np.any(points.outputs != 1):
+        raise Unavailable("optimal rates are derived for one output (`outputs` 1)")
+    targets = str(plane.options.get("targets", "gaussian"))
+    if targets not in ("sign", "gaussian") or plane.options.get("loss") == "ce":
+        raise Unavailable("optimal rates are derived for `targets` sign or gaussian and `loss` mse")
+    rates = optimal_rates_at(points.numbers, plane.init, targets=targets)
+    return np.asarray(rates.embedding) / np.asarray(rates.projection)
+
+
+def _restoration(plane: Plane, points: Points, missing: Missing) -> Floats:
+    signs_only(plane, "the end of the LV regime")
+    missing.mark(points.width < 2, "one neuron has no coherent sum")
+    if points.mini_batch:
+        uniform_only(points, "the end of the LV regime in a mini-batch")
+        age = derivations.visited_age(mini_batch=True)
+        values = {s.width: points.width, s.vocab_size: points.vocab_size}
+        values[s.batch_size] = points.batch_size
+    else:
+        age, values = derivations.full_batch_age(), dict(points.numbers)
+    values[s.width] = np.maximum(points.width, 2)
+    values[s.effective_outputs] = points.outputs
+    return by_directions(
+        points.outputs, lambda directions: restoration_displacements_at(values, age, directions)
+    )
+
+
+def _mup_share(plane: Plane, points: Points, missing: Missing) -> Floats:
+    signs_only(plane, "the muP share")
+    values = {**points.numbers}
+    values.pop(s.frequency_cube_sum)
+    one_neuron = points.width < 2
+    values[s.width] = np.where(one_neuron, 2.0, points.width)
+    edge = derivations.crossover_frequency(mini_batch=points.mini_batch)
+    frequency = np.asarray(evaluate(edge, values))
+    share = points.law.mass_above(frequency, points.vocab_size)
+    return np.where(one_neuron, 0.0, share)
+
+
+COLOURS: dict[str, Colour] = {
+    one.name: one
+    for one in (
+        Colour(
+            "local_exponent",
+            r"local exponent  $\partial\ln\mathrm{RMS}/\partial\ln d$",
+            "d ln RMS / d ln width of the projection's update T at fixed vocabulary, token law, "
+            "batch and displacement",
+            "centred",
+            (0.5, 1.0),
+            FIRST,
+            AGED,
+            _local_exponent,
+            "projection_step_rms",
+            slope=True,
+        ),
+        Colour(
+            "rms",
+            r"$\mathrm{RMS}(\Delta W\,e_i)$",
+            "root mean square of what update T changes by moving the projection",
+            "log",
+            None,
+            FIRST | {"projection_lr"},
+            EVERYTHING,
+            _rms,
+            "projection_step_rms",
+        ),
+        Colour(
+            "alignment",
+            r"alignment  $\mathrm{RMS}(\Delta W\,e_i)/(|\Delta W||e_i|)$",
+            "RMS of the projection's update T over the root mean square of |dW_k| |e_i|",
+            "log",
+            None,
+            FIRST,
+            AGED,
+            _alignment,
+            "alignment",
+        ),
+        Colour(
+            "optimal_rate_ratio",
+            r"optimal ratio  $\eta_E^*/\eta_W^*$",
+            "ratio of the learning rates that lower the loss most in one update, each with the "
+            "other layer frozen",
+            "log",
+            None,
+            LAW,
+            LAW,
+            _optimal_rate_ratio,
+            "optimal_rate_ratio",
+        ),
+        Colour(
+            "loss",
+            r"loss after $T$ updates",
+            "loss after T updates, by mean-field theory",
+            "log",
+            None,
+            EVERYTHING,
+            EVERYTHING,
+            None,
+            "loss",
+        ),
+        Colour(
+            "restoration",
+            r"end of the LV regime  $\eta_E t_c$",
+            "displacement of the embedding, in initial standard deviations, at which coherent and "
+            "incoherent power are equal; 0 where they are from the start",
+            "log",
+            None,
+            FIRST | {"outputs"},
+            FIRST | {"outputs"},
+            _restoration,
+            "restoration",
+        ),
+        Colour(
+            "mup_share",
+            r"token mass in the $\mu$P regime  $\sum_i p_i\,[\rho_i>1]$",
+            "sum of the frequencies p_i of all tokens whose own coherence ratio rho_i is above 1",
+            "linear",
+            (0.0, 1.0),
+            FIRST,
+            FIRST,
+            _mup_share,
+            None,
+        ),
+    )
+}

@@ -1,0 +1,256 @@
+"""Maps of regimes: theory over two axes, with lines of the theory and trained networks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib import metadata
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dynsim._errors import InputError, check_choice, check_integer
+from dynsim._precision import require_x64
+from dynsim._setup import Setup
+from dynsim.scaling._quantity import Measurement, Unavailable
+
+from ._axes import Axis, Floats, axis
+from ._boundaries import boundaries
+from ._colours import COLOURS, Colour
+from ._colours import colour as named_colour
+from ._mean_field import Accuracy, CellStore, mean_field_values
+from ._networks import counts, trained
+from ._plane import HELD, AveragedOver, Missing, Plane, plane
+from ._result import RegimeMap
+
+DEFAULT_AXES = {
+    "closed": ("width=16:65536:200", "vocab_size=16:1e6:200"),
+    "mean_field": ("width=64:16384:8", "vocab_size=64:16384:8"),
+}
+DEFAULT_SEEDS = 8
+BATCH_COLOURS = ("local_exponent", "rms", "alignment")
+EQUAL = 1e-12
+THEORIES = ("closed", "mean_field")
+Progress = Callable[[float], object]
+
+
+def regime_map(
+    colour: str = "local_exponent",
+    x: str | Axis | None = None,
+    y: str | Axis | None = None,
+    *,
+    theory: Literal["closed", "mean_field"] | None = None,
+    averaged_over: AveragedOver = "law",
+    networks: str | tuple[int, int] | None = None,
+    seeds: int | ArrayLike = DEFAULT_SEEDS,
+    particles: int | None = None,
+    replicas: int | None = None,
+    store: CellStore | None = None,
+    progress: Progress = lambda part: None,
+    **options: Any,
+) -> RegimeMap:
+    """A quantity over two axes: theory everywhere, its boundaries, and networks at some points.
+
+    **Arguments:**
+
+    - `colour`: what is shown, a key of `dynsim.maps.COLOURS`: local_exponent, rms, alignment,
+      optimal_rate_ratio, loss, restoration or mup_share.
+    - `x`, `y`: the axes, as NAME=LOW:HIGH:N (see `dynsim.maps.axis`) or by `dynsim.maps.axis_of`;
+      by default width=16:65536:200 and vocab_size=16:1e6:200, for the mean field fewer cells.
+    - `theory`: closed (formulas) or mean_field (the solver, cell by cell); by default closed where
+      there is a formula.
+    - `averaged_over`: squares are averaged over tokens by their frequency in the law, or by their
+      share of a batch (local_exponent, rms and alignment, of the first update).
+    - `networks`: trains networks at so many points along x and y, such as "5x4"; `seeds`: how
+      many at each.
+    - `particles`, `replicas`: of the mean-field solver, default 512 and 8.
+    - `store`: keeps finished mean-field solutions and networks, and gives them again.
+    - `progress`: called with the fraction of solving and training finished since the last call.
+    - `options`: every other size and rate, as a number or a path in d, m, n and B such as
+      "d^0.7" (docs/guides/exponents.md#paths), and the rest of `dynsim.Setup`. `steps` is the
+      number of updates T, 1 if left out. With one output `targets` are signs if left out, because
+      the formulas are of residuals of equal size.
+
+    Cells without a value are counted by reason. Raises `InputError` for axes and options that do
+    not go together, a colour that does not depend on an axis, and a map without any value;
+    `RuntimeError` if JAX's 64-bit types are off.
+    """
+    require_x64()
+    of = named_colour(colour)
+    points = None if networks is None else counts(networks)
+    chosen = theory or ("mean_field" if of.formula is None else "closed")
+    check_choice("theory", chosen, THEORIES)
+    for name, value in (("particles", particles), ("replicas", replicas)):
+        if value is not None:
+            check_integer(name, value, 2)
+    if of.formula is None and chosen == "closed":
+        raise InputError("theory", chosen, f"must be mean_field for {of.name}: it has no formula")
+    default_x, default_y = DEFAULT_AXES[chosen]
+    axes = axis("x", default_x if x is None else x), axis("y", default_y if y is None else y)
+    given = {name: value for name, value in options.items() if value is not None}
+    drawn = plane(*axes, given, averaged_over)
+    by_batch = of.name in BATCH_COLOURS and chosen == "closed" and points is None
+    if averaged_over == "batch" and not by_batch:
+        allowed = f"must be law unless the map is of {', '.join(BATCH_COLOURS)} by closed theory"
+        raise InputError("averaged_over", averaged_over, f"{allowed} without `networks`")
+    drawn = _held(drawn, of)
+    _check_axes(drawn, of, chosen)
+    missing = Missing((len(drawn.y.values), len(drawn.x.values)))
+    grid = drawn.grid()
+    drawn.mark_outside(grid, missing)
+    _check_setup(drawn, missing)
+    both = chosen == "mean_field" and points is not None
+    report = _shared(progress, 2 if both else 1)
+    try:
+        if chosen == "closed":
+            assert of.formula is not None
+            with np.errstate(all="ignore"):
+                values = of.formula(drawn, grid, missing)
+            values = np.broadcast_to(values, missing.codes.shape)
+            errors = np.zeros(missing.codes.shape)
+        else:
+            accuracy = Accuracy(particles, replicas)
+            values, errors = mean_field_values(drawn, of, missing, accuracy, store, report)
+    except Unavailable as reason:
+        raise InputError("colour", of.name, f"has no value on this map: {reason}") from None
+    missing.mark(~np.isfinite(values), "the theory has no finite value")
+    values = np.where(missing.codes == 0, values, np.nan)
+    if not np.isfinite(values).any():
+        raise InputError("colour", of.name, f"has no value on this map: {missing.texts[0]}")
+    _check_varies(drawn, of, values)
+    found = None
+    if points is not None:
+        theories = _theory_of(drawn, of, chosen, values)
+        measure = None if store is None else _kept(store)
+        found = trained(drawn, of, points, seeds, theories, measure, report)
+    return RegimeMap(
+        of.name,
+        chosen,
+        drawn.x,
+        drawn.y,
+        values,
+        errors,
+        missing.codes,
+        tuple(missing.texts),
+        boundaries(drawn, of.name),
+        found,
+        _described(drawn),
+        _notes(drawn, of),
+    )
+
+
+def _held(drawn: Plane, of: Colour) -> Plane:
+    """The plane whose networks hold the projection still where the colour is of an aged embedding.
+
+    The formulas of later updates are of a projection that has moved little.
+    """
+    if not drawn.ages or "projection_lr" in (*drawn.given, *drawn.axes):
+        return drawn
+    if of.name not in ("local_exponent", "alignment"):
+        return drawn
+    from dynsim.scaling._paths import scaling_path
+
+    return replace(drawn, paths={**drawn.paths, "projection_lr": scaling_path(HELD)})
+
+
+def _check_axes(drawn: Plane, of: Colour, theory: str) -> None:
+    """Raises `InputError` for an axis along which the colour is the same."""
+    fields = of.depends_on(drawn)
+    if theory == "mean_field":
+        fields = COLOURS["loss"].first
+    for field, one in (("x", drawn.x), ("y", drawn.y)):
+        if drawn.affects(one.name, fields):
+            continue
+        hint = ", unless `steps` is above 1" if one.name in of.aged else ""
+        raise InputError(field, one.name, f"has no effect on {of.name}{hint}")
+
+
+def _check_varies(drawn: Plane, of: Colour, values: Floats) -> None:
+    """Raises `InputError` for an axis along which all values are the same, if others differ."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # rows without any value
+        spreads = [np.nanmax(np.nanmax(values, k) - np.nanmin(values, k)) for k in (1, 0)]
+        smallest = EQUAL * np.nanmax(np.abs(values))
+    if max(spreads) <= smallest:
+        return
+    for field, one, spread in zip("xy", (drawn.x, drawn.y), spreads, strict=True):
+        if spread <= smallest:
+            hint = "" if one.name != "batch_size" else "; `averaged_over` batch may differ"
+            raise InputError(field, one.name, f"has no effect on {of.name} here{hint}")
+
+
+def _check_setup(drawn: Plane, missing: Missing) -> None:
+    """Raises `InputError` where the options do not make a setup at any of some points."""
+    places = np.argwhere(missing.codes == 0)
+    if not len(places):
+        raise InputError("x", drawn.x.name, f"leaves no cell: {'; '.join(missing.texts)}")
+    problem = None
+    for row, column in places[np.unique(np.linspace(0, len(places) - 1, 5).astype(int))]:
+        try:
+            drawn.setup(drawn.x.values[column], drawn.y.values[row])
+            return
+        except InputError as error:
+            problem = error
+    assert problem is not None
+    raise problem
+
+
+def _theory_of(
+    drawn: Plane, of: Colour, theory: str, values: Floats
+) -> Callable[[Sequence[Setup], int, int], float]:
+    """The value to hold networks against: the cell's, or the formula's slope between two widths."""
+
+    def at(group: Sequence[Setup], row: int, column: int) -> float:
+        formula = COLOURS["rms"].formula
+        if len(group) == 1 or theory == "mean_field" or formula is None:
+            return float(values[row, column])
+        x, y = drawn.x.values[[column]], drawn.y.values[[row]]
+        widths = np.array([float(setup.width) for setup in group])
+        points = drawn.at(np.repeat(x, len(group)), np.repeat(y, len(group)))
+        points = replace(points, width=widths)
+        with np.errstate(all="ignore"):
+            rms = np.broadcast_to(formula(drawn, points, Missing(points.shape)), widths.shape)
+            return float(np.log(rms[-1] / rms[0]) / np.log(widths[-1] / widths[0]))
+
+    return at
+
+
+def _kept(store: CellStore) -> Callable[..., Mapping[str, NDArray[Any]]]:
+    """Measures a cell, or reads it from the store."""
+
+    def measure(
+        measurement: Measurement, setup: Setup, labels: NDArray[np.int64]
+    ) -> Mapping[str, NDArray[Any]]:
+        identity = json.dumps(
+            [measurement.name, setup.resolved(), labels.tolist(), metadata.version("dynsim")]
+        )
+        name = f"networks_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+        kept = store.read(name, identity)
+        if kept is None:
+            kept = dict(measurement.run(setup, labels, lambda part: None))
+            store.write(name, identity, kept)
+        return kept
+
+    return measure
+
+
+def _shared(progress: Progress, parts: int) -> Progress:
+    return lambda part: progress(part / parts)
+
+
+def _described(drawn: Plane) -> dict[str, Any]:
+    """The options that make this map again, as plain values."""
+    paths = {name: str(path) for name, path in drawn.paths.items()}
+    return {**paths, **{name: one for name, one in drawn.options.items() if one is not None}}
+
+
+def _notes(drawn: Plane, of: Colour) -> tuple[str, ...]:
+    """What a reader of the map must know."""
+    notes = [one.rounded for one in (drawn.x, drawn.y) if one.rounded]
+    if drawn.law is not None and drawn.law.note:
+        notes.append(drawn.law.note)
+    return tuple(notes)

@@ -1,0 +1,169 @@
+"""Sizes and seeds that a time budget allows on this machine."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynsim._errors import InputError
+from dynsim.statistics._intervals import jackknife_variances
+
+from ._family import Family
+from ._measured import SIDE_BY_SIDE, cost
+from ._quantity import AnySetup, Floats, Quantity, Unavailable
+
+UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_BUDGET = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([a-z]*)")
+LEAST_SECONDS, MOST_SECONDS = 1.0, 1e7
+PILOT_SEEDS, LEAST_SEEDS, MOST_SEEDS = 4, 8, 256
+LEAST_SIZES = 3  # the verdict looks at the drift
+PILOT = 0.2  # of the budget: if the first cell takes more, no second one is timed
+USED = 0.75  # of the budget is planned, the rest is for theory, bootstrap and what costs more
+FIRST, LAST = 64, 2**14  # sizes that double; between them the budget chooses
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes and seeds for a budget.
+
+    - `seconds`: the budget; `expected_seconds`: what the networks should take.
+    - `sizes`: of the growing size; `seeds`: networks at each.
+    - `half_width`: of the 95 % interval that this should give, if larger networks scatter as the
+      smallest did.
+    """
+
+    seconds: float
+    expected_seconds: float
+    sizes: tuple[int, ...]
+    seeds: int
+    half_width: float
+
+    def __str__(self) -> str:
+        sizes = " ".join(map(str, self.sizes))
+        return (
+            f"budget {self.seconds:g} s: sizes {sizes} with {self.seeds} networks each, about "
+            f"{self.expected_seconds:.0f} s; the 95 % interval should be ± {self.half_width:.2g}"
+        )
+
+
+def budget_seconds(budget: float | str) -> float:
+    """Seconds from a number or a text such as 60s or 10m. Raises `InputError`."""
+    allowed = "must be a time such as 60s or 10m, at least 1 s"
+    if isinstance(budget, str):
+        match = _BUDGET.fullmatch(budget.strip().lower())
+        if match is None or match[2] not in UNITS:
+            raise InputError("budget", budget, allowed)
+        seconds = float(match[1]) * UNITS[match[2]]
+    elif isinstance(budget, bool) or not isinstance(budget, int | float):
+        raise InputError("budget", budget, allowed)
+    else:
+        seconds = float(budget)
+    if not LEAST_SECONDS <= seconds <= MOST_SECONDS:
+        raise InputError("budget", budget, allowed)
+    return seconds
+
+
+def planned(
+    quantity: Quantity,
+    family_at: Callable[[Sequence[int]], Family],
+    sizes: Sequence[int] | None,
+    seconds: float,
+) -> Plan:
+    """Measures two cells, and chooses sizes and seeds that take `seconds`.
+
+    `sizes` that are given stay; otherwise they double, from 64 or from where the family begins.
+    The time of a cell is that of compiling it and a time for each network in proportion to its
+    multiplications.
+    """
+    start = time.perf_counter()
+    if quantity.measurement is None:
+        raise Unavailable("it is not measured")
+    family, choices = _choices(family_at, sizes)
+    first, second = family.setup(choices[0]), family.setup(choices[min(2, len(choices) - 1)])
+    compiling, running, scatter = _timed(quantity, first)
+    compiling_more, running_more = compiling, running * cost(second) / cost(first)
+    if time.perf_counter() - start < PILOT * seconds:
+        compiling_more, running_more, _ = _timed(quantity, second)
+    compiling = max(compiling, compiling_more)
+    work = np.array([cost(family.setup(size)) for size in choices])
+    per_work = max(running_more / (PILOT_SEEDS * cost(second)), 1e-15)
+    fixed = running / PILOT_SEEDS
+    left = USED * seconds - (time.perf_counter() - start)
+
+    def expected(count: int, seeds: int) -> float:
+        networks = seeds * np.maximum(fixed, per_work * work[:count])
+        return float(np.sum(compiling / SIDE_BY_SIDE + networks))
+
+    fewest = len(choices) if sizes is not None else min(LEAST_SIZES, len(choices))
+    counts = range(fewest, len(choices) + 1)
+    count = max((one for one in counts if expected(one, LEAST_SEEDS) <= left), default=fewest)
+    per_seed = expected(count, 1) - expected(count, 0)
+    most = (left - expected(count, 0)) / per_seed
+    seeds = int(np.clip(most, 2, MOST_SEEDS))
+    chosen = tuple(choices[:count])
+    return Plan(
+        seconds,
+        expected(count, seeds) + time.perf_counter() - start,
+        chosen,
+        seeds,
+        _half_width(chosen, seeds, scatter),
+    )
+
+
+def _choices(
+    family_at: Callable[[Sequence[int]], Family], sizes: Sequence[int] | None
+) -> tuple[Family, list[int]]:
+    """The family, and the sizes among which to choose: those given, or all powers of two at which
+    it exists."""
+    if sizes is not None:
+        family = family_at(sizes)
+        return family, list(family.sizes)
+    doubling = [FIRST * 2**power for power in range(int(math.log2(LAST // FIRST)) + 1)]
+    last: InputError | None = None
+    for begin in range(len(doubling) - 1):
+        for end in range(len(doubling), begin + 1, -1):
+            try:
+                family = family_at(doubling[begin:end])
+                return family, list(family.sizes)
+            except InputError as error:
+                last = error
+    assert last is not None
+    raise last
+
+
+def _timed(quantity: Quantity, setup: AnySetup) -> tuple[float, float, float]:
+    """Seconds of compiling a cell and of running it, and the variance of one network's log."""
+    measurement = quantity.measurement
+    assert measurement is not None
+    times: list[float] = []
+    variances: list[float] = []
+    for part in range(2):
+        labels = np.arange(PILOT_SEEDS, dtype=np.int64) + PILOT_SEEDS * part
+        start = time.perf_counter()
+        arrays = measurement.run(setup, labels, lambda part: None)
+        times.append(time.perf_counter() - start)
+        cell = quantity.sampled(setup, arrays)
+        with np.errstate(all="ignore"):
+            left_out = np.array([float(cell.log_value(one)) for one in _without_each(cell.samples)])
+        variances.append(float(jackknife_variances([left_out])[0]) * PILOT_SEEDS)
+    return max(times[0] - times[1], 0.0), times[1], float(np.mean(variances))
+
+
+def _without_each(samples: Floats) -> list[Floats]:
+    return [np.delete(samples, seed, axis=-1) for seed in range(samples.shape[-1])]
+
+
+def _half_width(sizes: Sequence[int], seeds: int, scatter: float) -> float:
+    """Of the 95 % interval of a slope through these sizes, from one network's variance."""
+    from scipy.stats import t
+
+    logs: NDArray[np.float64] = np.log(np.asarray(sizes, dtype=float))
+    spread = float(np.sum((logs - logs.mean()) ** 2))
+    freedom = max(len(sizes) * (seeds - 1), 1)
+    return float(t.ppf(0.975, freedom) * math.sqrt(scatter / seeds / spread))

@@ -1,0 +1,221 @@
+"""An exponent along a path as text, as a JSON document, as a LaTeX row and as a claim."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.output import flag, named, number, print_table
+
+if TYPE_CHECKING:
+    from dynsim import Estimate, ScalingExponent
+
+COLUMNS = {
+    "asymptotic": "derived, as {size} goes to infinity",
+    "derived": "derived formula at these sizes",
+    "mean_field": "mean field at these sizes",
+    "measured": "networks at these sizes",
+}
+
+
+def result_document(result: ScalingExponent) -> dict[str, Any]:
+    """Every number by name, null where there is none, with the reason in `why`."""
+    from experiments.results import provenance
+
+    fit, last, field = result.measured, result.last, result.mean_field
+    why = dict(result.why)
+    if result.drift is None:
+        why["drift"] = why.get("measured", "the fit has fewer than three sizes")
+    config = {**result.described_by(), "seeds": result.seeds.tolist()}
+    asymptotic = result.asymptotic
+    return {
+        "answer": result.sentence,
+        "quantity": result.quantity.name,
+        "asymptotic": None if asymptotic is None else float(asymptotic.exponent),
+        "asymptotic_text": None if asymptotic is None else str(asymptotic.exponent),
+        "assumptions": [] if asymptotic is None else list(asymptotic.assumptions),
+        "derived": result.derived,
+        "mean_field": None if field is None else field.value,
+        "mean_field_error": None if field is None else field.error,
+        "measured": None if fit is None else _estimate(fit),
+        "drift": result.drift,
+        "last": None if last is None else _estimate(last),
+        "verdict": result.verdict,
+        "predicted": None if result.band is None else result.band.predicted,
+        "tolerance": None if result.band is None else result.band.tolerance,
+        "why": {name: named(reason, flag) for name, reason in why.items()},
+        "notes": [named(note, flag) for note in result.notes],
+        "sizes": result.curve.sizes,
+        "values": result.values,
+        "local": _columns(result.octaves, ("size", "value", "low", "high")),
+        "diverged": result.diverged,
+        "wide": {
+            "sizes": result.wide.sizes,
+            "derived": result.wide.derived,
+            "mean_field": result.wide.mean_field,
+            "mean_field_error": result.wide.mean_field_error,
+        },
+        "theory_local": result.local._asdict(),
+        "plan": None if result.plan is None else vars(result.plan),
+        "config": config,
+        "provenance": provenance(config),
+    }
+
+
+def print_theory(
+    result: ScalingExponent, shown: Sequence[ScalingExponent], derivation: bool
+) -> None:
+    """The columns of theory that are new since they were printed last."""
+    known = {name for one in shown for name in COLUMNS if _value(one, name)}
+    if not shown:
+        if result.plan is not None:
+            print(f"{result.plan}.")
+        if derivation and result.asymptotic is not None:
+            print(result.asymptotic.derivation.to_text() + "\n")
+    for name in COLUMNS:
+        text = _value(result, name)
+        if text and name not in known:
+            print(f"{_title(result, name)}: {text}", flush=True)
+
+
+def print_result(result: ScalingExponent) -> None:
+    """The answer in a sentence, the columns side by side, values, local slopes, the verdict."""
+    print(f"\n{named(result.sentence, flag)}\n")
+    rows = [
+        (_title(result, name), _value(result, name) or "-", named(result.why.get(name, ""), flag))
+        for name in COLUMNS
+    ]
+    print_table(("column", "exponent", "why none"), rows) if any(row[2] for row in rows) else (
+        print_table(("column", "exponent"), [row[:2] for row in rows])
+    )
+    print()
+    _print_values(result)
+    _print_local(result)
+    for note in result.notes:
+        print(f"note: {named(note, flag)}.")
+    if result.plan is not None and result.measured is not None:
+        half = (result.measured.high - result.measured.low) / 2
+        print(f"The interval is ± {half:.2g}; ± {result.plan.half_width:.2g} was expected.")
+    if result.band is not None:
+        band = f"{result.band.predicted:.4g} ± {result.band.tolerance:.4g}"
+        verdict = result.verdict or f"no verdict ({named(result.why['verdict'], flag)})"
+        print(f"Predicted {band}: {verdict}")
+
+
+def _print_values(result: ScalingExponent) -> None:
+    along, values = result.family.along, result.values
+    known = [name for name in ("derived", "mean_field", "measured") if name not in result.why]
+    if not known:
+        return
+    head = [along, *(name.replace("_", " ") for name in known)]
+    fails = bool(result.diverged.any())
+    rows = []
+    for place, size in enumerate(result.curve.sizes):
+        row = [str(size)]
+        for name in known:
+            text = number(float(values[name][place]))
+            if name == "measured" and result.has_interval:
+                ends = (number(float(values[f"measured_{end}"][place])) for end in ("low", "high"))
+                text += f" [{', '.join(ends)}]"
+            if name == "mean_field" and values["mean_field_error"][place] > 0:
+                text += f" ± {values['mean_field_error'][place]:.1g}"
+            row.append(text)
+        rows.append([*row, *([str(result.diverged[place])] if fails else [])])
+    print_table([*head, *(["diverged"] if fails else [])], rows)
+
+
+def _print_local(result: ScalingExponent) -> None:
+    """Local slopes of every column, and how the fit drifts."""
+    local, octaves = result.local, result.octaves
+    measured = {round(size): place for place, size in enumerate(octaves[0])}
+    known = [name for name in ("derived", "mean_field") if name not in result.why]
+    if len(local.sizes) and (known or measured):
+        head = [f"between, {result.family.along}", *(name.replace("_", " ") for name in known)]
+        sizes = [int(size) for size in (*result.curve.sizes, *result.wide.sizes[1:])]
+        rows = []
+        for place, middle in enumerate(local.sizes):
+            row = [f"{sizes[place]} and {sizes[place + 1]}"]
+            row += [number(float(getattr(local, name)[place])) for name in known]
+            at = measured.get(round(middle))
+            value = [] if at is None else [float(one) for one in octaves[1:, at]]
+            row.append(_interval(*value) if value else "")
+            rows.append(row)
+        if measured:
+            head.append("measured")
+        else:
+            rows = [row[:-1] for row in rows]
+        print("\nlocal exponents")
+        print_table(head, rows)
+        if "wide" in result.why:
+            print(f"No further: {named(result.why['wide'], flag)}.")
+    print()
+    if result.drift is not None:
+        print(f"Without the smallest size the measured exponent changes by {result.drift:+.3f}.")
+
+
+def write_row(result: ScalingExponent, folder: Path) -> Path:
+    """A row of a LaTeX table (booktabs or plain), with a comment that names its columns."""
+    from experiments.results import write_file
+
+    fit, field = result.measured, result.mean_field
+    asymptotic = None if result.asymptotic is None else f"{result.asymptotic.exponent}"
+    cells = [
+        rf"\texttt{{{result.quantity.name}}}".replace("_", r"\_"),
+        ", ".join(f"${_latex_path(part)}$" for part in result.path.split(", ") if part) or "--",
+        "--" if asymptotic is None else f"${asymptotic}$",
+        "--" if result.derived is None else f"${result.derived:.3f}$",
+        "--" if field is None else f"${field.value:.3f}$",
+        "--" if fit is None else f"${_interval(fit.value, fit.low, fit.high)}$",
+        *([result.verdict or "--"] if result.band is not None else []),
+    ]
+    head = "quantity & path & asymptotic & derived & mean field & networks (95 %)"
+    head += r" & verdict \\" if result.band is not None else r" \\"
+    path = folder / "exponent.tex"
+    write_file(path, f"% {head}\n{' & '.join(cells)} \\\\\n".encode())
+    return path
+
+
+def write_claim(result: ScalingExponent, folder: Path) -> list[Path]:
+    """A claim file that asks the same question again; none without anything to predict."""
+    return []
+
+
+def _latex_path(text: str) -> str:
+    """`d^(3/2)/8` as mathematics."""
+    import re
+
+    powers = re.sub(r"\^\(?(-?[\d./]+)\)?", r"^{\1}", text)
+    return re.sub(r"\b(min|max|sqrt)\b", r"\\\1", powers).replace("*", r"\,")
+
+
+def _title(result: ScalingExponent, name: str) -> str:
+    return COLUMNS[name].format(size=result.family.along)
+
+
+def _value(result: ScalingExponent, name: str) -> str:
+    """An exponent of a column as text; empty where there is none."""
+    if name == "asymptotic":
+        return "" if result.asymptotic is None else str(result.asymptotic.exponent)
+    if name == "derived":
+        return "" if result.derived is None else f"{result.derived:.4f}"
+    if name == "mean_field":
+        field = result.mean_field
+        return "" if field is None else f"{field.value:.4f} ± {field.error:.1g}"
+    fit = result.measured
+    return "" if fit is None else _interval(fit.value, fit.low, fit.high)
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low < high else "")
+
+
+def _estimate(one: Estimate) -> dict[str, float]:
+    """A value and its interval, which is null where it has no width."""
+    ends = (one.low, one.high) if one.low < one.high else (math.nan, math.nan)
+    return {"value": one.value, "low": ends[0], "high": ends[1]}
+
+
+def _columns(table: Any, names: Sequence[str]) -> dict[str, Any]:
+    return dict(zip(names, table, strict=True))

@@ -1,0 +1,80 @@
+"""The options of a setup in which every size and rate may be a path.
+
+They are made of the one definition of each option (`dynsim.Setup` and `dynsim.NetworkSetup`): its
+meaning and its default stand there.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import tyro
+
+from dynsim.scaling._family import DEFAULT_UPDATES, GROWING_FIELDS, PATH_FIELDS
+
+from ._options import AnyNetwork, check_meaningful
+
+UPDATES = f"updates T after which the quantity is read; {DEFAULT_UPDATES} if left out"
+PATH_NOTE = "a number or a path such as 4*d"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    def options(self) -> dict[str, Any]:
+        """The options as `dynsim.scaling.family` takes them; those left open are left out.
+
+        Raises `InputError` for an option that means nothing for the chosen network.
+        """
+        fields = {field.name: field.default for field in dataclasses.fields(self)}
+        values = {name: getattr(self, name) for name in fields}
+        changed = {name: value for name, value in values.items() if value != fields[name]}
+        known = check_meaningful(changed, values["network"])
+        return {name: one for name, one in values.items() if name in known and one is not None}
+
+
+def _fields() -> list[tuple[str, Any, Any]]:
+    """Name, annotated type and default of every option."""
+    hints = get_type_hints(AnyNetwork, include_extras=True)
+    found = []
+    for field in dataclasses.fields(AnyNetwork):
+        words = UPDATES if field.name == "steps" else documented(AnyNetwork)[field.name]
+        kind, default = hints[field.name], field.default
+        if field.name in GROWING_FIELDS:
+            if field.name != "steps" and default is not None:
+                words = f"{words}; {default} if left out"
+            kind, default = str | None, None
+        elif field.name in PATH_FIELDS:
+            kind, default = (str | None, None) if default is None else (str, f"{default:g}")
+        found.append((field.name, Annotated[kind, tyro.conf.arg(help=words)], default))
+    return found
+
+
+@cache
+def documented(described: type) -> dict[str, str]:
+    """The text under each field of a dataclass and of the classes that it inherits from."""
+    found: dict[str, str] = {}
+    for part in reversed(described.__mro__[:-1]):
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
+        assert isinstance(body, ast.ClassDef)
+        for statement, after in zip(body.body, body.body[1:], strict=False):
+            if not isinstance(statement, ast.AnnAssign) or not isinstance(after, ast.Expr):
+                continue
+            if isinstance(statement.target, ast.Name) and isinstance(after.value, ast.Constant):
+                found[statement.target.id] = " ".join(str(after.value.value).split())
+    return found
+
+
+if TYPE_CHECKING:
+
+    class PathOptions(_Given):
+        """Every option of every network; sizes and rates are texts."""
+
+else:
+    PathOptions = dataclasses.make_dataclass("PathOptions", _fields(), bases=(_Given,), frozen=True)
+    PathOptions.__module__ = __name__
+    PathOptions.__doc__ = f"Sizes and rates are {PATH_NOTE} (docs/guides/exponents.md#paths)."

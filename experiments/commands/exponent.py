@@ -1,0 +1,161 @@
+"""`dynsim exponent`: the power of a size in a quantity along a path, by every route there is."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from dynsim import InputError
+from experiments.output import progress_bar
+
+from ._files import print_files, with_files, write_files
+from ._options import NO_FILES, Json, WrittenFiles
+from ._path_options import PathOptions
+
+if TYPE_CHECKING:
+    from dynsim import ScalingExponent
+    from dynsim.scaling._measured import Measure
+
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+NAME = "exponent"
+
+
+@dataclass(frozen=True)
+class Exponent:
+    """The power of the width (or another size) in a quantity along a path.
+
+    Side by side: the derived asymptotic power, the slope of the derived formula and of mean-field
+    theory at the same sizes, and the slope of trained networks with its 95 % interval. Sizes and
+    rates are numbers or paths such as 4*d, d^0.7, 0.03*d^(-1/2) or min(d^2/8, 50000) in d (width),
+    m (vocabulary), n (outputs) and B (batch size).
+    """
+
+    setup: Annotated[PathOptions, tyro.conf.arg(name="")]
+    quantity: str = "projection_step_rms"
+    """projection_step_rms, projection_update_rms, embedding_step_rms, embedding_update_rms,
+    hidden_step_rms, hidden_update_rms, alignment, coherent_rms, incoherent_rms, loss,
+    embedding_optimal_lr, projection_optimal_lr, optimal_rate_ratio (each layer tuned with the
+    other frozen), joint_embedding_optimal_lr, joint_projection_optimal_lr,
+    joint_optimal_rate_ratio, or restoration (the embedding's displacement at the end of the LV
+    regime)"""
+    widths: tuple[str, ...] = ()
+    """widths d (default: 128 256 512 1024)"""
+    vocab_sizes: tuple[str, ...] = ()
+    """in place of --widths: vocabulary sizes m"""
+    batch_sizes: tuple[str, ...] = ()
+    """in place of --widths: batch sizes B"""
+    output_counts: tuple[str, ...] = ()
+    """in place of --widths: numbers of outputs n"""
+    step_counts: tuple[str, ...] = ()
+    """in place of --widths: numbers of updates T"""
+    seeds: int = 8
+    """networks at each size"""
+    predict: str | None = None
+    """a predicted power, such as 0.85 or 17/20, or asymptotic: adds the verdict"""
+    tolerance: float | None = None
+    """half width of the band around the prediction (default: 0.05)"""
+    budget: str | None = None
+    """a time such as 60s or 10m: chooses the sizes, where none are given, and the seeds"""
+    derivation: Switch = False
+    """print the symbolic derivation of the asymptotic power"""
+    theory_only: Switch = False
+    """train no networks"""
+    files: WrittenFiles = NO_FILES
+    json: Json = False
+
+    def run(self) -> int:
+        """Prints the columns of theory, trains, and prints the answer."""
+        lists = {name: _sizes(name, getattr(self, name)) for name in SIZES}
+        options = self.setup.options()
+        self.files.check()
+        from dynsim import exponent
+        from experiments.precision import enable_x64
+
+        from ._exponent_text import print_result, print_theory, result_document
+
+        enable_x64()
+        label = "mean field" if self.theory_only else "train"
+        with _kept_cells(self.files.out, self.theory_only) as measure:
+            with progress_bar(1.0, label) as bar:
+                shown: list[ScalingExponent] = []
+
+                def report(result: ScalingExponent) -> None:
+                    if not self.json:
+                        bar.clear()
+                        print_theory(result, shown, self.derivation)
+                        shown.append(result)
+
+                result = exponent(
+                    self.quantity,
+                    **lists,
+                    seeds=self.seeds,
+                    predict=self.predict,
+                    tolerance=self.tolerance,
+                    budget=self.budget,
+                    measure=measure,
+                    train=not self.theory_only,
+                    progress=bar.update,
+                    report=report,
+                    **options,
+                )
+            document = result_document(result)
+            written = self._write(result, document["config"])
+        if self.json:
+            document = document | _derivation(result, self.derivation)
+            from experiments.output import print_json
+
+            print_json(with_files(document, written))
+            return 0
+        print_result(result)
+        print_files(written)
+        return 0
+
+    def _write(self, result: ScalingExponent, config: dict[str, Any]) -> list[Path]:
+        from ._exponent_text import write_claim, write_row
+
+        written = write_files(self.files, NAME, result.to_xarray, config)
+        if self.files.out is not None:
+            written += [write_row(result, self.files.out), *write_claim(result, self.files.out)]
+        return written
+
+
+SIZES = ("widths", "vocab_sizes", "batch_sizes", "output_counts", "step_counts")
+
+
+def _sizes(name: str, texts: Sequence[str]) -> list[int] | None:
+    """Sizes written `128 256` or `128,256`; None where none are given. Raises `InputError`."""
+    found = []
+    for text in (part for one in texts for part in one.split(",")):
+        if not text.strip().isascii() or not text.strip().isdigit() or len(text) > 20:
+            raise InputError(name, text, "must be integers such as 128 256 512")
+        found.append(int(text))
+    return found or None
+
+
+@contextlib.contextmanager
+def _kept_cells(out: Path | None, theory_only: bool) -> Iterator[Measure | None]:
+    """What keeps finished cells in the folder, so that the same command goes on after them."""
+    if out is None or theory_only:
+        yield None
+        return
+    from experiments.cells.kept import kept
+    from experiments.cells.store import REPEATABLE, open_store
+
+    with open_store(out / NAME, resume=True, advice=REPEATABLE) as store:
+        try:
+            yield kept(store)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(REPEATABLE) from None
+        finally:
+            store.remove_if_empty()
+
+
+def _derivation(result: ScalingExponent, wanted: bool) -> dict[str, Any]:
+    if not wanted or result.asymptotic is None:
+        return {}
+    return {"derivation": result.asymptotic.derivation.to_text()}

@@ -1,0 +1,235 @@
+"""`dynsim map`: a quantity of theory over two axes, with boundaries and trained networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import tyro
+
+from dynsim import Setup
+from experiments.output import flag, named, number, print_json, print_table, progress_bar
+
+from ._documented import documented
+from ._files import print_files, with_files, write_files
+from ._options import NO_FILES, Json, WrittenFiles
+
+if TYPE_CHECKING:
+    from dynsim.maps import MapNetworks, RegimeMap
+
+NAME = "map"
+PATHS = (  # options that may be paths
+    *("width", "vocab_size", "outputs", "batch_size", "target_rank", "steps", "warmup_steps"),
+    *("embedding_lr", "projection_lr", "weight_decay", "epsilon"),
+)
+STEPS = "updates T after which the colour is read (default: 1; with the axis age 17)"
+
+
+def _fields() -> list[tuple[str, Any, Any]]:
+    """Name, annotated type and default of every option; what is left out is None."""
+    hints = get_type_hints(Setup)
+    meanings = documented(Setup)
+    found = []
+    for field in dataclasses.fields(Setup):
+        default = "sign for one output" if field.name == "targets" else field.default
+        words = meanings[field.name] + ("" if default is None else f"; {default} if left out")
+        kind = str | None if field.name in PATHS else hints[field.name] | None
+        words = STEPS if field.name == "steps" else words
+        found.append((field.name, Annotated[kind, tyro.conf.arg(help=words)], None))
+    return found
+
+
+if TYPE_CHECKING:
+
+    @dataclass(frozen=True)
+    class MapOptions:
+        """Every option of the linear model; sizes and rates are texts."""
+
+else:
+    MapOptions = dataclasses.make_dataclass("MapOptions", _fields(), frozen=True)
+    MapOptions.__module__ = __name__
+    MapOptions.__doc__ = (
+        "Sizes and rates are numbers or paths such as d^0.7 (docs/guides/exponents.md#paths)."
+    )
+
+
+LEFT_OUT = MapOptions()
+
+
+@dataclass(frozen=True)
+class Map:
+    """Draw a map of the regimes: theory over any two axes, its boundaries, trained networks.
+
+    An axis is NAME=LOW:HIGH:N, with :lin or :log for its spacing. Names are width, vocab_size,
+    batch_size, zipf (the exponent of the token law), outputs, age (the displacement of the
+    embedding), steps, embedding_lr and projection_lr.
+    """
+
+    colour: Annotated[
+        Literal[
+            "local_exponent",
+            "rms",
+            "alignment",
+            "optimal_rate_ratio",
+            "loss",
+            "restoration",
+            "mup_share",
+        ],
+        tyro.conf.arg(aliases=["--color"]),
+    ] = "local_exponent"
+    """local_exponent: power of the width in the projection's update; rms: its size; alignment: its
+    size over the largest possible; optimal_rate_ratio: one-step optimal embedding LR / projection
+    LR; loss: after T updates, by mean-field theory; restoration: displacement of the embedding at
+    the end of the LV regime; mup_share: share of tokens in the muP regime"""
+    x: str | None = None
+    """horizontal axis (default: width=16:65536:200; mean field: width=64:16384:8)"""
+    y: str | None = None
+    """vertical axis (default: vocab_size=16:1e6:200; mean field: vocab_size=64:16384:8)"""
+    options: Annotated[MapOptions, tyro.conf.arg(name="")] = LEFT_OUT
+    theory: Literal["closed", "mean_field"] | None = None
+    """closed: formulas; mean_field: the solver, cell by cell (default: closed where there is a
+    formula)"""
+    averaged_over: Literal["law", "batch"] = "law"
+    """squares are averaged over tokens by their frequency, or by their share of a batch"""
+    networks: str | None = None
+    """points at which networks are trained, such as 5x4 (default: none)"""
+    seeds: int = 8
+    """networks at each point"""
+    particles: int | None = None
+    """token particles of the mean-field solver (default: 512, or what outputs and steps need)"""
+    replicas: int | None = None
+    """independent mean-field solutions that are averaged (default: 8)"""
+    files: WrittenFiles = NO_FILES
+    json: Json = False
+
+    def run(self) -> int:
+        """Computes the map, prints what is on it, and writes the files that are asked for."""
+        from dynsim import regime_map
+        from experiments.cells.store import REPEATABLE, open_store
+        from experiments.precision import enable_x64
+        from experiments.results import provenance
+
+        self.files.check()
+        enable_x64()
+        given = dataclasses.asdict(self.options)
+        work = self.networks is not None or "mean_field" in (self.theory, _theory(self.colour))
+        with ExitStack() as stack:
+            store = None
+            if self.files.out is not None and work:
+                file = self.files.out / f"{NAME}.nc"
+                store = stack.enter_context(open_store(file, resume=True, advice=REPEATABLE))
+                stack.callback(store.remove_if_empty)
+            bar = stack.enter_context(progress_bar(1.0, NAME))
+            result = regime_map(
+                self.colour,
+                self.x,
+                self.y,
+                theory=self.theory,
+                averaged_over=self.averaged_over,
+                networks=self.networks,
+                seeds=self.seeds,
+                particles=self.particles,
+                replicas=self.replicas,
+                store=store,
+                progress=bar.update,
+                **given,
+            )
+            config = _config(self, result)
+            written = write_files(self.files, NAME, result.to_xarray, config)
+            if self.files.out is not None:
+                written += _tables(self.files.out, result, config)
+            if store is not None:
+                store.remove()
+        if self.json:
+            document = result.document() | {"config": config, "provenance": provenance(config)}
+            print_json(with_files(document, written))
+            return 0
+        _print(result)
+        print_files(written)
+        return 0
+
+
+def _theory(colour: str) -> str:
+    from dynsim.maps import COLOURS
+
+    return "closed" if COLOURS[colour].formula is not None else "mean_field"
+
+
+def _config(command: Map, result: RegimeMap) -> dict[str, Any]:
+    """What makes the map again."""
+    own = ("averaged_over", "networks", "seeds", "particles", "replicas")
+    return {
+        "colour": result.colour,
+        "theory": result.theory,
+        "x": result.x.described(),
+        "y": result.y.described(),
+        **{name: getattr(command, name) for name in own},
+        **result.options,
+    }
+
+
+def _tables(folder: Path, result: RegimeMap, config: dict[str, Any]) -> list[Path]:
+    """A row for each cell with the reason where it has no value, one for each trained point, and
+    the configuration."""
+    from experiments.results import write_file
+
+    texts = {
+        f"{NAME}.csv": result.to_dataframe().to_csv(index=False),
+        f"{NAME}.json": json.dumps(config, indent=2, default=str) + "\n",
+    }
+    if result.networks is not None:
+        texts[f"{NAME}_networks.csv"] = result.networks_dataframe().to_csv(index=False)
+    for name, text in texts.items():
+        write_file(folder / name, text.encode())
+    return [folder / name for name in texts if name != f"{NAME}.csv"]
+
+
+def _print(result: RegimeMap) -> None:
+    import numpy as np
+
+    axes = " over ".join(one.described() for one in (result.y, result.x))
+    print(f"{result.colour}: {result.of.meaning}")
+    print(f"{axes}, {result.theory.replace('_', ' ')} theory")
+    low, high = np.nanmin(result.values), np.nanmax(result.values)
+    print(f"from {number(float(low))} to {number(float(high))}")
+    for line in result.boundaries:
+        print(f"line {line.name}: {line.meaning}; {line.formula}")
+    for reason, count in result.missing_counts.items():
+        print(f"no value in {count} of {result.values.size} cells: {named(reason, flag)}")
+    for note in result.notes:
+        print(f"note: {named(note, flag)}")
+    if result.networks is not None:
+        _print_networks(result, result.networks)
+
+
+def _print_networks(result: RegimeMap, found: MapNetworks) -> None:
+    rows = [
+        [
+            number(float(row[0])),
+            number(float(row[1])),
+            number(float(row[2])),
+            f"{number(float(row[3]))} [{number(float(row[4]))}, {number(float(row[5]))}]",
+            "outside" if row[6] else "",
+        ]
+        for row in zip(
+            *(found.x, found.y, found.theory, found.value, found.low, found.high),
+            found.misses,
+            strict=True,
+        )
+    ]
+    print_table(
+        (
+            flag(result.x.name),
+            flag(result.y.name),
+            "theory",
+            "networks, 95 % interval",
+            "theory is",
+        ),
+        rows,
+    )
+    for reason, count in found.left_out.items():
+        print(f"{count} points without networks: {named(reason, flag)}")
