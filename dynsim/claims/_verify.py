@@ -193,8 +193,12 @@ def finding(
 
 
 def check(claim: Claim) -> None:
-    """Raises `InputError` for a quantity that does not exist, or not for these setups, and for a
+    """Checks without measuring, the larger version too.
+
+    Raises `InputError` for a quantity that does not exist, or not for these setups, and for a
     prediction that is not derived or whose band contains the rival."""
+    if claim.full:
+        check(claim.at_full())
     quantity = named_quantity(claim.quantity)
     setups = claim_setups(claim)
     for setup in setups:

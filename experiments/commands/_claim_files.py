@@ -21,9 +21,16 @@ FORMAT = 1
 SHORT = 12  # characters of a digest that are printed
 
 
-def check_files(paths: Sequence[Path]) -> int:
+def check_files(paths: Sequence[Path], as_json: bool) -> int:
     """Validates claim files without measuring: one line for each. Returns the exit code."""
-    for file in valid_files(paths):
+    files = valid_files(paths)
+    if as_json:
+        found = [
+            {"file": file.path, "claims": len(file.claims), "sha256": file.digest} for file in files
+        ]
+        print_json({"files": found})
+        return 0
+    for file in files:
         count = len(file.claims)
         claims = f"{count} claim{'s' if count > 1 else ''}"
         print(f"{file.path}: valid, {claims}, SHA-256 {file.digest}")
@@ -35,8 +42,9 @@ def verify_files(
 ) -> int:
     """Measures the claims of these files, or of them those that are named, and prints verdicts.
 
-    Measured networks stay in --out, NAME.nc for NAME.toml, with the verdicts and the claims as
-    they were measured in NAME.json. Returns the exit code of `dynsim verify`.
+    Measured networks stay in --out, NAME.claims.nc for NAME.toml, with the verdicts and the claims
+    as they were measured in NAME.claims.json, and a figure of each claim in CLAIM.png, .pdf and
+    .svg. Returns the exit code of `dynsim verify`.
     """
     from .verify import exit_code, seed_folder
 
@@ -45,19 +53,24 @@ def verify_files(
     folder = writable_folder("out", seed_folder(out, seed))
     rows: list[dict[str, Any]] = []
     changed: list[str] = []
+    figures: list[Path] = []
     for file in files:
         if not file.claims:
             continue
         changed += _changes(file, folder)
-        found = _findings(file, full, seed, folder)
+        found, data = _findings(file, full, seed, folder)
+        figures += _figures(file, data, folder)
         rows += [{"file": str(file.path), **one.row()} for one in found]
         _keep(file, found, folder)
     digests = {str(file.path): file.digest for file in files}
     if as_json:
-        document = {"claims": rows, "files": digests, "changed": changed}
+        document = {"claims": rows, "files": digests, "changed": changed, "figures": figures}
         print_json({**document, "seed": seed, "out": folder})
     else:
         _print(rows, digests, changed, seed)
+        for path in figures:
+            if path.suffix == ".png":
+                print(f"figure: {path}")
     return exit_code(rows)
 
 
@@ -103,12 +116,14 @@ def _check_chosen(names: Sequence[str], files: Sequence[ClaimFile]) -> None:
             raise InputError("claim", name, "must be a claim of the files")
 
 
-def _findings(file: ClaimFile, full: bool, seed: int, folder: Path) -> list[Finding]:
-    """The file's claims judged, on networks that are measured here or were before."""
+def _findings(
+    file: ClaimFile, full: bool, seed: int, folder: Path
+) -> tuple[list[Finding], xr.Dataset]:
+    """The file's claims judged, and the networks that were measured here or before."""
     from experiments.cells.complete import complete_file
     from experiments.topics._claim_study import claim_finding, claim_study, extended
 
-    path = folder / f"{file.path.stem}.nc"
+    path = _beside(folder, file, "nc")
     study = claim_study(file.path.stem, file.claims)
     needed = {cell["cell"] for cell in study.cells(full)}
     kept = _kept(path)
@@ -120,7 +135,24 @@ def _findings(file: ClaimFile, full: bool, seed: int, folder: Path) -> list[Find
             data = kept
         else:
             data = complete_file(path, lambda store: study.run(full, bar.update, store, seed=seed))
-    return [claim_finding(one, data) for one in file.claims]
+    return [claim_finding(one, data) for one in file.claims], data
+
+
+def _figures(file: ClaimFile, data: xr.Dataset, folder: Path) -> list[Path]:
+    """A figure of each claim that is about one path."""
+    from experiments.plots._write import write_result
+    from experiments.topics._claim_study import claim_exponent
+
+    return [
+        path
+        for one in file.claims
+        if len(one.families) == 1
+        for path in write_result(claim_exponent(one, data).to_xarray(), None, folder / one.name)
+    ]
+
+
+def _beside(folder: Path, file: ClaimFile, ending: str) -> Path:
+    return folder / f"{file.path.stem}.claims.{ending}"
 
 
 def _holds(kept: xr.Dataset, cells: set[str], full: bool) -> bool:
@@ -146,7 +178,7 @@ def _kept(path: Path) -> xr.Dataset | None:
 def _changes(file: ClaimFile, folder: Path) -> list[str]:
     """One sentence for each claim that is not as it was when it was measured."""
     found = []
-    before = _before(folder / f"{file.path.stem}.json")
+    before = _before(_beside(folder, file, "json"))
     for one in file.claims:
         then = before.get(one.name)
         if then is not None and then["digest"] != one.digest:
@@ -175,7 +207,7 @@ def _keep(file: ClaimFile, found: Sequence[Finding], folder: Path) -> None:
     from experiments.cells.store import REPEATABLE, writing
     from experiments.results import write_file
 
-    path = folder / f"{file.path.stem}.json"
+    path = _beside(folder, file, "json")
     kept = _before(path)
     for one in found:
         entry = {

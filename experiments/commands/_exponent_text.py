@@ -179,7 +179,15 @@ def write_row(result: ScalingExponent, folder: Path) -> Path:
 
 def write_claim(result: ScalingExponent, folder: Path) -> list[Path]:
     """A claim file that asks the same question again; none without anything to predict."""
-    return []
+    from dynsim.claims import claim_of, claim_text
+    from experiments.results import write_file
+
+    found = claim_of(result)
+    if found is None:
+        return []
+    path = folder / "claim.toml"
+    write_file(path, claim_text(found).encode())
+    return [path]
 
 
 def _latex_path(text: str) -> str:

@@ -101,7 +101,7 @@ class Verify:
         if not self.files:
             raise InputError("files", None, "--check validates claim files")
         if self.check:
-            return check_files(self.files)
+            return check_files(self.files, self.json)
         return verify_files(self.files, self.claim, self.full, self.seed, self.out, self.json)
 
     def _measured(
