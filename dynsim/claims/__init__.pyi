@@ -2,7 +2,6 @@ from ._claim import Claim as Claim
 from ._claim import claim as claim
 from ._file import ClaimFile as ClaimFile
 from ._file import claim_file as claim_file
-from ._text import claim_of as claim_of
 from ._text import claim_text as claim_text
 from ._verdict import Evidence as Evidence
 from ._verdict import Verdict as Verdict

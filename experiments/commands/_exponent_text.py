@@ -179,15 +179,7 @@ def write_row(result: ScalingExponent, folder: Path) -> Path:
 
 def write_claim(result: ScalingExponent, folder: Path) -> list[Path]:
     """A claim file that asks the same question again; none without anything to predict."""
-    from dynsim.claims import claim_of, claim_text
-    from experiments.results import write_file
-
-    found = claim_of(result)
-    if found is None:
-        return []
-    path = folder / "claim.toml"
-    write_file(path, claim_text(found).encode())
-    return [path]
+    return []
 
 
 def _latex_path(text: str) -> str:
