@@ -9,6 +9,9 @@ from ._base_rate import BaseRate as BaseRate
 from ._base_rate import LinearLayer as LinearLayer
 from ._base_rate import base_rate as base_rate
 from ._base_rate import frozen_embedding_floor as frozen_embedding_floor
+from ._coherence import UPDATE_PARTS as UPDATE_PARTS
+from ._coherence import UpdatePart as UpdatePart
+from ._coherence import update_part as update_part
 from ._derivation import Derivation as Derivation
 from ._derivation import Step as Step
 from ._first_step import LAYERS as LAYERS
@@ -93,6 +96,7 @@ from ._mean_field_equations import projection_entry as projection_entry
 from ._mean_field_equations import token_output as token_output
 from ._mean_field_first_step import GAUSSIAN_TARGETS as GAUSSIAN_TARGETS
 from ._mean_field_first_step import first_residual_response as first_residual_response
+from ._mean_field_first_step import mean_absolute_residual as mean_absolute_residual
 from ._mean_field_first_step import mean_field_first_loss as mean_field_first_loss
 from ._mean_field_first_step import mean_field_first_update as mean_field_first_update
 from ._mean_field_limits import fixed_vocabulary_limit as fixed_vocabulary_limit
@@ -143,6 +147,13 @@ from ._token_laws import leading_order as leading_order
 from ._token_laws import multinomial_moment as multinomial_moment
 from ._token_laws import power_sum_order as power_sum_order
 from ._token_laws import zipf_orders as zipf_orders
+from ._total_update import cross_term_addition as cross_term_addition
+from ._total_update import mean_residual_size as mean_residual_size
+from ._total_update import output_std as output_std
+from ._total_update import residual_sign_response as residual_sign_response
+from ._total_update import residual_sign_slope as residual_sign_slope
+from ._total_update import target_size as target_size
+from ._total_update import weighted_residual as weighted_residual
 from ._update_coherence import muon_coherent_fraction as muon_coherent_fraction
 from ._update_coherence import muon_update_rms as muon_update_rms
 from ._update_coherence import sign_coherent_fraction as sign_coherent_fraction

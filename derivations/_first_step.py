@@ -122,6 +122,12 @@ def _kernel_at(layer: Layer, optimizer: Optimizer) -> tuple[_Role, dict[sp.Expr,
     }
 
 
+def role_values(layer: Layer, optimizer: Optimizer) -> tuple[sp.Symbol, dict[sp.Expr, sp.Expr]]:
+    """A layer's learning rate, and what it puts into the kernel's deviations and correlation."""
+    role, values = _kernel_at(layer, optimizer)
+    return role.learning_rate, values
+
+
 GAUSSIAN_WEIGHTS = "all weights are independent Gaussians at initialisation"
 
 

@@ -12,6 +12,7 @@ from ._derivation import Derivation, Step
 from ._gaussian import Optimizer, arcsine_law, gradient_std, input_std, kernel
 from ._mean_field_equations import LIMIT_ASSUMPTIONS, field_covariance, field_response
 from ._token_laws import EQUAL_RESIDUALS
+from ._total_update import residual_sign_slope, weighted_residual
 
 SOURCE = "docs/theory/mean_field.md#mean-field-limits"
 UpdatedLayer = Literal["embedding", "projection"]
@@ -156,7 +157,6 @@ def _first_embedding_update(optimizer: Optimizer) -> Derivation:
 
 
 mean_absolute_residual = sp.Symbol("r_1", positive=True)  # E|r|
-residual_sign_slope = sp.Symbol("D", positive=True)  # dE[sign r]/df = E[f sign r] / Var f
 GAUSSIAN_TARGETS: dict[sp.Expr, sp.Expr] = {
     mean_absolute_residual: sp.sqrt(2 * s.field_square_sum / (sp.pi * s.frequency_square_sum)),
     residual_sign_slope: sp.sqrt(2 * s.frequency_square_sum / (sp.pi * s.field_square_sum)),
@@ -164,15 +164,20 @@ GAUSSIAN_TARGETS: dict[sp.Expr, sp.Expr] = {
 
 
 @cache
-def mean_field_first_loss() -> Derivation:
+def mean_field_first_loss(*, equal_residuals: bool = True) -> Derivation:
     """L^1 - L^0 under sign, both layers trained, mean squared error, self term included.
 
     In E|r| and D = E[f sign r] / Var f, which `GAUSSIAN_TARGETS` gives for Gaussian targets
-    (r normal of variance S / P_2).
+    (r normal of variance S / P_2). Without `equal_residuals` in S = sum_j p_j^2 r_j^2, the
+    alignment C = sum_i p_i^3 r_i^2 / S and `weighted_residual` = sum_i p_i^2 E|r_i|, for residuals
+    of any sizes.
     """
     d, kappa, field = s.width, s.self_term_ratio, s.field_square_sum
-    p2, p3 = s.frequency_square_sum, s.frequency_cube_sum
+    p2 = s.frequency_square_sum
     size, turn = mean_absolute_residual, residual_sign_slope
+    weighted, alignment_square = weighted_residual, s.alignment_square
+    if equal_residuals:
+        weighted, alignment_square = p2 * size, s.frequency_cube_sum / p2
     noise = s.embedding_std * sp.sqrt(field)
     correlation = kappa / sp.sqrt(1 + kappa**2)
     averages = _averages("sign", correlation, noise * sp.sqrt(1 + kappa**2))
@@ -191,11 +196,11 @@ def mean_field_first_loss() -> Derivation:
     slope = common + response * field - push * size
     curvature = (
         fresh
-        + response**2 * p3 / p2 * field
+        + response**2 * alignment_square * field
         + push**2
         + 2 * response * p2 * common
         - 2 * push * common * turn
-        - 2 * push * response * p2 * size
+        - 2 * push * response * weighted
     )
     value = slope + curvature / 2
     left, latex = "L(1) - L(0)", "L^1-L^0"
@@ -208,7 +213,7 @@ def mean_field_first_loss() -> Derivation:
             *LIMIT_ASSUMPTIONS,
             LEADING_ORDER,
             "mean squared error, full batch, no weight decay",
-            EQUAL_RESIDUALS + " in mean square, S = E[r^2] P_2",
+            *((EQUAL_RESIDUALS + " in mean square, S = E[r^2] P_2",) if equal_residuals else ()),
         ),
         steps=(
             *mean_field_first_update("projection", "sign").steps,

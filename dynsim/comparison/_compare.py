@@ -115,4 +115,5 @@ def _largest(values: Floats) -> float:
 
 
 def _half_width(curves: Curves, row: int) -> Floats:
-    return (curves.high[row] - curves.low[row]) / 2
+    with np.errstate(invalid="ignore"):
+        return (curves.high[row] - curves.low[row]) / 2

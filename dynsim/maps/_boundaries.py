@@ -253,7 +253,7 @@ def _first_step_formula(plane: Plane, points: Points) -> Formula:
         critical = derivations.critical_vocab_exponent().expression
         return Formula(f"m of the order d^mu*, mu* = {critical}", r"$m\sim d^{\,\mu_*(\alpha)}$")
     exponent: Any = sp.nsimplify(float(points.law.exponent))
-    critical = derivations.critical_vocab_exponent().expression.subs(s.zipf_exponent, exponent)
+    critical: Any = derivations.critical_vocab_exponent().expression.subs(s.zipf_exponent, exponent)
     if not critical.is_finite:
         return Formula("finite widths alone", r"$\rho\to\infty$ with $d$ at any $m$")
     return Formula(

@@ -30,8 +30,10 @@ class Laws(Protocol):
     - `note`: what a reader of the map must know, or empty.
     """
 
-    largest: int
-    note: str
+    @property
+    def largest(self) -> int: ...
+    @property
+    def note(self) -> str: ...
 
     def power_sum(self, power: int, vocab_size: ArrayLike) -> Floats:
         """P_power = sum_i p_i^power; between integers m it is continuous."""
@@ -96,7 +98,8 @@ class CountedLaws:
 
     def _sum(self, power: int, vocab_size: ArrayLike) -> Floats:
         table = self._sums[power]
-        return np.interp(vocab_size, np.arange(len(table)), table)
+        sizes = np.asarray(vocab_size, dtype=np.float64)
+        return np.asarray(np.interp(sizes, np.arange(len(table)), table))
 
     def power_sum(self, power: int, vocab_size: ArrayLike) -> Floats:
         return self._sum(power, vocab_size) / self._sum(1, vocab_size) ** power
@@ -141,9 +144,8 @@ def laws(name: str, largest: int, several: bool) -> Laws:
         tokens = corpus_tokens(detail or None, size)
     except Unfilled as error:
         tokens = corpus_tokens(detail or None, error.largest)
-    counts = tokens.counts[tokens.counts > 0]
     note = (
         f"{name} is tokenised once, into {tokens.vocab_size} types; smaller vocabularies are its "
         "most frequent types"
     )
-    return CountedLaws(np.asarray(counts, dtype=np.float64), note=note)
+    return CountedLaws(np.asarray(tokens.counts, dtype=np.float64), note=note)

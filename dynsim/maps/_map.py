@@ -7,7 +7,6 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from typing import Any, Literal
 
 import numpy as np
@@ -191,7 +190,7 @@ def _check_setup(drawn: Plane, missing: Missing) -> None:
     problem = None
     for row, column in places[np.unique(np.linspace(0, len(places) - 1, 5).astype(int))]:
         try:
-            drawn.setup(drawn.x.values[column], drawn.y.values[row])
+            drawn.setup(float(drawn.x.values[column]), float(drawn.y.values[row]))
             return
         except InputError as error:
             problem = error
@@ -225,9 +224,7 @@ def _kept(store: CellStore) -> Callable[..., Mapping[str, NDArray[Any]]]:
     def measure(
         measurement: Measurement, setup: Setup, labels: NDArray[np.int64]
     ) -> Mapping[str, NDArray[Any]]:
-        identity = json.dumps(
-            [measurement.name, setup.resolved(), labels.tolist(), metadata.version("dynsim")]
-        )
+        identity = json.dumps([measurement.name, setup.resolved(), labels.tolist()])
         name = f"networks_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         kept = store.read(name, identity)
         if kept is None:

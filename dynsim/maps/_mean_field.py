@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from typing import Any, Protocol
 
 import numpy as np
@@ -153,9 +152,7 @@ def _solved(
     least = 2 ** int(np.ceil(np.log2(4 * directions)))
     particles = accuracy.particles or max(PARTICLES, least)
     replicas = accuracy.replicas or REPLICAS
-    identity = json.dumps(
-        [setup.resolved(), pairs, particles, replicas, column, metadata.version("dynsim")]
-    )
+    identity = json.dumps([setup.resolved(), pairs, particles, replicas, column])
     name = f"mean_field_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     kept = None if store is None else store.read(name, identity)
     if kept is None:

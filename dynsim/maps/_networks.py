@@ -130,8 +130,10 @@ def trained(
     table = np.array([(one.value, one.low, one.high) for one in found]).T
     rows, numbers = np.array(places).T
     where = plane.x.values[numbers], plane.y.values[rows]
-    columns = (one[kept] for one in (*where, *table, np.array(theories)))
-    return MapNetworks(*columns, labels, dict(left_out))
+    x, y, value, low, high, expected = (
+        np.asarray(one)[kept] for one in (*where, *table, np.array(theories))
+    )
+    return MapNetworks(x, y, value, low, high, expected, labels, dict(left_out))
 
 
 def _quantity(colour: Colour) -> Quantity:

@@ -172,10 +172,15 @@ class Plane:
             law: Laws = PowerLaws(coordinates["zipf"])
         else:
             law = self.law
-        fields = (sizes[letter] for letter in LETTERS.values())
+        width, vocab_size, outputs, batch_size = (
+            np.asarray(sizes[letter], dtype=np.float64) for letter in LETTERS.values()
+        )
         return Points(
             x.shape,
-            *(np.asarray(one, dtype=np.float64) for one in fields),
+            width,
+            vocab_size,
+            outputs,
+            batch_size,
             updates,
             embedding_lr,
             rate("projection_lr"),

@@ -155,11 +155,15 @@ class RegimeMap:
         import xarray as xr
 
         dims = (self.y.name, self.x.name)
-        coordinates = {
+        coordinates: dict[str, Any] = {
             axis.name: (axis.name, _whole(axis, axis.values), _about(axis))
             for axis in (self.x, self.y)
         }
-        of = {"long_name": self.of.meaning, "label": self.of.label, "scale": self.of.scale}
+        of: dict[str, Any] = {
+            "long_name": self.of.meaning,
+            "label": self.of.label,
+            "scale": self.of.scale,
+        }
         if self.of.limits is not None:
             of["limits"] = np.asarray(self.of.limits)
         variables: dict[str, Any] = {self.colour: (dims, self.values, of)}
@@ -179,7 +183,7 @@ class RegimeMap:
             found = self.networks
             for name in ("x", "y", "value", "low", "high", "theory", "misses"):
                 variables[f"network_{name}"] = ("network", getattr(found, name), {})
-        attrs = {
+        attrs: dict[str, Any] = {
             "result": type(self).__name__,
             "colour": self.colour,
             "theory": self.theory,

@@ -13,7 +13,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
@@ -122,7 +122,7 @@ def _scaled(
 
 def _hatched(axes: Axes) -> None:
     """A hatched ground, which shows where no cell has a value."""
-    ground = plt.Rectangle(
+    ground = Rectangle(
         (0, 0),
         1,
         1,
@@ -143,7 +143,7 @@ def _lines(axes: Axes, dataset: xr.Dataset) -> list[Line2D]:
         if name == variable:
             continue
         points = dataset[variable]
-        style = LINES.get(name, "-")
+        style: Any = LINES.get(name, "-")
         axes.plot(
             *points.values.T,
             color="white",
@@ -167,7 +167,8 @@ def _inline(axes: Axes, points: Floats, text: str, part: float) -> None:
     longest = max(pieces, key=len)
     place = longest[int(part * (len(longest) - 1))]
     axes.text(
-        *place,
+        float(place[0]),
+        float(place[1]),
         text,
         color="white",
         fontsize=8,
@@ -189,11 +190,10 @@ def _networks(axes: Axes, dataset: xr.Dataset, colours: dict[str, Any]) -> list[
     axes.scatter(x, y, s=82, facecolors="none", edgecolors="black", linewidths=0.6, zorder=6)
     round_marker: dict[str, Any] = {"marker": "o", "linestyle": "", "markerfacecolor": "0.75"}
     seeds = int(dataset.attrs["seeds"])
-    handles = [
-        Line2D(
-            [], [], color="black", markersize=6, label=f"networks, {seeds} seeds", **round_marker
-        )
-    ]
+    left_out = sum(json.loads(dataset.attrs["left_out"]).values())
+    trained = f"{len(x)} of {len(x) + left_out}" if left_out else str(len(x))
+    text = f"networks at {trained} points, {seeds} seeds each"
+    handles = [Line2D([], [], color="black", markersize=6, label=text, **round_marker)]
     misses = dataset.network_misses.values.astype(bool)
     if misses.any():
         ring: Any = {"facecolors": "none", "edgecolors": "#FF2D9B", "linewidths": 1.6}

@@ -11,13 +11,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from ._style import panels
+from ._style import COLOURS, panels
 
 Floats = NDArray[np.float64]
 
 MARKERS = "osD^vP*"
 LINES = ("-", "--", "-.", ":")
-MOST_COLOURS = 7  # of the colour cycle
 GREY = "0.45"
 REACH_OF_LINEAR_AXIS = 30.0  # a positive curve that spans a larger factor has a log axis
 
@@ -50,8 +49,8 @@ def several_colours(count: int) -> list[Any]:
     """A colour for each of `count` ordered curves: of the cycle, or of a map if they are many."""
     import matplotlib.pyplot as plt
 
-    if count <= MOST_COLOURS:
-        return [f"C{number}" for number in range(count)]
+    if count <= len(COLOURS):
+        return list(COLOURS[:count])
     return list(plt.get_cmap("viridis")(np.linspace(0, 0.92, count)))
 
 

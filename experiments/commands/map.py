@@ -14,12 +14,13 @@ import tyro
 from dynsim import Setup
 from experiments.output import flag, named, number, print_json, print_table, progress_bar
 
-from ._documented import documented
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, Json, WrittenFiles
+from ._path_options import documented
 
 if TYPE_CHECKING:
     from dynsim.maps import MapNetworks, RegimeMap
+    from experiments.cells.store import Arrays, Store
 
 NAME = "map"
 PATHS = (  # options that may be paths
@@ -121,8 +122,9 @@ class Map:
             store = None
             if self.files.out is not None and work:
                 file = self.files.out / f"{NAME}.nc"
-                store = stack.enter_context(open_store(file, resume=True, advice=REPEATABLE))
-                stack.callback(store.remove_if_empty)
+                folder = stack.enter_context(open_store(file, resume=True, advice=REPEATABLE))
+                stack.callback(folder.remove_if_empty)
+                store = _Finished(folder)
             bar = stack.enter_context(progress_bar(1.0, NAME))
             result = regime_map(
                 self.colour,
@@ -143,7 +145,7 @@ class Map:
             if self.files.out is not None:
                 written += _tables(self.files.out, result, config)
             if store is not None:
-                store.remove()
+                store.folder.remove()
         if self.json:
             document = result.document() | {"config": config, "provenance": provenance(config)}
             print_json(with_files(document, written))
@@ -151,6 +153,23 @@ class Map:
         _print(result)
         print_files(written)
         return 0
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """Finished solutions and networks, of this code and these libraries alone."""
+
+    folder: Store
+
+    def read(self, name: str, identity: str) -> Arrays | None:
+        from experiments.results import fingerprint
+
+        return self.folder.read(name, fingerprint({"cell": identity}))
+
+    def write(self, name: str, identity: str, arrays: Arrays) -> None:
+        from experiments.results import fingerprint
+
+        self.folder.write(name, fingerprint({"cell": identity}), arrays)
 
 
 def _theory(colour: str) -> str:

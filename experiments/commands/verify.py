@@ -7,14 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from dynsim import InputError
-from experiments.output import number, print_json, print_table, progress_bar, writable_folder
+from experiments.output import (
+    near_names,
+    number,
+    print_json,
+    print_table,
+    progress_bar,
+    writable_folder,
+)
 from experiments.precision import enable_x64
 from experiments.topics._seeds import check_run
 
@@ -154,9 +160,7 @@ def _check_names(
 ) -> None:
     for name in names:
         if name not in known:
-            near = get_close_matches(name, known, n=4, cutoff=0) or list(known)[:4]
-            allowed = f"must be one of {len(known)}, such as {', '.join(near)}{where}"
-            raise InputError(option, name, allowed)
+            raise InputError(option, name, near_names(name, known, where))
 
 
 def _left_out(options: Verify) -> dict[str, str]:

@@ -24,6 +24,7 @@ from derivations import symbols as s
 from dynsim.laboratory import NetworkSetup, NetworkTraining
 from experiments import cli
 from experiments.cli import main
+from experiments.commands import _published_rules
 from experiments.output import flag
 from experiments.results import load
 
@@ -369,6 +370,94 @@ def test_lifetime_names_a_bad_option(run, option, value):
     assert f"--{option}" in output.complaints[-1]
 
 
+# Files
+
+DRAWN = {
+    "derive": ("--layer", "projection", "--width", 64, "--vocab-size", 100),
+    "tokens": ("zipf:1", "--vocab-size", 50),
+    "train": TRAIN[1:],
+    "predict": (*TRAIN[1:], "--particles", 64, "--replicas", 2),
+    "flow": ("--width", 6, "--vocab-size", 9, "--points", 3),
+    "lifetime": ("--width", 64),
+    "recommend": ("--width", 512, "--base-width", 64, "--vocab-size", 1000),
+    "parametrization": ("mup",),
+    "compare": (*TRAIN[1:], "--particles", 64, "--replicas", 2, "--seeds", 2),
+}
+
+
+@pytest.mark.parametrize("command", DRAWN)
+def test_a_command_draws_and_writes_what_it_prints(run, tmp_path, command):
+    plain = run(command, *DRAWN[command], "--json").document
+    output = run(
+        *(command, *DRAWN[command], "--json", "--out", tmp_path / "out"),
+        *("--plot", tmp_path / "figures" / "one.SVG"),
+    )
+    assert output.code == 0
+    document = output.document
+    assert set(document) == {*plain, "files"}
+    files = [Path(path) for path in document["files"]]
+    assert files[0] == tmp_path / "figures" / "one.SVG"
+    assert b"<svg" in files[0].read_bytes()
+    assert {path.name for path in files[1:]} == {
+        f"{command}.{suffix}" for suffix in ("png", "pdf", "svg", "nc", "csv")
+    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in files[1:]}
+    stored = load(tmp_path / "out" / f"{command}.nc")
+    assert {"result", "setup", "config", "code_version"} <= set(stored.attrs)
+    rows = (tmp_path / "out" / f"{command}.csv").read_text().splitlines()
+    main = stored[next(iter(stored.data_vars))]
+    assert main.name in rows[0].split(",")
+    assert len(rows) == main.size + 1
+
+
+def test_only_what_is_asked_for_is_written(run, tmp_path, monkeypatch):
+    """Its name stands in the text. Published rules are drawn without what networks measured."""
+    monkeypatch.setattr(_published_rules, "measured_ratio_exponents", list)
+    path = tmp_path / "law.pdf"
+    text = run("tokens", "uniform", "--vocab-size", 9, "--plot", path)
+    assert text.out.splitlines()[-1] == str(path)
+    assert list(tmp_path.iterdir()) == [path]
+    rules = run("parametrization", "--compare", "--json", "--out", tmp_path)
+    assert load(tmp_path / "parametrization.nc").attrs["result"] == "PublishedRules"
+    assert len(rules.document["files"]) == 5
+
+
+@pytest.mark.parametrize("command", DRAWN)
+def test_files_are_refused_before_any_work(run, command, monkeypatch):
+    """Where the work would fail, what is said is that the file cannot be."""
+
+    def work(*arguments, **options):
+        raise AssertionError("it worked")
+
+    for name in ("train", "predict", "gradient_flow", "first_step", "recommend", "compare"):
+        monkeypatch.setattr(dynsim, name, work)
+    monkeypatch.setattr(dynsim, "restoration_displacement", work)
+    monkeypatch.setattr(dynsim, "coherence", work)
+    line = (command, *DRAWN[command])
+    assert_one_complaint(run(*line, "--plot", "a.jpg"), "--plot", ".png", ".pdf", ".svg")
+    assert_one_complaint(run(*line, "--plot", "counts/a.png"), "--plot")
+    assert_one_complaint(run(*line, "--out", "counts/inside"), "--out")
+    Path("folder.png").mkdir(exist_ok=True)
+    assert_one_complaint(run(*line, "--plot", "folder.png"), "--plot")
+
+
+def test_compare_says_where_routes_part(run):
+    """The same options, and so the same compiled programs, as in the test of its files."""
+    line = ("compare", *DRAWN["compare"])
+    document = run(*line, "--json").document
+    assert set(document["routes"]) == {"networks", "mean field", "linearised"}
+    assert document["why"]["flow"].startswith("--optimizer adam: must be sgd")
+    loss = document["routes"]["networks"]["loss"]
+    assert len(loss["value"]) == len(loss["low"]) == document["config"]["steps"] == 4
+    assert loss["low"][1] < loss["value"][1] < loss["high"][1]
+    assert len(document["partings"]) == 9
+    text = run(*line)
+    assert text.code == 0
+    assert "no flow: --optimizer adam" in text.out
+    rows = [text for text in text.out.splitlines() if "networks, linearised" in text]
+    assert [row.split()[0] for row in rows] == ["loss", *UPDATES[:2]]
+
+
 def test_train_text_and_one_seed(run):
     text = run(*TRAIN, "--seeds", 1)
     assert text.code == 0
@@ -679,6 +768,10 @@ BAD = [
     (("sweep", *SWEEP, "--out", "counts"), "exists"),
     (("sweep", *SWEEP, "--out", "counts", "--resume"), "not the file of a sweep"),
     (("sweep", *SWEEP, "--out", "counts/sweep.nc"), "--out"),
+    (("compare", "--network", "mlp"), "--network"),
+    (("compare", "--steps", 1), "--steps"),
+    (("compare", "--seeds", 1), "--seeds"),
+    (("derive", "--layer", "hidden", "--plot", "a.png"), "--width"),
     (("predict", "--particles", 1), "--particles"),
     (("predict", "--particles", 10**9), "--particles"),
     (("predict", "--replicas", 1), "--replicas"),
@@ -847,9 +940,10 @@ SETUP = (
     "beta2 epsilon weight-decay schedule warmup-steps batch-size seed"
 )
 OPTIONS = {
-    "derive": "layer optimizer width vocab-size tokens rank batch-size init format",
-    "tokens": "width vocab-size",
-    "train": f"{SETUP} seeds steps network depth hidden-lr head-width context",
+    "derive": "layer optimizer width vocab-size tokens rank batch-size init format plot",
+    "tokens": "width vocab-size plot out",
+    "train": f"{SETUP} seeds steps network depth hidden-lr head-width context plot out",
+    "compare": f"{SETUP} seeds steps network particles plot out",
     "sweep": "network widths vocab-sizes embedding-lrs hidden-lrs seeds horizons steps tokens "
     "parametrization lr-exponents optimizer precision batch-size head-width memory-gb out resume "
     "train-loss executor seed",
@@ -860,7 +954,7 @@ OPTIONS = {
     "predict": f"{SETUP} replicas particles network",
     "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
     "projection-lr batch-size seed time points limit epsilon solver tolerance particles",
-    "lifetime": "width vocab-size outputs embedding-lr batch-size",
+    "lifetime": "width vocab-size outputs embedding-lr batch-size plot",
     "verify": "out claim study full check seed",
     "regimes": "out",
     "parametrization": "optimizer alignment zipf vocab-exponent format width",
@@ -882,6 +976,7 @@ CHEAP = {
     "predict": ["--steps", "2", "--replicas", "2", "--particles", "bogus"],
     "flow": ["--width", "3", "--vocab-size", "4", "--points", "2", "--particles", "bogus"],
     "lifetime": ["--vocab-size", "300"],
+    "compare": ["--steps", "2", "--seeds", "bogus"],
     "verify": ["--claim", "bogus"],
     "regimes": ["--data", "damaged"],
     "parametrization": ["mup"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +32,8 @@ FIRST_STEP: dict[str, derivations.Optimizer] = {
     "sign": "sign",
     "adam": "adam",
 }
+MOST_OUTPUTS = 0.1  # n sigma_W^2 at which several outputs' formula is 2 % off
+LARGEST_OUTPUT_VARIANCE = 0.2  # that counts as small for the cross term of several outputs
 SMALL = 0.02  # relative error of an RMS up to which a neglected effect is neglected
 
 
@@ -142,6 +145,87 @@ def projection_step_square(setup: Setup) -> float:
     return float(np.mean(np.asarray(exact) * with_self_term / without))
 
 
+def projection_update_square(setup: Setup) -> float:
+    """Mean square of (Delta W e_i(1))_k after one step: on embeddings that have moved as well."""
+    kernel, at, step = kernel_of(setup), field(setup), projection_step_square(setup)
+    rates = {
+        s.projection_lr: setup.projection_lr * step_factor(setup),
+        s.embedding_lr: setup.embedding_lr * step_factor(setup),
+    }
+    if setup.embedding_lr == 0:
+        return step
+    if kernel == "sgd":
+        _check_small_cross_term(setup, rates, step)
+        return step
+    if setup.output_count > 1 and output_variance(setup) > LARGEST_OUTPUT_VARIANCE:
+        raise Unavailable(
+            "with several `outputs` it is derived for a small initial output, as `init` mup has"
+        )
+    weighted, slope = residual_sizes(setup)
+    values = {
+        **rates,
+        s.width: float(setup.width),
+        s.embedding_std: 1.0,
+        s.projection_std: setup.projection_std,
+        s.outputs: float(setup.output_count),
+        s.presence: visit_chance(setup.law(), setup.batch_size) if setup.batch_size else 1.0,
+        s.field_square_sum: at.square_sum,
+        s.self_term_ratio: at.self_term_ratio,
+        derivations.weighted_residual: weighted,
+        derivations.residual_sign_slope: slope,
+    }
+    return step + float(np.mean(np.asarray(evaluate(derivations.cross_term_addition(), values))))
+
+
+def residual_sizes(setup: Setup) -> tuple[Floats, Floats]:
+    """sum_i p_i^2 E|r_ik| and sum_i p_i dE[sign r_ik]/df of each output, shape (n,).
+
+    With several outputs the token's |r_i| / sqrt(n) takes the place of |r_ik|.
+    """
+    frequencies, outputs = setup.law().frequencies, setup.output_count
+    sizes = absolute_residuals(setup)
+    if outputs > 1 or setup.loss_name != "mse":
+        return frequencies**2 @ sizes, frequencies @ ((1 - 1 / outputs) / sizes)
+    slope = np.asarray(evaluate(derivations.residual_sign_response(), _residual_values(setup)))
+    return frequencies**2 @ sizes, frequencies @ slope
+
+
+def absolute_residuals(setup: Setup) -> Floats:
+    """E|r_i| of every token over initial weights, or |r_i| / sqrt(n) of n outputs: (m, 1)."""
+    if setup.output_count > 1 or setup.loss_name != "mse":
+        return np.sqrt(np.mean(residual_squares(setup), axis=1, keepdims=True))
+    return np.asarray(evaluate(derivations.mean_residual_size(), _residual_values(setup)))
+
+
+def _residual_values(setup: Setup) -> dict[Any, Any]:
+    return {
+        derivations.target_size: np.abs(targets(setup)),
+        derivations.output_std: np.sqrt(output_variance(setup)),
+    }
+
+
+def _check_small_cross_term(setup: Setup, rates: dict[Any, float], step: float) -> None:
+    """Raises `Unavailable` where Delta W Delta e_i is not small against Delta W e_i under SGD."""
+    norms = np.sum(residual_squares(setup), axis=1)
+    strength = float(np.mean(field(setup).square_sum))
+    size = float((setup.law().frequencies * share_square(setup)) @ norms)
+    values = {
+        **rates,
+        s.width: float(setup.width),
+        s.embedding_std: 1.0,
+        s.projection_std: setup.projection_std,
+        s.field_square_sum: strength,
+        s.frequency: np.sqrt(size),
+        s.residual_norm: 1.0,
+    }
+    noise = float(evaluate(derivations.cross_term_second_moment("sgd"), values))
+    kappa = float(np.max(field(setup).self_term_ratio))
+    if np.sqrt(noise * (1 + setup.width * kappa**2) / step) > SMALL:
+        raise Unavailable(
+            "under sgd the embedding's own move is neglected, which is not small here"
+        )
+
+
 def embedding_step_square(setup: Setup) -> float:
     """Mean square of (W Delta e_i)_k of the first step over tokens and outputs.
 
@@ -149,7 +233,7 @@ def embedding_step_square(setup: Setup) -> float:
     1/n over outputs, whatever the residuals are.
     """
     kernel, outputs = kernel_of(setup), setup.output_count
-    if outputs > 1 and outputs * setup.projection_std**2 > SMALL:
+    if outputs > 1 and outputs * setup.projection_std**2 > MOST_OUTPUTS:
         raise Unavailable(
             "with several `outputs` the residuals must not depend on the projection: it needs "
             "`outputs` far below `width` (`init` sp) or its square (`init` mup)"

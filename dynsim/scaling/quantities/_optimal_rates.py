@@ -181,7 +181,7 @@ class OptimalRate(Quantity):
     ) -> list[Value]:
         values = []
         for setup in setups:
-            few = setup.vocab_size > LARGE_VOCABULARY
+            few = self.how == "joint" or setup.vocab_size > LARGE_VOCABULARY
             labels = np.arange(2 if few else MEAN_FIELD_TASKS)
 
             def report(part: float) -> None:
@@ -232,9 +232,10 @@ def _layer_log(
 
 def _exact_optimum(rates: Floats, curves: Floats) -> Floats:
     """ln of the vertex of losses (..., K) that are quadratic in the rate; NaN beyond the grid."""
-    vertex, _, curvature = fitted_parabola(rates, curves)
-    inside = (curvature > 0) & (vertex > rates[0]) & (vertex < rates[-1])
-    return np.log(np.where(inside, vertex, np.nan))
+    unit = rates[len(rates) // 2]  # powers of rates far from 1 would spoil the least squares
+    vertex, _, curvature = fitted_parabola(rates / unit, curves)
+    inside = (curvature > 0) & (vertex > rates[0] / unit) & (vertex < rates[-1] / unit)
+    return np.log(np.where(inside, vertex, np.nan)) + np.log(unit)
 
 
 def _fitted_optimum(rates: Floats, curves: Floats) -> Floats:

@@ -8,12 +8,15 @@ from difflib import get_close_matches
 from dynsim._errors import InputError
 from dynsim.scaling._quantity import Quantity
 
+from ._coherence import COHERENCE
+from ._hidden import HIDDEN
+from ._loss import Loss
 from ._optimal_rates import OPTIMAL_RATES
 from ._restoration import RESTORATION
 from ._updates import UPDATES
 
 QUANTITIES: Mapping[str, Quantity] = {
-    one.name: one for one in (*UPDATES, *OPTIMAL_RATES, RESTORATION)
+    one.name: one for one in (*UPDATES, *HIDDEN, *COHERENCE, Loss(), *OPTIMAL_RATES, RESTORATION)
 }
 
 

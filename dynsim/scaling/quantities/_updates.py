@@ -26,12 +26,24 @@ from dynsim.scaling._quantity import (
     Value,
 )
 
-from . import _first_step
+from . import _aged
+from . import _first_step as first
 from ._mean_field import predicted
 from ._measurements import TRAINING
-from ._orders import family_orders
+from ._orders import FamilyOrders, family_orders, rational
 
 Layer = Literal["embedding", "projection"]
+What = Literal["step", "update"]
+RATES = {"embedding": s.embedding_lr, "projection": s.projection_lr}
+OF_STEPS = "the total of several updates is not derived, that of one is"
+OWN_RESIDUALS = (
+    "sizes of residuals enter its prefactor alone: they are of the same order for all tokens"
+)
+NO_CROSS_TERM = (
+    "leading order in the learning rates: the cross term Delta W Delta e_i, which is larger in the "
+    "limit under `init` sp or where m grows faster than d if `embedding_lr` does not fall, is left "
+    "out"
+)
 
 
 def log_rms(squares: Floats) -> Floats:
@@ -39,10 +51,70 @@ def log_rms(squares: Floats) -> Floats:
     return 0.5 * np.log(np.mean(squares, axis=-1))
 
 
-def first_update_of(family: Family) -> None:
-    """Raises `Unavailable` unless the family's quantities are those of the first update."""
-    if any(family.updates(size) != 1 for size in family.sizes):
-        raise Unavailable("a power is derived for the first update (`steps` 1)")
+def is_first(family: Family) -> bool:
+    """Whether all setups make one update."""
+    return all(family.updates(size) == 1 for size in family.sizes)
+
+
+def linear(setup: AnySetup) -> Setup:
+    """The setup, if it is of the linear network. Raises `Unavailable`."""
+    if not isinstance(setup, Setup):
+        raise Unavailable("it is derived for the linear network")
+    return setup
+
+
+def first_order(family: Family, layer: Layer) -> tuple[sp.Expr, derivations.Derivation, tuple]:
+    """Power of the first update's RMS, the formula, and what it presumes."""
+    setup = family.linear_setups()[-1]
+    if layer == "embedding":
+        _check_outputs_in_the_limit(family, family_orders(family))
+    orders, kernel = family_orders(family), first.kernel_of(setup)
+    _, rms = derivations.first_step(layer, kernel, mini_batch=setup.batch_size > 0, init=setup.init)
+    square, assumptions = rms.expression**2, (*rms.assumptions, *orders.assumptions)
+    if layer == "embedding" and setup.output_count > 1:
+        square, assumptions = _of_several_outputs(setup, orders, kernel, assumptions)
+    warmup = _warmup_order(family)
+    power = orders.power(square) / 2 + orders.of[RATES[layer]] - warmup
+    return sp.nsimplify(power), rms, assumptions
+
+
+def _of_several_outputs(
+    setup: Setup, orders: FamilyOrders, kernel: derivations.Optimizer, assumptions: tuple[str, ...]
+) -> tuple[sp.Expr, tuple[str, ...]]:
+    """The embedding's square with (r_ik / |r_i|)^2 = 1/n, and R^2 = n under SGD."""
+    aligned: list[tuple[sp.Expr, sp.Expr]] = [
+        (s.residual, sp.Integer(1)),
+        (s.residual_norm, sp.sqrt(s.outputs)),
+        (s.embedding_lr, sp.Integer(1)),
+    ]
+    square = derivations.update_second_moment("embedding", kernel).expression.subs(aligned)
+    share = (
+        derivations.first_step(
+            "embedding", kernel, mini_batch=setup.batch_size > 0, init=setup.init
+        )[1].expression
+        ** 2
+    )
+    alone = derivations.first_step("embedding", kernel, init=setup.init)[1].expression ** 2
+    if kernel == "sgd":
+        alone = alone / s.frequency_cube_sum
+    square = square.subs(s.frequency, 1) * sp.simplify(share / alone)
+    return square, (*(text for text in assumptions if text != "one output"),)
+
+
+def _check_outputs_in_the_limit(family: Family, orders: FamilyOrders) -> None:
+    if orders.of[s.outputs] + 2 * orders.of[s.projection_std] > 0:
+        raise Unavailable(
+            "`outputs` grow faster than `width` (`init` sp) or its square (`init` mup): the "
+            "residuals then depend on the projection"
+        )
+
+
+def _warmup_order(family: Family) -> sp.Expr:
+    """Power of the growing size in the warm-up, through which the first rate falls."""
+    setup = family.setup(family.sizes[-1])
+    if not setup.warmup_steps:
+        return sp.Integer(0)
+    return rational(family.order("warmup_steps"))
 
 
 class Update(Quantity):
@@ -50,38 +122,66 @@ class Update(Quantity):
 
     measurement = TRAINING
 
-    def __init__(self, layer: Layer, what: Literal["step", "update"], symbol: str, meaning: str):
-        self.layer, self.what = layer, what
+    def __init__(self, layer: Layer, what: What, symbol: str, meaning: str):
+        self.layer: Layer = layer
+        self.what: What = what
         self.name, self.symbol, self.meaning = f"{layer}_{what}_rms", symbol, meaning
 
-    @property
-    def rate(self) -> str:
-        return f"{self.layer}_lr"
-
     def check(self, setup: AnySetup) -> None:
-        if isinstance(setup, Setup) and getattr(setup, self.rate) == 0:
-            raise InputError(self.rate, 0, f"must be positive for {self.name}")
+        check_moves(setup, self.layer, self.name)
+        if not isinstance(setup, Setup):
+            check_network_step(setup, self.what, self.name)
 
     def asymptotic(self, family: Family) -> Asymptotic:
-        first_update_of(family)
-        setup = family.linear_setups()[-1]
-        orders = family_orders(family)
-        kernel = _first_step.kernel_of(setup)
-        _, rms = derivations.first_step(
-            self.layer, kernel, mini_batch=setup.batch_size > 0, init=setup.init
-        )
-        rate = s.embedding_lr if self.layer == "embedding" else s.projection_lr
-        power = orders.power(rms.expression**2) / 2 + orders.of[rate]
-        return Asymptotic(sp.nsimplify(power), rms, (*rms.assumptions, *orders.assumptions))
+        if family.network != "linear":
+            raise Unavailable("it is derived for the linear network")
+        if is_first(family):
+            power, rms, assumptions = first_order(family, self.layer)
+            if self.name == "projection_update_rms":
+                assumptions = (*assumptions, NO_CROSS_TERM)
+            return Asymptotic(power, rms, (*assumptions, OWN_RESIDUALS))
+        return self._later_power(family)
+
+    def _later_power(self, family: Family) -> Asymptotic:
+        if self.name == "projection_update_rms":
+            raise Unavailable(OF_STEPS)
+        setup, orders = family.linear_setups()[-1], family_orders(family)
+        if self.layer == "projection":
+            power = _aged.step_order(family, orders)
+            second = derivations.aged_update_second_moment(_aged.directions_of(setup))
+            return Asymptotic(power, second, (*second.assumptions, *orders.assumptions))
+        _aged.check_kept_in_the_limit(family, orders, exact=True)
+        power, rms, assumptions = first_order(family, "embedding")
+        if self.what == "update":
+            moved = _aged.moved_order(family)
+            if setup.batch_size:  # q t visits, with a variance of q (1 - q) t
+                power += sp.Max(moved, 2 * moved + orders.of[s.presence]) / 2
+            else:
+                power += moved
+        kept = "residuals and projection have kept their initial sizes and directions"
+        return Asymptotic(sp.nsimplify(power), rms, (*assumptions, kept))
 
     def derived(self, setup: AnySetup) -> float:
-        if not isinstance(setup, Setup):
-            raise Unavailable("the formula is derived for the linear network")
-        if setup.steps != 2:
-            raise Unavailable("the formula is derived for the first update (`steps` 1)")
-        if self.layer == "embedding":
-            return math.sqrt(_first_step.embedding_step_square(setup))
-        return math.sqrt(_first_step.projection_step_square(setup))
+        return math.sqrt(self._square(linear(setup)))
+
+    def _square(self, setup: Setup) -> float:
+        updates = setup.steps - 1
+        if updates == 1:
+            return {
+                "projection_step_rms": first.projection_step_square,
+                "projection_update_rms": first.projection_update_square,
+                "embedding_step_rms": first.embedding_step_square,
+                "embedding_update_rms": first.embedding_step_square,
+            }[self.name](setup)
+        if self.name == "projection_update_rms":
+            raise Unavailable(OF_STEPS)
+        if self.layer == "projection":
+            return _aged.projection_step(setup).total
+        _aged.check_kept(setup, updates - 1)
+        square = first.embedding_step_square(setup)
+        if self.what == "update":
+            return square * _aged.visits_square(setup)
+        return square * (first.step_factor(setup, updates - 1) / first.step_factor(setup)) ** 2
 
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None
@@ -89,7 +189,42 @@ class Update(Quantity):
         return predicted(setups, self.name, progress)
 
     def sampled(self, setup: AnySetup, arrays: Mapping[str, NDArray[Any]]) -> Sampled:
-        return Sampled(np.asarray(arrays[self.name], np.float64), log_rms)
+        name = self.name if isinstance(setup, Setup) else network_column(setup, self)
+        return Sampled(np.asarray(arrays[name], np.float64), log_rms)
+
+
+def check_moves(setup: AnySetup, layer: str, name: str) -> None:
+    """Raises `InputError` if the learning rate of the quantity's layer is zero."""
+    rate = f"{layer}_lr"
+    if not isinstance(setup, Setup) and layer == "projection":
+        rate = "hidden_lr" if setup.hidden_lr == 0 else "readout_ratio"
+    if getattr(setup, rate) == 0:
+        raise InputError(rate, 0, f"must be positive for {name}")
+
+
+def check_network_step(setup: AnySetup, what: What, name: str) -> None:
+    """Raises `InputError` for a later step of a network, which its measurement does not record."""
+    if what == "step" and setup.steps != 2:
+        raise InputError(
+            "steps", setup.steps - 1, f"must be 1 for {name} with `network` mlp or transformer"
+        )
+
+
+def network_column(setup: AnySetup, update: Update) -> str:
+    """What the coordinates of a network call it.
+
+    The embedding's update is read by the initial weights of the first matrix that reads the
+    embedding, that of the projection is the readout's.
+    """
+    if update.layer == "embedding":
+        return f"{first_hidden_matrix(setup)}:initial_on_learned"
+    return "readout:" + ("update" if update.what == "update" else "update_on_initial")
+
+
+def first_hidden_matrix(setup: AnySetup) -> str:
+    """The first hidden matrix that reads the embedding."""
+    network = getattr(setup, "network", "linear")
+    return {"mlp": "hidden.0", "transformer": "blocks.0.query"}[network]
 
 
 UPDATES = (
@@ -98,27 +233,30 @@ UPDATES = (
         "step",
         r"\mathrm{RMS}_{\Delta W}",
         "root mean square of (W_T - W_(T-1)) e_i(T-1), what update T changes by moving the "
-        "projection, over outputs and over tokens by frequency",
+        "projection, over outputs and over tokens by frequency (mlp, transformer: the readout on "
+        "its initial input, T = 1)",
     ),
     Update(
         "projection",
         "update",
         r"\mathrm{RMS}_W",
         "root mean square of (W_T - W_0) e_i(T), what T updates of the projection have changed, "
-        "over outputs and over tokens by frequency",
+        "over outputs and over tokens by frequency (mlp, transformer: the readout)",
     ),
     Update(
         "embedding",
         "step",
         r"\mathrm{RMS}_{\Delta E}",
         "root mean square of W_(T-1) (e_i(T) - e_i(T-1)), what update T changes by moving the "
-        "embedding, over outputs and over tokens by frequency",
+        "embedding, over outputs and over tokens by frequency (mlp, transformer: W the first "
+        "hidden matrix that reads the embedding, T = 1)",
     ),
     Update(
         "embedding",
         "update",
         r"\mathrm{RMS}_E",
         "root mean square of W_0 (e_i(T) - e_i(0)), what T updates of the embedding have changed, "
-        "over outputs and over tokens by frequency",
+        "over outputs and over tokens by frequency (mlp, transformer: W the first hidden matrix "
+        "that reads the embedding)",
     ),
 )

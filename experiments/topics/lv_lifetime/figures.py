@@ -10,16 +10,17 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike, NDArray
 
 import derivations
 from derivations import symbols as s
 from dynsim import (
     aged_update,
     bootstrap,
-    restoration_displacement,
     token_law,
 )
 from dynsim.statistics import Resamples
+from dynsim.theory._lv_lifetime import restoration_displacements_at
 from experiments.output import number
 from experiments.topics._claim_study import claim_finding
 from experiments.topics._registry import claim_files
@@ -71,7 +72,7 @@ def _ends(age: xr.Dataset, axes: Axes) -> None:
     )
     fine = np.geomspace(24, 1400, 30)
     for vocab_size, colour in colours.items():
-        line = [restoration_displacement(d, vocab_size) or np.nan for d in fine]
+        line = _restoration(fine, vocab_size)
         axes.plot(fine, line, color=colour, label=f"{vocab_size:,}")
     for n, marker in markers.items():
         moves = displacements(age, int(n))
@@ -108,6 +109,14 @@ def _ends(age: xr.Dataset, axes: Axes) -> None:
     axes.legend(handles, labels, title="$m$, $n$", ncols=2)
 
 
+def _restoration(width: ArrayLike, vocab_size: ArrayLike) -> NDArray[np.float64]:
+    """Displacement that restores alignment, one output; NaN where alignment is there from start."""
+    values = {s.width: width, s.vocab_size: vocab_size, s.effective_outputs: 1.0}
+    age = derivations.visited_age(mini_batch=False)
+    displacement = restoration_displacements_at(values, age, "one")
+    return np.where(displacement > 0, displacement, np.nan)
+
+
 def _map(age: xr.Dataset, axes: Axes, figure: Figure) -> None:
     """Local exponent over (m/d, tau): theory as colour, networks as coloured points."""
     width = 1e3  # wide enough for only m/d and tau to count
@@ -133,9 +142,7 @@ def _map(age: xr.Dataset, axes: Axes, figure: Figure) -> None:
             linewidths=0.5,
             **scale,
         )
-    end = [
-        (restoration_displacement(width, x * width) * (x * width) ** 0.5) or np.nan for x in ratio
-    ]
+    end = _restoration(width, ratio * width) * (ratio * width) ** 0.5
     axes.plot(ratio, end, color="#D55E00", linestyle="--", label=r"$\tau_c$: exponent 3/4")
     axes.set(
         xscale="log",
