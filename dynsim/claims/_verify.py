@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynsim._errors import InputError, check_integer
+from dynsim._errors import InputError, check_integer, named
 from dynsim._summary import summary
 from dynsim.scaling._exponent import named_quantity
 from dynsim.scaling._measured import Measure, cost, measured_cells
@@ -84,7 +84,7 @@ class Finding:
             "registered": None if self.claim.registered is None else str(self.claim.registered),
             "changed": self.claim.changed or None,
             "digest": self.claim.digest,
-            "notes": list(self.notes),
+            "notes": [named(note, str) for note in self.notes],
         }
 
 

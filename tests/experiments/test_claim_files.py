@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments.cli import main
+from experiments.plots import _write
 from experiments.results import load
 from experiments.topics import _claim_study
 
@@ -79,6 +82,12 @@ def trained(monkeypatch):
     return cells
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No figures, which take longer than the rest."""
+    monkeypatch.setattr(_write, "write_result", lambda *_: [])
+
+
 def test_check_validates_and_trains_nothing(run, mine, trained):
     text = run("verify", "--check", mine)
     assert text.startswith(f"{mine}: valid, 2 claims, SHA-256 ")
@@ -106,31 +115,37 @@ def test_from_file_to_verdict_and_figure(run, mine, folder, trained):
     assert set(found["figures"]) == {f"out/{name}.{end}" for name in names for end in endings}
     assert load(folder / "out/mine.claims.nc").sizes["cell"] == 3
 
-    # The same again, one claim of it, and with another tolerance: nothing is trained.
+
+def test_what_was_measured_is_not_measured_again(run, mine, folder, trained, undrawn):
+    """Another tolerance trains nothing, one more claim its own cells, another seed all."""
+    run("verify", mine, "--out", "out")
+    trained.clear()
+    mine.write_text(
+        MINE.replace("tolerance = 0.15", "tolerance = 0.2", 1)
+        + '\n[[claim]]\nname = "more"\nstatement = "More."\nvocab_size = 3\n'
+        "prediction = 1\ntolerance = 0.3\nwidths = [16, 32]\n",
+        encoding="utf-8",
+    )
     text = run("verify", mine, "--out", "out", "--claim", "small-vocabulary")
     assert "1 of 1 verdicts as expected" in text
     assert "registered 2026-11-26" in text
-    assert found["files"][str(mine)] in text
-    mine.write_text(MINE.replace("tolerance = 0.15", "tolerance = 0.2", 1), encoding="utf-8")
-    text = run("verify", mine, "--out", "out")
     assert "small-vocabulary was changed after it was measured: tolerance (SHA-256 then" in text
+    assert not trained
+    text = run("verify", mine, "--out", "out")
     assert "control-root was changed" not in text
-    assert len(trained) == 3
-
-    # One more claim trains its own cells only; other seeds are other networks.
-    more = MINE + '\n[[claim]]\nname = "more"\nstatement = "More."\nvocab_size = 3\n'
-    mine.write_text(f"{more}prediction = 1\ntolerance = 0.3\nwidths = [16, 32]\n", encoding="utf-8")
-    run("verify", mine, "--out", "out")
-    assert len(trained) == 5
+    assert len(trained) == 2
     assert load(folder / "out/mine.claims.nc").sizes["cell"] == 5
     run("verify", mine, "--out", "out", "--claim", "more", "--seed", 3)
     before, after = (load(folder / f"out/{place}mine.claims.nc") for place in ("", "seed-3/"))
-    (same,) = {json.dumps(one) for one in trained[-2:-1]}
-    values = [one["training.projection_step_rms"].sel(cell=same) for one in (before, after)]
+    assert len(trained) == 4
+    values = [
+        one["training.projection_step_rms"].sel(cell=json.dumps(trained[-1]))
+        for one in (before, after)
+    ]
     assert not np.isclose(*values).any()
 
 
-def test_a_refuted_claim_has_exit_code_one(run, mine, folder):
+def test_a_refuted_claim_has_exit_code_one(run, mine, folder, undrawn):
     (folder / "wrong.toml").write_text(MINE.replace('expected = "fails"\n', ""), encoding="utf-8")
     run("verify", mine, "--out", "out")
     (folder / "out/wrong.claims.nc").write_bytes((folder / "out/mine.claims.nc").read_bytes())
@@ -167,6 +182,36 @@ def test_a_mistake_is_one_line(run, mine, trained, old, new, options, fragments)
     for fragment in fragments:
         assert fragment in message
     assert not trained
+
+
+GUIDE = Path(__file__).parents[2] / "docs/guides/claims.md"
+
+
+def blocks(language):
+    """The examples of the guide in a language, in their order."""
+    text = GUIDE.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def test_the_guide_does_what_it_says(run, folder, capsys):
+    example, formula = blocks("toml")
+    (folder / "formula.toml").write_text(formula, encoding="utf-8")
+    assert "valid, 1 claim, " in run("verify", "--check", "formula.toml")
+    (folder / "my_claims.toml").write_text(example, encoding="utf-8")
+    outputs = [
+        run(*line.removeprefix("dynsim ").split())
+        for block in blocks("sh")
+        for line in block.splitlines()
+    ]
+    assert "my_claims.toml: valid, 1 claim, " in outputs[0]
+    assert "1 of 1 verdicts as expected" in outputs[1]
+    assert (folder / "results/my-projection.svg").is_file()
+    names = {}
+    for block in blocks("python"):
+        exec(block, names)
+    assert names["verdicts"][0].verdict == "holds"
+    printed = capsys.readouterr().out
+    assert printed.count("1 of 1 verdicts as expected") == 2
 
 
 def test_check_needs_a_file(run):
