@@ -538,9 +538,9 @@ def test_verify_reuses_stored_studies(run, stored_studies):
 def test_verify_exits_with_one_when_a_claim_fails(run, studies, tmp_path):
     from experiments.results import save
 
-    wrong = studies["optimizers"].assign(mean_square=studies["optimizers"].mean_square * 2)
-    save(wrong, tmp_path / "optimizers.nc")  # it keeps its fingerprint
-    output = run("verify", "--claim", "sgd-moments", "--out", tmp_path)
+    wrong = studies["batches"].assign(mean_square=studies["batches"].mean_square * 2)
+    save(wrong, tmp_path / "batches.nc")  # it keeps its fingerprint
+    output = run("verify", "--claim", "minibatch-absent-tokens", "--out", tmp_path)
     assert output.code == 1
     assert "fails" in output.out
     assert "(!)" in output.out
@@ -550,10 +550,10 @@ def test_verify_measures_again_what_is_damaged_or_of_another_config(run, studies
     from experiments.results import save
     from experiments.topics._registry import STUDIES
 
-    path = tmp_path / "optimizers.nc"
+    path = tmp_path / "batches.nc"
     path.write_bytes(b"damaged")
     measured = []
-    original = STUDIES["optimizers"]
+    original = STUDIES["batches"]
 
     def measure(**cell):
         measured.append(cell)
@@ -561,15 +561,15 @@ def test_verify_measures_again_what_is_damaged_or_of_another_config(run, studies
 
     cheap = replace(original, measure=measure)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(STUDIES, "optimizers", cheap)
-        assert run("verify", "--claim", "sgd-moments", "--out", tmp_path).code == 0
+        patch.setitem(STUDIES, "batches", cheap)
+        assert run("verify", "--claim", "minibatch-absent-tokens", "--out", tmp_path).code == 0
         assert len(measured) == len(original.cells(False))
-        assert load(path).identical(studies["optimizers"])  # the same numbers, seed by seed
-        stale = studies["optimizers"].assign_attrs(fingerprint="of other code")
+        assert load(path).identical(studies["batches"])  # the same numbers, seed by seed
+        stale = studies["batches"].assign_attrs(fingerprint="of other code")
         save(stale, path)
-        assert run("verify", "--claim", "sgd-moments", "--out", tmp_path).code == 0
+        assert run("verify", "--claim", "minibatch-absent-tokens", "--out", tmp_path).code == 0
         assert len(measured) == 2 * len(original.cells(False))
-        assert run("verify", "--claim", "sgd-moments", "--out", tmp_path).code == 0
+        assert run("verify", "--claim", "minibatch-absent-tokens", "--out", tmp_path).code == 0
         assert len(measured) == 2 * len(original.cells(False))
 
 
@@ -1060,7 +1060,7 @@ OPTIONS = {
     "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
     "projection-lr batch-size seed time points limit epsilon solver tolerance particles",
     "lifetime": "width vocab-size outputs embedding-lr batch-size plot",
-    "verify": "out claim study full seed",
+    "verify": "out claim study full check seed",
     "regimes": "out figure list",
     "parametrization": "optimizer alignment zipf vocab-exponent format width",
     "recommend": "width base-width vocab-size tokens optimizer parametrization preset "
