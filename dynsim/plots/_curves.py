@@ -16,6 +16,7 @@ from ._parts import (
     LINES,
     MARKERS,
     curve,
+    ending,
     fitting_scale,
     label,
     level,
@@ -52,7 +53,9 @@ def training(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         for name in ("loss", *UPDATES)
     }
     _panels(axes, dataset, bands)
-    note(axes[0], f"mean of {seeds} seeds, band: 95 % interval" if seeds > 1 else "one network")
+    text = f"mean of {seeds} seeds, band: 95 % interval" if seeds > 1 else "one network"
+    lost = int(dataset.diverged.sum())
+    note(axes[0], text + (f"; {lost} of {dataset.diverged.size} diverged" if lost else ""))
     return axes[0]
 
 
@@ -72,7 +75,7 @@ def prediction(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
             dataset.step, limit, color=GREY, linestyle="--", linewidth=1.0, label="infinite width"
         )
         axes[0].legend()
-    note(axes[0], "mean field, band: numerical error")
+    note(axes[0], "mean field, band: numerical error" + ending(dataset.status))
     return axes[0]
 
 
@@ -86,7 +89,8 @@ def flow(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     fitting_scale(axes[0], [value])
     axes[0].set(xlabel=label(dataset.time), ylabel=label(dataset.loss))
     kind = "smoothed sign" if setup_of(dataset)["optimizer"] == "smoothed-sign" else "gradient"
-    note(axes[0], f"{kind} flow, limit: {dataset.attrs['limit']}; band: numerical error")
+    text = f"{kind} flow, limit: {dataset.attrs['limit']}; band: numerical error"
+    note(axes[0], text + ending(dataset.attrs["outcome"]))
     if len(axes) > 1:
         names = list(UPDATES)[:2]
         for number, name in enumerate(names):
@@ -112,7 +116,7 @@ def linearized(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         shown.append(np.array([last]))
     fitting_scale(axes, shown)
     axes.set(xlabel=label(dataset.time), ylabel=label(dataset.loss))
-    note(axes, f"linearised network, {dataset.attrs['method']}")
+    note(axes, f"linearised network, {dataset.attrs['method']}" + ending(dataset.attrs["outcome"]))
     return axes
 
 

@@ -67,7 +67,9 @@ def curve(
     A curve of few points has markers, so that a single one can be seen.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if np.count_nonzero(np.isfinite(y)) <= 12:
+    if np.count_nonzero(np.isfinite(y)) == 1:
+        options |= {"marker": "o", "markersize": 3}
+    elif np.count_nonzero(np.isfinite(y)) <= 12:
         options.setdefault("marker", "o")
         options.setdefault("markersize", 3)
     (line,) = axes.plot(x, np.where(np.isfinite(y), y, np.nan), **options)
@@ -151,6 +153,13 @@ def whole_steps(axes: Axes, last: float) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if last == 0:
         axes.set_xlim(-0.5, 0.5)
+
+
+def ending(texts: ArrayLike) -> str:
+    """How a result ended, to be added to a note: nothing if it is ok, else the first status that
+    is not, such as `; diverged`."""
+    statuses = [str(text).partition(":")[0] for text in np.atleast_1d(np.asarray(texts))]
+    return next((f"; {status}" for status in statuses if status != "ok"), "")
 
 
 def note(axes: Axes, text: str) -> None:

@@ -15,6 +15,7 @@ from ._parts import (
     guide,
     label,
     level,
+    log_ticks,
     mark,
     note,
     one_or_panels,
@@ -142,6 +143,7 @@ def token_law(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     curve(axes[0], shown["rank"], shown.frequency, color=cycle_colour(0), **thin)
     scales = {"xscale": "log", "yscale": "log", "xlabel": label(dataset["rank"])}
     axes[0].set(**scales, ylabel=label(dataset.frequency))
+    log_ticks(axes[0].xaxis, axes[0].yaxis)
     note(axes[0], size_text(setup_of(dataset)))
     if len(axes) == 1:
         return axes[0]

@@ -182,6 +182,8 @@ def test_entries_are_those_of_the_fields():
     linear = made("LinearizedTraining").to_xarray()
     assert linear.outputs.dims == ("time", "point")
     assert linear.test_outputs.dims == ("time", "test_point")
+    fixed = dynsim.first_step("embedding", "sign", [16, 64], ZIPF).to_xarray()
+    assert fixed["mean"].shape == fixed.rms.shape == (2,)  # the mean does not depend on the width
     single = dynsim.first_step("hidden", "sign", 64, ZIPF)
     assert single.to_dataframe().rms.tolist() == [float(single.rms)]
 
@@ -198,6 +200,16 @@ def test_an_array_without_a_name_is_no_part_of_a_dataset():
     assert name_of("loss_error").units == name_of("loss").units
     frame = table(labelled("Result", {"loss": (("step",), [1.0, 2.0]), "ratio": ((), 3.0)}, {}))
     assert frame.columns.tolist() == ["step", "loss"]
+
+
+def test_what_went_wrong_stands_in_the_figure():
+    """Networks that diverged, and a single point, which has a marker."""
+    rates = {"embedding_lr": 1e20, "projection_lr": 1e20}
+    lost = dynsim.train(dataclasses.replace(SMALL, **rates), 2)
+    axes = lost.plot()
+    assert "2 of 2 diverged" in axes.get_title(loc="left")
+    assert axes.lines[0].get_marker() == "o"
+    assert made("Training").plot().lines[0].get_marker() != "o"
 
 
 def test_only_results_are_drawn():
