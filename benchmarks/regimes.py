@@ -49,9 +49,10 @@ def fits() -> dict[str, float]:
     from dynsim.transfer._surface import Points, _Projected, fit_surfaces
 
     random = np.random.default_rng(0)
-    log_width, log_rate = (axis.ravel() for axis in np.meshgrid(np.arange(5.0), np.arange(-3, 4)))
+    axes = np.meshgrid(np.arange(5.0), np.arange(-3.0, 4.0))
+    log_width, log_rate = (axis.ravel().astype(np.float64) for axis in axes)
     loss = 1 + np.exp(-0.5 * log_width) + 0.05 * (log_rate - np.exp(-0.6 * log_width)) ** 2
-    points = Points(log_width.astype(np.int64), log_width, log_rate * 1.0, 1 / loss)
+    points = Points(log_width.astype(np.int64), log_width, log_rate, 1 / loss)
     rows = loss * (1 + 0.003 * random.normal(size=(100, len(loss))))
     start = time.perf_counter()
     fit_surfaces(points, rows)
@@ -64,7 +65,7 @@ def fits() -> dict[str, float]:
         return least_squares(
             lambda trial: problem.solved(number, trial[None, :]).left[0],
             begin[row],
-            lambda trial: problem.solved(number, trial[None, :]).jacobian[0],
+            lambda trial: problem.solved(number, trial[None, :]).jacobian[0],  # type: ignore[arg-type]
             method="lm",
         )
 

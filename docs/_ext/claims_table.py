@@ -1,8 +1,8 @@
 """Tables that are computed from stored studies when a page is built.
 
 `claims`: the verdicts on studies; `ratio-exponents`: every exponent of `optimal_ratio`;
-`transfer-metrics`: the metrics of `transfer_networks` by rule; `replication`: shares of verdicts and
-of intervals under fresh seeds.
+`transfer-metrics`: the metrics of `transfer_networks` by rule; `replication`: shares of verdicts
+and of intervals under fresh seeds.
 """
 
 from __future__ import annotations
