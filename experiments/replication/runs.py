@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from dynsim.claims import Evidence
 from experiments.cells.complete import complete_file
@@ -76,7 +77,7 @@ def replicate(plan: Plan, folder: Path, bar: tqdm) -> xr.Dataset:
 
 
 def _measured(plan: Plan, folder: Path, bar: tqdm, store: Store) -> xr.Dataset:
-    rows: dict[tuple[str, str, int], Arrays] = {}
+    rows: dict[tuple[str, str, int], NDArray[np.float64]] = {}
     for version, count in plan.seeds.items():
         for study in plan.studies(version):
             bar.set_description(f"replication: {version}, {study.name}", refresh=False)
@@ -88,7 +89,7 @@ def _measured(plan: Plan, folder: Path, bar: tqdm, store: Store) -> xr.Dataset:
 
 def _of_seed(
     plan: Plan, study: Study, version: str, seed: int, folder: Path, bar: tqdm, store: Store
-) -> dict[str, Arrays]:
+) -> Arrays:
     """Numbers and verdict of every claim on a study under one seed."""
     full, claims = FULL[version], plan.claims_of(study)
     made = [study.fingerprint(full, seed), _evidence_code(), *(claim.name for claim in claims)]
@@ -104,7 +105,7 @@ def _of_seed(
     return {claim.name: kept[claim.name] for claim in claims}
 
 
-def _row(claim: Claim, evidence: Evidence) -> np.ndarray[Any, Any]:
+def _row(claim: Claim, evidence: Evidence) -> NDArray[np.float64]:
     """`NUMBERS`, NaN where there is none, and the verdict's place in `VERDICTS`."""
     measured, last = evidence.measured, evidence.last
     ends = (math.nan,) * 3 if last is None else (last.value, last.low, last.high)
