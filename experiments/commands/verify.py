@@ -44,6 +44,10 @@ class Verify:
     Another --seed measures the same on other random numbers, in a folder of its own.
     """
 
+    files: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """claim files, whose claims are measured in place of our own (docs/guides/claims.md)"""
+    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """only validate the claim files"""
     claim: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """check this claim only (may be repeated)"""
     study: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -59,10 +63,11 @@ class Verify:
 
     def run(self) -> int:
         """Runs the studies that the chosen claims need, judges the claims, draws the figures.
-
         Returns 1 if a claim that should hold fails, or a negative control does not.
         """
         check_run(self.seed)
+        if self.files or self.check:
+            return self._claim_files()
         enable_x64()
         from experiments.topics._registry import CLAIMS, STUDIES
 
@@ -93,11 +98,22 @@ class Verify:
                     print(f"{count} more claims are measured with {option}")
         return exit_code(rows)
 
+    def _claim_files(self) -> int:
+        from ._claim_files import check_files, verify_files
+
+        if self.study:
+            allowed = "must be left out with claim files"
+            raise InputError("study", ", ".join(self.study), allowed)
+        if not self.files:
+            raise InputError("files", None, "--check validates claim files")
+        if self.check:
+            return check_files(self.files, self.json)
+        return verify_files(self.files, self.claim, self.full, self.seed, self.out, self.json)
+
     def _measured(
         self, studies: Sequence[Study], claims: Sequence[Claim], folder: Path
     ) -> tuple[dict[str, Evidence], list[Path]]:
         """Evidence of the claims by name, and the files of the figures.
-
         While a study is measured, the claims on the study before are judged and its figures drawn
         (but for long runs, whose cells may use sympy too).
         """

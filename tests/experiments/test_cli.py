@@ -538,9 +538,9 @@ def test_verify_reuses_stored_studies(run, stored_studies):
 def test_verify_exits_with_one_when_a_claim_fails(run, studies, tmp_path):
     from experiments.results import save
 
-    wrong = studies["optimizers"].assign(mean_square=studies["optimizers"].mean_square * 2)
-    save(wrong, tmp_path / "optimizers.nc")  # it keeps its fingerprint
-    output = run("verify", "--claim", "sgd-moments", "--out", tmp_path)
+    wrong = studies["batches"].assign(mean_square=studies["batches"].mean_square * 2)
+    save(wrong, tmp_path / "batches.nc")  # it keeps its fingerprint
+    output = run("verify", "--claim", "minibatch-absent-tokens", "--out", tmp_path)
     assert output.code == 1
     assert "fails" in output.out
     assert "(!)" in output.out
@@ -550,10 +550,10 @@ def test_verify_measures_again_what_is_damaged_or_of_another_config(run, studies
     from experiments.results import save
     from experiments.topics._registry import STUDIES
 
-    path = tmp_path / "optimizers.nc"
+    path = tmp_path / "batches.nc"
     path.write_bytes(b"damaged")
     measured = []
-    original = STUDIES["optimizers"]
+    original = STUDIES["batches"]
 
     def measure(**cell):
         measured.append(cell)
@@ -561,16 +561,53 @@ def test_verify_measures_again_what_is_damaged_or_of_another_config(run, studies
 
     cheap = replace(original, measure=measure)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(STUDIES, "optimizers", cheap)
-        assert run("verify", "--claim", "sgd-moments", "--out", tmp_path).code == 0
+        patch.setitem(STUDIES, "batches", cheap)
+        assert run("verify", "--claim", "minibatch-absent-tokens", "--out", tmp_path).code == 0
         assert len(measured) == len(original.cells(False))
-        assert load(path).identical(studies["optimizers"])  # the same numbers, seed by seed
-        stale = studies["optimizers"].assign_attrs(fingerprint="of other code")
+        assert load(path).identical(studies["batches"])  # the same numbers, seed by seed
+        stale = studies["batches"].assign_attrs(fingerprint="of other code")
         save(stale, path)
-        assert run("verify", "--claim", "sgd-moments", "--out", tmp_path).code == 0
+        assert run("verify", "--claim", "minibatch-absent-tokens", "--out", tmp_path).code == 0
         assert len(measured) == 2 * len(original.cells(False))
-        assert run("verify", "--claim", "sgd-moments", "--out", tmp_path).code == 0
+        assert run("verify", "--claim", "minibatch-absent-tokens", "--out", tmp_path).code == 0
         assert len(measured) == 2 * len(original.cells(False))
+
+
+def test_another_seed_has_a_folder_of_its_own(run, tmp_path):
+    from experiments.results import study_config
+    from experiments.topics._registry import STUDIES
+
+    settings = {"seeds": 3, "samples": 50, "neurons": 8}
+    small = replace(STUDIES["kernel"], config=lambda _: settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(STUDIES, "kernel", small)
+        for seed in (0, 2, 0):
+            output = run("verify", "--claim", "sign-kernel", "--seed", seed, "--out", tmp_path)
+            assert "sign-kernel" in output.out
+            if seed == 0:
+                written = (tmp_path / "kernel.nc").stat().st_mtime_ns
+    assert (tmp_path / "kernel.nc").stat().st_mtime_ns == written  # reused, not measured again
+    first, other = (load(tmp_path / name) for name in ("kernel.nc", "seed-2/kernel.nc"))
+    assert study_config(other) == {**study_config(first), "seed": 2}
+    first, other = (one.moment.sel(quantity="sum_mean").to_numpy() for one in (first, other))
+    assert not np.any(first == other)
+
+
+def test_claims_left_out_are_counted(run, tmp_path):
+    from experiments.topics import _registry
+
+    names = [name for name, one in _registry.CLAIMS.items() if one.study == "race"]
+    few = {name: _registry.CLAIMS[name] for name in ("sign-kernel", *names)}
+    settings = {"seeds": 3, "samples": 50, "neurons": 8}
+    small = replace(_registry.STUDIES["kernel"], config=lambda _: settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_registry, "CLAIMS", few)
+        patch.setitem(_registry.STUDIES, "kernel", small)
+        text = run("verify", "--out", tmp_path).out
+        document = run("verify", "--out", tmp_path, "--json").document
+    assert f"{len(names)} more claims are measured with --study race" in text
+    assert not [name for name in names if name in text]
+    assert document["left_out"] == dict.fromkeys(names, "--study race")
 
 
 def test_regimes_draws_from_stored_studies(run, stored_studies, tmp_path):
@@ -589,6 +626,50 @@ def test_regimes_draws_from_stored_studies(run, stored_studies, tmp_path):
         head = path.read_bytes()[:5]
         assert head == (b"\x89PNG\r" if path.suffix == ".png" else b"%PDF-")
         assert path.stat().st_size > 5000
+
+
+def test_regimes_draws_and_lists_by_name(run, tmp_path):
+    chosen = ("--figure", "race", "--figure", "learning_rate_phases")
+    output = run("regimes", *chosen, "--out", tmp_path, "--json")
+    stems = {Path(path).stem for path in output.document["figures"]}
+    assert stems == {"race", "learning_rate_phases"}
+    assert stems == {path.stem for path in tmp_path.iterdir()}
+    listed = run("regimes", "--list", "--json").document["figures"]
+    assert listed["regime_map"] == ["zipf_map", "updates"]
+    assert "regime_map: zipf_map, updates\n" in run("regimes", "--list").out
+    unknown = run("regimes", "--figure", "regime_mup")
+    assert_one_complaint(unknown, "--figure")
+    assert "regime_map" in unknown.err
+
+
+def test_a_lost_second_process_leaves_no_figure_out(monkeypatch, tmp_path):
+    from concurrent.futures.process import BrokenProcessPool
+
+    from experiments.commands import regimes
+    from experiments.output import progress_bar
+
+    class Lost:
+        """A pool whose only process has died."""
+
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, *_):
+            raise BrokenProcessPool
+
+    names = [str(number) for number in range(8)]
+    monkeypatch.setattr(regimes, "ProcessPoolExecutor", Lost)
+    monkeypatch.setattr(regimes, "draw_stored", lambda name, *_: [Path(name)])
+    with progress_bar(8, "test") as bar:
+        drawn = regimes._drawn(names, tmp_path, tmp_path, bar)
+        assert bar.n == 8
+    assert drawn == {name: [Path(name)] for name in names}
 
 
 # transfer
@@ -824,6 +905,9 @@ BAD = [
     (("verify", "--claim", "bogus"), "--claim"),
     (("verify", "--out", "counts"), "--out"),
     (("verify", "--full=7"), "7"),
+    (("verify", "--seed", -1), "--seed"),
+    (("verify", "--seed", 0.5), "--seed"),
+    (("verify", "--seed", 10**9), "--seed"),
     (("transfer",), "FILE"),
     (("transfer", "missing.csv"), "missing.csv"),
     (("transfer", "counts"), "must end in"),
@@ -832,6 +916,8 @@ BAD = [
     (("transfer", "missing.csv", "--factor", "nan"), "--factor"),
     (("transfer", "missing.csv", "--rate", "readout"), "--rate"),
     (("regimes", "--data", "damaged"), "--data"),
+    (("regimes", "--data", "damaged", "--figure", "race"), "race.nc"),
+    (("regimes", "--list=7"), "7"),
     (("regimes", "--out", "counts/inside"), "--out"),
     (("coordinate-check", "--widths", 8), "--widths"),
     (("coordinate-check", "--widths", 8, 8), "--widths"),
@@ -974,8 +1060,8 @@ OPTIONS = {
     "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
     "projection-lr batch-size seed time points limit epsilon solver tolerance particles",
     "lifetime": "width vocab-size outputs embedding-lr batch-size plot",
-    "verify": "out claim study full",
-    "regimes": "out",
+    "verify": "out claim study full check seed",
+    "regimes": "out figure list",
     "parametrization": "optimizer alignment zipf vocab-exponent format width",
     "recommend": "width base-width vocab-size tokens optimizer parametrization preset "
     "base-embedding-lr anchor",
