@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from power_quantity import Power
@@ -41,7 +42,7 @@ LINE = ("--widths", 32, 64, 128, "--vocab-size", "d^1.5", "--predict", "7/10")
 def test_the_document_agrees_with_the_library(power, capsys):
     code, out, _ = run(capsys, *LINE, "--json")
     document = json.loads(out)
-    found = dynsim.exponent(widths=[32, 64, 128], vocab_size="d^1.5", predict="7/10")
+    found: Any = dynsim.exponent(widths=[32, 64, 128], vocab_size="d^1.5", predict="7/10")
     assert code == 0
     assert out.count("\n") == 1
     assert document["asymptotic"] == document["derived"] == pytest.approx(0.7)

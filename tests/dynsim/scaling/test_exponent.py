@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from dynsim.scaling._columns import slope
 from dynsim.scaling._exponent import named_quantity
 from dynsim.scaling._fitted import fitted
 
+exponent: Any = dynsim.exponent  # tests know which columns there are
+
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
@@ -29,7 +32,7 @@ WIDTHS = [32, 64, 128]
 
 def test_every_route_finds_a_known_power():
     reports: list[dynsim.ScalingExponent] = []
-    found = dynsim.exponent(
+    found = exponent(
         Power(0.7), widths=WIDTHS, predict="asymptotic", tolerance=0.1, report=reports.append
     )
     assert float(found.asymptotic.exponent) == found.derived == pytest.approx(0.7, abs=1e-12)
@@ -47,12 +50,12 @@ def test_every_route_finds_a_known_power():
 
 
 def test_a_wrong_prediction_fails():
-    assert dynsim.exponent(Power(0.7), widths=WIDTHS, predict=0.5).verdict == "fails"
+    assert exponent(Power(0.7), widths=WIDTHS, predict=0.5).verdict == "fails"
 
 
 def test_what_is_missing_says_why():
     missing = ("asymptotic", "derived", "mean_field")
-    found = dynsim.exponent(Power(missing=missing), widths=WIDTHS, train=False)
+    found = exponent(Power(missing=missing), widths=WIDTHS, train=False)
     assert (found.asymptotic, found.derived, found.mean_field, found.measured) == (None,) * 4
     assert {name: found.why[name] for name in missing} == {n: f"no {n} for it" for n in missing}
     assert found.why["measured"] == "no network was trained"
@@ -61,7 +64,7 @@ def test_what_is_missing_says_why():
 
 
 def test_a_size_whose_networks_diverge_is_left_out_and_said():
-    found = dynsim.exponent(Power(0.7, lost=(1, 2)), widths=[*WIDTHS, 256], predict=0.7)
+    found = exponent(Power(0.7, lost=(1, 2)), widths=[*WIDTHS, 256], predict=0.7)
     assert found.diverged.tolist() == [0, 2, 0, 0]
     assert np.isnan(found.values["measured"][1])
     assert found.measured.value == pytest.approx(0.7, abs=0.1)
@@ -71,7 +74,7 @@ def test_a_size_whose_networks_diverge_is_left_out_and_said():
 
 
 def test_fewer_than_two_finite_sizes_have_no_slope():
-    found = dynsim.exponent(Power(lost=(0,)), widths=[64, 128], predict=0.7)
+    found = exponent(Power(lost=(0,)), widths=[64, 128], predict=0.7)
     assert found.measured is None
     assert "fewer than two sizes" in found.why["measured"]
     assert found.verdict is None
@@ -79,7 +82,7 @@ def test_fewer_than_two_finite_sizes_have_no_slope():
 
 @pytest.mark.parametrize("options", [{"seeds": 1}, {"quantity": Power(noise=0.0)}])
 def test_without_an_interval_there_is_no_verdict(options):
-    found = dynsim.exponent(**{"quantity": Power(), "widths": WIDTHS, "predict": 0.7} | options)
+    found = exponent(**{"quantity": Power(), "widths": WIDTHS, "predict": 0.7} | options)
     assert found.verdict is None
     assert "no interval" in found.why["verdict"]
 
@@ -93,7 +96,7 @@ def test_seeds_are_labels_and_cells_may_come_from_elsewhere():
         assert seeds.tolist() == [5, 9]
         return {"y": kept[setup.width]}
 
-    found = dynsim.exponent(quantity, widths=WIDTHS, seeds=[5, 9], measure=stored)
+    found = exponent(quantity, widths=WIDTHS, seeds=[5, 9], measure=stored)
     assert quantity.runs == []
     assert found.measured.value == pytest.approx(1.0, abs=1e-12)
 
@@ -110,9 +113,9 @@ def test_the_first_update_of_networks_has_the_derived_power():
     """At fixed vocabulary and width far above it, the projection's update is aligned: power 1."""
     along = family("width", [64, 128], vocab_size=4, optimizer="sign", targets="sign")
     quantity = named_quantity("projection_step_rms")
-    found = fitted(along.sizes, measured_cells(quantity, along.setups(), 16)).fit
+    found: Any = fitted(along.sizes, measured_cells(quantity, along.setups(), 16)).fit
     values = np.array([quantity.derived(setup) for setup in along.setups()])
-    derived = slope(np.array(along.sizes), values)
+    derived: Any = slope(np.array(along.sizes), values)
     assert quantity.asymptotic(along).exponent == 1
     assert found.low < derived < found.high
     assert found.high - found.low < 0.3
@@ -121,7 +124,7 @@ def test_the_first_update_of_networks_has_the_derived_power():
 def test_the_dataset_holds_columns_samples_and_verdict(tmp_path):
     from experiments.results import load, save
 
-    found = dynsim.exponent(Power(), widths=WIDTHS, vocab_size="min(d^2/8, 50000)", predict=0.7)
+    found = exponent(Power(), widths=WIDTHS, vocab_size="min(d^2/8, 50000)", predict=0.7)
     save(found.to_xarray(), tmp_path / "exponent.nc")
     dataset = load(tmp_path / "exponent.nc")
     assert dataset.width.to_numpy().tolist() == WIDTHS
@@ -159,7 +162,7 @@ def test_bad_input_is_one_line(field, options, fragment):
     given = {"quantity": Power(), **options}
 
     def call() -> object:
-        return dynsim.exponent(**given)
+        return exponent(**given)
 
     with pytest.raises(dynsim.InputError) as caught:
         call()
@@ -172,7 +175,7 @@ def test_a_budget_reads_times():
 
 
 def test_a_budget_chooses_sizes_and_seeds():
-    found = dynsim.exponent(Power(), budget="2s", vocab_size="4*d")
+    found = exponent(Power(), budget="2s", vocab_size="4*d")
     assert found.plan is not None
     assert found.plan.sizes == found.family.sizes
     assert len(found.plan.sizes) >= 3
