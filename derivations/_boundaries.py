@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
@@ -73,9 +72,12 @@ def _written(text: str, drawn: str, value: sp.Expr, sign: Sign) -> BoundaryFormu
 
 
 def _latex(expression: sp.Expr) -> str:
-    """In one line where it is short, and in what matplotlib knows: no brackets that grow."""
+    """In what matplotlib knows: no brackets that grow; short denominators behind a stroke."""
     names = {s.effective_outputs: "n"}
-    text = sp.latex(expression, fold_short_frac=True, symbol_names=names)
-    text = text.replace(r"\left", "").replace(r"\right", "")
-    text = re.sub(r"\\frac{1}{(\\sqrt{\w})}", r"1/\1", text)
-    return text.replace(r"\frac", r"\dfrac")
+    above, below = (sp.factor(part) for part in sp.fraction(expression))
+    short = below != 1 and (below.is_Atom or below.is_Pow) and not above.is_Add
+    parts = (above, below) if short else (expression,)
+    text = " / ".join(sp.latex(part, symbol_names=names) for part in parts)
+    for written, drawn in ((r"\left", ""), (r"\right", ""), (r"\frac", r"\dfrac")):
+        text = text.replace(written, drawn)
+    return text
