@@ -60,11 +60,18 @@ def docs() -> None:
 
 
 def figures() -> None:
-    """every figure of docs/figures, drawn again from the stored studies"""
+    """every figure of docs/figures, drawn again from the stored studies, and the maps"""
     with tempfile.TemporaryDirectory() as folder:
         run(sys.executable, "-m", "experiments.cli", "regimes", "--out", folder)
         for file in sorted(Path(folder).glob("*.png")):
             shutil.copy(file, ROOT / "docs/figures" / file.name)
+    corpus = ("--tokens", "corpus", "--batch-size", "4096", "--y", "vocab_size=256:50000:200")
+    for name, options in {
+        "map_networks": ("--networks", "5x4"),
+        "map_corpus": (*corpus, "--colour", "mup_share"),
+    }.items():
+        file = ROOT / f"docs/figures/{name}.png"
+        run(sys.executable, "-m", "experiments.cli", "map", *options, "--plot", str(file))
 
 
 TASKS: dict[str, Callable[[], None]] = {

@@ -9,6 +9,11 @@ from ._base_rate import BaseRate as BaseRate
 from ._base_rate import LinearLayer as LinearLayer
 from ._base_rate import base_rate as base_rate
 from ._base_rate import frozen_embedding_floor as frozen_embedding_floor
+from ._boundaries import BoundaryFormula as BoundaryFormula
+from ._boundaries import restoration_boundary as restoration_boundary
+from ._boundaries import self_term_boundary as self_term_boundary
+from ._boundaries import vocabulary_boundary as vocabulary_boundary
+from ._boundaries import zipf_boundary as zipf_boundary
 from ._coherence import UPDATE_PARTS as UPDATE_PARTS
 from ._coherence import UpdatePart as UpdatePart
 from ._coherence import update_part as update_part

@@ -17,7 +17,6 @@ from tqdm import tqdm
 from dynsim import InputError, Outcome
 from dynsim._errors import named as named  # no name of the public interface, but of messages
 
-
 PARTS_OF_A_WHOLE = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
 
 import numpy as np
-import sympy as sp
 
 import derivations
 from derivations import symbols as s
@@ -21,20 +19,14 @@ from dynsim.theory._first_step import self_term_at
 from dynsim.theory._lv_lifetime import aged_update_at
 
 from ._axes import Axis, Floats
-from ._colours import SIGNS, age_values, by_directions, kernel, uniform_only
+from ._colours import SIGNS, age_values, by_directions, kernel
 from ._laws import PowerLaws
 from ._plane import Missing, Plane, Points
 
 HALVINGS = 48
 FINEST = 101  # values of an axis, at least, on which lines are looked for
 LogRatio = Callable[[Plane, Points], Floats]
-
-
-class Formula(NamedTuple):
-    """An asymptotic form, as a text and as mathematics for a figure."""
-
-    text: str
-    drawn: str
+Line = tuple[str, str, derivations.BoundaryFormula, LogRatio]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +155,7 @@ def log_self_term(plane: Plane, points: Points) -> Floats:
     return np.log(np.asarray(self_term_at(points.numbers, plane.init)[s.self_term_ratio]))
 
 
-def _lines(plane: Plane, colour: str) -> list[tuple[str, str, Formula, LogRatio]]:
+def _lines(plane: Plane, colour: str) -> list[Line]:
     """Name, meaning, asymptotic formula and log ratio of the lines that may cross the map."""
     try:
         kernel(plane)
@@ -172,7 +164,7 @@ def _lines(plane: Plane, colour: str) -> list[tuple[str, str, Formula, LogRatio]
     signs = plane.optimizer in SIGNS
     points = plane.grid()
     aged = colour != "restoration" and points.aged
-    lines: list[tuple[str, str, Formula, LogRatio]] = [
+    lines: list[Line] = [
         (
             "first_step",
             "coherent and incoherent power of the first update are equal",
@@ -185,7 +177,7 @@ def _lines(plane: Plane, colour: str) -> list[tuple[str, str, Formula, LogRatio]
             (
                 "batch",
                 "the same for the tokens of the batch, weighted by their share of it",
-                _equal("m_eff(B)", r"m_\mathrm{eff}(B)", _crossover()),
+                derivations.vocabulary_boundary("batch"),
                 log_batch_coherence,
             )
         )
@@ -199,12 +191,11 @@ def _lines(plane: Plane, colour: str) -> list[tuple[str, str, Formula, LogRatio]
             )
         )
     if colour == "optimal_rate_ratio" and signs:
-        std = derivations.initial_std(plane.init)[s.projection_std]
         lines.append(
             (
                 "self_term",
                 "the initial output contributes as much to the projection's field as the targets",
-                _equal("1/P_2", "1/P_2", 1 / std**2, "~"),
+                derivations.self_term_boundary(plane.init),
                 log_self_term,
             )
         )
@@ -219,51 +210,18 @@ def _age_exists(plane: Plane, points: Points) -> bool:
     return True
 
 
-def _equal(text: str, drawn: str, value: sp.Expr, sign: str = "=") -> Formula:
-    """left = value, or left ~ value where it holds to leading order."""
-    relation = {"=": "=", "~": r"\simeq "}[sign]
-    return Formula(f"{text} {sign} {value}", f"${drawn}{relation}{_latex(value)}$")
-
-
-def _latex(expression: sp.Expr) -> str:
-    """In one line where it is short; matplotlib knows no brackets that grow."""
-    names = {s.effective_outputs: "n"}
-    text = sp.latex(expression, fold_short_frac=True, symbol_names=names)
-    for written, drawn in ((r"\left", ""), (r"\right", ""), (r"\frac", r"\dfrac")):
-        text = text.replace(written, drawn)
-    return text
-
-
-def _crossover() -> sp.Expr:
-    return derivations.crossover_vocab_size().expression
-
-
-def _first_step_formula(plane: Plane, points: Points) -> Formula:
+def _first_step_formula(plane: Plane, points: Points) -> derivations.BoundaryFormula:
     """Where rho = 1: at m* = (2/pi) (d - 1), or the power of d that the token law makes of it."""
     if plane.optimizer not in SIGNS:
-        return Formula("rho = 1", r"$\rho=1$")
-    try:
-        uniform_only(points, "it")
-        return _equal("m", "m", _crossover())
-    except Unavailable:
-        pass
-    if points.mini_batch or not isinstance(points.law, PowerLaws):
-        return _equal("m_eff", r"m_\mathrm{eff}", _crossover())
-    if points.law.exponent.size > 1:
-        critical = derivations.critical_vocab_exponent().expression
-        return Formula(f"m of the order d^mu*, mu* = {critical}", r"$m\sim d^{\,\mu_*(\alpha)}$")
-    exponent: Any = sp.nsimplify(float(points.law.exponent))
-    critical: Any = derivations.critical_vocab_exponent().expression.subs(s.zipf_exponent, exponent)
-    if not critical.is_finite:
-        return Formula("finite widths alone", r"$\rho\to\infty$ with $d$ at any $m$")
-    return Formula(
-        f"m of the order d^{float(critical):.3g}", rf"$m\sim d^{{\,{float(critical):.3g}}}$"
-    )
+        return derivations.BoundaryFormula("at finite sizes", "")
+    law = points.law
+    if isinstance(law, PowerLaws) and not np.any(law.exponent):
+        return derivations.vocabulary_boundary("uniform")
+    if points.mini_batch or not isinstance(law, PowerLaws):
+        return derivations.vocabulary_boundary("law")
+    return derivations.zipf_boundary(None if law.exponent.size > 1 else float(law.exponent))
 
 
-def _restoration_formula(points: Points) -> Formula:
+def _restoration_formula(points: Points) -> derivations.BoundaryFormula:
     """theta_c of m >> d, which no longer depends on m."""
-    many = "many" if np.any(points.outputs > 1) else "one"
-    end = derivations.restoration_displacement(many).expression
-    written = end.subs(s.effective_outputs, 1) if many == "one" else end
-    return _equal("eta_E t", r"\eta_E t", written, "~")
+    return derivations.restoration_boundary("many" if np.any(points.outputs > 1) else "one")

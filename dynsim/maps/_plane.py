@@ -201,9 +201,7 @@ class Plane:
         m = points.vocab_size
         missing.mark(m < 1, "`vocab_size` is below 1")
         law = self.law or PowerLaws(np.zeros(()))
-        missing.mark(
-            m > law.largest, f"the token law has {law.largest} types, fewer than asked for"
-        )
+        missing.mark(m > law.largest, f"the token law has {law.largest} types and no more")
 
     def setup(self, x: float, y: float) -> Setup:
         """The setup to train at a point. It makes T updates, as `Family.setup` says.

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 SIZE = (4.6, 3.9)
 COLOUR_MAPS = {"centred": "managua_r", "linear": "cividis", "log": "cividis"}
-LINES = {"first_step": "-", "batch": "--", "restoration": "-", "self_term": ":"}
+LINES = {"first_step": "-", "batch": "--", "restoration": "-.", "self_term": ":"}
 SHORT = {
     "first_step": r"$\rho=1$",
     "batch": r"$\rho_B=1$",

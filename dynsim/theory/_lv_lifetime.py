@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
-import sympy as sp
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
@@ -150,7 +149,7 @@ class AgedMoments(NamedTuple):
 
 def aged_update_at(
     values: Mapping[Any, Any],
-    age: Mapping[Any, sp.Expr],
+    age: Mapping[Any, Any],
     directions: derivations.Directions,
 ) -> AgedMoments:
     """`aged_update` at numbers or arrays, by symbol: the width, n_eff and what `age` needs.
@@ -225,7 +224,7 @@ def restoration_displacement(
 
 def restoration_displacements_at(
     values: Mapping[Any, Any],
-    age: Mapping[Any, sp.Expr],
+    age: Mapping[Any, Any],
     directions: derivations.Directions,
 ) -> NDArray[np.float64]:
     """`restoration_displacement` at arrays by symbol: the width, n_eff and what `age` needs.

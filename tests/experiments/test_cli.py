@@ -573,6 +573,43 @@ def test_verify_measures_again_what_is_damaged_or_of_another_config(run, studies
         assert len(measured) == 2 * len(original.cells(False))
 
 
+def test_another_seed_has_a_folder_of_its_own(run, tmp_path):
+    from experiments.results import study_config
+    from experiments.topics._registry import STUDIES
+
+    settings = {"seeds": 3, "samples": 50, "neurons": 8}
+    small = replace(STUDIES["kernel"], config=lambda _: settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(STUDIES, "kernel", small)
+        for seed in (0, 2, 0):
+            output = run("verify", "--claim", "sign-kernel", "--seed", seed, "--out", tmp_path)
+            assert "sign-kernel" in output.out
+            if seed == 0:
+                written = (tmp_path / "kernel.nc").stat().st_mtime_ns
+    assert (tmp_path / "kernel.nc").stat().st_mtime_ns == written  # reused, not measured again
+    first, other = (load(tmp_path / name) for name in ("kernel.nc", "seed-2/kernel.nc"))
+    assert study_config(other) == {**study_config(first), "seed": 2}
+    first, other = (one.moment.sel(quantity="sum_mean").to_numpy() for one in (first, other))
+    assert not np.any(first == other)
+
+
+def test_claims_left_out_are_counted(run, tmp_path):
+    from experiments.topics import _registry
+
+    names = [name for name, one in _registry.CLAIMS.items() if one.study == "race"]
+    few = {name: _registry.CLAIMS[name] for name in ("sign-kernel", *names)}
+    settings = {"seeds": 3, "samples": 50, "neurons": 8}
+    small = replace(_registry.STUDIES["kernel"], config=lambda _: settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_registry, "CLAIMS", few)
+        patch.setitem(_registry.STUDIES, "kernel", small)
+        text = run("verify", "--out", tmp_path).out
+        document = run("verify", "--out", tmp_path, "--json").document
+    assert f"{len(names)} more claims are measured with --study race" in text
+    assert not [name for name in names if name in text]
+    assert document["left_out"] == dict.fromkeys(names, "--study race")
+
+
 def test_regimes_draws_from_stored_studies(run, stored_studies, tmp_path):
     """All but those of transfer_networks, whose slow fits test_transfer_networks.py draws."""
     data = tmp_path / "data"
@@ -589,6 +626,50 @@ def test_regimes_draws_from_stored_studies(run, stored_studies, tmp_path):
         head = path.read_bytes()[:5]
         assert head == (b"\x89PNG\r" if path.suffix == ".png" else b"%PDF-")
         assert path.stat().st_size > 5000
+
+
+def test_regimes_draws_and_lists_by_name(run, tmp_path):
+    chosen = ("--figure", "race", "--figure", "learning_rate_phases")
+    output = run("regimes", *chosen, "--out", tmp_path, "--json")
+    stems = {Path(path).stem for path in output.document["figures"]}
+    assert stems == {"race", "learning_rate_phases"}
+    assert stems == {path.stem for path in tmp_path.iterdir()}
+    listed = run("regimes", "--list", "--json").document["figures"]
+    assert listed["regime_map"] == ["zipf_map", "updates"]
+    assert "regime_map: zipf_map, updates\n" in run("regimes", "--list").out
+    unknown = run("regimes", "--figure", "regime_mup")
+    assert_one_complaint(unknown, "--figure")
+    assert "regime_map" in unknown.err
+
+
+def test_a_lost_second_process_leaves_no_figure_out(monkeypatch, tmp_path):
+    from concurrent.futures.process import BrokenProcessPool
+
+    from experiments.commands import regimes
+    from experiments.output import progress_bar
+
+    class Lost:
+        """A pool whose only process has died."""
+
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, *_):
+            raise BrokenProcessPool
+
+    names = [str(number) for number in range(8)]
+    monkeypatch.setattr(regimes, "ProcessPoolExecutor", Lost)
+    monkeypatch.setattr(regimes, "draw_stored", lambda name, *_: [Path(name)])
+    with progress_bar(8, "test") as bar:
+        drawn = regimes._drawn(names, tmp_path, tmp_path, bar)
+        assert bar.n == 8
+    assert drawn == {name: [Path(name)] for name in names}
 
 
 # transfer
@@ -711,6 +792,25 @@ BAD = [
     (("bogus",), "bogus"),
     (("--bogus",), "bogus"),
     (("derive",), "--layer"),
+    (("exponent", "--vocab-size", "d^-1/2"), "write d^(-1/2) or (d^-1)/2"),
+    (("exponent", "--vocab-size", "d^0.7+3"), "at character 6"),
+    (("exponent", "--vocab-size", "d^4/16"), "(at --width 256)"),
+    (("exponent", "--quantity", "projection_rms"), "projection_step_rms"),
+    (("exponent", "--quantity", "hidden_step_rms"), "--network"),
+    (("exponent", "--widths", "128", "x"), "--widths"),
+    (("exponent", "--widths", "128"), "--widths"),
+    (("exponent", "--widths", "256", "128"), "must increase"),
+    (("exponent", "--widths", "4", "8", "--vocab-sizes", "4", "8"), "--vocab-sizes"),
+    (("exponent", "--width", "4*d"), "--widths"),
+    (("exponent", "--predict", "x"), "--predict"),
+    (("exponent", "--predict", "nan"), "--predict"),
+    (("exponent", "--tolerance", "0.1"), "--predict"),
+    (("exponent", "--predict", "1", "--tolerance", "-1"), "--tolerance"),
+    (("exponent", "--budget", "soon"), "--budget"),
+    (("exponent", "--seeds", "0"), "--seeds"),
+    (("exponent", "--depth", "3"), "--depth"),
+    (("exponent", "--plot", "figure.bmp"), "--plot"),
+    (("exponent", "--json=1"), "--json"),
     (("derive", "--layer", "output"), "--layer"),
     (("derive", "--layer", "hidden", "--optimizer", "muon"), "--optimizer"),
     (("derive", "--layer", "hidden", "--width", 4), "--vocab-size"),
@@ -805,6 +905,9 @@ BAD = [
     (("verify", "--claim", "bogus"), "--claim"),
     (("verify", "--out", "counts"), "--out"),
     (("verify", "--full=7"), "7"),
+    (("verify", "--seed", -1), "--seed"),
+    (("verify", "--seed", 0.5), "--seed"),
+    (("verify", "--seed", 10**9), "--seed"),
     (("transfer",), "FILE"),
     (("transfer", "missing.csv"), "missing.csv"),
     (("transfer", "counts"), "must end in"),
@@ -813,6 +916,8 @@ BAD = [
     (("transfer", "missing.csv", "--factor", "nan"), "--factor"),
     (("transfer", "missing.csv", "--rate", "readout"), "--rate"),
     (("regimes", "--data", "damaged"), "--data"),
+    (("regimes", "--data", "damaged", "--figure", "race"), "race.nc"),
+    (("regimes", "--list=7"), "7"),
     (("regimes", "--out", "counts/inside"), "--out"),
     (("coordinate-check", "--widths", 8), "--widths"),
     (("coordinate-check", "--widths", 8, 8), "--widths"),
@@ -956,7 +1061,7 @@ OPTIONS = {
     "projection-lr batch-size seed time points limit epsilon solver tolerance particles",
     "lifetime": "width vocab-size outputs embedding-lr batch-size plot",
     "verify": "out claim study full check seed",
-    "regimes": "out",
+    "regimes": "out figure list",
     "parametrization": "optimizer alignment zipf vocab-exponent format width",
     "recommend": "width base-width vocab-size tokens optimizer parametrization preset "
     "base-embedding-lr anchor",
@@ -975,6 +1080,7 @@ CHEAP = {
     "coordinate-check": ["--widths", "3", "--vocab-sizes", "4", "--record", "bogus"],
     "predict": ["--steps", "2", "--replicas", "2", "--particles", "bogus"],
     "flow": ["--width", "3", "--vocab-size", "4", "--points", "2", "--particles", "bogus"],
+    "exponent": ["--widths", "3", "5", "--vocab-size", "4", "--budget", "bogus"],
     "lifetime": ["--vocab-size", "300"],
     "compare": ["--steps", "2", "--seeds", "bogus"],
     "verify": ["--claim", "bogus"],

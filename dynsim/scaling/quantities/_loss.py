@@ -92,6 +92,7 @@ class Loss(Quantity):
 
 def first_loss(setup: Setup) -> float:
     """Loss after one update, in the mean over networks, from the residuals of its own targets."""
+    first.check_many_tokens(setup)
     frequencies, at = setup.law().frequencies, first.field(setup)
     sizes, (weighted, slope) = first.absolute_residuals(setup), first.residual_sizes(setup)
     factor = first.step_factor(setup)

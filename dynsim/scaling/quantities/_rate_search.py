@@ -101,13 +101,42 @@ def searched(
     several = tasks(setup, labels)
     exact = how == "layerwise" and is_parabola(setup)
     centres = _centres(setup, losses)
-    few = several[: COARSE_TASKS if losses is network_losses else 1]
-    positions = _placed(few, how, losses, centres, exact)
+    if exact:  # the closed form has mostly placed it already
+        positions = np.tile(EXACT_OCTAVES, (2, 1))
+    else:
+        positions = _placed(_few(several, losses), how, losses, centres, exact)
+    found = _of_all(several, how, losses, centres, positions, progress)
+    if exact and not _in_the_middle(found, positions):
+        positions = _placed(_few(several, losses), how, losses, centres, exact)
+        found = _of_all(several, how, losses, centres, positions, lambda part: None)
+    return found
+
+
+def _few(several: Sequence[Setup], losses: Losses) -> Sequence[Setup]:
+    """The tasks that place a grid."""
+    return several[: COARSE_TASKS if losses is network_losses else 1]
+
+
+def _of_all(
+    several: Sequence[Setup],
+    how: How,
+    losses: Losses,
+    centres: Floats,
+    positions: Floats,
+    progress: Progress,
+) -> RateLosses:
     rows = []
     for task in several:
         rows.append(_on_grid(task, how, losses, centres, positions))
         progress(1 / len(several))
     return _stacked(rows, centres, positions)
+
+
+def _in_the_middle(found: RateLosses, positions: Floats) -> bool:
+    """Whether the optima of both layers alone lie within an octave of the grid's middle."""
+    curves, _ = _profiles(found, "layerwise")
+    best = np.array([_vertex(*one) for one in zip(positions, curves, strict=True)])
+    return bool(np.all(np.abs(best - positions[:, positions.shape[1] // 2]) <= 1))
 
 
 def _centres(setup: Setup, losses: Losses) -> Floats:

@@ -97,9 +97,8 @@ def enough_particles(setup: Setup) -> int:
             f"times `outputs` must be at most {MAX_PARTICLES // 4} for the mean-field solver",
         )
     first_step = setup.steps <= 2 and not setup.batch_size
-    return max(
-        FIRST_PARTICLES if first_step else PARTICLES, 2 ** math.ceil(math.log2(4 * directions))
-    )
+    least = FIRST_PARTICLES if first_step else PARTICLES
+    return max(least, 2 ** math.ceil(math.log2(4 * directions)))
 
 
 _programs: dict[tuple[Plan, int], Any] = {}  # compiled, by plan and number of cases

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import assert_close_curves, assert_refused
 
-from dynsim import InputError, Setup, compare, train
+from dynsim import InputError, Outcome, Setup, Status, compare, train
 from dynsim.comparison import _routes
 from dynsim.comparison._compare import _parting
 from dynsim.comparison._linearised import linearised_curves
@@ -102,9 +102,9 @@ def test_what_cannot_be_compared_is_refused():
     assert_refused("particles", lambda: compare(SETUP, 2, particles=1))
 
 
-def curves(loss, error=0.0, status="ok") -> Curves:
+def curves(loss, error=0.0, status=Status.OK) -> Curves:
     value = np.tile(np.asarray(loss, float), (len(QUANTITIES), 1))
-    return Curves(value, value - error, value + error, status)
+    return Curves(value, value - error, value + error, Outcome(status))
 
 
 def parting(first: Curves, second: Curves, networks: Curves):
@@ -131,6 +131,6 @@ def test_one_that_diverged_is_far_from_one_that_did_not():
     """A solver that stopped says nothing about the steps that it did not reach."""
     networks, finite = curves(np.ones(4), 0.1), curves(np.ones(4))
     broken = np.array([1.0, 1.0, np.inf, np.nan])
-    lost, stopped = (curves(broken, status=status) for status in ("diverged: x", "stopped: x"))
+    lost, stopped = (curves(broken, status=one) for one in (Status.DIVERGED, Status.STOPPED))
     assert parting(finite, lost, networks).first_step == 2
     assert parting(finite, stopped, networks).first_step is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers import assert_refused
 
 import derivations
 from derivations import symbols as s
@@ -21,7 +22,6 @@ from dynsim import (
 from dynsim.maps import axis, axis_of
 from dynsim.maps._plane import plane
 from dynsim.theory import batch_effective_vocab_size
-from tests.helpers import assert_refused
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

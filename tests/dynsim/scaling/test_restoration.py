@@ -92,6 +92,7 @@ def test_the_crossing_of_a_known_curve(end):
 def test_networks_and_mean_field_end_where_derived(monkeypatch):
     setup = replace(ONE, width=48, vocab_size=1024)
     derived = RESTORATION.derived(setup)
+    assert RESTORATION.measurement is not None
     arrays = RESTORATION.measurement.run(setup, np.arange(8), lambda part: None)
     cell = RESTORATION.sampled(setup, arrays)
     assert np.exp(cell.log_value(cell.samples)) == pytest.approx(derived, rel=0.06)
@@ -107,6 +108,7 @@ def test_a_run_goes_on_until_the_end(monkeypatch):
     monkeypatch.setattr(module, "derived_end", lambda setup: 0.3 * setup.width**-0.5)
     done: list[float] = []
     setup = replace(ONE, width=48, vocab_size=512)
+    assert RESTORATION.measurement is not None
     arrays = RESTORATION.measurement.run(setup, np.arange(3), done.append)
     assert len(arrays["mean_square"]) > module.held(setup).steps
     assert math.isfinite(module.log_end(module.held(setup))(arrays["mean_square"]))

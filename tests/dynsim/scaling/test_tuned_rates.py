@@ -108,6 +108,7 @@ def test_what_is_not_asked_of_it():
 def test_networks_and_mean_field_have_the_derived_optima():
     """One update of sign descent: three routes that share no formula."""
     setup = Setup(width=32, vocab_size=64, steps=2, targets="sign", optimizer="sign")
+    assert RATIO.measurement is not None
     arrays = RATIO.measurement.run(setup, np.arange(48), lambda part: None)
     for name in ("embedding_optimal_lr", "projection_optimal_lr", "optimal_rate_ratio"):
         cell = QUANTITIES[name].sampled(setup, arrays)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from dynsim import TokenLaw, token_law
 from dynsim.tokens import check_law_name, corpus_tokens
+from dynsim.tokens._power_sums import zipf_sum
 
 
 def test_uniform():
@@ -294,3 +295,18 @@ class TestCorpus:
         merged = tokens.next_token_frequencies(5)
         assert table[:, :4] == pytest.approx(merged[:, :4])
         assert table[:, 4:].sum(axis=1) == pytest.approx(merged[:, 4])
+
+
+@pytest.mark.parametrize("exponent", [0, 0.3, 0.5, 1, 1 + 1e-9, 1.2, 3, 60])
+def test_sums_of_many_zipf_laws_at_once(exponent):
+    """H_s(m) in constant time is the sum over all ranks; between integers it is continuous."""
+    sizes = np.array([1, 2, 31, 32, 33, 1000, 300_000])
+    sums = [np.sum(np.arange(1, size + 1.0) ** -exponent) for size in sizes]
+    assert zipf_sum(exponent, sizes) == pytest.approx(sums, rel=1e-13)
+    around = zipf_sum(exponent, np.array([32 - 1e-9, 32, 32 + 1e-9, 1000.5]))
+    assert np.ptp(around[:3]) < 1e-8
+    assert sums[5] <= around[3] <= sums[5] + 1001.0**-exponent
+
+
+def test_a_convergent_zipf_sum_is_zeta():
+    assert zipf_sum(2, 1e12) == pytest.approx(np.pi**2 / 6, rel=1e-11)

@@ -1,0 +1,81 @@
+"""Lines between regimes, written in one line: as a text and as mathematics for a figure."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+import sympy as sp
+
+from . import _symbols as s
+from ._law_first_step import Init, initial_std
+from ._lv_ageing import Directions
+from ._lv_lifetime import restoration_displacement
+from ._regimes import critical_vocab_exponent, crossover_vocab_size
+
+Sign = Literal["=", "~"]
+RELATIONS: dict[Sign, str] = {"=": "=", "~": r"\simeq "}
+
+
+class BoundaryFormula(NamedTuple):
+    """Where a line between regimes lies: as a text, and as mathematics for a figure."""
+
+    text: str
+    drawn: str
+
+
+@cache
+def vocabulary_boundary(of: Literal["uniform", "law", "batch"]) -> BoundaryFormula:
+    """rho = 1 at m* = (2/pi) (d - 1): the vocabulary, or the effective one of a law or a batch."""
+    text, drawn = {
+        "uniform": ("m", "m"),
+        "law": ("m_eff", r"m_\mathrm{eff}"),
+        "batch": ("m_eff(B)", r"m_\mathrm{eff}(B)"),
+    }[of]
+    return _written(text, drawn, crossover_vocab_size().expression, "=")
+
+
+@cache
+def zipf_boundary(exponent: float | None = None) -> BoundaryFormula:
+    """rho = 1 at m of the order d^mu*, in full batch; of all Zipf exponents if none is given."""
+    critical: Any = critical_vocab_exponent().expression
+    if exponent is None:
+        return BoundaryFormula(
+            f"m of the order d^mu*, mu* = {critical}", r"$m\sim d^{\,\mu_*(\alpha)}$"
+        )
+    critical = critical.subs(s.zipf_exponent, sp.nsimplify(exponent))
+    if not critical.is_finite:
+        return BoundaryFormula("at finite widths alone", r"$\rho\to\infty$ with $d$ at any $m$")
+    power = f"{float(critical):.3g}"
+    return BoundaryFormula(f"m of the order d^{power}", rf"$m\sim d^{{\,{power}}}$")
+
+
+@cache
+def restoration_boundary(directions: Directions) -> BoundaryFormula:
+    """The end of the LV regime for m >> d, which no longer depends on m."""
+    end = restoration_displacement(directions).expression
+    if directions == "one":
+        end = end.subs(s.effective_outputs, 1)
+    return _written("eta_E t", r"\eta_E t", end, "~")
+
+
+@cache
+def self_term_boundary(init: Init) -> BoundaryFormula:
+    """kappa = 1: S = P_2 (to leading order) is sigma_E^2 sigma_W^2."""
+    std = initial_std(init)
+    inverse = 1 / (std[s.embedding_std] * std[s.projection_std]) ** 2
+    return _written("1/P_2", "1/P_2", inverse, "~")
+
+
+def _written(text: str, drawn: str, value: sp.Expr, sign: Sign) -> BoundaryFormula:
+    return BoundaryFormula(f"{text} {sign} {value}", f"${drawn}{RELATIONS[sign]}{_latex(value)}$")
+
+
+def _latex(expression: sp.Expr) -> str:
+    """In one line where it is short, and in what matplotlib knows: no brackets that grow."""
+    names = {s.effective_outputs: "n"}
+    text = sp.latex(expression, fold_short_frac=True, symbol_names=names)
+    text = text.replace(r"\left", "").replace(r"\right", "")
+    text = re.sub(r"\\frac{1}{(\\sqrt{\w})}", r"1/\1", text)
+    return text.replace(r"\frac", r"\dfrac")
