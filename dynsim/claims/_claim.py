@@ -142,7 +142,8 @@ class Claim:
     def measured_number(self) -> str:
         """What the measured number is."""
         if self.form == "ratio":
-            return f"measured {self.quantity} / {self.against.replace('_', '-')}"
+            below = f"({self.against})" if self.formula else self.against.replace("_", "-")
+            return f"measured {self.quantity} / {below}"
         return f"exponent of {self.quantity} in {SYMBOLS[self.along]}"
 
     @property

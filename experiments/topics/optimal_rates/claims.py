@@ -8,21 +8,12 @@ from experiments.topics._claim import LINEAR_MODEL, Claim
 
 from .estimators import frozen_cost, mean_field_optima, tolerated_ratio
 
-HAYOU_LIU = "Hayou & Liu 2025, arXiv 2506.15025"
 RATIO_BY_SETTING = "docs/theory/learning_rates.md#which-ratio-when"
-INITIALISATION = "docs/theory/learning_rates.md#ratio-and-initialisation"
-GREEDY = "docs/theory/learning_rates.md#greedy-ratio"
 
-LAYERWISE = "exponent of d in the layer-wise eta_E*/eta_W*"
 EDGE = "exponent of d in eta_E*/eta_W at the largest tolerated eta_W"
 COST = "loss with it frozen above the joint optimum's, as a share of the decrease"
 
 MUP = f"{LINEAR_MODEL} under muP initialisation and sign descent"
-SP = f"{LINEAR_MODEL} under standard initialisation (SP) and sign descent"
-RATIO = (
-    "the embedding's optimal learning rate over the projection's, each tuned with the other layer "
-    "frozen,"
-)
 TOLERATED_RATIO = (
     "the embedding's own optimal learning rate over the largest projection learning rate that "
     "costs at most 20 % of the loss that the embedding alone removes"
