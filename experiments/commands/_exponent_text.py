@@ -192,11 +192,13 @@ def write_claim(result: ScalingExponent, folder: Path) -> list[Path]:
     if prediction is None:
         return []
     along = LETTERS.get(result.family.along, "T")
+    exact = result.asymptotic and f"({result.asymptotic.exponent})"
+    shown = exact if prediction == "asymptotic" else prediction
     path = f" along {result.path}" if result.path else ""
     expected = result.verdict if result.band is not None else None
     content = {
         "name": f"my-{result.quantity.name.replace('_', '-')}",
-        "statement": f"{result.quantity.name} grows like {along}^{prediction}{path}.",
+        "statement": f"{result.quantity.name} grows like {along}^{shown}{path}.",
         "quantity": result.quantity.name,
         **_claim_options(result),
         "seeds": len(result.seeds),

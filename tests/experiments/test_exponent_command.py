@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from power_quantity import Power
 
 import dynsim
+from dynsim.claims import claim_file
 from dynsim.scaling import Measurement
 from dynsim.scaling.quantities import _registry
 from experiments.cli import main
@@ -117,10 +117,10 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_leaves_files(
     assert row[0].startswith("% quantity & path")
     assert row[1].startswith(r"\texttt{projection\_step\_rms} & $m = d^{1.5}$ & $7/10$ & $0.700$")
     assert row[0].count("&") == row[1].count("&") == 6
-    (claim,) = tomllib.loads((tmp_path / "claim.toml").read_text())["claim"]
-    assert claim["widths"] == [32, 64, 128]
-    assert claim["vocab_size"] == "d^1.5"
-    assert (claim["prediction"], claim["tolerance"], claim["expected"]) == (0.7, 0.05, "holds")
+    (claim,) = claim_file(tmp_path / "claim.toml").claims
+    assert claim.sizes == (32, 64, 128)
+    assert claim.options["vocab_size"] == "d^1.5"
+    assert (claim.prediction, claim.tolerance, claim.expected) == (0.7, 0.05, "holds")
 
 
 def test_the_help_names_every_quantity():
