@@ -221,16 +221,19 @@ def aged_local_exponent(directions: Directions) -> sp.Expr:
 
 
 @cache
-def full_batch_age() -> dict[sp.Symbol, sp.Expr]:
+def full_batch_age(*, gaussian: bool = False) -> dict[sp.Symbol, sp.Expr]:
     """tau, Theta, C and c_1 of a full batch, in theta and the sums of the token law.
 
-    Every token moves at every step: Theta = theta^2. C = P_3/P_2 and c_1 = sqrt(P_2).
+    Every token moves at every step: Theta = theta^2. C = P_3/P_2 and c_1 = sqrt(P_2). `gaussian`:
+    residuals of one direction that are Gaussian along it. All moves have the same size, so that
+    they add up to E|r| sign(w), and c_1 is the mean of |r|: both have the factor sqrt(2/pi).
     """
+    size = normal_expectation(sp.Abs(_x)) if gaussian else sp.Integer(1)
     return {
-        _tau: field_age().expression,
+        _tau: size * field_age().expression,
         s.displacement_square: _theta**2,
         s.alignment_square: s.frequency_cube_sum / s.frequency_square_sum,
-        s.mean_alignment: sp.sqrt(s.frequency_square_sum),
+        s.mean_alignment: size * sp.sqrt(s.frequency_square_sum),
     }
 
 

@@ -369,5 +369,5 @@ def hidden_update_growth(
     moment = update_second_moment("hidden", _ENGINE[optimizer]).expression
     square = moment.subs(s.alignment, sp.sqrt(s.alignment_square))
     ratio = square.subs(s.width, width) / square.subs(s.width, base_width)
-    value = sp.simplify(ratio).subs(s.alignment_square, sp.Float(alignment_square, 30))
+    value = ratio.subs(s.alignment_square, sp.Float(alignment_square, 30))
     return float(sp.sqrt(value)) * base_width / width

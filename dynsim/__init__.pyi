@@ -18,6 +18,9 @@ from ._outcome import Status as Status
 from ._results import Result as Result
 from ._setup import Setup as Setup
 from ._targets import targets as targets
+from .claims._claim import Claim as Claim
+from .claims._claim import claim as claim
+from .claims._verify import verify as verify
 from .comparison._compare import compare as compare
 from .comparison._result import Comparison as Comparison
 from .laboratory._linear_training import Training as Training

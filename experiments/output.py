@@ -6,7 +6,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,19 @@ from tqdm import tqdm
 from dynsim import InputError, Outcome
 from dynsim._errors import named as named  # no name of the public interface, but of messages
 
+PARTS_OF_A_WHOLE = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+
 
 def flag(field: str) -> str:
     """A field of the library as the command line writes it; what is written so already stays."""
     return field if field.startswith("-") or not field.islower() else f"--{field.replace('_', '-')}"
+
+
+def near_names(name: str, known: Collection[str], where: str = "") -> str:
+    """What is allowed in place of a name that is not known: how many, the nearest, and `where` all
+    are listed."""
+    near = get_close_matches(name, known, n=4, cutoff=0) or list(known)[:4]
+    return f"must be one of {len(known)}, such as {', '.join(near)}{where}"
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -63,11 +73,12 @@ def print_table(
 
 
 def progress_bar(total: float, label: str) -> tqdm:
-    """A progress bar on stderr with rate and time left."""
+    """A progress bar on stderr with the time left; a `total` of 1.0 is work in parts of a whole."""
     interval = 0.2 if sys.stderr.isatty() else 10.0
     return tqdm(
         total=total,
         desc=label,
+        bar_format=PARTS_OF_A_WHOLE if total == 1.0 else None,
         file=sys.stderr,
         dynamic_ncols=True,
         leave=False,

@@ -1,7 +1,8 @@
 """Tables that are computed from stored studies when a page is built.
 
 `claims`: the verdicts on studies; `ratio-exponents`: every exponent of `optimal_ratio`;
-`transfer-metrics`: the metrics of `transfer_networks` by rule.
+`transfer-metrics`: the metrics of `transfer_networks` by rule; `replication`: shares of verdicts
+and of intervals under fresh seeds.
 """
 
 from __future__ import annotations
@@ -128,6 +129,50 @@ def _interval(found: Any) -> str:
     return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
+VERDICT_HEADS = ("claim", "version", "expected", "as expected", "holds", "undecided", "fails")
+VERDICT_WIDTHS = (30, 8, 10, 22, 8, 10, 8)
+COVERAGE_HEADS = ("version", "theory's value", "intervals that hold it")
+COVERAGE_WIDTHS = (12, 16, 24)
+
+
+def verdict_rows() -> list[tuple[str, ...]]:
+    """One row for every claim and version of the stored replication; none without one."""
+    from experiments.replication.shares import claim_rows, stored_replication
+
+    data = stored_replication()
+    rows = [] if data is None else claim_rows(data)
+    return [
+        (
+            row.claim,
+            row.version,
+            row.expected,
+            str(row.as_expected),
+            *(str(row.verdicts[name]) for name in VERDICT_HEADS[4:]),
+        )
+        for row in rows
+    ]
+
+
+def coverage_rows() -> list[tuple[str, ...]]:
+    """Intervals of exponents that hold theory's value, by version; none without a replication."""
+    from experiments.replication.shares import coverage, stored_replication
+
+    data = stored_replication()
+    if data is None:
+        return []
+    return [
+        (version, theory, str(coverage(data, theory, version)))
+        for version in map(str, data.version.values)
+        for theory in ("simulated", "predicted")
+    ]
+
+
+REPLICATION = {
+    "verdicts": (VERDICT_HEADS, VERDICT_WIDTHS, verdict_rows),
+    "coverage": (COVERAGE_HEADS, COVERAGE_WIDTHS, coverage_rows),
+}
+
+
 def _table(nodes: Any, heads: Any, widths: Any, found: Any) -> Any:
     body = nodes.tbody()
     body += [_row(nodes, cells) for cells in found]
@@ -172,6 +217,22 @@ def setup(app: Any) -> dict[str, bool]:
             self.env.note_dependency(str(STORED / "transfer_networks.nc"))
             return [_table(nodes, METRIC_HEADS, METRIC_WIDTHS, metric_rows())]
 
+    class Replication(SphinxDirective):
+        """Argument: verdicts or coverage."""
+
+        required_arguments = 1
+
+        def run(self) -> list[nodes.Node]:
+            from experiments.results import STORED
+
+            self.env.note_dependency(str(STORED / "replication.nc"))
+            heads, widths, rows = REPLICATION[self.arguments[0]]
+            found = rows()
+            if not found:
+                return [nodes.paragraph(text="No replication is stored yet.")]
+            return [_table(nodes, heads, widths, found)]
+
+    app.add_directive("replication", Replication)
     app.add_directive("transfer-metrics", TransferMetrics)
     app.add_directive("ratio-exponents", RatioExponents)
     app.add_directive("claims", Claims)

@@ -64,6 +64,7 @@ SHOWN = (
     "control-joint-first-step",
     "control-joint-flat-embedding",
     "control-without-responses",
+    "control-update-magnitude-random-sum",
     "control-text-mlp-root",
     "control-text-transformer-root",
 )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dynsim._errors import InputError, check_integer
+from dynsim._outcome import Status
 from dynsim._precision import require_x64
 from dynsim._runs import seed_labels
 from dynsim._setup import Setup, check_covered
@@ -100,7 +101,7 @@ def _parting(curves: dict[str, Curves], quantity: str, first: str, second: str) 
     # Where one has diverged and the other has not, they are as far apart as can be; a solver that
     # stopped early says nothing about later steps.
     for here, there in ((one, other), (other, one)):
-        if here.status.startswith("diverged"):
+        if here.outcome.status is Status.DIVERGED:
             apart |= ~np.isfinite(here.value[row]) & np.isfinite(there.value[row])
     last = int(np.flatnonzero(both)[-1]) if both.any() else 0
     difference = float(right[last] - left[last])
@@ -115,4 +116,5 @@ def _largest(values: Floats) -> float:
 
 
 def _half_width(curves: Curves, row: int) -> Floats:
-    return (curves.high[row] - curves.low[row]) / 2
+    with np.errstate(invalid="ignore"):
+        return (curves.high[row] - curves.low[row]) / 2

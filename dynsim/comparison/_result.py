@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dynsim._outcome import OK, Outcome
 from dynsim._results import Declared, Result
 from dynsim._setup import Setup
 from dynsim._summary import summary
@@ -27,16 +28,18 @@ class Curves:
 
     - `value`; `low`, `high`: of networks the 95 % interval of the mean, else the value with its
       numerical error on both sides.
-    - `status`: ok, or how the route ended.
+    - `outcome`: ok, or how the route ended.
     """
 
     value: Floats
     low: Floats
     high: Floats
-    status: str = "ok"
+    outcome: Outcome = OK
 
     def __repr__(self) -> str:
-        return summary("Curves", value=self.value, low=self.low, high=self.high, status=self.status)
+        return summary(
+            "Curves", value=self.value, low=self.low, high=self.high, outcome=self.outcome
+        )
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class Comparison(Result):
             "route step",
             lambda found: _of(found, "embedding_update_rms", "high"),
         ),
-        "status": ("route", lambda found: [one.status for one in found.curves.values()]),
+        "status": ("route", lambda found: [str(one.outcome) for one in found.curves.values()]),
         "route": ("route", lambda found: list(found.curves)),
     }
 

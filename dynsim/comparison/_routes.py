@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._errors import InputError
+from dynsim._outcome import OK, Outcome, Status
 from dynsim._seed_means import seed_mean, seed_rms
 from dynsim._setup import Setup
 from dynsim.laboratory._linear_training import train_linear
@@ -29,9 +30,9 @@ def networks(setup: Setup, seeds: Seeds, report: Progress) -> Curves:
         for name in QUANTITIES
     ]
     lost = int(found.diverged.sum())
-    status = f"diverged: {lost} of {len(seeds)} networks" if lost else "ok"
+    message = f"{lost} of {len(seeds)} networks"
     mean, low, high = (np.stack(part) for part in zip(*bands, strict=True))
-    return Curves(mean, low, high, status)
+    return Curves(mean, low, high, Outcome(Status.DIVERGED, message) if lost else OK)
 
 
 def mean_field(
@@ -46,44 +47,44 @@ def mean_field(
     found = predict(setup, particles=particles, replicas=replicas, progress=report)
     value = np.stack([getattr(found, name)[0] for name in QUANTITIES])
     error = np.stack([getattr(found, f"{name}_error")[0] for name in QUANTITIES])
-    return Curves(value, value - error, value + error, str(found.outcome[0]))
+    return Curves(value, value - error, value + error, found.outcome[0])
 
 
 def flow(setup: Setup, seeds: Seeds, report: Progress) -> Curves:
     """Gradient flow, or smoothed-sign flow, from each network: step t is time t."""
-    loss, error, updates, status = [], [], [], []
+    loss, error, updates, outcomes = [], [], [], []
     for seed in seeds:
         found = gradient_flow(setup, np.arange(setup.steps), network=int(seed))
         loss.append(found.loss)
         error.append(np.nan_to_num(found.loss_error))
         updates.append([found.projection_update_rms, found.embedding_update_rms])
-        status.append(str(found.outcome))
+        outcomes.append(found.outcome)
         report(1 / len(seeds))
     squares = np.sqrt(np.mean(np.square(updates), axis=0))
     value = np.stack([np.mean(loss, axis=0), *squares])
     # The error of the loss, relative to it, stands for those of the updates.
     with np.errstate(all="ignore"):
         share = np.nan_to_num(np.mean(error, axis=0) / value[0])
-    return Curves(value, value * (1 - share), value * (1 + share), _worst(status))
+    return Curves(value, value * (1 - share), value * (1 + share), _worst(outcomes))
 
 
 def linearised(setup: Setup, seeds: Seeds, report: Progress) -> Curves:
     """The dynamics linearised about each network's initial weights."""
-    curves, status = [], []
+    curves, outcomes = [], []
     for seed in seeds:
         own, found = linearised_curves(setup, int(seed))
         curves.append(own)
-        status.append(str(found.outcome))
+        outcomes.append(found.outcome)
         report(1 / len(seeds))
     loss, *updates = np.moveaxis(np.array(curves), 1, 0)
     with np.errstate(all="ignore"):
         squares = [np.sqrt(np.mean(np.square(own), axis=0)) for own in updates]
         value = np.stack([loss.mean(axis=0), *squares])
-    return Curves(value, value, value, _worst(status))
+    return Curves(value, value, value, _worst(outcomes))
 
 
-def _worst(status: Sequence[str]) -> str:
-    return next((one for one in status if one != "ok"), "ok")
+def _worst(outcomes: Sequence[Outcome]) -> Outcome:
+    return next((one for one in outcomes if not one.ok), OK)
 
 
 def why_not(error: InputError) -> str:

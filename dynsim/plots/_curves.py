@@ -16,6 +16,7 @@ from ._parts import (
     LINES,
     MARKERS,
     curve,
+    ending,
     fitting_scale,
     label,
     level,
@@ -26,7 +27,7 @@ from ._parts import (
     size_text,
     whole_steps,
 )
-from ._style import PANEL_SIZE
+from ._style import PANEL_SIZE, cycle_colour
 
 Floats = NDArray[np.float64]
 
@@ -52,7 +53,9 @@ def training(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         for name in ("loss", *UPDATES)
     }
     _panels(axes, dataset, bands)
-    note(axes[0], f"mean of {seeds} seeds, band: 95 % interval" if seeds > 1 else "one network")
+    text = f"mean of {seeds} seeds, band: 95 % interval" if seeds > 1 else "one network"
+    lost = int(dataset.diverged.sum())
+    note(axes[0], text + (f"; {lost} of {dataset.diverged.size} diverged" if lost else ""))
     return axes[0]
 
 
@@ -72,7 +75,7 @@ def prediction(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
             dataset.step, limit, color=GREY, linestyle="--", linewidth=1.0, label="infinite width"
         )
         axes[0].legend()
-    note(axes[0], "mean field, band: numerical error")
+    note(axes[0], "mean field, band: numerical error" + ending(dataset.status))
     return axes[0]
 
 
@@ -80,15 +83,18 @@ def flow(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Loss and updates along a flow."""
     axes = one_or_panels(ax, 2)
     value, error = dataset.loss.to_numpy(), np.nan_to_num(dataset.loss_error.to_numpy())
-    curve(axes[0], dataset.time, value, value - error, value + error, color="C0", marker="")
+    curve(
+        axes[0], dataset.time, value, value - error, value + error, color=cycle_colour(0), marker=""
+    )
     fitting_scale(axes[0], [value])
     axes[0].set(xlabel=label(dataset.time), ylabel=label(dataset.loss))
     kind = "smoothed sign" if setup_of(dataset)["optimizer"] == "smoothed-sign" else "gradient"
-    note(axes[0], f"{kind} flow, limit: {dataset.attrs['limit']}; band: numerical error")
+    text = f"{kind} flow, limit: {dataset.attrs['limit']}; band: numerical error"
+    note(axes[0], text + ending(dataset.attrs["outcome"]))
     if len(axes) > 1:
         names = list(UPDATES)[:2]
         for number, name in enumerate(names):
-            options: dict[str, Any] = {"color": f"C{number}", "linestyle": LINES[number]}
+            options: dict[str, Any] = {"color": cycle_colour(number), "linestyle": LINES[number]}
             curve(axes[1], dataset.time, dataset[name], label=UPDATES[name], marker="", **options)
         _update_axes(axes[1], dataset, [dataset[name] for name in names], label(dataset.time))
     return axes[0]
@@ -102,7 +108,7 @@ def linearized(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     gaps = np.diff(times)
     if len(gaps) > 1 and gaps.max() > 5 * gaps.min():  # times that are spread over decades
         axes.set_xscale("symlog", linthresh=max(times[times > 0].min(), 1e-300))
-    curve(axes, times, loss, color="C0")
+    curve(axes, times, loss, color=cycle_colour(0))
     shown = [loss]
     if not finite.all():
         last = float(dataset.loss.to_numpy()[~finite][-1])
@@ -110,7 +116,7 @@ def linearized(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         shown.append(np.array([last]))
     fitting_scale(axes, shown)
     axes.set(xlabel=label(dataset.time), ylabel=label(dataset.loss))
-    note(axes, f"linearised network, {dataset.attrs['method']}")
+    note(axes, f"linearised network, {dataset.attrs['method']}" + ending(dataset.attrs["outcome"]))
     return axes
 
 
@@ -186,8 +192,8 @@ def comparison(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
             number = ROUTES.index(route)
             own = dataset.sel(route=route)
             band = (own[f"{name}_low"], own[f"{name}_high"])
-            options: dict[str, Any] = {"color": f"C{number}", "linestyle": LINES[number % 4]}
-            curve(panel, dataset.step, own[name], *band, label=route, marker="", **options)
+            line: dict[str, Any] = {"color": cycle_colour(number), "linestyle": LINES[number]}
+            curve(panel, dataset.step, own[name], *band, label=route, marker="", **line)
         values = [dataset[name].sel(route=route).to_numpy() for route in routes]
         fitting_scale(panel, values)
         panel.set(xlabel=label(dataset.step), ylabel=label(dataset[name]))
@@ -223,7 +229,10 @@ def _panels(axes: list[Axes], dataset: xr.Dataset, bands: dict[str, Band]) -> No
         for number, name in enumerate(UPDATES):
             one = Band(*(part[0] for part in bands[name]))
             if np.isfinite(one.mean).any():
-                options: dict[str, Any] = {"color": f"C{number}", "linestyle": LINES[number]}
+                options: dict[str, Any] = {
+                    "color": cycle_colour(number),
+                    "linestyle": LINES[number],
+                }
                 curve(axes[1], dataset.step, *one, label=UPDATES[name], marker="", **options)
                 shown.append(one.mean)
         _update_axes(axes[1], dataset, shown, label(dataset.step))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from ._parts import curve, label, log_ticks, note, one_or_panels, setup_of
 
 NETWORKS, DERIVED, MEAN_FIELD = "C0", "C1", "C2"
+MOST_TICKS = 6
 LEAST_RANGE = 0.3  # of an axis of exponents
 SIZE = (3.7, 3.0)
 
@@ -62,7 +64,8 @@ def _values(axes: Axes, dataset: xr.Dataset) -> None:
         )
     name = attrs["quantity"].replace("_", " ").replace("rms", "RMS").replace(" lr", " LR")
     axes.set(xscale="log", yscale="log", xlabel=label(size), ylabel=name)
-    log_ticks(axes.xaxis, axes.yaxis)
+    log_ticks(axes.yaxis)
+    _ticks_at(axes, x)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(title="slope at these sizes", title_fontsize=7.5, alignment="left")
     note(axes, _path_text(dataset))
@@ -104,15 +107,16 @@ def _local_exponents(axes: Axes, dataset: xr.Dataset) -> None:
     if "asymptotic" in attrs:
         axes.axhline(attrs["asymptotic"], color="k", linestyle="--", linewidth=1.0, zorder=1)
         shown.append([attrs["asymptotic"]])
+        above = _last(dataset) < attrs["asymptotic"]
         axes.annotate(
             f"asymptotic {attrs['asymptotic_text']}",
             (1, attrs["asymptotic"]),
-            (-2, 3),
+            (-2, 3 if above else -3),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             fontsize=7.5,
             ha="right",
-            va="bottom",
+            va="bottom" if above else "top",
         )
     letter = dataset[attrs["along"]].attrs["symbol"].strip("$")
     axes.set(
@@ -122,6 +126,25 @@ def _local_exponents(axes: Axes, dataset: xr.Dataset) -> None:
     )
     _range(axes, shown)
     note(axes, _verdict_text(attrs))
+
+
+def _last(dataset: xr.Dataset) -> float:
+    """The local exponent at the right end, where the name of the asymptotic one stands."""
+    for name in ("local_derived", "local_mean_field", "octave_measured"):
+        values = dataset[name].to_numpy()
+        values = values[np.isfinite(values)]
+        if len(values):
+            return float(values[-1])
+    return -np.inf
+
+
+def _ticks_at(axes: Axes, sizes: np.ndarray) -> None:
+    """Ticks at the sizes themselves, if they are few, else at 1, 2 and 5."""
+    if len(sizes) > MOST_TICKS:
+        log_ticks(axes.xaxis)
+        return
+    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
+    axes.set_xticks([], minor=True)
 
 
 def _range(axes: Axes, shown: list[Any]) -> None:
@@ -137,13 +160,20 @@ def _range(axes: Axes, shown: list[Any]) -> None:
 def _path_text(dataset: xr.Dataset) -> str:
     """What else holds along the path: `m = d^0.7, zipf:0.8, sign`."""
     setup = setup_of(dataset)
-    words = [dataset.attrs["path"].replace("*", "·")]
+    words = [_mathematics(part) for part in dataset.attrs["path"].split("; ") if part]
     words += [str(setup[name]) for name in ("network", "tokens", "optimizer") if setup.get(name)]
     return ", ".join(word for word in words if word)
 
 
+def _mathematics(path: str) -> str:
+    """`m = d^(3/2)/8` with raised powers."""
+    powers = re.sub(r"\^\(?(-?[\d./]+)\)?", r"^{\1}", path)
+    functions = re.sub(r"\b(min|max|sqrt)\b", r"\\mathrm{\1}", powers)
+    return f"${functions.replace('*', '')}$"
+
+
 def _verdict_text(attrs: dict[str, Any]) -> str:
     if "predicted" not in attrs:
-        return ""
-    text = f"grey: predicted {attrs['predicted']:.4g} ± {attrs['tolerance']:.4g}"
+        return "bars: 95 % intervals"
+    text = f"bars: 95 %; grey: predicted {attrs['predicted']:.4g} ± {attrs['tolerance']:.4g}"
     return text + (f": {attrs['verdict']}" if "verdict" in attrs else "")

@@ -11,13 +11,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from ._style import panels
+from ._style import COLOURS, panels
 
 Floats = NDArray[np.float64]
 
 MARKERS = "osD^vP*"
 LINES = ("-", "--", "-.", ":")
-MOST_COLOURS = 7  # of the colour cycle
 GREY = "0.45"
 REACH_OF_LINEAR_AXIS = 30.0  # a positive curve that spans a larger factor has a log axis
 
@@ -50,8 +49,8 @@ def several_colours(count: int) -> list[Any]:
     """A colour for each of `count` ordered curves: of the cycle, or of a map if they are many."""
     import matplotlib.pyplot as plt
 
-    if count <= MOST_COLOURS:
-        return [f"C{number}" for number in range(count)]
+    if count <= len(COLOURS):
+        return list(COLOURS[:count])
     return list(plt.get_cmap("viridis")(np.linspace(0, 0.92, count)))
 
 
@@ -68,7 +67,9 @@ def curve(
     A curve of few points has markers, so that a single one can be seen.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if np.count_nonzero(np.isfinite(y)) <= 12:
+    if np.count_nonzero(np.isfinite(y)) == 1:
+        options |= {"marker": "o", "markersize": 3}
+    elif np.count_nonzero(np.isfinite(y)) <= 12:
         options.setdefault("marker", "o")
         options.setdefault("markersize", 3)
     (line,) = axes.plot(x, np.where(np.isfinite(y), y, np.nan), **options)
@@ -152,6 +153,13 @@ def whole_steps(axes: Axes, last: float) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if last == 0:
         axes.set_xlim(-0.5, 0.5)
+
+
+def ending(texts: ArrayLike) -> str:
+    """How a result ended, to be added to a note: nothing if it is ok, else the first status that
+    is not, such as `; diverged`."""
+    statuses = [str(text).partition(":")[0] for text in np.atleast_1d(np.asarray(texts))]
+    return next((f"; {status}" for status in statuses if status != "ok"), "")
 
 
 def note(axes: Axes, text: str) -> None:

@@ -19,9 +19,11 @@ from ._parts import (
     several_colours,
     size_text,
 )
+from ._style import cycle_colour
 
 POINTS: dict[str, Any] = {"linestyle": "", "markeredgecolor": "white", "markeredgewidth": 0.5}
 MANY_MARKERS = "osD^vP*X<>p"  # more than colours, so that no pair of both comes twice
+STAR: dict[str, Any] = {"color": cycle_colour(1), "markersize": 7, "zorder": 4}
 RULES = {"mup": "μP", "lv": "LV", "interpolated": "interpolated"}
 SHIFTS = (-0.5, 0.5, 0.0)  # so that bars do not hide bars
 INTERVAL_NOTE = "bars: near-optimal rates, open: not sharp"
@@ -33,14 +35,14 @@ def optimal_rates(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     layers = {"embedding_optimal_lr": "embedding", "projection_optimal_lr": "projection"}
     for number, (name, text) in enumerate(layers.items()):
         symbol = dataset[name].attrs["symbol"]
-        _with_interval(axes[0], dataset, name, f"C{number}", number, f"{text} {symbol}")
+        _with_interval(axes[0], dataset, name, cycle_colour(number), number, f"{text} {symbol}")
     axes[0].set(xscale="log", yscale="log", xlabel=label(dataset.horizon), ylabel="optimal LR")
     axes[0].legend()
     how = {"layerwise": "each layer alone", "joint": "both layers together"}[dataset.attrs["how"]]
     source = dataset.attrs["source"]
     note(axes[0], f"{how}, {source}; {INTERVAL_NOTE}")
     if len(axes) > 1:
-        _with_interval(axes[1], dataset, "optimal_rate_ratio", "C2", 2, "")
+        _with_interval(axes[1], dataset, "optimal_rate_ratio", cycle_colour(2), 2, "")
         ratio = label(dataset.optimal_rate_ratio)
         axes[1].set(xscale="log", yscale="log", xlabel=label(dataset.horizon), ylabel=ratio)
         note(axes[1], size_text(setup_of(dataset)))
@@ -101,7 +103,7 @@ def loss_surface(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     axes.figure.colorbar(mesh, ax=axes, label="loss / initial loss")
     best = left.argmin(...)
     place = [float(left[name][int(best[name])]) for name in ("hidden_lr", "embedding_lr")]
-    axes.plot(*place, "*", color="C1", markeredgecolor="white", markersize=10)
+    axes.plot(*place, "*", color=cycle_colour(1), markeredgecolor="white", markersize=10)
     axes.grid(False)
     note(axes, f"mean of {dataset.sizes['seed']} seeds; star: lowest")
     return axes
@@ -112,14 +114,14 @@ def width_curve(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     (axes,) = one_or_panels(ax, 1)
     near = dataset.near.to_numpy()
     rates, loss = dataset.learning_rate.to_numpy(), dataset.loss.to_numpy()
-    axes.plot(rates[~near], loss[~near], "o", color="C0", markerfacecolor="white")
-    axes.plot(rates[near], loss[near], "o", color="C0")
+    axes.plot(rates[~near], loss[~near], "o", color=cycle_colour(0), markerfacecolor="white")
+    axes.plot(rates[near], loss[near], "o", color=cycle_colour(0))
     best, lowest = float(dataset.optimal_rate), float(dataset.optimal_loss)
     if np.isfinite(best) and near.any():
         x = np.geomspace(rates[near].min(), rates[near].max(), 100)
         parabola = lowest + float(dataset.curvature) / 2 * np.log(x / best) ** 2
-        axes.plot(x, parabola, color="C1", zorder=1)
-        axes.plot(best, lowest, "*", color="C1", markersize=9, zorder=4)
+        axes.plot(x, parabola, color=cycle_colour(1), zorder=1)
+        axes.plot(best, lowest, "*", color=cycle_colour(1), markersize=9, zorder=4)
     axes.set(xscale="log", xlabel=label(dataset.learning_rate), ylabel=label(dataset.loss))
     note(axes, f"width {dataset.attrs['width']:g}; filled: near the optimum, line: parabola")
     return axes
@@ -139,7 +141,9 @@ def transfer(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         if near.any():
             axes[0].plot(rates[near], own.fitted_loss.to_numpy()[near], color=colour, linewidth=1)
         best = dataset.sel(width=width)
-        axes[0].plot(best.optimal_rate, best.optimal_loss, "*", color="C1", markersize=7, zorder=4)
+        axes[0].plot(
+            best.optimal_rate, best.optimal_loss, "*", color=cycle_colour(1), markersize=7, zorder=4
+        )
     axes[0].set(xscale="log", xlabel=label(dataset.learning_rate), ylabel=label(dataset.loss))
     axes[0].legend(title="width", ncols=2 if len(widths) > 4 else 1, title_fontsize=7.5)
     note(axes[0], "lines: joint fit near the optima, stars: optima")
@@ -148,7 +152,9 @@ def transfer(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         known = np.isfinite(best)
         bars = np.stack([best - dataset.optimal_rate_low, dataset.optimal_rate_high - best])
         bars = np.where(np.isfinite(bars), np.maximum(bars, 0), 0)[:, known]
-        axes[1].errorbar(widths[known], best[known], bars, marker="o", color="C0", **POINTS)
+        axes[1].errorbar(
+            widths[known], best[known], bars, marker="o", color=cycle_colour(0), **POINTS
+        )
         x = label(dataset.width)
         axes[1].set(xscale="log", yscale="log", xlabel=x, ylabel=label(dataset.optimal_rate))
         _whole_numbers(axes[1], widths)
@@ -166,7 +172,7 @@ def recommendation(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     for number, rule in enumerate(rules):
         x = np.arange(len(layers)) + 0.17 * (number - 1)
         values = dataset.learning_rate.sel(rule=rule)
-        style: dict[str, Any] = {"color": f"C{number}", "marker": MARKERS[number]}
+        style: dict[str, Any] = {"color": cycle_colour(number), "marker": MARKERS[number]}
         axes[0].plot(x, values, linestyle="", label=RULES[rule], **style)
         if len(axes) > 1:
             sizes = np.array([setup["base_width"], setup["width"]], float)
@@ -225,7 +231,7 @@ def _layer_points(axes: Axes, layers: xr.DataArray, series: list[tuple[str, np.n
     for number, (text, values) in enumerate(series):
         x = np.arange(len(layers)) + 0.7 * ((number + 0.5) / count - 0.5)
         marker = MANY_MARKERS[number % len(MANY_MARKERS)]
-        axes.plot(x, values, marker, color=f"C{number % 7}", label=text)
+        axes.plot(x, values, marker, color=cycle_colour(number), label=text)
     for edge in np.arange(len(layers) - 1) + 0.5:
         axes.axvline(edge, color="0.85", linewidth=0.8, zorder=0)
     axes.axhline(0, color=GREY, linewidth=0.8, zorder=0)

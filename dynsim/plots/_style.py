@@ -24,6 +24,8 @@ METADATA: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None},
     "svg": {"Date": None},
 }
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""the cycle of the style (Okabe and Ito), which the colour-blind can tell apart"""
 PANEL_SIZE = (3.4, 2.7)
 """width and height of a panel in inches; two stand side by side on a page"""
 
@@ -60,6 +62,11 @@ def panels(
 def axes_or_new(ax: Axes | None, size: tuple[float, float] = PANEL_SIZE) -> Axes:
     """The axes to draw on: those that are given, or those of a new figure."""
     return panels(size=size)[1][0, 0] if ax is None else ax
+
+
+def cycle_colour(number: int) -> str:
+    """A colour of the cycle. matplotlib's own "C0" would be another one outside of the style."""
+    return COLOURS[number % len(COLOURS)]
 
 
 def figure_format(field: str, path: Path) -> str:

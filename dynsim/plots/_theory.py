@@ -15,12 +15,14 @@ from ._parts import (
     guide,
     label,
     level,
+    log_ticks,
     mark,
     note,
     one_or_panels,
     setup_of,
     size_text,
 )
+from ._style import cycle_colour
 
 MUP, LV, MIDDLE = "μP", "LV", "3/4"
 EXPONENT_RANGE = (0.4, 1.1)
@@ -35,7 +37,7 @@ def first_step(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     widths = ordered.width.to_numpy()
     axes = one_or_panels(ax, 2)
     setup = setup_of(dataset)
-    curve(axes[0], widths, ordered.rms, color="C0", zorder=3)
+    curve(axes[0], widths, ordered.rms, color=cycle_colour(0), zorder=3)
     axes[0].set(xscale="log", yscale="log", xlabel=label(ordered.width), ylabel=label(ordered.rms))
     if len(widths) > 1:
         slopes = ordered.local_exponent.to_numpy()
@@ -44,7 +46,7 @@ def first_step(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
                 guide(axes[0], widths, float(ordered.rms[0]), power, text)
     note(axes[0], f"first {setup['optimizer']} step of the {setup['layer']}")
     if len(axes) > 1:
-        curve(axes[1], widths, ordered.local_exponent, color="C0", zorder=3)
+        curve(axes[1], widths, ordered.local_exponent, color=cycle_colour(0), zorder=3)
         axes[1].set(xscale="log", xlabel=label(ordered.width), ylabel=label(ordered.local_exponent))
         _exponent_levels(axes[1], ordered.local_exponent.to_numpy())
         if "marked_width" not in dataset.attrs:
@@ -84,7 +86,7 @@ def aged_update(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         own = dataset.isel(point=np.flatnonzero(others.to_numpy() == other)).sortby(str(x.name))
         symbol = others.attrs["symbol"].strip("$")
         text = f"${symbol}={other:.4g}$"
-        line = {"color": f"C{number % 7}", "linestyle": LINES[number % 4], "label": text}
+        line = {"color": cycle_colour(number), "linestyle": LINES[number % 4], "label": text}
         marker = {"marker": "" if len(own.point) > 8 else "o"}
         curve(axes[0], own[str(x.name)], own.local_exponent, **line, **marker)
         if len(axes) > 1:
@@ -104,7 +106,7 @@ def aged_update(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
             axes[1].set_yscale("log")
     end = dataset.attrs.get("lifetime_displacement", 0.0)
     if varies and end:
-        axes[0].plot([end], [0.75], "o", color="C1", zorder=4)
+        axes[0].plot([end], [0.75], "o", color=cycle_colour(1), zorder=4)
         for panel in axes:
             panel.axvline(end, color="0.45", linestyle="--", linewidth=1.0, zorder=0)
         axes[0].annotate(
@@ -138,21 +140,22 @@ def token_law(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     occurring = dataset.where(dataset.frequency > 0, drop=True)
     shown = occurring.isel(rank=_spaced(occurring.sizes["rank"]))
     thin = {"marker": "" if shown.sizes["rank"] > 40 else "o"}
-    curve(axes[0], shown["rank"], shown.frequency, color="C0", **thin)
+    curve(axes[0], shown["rank"], shown.frequency, color=cycle_colour(0), **thin)
     scales = {"xscale": "log", "yscale": "log", "xlabel": label(dataset["rank"])}
     axes[0].set(**scales, ylabel=label(dataset.frequency))
+    log_ticks(axes[0].xaxis, axes[0].yaxis)
     note(axes[0], size_text(setup_of(dataset)))
     if len(axes) == 1:
         return axes[0]
     if "coherence" not in dataset:
-        curve(axes[1], shown["rank"], shown.effective_vocab_size, color="C0", **thin)
+        curve(axes[1], shown["rank"], shown.effective_vocab_size, color=cycle_colour(0), **thin)
         axes[1].set(**scales, ylabel=label(dataset.effective_vocab_size))
         return axes[0]
     rho = shown.coherence.to_numpy()
-    curve(axes[1], shown["rank"], rho, color="C0", **thin)
+    curve(axes[1], shown["rank"], rho, color=cycle_colour(0), **thin)
     axes[1].set(**scales, ylabel=label(dataset.coherence))
     axes[1].axhline(1, color="0.45", linestyle=":", linewidth=1.0, zorder=0)
-    for above, text, colour in ((True, MUP, "C2"), (False, LV, "C1")):
+    for above, text, colour in ((True, MUP, cycle_colour(2)), (False, LV, cycle_colour(1))):
         bounds = (1, max(rho.max() * 2, 2)) if above else (min(rho.min() / 2, 0.5), 1)
         axes[1].axhspan(*bounds, color=colour, alpha=0.08, linewidth=0, zorder=0)
         share = float(occurring.frequency.where((occurring.coherence > 1) == above).sum())
@@ -188,7 +191,7 @@ def token_updates(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     for number, (part, text) in enumerate(parts.items()):
         squares = dataset[f"{part}_mean_square"].transpose("seed", "token").to_numpy()
         mean = seed_rms(np.sqrt(squares), axis=0).mean
-        style = {"color": f"C{number}", "marker": "osD"[number], "markersize": 2.5}
+        style = {"color": cycle_colour(number), "marker": "osD"[number], "markersize": 2.5}
         curve(axes, rank, mean, linestyle="", label=text, **style)
     axes.set(xscale="log", yscale="log", xlabel="token rank $i$", ylabel="first update, RMS")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))

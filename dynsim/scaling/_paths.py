@@ -17,7 +17,6 @@ quotient. A text is parsed by this grammar alone and never executed.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from dataclasses import field as member
@@ -30,20 +29,17 @@ import numpy as np
 
 from dynsim._errors import InputError, shown
 
+from ._tokens import LARGEST_NUMBER, Reader
+
 VARIABLES: Mapping[str, str] = {
     "d": "width",
     "m": "vocabulary size",
     "n": "outputs",
     "B": "batch size",
 }
-MOST_CHARACTERS, DEEPEST, LARGEST_POWER = 200, 20, 8
-LARGEST_NUMBER = 10**30
+LARGEST_POWER = 8
 EXAMPLES = "4*d, d^0.7, d^(3/2)/8 or min(d^2/8, 50000)"
 GRAMMAR = f"must be a product of numbers and powers of d, m, n or B, such as {EXAMPLES}"
-_TOKEN = re.compile(
-    r"(?P<number>(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?)|(?P<name>[A-Za-z]\w*)|(?P<mark>\*\*|[-+*/^(),])",
-    re.ASCII,
-)
 
 Values = Mapping[str, Any]
 
@@ -169,85 +165,43 @@ def _variables(node: Node) -> Iterator[str]:
                 yield from _variables(part)
 
 
-class _Parser:
+class _Parser(Reader):
     """Recursive descent over the grammar at the head of this module."""
 
     def __init__(self, text: str, name: str, allowed: str):
-        self.text, self.name, self.allowed = text, name, allowed
-        if len(text) > MOST_CHARACTERS:
-            raise InputError(name, text, f"must have at most {MOST_CHARACTERS} characters")
-        self.tokens = self._tokens()
-        self.place = self.depth = 0
+        super().__init__(text, name, EXAMPLES)
+        self.allowed = allowed
 
     def parsed(self) -> ScalingPath:
         root = self._zero() or self._path()
-        if self._kind() != "end":
-            raise self._wrong(self._left_over())
+        if self.kind() != "end":
+            raise self.wrong(self._left_over())
         return ScalingPath(self.text, root)
-
-    def _tokens(self) -> list[tuple[str, str, int]]:
-        """(kind, text, position) of every token, ended by ("end", "", length)."""
-        found, position = [], 0
-        while position < len(self.text):
-            if self.text[position].isspace():
-                position += 1
-                continue
-            match = _TOKEN.match(self.text, position)
-            if match is None:
-                raise self._wrong("it has no meaning in a path", position)
-            kind = str(match.lastgroup)
-            found.append((kind, "^" if match[0] == "**" else match[0], position))
-            position = match.end()
-        return [*found, ("end", "", len(self.text))]
-
-    def _kind(self, ahead: int = 0) -> str:
-        kind, text, _ = self.tokens[min(self.place + ahead, len(self.tokens) - 1)]
-        return text if kind == "mark" else kind
-
-    def _next(self) -> str:
-        self.place += 1
-        return self.tokens[self.place - 1][1]
-
-    def _expect(self, mark: str) -> None:
-        if self._kind() != mark:
-            raise self._wrong(f"{mark!r} is missing here")
-        self._next()
-
-    def _wrong(self, reason: str, position: int | None = None, form: str = "") -> InputError:
-        """The error at a position (default: of the next token), with an example or `form`."""
-        at = self.tokens[self.place][2] if position is None else position
-        here = repr(self.text[at]) if at < len(self.text) else "the end"
-        written = form or f"write it like {EXAMPLES}"
-        return InputError(
-            self.name, self.text, f"at character {at + 1}, {here}: {reason}; {written}"
-        )
 
     def _left_over(self) -> str:
         """Why a path cannot go on as it does."""
-        if self._kind() in ("number", "name", "("):
+        if self.kind() in ("number", "name", "("):
             return "a '*' is missing here"
         return "a path does not go on so"
 
     def _zero(self) -> Node | None:
         """The path 0."""
         kind, text, _ = self.tokens[0]
-        if kind == "number" and len(self.tokens) == 2 and not Fraction(self._plain(text)):
-            self._next()
+        if kind == "number" and len(self.tokens) == 2 and not Fraction(self.plain(text)):
+            self.next()
             return Number(Fraction(0))
         return None
 
     def _path(self) -> Node:
-        self.depth += 1
-        if self.depth > DEEPEST:
-            raise self._wrong("there are too many parentheses")
+        self.deeper()
         factors = [self._factor()]
-        while self._kind() in ("*", "/"):
-            sign = 1 if self._next() == "*" else -1
+        while self.kind() in ("*", "/"):
+            sign = 1 if self.next() == "*" else -1
             node, power = self._factor()
             factors.append((node, sign * power))
         self.depth -= 1
-        if self._kind() in ("+", "-"):
-            raise self._wrong("a path has no sums and no differences")
+        if self.kind() in ("+", "-"):
+            raise self.wrong("a path has no sums and no differences")
         return (
             factors[0][0] if len(factors) == 1 and factors[0][1] == 1 else Product(tuple(factors))
         )
@@ -255,44 +209,44 @@ class _Parser:
     def _factor(self) -> tuple[Node, Fraction]:
         start = self.place
         base = self._base()
-        if self._kind() != "^":
+        if self.kind() != "^":
             return base, Fraction(1)
-        self._next()
+        self.next()
         return base, self._power(start)
 
     def _base(self) -> Node:
-        kind = self._kind()
+        kind = self.kind()
         if kind == "number":
             position = self.tokens[self.place][2]
-            value = self._number()
+            value = self.number()
             if not value:
-                raise self._wrong("0 stands alone, not in a product", position)
+                raise self.wrong("0 stands alone, not in a product", position)
             return Number(value)
         if kind == "(":
-            self._next()
+            self.next()
             inside = self._path()
-            self._expect(")")
+            self.expect(")")
             return inside
         if kind == "-":
-            raise self._wrong("a path has no minus sign")
+            raise self.wrong("a path has no minus sign")
         if kind != "name":
-            raise self._wrong("a number or a variable is missing here")
+            raise self.wrong("a number or a variable is missing here")
         name = self.tokens[self.place][1]
         if name in VARIABLES and name in self.allowed:
-            self._next()
+            self.next()
             return Variable(name)
         if name not in ("min", "max", "sqrt"):
             known = ", ".join(f"{one} ({VARIABLES[one]})" for one in self.allowed)
-            raise self._wrong(f"{shown(name)} is no variable", form=f"these are {known}")
-        self._next()
-        self._expect("(")
+            raise self.wrong(f"{shown(name)} is no variable", form=f"these are {known}")
+        self.next()
+        self.expect("(")
         parts = [self._path()]
-        while name != "sqrt" and self._kind() == ",":
-            self._next()
+        while name != "sqrt" and self.kind() == ",":
+            self.next()
             parts.append(self._path())
         if name != "sqrt" and len(parts) < 2:
-            raise self._wrong(f"{name} takes two or more paths, with ',' between them")
-        self._expect(")")
+            raise self.wrong(f"{name} takes two or more paths, with ',' between them")
+        self.expect(")")
         if name == "sqrt":
             return Product(((parts[0], Fraction(1, 2)),))
         return Extreme("min" if name == "min" else "max", tuple(parts))
@@ -300,31 +254,31 @@ class _Parser:
     def _power(self, start: int) -> Fraction:
         """The number after ^; `start` is the token with which its base begins."""
         first = self.place
-        bracket = self._kind() == "("
+        bracket = self.kind() == "("
         if bracket:
-            self._next()
-        sign = -1 if self._kind() == "-" else 1
+            self.next()
+        sign = -1 if self.kind() == "-" else 1
         if sign < 0:
-            self._next()
-        if self._kind() != "number":
-            raise self._wrong("a power is a number")
-        value = sign * self._number()
-        if bracket and self._kind() == "/":
-            self._next()
-            if self._kind() != "number":
-                raise self._wrong("a power is a number")
+            self.next()
+        if self.kind() != "number":
+            raise self.wrong("a power is a number")
+        value = sign * self.number()
+        if bracket and self.kind() == "/":
+            self.next()
+            if self.kind() != "number":
+                raise self.wrong("a power is a number")
             position = self.tokens[self.place][2]
-            below = self._number()
+            below = self.number()
             if not below:
-                raise self._wrong("a power is divided by zero", position)
+                raise self.wrong("a power is divided by zero", position)
             value /= below
         if bracket:
-            self._expect(")")
-        elif self._kind() == "/" and self._kind(1) == "number" and (sign < 0 or value == 1):
+            self.expect(")")
+        elif self.kind() == "/" and self.kind(1) == "number" and (sign < 0 or value == 1):
             raise self._ambiguous(start, first)
         if abs(value) > LARGEST_POWER:
             position = self.tokens[first][2]
-            raise self._wrong(f"a power is at most {LARGEST_POWER} in size", position)
+            raise self.wrong(f"a power is at most {LARGEST_POWER} in size", position)
         return value
 
     def _ambiguous(self, start: int, first: int) -> InputError:
@@ -333,24 +287,4 @@ class _Parser:
         above = "".join(text for _, text, _ in self.tokens[first : self.place])
         below = self.tokens[self.place + 1][1]
         both = f"write {base}^({above}/{below}) or ({base}^{above})/{below}"
-        return self._wrong(f"{base}^{above}/{below} is ambiguous", form=both)
-
-    def _number(self) -> Fraction:
-        position, text = self.tokens[self.place][2], self._next()
-        value = Fraction(self._plain(text, position))
-        if value > LARGEST_NUMBER or 0 < value < 1 / Fraction(LARGEST_NUMBER):
-            raise self._out_of_range(text, position)
-        return value
-
-    def _plain(self, text: str, position: int = 0) -> str:
-        """A number in the form that `Fraction` reads, if its power of ten is not absurd."""
-        power = text.lower().partition("e")[2]
-        if abs(int(power or 0)) > MOST_CHARACTERS:
-            raise self._out_of_range(text, position)
-        return text
-
-    def _out_of_range(self, text: str, position: int) -> InputError:
-        bounds = f"{1 / LARGEST_NUMBER:g} to {LARGEST_NUMBER:g}"
-        return self._wrong(
-            f"{shown(text)} is too large or too small", position, f"numbers are {bounds}"
-        )
+        return self.wrong(f"{base}^{above}/{below} is ambiguous", form=both)

@@ -212,11 +212,16 @@ class ScalingExponent(Result):
         return tuple(notes)
 
     @property
-    def path(self) -> str:
-        """The path in symbols: `m = d^0.7, B = 4096`."""
+    def path_parts(self) -> tuple[str, ...]:
+        """The path in symbols, size by size: `m = d^0.7`, `B = 4096`."""
         paths = self.family.paths
         given = {letter: paths[field] for field, letter in LETTERS.items() if field in paths}
-        return ", ".join(f"{letter} = {path}" for letter, path in given.items())
+        return tuple(f"{letter} = {path}" for letter, path in given.items())
+
+    @property
+    def path(self) -> str:
+        """The path in symbols: `m = d^0.7, B = 4096`."""
+        return ", ".join(self.path_parts)
 
     @property
     def sentence(self) -> str:
@@ -265,7 +270,7 @@ class ScalingExponent(Result):
             quantity=self.quantity.name,
             quantity_symbol=self.quantity.symbol,
             meaning=self.quantity.meaning,
-            path=self.path,
+            path="; ".join(self.path_parts),
             why=json.dumps(self.why),
             **{name: one for name, one in known.items() if one is not None},
         )

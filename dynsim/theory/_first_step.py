@@ -37,9 +37,13 @@ class FirstStep(Result):
     """
 
     arrays: ClassVar[Declared] = {
-        "rms": "width",
-        "mean": "width",
-        "local_exponent": "width",
+        # What does not depend on the width is one number.
+        "rms": ("width", lambda step: np.broadcast_to(step.rms, step.width.shape)),
+        "mean": ("width", lambda step: np.broadcast_to(step.mean, step.width.shape)),
+        "local_exponent": (
+            "width",
+            lambda step: np.broadcast_to(step.local_exponent, step.width.shape),
+        ),
         "width": "width",
     }
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -84,7 +85,7 @@ def _library_tokens(vocab_size: int) -> CorpusTokens:
     return _tokens(_standard_library(), vocab_size)
 
 
-def _tokens(documents: list[str], vocab_size: int) -> CorpusTokens:
+def _tokens(documents: Sequence[str], vocab_size: int) -> CorpusTokens:
     """Tokens of the documents, from the cache folder if they were tokenised before."""
     key = hashlib.sha256()
     for document in documents:
@@ -111,13 +112,14 @@ def _tokenizers_version() -> str:
     return tokenizers.__version__
 
 
-def _standard_library() -> list[str]:
+@lru_cache(maxsize=1)
+def _standard_library() -> tuple[str, ...]:
     root = Path(sysconfig.get_paths()["stdlib"])
-    return [
+    return tuple(
         file.read_text(encoding="utf-8", errors="replace")
         for file in sorted(root.rglob("*.py"))
         if not _NOT_LIBRARY_TEXT & set(file.relative_to(root).parts)
-    ]
+    )
 
 
 def _documents(path: Path) -> list[str]:
@@ -144,7 +146,7 @@ def _documents(path: Path) -> list[str]:
     return texts
 
 
-def _tokenise(documents: list[str], vocab_size: int) -> NDArray[np.uint32]:
+def _tokenise(documents: Sequence[str], vocab_size: int) -> NDArray[np.uint32]:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

@@ -261,8 +261,9 @@ class _Projected:
     def surfaces(self, trial: Floats, rows: NDArray[np.int64]) -> list[Surface]:
         linear = self.solved(rows, trial[rows]).linear
         exponents = _bounded(trial[rows, :2])[0]
-        table = np.column_stack([exponents, trial[rows, 2:], linear])
-        return [Surface(*row, float(self.log_width_centre)) for row in table.tolist()]
+        centre = np.full(len(rows), self.log_width_centre)
+        table = np.column_stack([exponents, trial[rows, 2:], linear, centre])
+        return [Surface(*row) for row in table.tolist()]
 
 
 def _minimised(problem: _Projected, trial: Floats) -> tuple[Floats, Floats]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dynsim.scaling._resolution import LETTERS
 from experiments.output import flag, named, number, print_table
 
 if TYPE_CHECKING:
     from dynsim import Estimate, ScalingExponent
 
+DEFAULT_TOLERANCE = 0.05
 COLUMNS = {
     "asymptotic": "derived, as {size} goes to infinity",
     "derived": "derived formula at these sizes",
@@ -163,7 +167,7 @@ def write_row(result: ScalingExponent, folder: Path) -> Path:
     asymptotic = None if result.asymptotic is None else f"{result.asymptotic.exponent}"
     cells = [
         rf"\texttt{{{result.quantity.name}}}".replace("_", r"\_"),
-        ", ".join(f"${_latex_path(part)}$" for part in result.path.split(", ") if part) or "--",
+        ", ".join(f"${_latex_path(part)}$" for part in result.path_parts) or "--",
         "--" if asymptotic is None else f"${asymptotic}$",
         "--" if result.derived is None else f"${result.derived:.3f}$",
         "--" if field is None else f"${field.value:.3f}$",
@@ -178,8 +182,54 @@ def write_row(result: ScalingExponent, folder: Path) -> Path:
 
 
 def write_claim(result: ScalingExponent, folder: Path) -> list[Path]:
-    """A claim file that asks the same question again; none without anything to predict."""
-    return []
+    """A claim file that asks the same question again; none where nothing can be predicted.
+
+    Without `predict` the prediction is that of theory: asymptotic, or the slope at these sizes.
+    """
+    from experiments.results import write_file
+
+    prediction = _prediction(result)
+    if prediction is None:
+        return []
+    along = LETTERS.get(result.family.along, "T")
+    path = f" along {result.path}" if result.path else ""
+    expected = result.verdict if result.band is not None else None
+    content = {
+        "name": f"my-{result.quantity.name.replace('_', '-')}",
+        "statement": f"{result.quantity.name} grows like {along}^{prediction}{path}.",
+        "quantity": result.quantity.name,
+        **_claim_options(result),
+        "seeds": len(result.seeds),
+        "prediction": prediction,
+        "tolerance": DEFAULT_TOLERANCE if result.band is None else result.band.tolerance,
+        "expected": expected or "holds",
+        "source": "dynsim exponent",
+    }
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in content.items()]
+    lines.append(f"registered = {datetime.date.today().isoformat()}")
+    path = folder / "claim.toml"
+    write_file(path, "\n".join(["[[claim]]", *lines, ""]).encode())
+    return [path]
+
+
+def _prediction(result: ScalingExponent) -> float | str | None:
+    if result.band is not None:
+        return round(result.band.predicted, 12)
+    if result.asymptotic is not None:
+        return "asymptotic"
+    field = result.mean_field
+    slope = result.derived if field is None else field.value
+    return None if slope is None else round(slope, 3)
+
+
+def _claim_options(result: ScalingExponent) -> dict[str, Any]:
+    """Sizes and options as a claim file has them: constants as numbers, paths as texts."""
+    found = result.family.described()
+    for name, path in result.family.paths.items():
+        value = path(**dict.fromkeys("dmnB", 1.0))
+        if not path.variables:
+            found[name] = int(value) if value == int(value) else value
+    return found
 
 
 def _latex_path(text: str) -> str:

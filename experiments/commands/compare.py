@@ -72,7 +72,7 @@ def _document(result: Comparison, config: dict[str, Any]) -> dict[str, Any]:
 
     routes = {
         route: {
-            "status": named(curves.status, flag),
+            "status": curves.outcome,
             **{
                 quantity: {
                     "value": curves.value[row],
@@ -104,8 +104,8 @@ def _print(result: Comparison) -> None:
     for route, why in result.missing.items():
         print(f"no {route}: {named(why, flag)}")
     for route, curves in result.curves.items():
-        if curves.status != "ok":
-            print(f"{route}: {named(curves.status, flag)}")
+        if not curves.outcome.ok:
+            print(f"{route}: {curves.outcome.written(flag)}")
 
 
 def _row(one: Parting) -> list[str]:

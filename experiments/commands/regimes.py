@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
 
 from dynsim import InputError
-from experiments.output import print_json, writable_folder
+from experiments.output import near_names, print_json, progress_bar, writable_folder
 from experiments.precision import enable_x64
 
 from ._options import Json
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+FEW_FIGURES = 4  # a second process starts in the time that so many take
+
 
 @dataclass(frozen=True)
 class Regimes:
-    """Draw the figures from stored studies: interpolation, regime map, ranks, LR ratio."""
+    """Draw the figures from stored studies: interpolation, regime map, ranks, LR ratio.
 
+    All of them, or those asked for by --figure.
+    """
+
+    figure: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """draw this figure only (may be repeated)"""
+    list: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """print the names of the figures and of the studies that each draws, and draw none"""
     out: Path = Path("dynsim-regimes")
     """folder for the figures"""
     data: Path | None = None
@@ -24,28 +45,101 @@ class Regimes:
 
     def run(self) -> int:
         """Draws every figure whose studies lie in the data folder."""
-        from experiments.results import STORED, load
-
         enable_x64()
-        from experiments.topics._figures import FIGURES, draw
+        from experiments.results import STORED
+        from experiments.topics._figures import FIGURES
 
+        for name in self.figure:
+            if name not in FIGURES:
+                raise InputError("figure", name, near_names(name, FIGURES, " (all: `list`)"))
+        if self.list:
+            self._print_names({name: needs for name, (_, needs) in FIGURES.items()})
+            return 0
         source = self.data or STORED
-        studies = {}
-        for name in dict.fromkeys(need for _, needs in FIGURES.values() for need in needs):
-            path = source / f"{name}.nc"
-            try:
-                studies[name] = load(path)
-            except (OSError, ValueError) as error:
-                if path.exists():
-                    raise InputError("data", str(path), "must be a netCDF study") from error
-        names = [name for name, (_, needs) in FIGURES.items() if set(needs) <= set(studies)]
-        if not studies:
-            raise InputError("data", str(source), "must hold studies written by dynsim verify")
+        names = _drawable(self.figure, source)
         folder = writable_folder("out", self.out)
-        paths = [path for name in names for path in draw(name, studies, folder)]
+        with progress_bar(len(names), "regimes") as bar:
+            drawn = _drawn(names, source, folder, bar)
+        paths = [path for name in names for path in drawn[name]]
         if self.json:
             print_json({"figures": paths, "data": source})
         else:
             for path in paths:
                 print(path)
         return 0
+
+    def _print_names(self, needs: dict[str, tuple[str, ...]]) -> None:
+        if self.json:
+            print_json({"figures": needs})
+            return
+        for name, studies in needs.items():
+            print(f"{name}: {', '.join(studies) or 'theory alone'}")
+
+
+def _drawable(asked: Sequence[str], source: Path) -> list[str]:
+    """The figures to draw: those asked for, else all whose studies lie in the folder.
+
+    Raises `InputError` for a folder without studies and for a figure whose studies are missing.
+    """
+    from experiments.topics._figures import FIGURES
+
+    needed = {name: needs for name, (_, needs) in FIGURES.items() if not asked or name in asked}
+    every = {need for _, needs in FIGURES.values() for need in needs}
+    present = {need for need in every if (source / f"{need}.nc").exists()}
+    if not present and any(needed.values()):
+        raise InputError("data", str(source), "must hold studies written by dynsim verify")
+    for name in asked:
+        for missing in [need for need in needed[name] if need not in present]:
+            raise InputError("data", str(source), f"must hold {missing}.nc, which {name} draws")
+    return [name for name, needs in needed.items() if set(needs) <= present]
+
+
+def _drawn(names: Sequence[str], source: Path, folder: Path, bar: tqdm) -> dict[str, list[Path]]:
+    """The files of every figure.
+
+    Of several figures a second process draws some, from the end of the list. It starts afresh, for
+    a fork of a process that has used JAX may hang; should it be lost, this one draws them all.
+    """
+    waiting, drawn = deque(names), dict[str, list[Path]]()
+
+    def draw_all(take: Callable[[], str], draw: Callable[..., list[Path]]) -> None:
+        with contextlib.suppress(IndexError):  # no name is left to take
+            while True:
+                name = take()
+                try:
+                    drawn[name] = draw(name, source, folder)
+                except BrokenProcessPool:
+                    waiting.append(name)
+                    return
+                bar.update()
+
+    def draw_elsewhere() -> None:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            draw_all(waiting.pop, lambda *one: process.submit(draw_stored, *one).result())
+
+    with ThreadPoolExecutor(1) as beside:
+        second = beside.submit(draw_elsewhere) if len(names) > FEW_FIGURES else None
+        try:
+            draw_all(waiting.popleft, draw_stored)
+        finally:
+            waiting.clear()
+        if second is not None:
+            second.result()
+    draw_all(waiting.popleft, draw_stored)
+    return drawn
+
+
+def draw_stored(name: str, source: Path, folder: Path) -> list[Path]:
+    """Draws a figure from the stored studies of a folder; returns the files."""
+    enable_x64()
+    from experiments.results import load
+    from experiments.topics._figures import FIGURES, draw
+
+    studies = {}
+    for need in FIGURES[name][1]:
+        path = source / f"{need}.nc"
+        try:
+            studies[need] = load(path)
+        except (OSError, ValueError) as error:
+            raise InputError("data", str(path), "must be a netCDF study") from error
+    return draw(name, studies, folder)

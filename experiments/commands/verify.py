@@ -7,14 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from dynsim import InputError
-from experiments.output import number, print_json, print_table, progress_bar, writable_folder
+from experiments.output import (
+    near_names,
+    number,
+    print_json,
+    print_table,
+    progress_bar,
+    writable_folder,
+)
 from experiments.precision import enable_x64
 from experiments.topics._seeds import check_run
 
@@ -38,6 +44,10 @@ class Verify:
     Another --seed measures the same on other random numbers, in a folder of its own.
     """
 
+    files: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """claim files, whose claims are measured in place of our own (docs/guides/claims.md)"""
+    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """only validate the claim files"""
     claim: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """check this claim only (may be repeated)"""
     study: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -53,10 +63,11 @@ class Verify:
 
     def run(self) -> int:
         """Runs the studies that the chosen claims need, judges the claims, draws the figures.
-
         Returns 1 if a claim that should hold fails, or a negative control does not.
         """
         check_run(self.seed)
+        if self.files or self.check:
+            return self._claim_files()
         enable_x64()
         from experiments.topics._registry import CLAIMS, STUDIES
 
@@ -87,11 +98,22 @@ class Verify:
                     print(f"{count} more claims are measured with {option}")
         return exit_code(rows)
 
+    def _claim_files(self) -> int:
+        from ._claim_files import check_files, verify_files
+
+        if self.study:
+            allowed = "must be left out with claim files"
+            raise InputError("study", ", ".join(self.study), allowed)
+        if not self.files:
+            raise InputError("files", None, "--check validates claim files")
+        if self.check:
+            return check_files(self.files, self.json)
+        return verify_files(self.files, self.claim, self.full, self.seed, self.out, self.json)
+
     def _measured(
         self, studies: Sequence[Study], claims: Sequence[Claim], folder: Path
     ) -> tuple[dict[str, Evidence], list[Path]]:
         """Evidence of the claims by name, and the files of the figures.
-
         While a study is measured, the claims on the study before are judged and its figures drawn
         (but for long runs, whose cells may use sympy too).
         """
@@ -138,9 +160,7 @@ def _check_names(
 ) -> None:
     for name in names:
         if name not in known:
-            near = get_close_matches(name, known, n=4, cutoff=0) or list(known)[:4]
-            allowed = f"must be one of {len(known)}, such as {', '.join(near)}{where}"
-            raise InputError(option, name, allowed)
+            raise InputError(option, name, near_names(name, known, where))
 
 
 def _left_out(options: Verify) -> dict[str, str]:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 import xarray as xr
 
+from dynsim import claims
 from dynsim.claims import Evidence, Verdict, judged
+
+from ._claim_study import claim_finding
 
 # In statements, which must be understood alone.
 LINEAR_MODEL = "the linear model (one projection of a d-dimensional embedding of m token types)"
@@ -56,3 +59,19 @@ class Claim:
     def verdict(self, evidence: Evidence) -> Verdict:
         """The verdict by the rule of `dynsim.claims`."""
         return judged(evidence, self.tolerance)
+
+
+def written_claim(claim: claims.Claim, study: str) -> Claim:
+    """A claim of a claim file as one whose evidence comes from a study's dataset."""
+    return Claim(
+        name=claim.name,
+        statement=claim.statement,
+        quantity=claim.measured_number,
+        prediction=claim.predicted_number,
+        study=study,
+        evidence=lambda data: claim_finding(claim, data).evidence,
+        tolerance=claim.tolerance,
+        citation=claim.source,
+        expected=claim.expected,
+        rival=claim.rival_value(),
+    )

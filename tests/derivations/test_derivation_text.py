@@ -30,6 +30,11 @@ def every_derivation() -> dict[str, Derivation]:
             found[name] = function()
     for optimizer in derivations.OPTIMIZERS:
         found[f"hidden_output {optimizer}"] = derivations.hidden_output_second_moment(optimizer)
+        for layer in derivations.LAYERS:
+            for part in derivations.UPDATE_PARTS:
+                found[f"{part} {layer} {optimizer}"] = derivations.update_part(
+                    layer, optimizer, part
+                )
         found[f"cross {optimizer}"] = derivations.cross_term_second_moment(optimizer)
         for layer in derivations.LAYERS:
             found[f"mean {layer} {optimizer}"] = derivations.update_mean(layer, optimizer)

@@ -393,3 +393,45 @@ def test_self_term_vanishes_with_kappa():
     assert sp.limit(gap / limit, s.width, sp.oo) == 0  # d against d - 1
     cross = derivations.cross_term_second_moment("sign").expression
     assert sp.limit(cross, s.self_term_ratio, 0) == s.projection_lr**2 * s.embedding_lr**2 * s.width
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("layer", derivations.LAYERS)
+def test_parts_of_an_update_add_up_and_none_exceeds_full_alignment(layer, optimizer):
+    incoherent, coherent, aligned = (
+        derivations.update_part(layer, optimizer, part).expression
+        for part in ("incoherent", "coherent", "aligned")
+    )
+    whole = derivations.update_second_moment(layer, optimizer).expression
+    assert sp.simplify(incoherent + coherent - whole) == 0
+    unaligned = {s.alignment: 0, s.residual: 0}
+    assert sp.simplify(coherent.subs(unaligned)) == 0
+    assert sp.simplify((whole / aligned).subs(unaligned) - 1 / s.width) == 0
+
+
+def test_the_mean_size_of_a_residual_has_its_limits():
+    """A folded normal: the target where the output is small, else E|f|; D is its curvature."""
+    y, sigma = derivations.target_size, derivations.output_std
+    size, slope = (
+        derived().expression
+        for derived in (derivations.mean_residual_size, derivations.residual_sign_response)
+    )
+    assert sp.simplify(size.subs(y, 0) - sigma * sp.sqrt(2 / sp.pi)) == 0
+    assert sp.limit(size.subs(y, 2), sigma, 0) == 2
+    assert sp.simplify(sp.diff(size, y, 2) - slope) == 0
+
+
+@pytest.mark.parametrize("ratio", [1, 4])
+def test_total_update_with_self_term(with_self_term, ratio):
+    """The cross term lowers the mean square of the total update to first order in eta_E."""
+    width, _ = with_self_term
+    values = self_term_values(width, ratio * width)
+    values |= {s.outputs: 1, s.presence: 1}
+    addition = derivations.cross_term_addition().expression
+    assert addition.subs(s.embedding_lr, 0) == 0
+    slope = sp.diff(addition, s.embedding_lr).subs(s.embedding_lr, 0)
+    sizes = {derivations.weighted_residual: 0.8 / width, derivations.residual_sign_slope: 0.8}
+    assert float(slope.subs(values | sizes)) < 0
+    square = derivations.cross_term_second_moment("sign").expression
+    second = sp.diff(addition, s.embedding_lr, 2) / 2 * s.embedding_lr**2
+    assert np.isclose(float(second.subs(values)), float(square.subs(values)))

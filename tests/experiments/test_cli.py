@@ -24,6 +24,7 @@ from derivations import symbols as s
 from dynsim.laboratory import NetworkSetup, NetworkTraining
 from experiments import cli
 from experiments.cli import main
+from experiments.commands import _published_rules
 from experiments.output import flag
 from experiments.results import load
 
@@ -369,6 +370,94 @@ def test_lifetime_names_a_bad_option(run, option, value):
     assert f"--{option}" in output.complaints[-1]
 
 
+# Files
+
+DRAWN = {
+    "derive": ("--layer", "projection", "--width", 64, "--vocab-size", 100),
+    "tokens": ("zipf:1", "--vocab-size", 50),
+    "train": TRAIN[1:],
+    "predict": (*TRAIN[1:], "--particles", 64, "--replicas", 2),
+    "flow": ("--width", 6, "--vocab-size", 9, "--points", 3),
+    "lifetime": ("--width", 64),
+    "recommend": ("--width", 512, "--base-width", 64, "--vocab-size", 1000),
+    "parametrization": ("mup",),
+    "compare": (*TRAIN[1:], "--particles", 64, "--replicas", 2, "--seeds", 2),
+}
+
+
+@pytest.mark.parametrize("command", DRAWN)
+def test_a_command_draws_and_writes_what_it_prints(run, tmp_path, command):
+    plain = run(command, *DRAWN[command], "--json").document
+    output = run(
+        *(command, *DRAWN[command], "--json", "--out", tmp_path / "out"),
+        *("--plot", tmp_path / "figures" / "one.SVG"),
+    )
+    assert output.code == 0
+    document = output.document
+    assert set(document) == {*plain, "files"}
+    files = [Path(path) for path in document["files"]]
+    assert files[0] == tmp_path / "figures" / "one.SVG"
+    assert b"<svg" in files[0].read_bytes()
+    assert {path.name for path in files[1:]} == {
+        f"{command}.{suffix}" for suffix in ("png", "pdf", "svg", "nc", "csv")
+    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in files[1:]}
+    stored = load(tmp_path / "out" / f"{command}.nc")
+    assert {"result", "setup", "config", "code_version"} <= set(stored.attrs)
+    rows = (tmp_path / "out" / f"{command}.csv").read_text().splitlines()
+    main = stored[next(iter(stored.data_vars))]
+    assert main.name in rows[0].split(",")
+    assert len(rows) == main.size + 1
+
+
+def test_only_what_is_asked_for_is_written(run, tmp_path, monkeypatch):
+    """Its name stands in the text. Published rules are drawn without what networks measured."""
+    monkeypatch.setattr(_published_rules, "measured_ratio_exponents", list)
+    path = tmp_path / "law.pdf"
+    text = run("tokens", "uniform", "--vocab-size", 9, "--plot", path)
+    assert text.out.splitlines()[-1] == str(path)
+    assert list(tmp_path.iterdir()) == [path]
+    rules = run("parametrization", "--compare", "--json", "--out", tmp_path)
+    assert load(tmp_path / "parametrization.nc").attrs["result"] == "PublishedRules"
+    assert len(rules.document["files"]) == 5
+
+
+@pytest.mark.parametrize("command", DRAWN)
+def test_files_are_refused_before_any_work(run, command, monkeypatch):
+    """Where the work would fail, what is said is that the file cannot be."""
+
+    def work(*arguments, **options):
+        raise AssertionError("it worked")
+
+    for name in ("train", "predict", "gradient_flow", "first_step", "recommend", "compare"):
+        monkeypatch.setattr(dynsim, name, work)
+    monkeypatch.setattr(dynsim, "restoration_displacement", work)
+    monkeypatch.setattr(dynsim, "coherence", work)
+    line = (command, *DRAWN[command])
+    assert_one_complaint(run(*line, "--plot", "a.jpg"), "--plot", ".png", ".pdf", ".svg")
+    assert_one_complaint(run(*line, "--plot", "counts/a.png"), "--plot")
+    assert_one_complaint(run(*line, "--out", "counts/inside"), "--out")
+    Path("folder.png").mkdir(exist_ok=True)
+    assert_one_complaint(run(*line, "--plot", "folder.png"), "--plot")
+
+
+def test_compare_says_where_routes_part(run):
+    """The same options, and so the same compiled programs, as in the test of its files."""
+    line = ("compare", *DRAWN["compare"])
+    document = run(*line, "--json").document
+    assert set(document["routes"]) == {"networks", "mean field", "linearised"}
+    assert document["why"]["flow"].startswith("--optimizer adam: must be sgd")
+    loss = document["routes"]["networks"]["loss"]
+    assert len(loss["value"]) == len(loss["low"]) == document["config"]["steps"] == 4
+    assert loss["low"][1] < loss["value"][1] < loss["high"][1]
+    assert len(document["partings"]) == 9
+    text = run(*line)
+    assert text.code == 0
+    assert "no flow: --optimizer adam" in text.out
+    rows = [text for text in text.out.splitlines() if "networks, linearised" in text]
+    assert [row.split()[0] for row in rows] == ["loss", *UPDATES[:2]]
+
+
 def test_train_text_and_one_seed(run):
     text = run(*TRAIN, "--seeds", 1)
     assert text.code == 0
@@ -449,9 +538,9 @@ def test_verify_reuses_stored_studies(run, stored_studies):
 def test_verify_exits_with_one_when_a_claim_fails(run, studies, tmp_path):
     from experiments.results import save
 
-    wrong = studies["optimizers"].assign(mean_square=studies["optimizers"].mean_square * 2)
-    save(wrong, tmp_path / "optimizers.nc")  # it keeps its fingerprint
-    output = run("verify", "--claim", "sgd-moments", "--out", tmp_path)
+    wrong = studies["batches"].assign(mean_square=studies["batches"].mean_square * 2)
+    save(wrong, tmp_path / "batches.nc")  # it keeps its fingerprint
+    output = run("verify", "--claim", "minibatch-absent-tokens", "--out", tmp_path)
     assert output.code == 1
     assert "fails" in output.out
     assert "(!)" in output.out
@@ -461,10 +550,10 @@ def test_verify_measures_again_what_is_damaged_or_of_another_config(run, studies
     from experiments.results import save
     from experiments.topics._registry import STUDIES
 
-    path = tmp_path / "optimizers.nc"
+    path = tmp_path / "batches.nc"
     path.write_bytes(b"damaged")
     measured = []
-    original = STUDIES["optimizers"]
+    original = STUDIES["batches"]
 
     def measure(**cell):
         measured.append(cell)
@@ -472,16 +561,53 @@ def test_verify_measures_again_what_is_damaged_or_of_another_config(run, studies
 
     cheap = replace(original, measure=measure)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(STUDIES, "optimizers", cheap)
-        assert run("verify", "--claim", "sgd-moments", "--out", tmp_path).code == 0
+        patch.setitem(STUDIES, "batches", cheap)
+        assert run("verify", "--claim", "minibatch-absent-tokens", "--out", tmp_path).code == 0
         assert len(measured) == len(original.cells(False))
-        assert load(path).identical(studies["optimizers"])  # the same numbers, seed by seed
-        stale = studies["optimizers"].assign_attrs(fingerprint="of other code")
+        assert load(path).identical(studies["batches"])  # the same numbers, seed by seed
+        stale = studies["batches"].assign_attrs(fingerprint="of other code")
         save(stale, path)
-        assert run("verify", "--claim", "sgd-moments", "--out", tmp_path).code == 0
+        assert run("verify", "--claim", "minibatch-absent-tokens", "--out", tmp_path).code == 0
         assert len(measured) == 2 * len(original.cells(False))
-        assert run("verify", "--claim", "sgd-moments", "--out", tmp_path).code == 0
+        assert run("verify", "--claim", "minibatch-absent-tokens", "--out", tmp_path).code == 0
         assert len(measured) == 2 * len(original.cells(False))
+
+
+def test_another_seed_has_a_folder_of_its_own(run, tmp_path):
+    from experiments.results import study_config
+    from experiments.topics._registry import STUDIES
+
+    settings = {"seeds": 3, "samples": 50, "neurons": 8}
+    small = replace(STUDIES["kernel"], config=lambda _: settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(STUDIES, "kernel", small)
+        for seed in (0, 2, 0):
+            output = run("verify", "--claim", "sign-kernel", "--seed", seed, "--out", tmp_path)
+            assert "sign-kernel" in output.out
+            if seed == 0:
+                written = (tmp_path / "kernel.nc").stat().st_mtime_ns
+    assert (tmp_path / "kernel.nc").stat().st_mtime_ns == written  # reused, not measured again
+    first, other = (load(tmp_path / name) for name in ("kernel.nc", "seed-2/kernel.nc"))
+    assert study_config(other) == {**study_config(first), "seed": 2}
+    first, other = (one.moment.sel(quantity="sum_mean").to_numpy() for one in (first, other))
+    assert not np.any(first == other)
+
+
+def test_claims_left_out_are_counted(run, tmp_path):
+    from experiments.topics import _registry
+
+    names = [name for name, one in _registry.CLAIMS.items() if one.study == "race"]
+    few = {name: _registry.CLAIMS[name] for name in ("sign-kernel", *names)}
+    settings = {"seeds": 3, "samples": 50, "neurons": 8}
+    small = replace(_registry.STUDIES["kernel"], config=lambda _: settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_registry, "CLAIMS", few)
+        patch.setitem(_registry.STUDIES, "kernel", small)
+        text = run("verify", "--out", tmp_path).out
+        document = run("verify", "--out", tmp_path, "--json").document
+    assert f"{len(names)} more claims are measured with --study race" in text
+    assert not [name for name in names if name in text]
+    assert document["left_out"] == dict.fromkeys(names, "--study race")
 
 
 def test_regimes_draws_from_stored_studies(run, stored_studies, tmp_path):
@@ -500,6 +626,50 @@ def test_regimes_draws_from_stored_studies(run, stored_studies, tmp_path):
         head = path.read_bytes()[:5]
         assert head == (b"\x89PNG\r" if path.suffix == ".png" else b"%PDF-")
         assert path.stat().st_size > 5000
+
+
+def test_regimes_draws_and_lists_by_name(run, tmp_path):
+    chosen = ("--figure", "race", "--figure", "learning_rate_phases")
+    output = run("regimes", *chosen, "--out", tmp_path, "--json")
+    stems = {Path(path).stem for path in output.document["figures"]}
+    assert stems == {"race", "learning_rate_phases"}
+    assert stems == {path.stem for path in tmp_path.iterdir()}
+    listed = run("regimes", "--list", "--json").document["figures"]
+    assert listed["regime_map"] == ["zipf_map", "updates"]
+    assert "regime_map: zipf_map, updates\n" in run("regimes", "--list").out
+    unknown = run("regimes", "--figure", "regime_mup")
+    assert_one_complaint(unknown, "--figure")
+    assert "regime_map" in unknown.err
+
+
+def test_a_lost_second_process_leaves_no_figure_out(monkeypatch, tmp_path):
+    from concurrent.futures.process import BrokenProcessPool
+
+    from experiments.commands import regimes
+    from experiments.output import progress_bar
+
+    class Lost:
+        """A pool whose only process has died."""
+
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, *_):
+            raise BrokenProcessPool
+
+    names = [str(number) for number in range(8)]
+    monkeypatch.setattr(regimes, "ProcessPoolExecutor", Lost)
+    monkeypatch.setattr(regimes, "draw_stored", lambda name, *_: [Path(name)])
+    with progress_bar(8, "test") as bar:
+        drawn = regimes._drawn(names, tmp_path, tmp_path, bar)
+        assert bar.n == 8
+    assert drawn == {name: [Path(name)] for name in names}
 
 
 # transfer
@@ -622,6 +792,25 @@ BAD = [
     (("bogus",), "bogus"),
     (("--bogus",), "bogus"),
     (("derive",), "--layer"),
+    (("exponent", "--vocab-size", "d^-1/2"), "write d^(-1/2) or (d^-1)/2"),
+    (("exponent", "--vocab-size", "d^0.7+3"), "at character 6"),
+    (("exponent", "--vocab-size", "d^4/16"), "(at --width 256)"),
+    (("exponent", "--quantity", "projection_rms"), "projection_step_rms"),
+    (("exponent", "--quantity", "hidden_step_rms"), "--network"),
+    (("exponent", "--widths", "128", "x"), "--widths"),
+    (("exponent", "--widths", "128"), "--widths"),
+    (("exponent", "--widths", "256", "128"), "must increase"),
+    (("exponent", "--widths", "4", "8", "--vocab-sizes", "4", "8"), "--vocab-sizes"),
+    (("exponent", "--width", "4*d"), "--widths"),
+    (("exponent", "--predict", "x"), "--predict"),
+    (("exponent", "--predict", "nan"), "--predict"),
+    (("exponent", "--tolerance", "0.1"), "--predict"),
+    (("exponent", "--predict", "1", "--tolerance", "-1"), "--tolerance"),
+    (("exponent", "--budget", "soon"), "--budget"),
+    (("exponent", "--seeds", "0"), "--seeds"),
+    (("exponent", "--depth", "3"), "--depth"),
+    (("exponent", "--plot", "figure.bmp"), "--plot"),
+    (("exponent", "--json=1"), "--json"),
     (("derive", "--layer", "output"), "--layer"),
     (("derive", "--layer", "hidden", "--optimizer", "muon"), "--optimizer"),
     (("derive", "--layer", "hidden", "--width", 4), "--vocab-size"),
@@ -679,6 +868,10 @@ BAD = [
     (("sweep", *SWEEP, "--out", "counts"), "exists"),
     (("sweep", *SWEEP, "--out", "counts", "--resume"), "not the file of a sweep"),
     (("sweep", *SWEEP, "--out", "counts/sweep.nc"), "--out"),
+    (("compare", "--network", "mlp"), "--network"),
+    (("compare", "--steps", 1), "--steps"),
+    (("compare", "--seeds", 1), "--seeds"),
+    (("derive", "--layer", "hidden", "--plot", "a.png"), "--width"),
     (("predict", "--particles", 1), "--particles"),
     (("predict", "--particles", 10**9), "--particles"),
     (("predict", "--replicas", 1), "--replicas"),
@@ -712,6 +905,9 @@ BAD = [
     (("verify", "--claim", "bogus"), "--claim"),
     (("verify", "--out", "counts"), "--out"),
     (("verify", "--full=7"), "7"),
+    (("verify", "--seed", -1), "--seed"),
+    (("verify", "--seed", 0.5), "--seed"),
+    (("verify", "--seed", 10**9), "--seed"),
     (("transfer",), "FILE"),
     (("transfer", "missing.csv"), "missing.csv"),
     (("transfer", "counts"), "must end in"),
@@ -720,6 +916,8 @@ BAD = [
     (("transfer", "missing.csv", "--factor", "nan"), "--factor"),
     (("transfer", "missing.csv", "--rate", "readout"), "--rate"),
     (("regimes", "--data", "damaged"), "--data"),
+    (("regimes", "--data", "damaged", "--figure", "race"), "race.nc"),
+    (("regimes", "--list=7"), "7"),
     (("regimes", "--out", "counts/inside"), "--out"),
     (("coordinate-check", "--widths", 8), "--widths"),
     (("coordinate-check", "--widths", 8, 8), "--widths"),
@@ -847,9 +1045,10 @@ SETUP = (
     "beta2 epsilon weight-decay schedule warmup-steps batch-size seed"
 )
 OPTIONS = {
-    "derive": "layer optimizer width vocab-size tokens rank batch-size init format",
-    "tokens": "width vocab-size",
-    "train": f"{SETUP} seeds steps network depth hidden-lr head-width context",
+    "derive": "layer optimizer width vocab-size tokens rank batch-size init format plot",
+    "tokens": "width vocab-size plot out",
+    "train": f"{SETUP} seeds steps network depth hidden-lr head-width context plot out",
+    "compare": f"{SETUP} seeds steps network particles plot out",
     "sweep": "network widths vocab-sizes embedding-lrs hidden-lrs seeds horizons steps tokens "
     "parametrization lr-exponents optimizer precision batch-size head-width memory-gb out resume "
     "train-loss executor seed",
@@ -860,9 +1059,9 @@ OPTIONS = {
     "predict": f"{SETUP} replicas particles network",
     "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
     "projection-lr batch-size seed time points limit epsilon solver tolerance particles",
-    "lifetime": "width vocab-size outputs embedding-lr batch-size",
-    "verify": "out claim study full",
-    "regimes": "out",
+    "lifetime": "width vocab-size outputs embedding-lr batch-size plot",
+    "verify": "out claim study full check seed",
+    "regimes": "out figure list",
     "parametrization": "optimizer alignment zipf vocab-exponent format width",
     "recommend": "width base-width vocab-size tokens optimizer parametrization preset "
     "base-embedding-lr anchor",
@@ -881,7 +1080,9 @@ CHEAP = {
     "coordinate-check": ["--widths", "3", "--vocab-sizes", "4", "--record", "bogus"],
     "predict": ["--steps", "2", "--replicas", "2", "--particles", "bogus"],
     "flow": ["--width", "3", "--vocab-size", "4", "--points", "2", "--particles", "bogus"],
+    "exponent": ["--widths", "3", "5", "--vocab-size", "4", "--budget", "bogus"],
     "lifetime": ["--vocab-size", "300"],
+    "compare": ["--steps", "2", "--seeds", "bogus"],
     "verify": ["--claim", "bogus"],
     "regimes": ["--data", "damaged"],
     "parametrization": ["mup"],

@@ -198,7 +198,7 @@ def _signal_orders(
     return sp.Integer(0), age
 
 
-def moved_order(family: Family) -> sp.Rational:
+def moved_order(family: Family) -> sp.Expr:
     """Power of the number of updates before the T-th."""
     return rational(family.order("steps"))
 

@@ -34,6 +34,7 @@ FIRST_STEP: dict[str, derivations.Optimizer] = {
 }
 MOST_OUTPUTS = 0.1  # n sigma_W^2 at which several outputs' formula is 2 % off
 LARGEST_OUTPUT_VARIANCE = 0.2  # that counts as small for the cross term of several outputs
+LARGEST_SHARE = 0.15  # of one token in P_2 at which the ratio of averages is 2 % off
 SMALL = 0.02  # relative error of an RMS up to which a neglected effect is neglected
 
 
@@ -121,6 +122,23 @@ def field(setup: Setup) -> Field:
     return Field(strength, alignment, ratio if setup.loss_name == "mse" else np.zeros_like(ratio))
 
 
+def check_many_tokens(setup: Setup) -> None:
+    """Raises `Unavailable` where one token's random residual decides the alignment under sign.
+
+    The initial output makes residuals random, and the ratio of averages that `alignment_square` is
+    is not the average ratio.
+    """
+    if output_variance(setup) < LARGEST_OUTPUT_VARIANCE:
+        return
+    frequencies = setup.law().frequencies
+    if frequencies[0] ** 2 > LARGEST_SHARE * np.sum(frequencies**2):
+        raise Unavailable(
+            "with an initial output of order one (`init` sp) the residual of the most frequent "
+            "token is random and decides the alignment, which is up to 10 % off; `init` mup has "
+            "the formula"
+        )
+
+
 def projection_step_square(setup: Setup) -> float:
     """Mean square of (Delta W e_i)_k of the first step over tokens and outputs.
 
@@ -128,6 +146,8 @@ def projection_step_square(setup: Setup) -> float:
     leading order in d and m.
     """
     kernel, at = kernel_of(setup), field(setup)
+    if kernel != "sgd":
+        check_many_tokens(setup)
     values = {
         s.width: float(setup.width),
         s.projection_lr: setup.projection_lr * step_factor(setup),
@@ -191,7 +211,7 @@ def residual_sizes(setup: Setup) -> tuple[Floats, Floats]:
 
 
 def absolute_residuals(setup: Setup) -> Floats:
-    """E|r_i| of every token over initial weights, shape (m, 1); several outputs: |r_i| / sqrt(n)."""
+    """E|r_i| of every token over initial weights, or |r_i| / sqrt(n) of n outputs: (m, 1)."""
     if setup.output_count > 1 or setup.loss_name != "mse":
         return np.sqrt(np.mean(residual_squares(setup), axis=1, keepdims=True))
     return np.asarray(evaluate(derivations.mean_residual_size(), _residual_values(setup)))

@@ -27,7 +27,7 @@ from dynsim.scaling._quantity import (
 
 from . import _first_step as first
 from ._mean_field import predicted
-from ._measurements import TRAINING
+from ._measurements import LOSSES
 from ._orders import family_orders
 from ._updates import OWN_RESIDUALS, first_order, is_first, linear
 
@@ -45,7 +45,7 @@ class Loss(Quantity):
         "loss over the whole token law after T updates, summed over outputs (next-token targets: "
         "on text that is not trained on)"
     )
-    measurement = TRAINING
+    measurement = LOSSES
 
     def asymptotic(self, family: Family) -> Asymptotic:
         if family.network != "linear":
@@ -92,6 +92,7 @@ class Loss(Quantity):
 
 def first_loss(setup: Setup) -> float:
     """Loss after one update, in the mean over networks, from the residuals of its own targets."""
+    first.check_many_tokens(setup)
     frequencies, at = setup.law().frequencies, first.field(setup)
     sizes, (weighted, slope) = first.absolute_residuals(setup), first.residual_sizes(setup)
     factor = first.step_factor(setup)

@@ -1,4 +1,4 @@
-"""What is trained for a quantity, and what is kept of it."""
+"""What is trained for a quantity, and what is kept of it: arrays of shape (seeds,)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dynsim._setup import Setup
 from dynsim.laboratory._coordinates import QUANTITIES as COORDINATES
 from dynsim.laboratory._coordinates import network_coordinates
 from dynsim.laboratory._linear_training import train_linear
+from dynsim.laboratory._training import train_networks
 from dynsim.scaling._quantity import AnySetup, Measurement, Progress
 
 Floats = NDArray[np.float64]
@@ -20,7 +21,7 @@ Floats = NDArray[np.float64]
 def _training(
     setup: AnySetup, seeds: NDArray[np.int64], progress: Progress
 ) -> Mapping[str, NDArray[Any]]:
-    """Squares of all updates and the loss, at T updates, each of shape (seeds,)."""
+    """Squares of all updates and, of a linear network, the loss, at T updates."""
     last = setup.steps - 1  # T updates
     if isinstance(setup, Setup):
         run = train_linear(setup, seeds, record_parts=True, progress=progress)
@@ -43,3 +44,18 @@ def _training(
 
 
 TRAINING = Measurement("training", _training)
+
+
+def _losses(
+    setup: AnySetup, seeds: NDArray[np.int64], progress: Progress
+) -> Mapping[str, NDArray[Any]]:
+    """The loss after T updates."""
+    last = setup.steps - 1
+    if isinstance(setup, Setup):
+        run = train_linear(setup, seeds, record_updates=False, progress=progress)
+        return {"loss": run.loss[0, :, last]}
+    trained = train_networks(setup, seeds=seeds, horizons=[last], progress=progress)
+    return {"loss": trained.loss[:, 0]}
+
+
+LOSSES = Measurement("losses", _losses)

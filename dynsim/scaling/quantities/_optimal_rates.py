@@ -7,7 +7,6 @@ setup are not used.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -131,16 +130,18 @@ def _derivation(which: Which) -> derivations.Derivation:
     return derivations.optimal_ratio()
 
 
-@dataclass(frozen=True)
 class OptimalRate(Quantity):
     """An optimal learning rate after T updates, or the ratio of both layers'."""
 
-    name: str
-    symbol: str
-    meaning: str
     which: Which
     how: How
-    measurement: Measurement
+
+    def __init__(self, name: str, which: Which, how: How):
+        self.name, self.which, self.how = name, which, how
+        others = "the other layer frozen" if how == "layerwise" else "both layers trained together"
+        self.symbol = _SYMBOLS[which]
+        self.meaning = f"{_OF[which]} at which the mean loss after T updates is lowest, {others}"
+        self.measurement = _LAYERWISE if how == "layerwise" else _JOINT
 
     def check(self, setup: AnySetup) -> None:
         linear_setup(setup)
@@ -181,7 +182,7 @@ class OptimalRate(Quantity):
     ) -> list[Value]:
         values = []
         for setup in setups:
-            few = setup.vocab_size > LARGE_VOCABULARY
+            few = self.how == "joint" or setup.vocab_size > LARGE_VOCABULARY
             labels = np.arange(2 if few else MEAN_FIELD_TASKS)
 
             def report(part: float) -> None:
@@ -232,9 +233,10 @@ def _layer_log(
 
 def _exact_optimum(rates: Floats, curves: Floats) -> Floats:
     """ln of the vertex of losses (..., K) that are quadratic in the rate; NaN beyond the grid."""
-    vertex, _, curvature = fitted_parabola(rates, curves)
-    inside = (curvature > 0) & (vertex > rates[0]) & (vertex < rates[-1])
-    return np.log(np.where(inside, vertex, np.nan))
+    unit = rates[len(rates) // 2]  # powers of rates far from 1 would spoil the least squares
+    vertex, _, curvature = fitted_parabola(rates / unit, curves)
+    inside = (curvature > 0) & (vertex > rates[0] / unit) & (vertex < rates[-1] / unit)
+    return np.log(np.where(inside, vertex, np.nan)) + np.log(unit)
 
 
 def _fitted_optimum(rates: Floats, curves: Floats) -> Floats:
@@ -255,11 +257,11 @@ def _within(place: Floats, axis: Floats) -> NDArray[np.bool_]:
 def _joint_log(rates: Floats, which: Which) -> Callable[[Floats], Floats]:
     """ln of the optimum of both rates together, from changes of loss (K + 1, K + 1, ..., S).
 
-    NaN where either layer does best frozen, or at its grid's end.
+    NaN for a layer that does best frozen or at its grid's end.
     """
     axes = [np.append(0.0, one) for one in rates]
     shape = (len(axes[0]), len(axes[1]), 1)
-    surface = LossSurface(*axes, np.zeros(shape), np.zeros(1))
+    surface = LossSurface(axes[0], axes[1], np.zeros(shape), np.zeros(1))
     tuned: tuple[TunedRate, TunedRate] = ("embedding", "hidden")
     minima = [log_optimum(surface, rate) for rate in tuned]
 
@@ -271,8 +273,7 @@ def _joint_log(rates: Floats, which: Which) -> Callable[[Floats], Floats]:
         for axis, minimum, place in zip(np.log(rates), minima, index, strict=True):
             log = minimum(samples)
             logs.append(np.where(_within(log, axis) & (place > 0), log, np.nan))
-        ratio = logs[0] - logs[1]
-        return {"embedding": logs[0] + 0 * ratio, "projection": logs[1], "ratio": ratio}[which]
+        return {"embedding": logs[0], "projection": logs[1], "ratio": logs[0] - logs[1]}[which]
 
     return log_value
 
@@ -311,23 +312,11 @@ _OF: Mapping[Which, str] = {
 }
 
 
-def _quantity(name: str, which: Which, how: How) -> OptimalRate:
-    others = "the other layer frozen" if how == "layerwise" else "both layers trained together"
-    return OptimalRate(
-        name=name,
-        symbol=_SYMBOLS[which],
-        meaning=f"{_OF[which]} at which the mean loss after T updates is lowest, {others}",
-        which=which,
-        how=how,
-        measurement=_LAYERWISE if how == "layerwise" else _JOINT,
-    )
-
-
 OPTIMAL_RATES: tuple[Quantity, ...] = (
-    _quantity("embedding_optimal_lr", "embedding", "layerwise"),
-    _quantity("projection_optimal_lr", "projection", "layerwise"),
-    _quantity("optimal_rate_ratio", "ratio", "layerwise"),
-    _quantity("joint_embedding_optimal_lr", "embedding", "joint"),
-    _quantity("joint_projection_optimal_lr", "projection", "joint"),
-    _quantity("joint_optimal_rate_ratio", "ratio", "joint"),
+    OptimalRate("embedding_optimal_lr", "embedding", "layerwise"),
+    OptimalRate("projection_optimal_lr", "projection", "layerwise"),
+    OptimalRate("optimal_rate_ratio", "ratio", "layerwise"),
+    OptimalRate("joint_embedding_optimal_lr", "embedding", "joint"),
+    OptimalRate("joint_projection_optimal_lr", "projection", "joint"),
+    OptimalRate("joint_optimal_rate_ratio", "ratio", "joint"),
 )

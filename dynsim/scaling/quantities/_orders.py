@@ -31,13 +31,8 @@ class FamilyOrders:
         return sp.nsimplify(derivations.leading_order(expression, self.of))
 
 
-def rational(value: Fraction) -> sp.Rational:
-    return sp.Rational(value.numerator, value.denominator)
-
-
-def frozen(family: Family, field: str) -> bool:
-    """Whether a learning rate is zero at some size."""
-    return any(getattr(setup, field) == 0 for setup in family.setups())
+def rational(value: Fraction) -> sp.Expr:
+    return sp.Integer(value.numerator) / sp.Integer(value.denominator)
 
 
 def family_orders(family: Family) -> FamilyOrders:
@@ -54,12 +49,14 @@ def family_orders(family: Family) -> FamilyOrders:
         if order < 0:
             raise Unavailable(f"`{field}` shrinks along this path, and no power is derived for it")
     exponent, assumptions = zipf_exponent(family)
-    values = {s.zipf_exponent: exponent, s.vocab_exponent: vocabulary, s.batch_exponent: batch}
+    values: list[tuple[sp.Expr, sp.Expr]] = [
+        (s.rank_exponent, sp.Integer(0)),
+        (s.zipf_exponent, exponent),
+        (s.vocab_exponent, vocabulary),
+        (s.batch_exponent, batch),
+    ]
     of_law = {**derivations.zipf_orders(), s.presence: derivations.presence_order()}
-    orders = {
-        symbol: sp.sympify(order).subs(s.rank_exponent, 0).subs(values)
-        for symbol, order in of_law.items()
-    }
+    orders = {symbol: sp.sympify(order).subs(values) for symbol, order in of_law.items()}
     orders |= {
         s.width: width,
         s.vocab_size: vocabulary,
@@ -76,7 +73,7 @@ def family_orders(family: Family) -> FamilyOrders:
     return FamilyOrders(orders, assumptions)
 
 
-def zipf_exponent(family: Family) -> tuple[sp.Rational, tuple[str, ...]]:
+def zipf_exponent(family: Family) -> tuple[sp.Expr, tuple[str, ...]]:
     """Of the family's token law: exact from its name, or fitted at the largest vocabulary."""
     setup = family.setup(family.sizes[-1])
     kind, _, detail = setup.law_name.partition(":")

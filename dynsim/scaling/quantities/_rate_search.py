@@ -38,7 +38,8 @@ STEPS_FROM_CENTRE = 4
 FINE = {"layerwise": 1 / 3, "joint": 1 / 2}  # octaves between neighbours
 MOST_SHIFTS = 6
 SAME = 0.01  # of what training removes
-COARSE_TASKS = 4
+MOST_OCTAVES = 20.0  # of one move
+COARSE_TASKS = 4  # of networks; one solution is enough
 PARTICLES, REPLICAS, MORE_REPLICAS = 512, 2, 8  # more where few tokens make them quick
 
 
@@ -100,12 +101,42 @@ def searched(
     several = tasks(setup, labels)
     exact = how == "layerwise" and is_parabola(setup)
     centres = _centres(setup, losses)
-    positions = _placed(several[:COARSE_TASKS], how, losses, centres, exact)
+    if exact:  # the closed form has mostly placed it already
+        positions = np.tile(EXACT_OCTAVES, (2, 1))
+    else:
+        positions = _placed(_few(several, losses), how, losses, centres, exact)
+    found = _of_all(several, how, losses, centres, positions, progress)
+    if exact and not _in_the_middle(found, positions):
+        positions = _placed(_few(several, losses), how, losses, centres, exact)
+        found = _of_all(several, how, losses, centres, positions, lambda part: None)
+    return found
+
+
+def _few(several: Sequence[Setup], losses: Losses) -> Sequence[Setup]:
+    """The tasks that place a grid."""
+    return several[: COARSE_TASKS if losses is network_losses else 1]
+
+
+def _of_all(
+    several: Sequence[Setup],
+    how: How,
+    losses: Losses,
+    centres: Floats,
+    positions: Floats,
+    progress: Progress,
+) -> RateLosses:
     rows = []
     for task in several:
         rows.append(_on_grid(task, how, losses, centres, positions))
         progress(1 / len(several))
     return _stacked(rows, centres, positions)
+
+
+def _in_the_middle(found: RateLosses, positions: Floats) -> bool:
+    """Whether the optima of both layers alone lie within an octave of the grid's middle."""
+    curves, _ = _profiles(found, "layerwise")
+    best = np.array([_vertex(*one) for one in zip(positions, curves, strict=True)])
+    return bool(np.all(np.abs(best - positions[:, positions.shape[1] // 2]) <= 1))
 
 
 def _centres(setup: Setup, losses: Losses) -> Floats:
@@ -156,9 +187,10 @@ def _placed(
 def _vertex(positions: Floats, curve: Floats) -> float:
     """Place, in octaves, of the minimum of a loss that is quadratic in the rate; where it has none
     on this side of 0, the grid's end towards which the loss falls."""
-    vertex, _, curvature = fitted_parabola(2.0**positions, curve)
+    middle = positions[len(positions) // 2]
+    vertex, _, curvature = fitted_parabola(2.0 ** (positions - middle), curve)
     if curvature > 0 and vertex > 0:
-        return float(np.clip(np.log2(vertex), positions[0] - 20, positions[-1] + 20))
+        return float(middle + np.clip(np.log2(vertex), -MOST_OCTAVES, MOST_OCTAVES))
     return float(positions[0] if curve[0] < curve[-1] else positions[-1])
 
 

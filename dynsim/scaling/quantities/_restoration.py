@@ -109,9 +109,9 @@ def _directions(setup: Setup) -> derivations.Directions:
 
 @lru_cache(maxsize=64)
 def _few_directions(count: int) -> float:
-    """K of this many isotropic directions over that of infinitely many, pi/2."""
-    constant = derivations.isotropic_restoration_constant().expression
-    return float(constant.subs(s.outputs, count).evalf() / (sp.pi / 2))
+    """K of this many isotropic directions over that of infinitely many."""
+    few = derivations.isotropic_restoration_constant().expression.subs(s.outputs, count)
+    return float((few / derivations.restoration_constant("many").expression).evalf())
 
 
 def derived_end(setup: Setup) -> float:
@@ -129,20 +129,13 @@ def derived_end(setup: Setup) -> float:
         values[s.batch_size] = float(setup.batch_size)
         end = _end_in_batches(setup, values, directions)
     else:
-        end = float(restoration_displacements_at(values, _full_batch_age(setup), directions))
+        age = derivations.full_batch_age(
+            gaussian=directions == "one" and setup.targets == "gaussian"
+        )
+        end = float(restoration_displacements_at(values, age, directions))
     if directions == "many":
         end *= _few_directions(setup.target_rank or setup.output_count)
     return end / speed(setup)
-
-
-def _full_batch_age(setup: Setup) -> dict[sp.Symbol, sp.Expr]:
-    """tau, Theta, C and c_1; residuals of one direction that are Gaussian along it have the mean
-    size sqrt(2/pi) in units of their RMS, which multiplies the field's mean and c_1."""
-    age = derivations.full_batch_age()
-    if _directions(setup) == "one" and setup.targets == "gaussian":
-        size = sp.sqrt(2 / sp.pi)
-        return age | {one: size * age[one] for one in (s.field_age, s.mean_alignment)}
-    return age
 
 
 def _end_in_batches(
@@ -158,9 +151,10 @@ def _end_in_batches(
     moved = float(restoration_displacements_at(given, of_visits, directions))
     if moved == 0:
         return 0.0
-    steps = {derivations.age_steps: s.displacement / derivations.age_step}
-    age = {name: value.subs(steps) for name, value in derivations.mini_batch_age().items()}
-    given[derivations.age_step] = moved / chance / steps_to_end(setup)
+    count, size = derivations.age_steps, derivations.age_step
+    of_steps = derivations.mini_batch_age()
+    age = {name: value.subs(count, s.displacement / size) for name, value in of_steps.items()}
+    given[size] = moved / chance / steps_to_end(setup)
     return float(restoration_displacements_at(given, age, directions))
 
 
@@ -235,7 +229,7 @@ class Restoration(Quantity):
     )
 
     def __init__(self) -> None:
-        self.measurement = Measurement("restoration", self._trained)
+        self.measurement = Measurement("restoration", _trained)
 
     def check(self, setup: AnySetup) -> None:
         linear = linear_setup(setup)
@@ -299,26 +293,27 @@ class Restoration(Quantity):
     def sampled(self, setup: AnySetup, arrays: Mapping[str, NDArray[Any]]) -> Sampled:
         return Sampled(arrays["mean_square"], log_end(held(linear_setup(setup))))
 
-    @staticmethod
-    def _trained(
-        setup: Setup, seeds: NDArray[np.int64], progress: Progress
-    ) -> Mapping[str, NDArray[Any]]:
-        """Mean squares of the projection's updates at LR 1, shape (steps, seeds)."""
-        one, reported = held(setup), 0.0
-        for doubling in range(DOUBLINGS + 1):
-            left = (1 - reported) * (1.0 if doubling == DOUBLINGS else 0.9)
 
-            def report(part: float, left: float = left) -> None:
-                progress(part * left)
+def _trained(
+    setup: Setup, seeds: NDArray[np.int64], progress: Progress
+) -> Mapping[str, NDArray[Any]]:
+    """Mean squares of the projection's updates at LR 1, shape (steps, seeds)."""
+    one, reported = held(setup), 0.0
+    mean_square: Floats = np.empty((0, len(seeds)))
+    for doubling in range(DOUBLINGS + 1):
+        left = (1 - reported) * (1.0 if doubling == DOUBLINGS else 0.9)
 
-            run = train_linear(one, seeds, progress=report)
-            reported += left
-            mean_square = (run.projection_step_rms[0] / one.projection_lr).T ** 2
-            if np.any(coherence(one, mean_square.mean(axis=1)) >= 1):
-                break
-            one = replace(one, steps=2 * one.steps)
-        progress(1 - reported)
-        return {"mean_square": mean_square}
+        def report(part: float, left: float = left) -> None:
+            progress(part * left)
+
+        run = train_linear(one, seeds, progress=report)
+        reported += left
+        mean_square = (run.projection_step_rms[0] / one.projection_lr).T ** 2
+        if np.any(coherence(one, mean_square.mean(axis=1)) >= 1):
+            break
+        one = replace(one, steps=2 * one.steps)
+    progress(1 - reported)
+    return {"mean_square": mean_square}
 
 
 def _solved(setup: Setup) -> Value:
@@ -326,6 +321,7 @@ def _solved(setup: Setup) -> Value:
 
     The error is that of a few tasks' mean, since replicas of one task share their tokens.
     """
+    found = Value(math.nan, math.nan)
     for _ in range(DOUBLINGS + 1):
         least = 4 * setup.steps * setup.output_count
         if least > MAX_PARTICLES:

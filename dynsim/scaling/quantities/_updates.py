@@ -82,7 +82,11 @@ def _of_several_outputs(
     setup: Setup, orders: FamilyOrders, kernel: derivations.Optimizer, assumptions: tuple[str, ...]
 ) -> tuple[sp.Expr, tuple[str, ...]]:
     """The embedding's square with (r_ik / |r_i|)^2 = 1/n, and R^2 = n under SGD."""
-    aligned = {s.residual: 1, s.residual_norm: sp.sqrt(s.outputs), s.embedding_lr: 1}
+    aligned: list[tuple[sp.Expr, sp.Expr]] = [
+        (s.residual, sp.Integer(1)),
+        (s.residual_norm, sp.sqrt(s.outputs)),
+        (s.embedding_lr, sp.Integer(1)),
+    ]
     square = derivations.update_second_moment("embedding", kernel).expression.subs(aligned)
     share = (
         derivations.first_step(
@@ -105,7 +109,7 @@ def _check_outputs_in_the_limit(family: Family, orders: FamilyOrders) -> None:
         )
 
 
-def _warmup_order(family: Family) -> sp.Rational:
+def _warmup_order(family: Family) -> sp.Expr:
     """Power of the growing size in the warm-up, through which the first rate falls."""
     setup = family.setup(family.sizes[-1])
     if not setup.warmup_steps:

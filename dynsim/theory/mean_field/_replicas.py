@@ -20,6 +20,7 @@ from ._particles import Floats, TokenParticles, batch_shares
 from ._sampling import stratified_points
 from ._solver import Case, Descent, Plan, Sizes, Tokens, solve
 
+Solver = Callable[[Plan, Tokens, Sizes, Descent, Case], tuple[jax.Array, jax.Array]]
 MOST_AT_ONCE = 32  # solutions of one call on a CPU
 
 
@@ -44,10 +45,12 @@ def solutions(
     particles: TokenParticles,
     sampling: Sampling,
     report: Callable[[float], None],
+    solver: Solver = solve,
 ) -> tuple[Records, Float[np.ndarray, " L"]]:
     """Records of independent replicas at every pair of rates, and the largest defect of each pair.
 
     A replica is the mean of two solutions whose head tokens have opposite fresh Gaussians.
+    `solver` is `solve` or the same function compiled otherwise.
     """
     width, std, used, even = (
         jnp.asarray(value)
@@ -94,7 +97,7 @@ def solutions(
                 )
             )
         )
-        record, defect = solve(plan, tokens, sizes, descent, cases)
+        record, defect = solver(plan, tokens, sizes, descent, cases)
         fresh = min(chunk, len(replica) - start)
         records.append(np.asarray(record)[:fresh])
         defects.append(np.asarray(defect)[:fresh])

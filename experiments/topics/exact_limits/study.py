@@ -44,6 +44,10 @@ DESCENT = Study(
 )
 
 
+def _outputs(params: dict[str, Any]) -> Any:
+    return params["embedding"] @ params["projection"].T
+
+
 def _lazy_cell(
     width: int,
     vocab_size: int,
@@ -64,9 +68,6 @@ def _lazy_cell(
     rates = {"embedding": embedding_lr, "projection": projection_lr}
     wanted = targets(setup)
 
-    def outputs(params: dict[str, Any]) -> Any:
-        return params["embedding"] @ params["projection"].T
-
     squares = []
     for number in range(seeds):
         key = jax.random.key(run_seed(seed, number))
@@ -76,7 +77,7 @@ def _lazy_cell(
             "projection": setup.projection_std * jax.random.normal(keys[1], (1, width), "float64"),
         }
         last = predict_linearized(
-            outputs, start, None, wanted, [steps], optimizer="sign", learning_rates=rates
+            _outputs, start, None, wanted, [steps], optimizer="sign", learning_rates=rates
         ).params
         update = start["embedding"] @ (last["projection"] - start["projection"]).T
         squares.append(float(jnp.mean(update**2)))

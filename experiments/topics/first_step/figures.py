@@ -27,9 +27,13 @@ from dynsim import (
     token_law,
 )
 from dynsim.statistics import Resamples, unit_crossing
+from experiments.topics._claim_study import claim_exponent
+from experiments.topics._registry import claim_files
 
-from .estimators import measured_ratios, rank_law, rate_cells, update_cells
+from .estimators import rank_law, update_cells
 from .study import ZIPF_MAP_WIDTH
+
+RATIOS = "first_step_claims"
 
 EXPONENT_SCALE = {"cmap": "viridis", "vmin": 0.5, "vmax": 1.0}
 
@@ -316,32 +320,24 @@ def _measured_crossing(rank: NDArray[np.float64], squares: NDArray[np.float64]) 
     return bootstrap(crossing, [squares.T], resamples=Resamples.QUICK)
 
 
-def learning_rate_ratio(rates: xr.Dataset) -> Figure:
+def learning_rate_ratio(data: xr.Dataset) -> Figure:
     """One-step optimal LR ratio against width: fixed m, m proportional to d, large m."""
     figure, axes = plt.subplots(figsize=(4.8, 3.7), layout="constrained")
-    families: dict[str, Callable[[int, int], bool]] = {
-        "$m=4$": lambda d, m: m == 4 and d >= 64,
-        "$m=4d$": lambda d, m: m == 4 * d,
-        "$m=1024$": lambda d, m: m == 1024,
+    vocab_of: dict[str, tuple[str, Callable[[float], float]]] = {
+        "lr-ratio-fixed-vocab": ("$m=4$", lambda d: 4.0),
+        "lr-ratio-proportional": ("$m=4d$", lambda d: 4 * d),
+        "lr-ratio-self-term": ("$m=1024$", lambda d: 1024.0),
     }
-    vocab_of: dict[str, Callable[[float], float]] = {
-        "$m=4$": lambda d: 4.0,
-        "$m=4d$": lambda d: 4 * d,
-        "$m=1024$": lambda d: 1024.0,
-    }
-    for number, (label, keep) in enumerate(families.items()):
-        cells = rate_cells(rates, "mup", keep)
-        widths = np.array([d for d, _ in cells], dtype=float)
-        estimates = [_measured_log_ratio(rates, cell) for cell in cells]
-        value = np.exp([e.value for e in estimates])
-        bars = [
-            value - np.exp([e.low for e in estimates]),
-            np.exp([e.high for e in estimates]) - value,
-        ]
-        axes.errorbar(widths, value, bars, fmt="osD"[number], color=f"C{number}", label=label)
-        fine = np.geomspace(widths[0], widths[-1], 40)
+    claims = {one.name: one for one in claim_files("first_step")[RATIOS].claims}
+    for number, (name, (label, vocab_size)) in enumerate(vocab_of.items()):
+        found = claim_exponent(claims[name], data).networks
+        assert found is not None
+        bars = [found.values - found.low, found.high - found.values]
+        style = {"fmt": "osD"[number], "color": f"C{number}", "label": label}
+        axes.errorbar(found.sizes, found.values, bars, **style)
+        fine = np.geomspace(found.sizes[0], found.sizes[-1], 40)
         for self_term, line in ((True, "-"), (False, ":")):
-            theory = [_theory_ratio(d, vocab_of[label](d), self_term=self_term) for d in fine]
+            theory = [_theory_ratio(d, vocab_size(d), self_term=self_term) for d in fine]
             axes.plot(fine, theory, line, color=f"C{number}")
     axes.plot([], [], "-", color="0.3", label="theory")
     axes.plot([], [], ":", color="0.3", label="theory, $m\\ll d^2$")
@@ -365,15 +361,6 @@ def learning_rate_ratio(rates: xr.Dataset) -> Figure:
     )
     axes.legend(ncols=2)
     return figure
-
-
-def _measured_log_ratio(rates: xr.Dataset, cell: tuple[int, int]) -> Estimate:
-    samples, log_ratios = measured_ratios(rates, [cell])
-
-    def log_ratio(*curves: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        return log_ratios(*curves, axis=axis)[0]
-
-    return bootstrap(log_ratio, samples, resamples=Resamples.QUICK)
 
 
 def _theory_ratio(width: float, vocab_size: float, *, self_term: bool) -> float:
@@ -422,6 +409,6 @@ FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "regime_interpolation": (regime_interpolation, ("updates",)),
     "regime_map": (regime_map, ("zipf_map", "updates")),
     "rank_crossover": (rank_crossover, ("ranks",)),
-    "learning_rate_ratio": (learning_rate_ratio, ("learning_rates",)),
+    "learning_rate_ratio": (learning_rate_ratio, (RATIOS,)),
     "learning_rate_phases": (learning_rate_phases, ()),
 }

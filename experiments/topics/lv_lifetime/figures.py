@@ -10,21 +10,24 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike, NDArray
 
 import derivations
 from derivations import symbols as s
 from dynsim import (
     aged_update,
     bootstrap,
-    restoration_displacement,
     token_law,
 )
 from dynsim.statistics import Resamples
+from dynsim.theory._lv_lifetime import restoration_displacements_at
 from experiments.output import number
+from experiments.topics._claim_study import claim_finding
+from experiments.topics._registry import claim_files
 
-from .claims import CLAIMS
 from .estimators import age_cells, displacements, local_exponents, restoration_steps
 
+LIFETIMES = "lv_lifetime_claims_full"
 POINT = {"markeredgecolor": "white", "markeredgewidth": 0.4, "linestyle": "none"}
 
 
@@ -69,7 +72,7 @@ def _ends(age: xr.Dataset, axes: Axes) -> None:
     )
     fine = np.geomspace(24, 1400, 30)
     for vocab_size, colour in colours.items():
-        line = [restoration_displacement(d, vocab_size) or np.nan for d in fine]
+        line = _restoration(fine, vocab_size)
         axes.plot(fine, line, color=colour, label=f"{vocab_size:,}")
     for n, marker in markers.items():
         moves = displacements(age, int(n))
@@ -106,6 +109,14 @@ def _ends(age: xr.Dataset, axes: Axes) -> None:
     axes.legend(handles, labels, title="$m$, $n$", ncols=2)
 
 
+def _restoration(width: ArrayLike, vocab_size: ArrayLike) -> NDArray[np.float64]:
+    """Displacement that restores alignment, one output; NaN where alignment is there from start."""
+    values = {s.width: width, s.vocab_size: vocab_size, s.effective_outputs: 1.0}
+    age = derivations.visited_age(mini_batch=False)
+    displacement = restoration_displacements_at(values, age, "one")
+    return np.where(displacement > 0, displacement, np.nan)
+
+
 def _map(age: xr.Dataset, axes: Axes, figure: Figure) -> None:
     """Local exponent over (m/d, tau): theory as colour, networks as coloured points."""
     width = 1e3  # wide enough for only m/d and tau to count
@@ -131,9 +142,7 @@ def _map(age: xr.Dataset, axes: Axes, figure: Figure) -> None:
             linewidths=0.5,
             **scale,
         )
-    end = [
-        (restoration_displacement(width, x * width) * (x * width) ** 0.5) or np.nan for x in ratio
-    ]
+    end = _restoration(width, ratio * width) * (ratio * width) ** 0.5
     axes.plot(ratio, end, color="#D55E00", linestyle="--", label=r"$\tau_c$: exponent 3/4")
     axes.set(
         xscale="log",
@@ -149,8 +158,8 @@ def _map(age: xr.Dataset, axes: Axes, figure: Figure) -> None:
     figure.colorbar(shade, ax=axes, label="local exponent")
 
 
-def lv_entry(entry: xr.Dataset, variants: xr.Dataset) -> Figure:
-    """Updates while the head of a Zipf law is learned, and lifetimes of the variants."""
+def lv_entry(entry: xr.Dataset, lifetimes: xr.Dataset) -> Figure:
+    """Updates while the head of a Zipf law is learned, and lifetimes of other optimizers."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.5), layout="constrained")
     widths = entry.width.values
     colours = plt.get_cmap("cividis")(np.linspace(0, 0.9, len(widths)))
@@ -181,20 +190,17 @@ def lv_entry(entry: xr.Dataset, variants: xr.Dataset) -> Figure:
     )
     left.set_ylim(0.8, 5 * float(entry.mean_square.mean("seed").max() / widths[-1]))
     left.legend(handles=handles, title="width, embedding LR", ncols=3, loc="upper center")
-    _lifetimes(variants, right)
+    _lifetimes(lifetimes, right)
     return figure
 
 
-def _lifetimes(variants: xr.Dataset, axes: Axes) -> None:
-    """Measured over predicted lifetime of every variant whose claim is about one."""
-    rows = [c for c in CLAIMS if c.study == "lv_variants" and "lifetime" in c.name]
+def _lifetimes(data: xr.Dataset, axes: Axes) -> None:
+    """Measured over derived lifetime in every claim about one."""
+    rows = claim_files("lv_lifetime")[LIFETIMES].claims
     for place, claim in enumerate(rows):
-        found = claim.evidence(variants)
-        value = found.measured
+        value = claim_finding(claim, data).evidence.measured
         error = [[value.value - value.low], [value.high - value.value]]
         axes.errorbar(value.value, place, xerr=error, fmt="o", color="#0072B2", **POINT)
-        if found.simulated is not None:
-            axes.plot(found.simulated, place, "|", color="#D55E00", markersize=14)
         axes.plot(
             [1 - claim.tolerance, 1 + claim.tolerance], [place, place], color="0.85", lw=8, zorder=0
         )
@@ -202,13 +208,11 @@ def _lifetimes(variants: xr.Dataset, axes: Axes) -> None:
     axes.set_yticks(range(len(rows)), [c.name.removeprefix("lv-lifetime-") for c in rows])
     axes.invert_yaxis()
     axes.set(
-        xlabel=r"$\eta_E t_c$ over its prediction", title="end of the LV regime in the variants"
+        xlabel=r"$\eta_E t_c$ over its prediction",
+        title="end of the LV regime in other settings",
     )
     handles = [
         Line2D([], [], color="#0072B2", marker="o", linestyle="none", label="networks, 95 %"),
-        Line2D(
-            [], [], color="#D55E00", marker="|", linestyle="none", markersize=10, label="mean field"
-        ),
         Line2D([], [], color="0.85", lw=8, label="tolerance"),
     ]
     axes.legend(handles=handles)
@@ -217,5 +221,5 @@ def _lifetimes(variants: xr.Dataset, axes: Axes) -> None:
 
 FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "lv_lifetime": (lv_lifetime, ("lv_age",)),
-    "lv_entry": (lv_entry, ("lv_entry", "lv_variants")),
+    "lv_entry": (lv_entry, ("lv_entry", LIFETIMES)),
 }

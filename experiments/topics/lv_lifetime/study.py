@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -69,8 +69,7 @@ def _age_cell(
 
 def _age_cells(full: bool) -> list[Cell]:
     if not full:
-        sizes = [*grid(width=(64, 128, 256), vocab_size=(512, 4096), outputs=(1,))]
-        return [*sizes, *grid(width=(256,), vocab_size=(4096,), outputs=(8, 32))]
+        return grid(width=(64, 128, 256), vocab_size=(512, 4096), outputs=(1,))
     one = grid(
         width=(32, 64, 128, 256, 512, 1024), vocab_size=(256, 1024, 4096, 16384), outputs=(1,)
     )
@@ -90,47 +89,27 @@ AGE = Study(
     },
 )
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "sign": {},
-    "adam": {"optimizer": "adam", "epsilon": 1e-12},
-    "smoothed": {"optimizer": "smoothed-sign", "epsilon": 1e-6},
-    "batch": {"batch_size": 512, "embedding_lr": 0.04},
-    "batch adam": {"batch_size": 512, "steps": 64, "optimizer": "adam"},
-    "zipf:0.7": {"tokens": "zipf:0.7"},
-    "4 outputs": {"outputs": 4, "embedding_lr": 0.01},
-    "rank 4 of 32": {"outputs": 32, "target_rank": 4, "embedding_lr": 0.01},
-    "32 outputs": {"outputs": 32, "embedding_lr": 0.03},
-}
-VARIANT_SIZE = {"width": 256, "vocab_size": 4096, "steps": 32}
+ZIPF_MOVE, ZIPF_STEPS = 0.005, 32
 
 
-def variant_setup(variant: str, seed: int = 0) -> Setup:
-    """The setup of a variant: one sign output unless the variant says otherwise."""
-    fields = {"outputs": 1, "embedding_lr": 0.005, **VARIANT_SIZE, **VARIANTS[variant]}
-    return _held_projection(**fields, seed=run_seed(seed))
+def zipf_setup(width: int, seed: int = 0) -> Setup:
+    """One output, and tokens of which some are often seen and others seldom."""
+    fields = {"tokens": "zipf:0.7", "embedding_lr": ZIPF_MOVE, "seed": run_seed(seed)}
+    return _held_projection(width, 4096, 1, ZIPF_STEPS, **fields)
 
 
-def _variant_cell(
-    variant: str, seeds: int, particles: int, fields: Mapping[str, Any], seed: int = 0
-) -> Any:
-    setup = Setup(**{**fields[variant], "seed": run_seed(seed)})
-    longest = max(one["steps"] for one in fields.values())
-    missing = (0, longest - setup.steps)
-    recorded = _steps(setup, seeds, particles if setup.output_count <= 4 else 0)
-    return {
-        name: (dims, np.pad(values, [(0, 0)] * (len(dims) - 1) + [missing], constant_values=np.nan))
-        for name, (dims, values) in recorded.items()
-    }
+def _zipf_cell(width: int, seeds: int, particles: int, fields: object, seed: int = 0) -> Any:
+    return _steps(zipf_setup(width, seed), seeds, particles)
 
 
-VARIANT = Study(
-    "lv_variants",
-    cells=lambda full: grid(variant=tuple(VARIANTS)) if full else [],
-    measure=_variant_cell,
+ZIPF = Study(
+    "lv_zipf",
+    cells=lambda full: grid(width=(256,)) if full else [],
+    measure=_zipf_cell,
     config=lambda full: {
         "seeds": 24,
         "particles": 4096,  # every token an actual one
-        "fields": {name: dataclasses.asdict(variant_setup(name)) for name in VARIANTS},
+        "fields": dataclasses.asdict(zipf_setup(256)),
     },
 )
 
@@ -175,4 +154,4 @@ ENTRY = Study(
     },
 )
 
-STUDIES = (AGE, VARIANT, ENTRY)
+STUDIES = (AGE, ZIPF, ENTRY)

@@ -6,77 +6,20 @@ from functools import partial
 
 from experiments.topics._claim import LINEAR_MODEL, Claim
 
-from .estimators import frozen_cost, layer_exponent, mean_field_optima, tolerated_ratio
+from .estimators import frozen_cost, mean_field_optima, tolerated_ratio
 
-HAYOU_LIU = "Hayou & Liu 2025, arXiv 2506.15025"
 RATIO_BY_SETTING = "docs/theory/learning_rates.md#which-ratio-when"
-INITIALISATION = "docs/theory/learning_rates.md#ratio-and-initialisation"
-GREEDY = "docs/theory/learning_rates.md#greedy-ratio"
 
-LAYERWISE = "exponent of d in the layer-wise eta_E*/eta_W*"
 EDGE = "exponent of d in eta_E*/eta_W at the largest tolerated eta_W"
 COST = "loss with it frozen above the joint optimum's, as a share of the decrease"
 
 MUP = f"{LINEAR_MODEL} under muP initialisation and sign descent"
-SP = f"{LINEAR_MODEL} under standard initialisation (SP) and sign descent"
-RATIO = (
-    "the embedding's optimal learning rate over the projection's, each tuned with the other layer "
-    "frozen,"
-)
 TOLERATED_RATIO = (
     "the embedding's own optimal learning rate over the largest projection learning rate that "
     "costs at most 20 % of the loss that the embedding alone removes"
 )
 
 CLAIMS = (
-    Claim(
-        name="optimum-late-fixed-vocab",
-        statement=f"In {MUP} with a fixed vocabulary (m = 16 << d), {RATIO} grows like the width d "
-        "after 16 steps, as after one, at d = 256 to 4096.",
-        quantity=LAYERWISE,
-        prediction="1",
-        study="optimal_rates",
-        evidence=partial(layer_exponent, family="fixed"),
-        tolerance=0.1,
-        citation=RATIO_BY_SETTING,
-        rival=0.5,
-    ),
-    Claim(
-        name="optimum-late-proportional",
-        statement=f"In {MUP} with a vocabulary m = 4d, {RATIO} grows like sqrt(d) after 16 steps, "
-        "as after one, at widths from d = 64 to 512.",
-        quantity=LAYERWISE,
-        prediction="1/2",
-        study="optimal_rates",
-        evidence=partial(layer_exponent, family="proportional"),
-        tolerance=0.1,
-        citation=RATIO_BY_SETTING,
-        rival=1.0,
-    ),
-    Claim(
-        name="optimum-superlinear",
-        statement=f"In {MUP} with a vocabulary m = d^(3/2), {RATIO} grows after one step like "
-        "sqrt(m) = d^(3/4), not like sqrt(d).",
-        quantity=LAYERWISE,
-        prediction="mu/2 = 3/4",
-        study="optimal_rates",
-        evidence=partial(layer_exponent, family="superlinear", horizon=1),
-        tolerance=0.1,
-        citation=GREEDY,
-        rival=0.5,
-    ),
-    Claim(
-        name="optimum-late-sp",
-        statement=f"In {SP} with a vocabulary m = 4d, {RATIO} does not grow with the width d "
-        "after 16 steps, at widths from d = 64 to 512.",
-        quantity=LAYERWISE,
-        prediction="0",
-        study="optimal_rates",
-        evidence=partial(layer_exponent, family="proportional-sp"),
-        tolerance=0.1,
-        citation=INITIALISATION,
-        rival=0.5,
-    ),
     Claim(
         name="optimum-mean-field",
         statement=f"For one to four steps of sign descent in {LINEAR_MODEL}, with m = 16, 4d and "

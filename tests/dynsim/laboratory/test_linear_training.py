@@ -481,3 +481,27 @@ def test_without_x64_the_error_says_what_to_do(call):
     )
     assert "jax_enable_x64" in run.stdout
     assert "\n" not in run.stdout.strip()
+
+
+def test_parts_of_a_step_are_recorded_beside_unchanged_numbers():
+    """Other columns bit for bit as without; the parts against plain numpy at the first step."""
+    setup = setup_of("sign", "mse")
+    plain, detailed = train(setup, 3), train(setup, 3, record_parts=True)
+    assert plain.step_parts is None
+    for name in ("loss", *UPDATES):
+        assert np.array_equal(getattr(plain, name), getattr(detailed, name)), name
+    parts = detailed.step_parts
+    assert parts is not None
+    first = parts.embedding_step_rms[..., 0]
+    assert np.allclose(first, detailed.embedding_update_rms[..., 1], rtol=1e-5)
+    # sign descent changes every entry of W by the learning rate
+    keys, std = network.seed_keys(setup, 3), jax.numpy.asarray(setup.projection_std)
+    for seed, key in enumerate(keys):
+        sizes = (setup.vocab_size, setup.output_count, setup.width)
+        start = network.initial_weights(sizes, std, key, "float32")
+        norms = setup.law().frequencies @ np.sum(np.square(start.embedding), axis=1)
+        expected = setup.projection_lr * np.sqrt(norms)
+        assert np.isclose(parts.incoherent_rms[0, seed, 0], expected, rtol=1e-5)
+        aligned = expected * np.sqrt(setup.width)
+        assert np.isclose(parts.aligned_rms[0, seed, 0], aligned, rtol=1e-5)
+    assert np.all(parts.aligned_rms > detailed.projection_step_rms)  # Cauchy and Schwarz

@@ -1,0 +1,207 @@
+"""Claim files: claims as TOML, one `[[claim]]` each (docs/guides/claims.md).
+
+An error is one line that names the file, the line and the claim.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from dynsim._errors import InputError
+
+from ._claim import Claim, claim
+from ._keys import REQUIRED, check_keys
+
+MOST_BYTES = 2**20
+TABLES = ("claim", "defaults")
+_HEADER = re.compile(r"\s*\[\[?\s*([\w.\"' -]+?)\s*\]\]?\s*(#.*)?")
+_KEY = re.compile(r"\s*([\w-]+|\"[^\"]*\"|'[^']*')\s*(\.[^=]*)?=")
+_PLACE = re.compile(r" \(at line (\d+), column (\d+)\)| \(at end of document\)")
+
+
+class ClaimFileError(InputError):
+    """What is wrong with a claim file: its name, the line, and the error itself."""
+
+    def __init__(self, path: str, line: int | None, problem: str):
+        self.path, self.line, self.problem = path, line, problem
+        super().__init__("claims", path, problem)
+
+    def written(self, name: Callable[[str], str]) -> str:
+        """The message; keys of a file have one name everywhere."""
+        where = f"{self.path}, line {self.line}" if self.line else self.path
+        return f"{where}: {self.problem}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.line, self.problem)
+
+
+@dataclass(frozen=True)
+class ClaimFile:
+    """The claims of a file.
+
+    - `digest`: SHA-256 of the file's bytes, which stands in every result.
+    - `lines`: where each claim begins.
+    """
+
+    path: Path
+    digest: str
+    claims: tuple[Claim, ...]
+    lines: tuple[int, ...]
+
+    def error(self, name: str, error: InputError) -> ClaimFileError:
+        """An error of a claim, with the place of the claim in the file."""
+        place = next(
+            line for one, line in zip(self.claims, self.lines, strict=True) if one.name == name
+        )
+        return ClaimFileError(str(self.path), place, f"claim {name}: {error.written(str)}")
+
+
+def claim_file(path: Path | str) -> ClaimFile:
+    """Reads a claim file. Raises `InputError` for the first thing that is wrong in it."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError("claims", str(path), f"cannot be read: {reason}") from None
+    if len(content) > MOST_BYTES:
+        raise InputError("claims", str(path), f"must have at most {MOST_BYTES} bytes")
+    claims, lines = _claims(content, str(path))
+    return ClaimFile(path, hashlib.sha256(content).hexdigest(), claims, lines)
+
+
+def _claims(content: bytes, path: str) -> tuple[tuple[Claim, ...], tuple[int, ...]]:
+    try:
+        text = content.decode("utf-8")
+        document = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ClaimFileError(path, line, "is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise _not_toml(error, path, text) from None
+    except RecursionError:
+        raise ClaimFileError(path, None, "is nested too deeply") from None
+    index = _Lines(text)
+    for name, table in document.items():
+        if name not in TABLES:
+            near = get_close_matches(name, TABLES, n=1, cutoff=0)[0]
+            problem = f"{name} is no table of a claim file; the nearest is {near}"
+            raise ClaimFileError(path, index.line(0, name), problem)
+        if not isinstance(table, list if name == "claim" else dict):
+            shape = "[[claim]], once for each claim" if name == "claim" else "[defaults]"
+            line = index.line(int(name == "claim"), name) or index.line(0, "", name)
+            raise ClaimFileError(path, line, f"{name} must be written {shape}")
+    defaults = document.get("defaults", {})
+    try:
+        check_keys(defaults)
+    except InputError as error:
+        line = index.line(0, "defaults", error.field)
+        raise ClaimFileError(path, line, f"defaults: {error.written(str)}") from None
+    tables = document.get("claim", [])
+    if not tables:
+        raise ClaimFileError(path, None, "holds no [[claim]]")
+    claims: list[Claim] = []
+    for number, table in enumerate(tables, 1):
+        try:
+            claims.append(_one(table, defaults, claims))
+        except InputError as error:
+            line = index.of_claim(number, error.field, table if isinstance(table, dict) else {})
+            name = table.get("name") if isinstance(table, dict) else None
+            which = (
+                f"claim {name}" if isinstance(name, str) and len(name) < 80 else f"claim {number}"
+            )
+            raise ClaimFileError(path, line, f"{which}: {error.written(str)}") from None
+    return tuple(claims), tuple(index.line(number, "") or 1 for number in range(1, len(claims) + 1))
+
+
+def _one(table: Any, defaults: Mapping[str, Any], before: Sequence[Claim]) -> Claim:
+    if not isinstance(table, dict):
+        raise InputError("claim", table, "must be a table")
+    check_keys(table)
+    check_keys(table.get("full", {}))
+    merged = {**defaults, **table}
+    for key in REQUIRED:
+        if key not in merged:
+            raise InputError(key, None, "every claim needs it")
+    found = claim(**merged)
+    if any(one.name == found.name for one in before):
+        raise InputError("name", found.name, "must be given to one claim only")
+    return found
+
+
+def _not_toml(error: tomllib.TOMLDecodeError, path: str, text: str) -> ClaimFileError:
+    message = str(error)
+    place = _PLACE.search(message)
+    reason = _PLACE.sub("", message).splitlines()[0]
+    if place is None or place[1] is None:
+        return ClaimFileError(path, text.count("\n") + 1, f"is not TOML: {reason} at the end")
+    problem = f"is not TOML: {reason} at column {place[2]}"
+    return ClaimFileError(path, int(place[1]), problem)
+
+
+class _Lines:
+    """Where keys stand: tomllib gives values without their places."""
+
+    def __init__(self, text: str):
+        self.places: dict[tuple[int, str, str], int] = {}
+        number, section = 0, ""
+        for line, part in _outside_texts(text):
+            header, key = _HEADER.fullmatch(part), _KEY.match(part)
+            if header is not None:
+                section = re.sub(r"[\"' ]", "", header[1])
+                number += section == "claim"
+                owner = number if section.split(".")[0] == "claim" else 0
+                self.places.setdefault((owner, section, ""), line)
+            elif key is not None:
+                owner = number if section.split(".")[0] == "claim" else 0
+                self.places.setdefault((owner, section, key[1].strip("\"'")), line)
+
+    def line(self, number: int, section: str, key: str = "") -> int | None:
+        """The line of a key in a section (number 0: outside claims), or of the section."""
+        if number and not section:
+            section = "claim"
+        for place in ((number, section, key), (number, section, ""), (number, "", section)):
+            if place in self.places:
+                return self.places[place]
+        return None
+
+    def of_claim(self, number: int, key: str, table: Mapping[str, Any]) -> int | None:
+        """The line of a claim's key: in the claim, its full version, the defaults, or its head."""
+        for place in (
+            (number, "claim", key),
+            (number, "claim.full", key),
+            (0, "defaults", key),
+            (number, "claim", ""),
+        ):
+            if place in self.places:
+                return self.places[place]
+        return None
+
+
+def _outside_texts(text: str) -> Iterator[tuple[int, str]]:
+    """(number, line) of the lines that do not begin inside a text of several lines."""
+    closing = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        inside = bool(closing)
+        rest = line
+        while True:
+            if closing:
+                _, found, rest = rest.partition(closing)
+                if not found:
+                    break
+                closing = ""
+            else:
+                opened = re.search(r'"""|\'\'\'', rest)
+                if opened is None or "#" in rest[: opened.start()]:
+                    break
+                closing, rest = opened[0], rest[opened.end() :]
+        if not inside:
+            yield number, line

@@ -1,0 +1,368 @@
+"""Claims measured on trained networks and judged."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynsim._errors import InputError, check_integer, named
+from dynsim._summary import summary
+from dynsim.scaling._exponent import named_quantity
+from dynsim.scaling._measured import Measure, cost, measured_cells
+from dynsim.scaling._quantity import (
+    AnySetup,
+    Measurement,
+    Progress,
+    Quantity,
+    Sampled,
+    Unavailable,
+    Value,
+)
+from dynsim.statistics import bootstrap
+from dynsim.statistics._exponents import exponent_of, log_slope
+from dynsim.statistics._intervals import interval_text
+
+from ._claim import ASYMPTOTIC, MOST_SEEDS, Claim
+from ._file import ClaimFile, claim_file
+from ._seeds import MOST_RUNS, run_seed
+from ._verdict import Evidence, Verdict, judged
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+Solve = Callable[[Quantity, Sequence[AnySetup]], Sequence[Value]]
+"""What gives the mean-field values of a quantity: by solving, or from where they are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What became of a claim.
+
+    - `evidence`: the numbers; `verdict`: by the rule of `dynsim.claims`.
+    - `notes`: sizes that were rounded, and why a theory has no value.
+    """
+
+    claim: Claim
+    evidence: Evidence
+    verdict: Verdict
+    notes: tuple[str, ...]
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the verdict is the one that the claim expects."""
+        return self.verdict == self.claim.expected
+
+    def row(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        last, measured = self.evidence.last, self.evidence.measured
+        return {
+            "name": self.claim.name,
+            "statement": self.claim.statement,
+            "quantity": self.claim.measured_number,
+            "prediction": self.claim.predicted_number,
+            "predicted": self.evidence.predicted,
+            "tolerance": self.claim.tolerance,
+            "simulated": self.evidence.simulated,
+            "measured": measured.value,
+            "low": measured.low,
+            "high": measured.high,
+            "drift": self.evidence.drift,
+            "last": None if last is None else last.value,
+            "last_low": None if last is None else last.low,
+            "last_high": None if last is None else last.high,
+            "verdict": self.verdict,
+            "expected": self.claim.expected,
+            "source": self.claim.source,
+            "registered": None if self.claim.registered is None else str(self.claim.registered),
+            "changed": self.claim.changed or None,
+            "digest": self.claim.digest,
+            "notes": [named(note, str) for note in self.notes],
+        }
+
+
+@dataclass(frozen=True)
+class Verdicts(Sequence[Finding]):
+    """The findings of several claims, in their order.
+
+    - `files`: SHA-256 of every claim file, by its path.
+    - `seed`: of the run.
+    """
+
+    findings: tuple[Finding, ...]
+    files: Mapping[str, str]
+    seed: int
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, str):
+            for one in self.findings:
+                if one.claim.name == index:
+                    return one
+            raise KeyError(index)
+        return self.findings[index]
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __repr__(self) -> str:
+        lines = {
+            one.claim.name: f"{one.verdict}{'' if one.as_expected else ' (!)'}, predicted "
+            f"{one.evidence.predicted:.4g} ± {one.claim.tolerance:g}, measured "
+            f"{interval_text(one.evidence.measured)}"
+            for one in self.findings
+        }
+        expected = sum(one.as_expected for one in self.findings)
+        digests = {path: digest[:12] for path, digest in self.files.items()}
+        title = f"{expected} of {len(self.findings)} verdicts as expected"
+        return summary(title, **lines, seed=self.seed, files=digests or None)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row for each claim."""
+        import pandas as pd
+
+        return pd.DataFrame([one.row() for one in self.findings])
+
+
+def verify(
+    claims: Path | str | ClaimFile | Claim | Sequence[Claim],
+    *,
+    seeds: int | None = None,
+    seed: int = 0,
+    full: bool = False,
+    progress: Progress = lambda part: None,
+    measure: Measure | None = None,
+) -> Verdicts:
+    """Measures claims on trained networks and judges them by one rule.
+
+    ```python
+    dynsim.verify("my_claims.toml")
+    ```
+
+    - `claims`: a claim file, or claims made by `dynsim.claim`.
+    - `seeds`: networks for each size, in place of what the claims say.
+    - `seed`: another number gives networks that are new.
+    - `full`: the larger version of claims that have one.
+    - `progress`: called with the fraction of work finished since the last call.
+    - `measure`: gives a cell's arrays in place of training it, see `dynsim.scaling`.
+
+    Claims that share a setup share its training. Raises `InputError` for a claim that cannot be
+    measured, before anything is trained.
+    """
+    given, files = _given(claims)
+    check_integer("seed", seed, 0, MOST_RUNS - 1)
+    chosen = [version(one, full=full, seeds=seeds) for one in given]
+    for one in chosen:
+        try:
+            check(one)
+        except InputError as error:
+            raise _placed(claims, one, error) from None
+    shared = _Trained(chosen, seed, measure, progress)
+    findings = [finding(one, measure=shared, full=full, seeds=seeds, seed=seed) for one in given]
+    return Verdicts(tuple(findings), files, seed)
+
+
+def finding(
+    claim: Claim,
+    *,
+    measure: Measure | None = None,
+    solve: Solve | None = None,
+    full: bool = False,
+    seeds: int | None = None,
+    seed: int = 0,
+) -> Finding:
+    """One claim measured and judged; `measure` and `solve` give what is kept elsewhere."""
+    chosen, quantity = version(claim, full=full, seeds=seeds), named_quantity(claim.quantity)
+    setups = claim_setups(chosen, seed)
+    found = measured_cells(quantity, setups, chosen.seeds, measure=measure)
+    theory, notes = _theory(chosen, quantity, setups, solve)
+    notes = [*dict.fromkeys(note for path in chosen.families for note in path.rounded), *notes]
+    evidence = _ratio if chosen.form == "ratio" else _exponent
+    numbers = evidence(chosen, predicted(chosen), found, theory)
+    verdict = judged(numbers, claim.tolerance)
+    return Finding(claim=claim, evidence=numbers, verdict=verdict, notes=tuple(notes))
+
+
+def check(claim: Claim) -> None:
+    """Checks without measuring, the larger version too.
+
+    Raises `InputError` for a quantity that does not exist, or not for these setups, and for a
+    prediction that is not derived or whose band contains the rival."""
+    if claim.full:
+        check(claim.at_full())
+    quantity = named_quantity(claim.quantity)
+    setups = claim_setups(claim)
+    for setup in setups:
+        quantity.check(setup)
+    if quantity.measurement is None:
+        raise InputError("quantity", claim.quantity, "is not measured on networks")
+    value = predicted(claim)
+    claim.check_rival(value)
+    if claim.form == "ratio" and claim.against == "derived":
+        try:
+            quantity.derived(setups[0])
+        except Unavailable as reason:
+            raise InputError("against", "derived", f"has no value here: {reason}") from None
+
+
+def version(claim: Claim, *, full: bool = False, seeds: int | None = None) -> Claim:
+    """The claim as it is measured: in its larger version, with another number of seeds."""
+    chosen = claim.at_full() if full else claim
+    if seeds is None:
+        return chosen
+    check_integer("seeds", seeds, 2, MOST_SEEDS)
+    return replace(chosen, seeds=seeds)
+
+
+def claim_setups(claim: Claim, seed: int = 0) -> list[AnySetup]:
+    """The setups of all sizes, in the run with this seed."""
+    return [fresh(setup, seed) for path in claim.families for setup in path.setups()]
+
+
+def fresh(setup: AnySetup, seed: int) -> AnySetup:
+    """The setup in the run with this seed: runs share no random numbers."""
+    return replace(setup, seed=setup.seed + run_seed(seed)) if seed else setup
+
+
+def predicted(claim: Claim) -> float:
+    """The prediction as a number. Raises `InputError` where none is derived."""
+    if claim.prediction != ASYMPTOTIC:
+        return claim.stated()
+    try:
+        return float(named_quantity(claim.quantity).asymptotic(claim.families[0]).exponent)
+    except Unavailable as reason:
+        raise InputError("prediction", ASYMPTOTIC, f"does not exist here: {reason}") from None
+
+
+def _theory(
+    claim: Claim, quantity: Quantity, setups: Sequence[AnySetup], solve: Solve | None
+) -> tuple[Floats | None, list[str]]:
+    """The theory's logarithms at all setups, None with the reason where it has no value."""
+    try:
+        if claim.formula is not None:
+            sizes = [path.values(size) for path in claim.families for size in claim.sizes]
+            values = [claim.formula(one) for one in sizes]
+        elif claim.against == "derived":
+            values = [quantity.derived(setup) for setup in setups]
+        else:
+            solved = quantity.mean_field(setups) if solve is None else solve(quantity, setups)
+            values = [value for value, _ in solved]
+    except Unavailable as reason:
+        return None, [f"no {claim.against} value: {reason}"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(np.asarray(values, dtype=np.float64)), []
+
+
+def _log_values(found: Sequence[Sampled]) -> Callable[..., Floats]:
+    """The logarithm of the quantity at every setup, shape (K,) or (K, R)."""
+
+    def logs(*samples: Floats, axis: int = -1) -> Floats:
+        return np.array(
+            [cell.log_value(sample) for cell, sample in zip(found, samples, strict=True)]
+        )
+
+    return logs
+
+
+def _exponent(
+    claim: Claim, predicted: float, found: Sequence[Sampled], theory: Floats | None
+) -> Evidence:
+    samples = [cell.samples for cell in found]
+    fit = exponent_of(claim.sizes, samples, _log_values(found), vectorized=True)
+    log_size = np.log(np.asarray(claim.sizes, dtype=np.float64))
+    simulated = None if theory is None else float(log_slope(log_size, theory))
+    return Evidence.of_fit(fit, predicted=predicted, simulated=simulated)
+
+
+def _ratio(
+    claim: Claim, predicted: float, found: Sequence[Sampled], theory: Floats | None
+) -> Evidence:
+    below = np.full(len(found), np.nan) if theory is None else theory
+    logs = _log_values(found)
+
+    def ratio(*samples: Floats, axis: int = -1) -> Floats:
+        values = logs(*samples)
+        return np.exp(np.mean(values - below.reshape(-1, *[1] * (values.ndim - 1)), axis=0))
+
+    measured = bootstrap(ratio, [cell.samples for cell in found], vectorized=True)
+    return Evidence(predicted=predicted, simulated=None, measured=measured)
+
+
+def _given(
+    claims: Path | str | ClaimFile | Claim | Sequence[Claim],
+) -> tuple[tuple[Claim, ...], dict[str, str]]:
+    if isinstance(claims, Path | str):
+        claims = claim_file(claims)
+    if isinstance(claims, ClaimFile):
+        return claims.claims, {str(claims.path): claims.digest}
+    given = (claims,) if isinstance(claims, Claim) else tuple(claims)
+    for one in given:
+        if not isinstance(one, Claim):
+            raise InputError("claims", type(one).__name__, "must be a claim file or claims")
+    if not given:
+        raise InputError("claims", None, "must be a claim file or claims")
+    return given, {}
+
+
+def _placed(claims: Any, claim: Claim, error: InputError) -> InputError:
+    """The error with its place in the file, where the claims come from one."""
+    if isinstance(claims, Path | str):
+        claims = claim_file(claims)
+    if isinstance(claims, ClaimFile):
+        return claims.error(claim.name, error)
+    return InputError(error.field, error.value, f"{error.allowed} (claim {claim.name})")
+
+
+class _Trained:
+    """Cells by measurement, setup and seeds; each is trained once for all claims."""
+
+    def __init__(
+        self, claims: Sequence[Claim], seed: int, measure: Measure | None, progress: Progress
+    ):
+        self.measure, self.progress = measure, progress
+        self.cells: dict[tuple[str, AnySetup, tuple[int, ...]], Future[Any]] = {}
+        self.lock = threading.Lock()
+        keys = {
+            (measurement.name, setup, one.seeds): cost(setup) * one.seeds
+            for one in claims
+            if (measurement := named_quantity(one.quantity).measurement) is not None
+            for setup in claim_setups(one, seed)
+        }
+        self.work = sum(keys.values())
+
+    def __call__(
+        self, measurement: Measurement, setup: AnySetup, labels: NDArray[np.int64]
+    ) -> Mapping[str, NDArray[Any]]:
+        key = (measurement.name, setup, tuple(labels.tolist()))
+        with self.lock:
+            made = key not in self.cells
+            future = self.cells.setdefault(key, Future())
+        if made:
+            try:
+                future.set_result(self._arrays(measurement, setup, labels))
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+    def _arrays(
+        self, measurement: Measurement, setup: AnySetup, labels: NDArray[np.int64]
+    ) -> Mapping[str, NDArray[Any]]:
+        share = cost(setup) * len(labels) / self.work
+        if self.measure is None:
+            return measurement.run(setup, labels, lambda part: self._report(part * share))
+        arrays = self.measure(measurement, setup, labels)
+        self._report(share)
+        return arrays
+
+    def _report(self, part: float) -> None:
+        with self.lock:
+            self.progress(part)

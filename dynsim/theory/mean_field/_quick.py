@@ -1,0 +1,115 @@
+"""Mean-field solutions of many setups, sooner: few particles, and one program for all sizes.
+
+`predict` asks for a small error and takes its time; for the power of a size in a quantity an error
+of a percent will do. The compiled shape holds particles, outputs, loss, optimizer and steps, never
+a width or a vocabulary, and is compiled without most optimisations, which takes longer than the
+solutions themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dynsim._errors import InputError
+from dynsim._precision import require_x64
+from dynsim._setup import Setup, check_covered
+
+from ._averages import combined
+from ._particles import token_particles
+from ._predict import MAX_PARTICLES, TOKENS_PER_NEURON
+from ._replicas import Sampling, solutions
+from ._result import Floats
+from ._solver import Case, Descent, Plan, Sizes, Tokens, solve
+
+FIRST_PARTICLES, PARTICLES, REPLICAS, STRATA = 512, 1024, 8, 1
+COLUMNS = ("loss", "projection_update_rms", "embedding_update_rms", "projection_step_rms")
+UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+class QuickPrediction(NamedTuple):
+    """Columns of `Prediction` by name, and their standard errors, of shape (T,)."""
+
+    values: dict[str, Floats]
+    errors: dict[str, Floats]
+
+
+def quick_predictions(
+    setups: Sequence[Setup],
+    *,
+    particles: int | None = None,
+    replicas: int = REPLICAS,
+    progress: Callable[[float], object] | None = None,
+) -> list[QuickPrediction]:
+    """The mean-field solution of each setup at its own learning rates.
+
+    With the finite-width correction of `predict`; the errors are standard errors over replicas and
+    leave out the bias of a finite number of particles, by default 1024 (512 for one step in full
+    batch) or what is enough for outputs and steps. Raises as `predict` does.
+    """
+    require_x64()
+    found = []
+    for setup in setups:
+        check_covered(setup, "mean-field theory")
+        tokens = enough_particles(setup) if particles is None else particles
+        neurons = max(tokens // TOKENS_PER_NEURON, 4 * setup.output_count * setup.steps)
+        fields = (setup.output_count, setup.loss_name, setup.optimizer, setup.steps, True)
+        plan, vocabulary = Plan(tokens, neurons, *fields), token_particles(setup, tokens)
+        rates = (np.array([setup.embedding_lr]), np.array([setup.projection_lr]))
+
+        def report(part: float) -> None:
+            if progress is not None:
+                progress(part / (2 * len(setups)))
+
+        limit, independent = (
+            solutions(
+                setup,
+                plan,
+                vocabulary,
+                Sampling(replicas, STRATA, *rates, even, None),
+                report,
+                _solve_unoptimised,
+            )[0]
+            for even in (True, False)
+        )
+        ratio = min(setup.width, neurons) / setup.width
+        with np.errstate(invalid="ignore", over="ignore"):
+            mean, spread, _, _ = combined([limit, limit, independent], ratio, STRATA, math.inf)
+            rms = np.sqrt(np.where(mean < 0, 0, mean))
+            error = spread / np.maximum(2 * rms, np.sqrt(np.maximum(spread, 1e-300)))
+        values = {name: rms[0, :, place] for place, name in enumerate(COLUMNS)}
+        errors = {name: error[0, :, place] for place, name in enumerate(COLUMNS)}
+        values["loss"], errors["loss"] = mean[0, :, 0], spread[0, :, 0]
+        found.append(QuickPrediction(values, errors))
+    return found
+
+
+def enough_particles(setup: Setup) -> int:
+    """A power of two that is enough for the setup's outputs and steps. Raises `InputError`."""
+    directions = setup.output_count * setup.steps
+    if 4 * directions > MAX_PARTICLES:
+        raise InputError(
+            "steps",
+            setup.steps,
+            f"times `outputs` must be at most {MAX_PARTICLES // 4} for the mean-field solver",
+        )
+    first_step = setup.steps <= 2 and not setup.batch_size
+    least = FIRST_PARTICLES if first_step else PARTICLES
+    return max(least, 2 ** math.ceil(math.log2(4 * directions)))
+
+
+_programs: dict[tuple[Plan, int], Any] = {}  # compiled, by plan and number of cases
+
+
+def _solve_unoptimised(
+    plan: Plan, tokens: Tokens, sizes: Sizes, descent: Descent, cases: Case
+) -> tuple[Any, Any]:
+    """`solve`, compiled once for each plan without most optimisations."""
+    key = plan, len(cases.side)
+    if key not in _programs:
+        lowered = solve.lower(plan, tokens, sizes, descent, cases)  # type: ignore[attr-defined]
+        _programs[key] = lowered.compile(compiler_options=UNOPTIMISED)
+    return _programs[key](tokens, sizes, descent, cases)

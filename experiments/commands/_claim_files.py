@@ -1,0 +1,262 @@
+"""`dynsim verify my_claims.toml`: a user's own claims, measured and judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dynsim import InputError
+from experiments.output import number, print_json, print_table, progress_bar, writable_folder
+from experiments.precision import enable_x64
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from dynsim.claims import ClaimFile, Finding
+
+FORMAT = 1
+SHORT = 12  # characters of a digest that are printed
+
+
+def check_files(paths: Sequence[Path], as_json: bool) -> int:
+    """Validates claim files without measuring: one line for each. Returns the exit code."""
+    files = valid_files(paths)
+    if as_json:
+        found = [
+            {"file": file.path, "claims": len(file.claims), "sha256": file.digest} for file in files
+        ]
+        print_json({"files": found})
+        return 0
+    for file in files:
+        count = len(file.claims)
+        claims = f"{count} claim{'s' if count > 1 else ''}"
+        print(f"{file.path}: valid, {claims}, SHA-256 {file.digest}")
+    return 0
+
+
+def verify_files(
+    paths: Sequence[Path], names: Sequence[str], full: bool, seed: int, out: Path, as_json: bool
+) -> int:
+    """Measures the claims of these files, or of them those that are named, and prints verdicts.
+
+    Measured networks stay in --out, NAME.claims.nc for NAME.toml, with the verdicts and the claims
+    as they were measured in NAME.claims.json, and a figure of each claim in CLAIM.png, .pdf and
+    .svg. Returns the exit code of `dynsim verify`.
+    """
+    from .verify import exit_code, seed_folder
+
+    files = [_chosen(file, names) for file in valid_files(paths)]
+    _check_chosen(names, files)
+    folder = writable_folder("out", seed_folder(out, seed))
+    rows: list[dict[str, Any]] = []
+    changed: list[str] = []
+    figures: list[Path] = []
+    for file in files:
+        if not file.claims:
+            continue
+        changed += _changes(file, folder)
+        found, data = _findings(file, full, seed, folder)
+        figures += _figures(file, data, folder)
+        rows += [{"file": str(file.path), **one.row()} for one in found]
+        _keep(file, found, folder)
+    digests = {str(file.path): file.digest for file in files}
+    if as_json:
+        document = {"claims": rows, "files": digests, "changed": changed, "figures": figures}
+        print_json({**document, "seed": seed, "out": folder})
+    else:
+        _print(rows, digests, changed, seed)
+        for path in figures:
+            if path.suffix == ".png":
+                print(f"figure: {path}")
+    return exit_code(rows)
+
+
+def valid_files(paths: Sequence[Path]) -> list[ClaimFile]:
+    """The claim files, every claim of which can be measured. Raises `InputError`."""
+    from dynsim.claims import check, claim_file
+
+    enable_x64()
+    files = [claim_file(path) for path in paths]
+    names: dict[str, Path] = {}
+    stems: dict[str, Path] = {}
+    for file in files:
+        if file.path.stem in stems:
+            other = stems[file.path.stem]
+            raise InputError("claims", str(file.path), f"must have another name than {other}")
+        stems[file.path.stem] = file.path
+        for one in file.claims:
+            if one.name in names:
+                allowed = f"is a claim of {names[one.name]} already"
+                raise file.error(one.name, InputError("name", one.name, allowed))
+            names[one.name] = file.path
+            try:
+                check(one)
+            except InputError as error:
+                raise file.error(one.name, error) from None
+    return files
+
+
+def _chosen(file: ClaimFile, names: Sequence[str]) -> ClaimFile:
+    kept = [
+        pair
+        for pair in zip(file.claims, file.lines, strict=True)
+        if not names or pair[0].name in names
+    ]
+    claims, lines = zip(*kept, strict=True) if kept else ((), ())
+    return replace(file, claims=claims, lines=lines)
+
+
+def _check_chosen(names: Sequence[str], files: Sequence[ClaimFile]) -> None:
+    known = {one.name for file in files for one in file.claims}
+    for name in names:
+        if name not in known:
+            raise InputError("claim", name, "must be a claim of the files")
+
+
+def _findings(
+    file: ClaimFile, full: bool, seed: int, folder: Path
+) -> tuple[list[Finding], xr.Dataset]:
+    """The file's claims judged, and the networks that were measured here or before."""
+    from experiments.cells.complete import complete_file
+    from experiments.topics._claim_study import claim_finding, claim_study, extended
+
+    path = _beside(folder, file, "nc")
+    study = claim_study(file.path.stem, file.claims)
+    needed = {cell["cell"] for cell in study.cells(full)}
+    kept = _kept(path)
+    with progress_bar(len(needed), f"verify: {file.path.stem}") as bar:
+        if kept is not None:
+            bar.update(len(needed & set(kept["cell"].values.tolist())))
+            study = extended(study, kept)
+        if kept is not None and _holds(kept, needed, full):
+            data = kept
+        else:
+            data = complete_file(path, lambda store: study.run(full, bar.update, store, seed=seed))
+    return [claim_finding(one, data) for one in file.claims], data
+
+
+def _figures(file: ClaimFile, data: xr.Dataset, folder: Path) -> list[Path]:
+    """A figure of each claim that is about one path."""
+    from experiments.plots._write import write_result
+    from experiments.topics._claim_study import claim_exponent
+
+    return [
+        path
+        for one in file.claims
+        if len(one.families) == 1
+        for path in write_result(claim_exponent(one, data).to_xarray(), None, folder / one.name)
+    ]
+
+
+def _beside(folder: Path, file: ClaimFile, ending: str) -> Path:
+    return folder / f"{file.path.stem}.claims.{ending}"
+
+
+def _holds(kept: xr.Dataset, cells: set[str], full: bool) -> bool:
+    from experiments.results import study_config
+
+    return study_config(kept)["full"] == full and cells <= set(kept["cell"].values.tolist())
+
+
+def _kept(path: Path) -> xr.Dataset | None:
+    """What was measured before by the same code, libraries and device; None without it."""
+    from experiments.results import load, provenance
+
+    try:
+        stored = load(path)
+    except (OSError, ValueError, KeyError):
+        return None
+    same = all(
+        stored.attrs.get(name) == text for name, text in provenance({}).items() if name != "config"
+    )
+    return stored if same and "cell" in stored.coords else None
+
+
+def _changes(file: ClaimFile, folder: Path) -> list[str]:
+    """One sentence for each claim that is not as it was when it was measured."""
+    found = []
+    before = _before(_beside(folder, file, "json"))
+    for one in file.claims:
+        then = before.get(one.name)
+        if then is not None and then["digest"] != one.digest:
+            now, was = one.content, then["claim"]
+            keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+            found.append(
+                f"{one.name} was changed after it was measured: {', '.join(keys)} "
+                f"(SHA-256 then {then['digest'][:SHORT]}, now {one.digest[:SHORT]})"
+            )
+    return found
+
+
+def _before(path: Path) -> dict[str, dict[str, Any]]:
+    """The claims of earlier runs by name: the first version that was measured of each."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["format"] != FORMAT:
+            return {}
+        return {one["claim"]["name"]: one for one in document["claims"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _keep(file: ClaimFile, found: Sequence[Finding], folder: Path) -> None:
+    """Writes each claim as it was first measured, with its verdict."""
+    from experiments.cells.store import REPEATABLE, writing
+    from experiments.results import write_file
+
+    path = _beside(folder, file, "json")
+    kept = _before(path)
+    for one in found:
+        entry = {
+            "claim": one.claim.content,
+            "digest": one.claim.digest,
+            "file": file.digest,
+            "verdict": one.verdict,
+        }
+        kept.setdefault(one.claim.name, entry)
+    text = json.dumps(
+        {"format": FORMAT, "claims": list(kept.values())}, indent=1, ensure_ascii=False
+    )
+    with writing(path, REPEATABLE):
+        write_file(path, f"{text}\n".encode())
+
+
+def _print(
+    rows: Sequence[Mapping[str, Any]],
+    digests: Mapping[str, str],
+    changed: Sequence[str],
+    seed: int,
+) -> None:
+    head = ("claim", "predicted", "simulated", "measured", "95 % interval", "drift", "verdict")
+    table = [
+        (
+            row["name"],
+            f"{number(row['predicted'])} ± {number(row['tolerance'])}",
+            number(row["simulated"]),
+            number(row["measured"]),
+            f"[{number(row['low'])}, {number(row['high'])}]",
+            number(row["drift"]),
+            row["verdict"] + ("" if row["verdict"] == row["expected"] else "  (!)"),
+        )
+        for row in rows
+    ]
+    print_table(head, table, [_note(row) for row in rows])
+    print()
+    for path, digest in digests.items():
+        print(f"{path}: SHA-256 {digest}" + (f", seed {seed}" if seed else ""))
+    for text in changed:
+        print(text)
+    as_expected = sum(row["verdict"] == row["expected"] for row in rows)
+    print(f"{as_expected} of {len(rows)} verdicts as expected")
+
+
+def _note(row: Mapping[str, Any]) -> str:
+    registered = f"; registered {row['registered']}" if row["registered"] else ""
+    notes = "".join(f"; {note}" for note in row["notes"])
+    return (
+        f"{row['statement']} Quantity: {row['quantity']}; prediction: "
+        f"{row['prediction']}{registered}; SHA-256 {row['digest'][:SHORT]}{notes}"
+    )

@@ -1,0 +1,78 @@
+"""`python -m experiments.replication`: measures the replication study."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dynsim import InputError
+from dynsim._errors import check_integer
+from experiments.output import flag, near_names, print_table, progress_bar, writable_folder
+from experiments.precision import enable_x64
+from experiments.topics._seeds import MOST_RUNS
+
+
+@dataclass(frozen=True)
+class Replication:
+    """Measure the claims under fresh seeds: their default version under 20, the full one under 3.
+
+    Studies of the laboratory are left out. The result is replication.nc of --out; the same command
+    goes on after an interruption. Copy it to experiments/data, and the page docs/replication.md
+    shows it.
+    """
+
+    claim: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """replicate this claim only (may be repeated)"""
+    quick_seeds: int = 20
+    """number of seeds of the default version; 0 leaves it out"""
+    full_seeds: int = 3
+    """number of seeds of the full version; 0 leaves it out"""
+    out: Path = Path("dynsim-replication")
+    """folder for the result and for the studies of every seed"""
+
+    def run(self) -> int:
+        """Measures, and prints the shares."""
+        for field in ("quick_seeds", "full_seeds"):
+            check_integer(field, getattr(self, field), 0, MOST_RUNS - 1)
+        if not self.quick_seeds and not self.full_seeds:
+            raise InputError("quick_seeds", 0, "must be positive where `full_seeds` is 0")
+        enable_x64()
+        from .runs import every_claim, plan_of, replicate
+        from .shares import claim_rows, coverage
+
+        known = every_claim()
+        for name in self.claim:
+            if name not in known:
+                raise InputError("claim", name, near_names(name, known))
+        plan = plan_of(self.claim, self.quick_seeds, self.full_seeds)
+        folder = writable_folder("out", self.out)
+        with progress_bar(plan.cells(), "replication") as bar:
+            data = replicate(plan, folder, bar)
+        rows = [
+            [row.claim, row.version, row.expected, str(row.as_expected)] for row in claim_rows(data)
+        ]
+        print_table(("claim", "version", "expected", "as expected"), rows)
+        for theory in ("simulated", "predicted"):
+            print(f"95 % intervals of exponents that hold the {theory} value:", end=" ")
+            print(coverage(data, theory))
+        print(folder / "replication.nc")
+        return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 2 for bad input."""
+    options = tyro.cli(Replication, args=arguments, prog="python -m experiments.replication")
+    try:
+        return options.run()
+    except InputError as error:
+        print(f"replication: error: {error.written(flag)}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""Claims under fresh seeds: what is measured, and what is kept of it.
+
+All seeds of a study are measured one after the other in one process, so that its programs are
+compiled once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from dynsim.claims import Evidence
+from experiments.cells.complete import complete_file
+from experiments.cells.store import Arrays, Store
+from experiments.commands.verify import finished_study, seed_folder
+from experiments.results import provenance
+from experiments.topics._claim import Claim
+from experiments.topics._registry import CLAIMS, STUDIES
+from experiments.topics._study import Study
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+NUMBERS = (
+    *("predicted", "simulated", "measured", "low", "high", "drift"),
+    *("last", "last_low", "last_high"),
+)
+VERDICTS = ("fails", "undecided", "holds")  # stored as their place here
+NOT_MEASURED = -1
+FULL = {"quick": False, "full": True}
+FRESH = {"quick": 20, "full": 3}
+"""number of seeds of each version; they are 1, 2, ..., for 0 is that of the stored studies"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is replicated: claims, and the number of seeds of each version (`FULL`)."""
+
+    claims: tuple[str, ...]
+    seeds: dict[str, int]
+
+    def studies(self, version: str) -> list[Study]:
+        """The studies of the claims that this version measures; none of the laboratory."""
+        needed = dict.fromkeys(CLAIMS[name].study for name in self.claims)
+        studies = [STUDIES[name] for name in needed]
+        return [one for one in studies if not one.laboratory and one.cells(FULL[version])]
+
+    def claims_of(self, study: Study) -> list[Claim]:
+        return [CLAIMS[name] for name in self.claims if CLAIMS[name].study == study.name]
+
+    def cells(self) -> int:
+        """How many cells all seeds of all studies have."""
+        return sum(
+            count * len(study.cells(FULL[version]))
+            for version, count in self.seeds.items()
+            for study in self.studies(version)
+        )
+
+
+def replicate(plan: Plan, folder: Path, bar: tqdm) -> xr.Dataset:
+    """Measures the plan; `replication.nc` of the folder holds the result.
+
+    Studies of every seed are kept in the folder, and so is what their claims come to, so that an
+    interrupted run goes on where it stopped.
+    """
+    return complete_file(
+        folder / "replication.nc", lambda store: _measured(plan, folder, bar, store)
+    )
+
+
+def _measured(plan: Plan, folder: Path, bar: tqdm, store: Store) -> xr.Dataset:
+    rows: dict[tuple[str, str, int], NDArray[np.float64]] = {}
+    for version, count in plan.seeds.items():
+        for study in plan.studies(version):
+            bar.set_description(f"replication: {version}, {study.name}", refresh=False)
+            for seed in range(1, count + 1):
+                found = _of_seed(plan, study, version, seed, folder, bar, store)
+                rows |= {(version, claim, seed): row for claim, row in found.items()}
+    return _dataset(plan, rows)
+
+
+def _of_seed(
+    plan: Plan, study: Study, version: str, seed: int, folder: Path, bar: tqdm, store: Store
+) -> Arrays:
+    """Numbers and verdict of every claim on a study under one seed."""
+    full, claims = FULL[version], plan.claims_of(study)
+    made = [study.fingerprint(full, seed), _evidence_code(), *(claim.name for claim in claims)]
+    identity = " ".join(made)
+    name = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    kept = store.read(name, identity)
+    if kept is not None:
+        bar.update(len(study.cells(full)))
+    else:
+        data = finished_study(study, full, seed_folder(folder / version, seed), bar, seed)
+        kept = {claim.name: _row(claim, claim.evidence(data)) for claim in claims}
+        store.write(name, identity, kept)
+    return {claim.name: kept[claim.name] for claim in claims}
+
+
+def _row(claim: Claim, evidence: Evidence) -> NDArray[np.float64]:
+    """`NUMBERS`, NaN where there is none, and the verdict's place in `VERDICTS`."""
+    measured, last = evidence.measured, evidence.last
+    ends = (math.nan,) * 3 if last is None else (last.value, last.low, last.high)
+    simulated = math.nan if evidence.simulated is None else evidence.simulated
+    numbers = (evidence.predicted, simulated, measured.value, measured.low, measured.high)
+    verdict = VERDICTS.index(claim.verdict(evidence))
+    return np.array([*numbers, evidence.drift, *ends, verdict], dtype=np.float64)
+
+
+def _evidence_code() -> str:
+    """Digest of the files that say what a study means for a claim."""
+    topics = Path(__file__).parent.parent / "topics"
+    digest = hashlib.sha256()
+    for file in sorted([*topics.glob("*/claims.py"), *topics.glob("*/estimators.py")]):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _dataset(plan: Plan, rows: dict[tuple[str, str, int], Any]) -> xr.Dataset:
+    """Numbers and verdicts by version, claim and seed; what was not measured is NaN or -1."""
+    seeds = range(1, max(plan.seeds.values(), default=0) + 1)
+    versions = list(plan.seeds)
+    table = np.full((len(versions), len(plan.claims), len(seeds), len(NUMBERS) + 1), np.nan)
+    for (version, claim, seed), row in rows.items():
+        table[versions.index(version), plan.claims.index(claim), seed - 1] = row
+    dims = ("version", "claim", "seed")
+    codes = np.nan_to_num(table[..., -1], nan=NOT_MEASURED).astype(np.int8)
+    claims = [CLAIMS[name] for name in plan.claims]
+    return xr.Dataset(
+        {
+            **{name: (dims, table[..., place]) for place, name in enumerate(NUMBERS)},
+            "verdict": (dims, codes, {"meanings": " ".join(VERDICTS)}),
+        },
+        coords={
+            "version": versions,
+            "claim": list(plan.claims),
+            "seed": list(seeds),
+            "study": ("claim", [claim.study for claim in claims]),
+            "expected": ("claim", [claim.expected for claim in claims]),
+            "tolerance": ("claim", [claim.tolerance for claim in claims]),
+            "quantity": ("claim", [claim.quantity for claim in claims]),
+        },
+        attrs=provenance({"claims": list(plan.claims), "seeds": plan.seeds}),
+    )
+
+
+def every_claim() -> tuple[str, ...]:
+    """The claims that a version of a study outside the laboratory measures."""
+    return tuple(
+        name
+        for name, claim in CLAIMS.items()
+        if not STUDIES[claim.study].laboratory
+        and any(STUDIES[claim.study].cells(full) for full in FULL.values())
+    )
+
+
+def plan_of(claims: Sequence[str], quick: int, full: int) -> Plan:
+    """The plan for these claims, all without any; versions without seeds are left out."""
+    seeds = {"quick": quick, "full": full}
+    return Plan(tuple(claims) or every_claim(), {name: n for name, n in seeds.items() if n})

@@ -1,0 +1,189 @@
+"""Exponents along a path: known power laws come back, and what is missing or diverges is said."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_refused
+from power_quantity import Power
+
+import dynsim
+from dynsim.scaling import (
+    family,
+    measured_cells,
+)
+from dynsim.scaling._budget import budget_seconds
+from dynsim.scaling._columns import slope
+from dynsim.scaling._exponent import named_quantity
+from dynsim.scaling._fitted import fitted
+
+exponent: Any = dynsim.exponent  # tests know which columns there are
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+WIDTHS = [32, 64, 128]
+
+
+def test_every_route_finds_a_known_power():
+    reports: list[dynsim.ScalingExponent] = []
+    found = exponent(
+        Power(0.7), widths=WIDTHS, predict="asymptotic", tolerance=0.1, report=reports.append
+    )
+    assert float(found.asymptotic.exponent) == found.derived == pytest.approx(0.7, abs=1e-12)
+    assert found.mean_field.value == pytest.approx(0.7, abs=1e-12)
+    # three independent errors of 1 %: sigma / sqrt(sum of squares of ln size about its mean)
+    assert found.mean_field.error == pytest.approx(0.01 / (math.log(2) * math.sqrt(2)))
+    assert found.measured.low < 0.7 < found.measured.high
+    assert found.verdict == "holds"
+    assert found.wide.sizes[0] == 128
+    assert found.wide.sizes[-1] == 10**6
+    assert found.local.derived == pytest.approx(0.7, abs=1e-12)
+    assert [one.measured for one in reports] == [None, None]
+    assert [one.mean_field is None for one in reports] == [True, False]
+    assert found.why == {}
+
+
+def test_a_wrong_prediction_fails():
+    assert exponent(Power(0.7), widths=WIDTHS, predict=0.5).verdict == "fails"
+
+
+def test_what_is_missing_says_why():
+    missing = ("asymptotic", "derived", "mean_field")
+    found = exponent(Power(missing=missing), widths=WIDTHS, train=False)
+    assert (found.asymptotic, found.derived, found.mean_field, found.measured) == (None,) * 4
+    assert {name: found.why[name] for name in missing} == {n: f"no {n} for it" for n in missing}
+    assert found.why["measured"] == "no network was trained"
+    assert found.verdict is None
+    assert "no power of power is known" in repr(found)
+
+
+def test_a_size_whose_networks_diverge_is_left_out_and_said():
+    found = exponent(Power(0.7, lost=(1, 2)), widths=[*WIDTHS, 256], predict=0.7)
+    assert found.diverged.tolist() == [0, 2, 0, 0]
+    assert np.isnan(found.values["measured"][1])
+    assert found.measured.value == pytest.approx(0.7, abs=0.1)
+    assert found.verdict == "undecided"  # it is no power law along all sizes asked for
+    assert "2 of 8 networks diverged at `width` 64" in found.notes
+    assert any("left out" in note for note in found.notes)
+
+
+def test_fewer_than_two_finite_sizes_have_no_slope():
+    found = exponent(Power(lost=(0,)), widths=[64, 128], predict=0.7)
+    assert found.measured is None
+    assert "fewer than two sizes" in found.why["measured"]
+    assert found.verdict is None
+
+
+@pytest.mark.parametrize("options", [{"seeds": 1}, {"quantity": Power(noise=0.0)}])
+def test_without_an_interval_there_is_no_verdict(options):
+    found = exponent(**{"quantity": Power(), "widths": WIDTHS, "predict": 0.7} | options)
+    assert found.verdict is None
+    assert "no interval" in found.why["verdict"]
+
+
+def test_seeds_are_labels_and_cells_may_come_from_elsewhere():
+    quantity = Power()
+    kept = {width: np.full(2, float(width)) for width in WIDTHS}
+
+    def stored(measurement, setup, seeds):
+        assert measurement.name == "power"
+        assert seeds.tolist() == [5, 9]
+        return {"y": kept[setup.width]}
+
+    found = exponent(quantity, widths=WIDTHS, seeds=[5, 9], measure=stored)
+    assert quantity.runs == []
+    assert found.measured.value == pytest.approx(1.0, abs=1e-12)
+
+
+def test_cells_come_in_the_order_of_the_sizes_with_all_progress():
+    parts: list[float] = []
+    setups = family("width", WIDTHS).setups()
+    cells = measured_cells(Power(noise=0.0), setups, 2, progress=parts.append)
+    assert [one.samples[0] for one in cells] == pytest.approx([w**0.7 for w in WIDTHS])
+    assert sum(parts) == pytest.approx(1.0)
+
+
+def test_the_first_update_of_networks_has_the_derived_power():
+    """At fixed vocabulary and width far above it, the projection's update is aligned: power 1."""
+    along = family("width", [64, 128], vocab_size=4, optimizer="sign", targets="sign")
+    quantity = named_quantity("projection_step_rms")
+    found: Any = fitted(along.sizes, measured_cells(quantity, along.setups(), 16)).fit
+    values = np.array([quantity.derived(setup) for setup in along.setups()])
+    derived: Any = slope(np.array(along.sizes), values)
+    assert quantity.asymptotic(along).exponent == 1
+    assert found.low < derived < found.high
+    assert found.high - found.low < 0.3
+
+
+def test_the_dataset_holds_columns_samples_and_verdict(tmp_path):
+    from experiments.results import load, save
+
+    found = exponent(Power(), widths=WIDTHS, vocab_size="min(d^2/8, 50000)", predict=0.7)
+    save(found.to_xarray(), tmp_path / "exponent.nc")
+    dataset = load(tmp_path / "exponent.nc")
+    assert dataset.width.to_numpy().tolist() == WIDTHS
+    assert dataset.samples.dims == ("width", "seed")
+    assert dataset.attrs["verdict"] == found.verdict
+    assert dataset.attrs["measured_slope"] == found.measured.value
+    assert json.loads(dataset.attrs["setup"])["vocab_size"] == "min(d^2/8, 50000)"
+    assert list(found.to_dataframe().width) == WIDTHS
+    assert dynsim.plots.draw(dataset).get_xscale() == "log"
+
+
+@pytest.mark.parametrize(
+    ("field", "options", "fragment"),
+    [
+        ("quantity", {"quantity": "projection_step"}, "projection_step_rms"),
+        ("vocab_sizes", {"widths": WIDTHS, "vocab_sizes": [1, 2]}, "beside `widths`"),
+        ("predict", {"predict": "0.5x"}, "17/20"),
+        ("predict", {"predict": "1/0"}, "finite"),
+        ("predict", {"predict": math.nan}, "finite"),
+        (
+            "predict",
+            {"quantity": Power(missing=("asymptotic",)), "predict": "asymptotic"},
+            "no asy",
+        ),
+        ("tolerance", {"predict": 1, "tolerance": 0}, "above 0"),
+        ("tolerance", {"tolerance": 0.1}, "without"),
+        ("budget", {"budget": "soon"}, "60s or 10m"),
+        ("budget", {"budget": 0}, "at least 1 s"),
+        ("vocab_size", {"vocab_size": "d^-1/2"}, "write d^(-1/2)"),
+        ("optimizer", {"optimizer": "adm"}, "one of"),
+        ("embedding_lr", {"quantity": "embedding_step_rms", "embedding_lr": 0}, "positive"),
+    ],
+)
+def test_bad_input_is_one_line(field, options, fragment):
+    given = {"quantity": Power(), **options}
+
+    def call() -> object:
+        return exponent(**given)
+
+    with pytest.raises(dynsim.InputError) as caught:
+        call()
+    assert fragment in caught.value.written(lambda name: f"`{name}`")
+    assert_refused(field, call)
+
+
+def test_a_budget_reads_times():
+    assert [budget_seconds(text) for text in ("60s", "10m", 90, "1.5 min")] == [60, 600, 90, 90]
+
+
+def test_a_budget_chooses_sizes_and_seeds():
+    found = exponent(Power(), budget="2s", vocab_size="4*d")
+    assert found.plan is not None
+    assert found.plan.sizes == found.family.sizes
+    assert len(found.plan.sizes) >= 3
+    assert len(found.seeds) == found.plan.seeds >= 8
+    expected = interval_of_equal_scatter(found.plan.sizes, found.plan.seeds, 0.05)
+    assert found.plan.half_width == pytest.approx(expected, rel=0.6)  # scatter of eight networks
+
+
+def interval_of_equal_scatter(sizes: Sequence[int], seeds: int, scatter: float) -> float:
+    logs = np.log(np.asarray(sizes, dtype=float))
+    return 1.96 * scatter / math.sqrt(seeds * np.sum((logs - logs.mean()) ** 2))

@@ -1,0 +1,118 @@
+"""The replication study: what is kept of a run, and what the shares say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from experiments.output import progress_bar
+from experiments.replication import __main__ as command
+from experiments.replication.runs import VERDICTS, plan_of, replicate
+from experiments.replication.shares import Share, claim_rows, coverage, stored_replication
+from experiments.topics._registry import CLAIMS, STUDIES
+
+
+def toy(low, simulated, verdict, expected=("holds", "fails"), quantity="exponent of d"):
+    """Two claims, the second a control, under four seeds: intervals [low, low + 1]."""
+    dims = ("version", "claim", "seed")
+    low = np.broadcast_to(np.asarray(low, dtype=float), (1, 2, 4))
+    return xr.Dataset(
+        {
+            "predicted": (dims, np.ones((1, 2, 4))),
+            "simulated": (dims, np.broadcast_to(np.asarray(simulated, float), (1, 2, 4))),
+            "low": (dims, low),
+            "high": (dims, low + 1),
+            "verdict": (dims, np.broadcast_to(np.asarray(verdict, np.int8), (1, 2, 4))),
+        },
+        coords={
+            "version": ["quick"],
+            "claim": ["claim", "control"],
+            "seed": [1, 2, 3, 4],
+            "study": ("claim", ["updates", "updates"]),
+            "expected": ("claim", list(expected)),
+            "quantity": ("claim", [quantity, "exponent of d"]),
+        },
+    )
+
+
+def test_the_interval_of_a_share_is_clopper_and_pearsons():
+    """Of no hits and of all hits it is known in closed form."""
+    for runs in (3, 20):
+        end = 1 - 0.025 ** (1 / runs)
+        assert Share(0, runs).interval == pytest.approx((0, end))
+        assert Share(runs, runs).interval == pytest.approx((1 - end, 1))
+    assert np.isnan(Share(0, 0).interval).all()
+    assert str(Share(3, 4)) == "3 of 4 [0.19, 0.99]"
+
+
+def test_shares_count_verdicts_and_intervals():
+    holds, undecided, fails = (VERDICTS.index(one) for one in ("holds", "undecided", "fails"))
+    verdict = [[[holds, holds, undecided, -1], [fails, fails, fails, holds]]]
+    data = toy([[[0.5, 0.5, 0.5, 2], [0.5] * 4]], [1.2, 1.4, 1.6, 1.2], verdict)
+    claim, control = claim_rows(data)
+    assert (claim.as_expected.hits, claim.as_expected.runs) == (2, 3)  # one was not measured
+    assert claim.verdicts == {"holds": 2, "undecided": 1, "fails": 0}
+    assert (control.as_expected.hits, control.as_expected.runs) == (3, 4)
+    # intervals of the claim alone: [0.5, 1.5] three times and [2, 3]
+    assert coverage(data, "simulated") == Share(2, 4)
+    assert coverage(data, "predicted") == Share(3, 4)
+    assert coverage(toy(0.5, np.nan, verdict), "simulated") == Share(0, 0)
+    assert coverage(toy(0.5, 1, verdict, quantity="ratio"), "simulated") == Share(0, 0)
+
+
+def test_a_replication_keeps_numbers_by_seed_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    cells = STUDIES["kernel"].cells(False)
+    measured, broken = [], [True]
+
+    def measure(**cell):
+        if cell["seed"] == 2 and broken:
+            raise RuntimeError("the machine stops")
+        measured.append(cell["seed"])
+        return STUDIES["kernel"].measure(**cell)
+
+    settings = {"seeds": 3, "samples": 100, "neurons": 8}
+    small = replace(STUDIES["kernel"], measure=measure, config=lambda _: settings)
+    claims = ("sign-kernel", "arcsine-law")
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.replication.runs.STUDIES", {"kernel": small})
+        plan = plan_of(claims, quick=2, full=0)
+        with progress_bar(plan.cells(), "test") as bar:
+            with pytest.raises(RuntimeError, match="stops"):
+                replicate(plan, tmp_path, bar)
+            first = measured.count(1)
+            broken.clear()
+            data = replicate(plan, tmp_path, bar)
+    assert first == measured.count(1) == len(cells)  # the finished seed is not measured again
+    assert set(measured) == {1, 2}  # the stored runs' seed is none of them
+    assert data.sizes == {"version": 1, "claim": 2, "seed": 2}
+    one = data.sel(claim="arcsine-law", version="quick")
+    assert np.all((one.low < one.measured) & (one.measured < one.high))
+    assert one.measured[0] != one.measured[1]
+    assert np.isnan(data["last"]).all()
+    assert [row.as_expected.runs for row in claim_rows(data)] == [2, 2]
+
+
+def test_bad_options_are_one_line(tmp_path, capsys):
+    for options, named in (
+        (["--claim", "bogus"], "--claim"),
+        (["--claim", "race-lv"], "--claim"),  # of the laboratory
+        (["--quick-seeds", "-1"], "--quick-seeds"),
+        (["--quick-seeds", "0", "--full-seeds", "0"], "--full-seeds"),
+    ):
+        assert command.main([*options, "--out", str(tmp_path)]) == 2
+        shown = capsys.readouterr().err
+        assert shown.count("\n") == 1
+        assert named in shown
+
+
+def test_the_stored_replication_is_of_the_claims_as_they_stand():
+    data = stored_replication()
+    if data is None:
+        pytest.skip("no replication is stored")
+    for name in data.claim.values:
+        one = data.sel(claim=name)
+        assert CLAIMS[str(name)].expected == one.expected.item()
+        assert CLAIMS[str(name)].tolerance == one.tolerance.item()

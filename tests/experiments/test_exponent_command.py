@@ -1,0 +1,141 @@
+"""`dynsim exponent`: its text, its document, its files, and what it keeps."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from power_quantity import Power
+
+import dynsim
+from dynsim.scaling import Measurement
+from dynsim.scaling.quantities import _registry
+from experiments.cli import main
+from experiments.commands._path_options import PathOptions, documented
+from experiments.commands.exponent import Exponent
+from experiments.results import load
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture
+def power(monkeypatch) -> Power:
+    """The default quantity is a known power of the width."""
+    one = Power(0.7)
+    one.name = "projection_step_rms"
+    monkeypatch.setattr(_registry, "QUANTITIES", {"projection_step_rms": one})
+    return one
+
+
+def run(capsys, *arguments: object) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main(["exponent", *map(str, arguments)])
+    return code, *capsys.readouterr()
+
+
+LINE = ("--widths", 32, 64, 128, "--vocab-size", "d^1.5", "--predict", "7/10")
+
+
+def test_the_document_agrees_with_the_library(power, capsys):
+    code, out, _ = run(capsys, *LINE, "--json")
+    document = json.loads(out)
+    found: Any = dynsim.exponent(widths=[32, 64, 128], vocab_size="d^1.5", predict="7/10")
+    assert code == 0
+    assert out.count("\n") == 1
+    assert document["asymptotic"] == document["derived"] == pytest.approx(0.7)
+    assert document["mean_field"] == pytest.approx(0.7)
+    fit = found.measured
+    assert document["measured"] == {"value": fit.value, "low": fit.low, "high": fit.high}
+    assert document["drift"] == found.drift
+    assert document["verdict"] == found.verdict == "holds"
+    assert document["why"] == {"wide": document["why"]["wide"]}
+    assert document["config"]["vocab_size"] == "d^1.5"
+    assert document["provenance"]["code_version"]
+
+
+def test_missing_columns_are_null_and_say_why(power, capsys):
+    power.missing = ("asymptotic", "mean_field")
+    _, out, _ = run(capsys, "--widths", 32, 64, "--theory-only", "--json")
+    document = json.loads(out)
+    for name in ("asymptotic", "mean_field", "measured", "drift", "verdict"):
+        assert document[name] is None
+        assert document["why"][name]
+    assert document["derived"] == pytest.approx(0.7)
+
+
+def test_the_text_begins_with_theory_and_answers_in_a_sentence(power, capsys):
+    code, out, _ = run(capsys, *LINE, "--derivation")
+    assert code == 0
+    paragraphs = out.split("\n\n")
+    answer = next(one for one in paragraphs if "grows like d^" in one)
+    assert answer.startswith("projection_step_rms grows like d^0.69 [0.67, 0.72] along m = d^1.5;")
+    assert answer.endswith("derived asymptotically 7/10")
+    before = out[: out.index(answer)]
+    assert "derived formula at these sizes: 0.7000" in before
+    assert "mean field at these sizes: 0.7000" in before
+    assert power.asymptotic(None).derivation.to_text() in before
+    assert "--vocab-size d^1.5 is 181.019 at --width 32" in out
+    assert out.strip().endswith("Predicted 0.7 ± 0.05: holds")
+
+
+def test_several_forms_of_sizes(power, capsys):
+    texts = [("--widths", "32,64,128"), ("--widths", 32, "64,128"), ("--widths", 32, 64, 128)]
+    answers = [run(capsys, *one, "--theory-only")[1] for one in texts]
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped_and_leaves_files(
+    power, capsys, tmp_path, monkeypatch
+):
+    whole = power.trained
+
+    def interrupted(setup, seeds, progress):
+        if setup.width == 32:  # the largest are trained first
+            raise KeyboardInterrupt
+        return whole(setup, seeds, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(power, "measurement", Measurement("power", interrupted))
+        code, _, err = run(capsys, *LINE, "--out", tmp_path)
+    assert code == 130
+    assert "what was finished is kept" in err
+    assert sorted(width for width, _ in power.runs) == [64, 128]
+    power.runs.clear()
+    code, out, _ = run(capsys, *LINE, "--out", tmp_path, "--json")
+    assert code == 0
+    assert [width for width, _ in power.runs] == [32]
+
+    names = ("png", "pdf", "svg", "nc", "csv", "tex")
+    expected = {tmp_path / f"exponent.{name}" for name in names} | {tmp_path / "claim.toml"}
+    assert {Path(one) for one in json.loads(out)["files"]} == expected
+    assert all(file.stat().st_size > 50 for file in expected)
+    assert load(tmp_path / "exponent.nc").attrs["code_version"]
+    row = (tmp_path / "exponent.tex").read_text().splitlines()
+    assert row[0].startswith("% quantity & path")
+    assert row[1].startswith(r"\texttt{projection\_step\_rms} & $m = d^{1.5}$ & $7/10$ & $0.700$")
+    assert row[0].count("&") == row[1].count("&") == 6
+    (claim,) = tomllib.loads((tmp_path / "claim.toml").read_text())["claim"]
+    assert claim["widths"] == [32, 64, 128]
+    assert claim["vocab_size"] == "d^1.5"
+    assert (claim["prediction"], claim["tolerance"], claim["expected"]) == (0.7, 0.05, "holds")
+
+
+def test_the_help_names_every_quantity():
+    text = documented(Exponent)["quantity"]
+    for name in _registry.QUANTITIES:
+        assert name in text, name
+
+
+def test_options_are_those_of_a_setup_with_their_own_words():
+    """Every size and rate is a text, its meaning that of the one definition."""
+    fields = PathOptions.__dataclass_fields__
+    described = documented(dynsim.Setup) | documented(dynsim.NetworkSetup)
+    assert set(described) <= set(fields)
+    for name in ("width", "batch_size", "embedding_lr", "tokens", "beta1"):
+        assert described[name] in fields[name].type.__metadata__[0].help
+    given = PathOptions().options()
+    assert None not in given.values()
+    assert dynsim.scaling.family("width", [4, 8], **given).setup(4) == dynsim.Setup(4, steps=2)

@@ -1,0 +1,89 @@
+"""Runs of a study under another seed: no random number is shared, and run 0 is as it was."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from helpers import assert_refused
+
+from experiments.results import study_config
+from experiments.topics._registry import STUDIES
+from experiments.topics._seeds import MOST_RUNS, SEEDS_OF_A_RUN, check_run, run_seed
+from experiments.topics._stored import stored_study
+
+pytestmark = pytest.mark.xdist_group("studies")
+
+SMALL = {
+    "kernel": {"seeds": 2, "samples": 50, "neurons": 4},
+    "lazy": {
+        **{"vocab_size": 8, "seeds": 2, "steps": 2},
+        **{"embedding_lr": 0.03, "projection_lr": 1e-4},
+    },
+    "transfer_coverage": {"trials": 1, "resamples": 2},
+}
+TRAINERS = ("train", "token_updates", "predict", "train_networks", "network_coordinates")
+
+
+class Reached(Exception):
+    """A study has come to what draws random numbers."""
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_run_zero_is_described_as_it_is_stored(name):
+    """The seed 0 appears in no description, another one does."""
+    config = study_config(stored_study(name))
+    full = STUDIES[name].description(True)
+    assert "seed" not in config
+    assert config in (plain(full), plain(STUDIES[name].description(False)))
+    assert STUDIES[name].description(True, seed=7) == {**full, "seed": 7}
+
+
+def plain(value):
+    """As JSON has it: lists for tuples."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def test_runs_share_no_seed():
+    assert run_seed(0, 17) == 17  # of run 0 a seed is its number
+    assert run_seed(1, 0) == run_seed(0, SEEDS_OF_A_RUN - 1) + 1
+    assert run_seed(MOST_RUNS - 1, SEEDS_OF_A_RUN - 1) < 2**31
+    for wrong in (-1, MOST_RUNS, 1.5, True):
+        assert_refused("seed", partial(check_run, wrong))
+        assert_refused("seed", partial(STUDIES["kernel"].run, False, seed=wrong))
+
+
+@pytest.mark.parametrize("name", sorted(set(STUDIES) - set(SMALL)))
+def test_what_a_study_trains_or_solves_has_a_seed_of_its_run(name, monkeypatch):
+    study = STUDIES[name]
+    full = not study.cells(False)
+
+    def reached(setup, *_, **__):
+        raise Reached(setup.seed)
+
+    for module in {study.measure.__module__, "experiments.topics.transfer_theory.study"}:
+        for trainer in TRAINERS:
+            if hasattr(sys.modules[module], trainer):
+                monkeypatch.setattr(sys.modules[module], trainer, reached)
+    for run in (0, 3):
+        with pytest.raises(Reached) as found:
+            study.measure(**study.cells(full)[0], **study.config(full), seed=run)
+        (seed,) = found.value.args
+        assert SEEDS_OF_A_RUN * run <= seed < SEEDS_OF_A_RUN * (run + 1)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_a_study_samples_itself_differs_between_runs(name, quick_compilation):
+    full = not STUDIES[name].cells(False)
+    cells = STUDIES[name].cells(full)[:1]
+    settings = {**STUDIES[name].config(full), **SMALL[name]}
+    small = replace(STUDIES[name], cells=lambda _: cells, config=lambda _: settings)
+    first, again, other = (small.run(full, seed=seed) for seed in (0, 0, 1))
+    variable = next(iter(first.data_vars))
+    assert first.equals(again)
+    assert not np.any(first[variable].to_numpy() == other[variable].to_numpy())

@@ -1,0 +1,51 @@
+"""A quantity that is a known power of the width, by every route: no network is trained for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import sympy as sp
+
+from derivations import first_step
+from dynsim.scaling import Asymptotic, Measurement, Quantity, Sampled, Unavailable, Value
+
+
+class Power(Quantity):
+    """y = size^power (1 + noise) of any setup, by every route."""
+
+    name, symbol, meaning = "power", "y", "a power"
+
+    def __init__(self, power=0.7, noise=0.05, lost=(), missing=()):
+        self.power, self.noise, self.lost, self.missing = power, noise, lost, missing
+        self.measurement = Measurement("power", self.trained)
+        self.runs: list[tuple[int, list[int]]] = []
+
+    def value(self, setup) -> float:
+        return float(setup.width) ** self.power
+
+    def trained(self, setup, seeds, progress):
+        self.runs.append((setup.width, seeds.tolist()))
+        normal = np.array([np.random.default_rng([setup.width, s]).normal() for s in seeds])
+        values = self.value(setup) * np.exp(self.noise * normal)
+        progress(1.0)
+        return {"y": np.where(np.isin(seeds, self.lost) & (setup.width == 64), np.nan, values)}
+
+    def available(self, column: str) -> None:
+        if column in self.missing:
+            raise Unavailable(f"no {column} for it")
+
+    def asymptotic(self, family):
+        self.available("asymptotic")
+        _, rms = first_step("projection", "sign")
+        return Asymptotic(sp.nsimplify(self.power), rms, ())
+
+    def derived(self, setup) -> float:
+        self.available("derived")
+        return self.value(setup)
+
+    def mean_field(self, setups, progress=lambda part: None):
+        self.available("mean_field")
+        progress(1.0)
+        return [Value(self.value(setup), 0.01 * self.value(setup)) for setup in setups]
+
+    def sampled(self, setup, arrays) -> Sampled:
+        return Sampled(arrays["y"], lambda samples: np.log(np.mean(samples, axis=-1)))
