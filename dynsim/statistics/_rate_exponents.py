@@ -81,11 +81,11 @@ class RateExponent(ExponentFit):
 
         The factor is a power of the size, which shifts every slope by the same.
         """
-        base, last = (
-            found
-            and Estimate(found.value + self.rule, found.low + self.rule, found.high + self.rule)
-            for found in (self, self.last)
-        )
+
+        def shifted(found: Estimate) -> Estimate:
+            return Estimate(*(end + self.rule for end in (found.value, found.low, found.high)))
+
+        base, last = shifted(self), self.last and shifted(self.last)
         return ExponentFit(base.value, base.low, base.high, self.drift, last)
 
 

@@ -224,9 +224,9 @@ def embedding_octaves_per_doubling(data: xr.Dataset) -> xr.Dataset:
     return data.assign(loss=loss)
 
 
-def costly(rule: str) -> Corruption:
-    """Three times the loss by one rule."""
-    return lambda data: data.assign(loss=data.loss * xr.where(data.rule == rule, 3.0, 1.0))
+def costly(rule: str, factor: float) -> Corruption:
+    """So many times the loss by one rule; still below the initial loss, at which losses end."""
+    return lambda data: data.assign(loss=data.loss * xr.where(data.rule == rule, factor, 1.0))
 
 
 def drifting(power: float) -> Corruption:
@@ -327,8 +327,8 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "update-magnitude-adam": of_update(scaled("mean_square", 1.2)),
     "update-magnitude-collapse": of_update(scattered),
     "hidden-ratio-structured": embedding_octaves_per_doubling,
-    "race-interpolated": costly("interpolated"),
-    "race-root-synthetic": costly("lv-hidden"),
+    "race-interpolated": costly("interpolated", 1.2),
+    "race-root-synthetic": costly("lv-hidden", 3.0),
     "sign-kernel": scaled("moment", 1.05),
     "arcsine-law": scaled("moment", 1.05),
     "data-collapse": scattered,
