@@ -1059,6 +1059,8 @@ OPTIONS = {
     "predict": f"{SETUP} replicas particles network",
     "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
     "projection-lr batch-size seed time points limit epsilon solver tolerance particles",
+    "exponent": f"{SETUP} quantity widths vocab-sizes batch-sizes output-counts step-counts seeds "
+    "predict tolerance budget derivation theory-only network hidden-lr",
     "lifetime": "width vocab-size outputs embedding-lr batch-size plot",
     "verify": "out claim study full check seed",
     "regimes": "out figure list",
