@@ -258,22 +258,22 @@ ROOT, WIDTH = "sp, embedding x root", "sp, embedding x width"
 SLOWER = "; embedding LR / 4"
 
 
-def off(claim: claims.Claim, along: str) -> Corruption:
+def off(claim: claims.Claim) -> Corruption:
     """What a written claim measures times s^p, s the growing size, or for a ratio times a factor:
     four tolerances off, in the raw arrays of every cell."""
     miss = 4 * claim.tolerance
 
     def corrupt(data: xr.Dataset) -> xr.Dataset:
         cells = [json.loads(cell) for cell in data.cell.values]
-        sizes = [float(cell.get(along, 1)) for cell in cells]
-        factor = data.cell.copy(
-            data=[1 + miss if claim.form == "ratio" else size**miss for size in sizes]
-        )
+        sizes = [float(cell.get(claim.along, 1)) / claim.sizes[0] for cell in cells]
+        ratio = claim.form == "ratio"
+        factor = data.cell.copy(data=[1 + miss if ratio else size**miss for size in sizes])
         width = data.cell.copy(data=[float(cell["width"]) for cell in cells])
         name = MEASURED[claim.quantity]
         values = data[name]
-        if claim.quantity == "restoration":  # coherent power grows like the square of the age
-            return data.assign({name: width + (values - width) / factor**2})
+        if claim.quantity == "restoration":
+            # Coherent power grows like the square of the age. Sooner, for runs end soon after.
+            return data.assign({name: width + (values - width) * factor**2})
         power = 2 if name.startswith("training.") else 1
         return data.assign({name: values * factor**power})
 
@@ -289,7 +289,7 @@ MEASURED = {  # the array in which a quantity stands
 
 CORRUPTIONS: Mapping[str, Corruption] = {
     **{
-        one.name: off(one, one.along)
+        one.name: off(one)
         for topic in TOPICS
         for file in claim_files(topic).values()
         for one in file.claims
