@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
 
 from derivations import Derivation
@@ -35,11 +35,11 @@ class Unavailable(Exception):
 class Asymptotic:
     """The power of the growing size in a quantity, as the growing size goes to infinity.
 
-    - `exponent`: an exact number of sympy.
+    - `exponent`: as an exact fraction.
     - `derivation`: where the formula comes from; `assumptions`: when it holds.
     """
 
-    exponent: sp.Expr
+    exponent: Fraction
     derivation: Derivation
     assumptions: tuple[str, ...]
 

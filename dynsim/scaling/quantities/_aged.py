@@ -7,10 +7,10 @@ against the setup's learning rates, and in the limit against their powers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import sympy as sp
 
 import derivations
 from derivations import symbols as s
@@ -24,7 +24,6 @@ from dynsim.theory._first_step import law_values
 from dynsim.theory._lv_lifetime import effective_outputs
 
 from . import _first_step as first
-from ._orders import FamilyOrders, rational
 
 MANY_OUTPUTS = 16  # from here on the formula for many directions is good to 3 %
 KEPT = 0.05  # relative change of the residuals that counts as none
@@ -160,50 +159,23 @@ def _mini_batch_values(setup: Setup, steps: int) -> dict[Any, Any]:
 # Powers
 
 
-def step_order(family: Family, orders: FamilyOrders) -> sp.Expr:
+def step_power(family: Family, orders: derivations.PathOrders) -> derivations.PathPower:
     """Power of the growing size in the T-th update's RMS, checked for what the formula presumes."""
     setup = family.linear_setups()[-1]
     directions = directions_of(setup)
-    moved = moved_order(family)
     check_kept_in_the_limit(family, orders, exact=family.updates(family.sizes[-1]) > 2)
     if setup.batch_size:
         _check_uniform(setup)
-    theta = orders.of[s.embedding_lr] + moved
-    if setup.batch_size:
-        theta += sp.Min(0, orders.of[s.batch_size] - orders.of[s.vocab_size])
-    moments = derivations.alignment(of_one_token=False, mini_batch=setup.batch_size > 0)
-    outputs = orders.of[s.outputs] if directions == "many" else sp.Integer(0)
-    age = theta - (outputs + orders.power(moments.field_square_sum)) / 2
-    on_initial, on_learned = _signal_orders(directions, age)
-    coherent = [2 * (on_learned + theta) - outputs]
-    if on_initial is not None:
-        coherent.append(orders.power(moments.alignment_square) + 2 * on_initial)
-    bracket = sp.Max(0, 2 * theta, orders.of[s.width] + sp.Max(*coherent))
-    return orders.of[s.projection_lr] + (orders.of[s.width] + bracket) / 2
+    moves = moved_order(family)
+    return derivations.later_step_power(directions, orders, moves, mini_batch=setup.batch_size > 0)
 
 
-def _signal_orders(
-    directions: derivations.Directions, age: sp.Expr
-) -> tuple[sp.Expr | None, sp.Expr]:
-    """Powers of u and v of `derivations.aged_signal` at an age of that power.
-
-    None where u falls faster than any power, as it does for one direction.
-    """
-    parts, tau = derivations.aged_signal(directions), s.field_age
-    if age > 0:
-        late = sp.limit(parts.on_initial * tau, tau, sp.oo)
-        assert sp.limit(parts.on_learned, tau, sp.oo).is_positive
-        return (None if late == 0 else -age), sp.Integer(0)
-    assert sp.limit(parts.on_learned / tau, tau, 0).is_positive
-    return sp.Integer(0), age
-
-
-def moved_order(family: Family) -> sp.Expr:
+def moved_order(family: Family) -> Fraction:
     """Power of the number of updates before the T-th."""
-    return rational(family.order("steps"))
+    return family.order("steps")
 
 
-def check_kept_in_the_limit(family: Family, orders: FamilyOrders, *, exact: bool) -> None:
+def check_kept_in_the_limit(family: Family, orders: derivations.PathOrders, *, exact: bool) -> None:
     """Raises `Unavailable` where the learning rates change residuals or projection in the limit.
 
     `exact`: also the projection's initial entries must be kept.
@@ -225,10 +197,9 @@ def check_kept_in_the_limit(family: Family, orders: FamilyOrders, *, exact: bool
     for layer, rate in (("projection", s.projection_lr), ("embedding", s.embedding_lr)):
         if not getattr(setup, f"{layer}_lr"):
             continue
-        _, rms = derivations.first_step(
-            layer, "sign", mini_batch=setup.batch_size > 0, init=setup.init
-        )
-        unit = orders.power(rms.expression**2) / 2
+        unit = derivations.first_step_power(
+            layer, "sign", orders, mini_batch=setup.batch_size > 0, init=setup.init
+        ).power
         if unit + orders.of[rate] + moved > 0:
             raise Unavailable(
                 f"later updates are derived while the residuals keep their size: `{layer}_lr` "

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
 
 import derivations
@@ -66,21 +65,13 @@ class Coherence(Quantity):
         if not is_first(family):
             raise Unavailable("a power is derived for the first update (`steps` 1)")
         setup, orders = family.linear_setups()[-1], family_orders(family)
-        kernel = first.kernel_of(setup)
-        moments = derivations.alignment(of_one_token=False, mini_batch=setup.batch_size > 0)
-        part = derivations.update_part("projection", kernel, self.part)
-        square = part.expression.subs(
-            {
-                s.alignment: sp.sqrt(moments.alignment_square),
-                s.field_square_sum: moments.field_square_sum,
-            }
+        part = derivations.update_part_power(
+            self.part, first.kernel_of(setup), orders, mini_batch=setup.batch_size > 0
         )
-        power = orders.power(sp.simplify(square)) / 2
-        assumptions = (*part.assumptions, *moments.assumptions, *orders.assumptions)
+        power = part.power
         if self.part == "aligned":  # of which the alignment is a share
-            whole, _, _ = first_order(family, "projection")
-            power = whole - power
-        return Asymptotic(sp.nsimplify(power), part, assumptions)
+            power = first_order(family, "projection").power - power
+        return Asymptotic(power, part.derivation, part.assumptions)
 
     def derived(self, setup: AnySetup) -> float:
         total, incoherent, aligned = self._squares(linear(setup))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
 
 import derivations
@@ -29,7 +29,7 @@ from dynsim.theory._first_step import first_step
 
 from . import _first_step as first
 from ._measurements import TRAINING
-from ._orders import family_orders, rational
+from ._orders import family_orders
 from ._updates import What, check_network_step, first_hidden_matrix, is_first, log_rms
 
 DERIVED_OPTIMIZERS = ("sign", "adam", "adamw")
@@ -63,12 +63,14 @@ class HiddenUpdate(Quantity):
         setup = _network(family.setup(family.sizes[-1]))
         _check_derived(setup)
         orders = family_orders(family)
-        _, rms = derivations.first_step("hidden", "sign", mini_batch=setup.batch_size > 0)
+        unit = derivations.first_step_power(
+            "hidden", "sign", orders, mini_batch=setup.batch_size > 0
+        )
         hidden = resolved_parametrization(setup).layers["hidden"]
-        own = rational(hidden.multiplier + (hidden.lr or 0)) * orders.of[s.width]
-        power = orders.power(rms.expression**2) / 2 + own + rational(family.order("hidden_lr"))
-        assumptions = (*rms.assumptions, READS_NORM, EQUAL_DELTA, *orders.assumptions)
-        return Asymptotic(sp.nsimplify(power), rms, assumptions)
+        own = Fraction(hidden.multiplier + (hidden.lr or 0)) * orders.of[s.width]
+        power = unit.power + own + family.order("hidden_lr")
+        own_assumptions = (*unit.derivation.assumptions, READS_NORM, EQUAL_DELTA)
+        return Asymptotic(power, unit.derivation, (*own_assumptions, *orders.assumptions))
 
     def derived(self, setup: AnySetup) -> float:
         network = _network(setup)

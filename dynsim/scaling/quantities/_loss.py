@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
 
 import derivations
@@ -54,19 +53,18 @@ class Loss(Quantity):
         if not is_first(family) or setup.loss_name != "mse":
             raise Unavailable("a power is derived after one update (`steps` 1) for `loss` mse")
         orders = family_orders(family)
-        powers = [sp.Integer(0), orders.of[s.width] + 2 * orders.of[s.projection_std]]
-        derivation, assumptions = derivations.mean_field_first_loss(), ()
-        for layer in ("projection", "embedding"):
-            if getattr(setup, f"{layer}_lr") > 0:
-                power, _, presumed = first_order(family, layer)
-                powers.append(2 * power)
-                assumptions = (*assumptions, *presumed)
-        power = orders.of[s.outputs] + sp.Max(*powers)
+        updates = [
+            first_order(family, layer)
+            for layer in ("projection", "embedding")
+            if getattr(setup, f"{layer}_lr") > 0
+        ]
+        found = derivations.first_loss_power(orders, [update.power for update in updates])
+        presumed = [text for update in updates for text in update.assumptions]
         return Asymptotic(
-            sp.nsimplify(power),
-            derivation,
+            found.power,
+            found.derivation,
             (
-                *dict.fromkeys(assumptions),
+                *dict.fromkeys(presumed),
                 OWN_RESIDUALS,
                 "half the mean square of residual plus update, which do not cancel to leading "
                 "order; leading order in the learning rates (no cross term)",

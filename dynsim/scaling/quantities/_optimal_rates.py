@@ -7,14 +7,12 @@ setup are not used.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
 
 import derivations
-from derivations import symbols as s
 from dynsim._errors import InputError
 from dynsim._setup import Setup
 from dynsim.scaling._family import Family
@@ -45,7 +43,7 @@ from ._rate_search import (
 )
 
 Floats = NDArray[np.float64]
-Which = Literal["embedding", "projection", "ratio"]
+Which = derivations.OptimalRate
 
 MEAN_FIELD_TASKS = 4
 LARGE_VOCABULARY = 2**18  # beyond it a task is like any other, and the tokens take the time
@@ -100,36 +98,6 @@ def check_small_epsilon(setup: Setup) -> None:
         )
 
 
-def _rate_powers(family: Family) -> tuple[dict[str, sp.Expr], tuple[str, ...]]:
-    """The powers of the growing size in both layers' optimal rates after one update, and what is
-    assumed about the token law."""
-    found = family_orders(family)
-    # S = (1 + sigma_f^2) P_2; sigma_f^2 = d sigma_W^2 is at most of order one.
-    orders = {
-        **found.of,
-        s.field_square_sum: found.of[s.frequency_square_sum],
-        s.residual_slope: sp.Integer(0),
-    }
-    ratio = derivations.self_term_ratio().expression
-    orders[s.self_term_ratio] = derivations.leading_order(ratio, orders)
-    rates = {
-        "embedding": derivations.optimal_learning_rate("embedding"),
-        "projection": derivations.optimal_projection_lr_with_self_term(),
-    }
-    powers = {
-        layer: derivations.leading_order(rate.expression, orders) for layer, rate in rates.items()
-    }
-    return powers, found.assumptions
-
-
-def _derivation(which: Which) -> derivations.Derivation:
-    if which == "embedding":
-        return derivations.optimal_embedding_lr_with_output("sign")
-    if which == "projection":
-        return derivations.optimal_projection_lr_with_self_term()
-    return derivations.optimal_ratio()
-
-
 class OptimalRate(Quantity):
     """An optimal learning rate after T updates, or the ratio of both layers'."""
 
@@ -153,14 +121,10 @@ class OptimalRate(Quantity):
             raise Unavailable(f"no power of the number of {family.along} is derived")
         for size in (family.sizes[0], family.sizes[-1]):
             check_derived(linear_setup(family.setup(size)))
-        powers, assumptions = _rate_powers(family)
-        power = {**powers, "ratio": powers["embedding"] - powers["projection"]}[self.which]
-        derivation = _derivation(self.which)
-        return Asymptotic(
-            sp.nsimplify(power),
-            derivation,
-            (*derivation.assumptions, SELF_TERM, *assumptions),
-        )
+        orders = family_orders(family)
+        found = derivations.optimal_rate_power(self.which, orders)
+        own = (*found.derivation.assumptions, SELF_TERM)
+        return Asymptotic(found.power, found.derivation, (*own, *orders.assumptions))
 
     def derived(self, setup: AnySetup) -> float:
         if self.how == "joint":

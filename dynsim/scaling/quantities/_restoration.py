@@ -17,7 +17,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
 
 import derivations
@@ -249,28 +248,27 @@ class Restoration(Quantity):
                 raise Unavailable("its power is derived for `tokens` uniform")
             if setup.optimizer == "smoothed-sign" and speed(setup) < 0.99:
                 raise Unavailable("under a smoothed sign `epsilon` sets the speed at every size")
-        orders = dict(family_orders(family).of)
-        width, vocabulary, batch = (orders[one] for one in (s.width, s.vocab_size, s.batch_size))
+        orders = family_orders(family)
+        width, vocabulary, batch = (orders.of[one] for one in (s.width, s.vocab_size, s.batch_size))
         if 0 < vocabulary < width or not derived_end(last) > 0:
             raise Unavailable(MUP_START)
         spread = family.order("target_rank" if last.target_rank else "outputs")
-        orders[s.effective_outputs] = sp.Rational(spread.numerator, spread.denominator)
-        if 0 < width <= orders[s.effective_outputs]:
+        if 0 < width <= spread:
             raise Unavailable("it is derived for `outputs` far below `width`")
-        directions = _directions(last)
-        derivation = derivations.restoration_displacement(directions)
-        if last.batch_size and (batch < width or (batch == width and last.batch_size < last.width)):
-            orders[s.frequency_square_sum] = -batch
-            derivation = derivations.early_restoration_displacement(directions)
-        power = derivations.leading_order(derivation.expression, orders)
-        assumptions = (*derivation.assumptions, "uniform token law")
+        early = batch < width or (batch == width and last.batch_size < last.width)
+        found = derivations.restoration_power(
+            _directions(last),
+            orders.with_orders({s.effective_outputs: spread}),
+            early=last.batch_size > 0 and early,
+        )
+        power, assumptions = found.power, found.assumptions
         if vocabulary < width:
             assumptions += (f"m >> d, which at fixed vocabulary ends at d ~ {last.vocab_size}",)
         if last.batch_size:
-            visited = sp.Min(0, batch - vocabulary)
+            visited = derivations.visited_power(orders)
             power -= visited / 2 if last.optimizer == "adam" else visited
             assumptions += ("a token moves only when the batch holds it",)
-        return Asymptotic(sp.nsimplify(power), derivation, assumptions)
+        return Asymptotic(power, found.derivation, assumptions)
 
     def derived(self, setup: AnySetup) -> float:
         setup = linear_setup(setup)

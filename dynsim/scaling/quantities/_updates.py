@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
 
 import derivations
@@ -30,7 +31,7 @@ from . import _aged
 from . import _first_step as first
 from ._mean_field import predicted
 from ._measurements import TRAINING
-from ._orders import FamilyOrders, family_orders, rational
+from ._orders import family_orders
 
 Layer = Literal["embedding", "projection"]
 What = Literal["step", "update"]
@@ -63,45 +64,24 @@ def linear(setup: AnySetup) -> Setup:
     return setup
 
 
-def first_order(family: Family, layer: Layer) -> tuple[sp.Expr, derivations.Derivation, tuple]:
+def first_order(family: Family, layer: Layer) -> derivations.PathPower:
     """Power of the first update's RMS, the formula, and what it presumes."""
-    setup = family.linear_setups()[-1]
+    setup, orders = family.linear_setups()[-1], family_orders(family)
     if layer == "embedding":
-        _check_outputs_in_the_limit(family, family_orders(family))
-    orders, kernel = family_orders(family), first.kernel_of(setup)
-    _, rms = derivations.first_step(layer, kernel, mini_batch=setup.batch_size > 0, init=setup.init)
-    square, assumptions = rms.expression**2, (*rms.assumptions, *orders.assumptions)
-    if layer == "embedding" and setup.output_count > 1:
-        square, assumptions = _of_several_outputs(setup, orders, kernel, assumptions)
-    warmup = _warmup_order(family)
-    power = orders.power(square) / 2 + orders.of[RATES[layer]] - warmup
-    return sp.nsimplify(power), rms, assumptions
-
-
-def _of_several_outputs(
-    setup: Setup, orders: FamilyOrders, kernel: derivations.Optimizer, assumptions: tuple[str, ...]
-) -> tuple[sp.Expr, tuple[str, ...]]:
-    """The embedding's square with (r_ik / |r_i|)^2 = 1/n, and R^2 = n under SGD."""
-    aligned: list[tuple[sp.Expr, sp.Expr]] = [
-        (s.residual, sp.Integer(1)),
-        (s.residual_norm, sp.sqrt(s.outputs)),
-        (s.embedding_lr, sp.Integer(1)),
-    ]
-    square = derivations.update_second_moment("embedding", kernel).expression.subs(aligned)
-    share = (
-        derivations.first_step(
-            "embedding", kernel, mini_batch=setup.batch_size > 0, init=setup.init
-        )[1].expression
-        ** 2
+        _check_outputs_in_the_limit(orders)
+    unit = derivations.first_step_power(
+        layer,
+        first.kernel_of(setup),
+        orders,
+        mini_batch=setup.batch_size > 0,
+        init=setup.init,
+        several_outputs=setup.output_count > 1,
     )
-    alone = derivations.first_step("embedding", kernel, init=setup.init)[1].expression ** 2
-    if kernel == "sgd":
-        alone = alone / s.frequency_cube_sum
-    square = square.subs(s.frequency, 1) * sp.simplify(share / alone)
-    return square, (*(text for text in assumptions if text != "one output"),)
+    rate = orders.of[RATES[layer]] - _warmup_order(family)
+    return replace(unit, power=unit.power + rate)
 
 
-def _check_outputs_in_the_limit(family: Family, orders: FamilyOrders) -> None:
+def _check_outputs_in_the_limit(orders: derivations.PathOrders) -> None:
     if orders.of[s.outputs] + 2 * orders.of[s.projection_std] > 0:
         raise Unavailable(
             "`outputs` grow faster than `width` (`init` sp) or its square (`init` mup): the "
@@ -109,12 +89,14 @@ def _check_outputs_in_the_limit(family: Family, orders: FamilyOrders) -> None:
         )
 
 
-def _warmup_order(family: Family) -> sp.Expr:
+def _warmup_order(family: Family) -> Fraction:
     """Power of the growing size in the warm-up, through which the first rate falls."""
     setup = family.setup(family.sizes[-1])
-    if not setup.warmup_steps:
-        return sp.Integer(0)
-    return rational(family.order("warmup_steps"))
+    return family.order("warmup_steps") if setup.warmup_steps else Fraction(0)
+
+
+def _asymptotic(found: derivations.PathPower, more: tuple[str, ...] = ()) -> Asymptotic:
+    return Asymptotic(found.power, found.derivation, (*found.assumptions, *more))
 
 
 class Update(Quantity):
@@ -136,10 +118,8 @@ class Update(Quantity):
         if family.network != "linear":
             raise Unavailable("it is derived for the linear network")
         if is_first(family):
-            power, rms, assumptions = first_order(family, self.layer)
-            if self.name == "projection_update_rms":
-                assumptions = (*assumptions, NO_CROSS_TERM)
-            return Asymptotic(power, rms, (*assumptions, OWN_RESIDUALS))
+            own = (NO_CROSS_TERM,) if self.name == "projection_update_rms" else ()
+            return _asymptotic(first_order(family, self.layer), (*own, OWN_RESIDUALS))
         return self._later_power(family)
 
     def _later_power(self, family: Family) -> Asymptotic:
@@ -147,19 +127,15 @@ class Update(Quantity):
             raise Unavailable(OF_STEPS)
         setup, orders = family.linear_setups()[-1], family_orders(family)
         if self.layer == "projection":
-            power = _aged.step_order(family, orders)
-            second = derivations.aged_update_second_moment(_aged.directions_of(setup))
-            return Asymptotic(power, second, (*second.assumptions, *orders.assumptions))
+            return _asymptotic(_aged.step_power(family, orders))
         _aged.check_kept_in_the_limit(family, orders, exact=True)
-        power, rms, assumptions = first_order(family, "embedding")
+        found = first_order(family, "embedding")
         if self.what == "update":
-            moved = _aged.moved_order(family)
-            if setup.batch_size:  # q t visits, with a variance of q (1 - q) t
-                power += sp.Max(moved, 2 * moved + orders.of[s.presence]) / 2
-            else:
-                power += moved
+            moves = _aged.moved_order(family)
+            visits = derivations.visits_power(orders, moves, mini_batch=setup.batch_size > 0)
+            found = replace(found, power=found.power + visits)
         kept = "residuals and projection have kept their initial sizes and directions"
-        return Asymptotic(sp.nsimplify(power), rms, (*assumptions, kept))
+        return _asymptotic(found, (kept,))
 
     def derived(self, setup: AnySetup) -> float:
         return math.sqrt(self._square(linear(setup)))

@@ -1,0 +1,270 @@
+"""The power of a growing size in derived quantities, along a path.
+
+Along a path one size grows without bound, and every other size and every learning rate is a power
+of it. `PathOrders` holds these powers, as exact fractions; the functions return the power in the
+quantity, from the leading term of its derived expression. Logarithms count as order zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Literal
+
+import sympy as sp
+
+from . import _symbols as s
+from ._coherence import UpdatePart, update_part
+from ._derivation import Derivation
+from ._first_step import Layer, self_term_ratio, update_second_moment
+from ._gaussian import Optimizer
+from ._law_first_step import Init, first_step, initial_std
+from ._learning_rates import (
+    optimal_embedding_lr_with_output,
+    optimal_learning_rate,
+    optimal_projection_lr_with_self_term,
+    optimal_ratio,
+)
+from ._lv_ageing import Directions, aged_signal, aged_update_second_moment
+from ._lv_lifetime import early_restoration_displacement, restoration_displacement
+from ._mean_field_first_step import mean_field_first_loss
+from ._regimes import presence_order
+from ._token_laws import alignment, leading_order, zipf_orders
+
+OptimalRate = Literal["embedding", "projection", "ratio"]
+ZERO = Fraction(0)
+
+
+@dataclass(frozen=True)
+class PathOrders:
+    """The power of the growing size in each symbol.
+
+    `assumptions`: what these powers take for granted.
+    """
+
+    of: Mapping[sp.Symbol, Fraction]
+    assumptions: tuple[str, ...] = ()
+
+    def power(self, expression: sp.Expr) -> Fraction:
+        """Of a sum of products of symbols, by its leading term.
+
+        Raises `KeyError` for a symbol without an order.
+        """
+        orders = {symbol: _number(power) for symbol, power in self.of.items()}
+        return _fraction(leading_order(expression, orders))
+
+    def with_orders(self, more: Mapping[sp.Symbol, Fraction]) -> PathOrders:
+        """The same with other symbols, or other powers of some."""
+        return replace(self, of={**self.of, **more})
+
+
+@dataclass(frozen=True)
+class PathPower:
+    """The power of the growing size in a quantity, where its formula comes from and when it holds.
+
+    `assumptions` are those of the formula and of the orders.
+    """
+
+    power: Fraction
+    derivation: Derivation
+    assumptions: tuple[str, ...]
+
+
+def path_orders(
+    given: Mapping[sp.Symbol, Fraction],
+    zipf_exponent: Fraction,
+    *,
+    init: Init | None = None,
+    assumptions: tuple[str, ...] = (),
+) -> PathOrders:
+    """Orders of sizes, token law, batch, learning rates and initial standard deviations.
+
+    `given` has those of d, m, B and n, and of what else follows the path. With s the growing size,
+    d ~ s^a, m ~ s^b, B ~ s^c: the powers of a Zipf law are those of `zipf_orders` with b and c in
+    place of mu and beta. `init` None: the initial standard deviation of the projection is left out.
+    """
+    values: list[tuple[sp.Expr, sp.Expr]] = [
+        (s.rank_exponent, sp.Integer(0)),
+        (s.zipf_exponent, _number(zipf_exponent)),
+        (s.vocab_exponent, _number(given[s.vocab_size])),
+        (s.batch_exponent, _number(given[s.batch_size])),
+    ]
+    of_law = {**zipf_orders(), s.presence: presence_order()}
+    orders = {symbol: _fraction(order.subs(values)) for symbol, order in of_law.items()}
+    orders |= {s.embedding_std: ZERO, **given}
+    found = PathOrders(orders, assumptions)
+    if init is None:
+        return found
+    return found.with_orders({s.projection_std: found.power(initial_std(init)[s.projection_std])})
+
+
+def first_step_power(
+    layer: Layer,
+    optimizer: Optimizer,
+    orders: PathOrders,
+    *,
+    mini_batch: bool,
+    init: Init = "mup",
+    several_outputs: bool = False,
+) -> PathPower:
+    """Power in the RMS of a layer's first update at a learning rate of one.
+
+    `several_outputs`: the embedding reads all of them, with (r_ik / |r_i|)^2 = 1/n, and R^2 = n
+    under SGD.
+    """
+    _, rms = first_step(layer, optimizer, mini_batch=mini_batch, init=init)
+    square, assumptions = rms.expression**2, rms.assumptions
+    if layer == "embedding" and several_outputs:
+        square = _of_several_outputs(optimizer) * sp.simplify(square / _of_one(optimizer, init))
+        assumptions = tuple(text for text in assumptions if text != "one output")
+    return PathPower(orders.power(square) / 2, rms, (*assumptions, *orders.assumptions))
+
+
+def _of_several_outputs(optimizer: Optimizer) -> sp.Expr:
+    """The embedding's mean square of a token of frequency one, at residuals of size one."""
+    values: list[tuple[sp.Expr, sp.Expr]] = [
+        (s.residual, sp.Integer(1)),
+        (s.residual_norm, sp.sqrt(s.outputs)),
+        (s.embedding_lr, sp.Integer(1)),
+        (s.frequency, sp.Integer(1)),
+    ]
+    return update_second_moment("embedding", optimizer).expression.subs(values)
+
+
+def _of_one(optimizer: Optimizer, init: Init) -> sp.Expr:
+    """The same for one output, at learning rate one."""
+    square = first_step("embedding", optimizer, init=init)[1].expression ** 2
+    return square / s.frequency_cube_sum if optimizer == "sgd" else square
+
+
+def update_part_power(
+    part: UpdatePart, optimizer: Optimizer, orders: PathOrders, *, mini_batch: bool
+) -> PathPower:
+    """Power in the root mean square of a part of the projection's first update.
+
+    `aligned`: the largest that the update could be.
+    """
+    moments = alignment(of_one_token=False, mini_batch=mini_batch)
+    derived = update_part("projection", optimizer, part)
+    square = derived.expression.subs(
+        {
+            s.alignment: sp.sqrt(moments.alignment_square),
+            s.field_square_sum: moments.field_square_sum,
+        }
+    )
+    power = orders.power(sp.simplify(square)) / 2
+    assumptions = (*derived.assumptions, *moments.assumptions, *orders.assumptions)
+    return PathPower(power, derived, assumptions)
+
+
+def first_loss_power(orders: PathOrders, updates: Collection[Fraction]) -> PathPower:
+    """Power in the mse loss after one update, from the powers in the RMS of the updates.
+
+    It is half the mean square of initial residual, of targets of size one and of the initial
+    output, plus updates, which do not cancel to leading order.
+    """
+    output_square = orders.of[s.width] + 2 * orders.of[s.projection_std]
+    squares = (ZERO, output_square, *(2 * power for power in updates))
+    return PathPower(orders.of[s.outputs] + max(squares), mean_field_first_loss(), ())
+
+
+# Later updates under sign
+
+
+def later_step_power(
+    directions: Directions, orders: PathOrders, moves: Fraction, *, mini_batch: bool
+) -> PathPower:
+    """Power in the RMS of the projection's T-th update; `moves`: of the updates before it."""
+    theta = orders.of[s.embedding_lr] + moves
+    if mini_batch:
+        theta += min(ZERO, orders.of[s.batch_size] - orders.of[s.vocab_size])
+    moments = alignment(of_one_token=False, mini_batch=mini_batch)
+    outputs = orders.of[s.outputs] if directions == "many" else ZERO
+    age = theta - (outputs + orders.power(moments.field_square_sum)) / 2
+    on_initial, on_learned = _signal_powers(directions, age)
+    coherent = [2 * (on_learned + theta) - outputs]
+    if on_initial is not None:
+        coherent.append(orders.power(moments.alignment_square) + 2 * on_initial)
+    bracket = max(ZERO, 2 * theta, orders.of[s.width] + max(coherent))
+    power = orders.of[s.projection_lr] + (orders.of[s.width] + bracket) / 2
+    second = aged_update_second_moment(directions)
+    return PathPower(power, second, (*second.assumptions, *orders.assumptions))
+
+
+def _signal_powers(directions: Directions, age: Fraction) -> tuple[Fraction | None, Fraction]:
+    """Powers of u and v of `aged_signal` at an age of that power.
+
+    None where u falls faster than any power, as it does for one direction.
+    """
+    parts, tau = aged_signal(directions), s.field_age
+    if age > 0:
+        late = sp.limit(parts.on_initial * tau, tau, sp.oo)
+        assert sp.limit(parts.on_learned, tau, sp.oo).is_positive
+        return (None if late == 0 else -age), ZERO
+    assert sp.limit(parts.on_learned / tau, tau, 0).is_positive
+    return ZERO, age
+
+
+def visits_power(orders: PathOrders, moves: Fraction, *, mini_batch: bool) -> Fraction:
+    """Power in the RMS of a token's displacement by all updates, over that by the first.
+
+    In full batch it grows with their number t. In mini-batches a token is seen q t times, with a
+    variance of q (1 - q) t, and the first update has a mean square of q.
+    """
+    if not mini_batch:
+        return moves
+    return max(moves, 2 * moves + orders.of[s.presence]) / 2
+
+
+# Learning rates, and the end of the large-vocabulary regime
+
+
+def optimal_rate_power(which: OptimalRate, orders: PathOrders) -> PathPower:
+    """Power in a layer's optimal learning rate after one update, or in the ratio of both layers'.
+
+    The self term of the projection is included. S = (1 + sigma_f^2) P_2 is of the order of P_2,
+    since sigma_f^2 = d sigma_W^2 is at most of order one.
+    """
+    orders = orders.with_orders(
+        {s.field_square_sum: orders.of[s.frequency_square_sum], s.residual_slope: ZERO}
+    )
+    orders = orders.with_orders({s.self_term_ratio: orders.power(self_term_ratio().expression)})
+    embedding = orders.power(optimal_learning_rate("embedding").expression)
+    projection = orders.power(optimal_projection_lr_with_self_term().expression)
+    power, derived = {
+        "embedding": (embedding, optimal_embedding_lr_with_output("sign")),
+        "projection": (projection, optimal_projection_lr_with_self_term()),
+        "ratio": (embedding - projection, optimal_ratio()),
+    }[which]
+    return PathPower(power, derived, (*derived.assumptions, *orders.assumptions))
+
+
+def restoration_power(directions: Directions, orders: PathOrders, *, early: bool) -> PathPower:
+    """Power in eta_E t_c at the end of the large-vocabulary regime, for uniform tokens.
+
+    `orders` has that of the effective outputs. `early`: the batch is smaller than the width, so
+    that the first update's coherent part is that of a batch, and P_2 is 1/B in its place.
+    """
+    derived = restoration_displacement(directions)
+    if early:
+        orders = orders.with_orders({s.frequency_square_sum: -orders.of[s.batch_size]})
+        derived = early_restoration_displacement(directions)
+    assumptions = (*derived.assumptions, "uniform token law")
+    return PathPower(orders.power(derived.expression), derived, assumptions)
+
+
+def visited_power(orders: PathOrders) -> Fraction:
+    """Power in the chance min(1, B/m) that a batch holds a token, for uniform tokens."""
+    return min(ZERO, orders.of[s.batch_size] - orders.of[s.vocab_size])
+
+
+def _number(power: Fraction) -> sp.Rational:
+    return sp.Rational(power.numerator, power.denominator)
+
+
+def _fraction(number: sp.Expr) -> Fraction:
+    found = sp.nsimplify(number)
+    if not isinstance(found, sp.Rational):
+        raise ValueError(f"{number} is not a fraction")
+    return Fraction(int(found.p), int(found.q))
