@@ -12,6 +12,8 @@ from dynsim import InputError
 from experiments.output import number, print_json, print_table, progress_bar, writable_folder
 from experiments.precision import enable_x64
 
+from ._verdicts import exit_code, seed_folder
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -46,8 +48,6 @@ def verify_files(
     as they were measured in NAME.claims.json, and a figure of each claim in CLAIM.png, .pdf and
     .svg. Returns the exit code of `dynsim verify`.
     """
-    from .verify import exit_code, seed_folder
-
     files = [_chosen(file, names) for file in valid_files(paths)]
     _check_chosen(names, files)
     folder = writable_folder("out", seed_folder(out, seed))

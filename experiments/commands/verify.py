@@ -25,6 +25,7 @@ from experiments.precision import enable_x64
 from experiments.topics._seeds import check_run
 
 from ._options import Json
+from ._verdicts import exit_code, seed_folder
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -178,11 +179,6 @@ def _left_out(options: Verify) -> dict[str, str]:
     return left
 
 
-def seed_folder(folder: Path, seed: int) -> Path:
-    """Where studies of a run with this seed lie: runs are kept apart."""
-    return folder / f"seed-{seed}" if seed else folder
-
-
 def finished_study(study: Study, full: bool, folder: Path, bar: tqdm, seed: int = 0) -> xr.Dataset:
     """The study's dataset: the stored one if it would come out the same, else a new measurement.
 
@@ -221,12 +217,6 @@ def _row(claim: Claim, evidence: Evidence) -> dict[str, Any]:
         "verdict": claim.verdict(evidence),
         "citation": claim.citation,
     }
-
-
-def exit_code(rows: list[dict[str, Any]]) -> int:
-    """1 if a claim that should hold fails, or a negative control is not caught; else 0."""
-    wrong = {("holds", "fails"), ("fails", "holds"), ("fails", "undecided")}
-    return int(any((row["expected"], row["verdict"]) in wrong for row in rows))
 
 
 def _print(rows: list[dict[str, Any]], figures: list[Path]) -> None:

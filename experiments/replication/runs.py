@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from dynsim.claims import Evidence
 from experiments.cells.complete import complete_file
 from experiments.cells.store import Arrays, Store
-from experiments.commands.verify import finished_study, seed_folder
+from experiments.commands._verdicts import seed_folder
+from experiments.commands.verify import finished_study
 from experiments.results import provenance
 from experiments.topics._claim import Claim
 from experiments.topics._registry import CLAIMS, STUDIES

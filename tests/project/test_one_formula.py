@@ -35,6 +35,7 @@ USES = compiled_formulas.uses()
 ALLOWED = {
     ("dynsim/_compiled.py", "erf"): "the table of special functions of the compiler",
     ("dynsim/_compiled.py", "erfc"): "the same",
+    ("dynsim/claims/_formula.py", "pi"): "the number pi that a user's formula may name",
 }
 
 
@@ -192,6 +193,7 @@ INNOCENT = {
     "memory": "out = 8 * seeds * (vocab * width + outputs * width) * copies",
     "other interpolation": "out = 1 + 0.5 * (n + 3) / vocab",
     "matrix products": "out = a @ b + c @ d",
+    "a weight that falls like a bell curve": "out = np.exp(-0.5 * (gap / scale) ** 2)",
 }
 
 

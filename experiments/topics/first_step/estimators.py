@@ -72,17 +72,19 @@ def _kernel_samples(data: xr.Dataset, quantity: str) -> list[NDArray[np.float64]
     return [moment.sel(correlation=c).to_numpy() for c in data.correlation]
 
 
-def sign_kernel(data: xr.Dataset, *, kept_alignment: float = 2 / np.pi) -> Evidence:
+def sign_kernel(data: xr.Dataset, *, kept_alignment: float | None = None) -> Evidence:
     """Second moment of a sum of u sign(v): sampled over derived, averaged over correlations.
 
-    `kept_alignment`: what a sign keeps of the squared correlation; as a control, another share.
+    `kept_alignment`: as a control, another share of the squared correlation than a sign keeps.
     """
     moment = derivations.summed_kernel("sign").second_moment
     samples = _kernel_samples(data, "sum_square")
     arguments = {s.width: float(study_config(data)["neurons"]), derivations.input_std: 1.0}
-    kept = (kept_alignment * np.pi / 2) ** 0.5  # of the correlation, against the derived 2/pi
+    own = {s.alignment: 1.0, derivations.input_std: 1.0}
+    derived = float(evaluate(derivations.kernel("sign").mean, own)) ** 2
+    factor = 1.0 if kept_alignment is None else (kept_alignment / derived) ** 0.5
     theory = [
-        float(evaluate(moment, {**arguments, s.alignment: kept * float(c)}))
+        float(evaluate(moment, {**arguments, s.alignment: factor * float(c)}))
         for c in data.correlation
     ]
     return _mean_ratio(samples, theory)

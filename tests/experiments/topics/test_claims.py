@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 from dynsim import bootstrap, claims
-from experiments.commands.verify import exit_code
+from experiments.commands._verdicts import exit_code
 from experiments.topics._claim import LINEAR_MODEL, NEGATIVE, WRONG
 from experiments.topics._registry import CLAIMS, STUDIES, TOPICS, claim_files
 from experiments.topics._stored import stored_evidence, stored_study
