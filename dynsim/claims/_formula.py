@@ -32,7 +32,7 @@ POWERS: Mapping[str, str] = {
     "alpha": "Zipf exponent",
 }
 FUNCTIONS = ("min", "max", "sqrt")
-CONSTANTS = {"pi": math.acos(-1.0)}
+CONSTANTS = {"pi": math.pi}
 NAMED = ("asymptotic", "derived or mean_field")  # what is no formula
 EXAMPLES = ("1/2, 1 - mu/2 or min(1, 1/2 + mu/4)", "pi/2*sqrt(m) + (d - 1)/sqrt(m)")
 
