@@ -41,16 +41,16 @@ def check_files(paths: Sequence[Path], as_json: bool) -> int:
 
 def verify_files(
     paths: Sequence[Path], names: Sequence[str], full: bool, seed: int, out: Path, as_json: bool
-) -> int:
+) -> list[dict[str, Any]]:
     """Measures the claims of these files, or of them those that are named, and prints verdicts.
 
     Measured networks stay in --out, NAME.claims.nc for NAME.toml, with the verdicts and the claims
     as they were measured in NAME.claims.json, and a figure of each claim in CLAIM.png, .pdf and
-    .svg. Returns the exit code of `dynsim verify`.
+    .svg. Returns a row for each claim.
     """
     files = [_chosen(file, names) for file in valid_files(paths)]
     _check_chosen(names, files)
-    folder = writable_folder("out", seed_folder(out, seed))
+    folder = writable_folder("out", out)
     rows: list[dict[str, Any]] = []
     changed: list[str] = []
     figures: list[Path] = []
@@ -71,7 +71,7 @@ def verify_files(
         for path in figures:
             if path.suffix == ".png":
                 print(f"figure: {path}")
-    return exit_code(rows)
+    return rows
 
 
 def valid_files(paths: Sequence[Path]) -> list[ClaimFile]:

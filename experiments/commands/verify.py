@@ -109,7 +109,9 @@ class Verify:
             raise InputError("files", None, "--check validates claim files")
         if self.check:
             return check_files(self.files, self.json)
-        return verify_files(self.files, self.claim, self.full, self.seed, self.out, self.json)
+        folder = seed_folder(self.out, self.seed)
+        chosen = (self.files, self.claim, self.full, self.seed, folder, self.json)
+        return exit_code(verify_files(*chosen))
 
     def _measured(
         self, studies: Sequence[Study], claims: Sequence[Claim], folder: Path
