@@ -12,8 +12,6 @@ from dynsim import InputError
 from experiments.output import number, print_json, print_table, progress_bar, writable_folder
 from experiments.precision import enable_x64
 
-from ._verdicts import exit_code, seed_folder
-
 if TYPE_CHECKING:
     import xarray as xr
 

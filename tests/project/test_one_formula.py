@@ -36,7 +36,6 @@ ALLOWED = {
     ("dynsim/claims/_formula.py", "pi"): "a word of the language of formulas",
     ("dynsim/_compiled.py", "erf"): "the table of special functions of the compiler",
     ("dynsim/_compiled.py", "erfc"): "the same",
-    ("dynsim/claims/_formula.py", "pi"): "the number pi that a user's formula may name",
 }
 
 
