@@ -81,10 +81,11 @@ def claim_file(path: Path | str) -> ClaimFile:
 def _claims(content: bytes, path: str) -> tuple[tuple[Claim, ...], tuple[int, ...]]:
     try:
         text = content.decode("utf-8")
-        document = tomllib.loads(text)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ClaimFileError(path, line, "is not UTF-8 text") from None
+    try:
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _not_toml(error, path, text) from None
     except RecursionError:

@@ -81,12 +81,11 @@ class RateExponent(ExponentFit):
 
         The factor is a power of the size, which shifts every slope by the same.
         """
-        base, last = (
-            found
-            and Estimate(found.value + self.rule, found.low + self.rule, found.high + self.rule)
-            for found in (self, self.last)
-        )
+        base, last = self._actual(self), self.last and self._actual(self.last)
         return ExponentFit(base.value, base.low, base.high, self.drift, last)
+
+    def _actual(self, base: Estimate) -> Estimate:
+        return Estimate(base.value + self.rule, base.low + self.rule, base.high + self.rule)
 
 
 def rate_exponent(

@@ -88,7 +88,7 @@ def _distance(
             noise = noise + prediction.var(axis=axis, ddof=1) / prediction.shape[-1]
             distance = mean**power - prediction.mean(axis=axis)
             cells.append(np.mean((distance**2 - noise) / scale**2))
-        return np.asarray(np.mean(cells)) / allowed**2
+        return np.asarray(np.mean(cells) / allowed**2, dtype=np.float64)
 
     return jackknife(share, samples)
 

@@ -29,22 +29,24 @@ def growth(name="mine", **fields):
     return claim(name=name, **{**stated, **fields})
 
 
-def networks(rms, noise=0.0):
-    """A measurement of networks whose update has this RMS, a function of the setup."""
-    asked = []
+class Networks:
+    """A measurement of networks whose update has this RMS, a function of the setup.
 
-    def measure(measurement, setup, labels):
-        asked.append((measurement.name, setup, tuple(labels)))
+    `asked`: what was measured, as name, setup and seeds.
+    """
+
+    def __init__(self, rms, noise=0.0):
+        self.rms, self.noise, self.asked = rms, noise, []
+
+    def __call__(self, measurement, setup, labels):
+        self.asked.append((measurement.name, setup, tuple(labels)))
         random = np.random.default_rng([setup.width, setup.vocab_size])
-        spread = 1 + noise * random.normal(size=len(labels))
-        return {"projection_update_rms": rms(setup) ** 2 * spread}
-
-    measure.asked = asked
-    return measure
+        spread = 1 + self.noise * random.normal(size=len(labels))
+        return {"projection_update_rms": self.rms(setup) ** 2 * spread}
 
 
 def power_law(power, noise=0.01):
-    return networks(lambda setup: setup.width**power, noise)
+    return Networks(lambda setup: setup.width**power, noise)
 
 
 def test_a_power_law_has_its_exponent():
@@ -76,7 +78,7 @@ def test_verdicts_follow_the_rule(power, against, verdict):
 
 def test_local_slopes_that_run_away_do_not_hold():
     """Slopes of 0.36, 0.5 and 0.64 by octave have the fit 1/2 and no such power."""
-    bend = networks(
+    bend = Networks(
         lambda setup: np.exp(0.5 * np.log(setup.width) + 0.1 * np.log(setup.width / 45.25) ** 2),
         0.01,
     )
@@ -89,7 +91,7 @@ def test_a_ratio_is_the_mean_factor_on_the_derived_value():
     derived = growth().families[0]
     values = {setup.width: 1.1 ** (1 if setup.width < 40 else 3) for setup in derived.setups()}
     quantity = QUANTITIES["projection_update_rms"]
-    measure = networks(lambda setup: values[setup.width] * quantity.derived(setup))
+    measure = Networks(lambda setup: values[setup.width] * quantity.derived(setup))
     one = growth(form="ratio", prediction=1.21, tolerance=0.01)
     (found,) = verify([one], measure=measure)
     assert found.evidence.measured.value == pytest.approx(1.1**2)
