@@ -264,7 +264,6 @@ def _number(power: Fraction) -> sp.Rational:
 
 
 def _fraction(number: sp.Expr) -> Fraction:
-    found = sp.nsimplify(number)
-    if not isinstance(found, sp.Rational):
+    if not isinstance(number, sp.Rational):
         raise ValueError(f"{number} is not a fraction")
-    return Fraction(int(found.p), int(found.q))
+    return Fraction(int(number.p), int(number.q))

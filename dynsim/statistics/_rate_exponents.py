@@ -81,12 +81,11 @@ class RateExponent(ExponentFit):
 
         The factor is a power of the size, which shifts every slope by the same.
         """
-
-        def shifted(found: Estimate) -> Estimate:
-            return Estimate(*(end + self.rule for end in (found.value, found.low, found.high)))
-
-        base, last = shifted(self), self.last and shifted(self.last)
+        base, last = self._actual(self), self.last and self._actual(self.last)
         return ExponentFit(base.value, base.low, base.high, self.drift, last)
+
+    def _actual(self, base: Estimate) -> Estimate:
+        return Estimate(base.value + self.rule, base.low + self.rule, base.high + self.rule)
 
 
 def rate_exponent(

@@ -194,13 +194,14 @@ def check_kept_in_the_limit(family: Family, orders: derivations.PathOrders, *, e
             f"`projection_lr` times `steps` must fall faster than {family.along}^"
             f"({orders.of[s.projection_std]})"
         )
-    for layer, rate in (("projection", s.projection_lr), ("embedding", s.embedding_lr)):
+    layers: tuple[derivations.Layer, ...] = ("projection", "embedding")
+    for layer in layers:
         if not getattr(setup, f"{layer}_lr"):
             continue
         unit = derivations.first_step_power(
             layer, "sign", orders, mini_batch=setup.batch_size > 0, init=setup.init
         ).power
-        if unit + orders.of[rate] + moved > 0:
+        if unit + orders.of[getattr(s, f"{layer}_lr")] + moved > 0:
             raise Unavailable(
                 f"later updates are derived while the residuals keep their size: `{layer}_lr` "
                 f"times `steps` must fall at least like {family.along}^({-unit})"

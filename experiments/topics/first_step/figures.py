@@ -333,12 +333,8 @@ def learning_rate_ratio(data: xr.Dataset) -> Figure:
         found = claim_exponent(claims[name], data).networks
         assert found is not None
         bars = [found.values - found.low, found.high - found.values]
-        axes.errorbar(
-            *(found.sizes, found.values, bars),
-            fmt="osD"[number],
-            color=f"C{number}",
-            label=label,
-        )
+        marker = "osD"[number]
+        axes.errorbar(found.sizes, found.values, bars, fmt=marker, color=f"C{number}", label=label)
         fine = np.geomspace(found.sizes[0], found.sizes[-1], 40)
         for self_term, line in ((True, "-"), (False, ":")):
             theory = [_theory_ratio(d, vocab_size(d), self_term=self_term) for d in fine]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
-import sympy as sp
 from helpers import assert_refused
 
 import derivations
@@ -19,7 +19,7 @@ from dynsim.scaling.quantities._restoration import RESTORATION
 from dynsim.theory import visit_chance
 
 ONE = Setup(width=256, vocab_size=8192, targets="sign", optimizer="sign")
-HALF = sp.Rational(1, 2)
+HALF = Fraction(1, 2)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ HALF = sp.Rational(1, 2)
         ("vocab_size", [1024, 4096], {"width": 64}, 0),
         ("outputs", [4, 8], {"width": 256, "vocab_size": 4096, "targets": "gaussian"}, HALF),
         ("width", [64, 128], {"vocab_size": "d^2", "batch_size": "d^1.5"}, 0),
-        ("width", [64, 128], {"vocab_size": "d^2", "batch_size": "d^0.5"}, sp.Rational(9, 8)),
+        ("width", [64, 128], {"vocab_size": "d^2", "batch_size": "d^0.5"}, Fraction(9, 8)),
     ],
 )
 def test_powers_of_the_end(along, sizes, options, expected):

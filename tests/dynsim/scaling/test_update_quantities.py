@@ -41,7 +41,7 @@ def along_width(mu: Fraction, alpha: str, beta: Fraction | None = None, **option
     )
 
 
-def power(name: str, path: Family) -> sp.Expr:
+def power(name: str, path: Family) -> Fraction:
     return quantity(name).asymptotic(path).exponent
 
 
@@ -112,16 +112,16 @@ def test_the_power_is_the_slope_of_the_formula_far_out(powers, alpha, optimizer,
 def test_learning_rates_and_the_warm_up_enter_by_their_powers():
     plain = along_width(Fraction(1), "0")
     paths = {"projection_lr": "d^(-1/2)", "embedding_lr": "0.1*d^(1/4)", "warmup_steps": "d"}
-    assert power("projection_step_rms", plain) == sp.Rational(1, 2)
+    assert power("projection_step_rms", plain) == Fraction(1, 2)
     assert power("projection_step_rms", along_width(Fraction(1), "0", **paths)) == -1
-    assert power("embedding_step_rms", along_width(Fraction(1), "0", **paths)) == -sp.Rational(3, 4)
+    assert power("embedding_step_rms", along_width(Fraction(1), "0", **paths)) == -Fraction(3, 4)
 
 
 def test_many_outputs_slow_the_embedding_down_until_its_update_is_noise():
     """RMS^2 ~ d [1 + (2/pi)(d - 1)/n] sigma_W^2 with n = d^nu."""
     for nu, expected in (("1/2", "-1/4"), ("1", "-1/2"), ("3/2", "-1/2")):
         path = along_width(Fraction(1), "0", outputs=f"d^({nu})")
-        assert power("embedding_step_rms", path) == sp.Rational(expected)
+        assert power("embedding_step_rms", path) == Fraction(expected)
     with pytest.raises(Unavailable, match="depend on the projection"):
         power("embedding_step_rms", along_width(Fraction(1), "0", outputs="d^(3/2)", init="sp"))
 
@@ -130,9 +130,9 @@ def test_coherent_and_incoherent_part_and_alignment_have_their_regimes():
     """muP regime (m fixed): coherent, alignment of order one. LV regime (m = d^2): noise."""
     for mu, coherent, alignment in ((0, 1, 0), (1, "1/2", "-1/2"), (2, 0, "-1/2")):
         path = along_width(Fraction(mu), "0")
-        assert power("coherent_rms", path) == sp.Rational(coherent)
-        assert power("incoherent_rms", path) == sp.Rational(1, 2)
-        assert power("alignment", path) == sp.Rational(alignment)
+        assert power("coherent_rms", path) == Fraction(coherent)
+        assert power("incoherent_rms", path) == Fraction(1, 2)
+        assert power("alignment", path) == Fraction(alignment)
 
 
 def test_a_loss_grows_where_an_update_outgrows_the_residual():
@@ -165,9 +165,9 @@ def test_a_moving_embedding_restores_the_alignment():
         )
 
     assert power("projection_step_rms", later(0.01)) == -2 + 1
-    assert power("projection_step_rms", later("d^(-1/4)")) == -2 + sp.Rational(3, 4)
-    assert power("projection_step_rms", later("d^(-1/2)")) == -2 + sp.Rational(1, 2)
-    assert power("projection_step_rms", later("d^(-1)")) == -2 + sp.Rational(1, 2)
+    assert power("projection_step_rms", later("d^(-1/4)")) == -2 + Fraction(3, 4)
+    assert power("projection_step_rms", later("d^(-1/2)")) == -2 + Fraction(1, 2)
+    assert power("projection_step_rms", later("d^(-1)")) == -2 + Fraction(1, 2)
     with pytest.raises(Unavailable, match="keeps its initial entries"):
         power("projection_step_rms", along_width(Fraction(1), "0", steps=3))
 
@@ -310,7 +310,7 @@ def test_a_hidden_matrix_of_an_mlp_moves_by_the_formula_for_uniform_tokens():
     sampled = step.sampled(setup, arrays)
     assert abs(float(sampled.log_value(sampled.samples)) - np.log(step.derived(setup))) < 0.03
     path = family(sizes=(64, 128), network="mlp", vocab_size="2*d^2", optimizer="sign")
-    assert power("hidden_step_rms", path) == -sp.Rational(1, 2)  # muP's rate 1/d, noise sqrt(d)
+    assert power("hidden_step_rms", path) == -Fraction(1, 2)  # muP's rate 1/d, noise sqrt(d)
     other = replace(setup, tokens="zipf:0.8")
     with pytest.raises(Unavailable, match="same size"):
         step.derived(other)
