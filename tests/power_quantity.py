@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
-import sympy as sp
 
 from derivations import first_step
 from dynsim.scaling import Asymptotic, Measurement, Quantity, Sampled, Unavailable, Value
@@ -36,7 +37,7 @@ class Power(Quantity):
     def asymptotic(self, family):
         self.available("asymptotic")
         _, rms = first_step("projection", "sign")
-        return Asymptotic(sp.nsimplify(self.power), rms, ())
+        return Asymptotic(Fraction(str(self.power)), rms, ())
 
     def derived(self, setup) -> float:
         self.available("derived")

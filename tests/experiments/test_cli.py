@@ -579,7 +579,6 @@ def test_another_seed_has_a_folder_of_its_own(run, tmp_path):
 
     settings = {"seeds": 3, "samples": 50, "neurons": 8}
     small = replace(STUDIES["kernel"], config=lambda _: settings)
-    written = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(STUDIES, "kernel", small)
         written = []

@@ -156,7 +156,7 @@ def test_a_file_and_its_digest_stand_in_the_result(tmp_path):
     ("fields", "key", "fragments"),
     [
         ({"quantity": "projection_update"}, "quantity", ["projection_update_rms"]),
-        ({"quantity": "hidden_update_rms"}, "quantity", []),
+        ({"quantity": "hidden_update_rms"}, "network", ["must be mlp or transformer"]),
         ({"projection_lr": 0.0}, "projection_lr", ["must be positive"]),
         ({"prediction": "asymptotic", "steps": 5}, "prediction", ["does not exist here"]),
         ({"form": "ratio", "prediction": 1, "steps": 5}, "against", ["no value here"]),
