@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,6 @@ def _checked_law(options: Lifetime) -> TokenLaw:
 def _document(options: Lifetime, law: TokenLaw) -> dict[str, Any]:
     """When the LV regime ends, and the local exponent of an update at some ages."""
     from dynsim import restoration_displacement
-    from dynsim.theory import visit_chance
     from experiments.precision import enable_x64
 
     enable_x64()
@@ -87,11 +86,11 @@ def _document(options: Lifetime, law: TokenLaw) -> dict[str, Any]:
         effective_outputs=options.outputs,
         batch_size=options.batch_size,
     )
-    chance = visit_chance(law, options.batch_size) if options.batch_size else 1.0
+    chance = _visit_chance(options, law)
     per_step = options.embedding_lr * chance
     displacements = np.array(AGES) * (end or options.width**-0.5)
     steps = displacements / per_step
-    aged = _aged(options, law, options.embedding_lr * steps)
+    aged = _aged(options, law, displacements)
     rows = [
         {"displacement": move, "step": step, "local_exponent": float(slope)}
         for move, step, slope in zip(displacements, steps, aged.local_exponent, strict=True)
@@ -111,17 +110,26 @@ def _document(options: Lifetime, law: TokenLaw) -> dict[str, Any]:
     }
 
 
+def _visit_chance(options: Lifetime, law: TokenLaw) -> float:
+    """The share of steps at which a token moves."""
+    from dynsim.theory import visit_chance
+
+    return visit_chance(law, options.batch_size) if options.batch_size else 1.0
+
+
 def _aged(options: Lifetime, law: TokenLaw, displacement: NDArray[np.float64]) -> AgedUpdate:
+    """The update where tokens have moved by `displacement`, which takes more steps in batches."""
     from dynsim import aged_update
 
-    return aged_update(
+    aged = aged_update(
         options.width,
         law,
-        displacement,
+        displacement / _visit_chance(options, law),
         effective_outputs=options.outputs,
         batch_size=options.batch_size,
         embedding_lr=options.embedding_lr,
     )
+    return replace(aged, displacement=displacement)
 
 
 def _dataset(options: Lifetime, law: TokenLaw, end: float) -> xr.Dataset:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -340,7 +341,7 @@ def test_flow_json_agrees_with_the_library(run):
     assert "raise --max-steps" in stopped.document["status"]
 
 
-def test_lifetime_is_the_derived_one(run):
+def test_lifetime_is_the_derived_one(run, tmp_path):
     size = ("--width", 256, "--vocab-size", 4096, "--embedding-lr", 0.005)
     document = run("lifetime", *size, "--json").document
     assert document["initial_regime"] == "LV"
@@ -353,6 +354,12 @@ def test_lifetime_is_the_derived_one(run):
     assert 1.1 < batch["lifetime_visits"] / document["lifetime_visits"] < 1.5  # a noisier field
     visits = batch["lifetime_visits"] / batch["visits_per_step"]
     assert batch["lifetime_steps"] == pytest.approx(visits)
+    out = ("--out", tmp_path / "batch")
+    ages = run("lifetime", *size, "--batch-size", 512, "--json", *out).document["ages"]
+    drawn = pd.read_csv(tmp_path / "batch" / "lifetime.csv")
+    place = [row["displacement"] for row in ages]
+    slopes = np.interp(place, drawn.displacement, drawn.local_exponent)
+    assert slopes == pytest.approx([row["local_exponent"] for row in ages], abs=1e-3)
     text = run("lifetime", *size)
     assert text.code == 0
     assert "12.5" in text.out
