@@ -73,26 +73,25 @@ class Theory(NamedTuple):
 
 
 def slope(sizes: NDArray[np.int64], values: Floats) -> float | None:
-    """Least squares of logarithms over the sizes at which the value is a positive number.
+    """Least squares of logarithms over the sizes.
 
-    None where these are fewer than two.
+    None unless the value is a positive number at every size, and below two sizes: a slope through
+    some of them is another number than the measured slope through all.
     """
-    known = np.isfinite(values) & (values > 0)
-    if known.sum() < 2:
+    if len(sizes) < 2 or not np.all(np.isfinite(values) & (values > 0)):
         return None
-    return float(log_slope(np.log(sizes[known].astype(float)), np.log(values[known])))
+    return float(log_slope(np.log(sizes.astype(float)), np.log(values)))
 
 
 def slope_with_error(sizes: NDArray[np.int64], values: Floats, errors: Floats) -> Value | None:
     """`slope` and its error, from independent errors of the values."""
-    known = np.isfinite(values) & (values > 0)
     found = slope(sizes, values)
     if found is None:
         return None
-    centred = np.log(sizes[known].astype(float))
+    centred = np.log(sizes.astype(float))
     centred -= centred.mean()
     weights = centred / (centred @ centred)
-    return Value(found, float(np.linalg.norm(weights * errors[known] / values[known])))
+    return Value(found, float(np.linalg.norm(weights * errors / values)))
 
 
 def local_slopes(curve: Curve) -> Local:
@@ -131,7 +130,7 @@ def closed_columns(quantity: Quantity, family: Family) -> Theory:
     if reason:
         why["derived"] = reason
     elif slope(curve.sizes, curve.derived) is None:
-        why["derived"] = "the formula gives no positive number at two sizes"
+        why["derived"] = "the formula does not give a positive number at every size"
     return Theory(asymptotic, curve, _derived(quantity, (), [])[0], why)
 
 
@@ -166,7 +165,7 @@ def with_mean_field(
         values = np.array([tuple(value) for value in found]).reshape(-1, 2)
         curves.append(replace(curve, mean_field=values[:, 0], mean_field_error=values[:, 1]))
     if curves and slope(curves[0].sizes, curves[0].mean_field) is None:
-        why["mean_field"] = "the solution gives no positive number at two sizes"
+        why["mean_field"] = "the solution does not give a positive number at every size"
     curve, wide = (*curves, *(theory.curve, theory.wide)[len(curves) :])
     return Theory(theory.asymptotic, curve, wide, why)
 

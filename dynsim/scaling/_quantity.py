@@ -80,12 +80,14 @@ class Quantity:
     - `name`: what the command line takes; `symbol`: for axes, as mathematics.
     - `meaning`: its definition in one sentence, with the equation.
     - `measurement`: what is trained for it.
+    - `no_value`: why networks that stayed finite may have no value.
     """
 
     name: str
     symbol: str
     meaning: str
     measurement: Measurement | None = None
+    no_value: str = "the networks have no finite value"
 
     def check(self, setup: AnySetup) -> None:
         """Raises `InputError` where the quantity does not exist for a network or optimizer."""
