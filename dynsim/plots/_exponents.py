@@ -9,6 +9,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from dynsim.statistics._intervals import NINETY_FIVE
+
 from ._parts import curve, label, log_ticks, note, one_or_panels, setup_of
 
 NETWORKS, DERIVED, MEAN_FIELD = "C0", "C1", "C2"
@@ -37,11 +39,11 @@ def _values(axes: Axes, dataset: xr.Dataset) -> None:
         text = "mean field"
         if "mean_field_slope" in attrs:
             slope, error = attrs["mean_field_slope"], attrs["mean_field_slope_error"]
-            text += f": {slope:.3f}" + (f" ± {error:.1g}" if error else "")
+            text += f": {slope:.3f}" + (f" ± {NINETY_FIVE * error:.1g}" if error else "")
         axes.errorbar(
             x,
             dataset.mean_field,
-            1.96 * dataset.mean_field_error,
+            NINETY_FIVE * dataset.mean_field_error,
             color=MEAN_FIELD,
             marker="D",
             markersize=6,
@@ -81,7 +83,7 @@ def _local_exponents(axes: Axes, dataset: xr.Dataset) -> None:
         axes.errorbar(
             dataset.local_size,
             dataset.local_mean_field,
-            1.96 * dataset.local_mean_field_error,
+            NINETY_FIVE * dataset.local_mean_field_error,
             color=MEAN_FIELD,
             marker="D",
             markersize=6,

@@ -70,43 +70,40 @@ def budget_seconds(budget: float | str) -> float:
 
 
 def planned(
-    quantity: Quantity,
-    family_at: Callable[[Sequence[int]], Family],
-    sizes: Sequence[int] | None,
-    seconds: float,
+    quantity: Quantity, family: Family, seconds: float, *, fixed: bool, start: float
 ) -> Plan:
     """Measures two cells, and chooses sizes and seeds that take `seconds`.
 
-    `sizes` that are given stay; otherwise they double, from 64 or from where the family begins.
-    The time of a cell is that of compiling it and a time for each network in proportion to its
-    multiplications.
+    The sizes of the family are those among which to choose (`choices`); with `fixed` they stay. The
+    time of a cell is that of compiling it and a time for each network in proportion to its
+    multiplications. `start` is when the budget began, by `time.perf_counter`: what came before,
+    such as the derived columns, is part of it.
     """
-    start = time.perf_counter()
+    sizes, before = list(family.sizes), time.perf_counter()
     if quantity.measurement is None:
         raise Unavailable("it is not measured")
-    family, choices = _choices(family_at, sizes)
-    first, second = family.setup(choices[0]), family.setup(choices[min(2, len(choices) - 1)])
+    first, second = family.setup(sizes[0]), family.setup(sizes[min(2, len(sizes) - 1)])
     compiling, running, scatter = _timed(quantity, first)
     compiling_more, running_more = compiling, running * cost(second) / cost(first)
-    if time.perf_counter() - start < PILOT * seconds:
+    if time.perf_counter() - before < PILOT * seconds:
         compiling_more, running_more, _ = _timed(quantity, second)
     compiling = max(compiling, compiling_more)
-    work = np.array([cost(family.setup(size)) for size in choices])
+    work = np.array([cost(family.setup(size)) for size in sizes])
     per_work = max(running_more / (PILOT_SEEDS * cost(second)), 1e-15)
-    fixed = running / PILOT_SEEDS
+    least = running / PILOT_SEEDS
     left = USED * seconds - (time.perf_counter() - start)
 
     def expected(count: int, seeds: int) -> float:
-        networks = seeds * np.maximum(fixed, per_work * work[:count])
+        networks = seeds * np.maximum(least, per_work * work[:count])
         return float(np.sum(compiling / SIDE_BY_SIDE + networks))
 
-    fewest = len(choices) if sizes is not None else min(LEAST_SIZES, len(choices))
-    counts = range(fewest, len(choices) + 1)
+    fewest = len(sizes) if fixed else min(LEAST_SIZES, len(sizes))
+    counts = range(fewest, len(sizes) + 1)
     count = max((one for one in counts if expected(one, LEAST_SEEDS) <= left), default=fewest)
     per_seed = expected(count, 1) - expected(count, 0)
     most = (left - expected(count, 0)) / per_seed
     seeds = int(np.clip(most, 2, MOST_SEEDS))
-    chosen = tuple(choices[:count])
+    chosen = tuple(sizes[:count])
     return Plan(
         seconds,
         expected(count, seeds) + time.perf_counter() - start,
@@ -116,21 +113,17 @@ def planned(
     )
 
 
-def _choices(
-    family_at: Callable[[Sequence[int]], Family], sizes: Sequence[int] | None
-) -> tuple[Family, list[int]]:
-    """The family, and the sizes among which to choose: those given, or all powers of two at which
-    it exists."""
+def choices(family_at: Callable[[Sequence[int]], Family], sizes: Sequence[int] | None) -> Family:
+    """The family at the sizes among which to choose: those given, or all powers of two, from 64 on,
+    at which it exists."""
     if sizes is not None:
-        family = family_at(sizes)
-        return family, list(family.sizes)
+        return family_at(sizes)
     doubling = [FIRST * 2**power for power in range(int(math.log2(LAST // FIRST)) + 1)]
     last: InputError | None = None
     for begin in range(len(doubling) - 1):
         for end in range(len(doubling), begin + 1, -1):
             try:
-                family = family_at(doubling[begin:end])
-                return family, list(family.sizes)
+                return family_at(doubling[begin:end])
             except InputError as error:
                 last = error
     assert last is not None

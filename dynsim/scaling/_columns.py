@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from dynsim._compiled import SYMPY
 from dynsim._errors import InputError
 from dynsim._summary import summary
 from dynsim.statistics._exponents import log_slope
+from dynsim.theory.mean_field._limit import OutOfTime, time_limit
 
 from ._family import Family
 from ._quantity import AnySetup, Asymptotic, Floats, Progress, Quantity, Unavailable, Value
@@ -21,6 +23,8 @@ from ._quantity import AnySetup, Asymptotic, Floats, Progress, Quantity, Unavail
 WIDE_FACTOR, WIDEST = 4, 10**6  # of sizes that no one trains
 WIDE_VOCABULARY = 2**24  # a token law keeps a number for every type
 WIDE_ALONG = ("width", "vocab_size", "batch_size")
+MEAN_FIELD_SECONDS = 120.0  # for all mean-field solutions of a family
+NO_SIZES = "the sizes are not chosen yet"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,7 +33,7 @@ class Curve:
 
     - `sizes`: values of the growing size.
     - `derived`: the derived formula.
-    - `mean_field`, `mean_field_error`: the mean-field solution and its numerical error.
+    - `mean_field`, `mean_field_error`: the mean-field solution and its standard error.
     """
 
     sizes: NDArray[np.int64]
@@ -73,18 +77,17 @@ class Theory(NamedTuple):
 
 
 def slope(sizes: NDArray[np.int64], values: Floats) -> float | None:
-    """Least squares of logarithms over the sizes.
+    """Least squares of logarithms; None where the value is no positive number at every size.
 
-    None unless the value is a positive number at every size, and below two sizes: a slope through
-    some of them is another number than the measured slope through all.
+    A slope through some of the sizes would be another quantity than that of trained networks.
     """
-    if len(sizes) < 2 or not np.all(np.isfinite(values) & (values > 0)):
+    if len(sizes) < 2 or not _positive(values).all():
         return None
     return float(log_slope(np.log(sizes.astype(float)), np.log(values)))
 
 
 def slope_with_error(sizes: NDArray[np.int64], values: Floats, errors: Floats) -> Value | None:
-    """`slope` and its error, from independent errors of the values."""
+    """`slope` and its standard error, from independent errors of the values."""
     found = slope(sizes, values)
     if found is None:
         return None
@@ -92,6 +95,10 @@ def slope_with_error(sizes: NDArray[np.int64], values: Floats, errors: Floats) -
     centred -= centred.mean()
     weights = centred / (centred @ centred)
     return Value(found, float(np.linalg.norm(weights * errors / values)))
+
+
+def _positive(values: Floats) -> NDArray[np.bool_]:
+    return np.isfinite(values) & (values > 0)
 
 
 def local_slopes(curve: Curve) -> Local:
@@ -117,57 +124,115 @@ def joined(curve: Curve, wide: Curve) -> Curve:
     )
 
 
+def asymptotic_column(quantity: Quantity, family: Family) -> Theory:
+    """The derived power alone, while the sizes are not chosen yet."""
+    power, why = _asymptotic(quantity, family)
+    nothing = _nothing(())
+    return Theory(power, nothing, nothing, why | dict.fromkeys(("derived", "mean_field"), NO_SIZES))
+
+
 def closed_columns(quantity: Quantity, family: Family) -> Theory:
     """The derived power and the formula at the sizes of the family: within a second or two."""
-    why: dict[str, str] = {}
-    asymptotic = None
-    with SYMPY:
-        try:
-            asymptotic = quantity.asymptotic(family)
-        except Unavailable as reason:
-            why["asymptotic"] = str(reason)
-        curve, reason = _derived(quantity, family.sizes, family.setups())
+    power, why = _asymptotic(quantity, family)
+    curve, reason = _derived(quantity, family, family.sizes)
     if reason:
         why["derived"] = reason
-    elif slope(curve.sizes, curve.derived) is None:
-        why["derived"] = "the formula does not give a positive number at every size"
-    return Theory(asymptotic, curve, _derived(quantity, (), [])[0], why)
+    return Theory(power, curve, _nothing(()), why)
+
+
+def _asymptotic(quantity: Quantity, family: Family) -> tuple[Asymptotic | None, dict[str, str]]:
+    with SYMPY:
+        try:
+            return quantity.asymptotic(family), {}
+        except Unavailable as reason:
+            return None, {"asymptotic": str(reason)}
 
 
 def with_wide_sizes(theory: Theory, quantity: Quantity, family: Family) -> Theory:
     """The columns with the derived formula at sizes that no one trains."""
-    (sizes, setups), end = wide_family(family)
-    with SYMPY:
-        wide, _ = _derived(quantity, sizes, setups)
-    return theory._replace(wide=wide, why=theory.why | ({"wide": end} if end else {}))
+    (sizes, _), end = wide_family(family)
+    wide, reason = _derived(quantity, family, sizes)
+    why = {"wide": end, "wide_derived": None if "derived" in theory.why else reason}
+    return theory._replace(wide=wide, why=theory.why | {k: text for k, text in why.items() if text})
 
 
 def with_mean_field(
-    theory: Theory, quantity: Quantity, family: Family, progress: Progress = lambda part: None
+    theory: Theory,
+    quantity: Quantity,
+    family: Family,
+    progress: Progress = lambda part: None,
+    seconds: float = MEAN_FIELD_SECONDS,
 ) -> Theory:
-    """The columns with the mean-field solution added."""
-    why = dict(theory.why)
-    curves = []
-    count = len(theory.curve.sizes) + len(theory.wide.sizes)
-    for curve in (theory.curve, theory.wide):
-        share = len(curve.sizes) / count
+    """The columns with the mean-field solution added, as far as it comes in this time."""
+    why, start = dict(theory.why), time.perf_counter()
+    sizes = [*theory.curve.sizes.tolist(), *theory.wide.sizes[1:].tolist()]
 
-        def report(part: float, share: float = share) -> None:
-            progress(part * share)
+    def solved(size: int) -> Value:
+        left = seconds - (time.perf_counter() - start)
+        with time_limit(left, f"its solutions take more than {seconds:.0f} s"):
+            setup = family.setup(size)
+            (value,) = quantity.mean_field([setup], lambda part: progress(part / len(sizes)))
+        return value
 
-        setups = [family.setup(int(size)) for size in curve.sizes]
-        try:
-            found = quantity.mean_field(setups, report) if setups else []
-        except (Unavailable, InputError) as error:
-            reason = refusal(error) if isinstance(error, InputError) else str(error)
-            why["mean_field" if not curves else "wide"] = reason
-            break
-        values = np.array([tuple(value) for value in found]).reshape(-1, 2)
-        curves.append(replace(curve, mean_field=values[:, 0], mean_field_error=values[:, 1]))
-    if curves and slope(curves[0].sizes, curves[0].mean_field) is None:
-        why["mean_field"] = "the solution does not give a positive number at every size"
-    curve, wide = (*curves, *(theory.curve, theory.wide)[len(curves) :])
+    curve, reason = _with_solutions(theory.curve, family.along, solved)
+    if reason:
+        why["mean_field"] = reason
+    wide = theory.wide
+    if len(wide.sizes) and not reason:
+        beyond, reason = _with_solutions(_from_second(wide), family.along, solved)
+        if reason:
+            why["wide_mean_field"] = reason
+        wide = _first_from(curve, wide, beyond)
     return Theory(theory.asymptotic, curve, wide, why)
+
+
+def _with_solutions(
+    curve: Curve, along: str, solved: Callable[[int], Value]
+) -> tuple[Curve, str | None]:
+    """The curve with the values of `solved`, NaN from the first size that has none, and why."""
+    values, errors = np.full((2, len(curve.sizes)), np.nan)
+    reason = None
+    for place, size in enumerate(curve.sizes.tolist()):
+        try:
+            values[place], errors[place] = solved(size)
+        except (Unavailable, OutOfTime) as missing:
+            reason = _placed(str(missing), along, size, place)
+        except InputError as error:
+            reason = _placed(refusal(error), along, size, place)
+        if reason:
+            break
+    if reason is None:
+        reason = _not_positive("solution", along, curve.sizes, values)
+    return replace(curve, mean_field=values, mean_field_error=errors), reason
+
+
+def _placed(reason: str, along: str, size: int, place: int) -> str:
+    """A reason with the size from which on it is one, unless that is the first."""
+    return f"{reason} (from `{along}` {size} on)" if place else reason
+
+
+def _not_positive(what: str, along: str, sizes: NDArray[np.int64], values: Floats) -> str | None:
+    """Why a column has no slope although it has values everywhere; None where it has one."""
+    lost = sizes[~_positive(values)].tolist()
+    if not lost:
+        return None
+    return f"the {what} gives no positive number at `{along}` {', '.join(map(str, lost))}"
+
+
+def _from_second(curve: Curve) -> Curve:
+    return Curve(
+        curve.sizes[1:], curve.derived[1:], curve.mean_field[1:], curve.mean_field_error[1:]
+    )
+
+
+def _first_from(measured: Curve, wide: Curve, beyond: Curve) -> Curve:
+    """The wide curve with the solutions of `beyond`, and at its first size, which is the largest
+    measured one, the solution that is known."""
+    return replace(
+        wide,
+        mean_field=np.append(measured.mean_field[-1:], beyond.mean_field),
+        mean_field_error=np.append(measured.mean_field_error[-1:], beyond.mean_field_error),
+    )
 
 
 def refusal(error: InputError) -> str:
@@ -212,17 +277,27 @@ def _beyond(family: Family, setup: AnySetup) -> str | None:
     return None
 
 
-def _derived(
-    quantity: Quantity, sizes: Sequence[int], setups: Sequence[AnySetup]
-) -> tuple[Curve, str | None]:
-    """The derived formula at each setup, NaN from the first that has none, and its reason."""
-    values, nothing = np.full((2, len(setups)), np.nan)
-    reason = None
-    try:
-        for number, setup in enumerate(setups):
-            values[number] = quantity.derived(setup)
-    except Unavailable as missing:
-        reason = str(missing)
-    except InputError as error:
-        reason = refusal(error)
-    return Curve(np.array(sizes, dtype=np.int64), values, nothing, nothing), reason
+def _nothing(sizes: Sequence[int]) -> Curve:
+    missing = np.full(len(sizes), np.nan)
+    return Curve(np.array(sizes, dtype=np.int64), missing, missing, missing)
+
+
+def _derived(quantity: Quantity, family: Family, sizes: Sequence[int]) -> tuple[Curve, str | None]:
+    """The derived formula at each size, NaN where there is none, and the first reason for one."""
+    curve, values = _nothing(sizes), np.full(len(sizes), np.nan)
+    reasons: dict[int, str] = {}
+    with SYMPY:
+        for place, size in enumerate(sizes):
+            try:
+                values[place] = quantity.derived(family.setup(size))
+            except Unavailable as missing:
+                reasons[size] = str(missing)
+            except InputError as error:
+                reasons[size] = refusal(error)
+    if not reasons:
+        reason = _not_positive("formula", family.along, curve.sizes, values)
+    else:
+        reason = next(iter(reasons.values()))
+        if len(reasons) < len(sizes):
+            reason += f" (at `{family.along}` {', '.join(map(str, reasons))})"
+    return replace(curve, derived=values), reason

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from dynsim._errors import InputError
 from dynsim._precision import require_x64
 from dynsim._runs import seed_labels
 
-from ._budget import budget_seconds, planned
-from ._columns import Theory, closed_columns, with_mean_field, with_wide_sizes
+from ._budget import budget_seconds, choices, planned
+from ._columns import (
+    MEAN_FIELD_SECONDS,
+    Theory,
+    asymptotic_column,
+    closed_columns,
+    with_mean_field,
+    with_wide_sizes,
+)
 from ._family import Along, Family, family, plural
-from ._fitted import Fitted, fitted
+from ._fitted import Fitted, fitted, no_interval
 from ._measured import Measure, started
 from ._quantity import Progress, Quantity, Unavailable
-from ._result import NO_INTERVAL, Band, ScalingExponent
+from ._result import Band, ScalingExponent
 
 DEFAULT_WIDTHS = (128, 256, 512, 1024)
 DEFAULT_SEEDS = 8
 DEFAULT_TOLERANCE = 0.05
 NOT_TRAINED, TRAINING = "no network was trained", "networks are being trained"
+PLANNING = "the budget is being planned"
 _FRACTION = re.compile(r"[+-]?\d{1,6}(/\d{1,6}|\.\d{1,12})?")
 
 
@@ -38,7 +48,7 @@ def exponent(
     batch_sizes: Sequence[int] | None = None,
     output_counts: Sequence[int] | None = None,
     step_counts: Sequence[int] | None = None,
-    seeds: int | ArrayLike = DEFAULT_SEEDS,
+    seeds: int | ArrayLike | None = None,
     predict: float | str | None = None,
     tolerance: float | None = None,
     budget: float | str | None = None,
@@ -55,7 +65,7 @@ def exponent(
     - `quantity`: its name, a key of `dynsim.scaling.QUANTITIES`.
     - `widths`, `vocab_sizes`, `batch_sizes`, `output_counts`, `step_counts`: one of them, the
       values of the size that grows; default widths 128, 256, 512 and 1024.
-    - `seeds`: independent networks at each size (a count, or their labels).
+    - `seeds`: independent networks at each size (a count, or their labels), 8 if left out.
     - `predict`: a predicted power, such as 0.85 or "17/20", or "asymptotic": the derived one. With
       it the result has a verdict, by the rule of the claims and `tolerance` (default 0.05).
     - `budget`: seconds, or a text such as "60s" or "10m". Two cells are timed, and the sizes (where
@@ -65,15 +75,17 @@ def exponent(
       (`dynsim.scaling.measured_cells`).
     - `train`: False leaves out the networks, and gives the columns of theory alone.
     - `progress`: called with the fraction of training finished since the last call.
-    - `report`: called with what there is so far, twice: with the derived columns before anything is
-      trained, and with the mean-field column too, while networks train.
+    - `report`: called with what there is so far: with the derived columns before anything is
+      trained or timed, with the plan of a budget, and with the mean-field column too, while
+      networks train.
     - `options`: every other size and rate, as a number or a path in d, m, n and B such as
       "d^0.7" (docs/guides/exponents.md#paths), and the rest of `dynsim.Setup`, or with `network`
       mlp or transformer of `dynsim.NetworkSetup`. `steps` is the number of updates after which
       the quantity is read, 1 if left out.
 
-    A column that does not exist is None, and `why` says the reason. Diverged networks are counted;
-    the sizes where they make the quantity infinite are left out of the fit.
+    A column that does not exist is None, and `why` says the reason. The mean-field column ends
+    where its solutions take more than two minutes, or more than the budget. Diverged networks are
+    counted; the sizes where they make the quantity infinite are left out of the fit.
 
     Raises `InputError` for what does not parse, leaves the allowed range at a size, or has no such
     quantity, and `RuntimeError` if JAX's 64-bit types are off.
@@ -95,16 +107,14 @@ def exponent(
             chosen.check(setup)
         return found
 
-    plan = None
-    if budget is not None:
-        seconds = budget_seconds(budget)
-        family_at(sizes or DEFAULT_WIDTHS)
-        if train and chosen.measurement is not None:
-            plan = planned(chosen, family_at, sizes, seconds)
-            sizes, seeds = plan.sizes, plan.seeds
-    labels = seed_labels(seeds)
-    one = family_at(sizes or DEFAULT_WIDTHS)
-    theory = closed_columns(chosen, one)
+    start = time.perf_counter()
+    seconds = _checked_budget(budget, chosen, seeds, train)
+    _check_trained(train, seeds, measure)
+    timed = None if seconds is None else choices(family_at, sizes)
+    one = timed or family_at(sizes or DEFAULT_WIDTHS)
+    plan, labels = None, seed_labels(DEFAULT_SEEDS if seeds is None else seeds)
+    chooses = timed is not None and sizes is None
+    theory = (asymptotic_column if chooses else closed_columns)(chosen, one)
     band = _band(predict, tolerance, theory)
 
     def result(found: Fitted | None, reason: str = "") -> ScalingExponent:
@@ -115,26 +125,66 @@ def exponent(
             why["verdict"] = "nothing was predicted"
         elif "measured" in why:
             why["verdict"] = "nothing was measured"
-        elif found and found.fit and not found.fit.low < found.fit.high:
-            why["verdict"] = NO_INTERVAL
+        elif found and found.fit and (lost := no_interval(found.fit, len(labels))):
+            why["verdict"] = lost
         columns = (theory.asymptotic, theory.curve, theory.wide)
         return ScalingExponent(chosen, one, labels, *columns, found, why, band, plan)
 
     untrained = None if train else NOT_TRAINED
     if chosen.measurement is None:
         untrained = "it is not measured"
+    if timed is not None and seconds is not None:
+        report(result(None, PLANNING))
+        plan = planned(chosen, timed, seconds, fixed=sizes is not None, start=start)
+        labels = seed_labels(plan.seeds)
+        if chooses:
+            one = family_at(plan.sizes)
+            theory = closed_columns(chosen, one)
     report(result(None, untrained or TRAINING))
+
+    def finished(progress: Progress = lambda part: None) -> Theory:
+        most = MEAN_FIELD_SECONDS
+        if seconds is not None:
+            most = min(most, max(seconds - (time.perf_counter() - start), 0.0))
+        return with_mean_field(with_wide_sizes(theory, chosen, one), chosen, one, progress, most)
+
     if untrained:
-        theory = with_mean_field(with_wide_sizes(theory, chosen, one), chosen, one, progress)
+        theory = finished(progress)
         return result(None, untrained)
     try:
         with started(chosen, one.setups(), labels, measure=measure, progress=progress) as cells:
-            theory = with_mean_field(with_wide_sizes(theory, chosen, one), chosen, one)
+            theory = finished()
             report(result(None, TRAINING))
             samples = [cell.result() for cell in cells]
     except Unavailable as reason:
         return result(None, str(reason))
     return result(fitted(one.sizes, samples))
+
+
+def _checked_budget(
+    budget: float | str | None, quantity: Quantity, seeds: int | ArrayLike | None, train: bool
+) -> float | None:
+    """Seconds of the budget; None without one. Raises `InputError` for what does not go with it."""
+    if budget is None:
+        return None
+    seconds = budget_seconds(budget)
+    if seeds is not None:
+        raise InputError("seeds", _short(seeds), "must be left out: `budget` chooses it")
+    if not train or quantity.measurement is None:
+        raise InputError("budget", budget, "must be left out where no network is trained")
+    return seconds
+
+
+def _check_trained(train: bool, seeds: int | ArrayLike | None, measure: Measure | None) -> None:
+    """Raises `InputError` for what concerns networks alone where none are trained."""
+    given = {"seeds": seeds, "measure": measure}
+    for name, value in given.items():
+        if not train and value is not None:
+            raise InputError(name, _short(value), "must be left out where no network is trained")
+
+
+def _short(value: Any) -> Any:
+    return value if isinstance(value, int | np.integer) else str(value)
 
 
 def _band(predict: float | str | None, tolerance: float | None, theory: Theory) -> Band | None:

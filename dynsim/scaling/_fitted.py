@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,12 @@ from dynsim._summary import summary
 from dynsim.statistics import Estimate, ExponentFit, Resamples, bootstraps, exponent_of
 
 from ._quantity import Floats, Sampled
+
+ONE_VALUE = "the networks of a size measure one value, which has no interval"
+NOT_POSITIVE = (
+    "the quantity is no positive number in some resamples of the networks, so that it has no "
+    "interval: take more `seeds`"
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,6 +45,15 @@ class Fitted:
 
     def __repr__(self) -> str:
         return summary("Fitted", sizes=self.sizes, values=self.values, fit=self.fit)
+
+
+def no_interval(estimate: Estimate, seeds: int) -> str | None:
+    """Why a measured exponent has no interval; None where it has one."""
+    if estimate.low < estimate.high:
+        return None
+    if not math.isfinite(estimate.low) or not math.isfinite(estimate.high):
+        return NOT_POSITIVE
+    return ONE_VALUE if seeds > 1 else f"{ONE_VALUE}: take more `seeds`"
 
 
 def fitted(sizes: Sequence[int], cells: Sequence[Sampled]) -> Fitted:

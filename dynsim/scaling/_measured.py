@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dynsim._runs import seed_labels
+from dynsim._errors import InputError
+from dynsim._runs import SEED_LABELS, seed_labels
 
 from ._quantity import AnySetup, Measurement, Progress, Quantity, Sampled, Unavailable
 
@@ -32,6 +34,9 @@ def measured_cells(
     progress: Progress = lambda part: None,
 ) -> list[Sampled]:
     """The quantity's samples at every setup: `seeds` networks each (a count or their labels).
+
+    Setups of equal sizes, which differ in batches, steps or rates, have networks of their own: see
+    `own_labels`.
 
     - `measure`: gives a cell's arrays in place of training it here: from a store, say. It is
       called as `measure(measurement, setup, labels)`, from two threads.
@@ -59,7 +64,7 @@ def started(
     measurement = quantity.measurement
     if measurement is None:
         raise Unavailable("it is not measured")
-    labels = seed_labels(seeds)
+    labels = own_labels(setups, seed_labels(seeds))
     work = np.array([cost(setup) for setup in setups])
     shares = work / max(work.sum(), 1.0)
     lock = threading.Lock()
@@ -71,9 +76,9 @@ def started(
     def cell(number: int) -> Sampled:
         setup, share = setups[number], shares[number]
         if measure is None:
-            arrays = measurement.run(setup, labels, lambda part: report(part * share))
+            arrays = measurement.run(setup, labels[number], lambda part: report(part * share))
         else:
-            arrays = measure(measurement, setup, labels)
+            arrays = measure(measurement, setup, labels[number])
             report(share)
         return quantity.sampled(setup, arrays)
 
@@ -84,6 +89,27 @@ def started(
         yield [futures[number] for number in range(len(setups))]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def own_labels(setups: Sequence[AnySetup], labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Labels of the networks at every setup, so that no two setups share initial weights.
+
+    Initial weights depend on seed, width, vocabulary, outputs and label. The first setup of such
+    sizes has the labels themselves, the next one those that follow them, and so on. (An interval
+    that resamples the seeds of every setup by itself takes them as independent.)
+
+    Raises `InputError` for labels that leave the allowed range in this way.
+    """
+    before: Counter[tuple[int, ...]] = Counter()
+    found = []
+    for setup in setups:
+        sizes = (setup.seed, setup.width, setup.vocab_size, setup.output_count)
+        found.append(labels + before[sizes] * (int(labels.max()) + 1))
+        before[sizes] += 1
+    if max(int(one.max()) for one in found) >= SEED_LABELS:
+        allowed = f"must be below 2^32/{max(before.values())}, for setups of equal sizes"
+        raise InputError("seeds", int(labels.max()), allowed)
+    return found
 
 
 def cost(setup: AnySetup) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +14,18 @@ from dynsim._names import attributes
 from dynsim._results import Declared, Result
 from dynsim._summary import summary
 from dynsim.statistics import Estimate, ExponentFit
-from dynsim.statistics._intervals import interval_text
+from dynsim.statistics._intervals import NINETY_FIVE, interval_text
 from dynsim.statistics._verdict import Evidence, Verdict, judged
 
 from ._budget import Plan
 from ._columns import Curve, Local, joined, local_slopes, slope, slope_with_error
 from ._family import Family
-from ._fitted import Fitted
+from ._fitted import Fitted, no_interval
 from ._quantity import Asymptotic, Floats, Quantity, Value
 from ._resolution import LETTERS
 
 if TYPE_CHECKING:
     import xarray as xr
-
-
-NO_INTERVAL = "the networks of a size measure one value, which has no interval"
 
 
 @dataclass(frozen=True)
@@ -46,12 +43,14 @@ class ScalingExponent(Result):
 
     **Fields:**
 
-    - `quantity`: what was asked for; `family`: the setups; `seeds`: labels of the networks.
+    - `quantity`: what was asked for; `family`: the setups.
+    - `seeds`: labels of the networks. (Sizes that are equal but for batches or steps have networks
+      of their own, whose labels follow these.)
     - `asymptotic`: the derived power, with its derivation.
     - `curve`: the theory's values at the measured sizes; `wide`: at sizes up to a million.
     - `networks`: values, intervals, diverged networks and local slopes of trained networks.
-    - `why`: the reason for each of asymptotic, derived, mean_field, measured, wide and verdict
-      that is missing.
+    - `why`: the reason for each of asymptotic, derived, mean_field, measured and verdict that is
+      missing, and for `wide` (sizes), wide_derived and wide_mean_field that end early.
     - `band`: what was predicted, None without a prediction.
     - `plan`: what the budget allowed, None without a budget.
     """
@@ -94,12 +93,13 @@ class ScalingExponent(Result):
 
     @property
     def derived(self) -> float | None:
-        """The slope of the derived formula, least squares over the measured sizes."""
+        """The slope of the derived formula, least squares over the measured sizes; None unless it
+        has a value at each of them."""
         return slope(self.curve.sizes, self.curve.derived)
 
     @property
     def mean_field(self) -> Value | None:
-        """The slope of the mean-field solution over the same sizes, and its error."""
+        """The slope of the mean-field solution over the same sizes, and its standard error."""
         return slope_with_error(
             self.curve.sizes, self.curve.mean_field, self.curve.mean_field_error
         )
@@ -131,17 +131,25 @@ class ScalingExponent(Result):
             return None
         if not self.networks.used.all():
             return "undecided"  # no power law along all sizes that were asked for
-        simulated = self.derived
-        if simulated is None and self.mean_field is not None:
-            simulated = self.mean_field.value
+        simulated = {
+            "derived": self.derived,
+            "mean_field": self.mean_field and self.mean_field.value,
+        }
         evidence = Evidence.of_fit(
-            self.measured, predicted=self.band.predicted, simulated=simulated
+            self.measured, predicted=self.band.predicted, simulated=simulated[self.against]
         )
         return judged(evidence, self.band.tolerance)
 
     @property
+    def against(self) -> Literal["derived", "mean_field"]:
+        """The theory at the measured sizes that the verdict looks at, as a claim names it."""
+        missing = self.derived is None and self.mean_field is not None
+        return "mean_field" if missing else "derived"
+
+    @property
     def has_interval(self) -> bool:
-        """Whether the measured slope has a 95 % interval: one seed leaves none."""
+        """Whether the measured slope has a 95 % interval: one seed leaves none, and neither does a
+        quantity that is not positive in some resamples."""
         return self.measured is not None and self.measured.low < self.measured.high
 
     @property
@@ -207,8 +215,8 @@ class ScalingExponent(Result):
                     notes.append(f"{count} of {seeds} networks diverged at `{along}` {size}")
                 if not used:
                     notes.append(f"`{along}` {size} is left out: no finite value there")
-        if self.measured is not None and not self.has_interval:
-            notes.append(NO_INTERVAL if seeds > 1 else f"{NO_INTERVAL}: take more `seeds`")
+        if self.measured is not None and (reason := no_interval(self.measured, seeds)):
+            notes.append(reason)
         return tuple(notes)
 
     @property
@@ -280,7 +288,7 @@ class ScalingExponent(Result):
         columns = {
             "asymptotic": self.asymptotic and str(self.asymptotic.exponent),
             "derived": None if self.derived is None else f"{self.derived:.4g}",
-            "mean_field": field and f"{field.value:.4g} ± {field.error:.2g}",
+            "mean_field": field and f"{field.value:.4g} ± {NINETY_FIVE * field.error:.2g} (95 %)",
             "measured": fit and interval_text(fit),
         }
         shown = {name: text or f"none: {self.why.get(name)}" for name, text in columns.items()}

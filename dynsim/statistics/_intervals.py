@@ -16,6 +16,7 @@ percentiles from the value, `jackknife` by its quantile.
 from __future__ import annotations
 
 import math
+import warnings
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from dynsim._summary import summary
 
 Floats = NDArray[np.float64]
 
+NINETY_FIVE = 1.96  # standard errors of a normal error to either side of a 95 % interval
 ENDS = (0.025, 0.975)  # quantiles between which 95 % lie
 RESAMPLES_AT_A_TIME = 200  # of samples with leading axes, to spare memory
 
@@ -82,7 +84,8 @@ def bootstrap(
     (Hesterberg, What teachers should know about the bootstrap, 2015).
 
     With `vectorized` the statistic takes samples (..., resamples, seeds) as well and returns one
-    value each resample.
+    value each resample. A statistic that is no number in some resample has no interval: its ends
+    are NaN.
     """
 
     def alone(*chosen: Floats, axis: int = -1) -> Floats:
@@ -102,6 +105,7 @@ def bootstraps(
 
     `statistics(*samples)` returns them, shape (K,); with `vectorized` shape (K, resamples).
     """
+    from scipy.stats import DegenerateDataWarning
     from scipy.stats import bootstrap as scipy_bootstrap
 
     values = [float(value) for value in statistics(*samples, axis=-1)]
@@ -116,17 +120,19 @@ def bootstraps(
         resampled = [sample[..., pick] for sample, pick in zip(samples, chosen, strict=True)]
         return np.asarray(statistics(*resampled, axis=-1))
 
-    interval = scipy_bootstrap(
-        indices,
-        of_indices,
-        vectorized=True,
-        paired=False,
-        n_resamples=int(resamples),
-        batch=RESAMPLES_AT_A_TIME if vectorized and max(map(np.ndim, samples)) > 1 else None,
-        confidence_level=_expanded_level([len(index) for index in indices]),
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # NaN ends say it
+        interval = scipy_bootstrap(
+            indices,
+            of_indices,
+            vectorized=True,
+            paired=False,
+            n_resamples=int(resamples),
+            batch=RESAMPLES_AT_A_TIME if vectorized and max(map(np.ndim, samples)) > 1 else None,
+            confidence_level=_expanded_level([len(index) for index in indices]),
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
     ends = zip(values, interval.low, interval.high, strict=True)
     return tuple(Estimate(value, float(low), float(high)) for value, low, high in ends)
 

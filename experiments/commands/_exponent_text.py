@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynsim.scaling._resolution import LETTERS
+from dynsim.statistics._intervals import NINETY_FIVE
 from experiments.output import flag, named, number, print_table
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ COLUMNS = {
     "mean_field": "mean field at these sizes",
     "measured": "networks at these sizes",
 }
+WIDE = (
+    ("wide_derived", "No derived formula"),
+    ("wide_mean_field", "No mean field"),
+)
 
 
 def result_document(result: ScalingExponent) -> dict[str, Any]:
@@ -73,11 +78,10 @@ def print_theory(
 ) -> None:
     """The columns of theory that are new since they were printed last."""
     known = {name for one in shown for name in COLUMNS if _value(one, name)}
-    if not shown:
-        if result.plan is not None:
-            print(f"{result.plan}.")
-        if derivation and result.asymptotic is not None:
-            print(result.asymptotic.derivation.to_text() + "\n")
+    if not shown and derivation and result.asymptotic is not None:
+        print(result.asymptotic.derivation.to_text() + "\n")
+    if result.plan is not None and all(one.plan is None for one in shown):
+        print(f"{result.plan}.", flush=True)
     for name in COLUMNS:
         text = _value(result, name)
         if text and name not in known:
@@ -99,7 +103,7 @@ def print_result(result: ScalingExponent) -> None:
     _print_local(result)
     for note in result.notes:
         print(f"note: {named(note, flag)}.")
-    if result.plan is not None and result.measured is not None:
+    if result.plan is not None and result.measured is not None and result.has_interval:
         half = (result.measured.high - result.measured.low) / 2
         print(f"The interval is ± {half:.2g}; ± {result.plan.half_width:.2g} was expected.")
     if result.band is not None:
@@ -109,11 +113,16 @@ def print_result(result: ScalingExponent) -> None:
 
 
 def _print_values(result: ScalingExponent) -> None:
+    import numpy as np
+
     along, values = result.family.along, result.values
-    known = [name for name in ("derived", "mean_field", "measured") if name not in result.why]
+    names = ("derived", "mean_field", "measured")
+    known = [name for name in names if np.isfinite(values[name]).any()]
     if not known:
         return
     head = [along, *(name.replace("_", " ") for name in known)]
+    if "mean_field" in known and np.any(values["mean_field_error"] > 0):
+        head[1 + known.index("mean_field")] += " (± 95 %)"
     fails = bool(result.diverged.any())
     rows = []
     for place, size in enumerate(result.curve.sizes):
@@ -124,7 +133,7 @@ def _print_values(result: ScalingExponent) -> None:
                 ends = (number(float(values[f"measured_{end}"][place])) for end in ("low", "high"))
                 text += f" [{', '.join(ends)}]"
             if name == "mean_field" and values["mean_field_error"][place] > 0:
-                text += f" ± {values['mean_field_error'][place]:.1g}"
+                text += f" ± {NINETY_FIVE * values['mean_field_error'][place]:.1g}"
             row.append(text)
         rows.append([*row, *([str(result.diverged[place])] if fails else [])])
     print_table([*head, *(["diverged"] if fails else [])], rows)
@@ -132,9 +141,11 @@ def _print_values(result: ScalingExponent) -> None:
 
 def _print_local(result: ScalingExponent) -> None:
     """Local slopes of every column, and how the fit drifts."""
+    import numpy as np
+
     local, octaves = result.local, result.octaves
     measured = {round(size): place for place, size in enumerate(octaves[0])}
-    known = [name for name in ("derived", "mean_field") if name not in result.why]
+    known = [n for n in ("derived", "mean_field") if np.isfinite(getattr(local, n)).any()]
     if len(local.sizes) and (known or measured):
         head = [f"between, {result.family.along}", *(name.replace("_", " ") for name in known)]
         sizes = [int(size) for size in (*result.curve.sizes, *result.wide.sizes[1:])]
@@ -152,8 +163,9 @@ def _print_local(result: ScalingExponent) -> None:
             rows = [row[:-1] for row in rows]
         print("\nlocal exponents")
         print_table(head, rows)
-        if "wide" in result.why:
-            print(f"No further: {named(result.why['wide'], flag)}.")
+        for name, title in (("wide", "No further"), *WIDE):
+            if name in result.why:
+                print(f"{title}: {named(result.why[name], flag)}.")
     print()
     if result.drift is not None:
         print(f"Without the smallest size the measured exponent changes by {result.drift:+.3f}.")
@@ -203,6 +215,7 @@ def write_claim(result: ScalingExponent, folder: Path) -> list[Path]:
         **_claim_options(result),
         "seeds": len(result.seeds),
         "prediction": prediction,
+        **({} if result.against == "derived" else {"against": result.against}),
         "tolerance": DEFAULT_TOLERANCE if result.band is None else result.band.tolerance,
         "expected": expected or "holds",
         "source": "dynsim exponent",
@@ -254,7 +267,10 @@ def _value(result: ScalingExponent, name: str) -> str:
         return "" if result.derived is None else f"{result.derived:.4f}"
     if name == "mean_field":
         field = result.mean_field
-        return "" if field is None else f"{field.value:.4f} ± {field.error:.1g}"
+        if field is None:
+            return ""
+        half = f" ± {NINETY_FIVE * field.error:.1g} (95 %)" if field.error > 0 else ""
+        return f"{field.value:.4f}{half}"
     fit = result.measured
     return "" if fit is None else _interval(fit.value, fit.low, fit.high)
 

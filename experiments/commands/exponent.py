@@ -53,8 +53,8 @@ class Exponent:
     """in place of --widths: numbers of outputs n"""
     step_counts: tuple[str, ...] = ()
     """in place of --widths: numbers of updates T"""
-    seeds: int = 8
-    """networks at each size"""
+    seeds: int | None = None
+    """networks at each size (default: 8)"""
     predict: str | None = None
     """a predicted power, such as 0.85 or 17/20, or asymptotic: adds the verdict"""
     tolerance: float | None = None

@@ -16,6 +16,7 @@ from dynsim._runs import memory_budget
 from dynsim._setup import Setup
 
 from ._averages import Records
+from ._limit import check_time
 from ._particles import Floats, TokenParticles, batch_shares
 from ._sampling import stratified_points
 from ._solver import Case, Descent, Plan, Sizes, Tokens, solve
@@ -76,6 +77,7 @@ def solutions(
     strata, records, defects = sampling.strata, [], []
     random: dict[int, list[tuple[Floats, ...]]] = {}  # of the blocks in use, by replica and side
     for start in range(0, len(replica), chunk):
+        check_time()
         chosen = np.minimum(np.arange(start, start + chunk), len(replica) - 1)
         blocks = dict.fromkeys((replica[chosen] // strata).tolist())
         random = {
