@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from helpers import assert_refused
 
+from dynsim.claims._seeds import SEEDS_OF_A_RUN
 from experiments.results import study_config
 from experiments.topics._registry import STUDIES, TOPICS, claim_files
-from experiments.topics._seeds import MOST_RUNS, SEEDS_OF_A_RUN, check_run, run_seed
+from experiments.topics._seeds import MOST_RUNS, check_run, run_seed
 from experiments.topics._stored import stored_study
 
 pytestmark = pytest.mark.xdist_group("studies")
