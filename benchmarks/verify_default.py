@@ -2,10 +2,10 @@
 
 python -m benchmarks.verify_default [--json] [--sample N]
 
-Timed are the whole command in a process of its own, compilation included, and, for a sample of the
-cells of `learning_rates`, the networks that it trains there: once as the study does it, every seed
-and learning rate side by side, and once as one would by hand, one network after the other in a
-plain loop (the same trainer, its programs compiled beforehand).
+Timed are the whole command in a process of its own, compilation included, and a sample of the cells
+of `first_step_claims` that search for optimal learning rates: once as the study measures them, all
+rates of a network side by side, and once as one would by hand, one network after the other in a
+plain loop at the rates that the study found (the same trainer). All programs are compiled before.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from dynsim import Setup, train
 from experiments.precision import enable_x64
-from experiments.topics.first_step.study import LEARNING_RATES, RATES
+from experiments.topics._claim_study import measured_cell
+from experiments.topics._registry import STUDIES
 
 LIMIT = 90.0  # seconds on two idle cores
+STUDY, MEASUREMENT = "first_step_claims", "layerwise_rates"
+LAYERS = ("embedding", "projection")
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -42,53 +46,50 @@ def command() -> float:
         return seconds(lambda: subprocess.run(line, stdout=subprocess.DEVNULL))
 
 
-def one_at_a_time(setup: Setup, seeds: int) -> None:
-    """Every seed and learning rate as a training of its own."""
-    for rates in _pairs():
-        for seed in range(seeds):
-            train(
-                setup,
-                [seed],
-                embedding_lrs=rates[0],
-                projection_lrs=rates[1],
-                record_updates=False,
-            )
+def cells() -> list[str]:
+    """The cells of the quick study that search for optimal learning rates."""
+    texts = [cell["cell"] for cell in STUDIES[STUDY].cells(False)]
+    return [text for text in texts if json.loads(text).get("measured") == MEASUREMENT]
 
 
-def side_by_side(setup: Setup, seeds: int) -> None:
-    for pairs in np.array_split(_pairs(), 2):
-        train(
-            setup,
-            seeds,
-            embedding_lrs=pairs[:, 0],
-            projection_lrs=pairs[:, 1],
-            record_updates=False,
-        )
+def side_by_side(cell: str) -> np.ndarray[Any, Any]:
+    """A cell as the study measures it. Returns the rates of both layers, shape (2, K)."""
+    variables = measured_cell(cell, full=False)
+    return np.stack([variables[f"{MEASUREMENT}.{layer}_rates"][1] for layer in LAYERS])
 
 
-def _pairs() -> np.ndarray[Any, Any]:
-    """Pairs of learning rates: first the embedding's with a frozen projection, then the reverse."""
-    rates = np.asarray(LEARNING_RATES)
-    frozen = np.zeros_like(rates)
-    return np.concatenate([np.stack([rates, frozen], 1), np.stack([frozen, rates], 1)])
+def one_at_a_time(cell: str, rates: np.ndarray[Any, Any], most_seeds: int | None = None) -> None:
+    """Every seed and learning rate as a training of its own, the other layer frozen."""
+    given = json.loads(cell)
+    del given["measured"]
+    setup = Setup(**{name: value for name, value in given.items() if name != "seeds"})
+    for number in range(min(given["seeds"], most_seeds or given["seeds"])):
+        for layer, values in enumerate(rates):
+            for rate in values:
+                pair = (rate, 0.0) if layer == 0 else (0.0, rate)
+                train(
+                    replace(setup, seed=setup.seed + number),
+                    1,
+                    embedding_lrs=[pair[0]],
+                    projection_lrs=[pair[1]],
+                    record_updates=False,
+                )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="The default verify against a plain loop.")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
-    parser.add_argument("--sample", type=int, default=4, help="cells of learning_rates to compare")
+    parser.add_argument("--sample", type=int, default=4, help=f"cells of {STUDY} to compare")
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     verify = command()
     enable_x64()
-    seeds = RATES.config(False)["seeds"]
     ours = theirs = 0.0
-    for cell in RATES.cells(False)[: arguments.sample]:
-        setup = Setup(targets="sign", optimizer="sign", steps=2, **cell)
-        side_by_side(setup, seeds)
-        train(setup, [0], embedding_lrs=1.0, projection_lrs=0.0, record_updates=False)
-        ours += seconds(lambda setup=setup: side_by_side(setup, seeds))
-        theirs += seconds(lambda setup=setup: one_at_a_time(setup, seeds))
+    for cell in cells()[: arguments.sample]:
+        rates = side_by_side(cell)
+        one_at_a_time(cell, rates[:, :1], most_seeds=1)
+        ours += seconds(lambda cell=cell: side_by_side(cell))
+        theirs += seconds(lambda cell=cell, rates=rates: one_at_a_time(cell, rates))
     found = {
         "verify_seconds": verify,
         "load_before": load,
@@ -100,8 +101,8 @@ def main() -> int:
         print(json.dumps(found, indent=2))
     else:
         print(f"dynsim verify              {verify:8.1f} s (load {load:.1f} when it started)")
-        print(f"networks side by side      {ours:8.3f} s ({arguments.sample} cells)")
-        print(f"the same one at a time     {theirs:8.3f} s, {theirs / ours:.0f} times as long")
+        print(f"rates side by side         {ours:8.3f} s ({arguments.sample} cells)")
+        print(f"the same one at a time     {theirs:8.3f} s, {theirs / ours:.1f} times as long")
     return 0 if verify < LIMIT else 1
 
 

@@ -25,7 +25,7 @@ from ._verdict import Verdict
 Form = Literal["exponent", "ratio"]
 THEORIES = ("derived", "mean_field")
 ASYMPTOTIC = "asymptotic"
-DEFAULT_SEEDS, MOST_SEEDS = 8, 100_000
+DEFAULT_SEEDS, MOST_SEEDS = 8, 1000
 LARGEST_PREDICTION = 1e6
 SYMBOLS = {**LETTERS, "steps": "T"}
 LISTS: Mapping[str, Along] = {plural(along): along for along in get_args(Along)}
@@ -52,7 +52,8 @@ class Claim:
     - `tolerance`: half width of the band around the prediction.
     - `expected`: the verdict that is expected.
     - `source`: where the prediction comes from; `registered`: the day when it was written down.
-    - `seeds`: networks for each size.
+    - `seeds`: networks for each size, at most 1000. The seed of the first is the option `seed`;
+      claims whose `seed` differs by 1000 or more share no network.
     - `rival`: another value, which the band must not contain.
     - `changed`: what was changed after a measurement.
     - `full`: options and seeds of the larger version.

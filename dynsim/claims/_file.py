@@ -71,9 +71,9 @@ def claim_file(path: Path | str) -> ClaimFile:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise InputError("claims", str(path), f"cannot be read: {reason}") from None
+        raise ClaimFileError(str(path), None, f"cannot be read: {reason}") from None
     if len(content) > MOST_BYTES:
-        raise InputError("claims", str(path), f"must have at most {MOST_BYTES} bytes")
+        raise ClaimFileError(str(path), None, f"must have at most {MOST_BYTES} bytes")
     claims, lines = _claims(content, str(path))
     return ClaimFile(path, hashlib.sha256(content).hexdigest(), claims, lines)
 

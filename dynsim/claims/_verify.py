@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -13,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._errors import InputError, check_integer, named
+from dynsim._setup import Setup, check_covered
 from dynsim._summary import summary
+from dynsim.scaling._columns import refusal
 from dynsim.scaling._exponent import named_quantity
 from dynsim.scaling._measured import Measure, cost, measured_cells
 from dynsim.scaling._quantity import (
@@ -25,9 +28,9 @@ from dynsim.scaling._quantity import (
     Unavailable,
     Value,
 )
-from dynsim.statistics import bootstrap
 from dynsim.statistics._exponents import exponent_of, log_slope
 from dynsim.statistics._intervals import interval_text
+from dynsim.theory.mean_field._quick import enough_particles
 
 from ._claim import ASYMPTOTIC, MOST_SEEDS, Claim
 from ._file import ClaimFile, claim_file
@@ -207,11 +210,36 @@ def check(claim: Claim) -> None:
         raise InputError("quantity", claim.quantity, "is not measured on networks")
     value = predicted(claim)
     claim.check_rival(value)
-    if claim.form == "ratio" and claim.against == "derived":
+    if claim.form == "ratio" and claim.formula is None:
+        _check_theory(claim, quantity, setups)
+
+
+def _check_theory(claim: Claim, quantity: Quantity, setups: Sequence[AnySetup]) -> None:
+    """Raises `InputError` for a ratio whose theory has no value at one of the setups.
+
+    Of the mean-field solution only whether the solver takes the setup is asked, not a value.
+    """
+    for setup in setups:
         try:
-            quantity.derived(setups[0])
-        except Unavailable as reason:
-            raise InputError("against", "derived", f"has no value here: {reason}") from None
+            if claim.against == "mean_field":
+                _check_solver(quantity, setup)
+            elif not 0 < quantity.derived(setup) < math.inf:
+                raise Unavailable("the derived value is no positive number")
+        except (Unavailable, InputError) as error:
+            reason = refusal(error) if isinstance(error, InputError) else str(error)
+            size = f"`{claim.along}` {getattr(setup, claim.along)}"
+            allowed = f"has no value here, at {size}: {reason}"
+            raise InputError("against", claim.against, allowed) from None
+
+
+def _check_solver(quantity: Quantity, setup: AnySetup) -> None:
+    """Raises `Unavailable` or `InputError` where the mean-field solver does not go."""
+    if type(quantity).mean_field is Quantity.mean_field:
+        quantity.mean_field([setup])  # says why there is none
+    if not isinstance(setup, Setup):
+        raise Unavailable("the mean-field solver covers the linear network")
+    check_covered(setup, "mean-field theory")
+    enough_particles(setup)
 
 
 def version(claim: Claim, *, full: bool = False, seeds: int | None = None) -> Claim:
@@ -289,12 +317,14 @@ def _ratio(
     below = np.full(len(found), np.nan) if theory is None else theory
     logs = _log_values(found)
 
-    def ratio(*samples: Floats, axis: int = -1) -> Floats:
+    def ratios(*samples: Floats, axis: int = -1) -> Floats:
         values = logs(*samples)
-        return np.exp(np.mean(values - below.reshape(-1, *[1] * (values.ndim - 1)), axis=0))
+        return values - below.reshape(-1, *[1] * (values.ndim - 1))
 
-    measured = bootstrap(ratio, [cell.samples for cell in found], vectorized=True)
-    return Evidence(predicted=predicted, simulated=None, measured=measured)
+    sizes = [size for _ in claim.families for size in claim.sizes]
+    samples = [cell.samples for cell in found]
+    numbers = Evidence.of_ratio(ratios, samples, sizes, vectorized=True)
+    return replace(numbers, predicted=predicted)
 
 
 def _given(

@@ -4,22 +4,29 @@ With the prediction x and the claim's tolerance t, the band is [x - t, x + t]; i
 it.
 
 - holds: the measured 95 % interval and the simulated value (where there is one) lie inside the
-  band. Where an exponent is fitted to three sizes or more, the fit without the smallest size lies
-  in the band as well, and the interval of the slope between the two largest sizes meets it: local
-  slopes that leave the band are no power law with the predicted exponent.
+  band. The value without the smallest size lies in the band as well: for an exponent, and for a
+  ratio to theory that is averaged over sizes. For an exponent the interval of the slope between the
+  two largest sizes meets the band: local slopes that leave the band are no power law with the
+  predicted exponent.
 - fails: the measured interval and the band have no point in common, whatever else is known.
-- undecided: anything else; also where the measurement is no number or has no interval.
+- undecided: anything else; also where the measurement is no number or has no interval, and an
+  exponent of fewer than three sizes, whose local slopes nothing can compare.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ._exponents import ExponentFit
-from ._intervals import Estimate
+from ._intervals import Estimate, bootstrap
 
+Floats = NDArray[np.float64]
 Verdict = Literal["holds", "fails", "undecided"]
 
 
@@ -32,9 +39,11 @@ class Evidence:
       solver where the claim is that formula), read by the same estimator as the measurement; None
       where there is nothing to simulate.
     - `measured`: from trained networks, with its 95 % interval.
-    - `drift`: change of the measured value when the smallest size is left out (NaN: the value is no
-      exponent, or there are fewer than three sizes).
-    - `last`: the slope between the two largest sizes with its 95 % interval (None: as for `drift`).
+    - `drift`: change of the measured value when the smallest size is left out (NaN: the value is
+      neither an exponent of three sizes or more nor a ratio of two or more).
+    - `last`: for an exponent of three sizes or more, the slope between the two largest, with its
+      95 % interval (else None).
+    - `exponent`: whether the measured value is an exponent.
     """
 
     predicted: float
@@ -42,13 +51,46 @@ class Evidence:
     measured: Estimate
     drift: float = math.nan
     last: Estimate | None = None
+    exponent: bool = False
 
     @classmethod
     def of_fit(cls, fit: ExponentFit, *, predicted: float, simulated: float | None) -> Evidence:
         """The evidence of a fitted exponent, with its drift and its last slope."""
         return cls(
-            predicted=predicted, simulated=simulated, measured=fit, drift=fit.drift, last=fit.last
+            predicted=predicted,
+            simulated=simulated,
+            measured=fit,
+            drift=fit.drift,
+            last=fit.last,
+            exponent=True,
         )
+
+    @classmethod
+    def of_ratio(
+        cls,
+        ratio: Callable[..., Floats],
+        samples: Sequence[Floats],
+        sizes: Sequence[float],
+        *,
+        simulated: float | None = None,
+        **bootstrapped: Any,
+    ) -> Evidence:
+        """The evidence of a geometric mean of measured over theory, whose prediction is 1.
+
+        - `ratio(*samples, axis=-1)`: the logarithms of the cells' ratios, cells on the first axis.
+        - `sizes`: the size of each cell; without the smallest, the mean changes by the drift.
+        - `bootstrapped`: what `bootstrap` takes.
+        """
+
+        def mean(*cells: Floats, axis: int = -1) -> Floats:
+            return np.exp(np.mean(ratio(*cells, axis=axis), axis=0))
+
+        measured = bootstrap(mean, samples, **bootstrapped)
+        larger = np.asarray(sizes) > np.min(sizes)
+        drift = math.nan
+        if larger.any():
+            drift = float(np.exp(np.mean(ratio(*samples, axis=-1)[larger]))) - measured.value
+        return cls(predicted=1.0, simulated=simulated, measured=measured, drift=drift)
 
 
 def judged(evidence: Evidence, tolerance: float) -> Verdict:
@@ -57,6 +99,8 @@ def judged(evidence: Evidence, tolerance: float) -> Verdict:
     measured, last = evidence.measured, evidence.last
     if not measured.low < measured.high:
         return "undecided"  # no number, or no interval
+    if evidence.exponent and last is None:
+        return "undecided"  # fewer than three sizes
     if measured.high < low or measured.low > high:
         return "fails"
     inside = low <= measured.low and measured.high <= high

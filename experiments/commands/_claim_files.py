@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynsim import InputError
-from experiments.output import number, print_json, print_table, progress_bar, writable_folder
+from experiments.output import print_json, progress_bar, writable_folder
 from experiments.precision import enable_x64
+
+from ._verdicts import as_expected, print_verdicts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -75,6 +77,7 @@ def verify_files(
 def valid_files(paths: Sequence[Path]) -> list[ClaimFile]:
     """The claim files, every claim of which can be measured. Raises `InputError`."""
     from dynsim.claims import check, claim_file
+    from dynsim.claims._file import ClaimFileError
 
     enable_x64()
     files = [claim_file(path) for path in paths]
@@ -83,7 +86,8 @@ def valid_files(paths: Sequence[Path]) -> list[ClaimFile]:
     for file in files:
         if file.path.stem in stems:
             other = stems[file.path.stem]
-            raise InputError("claims", str(file.path), f"must have another name than {other}")
+            problem = f"must have another name than {other}, beside which its results would stand"
+            raise ClaimFileError(str(file.path), None, problem)
         stems[file.path.stem] = file.path
         for one in file.claims:
             if one.name in names:
@@ -228,27 +232,12 @@ def _print(
     changed: Sequence[str],
     seed: int,
 ) -> None:
-    head = ("claim", "predicted", "simulated", "measured", "95 % interval", "drift", "verdict")
-    table = [
-        (
-            row["name"],
-            f"{number(row['predicted'])} ± {number(row['tolerance'])}",
-            number(row["simulated"]),
-            number(row["measured"]),
-            f"[{number(row['low'])}, {number(row['high'])}]",
-            number(row["drift"]),
-            row["verdict"] + ("" if row["verdict"] == row["expected"] else "  (!)"),
-        )
-        for row in rows
-    ]
-    print_table(head, table, [_note(row) for row in rows])
-    print()
+    print_verdicts(rows, [_note(row) for row in rows])
     for path, digest in digests.items():
         print(f"{path}: SHA-256 {digest}" + (f", seed {seed}" if seed else ""))
     for text in changed:
         print(text)
-    as_expected = sum(row["verdict"] == row["expected"] for row in rows)
-    print(f"{as_expected} of {len(rows)} verdicts as expected")
+    print(f"{sum(map(as_expected, rows))} of {len(rows)} verdicts as expected")
 
 
 def _note(row: Mapping[str, Any]) -> str:

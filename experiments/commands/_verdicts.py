@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from experiments.output import number, print_table
+
+HEAD = (
+    *("claim", "predicted", "simulated", "measured", "95 % interval"),
+    *("drift", "last slope", "verdict"),
+)
+COLUMNS = """drift: how the measured value changes when the smallest size is left out
+last slope: between the two largest sizes of an exponent, with its 95 % interval"""
 
 
 def seed_folder(folder: Path, seed: int) -> Path:
@@ -15,3 +25,35 @@ def exit_code(rows: list[dict[str, Any]]) -> int:
     """1 if a claim that should hold fails, or a negative control is not caught; else 0."""
     wrong = {("holds", "fails"), ("fails", "holds"), ("fails", "undecided")}
     return int(any((row["expected"], row["verdict"]) in wrong for row in rows))
+
+
+def as_expected(row: Mapping[str, Any]) -> bool:
+    """Whether a claim has the verdict that it expects."""
+    return row["verdict"] == row["expected"]
+
+
+def print_verdicts(rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:
+    """The numbers and the verdict of each claim, with a note under each."""
+    print_table(HEAD, [_cells(row) for row in rows], notes)
+    print()
+    print(COLUMNS)
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    last = "-"
+    if row["last"] is not None:
+        last = f"{number(row['last'])} {_interval(row['last_low'], row['last_high'])}"
+    return (
+        row["name"],
+        f"{number(row['predicted'])} ± {number(row['tolerance'])}",
+        number(row["simulated"]),
+        number(row["measured"]),
+        _interval(row["low"], row["high"]),
+        number(row["drift"]),
+        last,
+        row["verdict"] + ("" if as_expected(row) else "  (!)"),
+    )
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{number(low)}, {number(high)}]"

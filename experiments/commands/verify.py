@@ -15,9 +15,7 @@ import tyro
 from dynsim import InputError
 from experiments.output import (
     near_names,
-    number,
     print_json,
-    print_table,
     progress_bar,
     writable_folder,
 )
@@ -25,7 +23,7 @@ from experiments.precision import enable_x64
 from experiments.topics._seeds import check_run
 
 from ._options import Json
-from ._verdicts import exit_code, seed_folder
+from ._verdicts import as_expected, exit_code, print_verdicts, seed_folder
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -106,7 +104,7 @@ class Verify:
             allowed = "must be left out with claim files"
             raise InputError("study", ", ".join(self.study), allowed)
         if not self.files:
-            raise InputError("files", None, "--check validates claim files")
+            raise InputError("FILES", None, "--check validates files that are named after it")
         if self.check:
             return check_files(self.files, self.json)
         folder = seed_folder(self.out, self.seed)
@@ -203,6 +201,7 @@ def finished_study(study: Study, full: bool, folder: Path, bar: tqdm, seed: int 
 
 
 def _row(claim: Claim, evidence: Evidence) -> dict[str, Any]:
+    last = evidence.last
     return {
         "name": claim.name,
         "statement": claim.statement,
@@ -214,6 +213,9 @@ def _row(claim: Claim, evidence: Evidence) -> dict[str, Any]:
         "low": evidence.measured.low,
         "high": evidence.measured.high,
         "drift": evidence.drift,
+        "last": None if last is None else last.value,
+        "last_low": None if last is None else last.low,
+        "last_high": None if last is None else last.high,
         "tolerance": claim.tolerance,
         "expected": claim.expected,
         "verdict": claim.verdict(evidence),
@@ -222,33 +224,18 @@ def _row(claim: Claim, evidence: Evidence) -> dict[str, Any]:
 
 
 def _print(rows: list[dict[str, Any]], figures: list[Path]) -> None:
-    head = ("claim", "predicted", "simulated", "measured", "95 % interval", "drift", "verdict")
-    table = [
-        [
-            row["name"],
-            f"{number(row['predicted'])} ± {number(row['tolerance'])}",
-            number(row["simulated"]),
-            number(row["measured"]),
-            f"[{number(row['low'])}, {number(row['high'])}]",
-            number(row["drift"]),
-            row["verdict"] + ("" if row["verdict"] == row["expected"] else "  (!)"),
-        ]
-        for row in rows
-    ]
     notes = [
         f"{row['statement']} Quantity: {row['quantity']}; prediction: {row['prediction']}"
         for row in rows
     ]
-    print_table(head, table, notes)
-    print()
+    print_verdicts(rows, notes)
     for row in rows:
-        if row["verdict"] != row["expected"]:
+        if not as_expected(row):
             text = f"{row['name']}: {row['statement']} Expected verdict: {row['expected']}."
             print(textwrap.fill(text, 100, subsequent_indent="  "))
-    print("drift: how the measured exponent changes when the smallest size is left out")
-    as_expected = sum(row["verdict"] == row["expected"] for row in rows)
+    expected = sum(map(as_expected, rows))
     fail = "claims named control- or not-seen- must fail"
-    print(f"{as_expected} of {len(rows)} verdicts as expected ({fail})")
+    print(f"{expected} of {len(rows)} verdicts as expected ({fail})")
     for path in figures:
         if path.suffix == ".png":
             print(f"figure: {path}")

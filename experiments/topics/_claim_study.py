@@ -64,11 +64,8 @@ def claim_cells(claims: Sequence[Claim]) -> list[Cell]:
     return [{"cell": text} for text in found]
 
 
-def claim_finding(claim: Claim, data: xr.Dataset, *, full: bool = False, seed: int = 0) -> Finding:
+def claim_finding(claim: Claim, data: xr.Dataset) -> Finding:
     """A claim judged on a dataset that holds its cells."""
-
-    def measure(measurement: Measurement, setup: AnySetup, labels: NDArray[np.int64]) -> Any:
-        return _arrays(data, _measured(measurement, setup, len(labels)), measurement.name)
 
     def solve(quantity: Quantity, setups: Sequence[AnySetup]) -> list[Value]:
         values = [_arrays(data, _solved(quantity, setup), SOLVED) for setup in setups]

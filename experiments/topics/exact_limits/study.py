@@ -86,7 +86,7 @@ def _lazy_cell(
 
 LAZY = Study(
     "lazy",
-    cells=lambda full: grid(width=(32, 64, 128, 256, 512) if full else (64, 256)),
+    cells=lambda full: grid(width=(32, 64, 128, 256, 512) if full else (64, 128, 256)),
     measure=_lazy_cell,
     config=lambda full: {
         "vocab_size": 4096,

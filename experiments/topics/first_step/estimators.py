@@ -100,16 +100,20 @@ def arcsine_law(data: xr.Dataset) -> Evidence:
 
 
 def _mean_ratio(
-    samples: Sequence[NDArray[np.float64]], theory: Sequence[float], power: float = 1.0
+    samples: Sequence[NDArray[np.float64]],
+    theory: Sequence[float],
+    sizes: Sequence[float] | None = None,
+    *,
+    power: float = 1.0,
 ) -> Evidence:
-    """Geometric mean over cells of measured / theory; the prediction is 1."""
+    """Geometric mean over cells, of these sizes if they have any, of measured / theory."""
     reference = np.asarray(theory)
 
-    def ratio(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    def log_ratios(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         means = np.array([np.mean(cell, axis=axis) for cell in cells]) ** power
-        return np.exp(np.mean(np.log(means / reference)))
+        return np.log(means / reference)
 
-    return Evidence(predicted=1.0, simulated=None, measured=bootstrap(ratio, samples))
+    return Evidence.of_ratio(log_ratios, samples, sizes or [1.0] * len(samples))
 
 
 def cross_term(data: xr.Dataset) -> Evidence:
@@ -193,12 +197,12 @@ def corpus_crossover(data: xr.Dataset) -> Evidence:
     rank = data["rank"].to_numpy().astype(float)
     read = np.log([unit_crossing(rank, coherence(d, law)) for d in widths])
 
-    def ratio(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        return np.exp(np.mean(log_crossings(*cells, axis=axis) - reference))
+    def log_ratios(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        return log_crossings(*cells, axis=axis) - reference
 
     simulated = float(np.exp(np.mean(read - reference)))
-    return Evidence(
-        predicted=1.0, simulated=simulated, measured=bootstrap(ratio, samples, resamples=RESAMPLES)
+    return Evidence.of_ratio(
+        log_ratios, samples, widths.tolist(), simulated=simulated, resamples=RESAMPLES
     )
 
 
@@ -221,20 +225,17 @@ def batch_vocab(data: xr.Dataset, *, distinct: bool = False) -> Evidence:
     one_token = derivations.coherence_ratio()
     strength = float(evaluate(one_token, {s.width: float(width), s.vocab_size: 1.0}))
 
-    def ratio(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    def log_ratios(*cells: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         coherent = np.array([np.mean(cell, axis=axis) for cell in cells]) / width - 1
-        return np.exp(np.mean(np.log(strength / coherent) - reference))
+        return np.log(strength / coherent) - reference
 
     random = np.random.default_rng(0)
     simulated = []
     for size in sizes:
         share = random.multinomial(size, law.frequencies, size=200) / size
         simulated.append(np.sum(share**2) / np.sum(share**3))
-    return Evidence(
-        predicted=1.0,
-        simulated=float(np.exp(np.mean(np.log(simulated) - reference))),
-        measured=bootstrap(ratio, samples),
-    )
+    theory = float(np.exp(np.mean(np.log(simulated) - reference)))
+    return Evidence.of_ratio(log_ratios, samples, sizes, simulated=theory)
 
 
 def batch_absent(data: xr.Dataset) -> Evidence:
@@ -244,4 +245,5 @@ def batch_absent(data: xr.Dataset) -> Evidence:
         data.mean_square.sel(tokens="outside", width=width, batch_size=b).to_numpy()
         for b in data.batch_size.values
     ]
-    return _mean_ratio(samples, [width**0.5] * len(samples), power=0.5)
+    sizes = data.batch_size.values.tolist()
+    return _mean_ratio(samples, [width**0.5] * len(samples), sizes, power=0.5)

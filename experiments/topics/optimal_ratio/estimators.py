@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 import derivations
 from derivations import symbols as s
-from dynsim import Estimate
 from dynsim.claims import Evidence, Verdict, judged
 from dynsim.laboratory import grid_factors, training_optimizer
 from dynsim.statistics import (
@@ -136,29 +136,36 @@ def layerwise(data: xr.Dataset, case: str) -> Evidence:
 def joint(data: xr.Dataset, cases: Sequence[str], exponent: float) -> Evidence:
     """The jointly optimal ratio's exponent at the last horizon, averaged over cases.
 
-    By the jackknife, as in `ratio_exponent`. NaN if an optimum lies outside its grid.
+    By the jackknife, as in `ratio_exponent`. NaN if an optimum lies outside its grid. All cases
+    have three widths or more.
     """
     lines = [
         [(width, surface(data, case, width, LATE)) for width in case_widths(data, case)]
         for case in cases
     ]
-    rules = [log_slope(*np.log(_factors(case, case_widths(data, case)))) for case in cases]
+    factors = [np.log(_factors(case, case_widths(data, case))) for case in cases]
     read = log_optimum(lines[0][0][1], "ratio")
 
-    def mean_exponent(*changes: Floats, axis: int = -1) -> Floats:
+    def mean_exponent(*changes: Floats, axis: int = -1, start: int = 0) -> Floats:
+        """The mean slope over the widths from number `start` on."""
         rest = iter(changes)
         logs = [np.array([read(next(rest)) for _ in line]) for line in lines]
         slopes = [
-            log_slope(np.log([width for width, _ in line]), values)
-            for line, values in zip(lines, logs, strict=True)
+            log_slope(log_widths[start:], values[start:])
+            for (log_widths, _), values in zip(factors, logs, strict=True)
         ]
+        rules = [log_slope(log_widths[start:], rule[start:]) for log_widths, rule in factors]
         return np.mean(np.add(slopes, rules), axis=0)
 
     surfaces = [one for line in lines for _, one in line]
     inside = all(is_determined(surface_optimum(one, "ratio")) for one in surfaces)
-    measured = jackknife(mean_exponent, [one.change for one in surfaces])
-    nothing = Estimate(np.nan, np.nan, np.nan)
-    return Evidence(predicted=exponent, simulated=None, measured=measured if inside else nothing)
+    changes = [one.change for one in surfaces]
+    measured = jackknife(mean_exponent, changes)
+    drift = float(mean_exponent(*changes, start=1)) - measured.value
+    last = jackknife(partial(mean_exponent, start=-2), changes)
+    fit = ExponentFit(measured.value, measured.low, measured.high, drift, last)
+    found = fit if inside else ExponentFit(np.nan, np.nan, np.nan)
+    return Evidence.of_fit(found, predicted=exponent, simulated=None)
 
 
 @dataclass(frozen=True)

@@ -136,11 +136,11 @@ def formula(
     samples = [magnitudes(data, network, cell, optimizer=optimizer) for cell in cells]
     reference = np.array([derived_rms(*cell) if coherent else cell[0] ** 0.5 for cell in cells])
 
-    def ratio(*values: Floats, axis: int = -1) -> Floats:
+    def log_ratios(*values: Floats, axis: int = -1) -> Floats:
         rms = np.sqrt([np.mean(value, axis=axis) for value in values])
-        return np.exp(np.mean(np.log(rms / reference)))
+        return np.log(rms / reference)
 
-    return Evidence(predicted=1.0, simulated=None, measured=bootstrap(ratio, samples))
+    return Evidence.of_ratio(log_ratios, samples, [width for width, _ in cells])
 
 
 def collapse(data: xr.Dataset, *, by_product: bool = False) -> Evidence:

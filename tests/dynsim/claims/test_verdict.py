@@ -87,5 +87,36 @@ def test_a_curve_that_bends_is_no_power_law(random):
 
     bent, straight = evidence(widths**0.5 + widths / 16), evidence(widths**0.71)
     assert judged(bent, 0.06) == "undecided"
-    assert judged(replace(bent, drift=nan, last=None), 0.06) == "holds"  # what the fit alone says
+    alone = Evidence(predicted=0.71, simulated=None, measured=bent.measured)
+    assert judged(alone, 0.06) == "holds"  # what the fit alone says
     assert judged(straight, 0.06) == "holds"
+
+
+@pytest.mark.parametrize("predicted", [0.5, 1.0])
+def test_two_sizes_decide_no_exponent(predicted, random):
+    """Neither for nor against: one slope says nothing of a power law."""
+    verdicts = {}
+    for sizes in ([16, 64], [16, 32, 64]):
+        samples = [size**0.5 * random.lognormal(0, 0.01, 16) for size in sizes]
+        fit = fit_exponent(sizes, samples)
+        evidence = Evidence.of_fit(fit, predicted=predicted, simulated=None)
+        verdicts[len(sizes)] = judged(evidence, 0.1)
+    assert verdicts == {2: "undecided", 3: "holds" if predicted == 0.5 else "fails"}
+
+
+def test_a_ratio_is_held_to_its_value_without_the_smallest_size(random):
+    """1.1, 0.9 and 0.9 have the geometric mean 0.96, and 0.9 without the first."""
+    samples = [value * random.lognormal(0, 0.001, 16) for value in (1.1, 0.9, 0.9)]
+
+    def log_ratios(*cells, axis=-1):
+        return np.log([np.mean(cell, axis=axis) for cell in cells])
+
+    steady, drifting, one = (
+        Evidence.of_ratio(log_ratios, samples, sizes) for sizes in ([1, 1, 2], [1, 2, 2], [1, 1, 1])
+    )
+    mean = (1.1 * 0.9 * 0.9) ** (1 / 3)
+    assert steady.measured.value == pytest.approx(mean, rel=1e-3)
+    assert drifting.measured.value + drifting.drift == pytest.approx(0.9, rel=1e-3)
+    assert np.isnan(one.drift)
+    assert [judged(evidence, 0.08) for evidence in (one, drifting)] == ["holds", "undecided"]
+    assert judged(replace(drifting, drift=nan), 0.08) == "holds"

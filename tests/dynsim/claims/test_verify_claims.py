@@ -95,7 +95,8 @@ def test_a_ratio_is_the_mean_factor_on_the_derived_value():
     one = growth(form="ratio", prediction=1.21, tolerance=0.01)
     (found,) = verify([one], measure=measure)
     assert found.evidence.measured.value == pytest.approx(1.1**2)
-    assert np.isnan(found.evidence.drift)
+    assert found.evidence.drift == pytest.approx(1.1 ** (7 / 3) - 1.1**2)
+    assert found.verdict == "undecided"  # without an interval
 
 
 def test_lists_of_paths_are_all_measured():
@@ -160,6 +161,16 @@ def test_a_file_and_its_digest_stand_in_the_result(tmp_path):
         ({"projection_lr": 0.0}, "projection_lr", ["must be positive"]),
         ({"prediction": "asymptotic", "steps": 5}, "prediction", ["does not exist here"]),
         ({"form": "ratio", "prediction": 1, "steps": 5}, "against", ["no value here"]),
+        (  # at the first width there is a value
+            {"form": "ratio", "prediction": 1, "quantity": "restoration", "vocab_size": 128},
+            "against",
+            ["no value here, at width 128"],
+        ),
+        (
+            {"form": "ratio", "prediction": 1, "against": "mean_field", "steps": 10**6},
+            "against",
+            ["mean-field solver"],
+        ),
         ({"prediction": "asymptotic", "rival": 0.52}, "rival", ["outside the band"]),
     ],
 )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from helpers import assert_refused
 
+from dynsim.claims._seeds import SEEDS_OF_A_RUN
 from experiments.results import study_config
-from experiments.topics._registry import STUDIES
-from experiments.topics._seeds import MOST_RUNS, SEEDS_OF_A_RUN, check_run, run_seed
+from experiments.topics._registry import STUDIES, TOPICS, claim_files
+from experiments.topics._seeds import MOST_RUNS, check_run, run_seed
 from experiments.topics._stored import stored_study
 
 pytestmark = pytest.mark.xdist_group("studies")
@@ -56,6 +58,20 @@ def test_runs_share_no_seed():
     for wrong in (-1, MOST_RUNS, 1.5, True):
         assert_refused("seed", partial(check_run, wrong))
         assert_refused("seed", partial(STUDIES["kernel"].run, False, seed=wrong))
+
+
+def test_claims_with_another_first_seed_share_no_network():
+    """The networks of a claim have the seeds from its own on, at most so many as it trains."""
+    found = [one for topic in TOPICS for file in claim_files(topic).values() for one in file.claims]
+    versions = [one for claim in found for one in (claim, claim.at_full())]
+    ends: dict[int, int] = {}
+    for one in versions:
+        first = one.options["seed"]
+        ends[first] = max(ends.get(first, 0), first + one.seeds)
+    starts = sorted(ends)
+    assert len(starts) > 3
+    assert all(ends[first] <= other for first, other in pairwise(starts))
+    assert ends[starts[-1]] <= SEEDS_OF_A_RUN
 
 
 @pytest.mark.parametrize("name", sorted(set(STUDIES) - set(SMALL)))
