@@ -94,7 +94,7 @@ class CountedLaws:
     @cached_property
     def _sums(self) -> dict[int, Floats]:
         scaled = self.counts / self.counts[0]
-        return {power: np.concatenate([[0.0], np.cumsum(scaled**power)]) for power in (1, 2, 3)}
+        return {power: np.concatenate([[0.0], np.cumsum(scaled**power)]) for power in range(1, 7)}
 
     def _sum(self, power: int, vocab_size: ArrayLike) -> Floats:
         table = self._sums[power]
