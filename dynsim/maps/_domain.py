@@ -15,6 +15,7 @@ from dynsim._compiled import evaluate
 from dynsim._setup import Setup
 from dynsim.scaling.quantities._aged import HELD as KEPT_PROJECTION
 from dynsim.scaling.quantities._aged import KEPT, MANY_OUTPUTS
+from dynsim.scaling.quantities._first_step import LARGEST_OUTPUT_VARIANCE, LARGEST_SHARE
 from dynsim.theory._first_step import first_step_at
 
 from ._axes import Floats
@@ -43,6 +44,16 @@ def mark_first_update(
             "`target_rank`, and `loss` mse",
         )
         return
+    one_token = points.law.largest_share(points.vocab_size) ** 2 > (
+        LARGEST_SHARE * points.law.power_sum(2, points.vocab_size)
+    )
+    missing.mark(
+        (kernel != "sgd")
+        & one_token
+        & (points.width * _std(setup, points) ** 2 >= LARGEST_OUTPUT_VARIANCE),
+        "with an initial output of order one (`init` sp) the residual of the most frequent token "
+        "is random and decides the alignment",
+    )
     with np.errstate(all="ignore"):
         unequal = _unequal_residuals(setup, points, kernel)
         initial = _initial_output(setup, points, kernel)
