@@ -18,19 +18,25 @@ from derivations import symbols as s
 from dynsim._compiled import evaluate
 from dynsim._errors import InputError
 from dynsim.scaling._quantity import Unavailable
+from dynsim.scaling.quantities._first_step import FIRST_STEP
+from dynsim.scaling.quantities._optimal_rates import NEGLIGIBLE
+from dynsim.scaling.quantities._optimal_rates import check_derived as check_rates
+from dynsim.scaling.quantities._restoration import (
+    Sizes,
+    check_options,
+    derived_ends,
+    outside,
+    spread_of,
+)
 from dynsim.theory._first_step import first_step_at, optimal_rates_at
-from dynsim.theory._lv_lifetime import aged_update_at, restoration_displacements_at
+from dynsim.theory._lv_lifetime import aged_update_at
 
 from ._axes import Floats
+from ._domain import mark_first_update, mark_later_updates, uniform_cells
 from ._laws import PowerLaws
 from ._plane import Missing, Plane, Points
 
-FIRST_STEP: dict[str, derivations.Optimizer] = {
-    "sgd": "sgd",
-    "momentum": "sgd",  # the first step has no past
-    "sign": "sign",
-    "adam": "adam",
-}
+LARGEST_TARGETS = 2**22  # entries of targets that a map draws
 SIGNS = ("sign", "adam")  # optimizers whose first moves are signs
 LAW = frozenset({"width", "vocab_size", "zipf"})
 FIRST = LAW | {"batch_size"}
@@ -147,7 +153,20 @@ def batch_numbers(points: Points) -> dict[Any, Floats]:
     }
 
 
-def _moments(plane: Plane, points: Points) -> tuple[Floats, Floats]:
+def _moments(plane: Plane, points: Points, missing: Missing) -> tuple[Floats, Floats]:
+    """`projection_moments` of the cells; those at which they do not hold are marked."""
+    found = projection_moments(plane, points)
+    if plane.averaged_over == "batch":
+        if plane.example(missing).targets != "sign":
+            raise Unavailable("the average over a batch's own tokens is drawn for `targets` sign")
+        return found
+    mark_first_update(plane, points, missing, kernel(plane))
+    if points.aged:
+        mark_later_updates(plane, points, missing)
+    return found
+
+
+def projection_moments(plane: Plane, points: Points) -> tuple[Floats, Floats]:
     """RMS at learning rate 1 and local exponent of the projection's update T."""
     if plane.averaged_over == "batch":
         signs_only(plane, "the average over a batch's own tokens")
@@ -177,17 +196,17 @@ def _moments(plane: Plane, points: Points) -> tuple[Floats, Floats]:
 
 
 def _local_exponent(plane: Plane, points: Points, missing: Missing) -> Floats:
-    return _moments(plane, points)[1]
+    return _moments(plane, points, missing)[1]
 
 
 def _rms(plane: Plane, points: Points, missing: Missing) -> Floats:
-    return points.projection_lr * _moments(plane, points)[0]
+    return points.projection_lr * _moments(plane, points, missing)[0]
 
 
 def _alignment(plane: Plane, points: Points, missing: Missing) -> Floats:
     """RMS over that of |dW_k| |e_i|: under sign sqrt(d) and sqrt(d (1 + Theta))."""
     signs_only(plane, "the alignment")
-    rms, _ = _moments(plane, points)
+    rms, _ = _moments(plane, points, missing)
     growth = 0.0
     if points.aged:
         values, age = age_values(plane, points)
@@ -201,28 +220,58 @@ def _optimal_rate_ratio(plane: Plane, points: Points, missing: Missing) -> Float
         raise Unavailable("optimal rates are derived for the full batch (`batch_size` 0)")
     if np.any(points.outputs != 1):
         raise Unavailable("optimal rates are derived for one output (`outputs` 1)")
-    targets = str(plane.options.get("targets", "gaussian"))
-    if targets not in ("sign", "gaussian") or plane.options.get("loss") == "ce":
-        raise Unavailable("optimal rates are derived for `targets` sign or gaussian and `loss` mse")
-    rates = optimal_rates_at(points.numbers, plane.init, targets=targets)
+    setup = plane.example(missing)
+    check_rates(setup)
+    std = 1 / points.width if plane.init == "mup" else points.width**-0.5
+    gradient = std * points.numbers[s.frequency_square_sum]
+    missing.mark(
+        (setup.optimizer == "adam") & (setup.epsilon > NEGLIGIBLE * gradient),
+        "`epsilon` is not small against the gradients under adam",
+    )
+    rates = optimal_rates_at(points.numbers, plane.init, targets=setup.targets)
     return np.asarray(rates.embedding) / np.asarray(rates.projection)
 
 
 def _restoration(plane: Plane, points: Points, missing: Missing) -> Floats:
-    signs_only(plane, "the end of the LV regime")
+    setup = plane.example(missing)
+    check_options(setup)
     missing.mark(points.width < 2, "one neuron has no coherent sum")
-    if points.mini_batch:
-        uniform_only(points, "the end of the LV regime in a mini-batch")
-        age = derivations.visited_age(mini_batch=True)
-        values = {s.width: points.width, s.vocab_size: points.vocab_size}
-        values[s.batch_size] = points.batch_size
-    else:
-        age, values = derivations.full_batch_age(), dict(points.numbers)
-    values[s.width] = np.maximum(points.width, 2)
-    values[s.effective_outputs] = points.outputs
-    return by_directions(
-        points.outputs, lambda directions: restoration_displacements_at(values, age, directions)
+    sizes = Sizes(
+        np.maximum(points.width, 2),
+        points.vocab_size,
+        points.batch_size,
+        points.outputs,
+        points.numbers[s.frequency_square_sum],
+        points.numbers[s.frequency_cube_sum],
+        uniform_cells(points),
+        _spread(plane, points, missing),
     )
+    for reason, cells in outside(setup, sizes).items():
+        missing.mark(cells, reason)
+    return derived_ends(setup, sizes)
+
+
+def _spread(plane: Plane, points: Points, missing: Missing) -> Floats:
+    """n_eff of the targets at the end of the regime: the outputs, or by the targets themselves."""
+    rank = plane.paths.get("target_rank")
+    if rank is None or (not rank.variables and rank() == 0):
+        return points.outputs
+    if rank.variables:
+        raise Unavailable("it is drawn for one `target_rank`")
+    missing.mark(
+        points.vocab_size * points.outputs > LARGEST_TARGETS,
+        f"the targets, which `target_rank` needs, have more than {LARGEST_TARGETS} entries",
+    )
+    known: dict[tuple[object, ...], float] = {}
+    found = np.ones(missing.codes.shape)
+    sizes = [np.broadcast_to(one, found.shape) for one in (points.vocab_size, points.outputs)]
+    for row, column in np.argwhere(missing.codes == 0):
+        setup = plane.setup(float(plane.x.values[column]), float(plane.y.values[row]))
+        key = (*(float(one[row, column]) for one in sizes), setup.law_name)
+        if key not in known:
+            known[key] = spread_of(setup)
+        found[row, column] = known[key]
+    return found
 
 
 def _mup_share(plane: Plane, points: Points, missing: Missing) -> Floats:

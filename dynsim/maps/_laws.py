@@ -43,6 +43,10 @@ class Laws(Protocol):
         """Sum of all p_i that are above a frequency."""
         ...
 
+    def largest_share(self, vocab_size: ArrayLike) -> Floats:
+        """The frequency of the most frequent type."""
+        ...
+
     def name_at(self, vocab_size: int) -> str:
         """The law of one size, as `token_law` takes it."""
         ...
@@ -60,6 +64,9 @@ class PowerLaws:
     def power_sum(self, power: int, vocab_size: ArrayLike) -> Floats:
         total = zipf_sum(self.exponent, vocab_size)
         return zipf_sum(power * self.exponent, vocab_size) / total**power
+
+    def largest_share(self, vocab_size: ArrayLike) -> Floats:
+        return 1 / zipf_sum(self.exponent, vocab_size)
 
     def mass_above(self, frequency: ArrayLike, vocab_size: ArrayLike) -> Floats:
         alpha = self.exponent
@@ -94,7 +101,7 @@ class CountedLaws:
     @cached_property
     def _sums(self) -> dict[int, Floats]:
         scaled = self.counts / self.counts[0]
-        return {power: np.concatenate([[0.0], np.cumsum(scaled**power)]) for power in (1, 2, 3)}
+        return {power: np.concatenate([[0.0], np.cumsum(scaled**power)]) for power in range(1, 7)}
 
     def _sum(self, power: int, vocab_size: ArrayLike) -> Floats:
         table = self._sums[power]
@@ -103,6 +110,9 @@ class CountedLaws:
 
     def power_sum(self, power: int, vocab_size: ArrayLike) -> Floats:
         return self._sum(power, vocab_size) / self._sum(1, vocab_size) ** power
+
+    def largest_share(self, vocab_size: ArrayLike) -> Floats:
+        return 1 / self._sum(1, vocab_size)  # in units of the most frequent one
 
     def mass_above(self, frequency: ArrayLike, vocab_size: ArrayLike) -> Floats:
         total = self._sum(1, vocab_size)

@@ -19,7 +19,7 @@ from dynsim.scaling._quantity import Measurement, Unavailable
 
 from ._axes import Axis, Floats, axis
 from ._boundaries import boundaries
-from ._colours import COLOURS, Colour
+from ._colours import COLOURS, Colour, projection_moments
 from ._colours import colour as named_colour
 from ._mean_field import Accuracy, CellStore, mean_field_values
 from ._networks import counts, trained
@@ -101,7 +101,7 @@ def regime_map(
     missing = Missing((len(drawn.y.values), len(drawn.x.values)))
     grid = drawn.grid()
     drawn.mark_outside(grid, missing)
-    _check_setup(drawn, missing)
+    drawn.example(missing)
     both = chosen == "mean_field" and points is not None
     report = _shared(progress, 2 if both else 1)
     try:
@@ -182,37 +182,21 @@ def _check_varies(drawn: Plane, of: Colour, values: Floats) -> None:
             raise InputError(field, one.name, f"has no effect on {of.name} here{hint}")
 
 
-def _check_setup(drawn: Plane, missing: Missing) -> None:
-    """Raises `InputError` where the options do not make a setup at any of some points."""
-    places = np.argwhere(missing.codes == 0)
-    if not len(places):
-        raise InputError("x", drawn.x.name, f"leaves no cell: {'; '.join(missing.texts)}")
-    problem = None
-    for row, column in places[np.unique(np.linspace(0, len(places) - 1, 5).astype(int))]:
-        try:
-            drawn.setup(float(drawn.x.values[column]), float(drawn.y.values[row]))
-            return
-        except InputError as error:
-            problem = error
-    assert problem is not None
-    raise problem
-
-
 def _theory_of(
     drawn: Plane, of: Colour, theory: str, values: Floats
 ) -> Callable[[Sequence[Setup], int, int], float]:
     """The value to hold networks against: the cell's, or the formula's slope between two widths."""
 
     def at(group: Sequence[Setup], row: int, column: int) -> float:
-        formula = COLOURS["rms"].formula
-        if len(group) == 1 or theory == "mean_field" or formula is None:
+        known = np.isfinite(values[row, column])
+        if len(group) == 1 or theory == "mean_field" or not known:
             return float(values[row, column])
         x, y = drawn.x.values[[column]], drawn.y.values[[row]]
         widths = np.array([float(setup.width) for setup in group])
         points = drawn.at(np.repeat(x, len(group)), np.repeat(y, len(group)))
         points = replace(points, width=widths)
         with np.errstate(all="ignore"):
-            rms = np.broadcast_to(formula(drawn, points, Missing(points.shape)), widths.shape)
+            rms = np.broadcast_to(projection_moments(drawn, points)[0], widths.shape)
             return float(np.log(rms[-1] / rms[0]) / np.log(widths[-1] / widths[0]))
 
     return at

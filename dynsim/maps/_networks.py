@@ -94,7 +94,8 @@ def trained(
 
     Raises `InputError` for a colour that networks do not have, and where no point can be trained.
     """
-    quantity = _quantity(colour)
+    written = f"{points[0]}x{points[1]}"
+    quantity = _quantity(colour, written)
     labels = seed_labels(seeds)
     left_out: Counter[str] = Counter()
     places, cells = [], []
@@ -113,20 +114,23 @@ def trained(
             cells.append(group)
     if not cells:
         reasons = "; ".join(left_out)
-        raise InputError("networks", f"{points[0]}x{points[1]}", f"can train no point: {reasons}")
+        raise InputError("networks", written, f"can train no point: {reasons}")
     setups = [setup for group in cells for setup in group]
     try:
         sampled = measured_cells(quantity, setups, labels, measure=measure, progress=progress)
     except Unavailable as reason:
-        raise InputError("networks", None, str(reason)) from None
-    found = []
+        allowed = f"must be left out: {reason}"
+        raise InputError("networks", written, allowed) from None
+    found, finites = [], []
     for group in cells:
         own, sampled = sampled[: len(group)], sampled[len(group) :]
         found.append(_estimate(own, group))
+        finites.append(all(np.isfinite(one.samples).all() for one in own))
     theories = [theory(group, *place) for group, place in zip(cells, places, strict=True)]
     kept = np.array([np.isfinite(one.value) for one in found])
-    if not kept.all():
-        left_out["the networks diverged"] += int(np.count_nonzero(~kept))
+    for finite, good in zip(finites, kept, strict=True):
+        if not good:
+            left_out[quantity.no_value if finite else "the networks diverged"] += 1
     table = np.array([(one.value, one.low, one.high) for one in found]).T
     rows, numbers = np.array(places).T
     where = plane.x.values[numbers], plane.y.values[rows]
@@ -136,11 +140,11 @@ def trained(
     return MapNetworks(x, y, value, low, high, expected, labels, dict(left_out))
 
 
-def _quantity(colour: Colour) -> Quantity:
+def _quantity(colour: Colour, written: str) -> Quantity:
     from dynsim.scaling._exponent import named_quantity
 
     if colour.quantity is None:
-        raise InputError("networks", None, f"is not possible: {colour.name} is not measured")
+        raise InputError("networks", written, f"must be left out: {colour.name} is not measured")
     return named_quantity(colour.quantity)
 
 

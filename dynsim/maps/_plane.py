@@ -230,6 +230,23 @@ class Plane:
         assert isinstance(setup, Setup)
         return setup
 
+    def example(self, missing: Missing) -> Setup:
+        """A setup at one of a few points that are not missing: all options but sizes and rates.
+
+        Raises `InputError` where the options do not make a setup at any of them.
+        """
+        places = np.argwhere(missing.codes == 0)
+        if not len(places):
+            raise InputError("x", self.x.name, f"leaves no cell: {'; '.join(missing.texts)}")
+        problem = None
+        for row, column in places[np.unique(np.linspace(0, len(places) - 1, 5).astype(int))]:
+            try:
+                return self.setup(float(self.x.values[column]), float(self.y.values[row]))
+            except InputError as error:
+                problem = error
+        assert problem is not None
+        raise problem
+
     @property
     def _has_batch(self) -> bool:
         return "batch_size" in self.axes or bool(

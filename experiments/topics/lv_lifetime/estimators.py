@@ -206,8 +206,12 @@ def entry_exponent(data: xr.Dataset) -> Evidence:
 def entry_share(data: xr.Dataset, *, frozen: bool) -> Evidence:
     """Coherent share of the mean square of the least update, the largest over widths.
 
-    The incoherent part is d (1 + theta^2) with the displacement theta at that step. The LV regime
-    is where the share is below 1/2: predicted is the middle of 0 and 1/2.
+    Mean squares are measured; the incoherent part, which the study does not record, is put at
+    d (1 + theta^2) with the displacement theta = eta_E t at that step. Under sign it is the mean
+    of |e_i|^2: with a frozen embedding (theta = 0) that is d up to the draw of the embedding, and
+    with a trained one no entry has moved by more than theta. The value for a trained embedding is
+    thus about the least that the coherent share can be. The LV regime is where the share is below
+    1/2: predicted is the middle of 0 and 1/2.
     """
     rate = float(data.embedding_lr.min() if frozen else data.embedding_lr.max())
     widths = data.width.to_numpy()

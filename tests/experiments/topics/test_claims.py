@@ -269,12 +269,12 @@ def off(claim: claims.Claim) -> Corruption:
         sizes = [float(cell.get(claim.along, 1)) / claim.sizes[0] for cell in cells]
         ratio = claim.form == "ratio"
         factor = data.cell.copy(data=[1 + miss if ratio else size**miss for size in sizes])
-        width = data.cell.copy(data=[float(cell["width"]) for cell in cells])
         name = MEASURED[claim.quantity]
         values = data[name]
         if claim.quantity == "restoration":
             # Coherent power grows like the square of the age. Sooner, for runs end soon after.
-            return data.assign({name: width + (values - width) * factor**2})
+            alone = data["restoration.incoherent"]
+            return data.assign({name: alone + (values - alone) * factor**2})
         power = 2 if name.startswith("training.") else 1
         return data.assign({name: values * factor**power})
 
