@@ -11,6 +11,7 @@ import numpy as np
 
 INDENT, LINE_WIDTH = "  ", 100
 MOST_SHOWN = 6  # entries of a list or an array that are written out
+NINETY_FIVE = 1.96  # standard errors of a normal error to either side of a 95 % interval
 
 
 def summary(title: str, **lines: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -15,8 +16,9 @@ class Power(Quantity):
 
     name, symbol, meaning = "power", "y", "a power"
 
-    def __init__(self, power=0.7, noise=0.05, lost=(), missing=()):
+    def __init__(self, power=0.7, noise=0.05, lost=(), missing=(), largest=math.inf):
         self.power, self.noise, self.lost, self.missing = power, noise, lost, missing
+        self.largest = largest  # width with a theory
         self.measurement = Measurement("power", self.trained)
         self.runs: list[tuple[int, list[int]]] = []
 
@@ -30,9 +32,11 @@ class Power(Quantity):
         progress(1.0)
         return {"y": np.where(np.isin(seeds, self.lost) & (setup.width == 64), np.nan, values)}
 
-    def available(self, column: str) -> None:
+    def available(self, column: str, width: float = 0) -> None:
         if column in self.missing:
             raise Unavailable(f"no {column} for it")
+        if width > self.largest:
+            raise Unavailable(f"no {column} so wide")
 
     def asymptotic(self, family):
         self.available("asymptotic")
@@ -40,11 +44,11 @@ class Power(Quantity):
         return Asymptotic(Fraction(str(self.power)), rms, ())
 
     def derived(self, setup) -> float:
-        self.available("derived")
+        self.available("derived", setup.width)
         return self.value(setup)
 
     def mean_field(self, setups, progress=lambda part: None):
-        self.available("mean_field")
+        self.available("mean_field", max(setup.width for setup in setups))
         progress(1.0)
         return [Value(self.value(setup), 0.01 * self.value(setup)) for setup in setups]
 

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from dynsim.statistics._intervals import NINETY_FIVE
+from dynsim._summary import NINETY_FIVE
 
 from ._parts import curve, label, log_ticks, note, one_or_panels, setup_of
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from dynsim._names import attributes
 from dynsim._results import Declared, Result
-from dynsim._summary import summary
+from dynsim._summary import NINETY_FIVE, summary
 from dynsim.statistics import Estimate, ExponentFit
-from dynsim.statistics._intervals import NINETY_FIVE, interval_text
+from dynsim.statistics._intervals import interval_text
 from dynsim.statistics._verdict import Evidence, Verdict, judged
 
 from ._budget import Plan

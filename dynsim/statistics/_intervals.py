@@ -31,7 +31,6 @@ from dynsim._summary import summary
 
 Floats = NDArray[np.float64]
 
-NINETY_FIVE = 1.96  # standard errors of a normal error to either side of a 95 % interval
 ENDS = (0.025, 0.975)  # quantiles between which 95 % lie
 RESAMPLES_AT_A_TIME = 200  # of samples with leading axes, to spare memory
 

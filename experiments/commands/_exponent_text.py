@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dynsim._summary import NINETY_FIVE
 from dynsim.scaling._resolution import LETTERS
-from dynsim.statistics._intervals import NINETY_FIVE
 from experiments.output import flag, named, number, print_table
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ def _print_local(result: ScalingExponent) -> None:
             head.append("measured")
         else:
             rows = [row[:-1] for row in rows]
+        while rows and set(rows[-1][1:]) <= {"-", ""}:  # sizes at which no column has a value
+            rows.pop()
         print("\nlocal exponents")
         print_table(head, rows)
         for name, title in (("wide", "No further"), *WIDE):

@@ -14,6 +14,7 @@ from dynsim.claims import claim_file
 from dynsim.scaling import Measurement
 from dynsim.scaling.quantities import _registry
 from experiments.cli import main
+from experiments.commands._exponent_text import write_claim
 from experiments.commands._path_options import PathOptions, documented
 from experiments.commands.exponent import Exponent
 from experiments.results import load
@@ -75,7 +76,8 @@ def test_the_text_begins_with_theory_and_answers_in_a_sentence(power, capsys):
     assert answer.endswith("derived asymptotically 7/10")
     before = out[: out.index(answer)]
     assert "derived formula at these sizes: 0.7000" in before
-    assert "mean field at these sizes: 0.7000" in before
+    # 1.96 standard errors of three values with 1 % each: 1.96 * 0.01 / (ln 2 sqrt 2)
+    assert "mean field at these sizes: 0.7000 ± 0.02 (95 %)" in before
     assert power.asymptotic(None).derivation.to_text() in before
     assert "--vocab-size d^1.5 is 181.019 at --width 32" in out
     assert out.strip().endswith("Predicted 0.7 ± 0.05: holds")
@@ -121,6 +123,26 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_leaves_files(
     assert claim.sizes == (32, 64, 128)
     assert claim.options["vocab_size"] == "d^1.5"
     assert (claim.prediction, claim.tolerance, claim.expected) == (0.7, 0.05, "holds")
+
+
+@pytest.mark.parametrize(
+    ("missing", "against"), [(("derived",), "mean_field"), (("derived", "mean_field"), "derived")]
+)
+def test_a_claim_looks_at_the_theory_that_the_verdict_looked_at(power, tmp_path, missing, against):
+    power.missing = missing
+    found = dynsim.exponent(power, widths=[32, 64, 128], predict=0.7)
+    assert (found.against, found.verdict) == (against, "holds")
+    (path,) = write_claim(found, tmp_path)
+    assert claim_file(path).claims[0].against == against
+
+
+def test_a_budget_prints_the_derived_power_first(power, capsys):
+    code, out, _ = run(capsys, "--vocab-size", "4*d", "--budget", "2s")
+    assert code == 0
+    first, second, *_ = out.splitlines()
+    assert first == "derived, as width goes to infinity: 7/10"
+    assert second.startswith("budget 2 s: sizes 64 128 256")
+    assert out.count("budget 2 s") == 1
 
 
 def test_the_help_names_every_quantity():

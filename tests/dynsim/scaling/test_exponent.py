@@ -18,7 +18,7 @@ from dynsim.scaling import (
     measured_cells,
 )
 from dynsim.scaling._budget import budget_seconds
-from dynsim.scaling._columns import slope
+from dynsim.scaling._columns import closed_columns, slope, with_mean_field
 from dynsim.scaling._exponent import named_quantity
 from dynsim.scaling._fitted import fitted
 
@@ -61,6 +61,70 @@ def test_what_is_missing_says_why():
     assert found.why["measured"] == "no network was trained"
     assert found.verdict is None
     assert "no power of power is known" in repr(found)
+
+
+def test_a_slope_of_theory_needs_a_value_at_every_size():
+    found = exponent(Power(largest=64), widths=WIDTHS, predict=0.7)
+    assert found.derived is found.mean_field is None
+    assert found.values["derived"] == pytest.approx([32**0.7, 64**0.7, math.nan], nan_ok=True)
+    assert found.values["mean_field"] == pytest.approx([32**0.7, 64**0.7, math.nan], nan_ok=True)
+    assert found.why["derived"] == "no derived so wide (at `width` 128)"
+    assert found.why["mean_field"] == "no mean_field so wide (from `width` 128 on)"
+    assert slope(np.array([1, 2]), np.array([-1.0, 2.0])) is None
+
+
+def test_theory_beyond_the_measured_sizes_says_why_it_ends():
+    found = exponent(Power(largest=1000), widths=WIDTHS, train=False)
+    assert found.mean_field.value == found.derived == pytest.approx(0.7, abs=1e-12)
+    assert np.isfinite(found.wide.mean_field).tolist() == (found.wide.sizes < 1000).tolist()
+    assert found.why["wide_mean_field"] == "no mean_field so wide (from `width` 2048 on)"
+    assert "no derived so wide" in found.why["wide_derived"]
+
+
+def test_mean_field_solutions_have_a_time_limit():
+    quantity, along = named_quantity("projection_step_rms"), family("width", [8, 16], vocab_size=4)
+    theory = closed_columns(quantity, along)
+    late = with_mean_field(theory, quantity, along, seconds=0.0)
+    assert np.isnan(late.curve.mean_field).all()
+    assert late.why["mean_field"] == "its solutions take more than 0 s"
+
+
+class Signed(Power):
+    """A quantity that is negative in many networks, and in its mean in some resamples."""
+
+    def trained(self, setup, seeds, progress):
+        progress(1.0)
+        return {"y": np.where(np.arange(len(seeds)) < 3, -1.0, 2.0)}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_quantity_that_is_not_positive_in_some_resamples_has_no_interval():
+    found = exponent(Signed(), widths=WIDTHS, predict=0.7)
+    assert found.measured.value == pytest.approx(0.0)
+    assert math.isnan(found.measured.low)
+    assert found.why["verdict"].startswith("the quantity is no positive number in some resamples")
+    assert found.why["verdict"] in found.notes
+
+
+def test_sizes_that_share_initial_weights_have_networks_of_their_own():
+    """Setups that differ in batches, steps or rates alone draw the same weights for a label."""
+    quantity = Power()
+    exponent(quantity, batch_sizes=[2, 4, 8], width=16, seeds=[1, 5])
+    labels = sorted(labels for _, labels in quantity.runs)
+    assert labels == [[1, 5], [7, 11], [13, 17]]
+    quantity.runs.clear()
+    exponent(quantity, widths=WIDTHS, seeds=[1, 5])
+    assert sorted(quantity.runs) == [(width, [1, 5]) for width in WIDTHS]
+    twice = family("steps", [1, 2]).setups()
+    assert_refused("seeds", lambda: measured_cells(quantity, twice, [2**31]))
+
+
+def test_networks_of_two_batch_sizes_are_independent():
+    """Of full and half batches the initial loss, which has no batch, would be the same number."""
+    quantity = named_quantity("loss")
+    setups = family("batch_size", [2, 4], width=8, vocab_size=4, embedding_lr=0, projection_lr=0)
+    full, half = measured_cells(quantity, setups.setups(), 2)
+    assert not np.isin(full.samples, half.samples).any()
 
 
 def test_a_size_whose_networks_diverge_is_left_out_and_said():
@@ -153,6 +217,10 @@ def test_the_dataset_holds_columns_samples_and_verdict(tmp_path):
         ("tolerance", {"tolerance": 0.1}, "without"),
         ("budget", {"budget": "soon"}, "60s or 10m"),
         ("budget", {"budget": 0}, "at least 1 s"),
+        ("budget", {"budget": "9s", "train": False}, "no network is trained"),
+        ("seeds", {"budget": "9s", "seeds": 99}, "`budget` chooses it"),
+        ("seeds", {"train": False, "seeds": [1, 2]}, "no network is trained"),
+        ("measure", {"train": False, "measure": measured_cells}, "no network is trained"),
         ("vocab_size", {"vocab_size": "d^-1/2"}, "write d^(-1/2)"),
         ("optimizer", {"optimizer": "adm"}, "one of"),
         ("embedding_lr", {"quantity": "embedding_step_rms", "embedding_lr": 0}, "positive"),
@@ -175,7 +243,16 @@ def test_a_budget_reads_times():
 
 
 def test_a_budget_chooses_sizes_and_seeds():
-    found = exponent(Power(), budget="2s", vocab_size="4*d")
+    quantity, reports = Power(), []
+
+    def report(result: dynsim.ScalingExponent) -> None:
+        reports.append((result, len(quantity.runs)))
+
+    found = exponent(quantity, budget="2s", vocab_size="4*d", report=report, predict="asymptotic")
+    (first, trained), (planned, _), _ = reports
+    assert (first.asymptotic.exponent, first.plan, trained) == (found.asymptotic.exponent, None, 0)
+    assert planned.plan is found.plan
+    assert planned.derived == found.derived
     assert found.plan is not None
     assert found.plan.sizes == found.family.sizes
     assert len(found.plan.sizes) >= 3
