@@ -164,7 +164,7 @@ def test_a_file_and_its_digest_stand_in_the_result(tmp_path):
         (  # at the first width there is a value
             {"form": "ratio", "prediction": 1, "quantity": "restoration", "vocab_size": 64},
             "against",
-            ["no value here, at width 128"],
+            ["no value here", "width 128"],
         ),
         (
             {"form": "ratio", "prediction": 1, "against": "mean_field", "steps": 10**6},
