@@ -104,7 +104,7 @@ class Verify:
             allowed = "must be left out with claim files"
             raise InputError("study", ", ".join(self.study), allowed)
         if not self.files:
-            raise InputError("FILES", None, "--check validates files that are named after it")
+            raise InputError("FILES", None, "--check needs a claim file, such as my_claims.toml")
         if self.check:
             return check_files(self.files, self.json)
         folder = seed_folder(self.out, self.seed)

@@ -12,7 +12,7 @@ from experiments.cli import COMMANDS
 from experiments.parsing import parse
 
 GUIDES = Path(__file__).parents[2] / "docs/guides"
-RUN = ("exponents.md",)  # all Python in them stands alone, in the order of the page
+RUN = ("exponents.md", "maps.md", "figures.md")  # all Python in them stands alone
 
 
 def python_blocks(text: str) -> list[str]:

@@ -162,9 +162,9 @@ def test_a_file_and_its_digest_stand_in_the_result(tmp_path):
         ({"prediction": "asymptotic", "steps": 5}, "prediction", ["does not exist here"]),
         ({"form": "ratio", "prediction": 1, "steps": 5}, "against", ["no value here"]),
         (  # at the first width there is a value
-            {"form": "ratio", "prediction": 1, "quantity": "restoration", "vocab_size": 128},
+            {"form": "ratio", "prediction": 1, "quantity": "restoration", "vocab_size": 64},
             "against",
-            ["no value here, at width 128"],
+            ["no value here", "width 128"],
         ),
         (
             {"form": "ratio", "prediction": 1, "against": "mean_field", "steps": 10**6},

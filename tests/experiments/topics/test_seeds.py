@@ -12,7 +12,9 @@ import pytest
 from helpers import assert_refused
 
 from dynsim.claims._seeds import SEEDS_OF_A_RUN
+from dynsim.scaling import Measurement
 from experiments.results import study_config
+from experiments.topics import _claim_study
 from experiments.topics._registry import STUDIES, TOPICS, claim_files
 from experiments.topics._seeds import MOST_RUNS, check_run, run_seed
 from experiments.topics._stored import stored_study
@@ -86,6 +88,8 @@ def test_what_a_study_trains_or_solves_has_a_seed_of_its_run(name, monkeypatch):
         for trainer in TRAINERS:
             if hasattr(sys.modules[module], trainer):
                 monkeypatch.setattr(sys.modules[module], trainer, reached)
+    measurements = {name: Measurement(name, reached) for name in _claim_study._measurements()}
+    monkeypatch.setattr(_claim_study, "_measurements", lambda: measurements)
     for run in (0, 3):
         with pytest.raises(Reached) as found:
             study.measure(**study.cells(full)[0], **study.config(full), seed=run)
