@@ -5,9 +5,9 @@ it.
 
 - holds: the measured 95 % interval and the simulated value (where there is one) lie inside the
   band. The value without the smallest size lies in the band as well: for an exponent, and for a
-  ratio to theory that is averaged over sizes. For an exponent the interval of the slope between the
-  two largest sizes meets the band: local slopes that leave the band are no power law with the
-  predicted exponent.
+  ratio to theory that is averaged over sizes. For an exponent the slope between the two largest
+  sizes lies in the band too, or cannot be told from the prediction (its interval holds x): local
+  slopes that leave the band are no power law with the predicted exponent.
 - fails: the measured interval and the band have no point in common, whatever else is known.
 - undecided: anything else; also where the measurement is no number or has no interval, and an
   exponent of fewer than three sizes, whose local slopes nothing can compare.
@@ -107,5 +107,5 @@ def judged(evidence: Evidence, tolerance: float) -> Verdict:
     agrees = evidence.simulated is None or low <= evidence.simulated <= high
     without_smallest = measured.value + evidence.drift
     steady = math.isnan(evidence.drift) or low <= without_smallest <= high
-    meets = last is None or (last.low <= high and last.high >= low)
-    return "holds" if inside and agrees and steady and meets else "undecided"
+    stays = last is None or low <= last.value <= high or last.low <= evidence.predicted <= last.high
+    return "holds" if inside and agrees and steady and stays else "undecided"

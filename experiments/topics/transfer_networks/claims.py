@@ -184,7 +184,7 @@ def _statements() -> list[_Statement]:
             tolerance=0.15,
             citation=TUNED_RATE,
             rival=0.25,
-            mlp="holds",
+            mlp="undecided",
             transformer="undecided",
         ),
         _Statement(
@@ -198,7 +198,7 @@ def _statements() -> list[_Statement]:
             citation=TUNED_RATE,
             rival=0.25,
             mlp="fails",
-            transformer="holds",
+            transformer="undecided",
         ),
         _Statement(
             name="transfer-vocabulary",

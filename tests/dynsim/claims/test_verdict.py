@@ -43,25 +43,27 @@ def test_interval_and_band(interval, simulated, verdict):
 @pytest.mark.parametrize(
     ("drift", "last", "verdict"),
     [
-        (0.05, (1.0, 1.2), "holds"),
-        (0.09, (1.1, 1.2), "holds"),  # touching the band is meeting it
-        (0.11, (1.0, 1.2), "undecided"),  # without the smallest size it lies outside
-        (-0.11, (0.9, 1.1), "undecided"),
-        (0.05, (1.11, 1.2), "undecided"),  # the last slope lies above the band
-        (0.05, (0.8, 0.89), "undecided"),  # and below
-        (nan, (1.0, 1.2), "holds"),
-        (0.05, (-inf, inf), "holds"),  # noise does not contradict
-        (0.05, (nan, nan), "undecided"),
-        (inf, (1.0, 1.2), "undecided"),
+        (0.05, (1.0, 1.1, 1.2), "holds"),  # the end of the band belongs to it
+        (0.09, (1.02, 1.09, 1.2), "holds"),  # in the band
+        (0.09, (0.99, 1.3, 1.6), "holds"),  # so noisy that it may be the prediction
+        (0.09, (1.05, 1.15, 1.2), "undecided"),  # outside, though its interval meets the band
+        (0.09, (0.8, 0.85, 0.95), "undecided"),
+        (0.11, (0.9, 1.0, 1.2), "undecided"),  # without the smallest size it lies outside
+        (-0.11, (0.9, 1.0, 1.1), "undecided"),
+        (nan, (1.0, 1.1, 1.2), "holds"),
+        (0.05, (-inf, 1.5, inf), "holds"),  # noise does not contradict
+        (0.05, (nan, nan, nan), "undecided"),
+        (inf, (1.0, 1.1, 1.2), "undecided"),
     ],
 )
 def test_local_slopes_that_leave_the_band_are_undecided(drift, last, verdict):
+    low, value, high = last
     evidence = Evidence(
         predicted=1.0,
         simulated=None,
         measured=Estimate(1.0, 0.98, 1.02),
         drift=drift,
-        last=Estimate(1.0, *last),
+        last=Estimate(value, low, high),
     )
     assert judged(evidence, 0.1) == verdict
 
