@@ -153,14 +153,16 @@ def batch_numbers(points: Points) -> dict[Any, Floats]:
     }
 
 
-def _moments(plane: Plane, points: Points, missing: Missing) -> tuple[Floats, Floats]:
-    """`projection_moments` of the cells; those at which they do not hold are marked."""
+def _moments(
+    plane: Plane, points: Points, missing: Missing, *, slope: bool = False
+) -> tuple[Floats, Floats]:
+    """`projection_moments` of the cells; those at which they, or the slope, are off are marked."""
     found = projection_moments(plane, points)
     if plane.averaged_over == "batch":
         if plane.example(missing).targets != "sign":
             raise Unavailable("the average over a batch's own tokens is drawn for `targets` sign")
         return found
-    mark_first_update(plane, points, missing, kernel(plane))
+    mark_first_update(plane, points, missing, kernel(plane), slope=slope)
     if points.aged:
         mark_later_updates(plane, points, missing)
     return found
@@ -196,7 +198,7 @@ def projection_moments(plane: Plane, points: Points) -> tuple[Floats, Floats]:
 
 
 def _local_exponent(plane: Plane, points: Points, missing: Missing) -> Floats:
-    return _moments(plane, points, missing)[1]
+    return _moments(plane, points, missing, slope=True)[1]
 
 
 def _rms(plane: Plane, points: Points, missing: Missing) -> Floats:

@@ -33,9 +33,15 @@ def uniform_cells(points: Points) -> NDArray[np.bool_]:
 
 
 def mark_first_update(
-    plane: Plane, points: Points, missing: Missing, kernel: derivations.Optimizer
+    plane: Plane,
+    points: Points,
+    missing: Missing,
+    kernel: derivations.Optimizer,
+    *,
+    slope: bool,
 ) -> None:
-    """Marks cells at which the first update's RMS is off by more than `LARGEST_ERROR`."""
+    """Marks cells at which the first update's RMS is off by more than `LARGEST_ERROR`, or with
+    `slope` the local exponent."""
     setup = plane.example(missing)
     if not _of_known_sizes(setup):
         missing.mark(
@@ -55,7 +61,7 @@ def mark_first_update(
         "is random and decides the alignment",
     )
     with np.errstate(all="ignore"):
-        unequal = _unequal_residuals(setup, points, kernel)
+        unequal = _unequal_residuals(setup, points, kernel, slope)
         initial = _initial_output(setup, points, kernel)
     missing.mark(
         unequal > LARGEST_ERROR,
@@ -132,8 +138,11 @@ def _shares(points: Points, power: int, of: int) -> Floats:
     return (1 - one) ** 2 * parts[0] + 2 * one * (1 - one) * parts[1] + one**2 * parts[2]
 
 
-def _unequal_residuals(setup: Setup, points: Points, kernel: derivations.Optimizer) -> Floats:
-    """Relative error of the RMS because squared residuals r^2 differ from token to token.
+def _unequal_residuals(
+    setup: Setup, points: Points, kernel: derivations.Optimizer, slope: bool
+) -> Floats:
+    """Relative error of the RMS, or error of the local exponent, because squared residuals r^2
+    differ from token to token.
 
     Under sign the alignment is C = sum_i p_i w_i r_i^2 / sum_i w_i r_i^2: its bias to second order
     and, for targets that are drawn once, its standard deviation. Under SGD both sums by themselves.
@@ -153,7 +162,8 @@ def _unequal_residuals(setup: Setup, points: Points, kernel: derivations.Optimiz
     bias = spread * np.abs(own - both)
     deviation = np.sqrt(drawn / points.outputs * np.maximum(own - 2 * both + other, 0.0))
     coherent = 2 / np.pi * (points.width - 1) * aligned / strength
-    return np.asarray((bias + deviation) / 2 * coherent / (1 + coherent))
+    share = coherent / (1 + coherent)
+    return np.asarray((bias + deviation) / 2 * share * (1 - share if slope else 1))
 
 
 def _self_term_ratio(setup: Setup, points: Points) -> Floats:

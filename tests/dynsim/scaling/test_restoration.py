@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from fractions import Fraction
 
@@ -14,6 +13,7 @@ import derivations
 from dynsim import Setup, restoration_displacement
 from dynsim.laboratory import NetworkSetup
 from dynsim.scaling import Unavailable, family
+from dynsim.scaling._columns import closed_columns, slope
 from dynsim.scaling.quantities import _restoration as module
 from dynsim.scaling.quantities._restoration import RESTORATION
 from dynsim.theory import visit_chance
@@ -70,22 +70,22 @@ def test_a_batch_delays_the_end_by_the_visits_it_misses():
     assert RESTORATION.derived(setup) == pytest.approx(64**-0.5 / chance, rel=0.03)
     smoothed = replace(ONE, optimizer="smoothed-sign", epsilon=1e-6)
     ratio = RESTORATION.derived(smoothed) / RESTORATION.derived(ONE)
-    assert ratio == pytest.approx(1 / module.speed(smoothed), rel=1e-6)
+    assert ratio == pytest.approx(1 / module.speed(smoothed, module.sizes_of(smoothed)), rel=1e-6)
     assert ratio > 1.05
 
 
 @pytest.mark.parametrize("end", [0.03, 0.11])
 def test_the_crossing_of_a_known_curve(end):
     """Coherent power (theta/theta_c)^2 is read off exactly up to the curvature within a step."""
-    setup = module.held(ONE)
-    theta = setup.embedding_lr * np.arange(40)
-    curve = ONE.width * (1 + theta**2 + (theta / end) ** 2)
-    log_value = module.log_end(setup)
-    assert np.exp(log_value(curve[:, None])) == pytest.approx(end, rel=0.01)
-    pairs = curve[:, None, None] * np.ones((1, 3, 2))
+    theta = 0.005 * np.arange(40)
+    incoherent = 3.0 * (1 + 7 * theta)  # whatever theory may say of it
+    curve = np.stack([incoherent + 3.0 * (theta / end) ** 2, incoherent])[..., None]
+    log_value = module.log_end(0.005)
+    assert np.exp(log_value(curve)) == pytest.approx(end, rel=0.01)
+    pairs = curve[:, :, None] * np.ones((1, 1, 3, 2))
     assert log_value(pairs).shape == (3,)
-    assert np.isnan(log_value(curve[:5, None]))
-    assert np.isnan(log_value(curve[:, None] + 2 * ONE.width))
+    assert np.isnan(log_value(curve[:, :5]))
+    assert np.isnan(log_value(curve + np.array([6.0, 0.0]).reshape(2, 1, 1)))
 
 
 @pytest.mark.usefixtures("quick_compilation")
@@ -103,16 +103,49 @@ def test_networks_and_mean_field_end_where_derived(monkeypatch):
 
 
 @pytest.mark.usefixtures("quick_compilation")
-def test_a_run_goes_on_until_the_end(monkeypatch):
-    """Where the first guess of the end is too early the run is longer, and reports all its work."""
-    monkeypatch.setattr(module, "derived_end", lambda setup: 0.3 * setup.width**-0.5)
-    done: list[float] = []
-    setup = replace(ONE, width=48, vocab_size=512)
+@pytest.mark.parametrize("guess", [0.2, 4.0])
+def test_what_networks_measure_does_not_depend_on_the_derived_end(monkeypatch, guess):
+    """From a wrong first guess the rate is changed until the end lies where it is wanted."""
+    setup = replace(ONE, width=48, vocab_size=512, optimizer="adam")
     assert RESTORATION.measurement is not None
-    arrays = RESTORATION.measurement.run(setup, np.arange(3), done.append)
-    assert len(arrays["mean_square"]) > module.held(setup).steps
-    assert math.isfinite(module.log_end(module.held(setup))(arrays["mean_square"]))
-    assert sum(done) == pytest.approx(1)
+    ends = []
+    for factor in (1.0, guess):
+        end = factor * setup.width**-0.5
+        monkeypatch.setattr(module, "derived_end", lambda setup, end=end: end)
+        done: list[float] = []
+        arrays = RESTORATION.measurement.run(setup, np.arange(3), done.append)
+        cell = RESTORATION.sampled(setup, arrays)
+        ends.append(float(np.exp(cell.log_value(cell.samples))))
+        steps = ends[-1] / arrays["embedding_lr"][0]
+        assert steps == pytest.approx(module.STEPS_TO_END, rel=module.STEP_ERROR - 1)
+        assert sum(done) == pytest.approx(1)
+    assert ends[1] == pytest.approx(ends[0], rel=0.02)
+
+
+def test_adam_in_small_batches_is_not_derived():
+    """q^(-1/2) is of tokens that are visited often; a power needs a share that stays the same."""
+    adam = replace(ONE, optimizer="adam", vocab_size=4096, width=64)
+    sign = RESTORATION.derived(replace(adam, optimizer="sign", batch_size=512))
+    chance = visit_chance(adam.law(), 512)
+    assert RESTORATION.derived(replace(adam, batch_size=512)) == pytest.approx(sign * chance**0.5)
+    small = replace(adam, batch_size=64)
+    for column in (RESTORATION.derived, lambda setup: RESTORATION.mean_field([setup])):
+        with pytest.raises(Unavailable, match="visits"):
+            column(small)
+    options = {"targets": "sign", "optimizer": "adam", "vocab_size": "d^2"}
+    with pytest.raises(Unavailable, match="stays the same"):
+        RESTORATION.asymptotic(family("width", [64, 128], batch_size="d^1.5", **options))
+    path = family("width", [64, 128], batch_size="d^2/4", **options)
+    assert RESTORATION.asymptotic(path).exponent == -HALF
+
+
+def test_a_slope_through_some_of_the_sizes_is_no_slope():
+    """At width 1024 the regime is muP: the formula has no slope along these widths."""
+    path = family("width", [32, 64, 1024], vocab_size=512, targets="sign")
+    theory = closed_columns(RESTORATION, path)
+    assert np.isfinite(theory.curve.derived).tolist() == [True, True, False]
+    assert slope(theory.curve.sizes, theory.curve.derived) is None
+    assert "muP" in theory.why["derived"]
 
 
 def test_what_has_no_end():
