@@ -19,7 +19,10 @@ from dynsim._errors import InputError
 from ._claim import Claim, claim
 from ._keys import REQUIRED, check_keys
 
-MOST_BYTES = 2**20
+MOST_BYTES, DEEPEST = 2**20, 50
+_QUOTED = re.compile(
+    r'''"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|#[^\n]*''', re.DOTALL
+)
 TABLES = ("claim", "defaults")
 _HEADER = re.compile(r"\s*\[\[?\s*([\w.\"' -]+?)\s*\]\]?\s*(#.*)?")
 _KEY = re.compile(r"\s*([\w-]+|\"[^\"]*\"|'[^']*')\s*(\.[^=]*)?=")
@@ -78,18 +81,27 @@ def claim_file(path: Path | str) -> ClaimFile:
     return ClaimFile(path, hashlib.sha256(content).hexdigest(), claims, lines)
 
 
+def _depth(text: str) -> int:
+    """How deeply brackets are nested outside of strings and comments: tomllib recurses as deep."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[\[{\]}]", _QUOTED.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
 def _claims(content: bytes, path: str) -> tuple[tuple[Claim, ...], tuple[int, ...]]:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ClaimFileError(path, line, "is not UTF-8 text") from None
+    if _depth(text) > DEEPEST:
+        raise ClaimFileError(path, None, "is nested too deeply")
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _not_toml(error, path, text) from None
-    except RecursionError:
-        raise ClaimFileError(path, None, "is nested too deeply") from None
     index = _Lines(text)
     for name, table in document.items():
         if name not in TABLES:

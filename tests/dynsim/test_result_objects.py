@@ -80,7 +80,7 @@ MADE: dict[str, Callable[[], Any]] = {
 }
 # Dataclasses of the public interface that are no results, and single values that are part of one.
 DESCRIPTIONS = {
-    *("Setup", "NetworkSetup", "NetworkFamily", "NetworkModel", "HiddenRate"),
+    *("Setup", "NetworkSetup", "NetworkFamily", "NetworkModel", "HiddenRate", "Claim"),
     *("Linear", "ResidualMLP", "Transformer"),
 }
 PARTS = {

@@ -1068,6 +1068,7 @@ OPTIONS = {
     "projection-lr batch-size seed time points limit epsilon solver tolerance particles",
     "exponent": f"{SETUP} quantity widths vocab-sizes batch-sizes output-counts step-counts seeds "
     "predict tolerance budget derivation theory-only network hidden-lr",
+    "map": "x y colour width vocab-size tokens batch-size outputs optimizer seeds averaged-over",
     "lifetime": "width vocab-size outputs embedding-lr batch-size plot",
     "verify": "out claim study full check seed",
     "regimes": "out figure list",
@@ -1090,6 +1091,7 @@ CHEAP = {
     "predict": ["--steps", "2", "--replicas", "2", "--particles", "bogus"],
     "flow": ["--width", "3", "--vocab-size", "4", "--points", "2", "--particles", "bogus"],
     "exponent": ["--widths", "3", "5", "--vocab-size", "4", "--budget", "bogus"],
+    "map": ["--x", "width=2:8:3", "--y", "vocab_size=2:8:3", "--colour", "bogus"],
     "lifetime": ["--vocab-size", "300"],
     "compare": ["--steps", "2", "--seeds", "bogus"],
     "verify": ["--claim", "bogus"],
