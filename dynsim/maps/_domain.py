@@ -101,8 +101,14 @@ def mark_later_updates(plane: Plane, points: Points, missing: Missing) -> None:
     with np.errstate(all="ignore"):
         _, own, _ = first_step_at(numbers, "projection", "sign", mini_batch=batches)
         change = moved * np.maximum(points.updates - 1, 0) * np.asarray(own)
-        # W sign(W) = sum |W_l|, of mean sqrt(2/pi) sigma_W
-        shrunk = points.age * np.sqrt(2 / np.pi) * points.width * _std(setup, points)
+        moved_by_embedding = {
+            s.width: points.width,
+            s.embedding_lr: points.age,
+            s.projection_std: _std(setup, points),
+            s.residual: 1.0,
+            s.residual_norm: 1.0,
+        }
+        shrunk = np.abs(evaluate(derivations.update_mean("embedding", "sign"), moved_by_embedding))
     missing.mark(
         aged & (change > KEPT * size),
         "later updates are derived while the residuals keep their initial size, and "
@@ -161,8 +167,9 @@ def _unequal_residuals(
         return np.asarray(np.sqrt(drawn / points.outputs * np.maximum(own, other)) / 2)
     bias = spread * np.abs(own - both)
     deviation = np.sqrt(drawn / points.outputs * np.maximum(own - 2 * both + other, 0.0))
-    coherent = 2 / np.pi * (points.width - 1) * aligned / strength
-    share = coherent / (1 + coherent)
+    sizes = {s.width: points.width, s.vocab_size: strength / aligned}
+    ratio = np.asarray(evaluate(derivations.coherence_ratio(), sizes))
+    share = 1 - 1 / (1 + ratio)  # of coherent power
     return np.asarray((bias + deviation) / 2 * share * (1 - share if slope else 1))
 
 
