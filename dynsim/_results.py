@@ -30,15 +30,13 @@ class Result:
     """A result with a dataset, a table and a figure.
 
     `arrays` declares the arrays by name: their dimensions as words, and where they are found, by
-    default in the field of the same name, else in another field or by a function of the result:
+    default in the field of the same name, else in another field or by a function of the result::
 
-    ```python
-    arrays: ClassVar[Declared] = {
-        "loss": "rates seed step",
-        "seed": ("seed", "seeds"),
-        "status": ("rates", lambda result: [str(one) for one in result.outcome]),
-    }
-    ```
+        arrays: ClassVar[Declared] = {
+            "loss": "rates seed step",
+            "seed": ("seed", "seeds"),
+            "status": ("rates", lambda result: [str(one) for one in result.outcome]),
+        }
 
     The first array is the main one: `to_dataframe` has a row for each of its entries. An array of
     fewer dimensions than declared has the first of them, one of more is laid out in one row.
