@@ -30,7 +30,7 @@ from dynsim.scaling._quantity import (
 )
 from dynsim.statistics._exponents import exponent_of, log_slope
 from dynsim.statistics._intervals import interval_text
-from dynsim.theory.mean_field._quick import enough_particles
+from dynsim.theory.mean_field._quick import few_particles
 
 from ._claim import ASYMPTOTIC, MOST_SEEDS, Claim
 from ._file import ClaimFile, claim_file
@@ -239,7 +239,7 @@ def _check_solver(quantity: Quantity, setup: AnySetup) -> None:
     if not isinstance(setup, Setup):
         raise Unavailable("the mean-field solver covers the linear network")
     check_covered(setup, "mean-field theory")
-    enough_particles(setup)
+    few_particles(setup)
 
 
 def version(claim: Claim, *, full: bool = False, seeds: int | None = None) -> Claim:

@@ -15,7 +15,7 @@ from dynsim._errors import InputError
 from dynsim._outcome import Status
 from dynsim._setup import Setup
 from dynsim.scaling._quantity import Unavailable
-from dynsim.theory.mean_field._predict import predict
+from dynsim.theory.mean_field._predict import enough_particles, predict
 
 from ._axes import Floats
 from ._colours import Colour
@@ -148,9 +148,7 @@ def _solved(
     """Value, error and divergence of every reading, from the store or by the solver."""
     pairs = sorted({reading.rates for reading in readings})
     setup = replace(common, steps=max(reading.updates for reading in readings) + 1)
-    directions = setup.output_count * setup.steps
-    least = 2 ** int(np.ceil(np.log2(4 * directions)))
-    particles = accuracy.particles or max(PARTICLES, least)
+    particles = accuracy.particles or enough_particles(setup, PARTICLES)
     replicas = accuracy.replicas or REPLICAS
     identity = json.dumps([setup.resolved(), pairs, particles, replicas, column])
     name = f"mean_field_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"

@@ -14,6 +14,10 @@ from dynsim._summary import NINETY_FIVE
 from ._parts import curve, label, log_ticks, note, one_or_panels, setup_of
 
 NETWORKS, DERIVED, MEAN_FIELD = "C0", "C1", "C2"
+SOLVED: dict[str, Any] = {
+    **{"color": MEAN_FIELD, "marker": "D", "markersize": 6, "markerfacecolor": "none"},
+    **{"linestyle": "", "zorder": 3},
+}
 MOST_TICKS = 6
 LEAST_RANGE = 0.3  # of an axis of exponents
 SIZE = (3.7, 3.0)
@@ -41,16 +45,7 @@ def _values(axes: Axes, dataset: xr.Dataset) -> None:
             slope, error = attrs["mean_field_slope"], attrs["mean_field_slope_error"]
             text += f": {slope:.3f}" + (f" ± {NINETY_FIVE * error:.1g}" if error else "")
         axes.errorbar(
-            x,
-            dataset.mean_field,
-            NINETY_FIVE * dataset.mean_field_error,
-            color=MEAN_FIELD,
-            marker="D",
-            markersize=6,
-            markerfacecolor="none",
-            linestyle="",
-            label=text,
-            zorder=3,
+            x, dataset.mean_field, NINETY_FIVE * dataset.mean_field_error, label=text, **SOLVED
         )
     if np.isfinite(dataset.measured).any():
         text = "networks"
@@ -84,12 +79,7 @@ def _local_exponents(axes: Axes, dataset: xr.Dataset) -> None:
             dataset.local_size,
             dataset.local_mean_field,
             NINETY_FIVE * dataset.local_mean_field_error,
-            color=MEAN_FIELD,
-            marker="D",
-            markersize=6,
-            markerfacecolor="none",
-            linestyle="",
-            zorder=3,
+            **SOLVED,
         )
         shown.append(dataset.local_mean_field)
     if dataset.sizes["octave_size"]:

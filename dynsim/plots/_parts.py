@@ -88,49 +88,28 @@ def guide(axes: Axes, x: ArrayLike, start: float, power: float, text: str, **opt
     y = start * (x / x[0]) ** power
     options = {"color": GREY, "linestyle": ":", "linewidth": 1.0, "zorder": 0} | options
     axes.plot(x, y, **options)
-    axes.annotate(
-        text,
-        (x[-1], y[-1]),
-        (3, 0),
-        textcoords="offset points",
-        color=options["color"],
-        fontsize=7.5,
-        va="center",
-        annotation_clip=False,
-    )
+    _name(axes, text, (x[-1], y[-1]), (3, 0), color=options["color"], va="center")
 
 
 def level(axes: Axes, y: float, text: str) -> None:
     """A dotted horizontal line with its name at the right edge, outside of the data."""
     axes.axhline(y, color=GREY, linestyle=":", linewidth=1.0, zorder=0)
-    axes.annotate(
-        text,
-        (1, y),
-        (3, 0),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        color=GREY,
-        fontsize=7.5,
-        va="center",
-        annotation_clip=False,
-    )
+    _name(axes, text, (1, y), (3, 0), xycoords=("axes fraction", "data"), va="center")
 
 
 def mark(axes: Axes, x: float, text: str) -> None:
     """A dashed vertical line with its name above the axes."""
     axes.axvline(x, color=GREY, linestyle="--", linewidth=1.0, zorder=0)
-    axes.annotate(
-        text,
-        (x, 1),
-        (0, 2),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        color=GREY,
-        fontsize=7.5,
-        ha="center",
-        va="bottom",
-        annotation_clip=False,
-    )
+    coordinates = ("data", "axes fraction")
+    _name(axes, text, (x, 1), (0, 2), xycoords=coordinates, ha="center", va="bottom")
+
+
+def _name(
+    axes: Axes, text: str, place: tuple[float, float], away: tuple[float, float], **options: Any
+) -> None:
+    """The name of a line, some points away from a place; it may stand outside of the axes."""
+    options = {"color": GREY, "fontsize": 7.5, "annotation_clip": False} | options
+    axes.annotate(text, place, away, textcoords="offset points", **options)
 
 
 def fitting_scale(axes: Axes, curves: Sequence[ArrayLike]) -> None:

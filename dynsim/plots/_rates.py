@@ -23,7 +23,6 @@ from ._style import cycle_colour
 
 POINTS: dict[str, Any] = {"linestyle": "", "markeredgecolor": "white", "markeredgewidth": 0.5}
 MANY_MARKERS = "osD^vP*X<>p"  # more than colours, so that no pair of both comes twice
-STAR: dict[str, Any] = {"color": cycle_colour(1), "markersize": 7, "zorder": 4}
 RULES = {"mup": "μP", "lv": "LV", "interpolated": "interpolated"}
 SHIFTS = (-0.5, 0.5, 0.0)  # so that bars do not hide bars
 INTERVAL_NOTE = "bars: near-optimal rates, open: not sharp"

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from dynsim._errors import InputError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 STYLE = Path(__file__).parent / "dynsim.mplstyle"
@@ -57,11 +56,6 @@ def panels(
         layout="constrained",
         **options,
     )
-
-
-def axes_or_new(ax: Axes | None, size: tuple[float, float] = PANEL_SIZE) -> Axes:
-    """The axes to draw on: those that are given, or those of a new figure."""
-    return panels(size=size)[1][0, 0] if ax is None else ax
 
 
 def cycle_colour(number: int) -> str:

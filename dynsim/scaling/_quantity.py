@@ -31,6 +31,13 @@ class Unavailable(Exception):
     """A quantity has no such column; the text is one sentence that says why."""
 
 
+def check_conditions(needed: Mapping[str, bool]) -> None:
+    """Raises `Unavailable` with the first condition of a derivation that is not met."""
+    for condition, met in needed.items():
+        if not met:
+            raise Unavailable(f"it is derived for {condition}")
+
+
 @dataclass(frozen=True)
 class Asymptotic:
     """The power of the growing size in a quantity, as the growing size goes to infinity.

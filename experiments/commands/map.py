@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import tyro
 
 from dynsim import Setup
+from dynsim.scaling._family import PATH_FIELDS
 from experiments.output import flag, named, number, print_json, print_table, progress_bar
 
 from ._files import print_files, with_files, write_files
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
     from experiments.cells.store import Arrays, Store
 
 NAME = "map"
-PATHS = (  # options that may be paths
-    *("width", "vocab_size", "outputs", "batch_size", "target_rank", "steps", "warmup_steps"),
-    *("embedding_lr", "projection_lr", "weight_decay", "epsilon"),
-)
 STEPS = "updates T after which the colour is read (default: 1; with the axis age 17)"
 
 
@@ -38,7 +35,7 @@ def _fields() -> list[tuple[str, Any, Any]]:
     for field in dataclasses.fields(Setup):
         default = "sign for one output" if field.name == "targets" else field.default
         words = meanings[field.name] + ("" if default is None else f"; {default} if left out")
-        kind = str | None if field.name in PATHS else hints[field.name] | None
+        kind = str | None if field.name in PATH_FIELDS else hints[field.name] | None
         words = STEPS if field.name == "steps" else words
         found.append((field.name, Annotated[kind, tyro.conf.arg(help=words)], None))
     return found

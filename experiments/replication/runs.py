@@ -37,13 +37,14 @@ NUMBERS = (
 VERDICTS = ("fails", "undecided", "holds")  # stored as their place here
 NOT_MEASURED = -1
 FULL = {"quick": False, "full": True}
-FRESH = {"quick": 20, "full": 3}
-"""number of seeds of each version; they are 1, 2, ..., for 0 is that of the stored studies"""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is replicated: claims, and the number of seeds of each version (`FULL`)."""
+    """What is replicated: claims, and the number of seeds of each version (`FULL`).
+
+    The seeds are 1, 2, ...; 0 is that of the stored studies.
+    """
 
     claims: tuple[str, ...]
     seeds: dict[str, int]

@@ -25,6 +25,7 @@ from dynsim.scaling._quantity import (
     Sampled,
     Unavailable,
     Value,
+    check_conditions,
 )
 from dynsim.statistics import LossSurface, fitted_parabola
 from dynsim.statistics._intervals import jackknife_variances
@@ -82,9 +83,7 @@ def check_derived(setup: Setup) -> None:
         and not setup.warmup_steps,
         "no `weight_decay`": setup.decay_rate == 0,
     }
-    missing = [condition for condition, given in needed.items() if not given]
-    if missing:
-        raise Unavailable(f"it is derived for {missing[0]}")
+    check_conditions(needed)
 
 
 def check_small_epsilon(setup: Setup) -> None:

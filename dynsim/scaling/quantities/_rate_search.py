@@ -24,7 +24,7 @@ from dynsim._setup import MAX_SIZE, Setup
 from dynsim.laboratory._linear_training import train_linear
 from dynsim.statistics import fitted_parabola
 from dynsim.theory._first_step import optimal_learning_rates
-from dynsim.theory.mean_field._predict import predict
+from dynsim.theory.mean_field._predict import enough_particles, predict
 
 Floats = NDArray[np.float64]
 How = Literal["layerwise", "joint"]
@@ -78,7 +78,7 @@ def network_losses(task: Setup, embedding_lrs: Floats, projection_lrs: Floats) -
 def mean_field_losses(task: Setup, embedding_lrs: Floats, projection_lrs: Floats) -> Floats:
     """Losses of the mean-field solution."""
     rates: Any = {"embedding_lrs": embedding_lrs, "projection_lrs": projection_lrs}
-    particles = max(PARTICLES, 2 ** math.ceil(math.log2(4 * task.output_count * task.steps)))
+    particles = enough_particles(task, PARTICLES)
     solved = predict(
         task,
         particles=particles,

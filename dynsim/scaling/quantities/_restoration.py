@@ -36,6 +36,7 @@ from dynsim.scaling._quantity import (
     Sampled,
     Unavailable,
     Value,
+    check_conditions,
 )
 from dynsim.statistics import first_passage
 from dynsim.theory._first_step import visit_chance
@@ -161,9 +162,7 @@ def check_options(setup: Setup) -> None:
         and not setup.warmup_steps,
         "no `weight_decay`": setup.decay_rate == 0,
     }
-    missing = [condition for condition, given in needed.items() if not given]
-    if missing:
-        raise Unavailable(f"it is derived for {missing[0]}")
+    check_conditions(needed)
 
 
 def outside(setup: Setup, sizes: Sizes) -> dict[str, NDArray[np.bool_]]:

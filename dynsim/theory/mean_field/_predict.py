@@ -162,17 +162,26 @@ def _sets_of_solutions(
     return sets
 
 
-def _particles(setup: Setup, particles: int | None) -> int:
-    """The number of particles asked for, checked, or the default."""
+def enough_particles(setup: Setup, at_least: int) -> int:
+    """`at_least`, or the power of two that is enough for the setup's outputs and steps.
+
+    Raises `InputError` where that is more than the solver keeps.
+    """
     directions = setup.output_count * setup.steps
-    if particles is None:
-        particles = max(DEFAULT_PARTICLES, 2 ** math.ceil(math.log2(4 * directions)))
     if 4 * directions > MAX_PARTICLES:
         raise InputError(
             "steps",
             setup.steps,
             f"times `outputs` must be at most {MAX_PARTICLES // 4} for the mean-field solver",
         )
+    return max(at_least, 2 ** math.ceil(math.log2(4 * directions)))
+
+
+def _particles(setup: Setup, particles: int | None) -> int:
+    """The number of particles asked for, checked, or the default."""
+    directions = setup.output_count * setup.steps
+    enough = enough_particles(setup, DEFAULT_PARTICLES)
+    particles = enough if particles is None else particles
     check_integer("particles", particles, 2, MAX_PARTICLES)
     if particles < 4 * directions:
         raise InputError(

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dynsim._errors import InputError
 from dynsim._precision import require_x64
 from dynsim._setup import Setup, check_covered
 
 from ._averages import combined
 from ._particles import token_particles
-from ._predict import MAX_PARTICLES, TOKENS_PER_NEURON
+from ._predict import TOKENS_PER_NEURON, enough_particles
 from ._replicas import Sampling, solutions
 from ._result import Floats
 from ._solver import Case, Descent, Plan, Sizes, Tokens, solve
@@ -54,7 +53,7 @@ def quick_predictions(
     found = []
     for setup in setups:
         check_covered(setup, "mean-field theory")
-        tokens = enough_particles(setup) if particles is None else particles
+        tokens = few_particles(setup) if particles is None else particles
         neurons = max(tokens // TOKENS_PER_NEURON, 4 * setup.output_count * setup.steps)
         fields = (setup.output_count, setup.loss_name, setup.optimizer, setup.steps, True)
         plan, vocabulary = Plan(tokens, neurons, *fields), token_particles(setup, tokens)
@@ -87,18 +86,10 @@ def quick_predictions(
     return found
 
 
-def enough_particles(setup: Setup) -> int:
+def few_particles(setup: Setup) -> int:
     """A power of two that is enough for the setup's outputs and steps. Raises `InputError`."""
-    directions = setup.output_count * setup.steps
-    if 4 * directions > MAX_PARTICLES:
-        raise InputError(
-            "steps",
-            setup.steps,
-            f"times `outputs` must be at most {MAX_PARTICLES // 4} for the mean-field solver",
-        )
     first_step = setup.steps <= 2 and not setup.batch_size
-    least = FIRST_PARTICLES if first_step else PARTICLES
-    return max(least, 2 ** math.ceil(math.log2(4 * directions)))
+    return enough_particles(setup, FIRST_PARTICLES if first_step else PARTICLES)
 
 
 _programs: dict[tuple[Plan, int], Any] = {}  # compiled, by plan and number of cases
