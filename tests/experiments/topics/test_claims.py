@@ -261,9 +261,9 @@ SLOWER = "; embedding LR / 4"
 
 def off(claim: claims.Claim) -> Corruption:
     """What a written claim measures times s^p, s the growing size, or for a ratio times a factor:
-    two tolerances off, in the raw arrays of every cell. The end of the LV regime, which is read
-    from where coherent power crosses a level, moves less than that power does: four."""
-    miss = (4 if claim.quantity == "restoration" else 2) * claim.tolerance
+    two tolerances off, in the raw arrays of every cell. (Steps of another size move the end of
+    the LV regime in proportion.)"""
+    miss = 2 * claim.tolerance
 
     def corrupt(data: xr.Dataset) -> xr.Dataset:
         cells = [json.loads(cell) for cell in data.cell.values]
@@ -271,13 +271,8 @@ def off(claim: claims.Claim) -> Corruption:
         ratio = claim.form == "ratio"
         factor = data.cell.copy(data=[1 + miss if ratio else size**miss for size in sizes])
         name = MEASURED[claim.quantity]
-        values = data[name]
-        if claim.quantity == "restoration":
-            # Coherent power grows like the square of the age. Sooner, for runs end soon after.
-            alone = data["restoration.incoherent"]
-            return data.assign({name: alone + (values - alone) * factor**2})
         power = 2 if name.startswith("training.") else 1
-        return data.assign({name: values * factor**power})
+        return data.assign({name: data[name] * factor**power})
 
     return corrupt
 
@@ -286,7 +281,7 @@ MEASURED = {  # the array in which a quantity stands
     "projection_step_rms": "training.projection_step_rms",
     "embedding_step_rms": "training.embedding_step_rms",
     "optimal_rate_ratio": "layerwise_rates.embedding_rates",
-    "restoration": "restoration.mean_square",
+    "restoration": "restoration.embedding_lr",
 }
 
 CORRUPTIONS: Mapping[str, Corruption] = {
@@ -299,8 +294,6 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     },
     "transfer-root-slower-transformer": of_network("transformer", ROOT, WIDTH, SLOWER),
     "transfer-slower-transformer": of_network("transformer", "sp", WIDTH, SLOWER),
-    "transfer-stays-mlp": of_network("mlp", WIDTH, "sp, mup hidden"),
-    "transfer-stays-sp-transformer": of_network("transformer", "sp", "sp, mup hidden"),
     "transfer-vocabulary-mlp": of_network("mlp", "sp", "mup", "; m 16384"),
     **{
         name: corruption
