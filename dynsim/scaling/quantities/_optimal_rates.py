@@ -49,6 +49,11 @@ Which = derivations.OptimalRate
 MEAN_FIELD_TASKS = 4
 LARGE_VOCABULARY = 2**18  # beyond it a task is like any other, and the tokens take the time
 NEGLIGIBLE = 0.01  # of a gradient's size
+RIDGE = 0.05  # of what training removes: a rise between two low losses that parts two valleys
+NO_OPTIMUM = (
+    "no single optimum: the loss has two valleys in the learning rate (targets of equal size, such "
+    "as signs, have several after a few steps), or none inside the grid"
+)
 ONE_UPDATE = (
     "it is derived for one update; later ones are computed and measured "
     "(docs/theory/learning_rates.md#which-ratio-when)"
@@ -102,6 +107,7 @@ class OptimalRate(Quantity):
 
     which: Which
     how: How
+    no_value = NO_OPTIMUM
 
     def __init__(self, name: str, which: Which, how: How):
         self.name, self.which, self.how = name, which, how
@@ -152,7 +158,10 @@ class OptimalRate(Quantity):
                 progress(part / len(setups))
 
             arrays = _measured(linear_setup(setup), labels, report, self.how, mean_field_losses)
-            values.append(value_and_error(self.sampled(setup, arrays)))
+            value = value_and_error(self.sampled(setup, arrays))
+            if not np.isfinite(value.value):
+                raise Unavailable(f"{NO_OPTIMUM} (`width` {setup.width})")
+            values.append(value)
         return values
 
     def sampled(self, setup: AnySetup, arrays: Mapping[str, NDArray[Any]]) -> Sampled:
@@ -205,11 +214,26 @@ def _exact_optimum(rates: Floats, curves: Floats) -> Floats:
 def _fitted_optimum(rates: Floats, curves: Floats) -> Floats:
     """ln of the minimum of the parabola in ln rate through all low losses (..., K); NaN at an end.
 
-    NaN too where no rate lowers the loss.
+    NaN too where no rate lowers the loss, and where the loss has two valleys.
     """
     axis = np.log(rates)
     place = quadratic_form_minimum([axis], curves)[..., 0]
-    return np.where(_within(place, axis) & (curves.min(axis=-1) < 0), place, np.nan)
+    known = _within(place, axis) & (curves.min(axis=-1) < 0) & ~_two_valleys(curves)
+    return np.where(known, place, np.nan)
+
+
+def _two_valleys(curves: Floats) -> NDArray[np.bool_]:
+    """Whether changes of loss (..., K) fall again by more than `RIDGE` of the largest decrease
+    after they rose by more on the way from the lowest to one end."""
+    best = curves.argmin(axis=-1)[..., None]
+    lowest = curves.min(axis=-1, keepdims=True)
+    place = np.arange(curves.shape[-1])
+    found = np.zeros(curves.shape[:-1], dtype=bool)
+    for side, outwards in ((place >= best, 1), (place <= best, -1)):
+        way = np.where(side, curves, lowest)[..., ::outwards]
+        fall = np.maximum.accumulate(way, axis=-1) - way
+        found |= (fall > -RIDGE * lowest).any(axis=-1)
+    return found
 
 
 def _within(place: Floats, axis: Floats) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from dynsim import Setup
 from dynsim.laboratory import NetworkSetup
 from dynsim.scaling import Unavailable, family
 from dynsim.scaling.quantities import _rate_search as search
+from dynsim.scaling.quantities._optimal_rates import _fitted_optimum
 from dynsim.scaling.quantities._registry import QUANTITIES
 from dynsim.theory._first_step import optimal_rates_at
 
@@ -192,3 +193,22 @@ def test_resamples_and_edges(how, random):
     rising = -np.arange(cell.samples.shape[1], dtype=float)[None, :, None]
     assert math.isnan(float(cell.log_value(rising + 0 * cell.samples)))
     assert math.isnan(float(cell.log_value(0 * cell.samples)))
+
+
+def test_a_loss_with_two_valleys_has_no_single_optimum():
+    """Noise below a twentieth of what training removes parts no valleys; a ridge above it does."""
+    octaves = np.arange(-4.0, 5.0)
+    rates, valley = 2.0**octaves, -np.exp(-((octaves / 3) ** 2))
+    noisy = valley + 0.02 * (-1) ** np.arange(9)
+    parted = valley.copy()
+    parted[1] = -0.9
+    found = _fitted_optimum(rates, np.stack([valley, noisy, parted, parted[::-1]]))
+    assert np.log2(np.exp(found[:2])) == pytest.approx([0, 0], abs=0.05)
+    assert np.isnan(found[2:]).all()
+
+
+def test_signs_learned_by_sign_descent_have_several_optimal_rates():
+    """After 16 steps the embedding reaches targets of one size at several rates."""
+    setup = Setup(4096, 16384, steps=16, targets="sign", optimizer="sign", epsilon=1e-8)
+    with pytest.raises(Unavailable, match="two valleys"):
+        QUANTITIES["embedding_optimal_lr"].mean_field([setup])
