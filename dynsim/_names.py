@@ -116,6 +116,16 @@ NAMES: dict[str, Name] = {
     "local_mean_field": Name("local exponent of mean-field theory"),
     "octave_size": Name("geometric mean of two neighbouring measured sizes", given=True),
     "octave_measured": Name("local exponent of trained networks"),
+    # Claims
+    "claim": Name("claim"),
+    "cell": Name("setup"),
+    "path": Name("path", given=True),
+    "theory": Name("quantity by theory"),
+    "predicted": Name("predicted number"),
+    "simulated": Name("number of theory at the measured sizes"),
+    "tolerance": Name("half width of the claim's band"),
+    "verdict": Name("verdict"),
+    "expected": Name("expected verdict"),
     # How it ended
     "diverged": Name("whether the loss diverged"),
     "status": Name("outcome"),

@@ -2,11 +2,11 @@ from ._claim import Claim as Claim
 from ._claim import claim as claim
 from ._file import ClaimFile as ClaimFile
 from ._file import claim_file as claim_file
+from ._finding import Finding as Finding
+from ._finding import Verdicts as Verdicts
 from ._text import claim_text as claim_text
 from ._verdict import Evidence as Evidence
 from ._verdict import Verdict as Verdict
 from ._verdict import judged as judged
-from ._verify import Finding as Finding
-from ._verify import Verdicts as Verdicts
 from ._verify import check as check
 from ._verify import verify as verify

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynsim._errors import InputError, check_integer, named
+from dynsim._errors import InputError, check_integer
 from dynsim._setup import Setup, check_covered
-from dynsim._summary import summary
 from dynsim.scaling._columns import refusal
 from dynsim.scaling._exponent import named_quantity
 from dynsim.scaling._measured import Measure, cost, measured_cells
@@ -29,111 +28,20 @@ from dynsim.scaling._quantity import (
     Value,
 )
 from dynsim.statistics._exponents import exponent_of, log_slope
-from dynsim.statistics._intervals import interval_text
 from dynsim.theory.mean_field._quick import few_particles
 
 from ._claim import ASYMPTOTIC, MOST_SEEDS, Claim
 from ._file import ClaimFile, claim_file
+from ._finding import Finding, Theory, Verdicts
 from ._seeds import MOST_RUNS, run_seed
-from ._verdict import Evidence, Verdict, judged
+from ._verdict import Evidence, judged
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 Floats = NDArray[np.float64]
 Solve = Callable[[Quantity, Sequence[AnySetup]], Sequence[Value]]
 """What gives the mean-field values of a quantity: by solving, or from where they are kept."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What became of a claim.
-
-    - `evidence`: the numbers; `verdict`: by the rule of `dynsim.claims`.
-    - `notes`: sizes that were rounded, and why a theory has no value.
-    """
-
-    claim: Claim
-    evidence: Evidence
-    verdict: Verdict
-    notes: tuple[str, ...]
-
-    @property
-    def as_expected(self) -> bool:
-        """Whether the verdict is the one that the claim expects."""
-        return self.verdict == self.claim.expected
-
-    def row(self) -> dict[str, Any]:
-        """Everything as plain values."""
-        last, measured = self.evidence.last, self.evidence.measured
-        return {
-            "name": self.claim.name,
-            "statement": self.claim.statement,
-            "quantity": self.claim.measured_number,
-            "prediction": self.claim.predicted_number,
-            "predicted": self.evidence.predicted,
-            "tolerance": self.claim.tolerance,
-            "simulated": self.evidence.simulated,
-            "measured": measured.value,
-            "low": measured.low,
-            "high": measured.high,
-            "drift": self.evidence.drift,
-            "last": None if last is None else last.value,
-            "last_low": None if last is None else last.low,
-            "last_high": None if last is None else last.high,
-            "verdict": self.verdict,
-            "expected": self.claim.expected,
-            "source": self.claim.source,
-            "registered": None if self.claim.registered is None else str(self.claim.registered),
-            "changed": self.claim.changed or None,
-            "digest": self.claim.digest,
-            "notes": [named(note, str) for note in self.notes],
-        }
-
-
-@dataclass(frozen=True)
-class Verdicts(Sequence[Finding]):
-    """The findings of several claims, in their order.
-
-    - `files`: SHA-256 of every claim file, by its path.
-    - `seed`: of the run.
-    """
-
-    findings: tuple[Finding, ...]
-    files: Mapping[str, str]
-    seed: int
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, str):
-            for one in self.findings:
-                if one.claim.name == index:
-                    return one
-            raise KeyError(index)
-        return self.findings[index]
-
-    def __len__(self) -> int:
-        return len(self.findings)
-
-    def __iter__(self) -> Iterator[Finding]:
-        return iter(self.findings)
-
-    def __repr__(self) -> str:
-        lines = {
-            one.claim.name: f"{one.verdict}{'' if one.as_expected else ' (!)'}, predicted "
-            f"{one.evidence.predicted:.4g} ± {one.claim.tolerance:g}, measured "
-            f"{interval_text(one.evidence.measured)}"
-            for one in self.findings
-        }
-        expected = sum(one.as_expected for one in self.findings)
-        digests = {path: digest[:12] for path, digest in self.files.items()}
-        title = f"{expected} of {len(self.findings)} verdicts as expected"
-        return summary(title, **lines, seed=self.seed, files=digests or None)
-
-    def to_dataframe(self) -> pd.DataFrame:
-        """One row for each claim."""
-        import pandas as pd
-
-        return pd.DataFrame([one.row() for one in self.findings])
 
 
 def verify(
@@ -187,12 +95,19 @@ def finding(
     chosen, quantity = version(claim, full=full, seeds=seeds), named_quantity(claim.quantity)
     setups = claim_setups(chosen, seed)
     found = measured_cells(quantity, setups, chosen.seeds, measure=measure)
-    theory, notes = _theory(chosen, quantity, setups, solve)
-    notes = [*dict.fromkeys(note for path in chosen.families for note in path.rounded), *notes]
+    theory = _theory(chosen, quantity, setups, solve)
+    rounded = dict.fromkeys(note for path in chosen.families for note in path.rounded)
     evidence = _ratio if chosen.form == "ratio" else _exponent
-    numbers = evidence(chosen, predicted(chosen), found, theory)
-    verdict = judged(numbers, claim.tolerance)
-    return Finding(claim=claim, evidence=numbers, verdict=verdict, notes=tuple(notes))
+    numbers = evidence(chosen, predicted(chosen), found, theory.log_values)
+    return Finding(
+        claim=claim,
+        evidence=numbers,
+        verdict=judged(numbers, claim.tolerance),
+        notes=(*rounded, *theory.notes),
+        measured_as=chosen,
+        cells=tuple(found),
+        theory=theory,
+    )
 
 
 def check(claim: Claim) -> None:
@@ -273,8 +188,9 @@ def predicted(claim: Claim) -> float:
 
 def _theory(
     claim: Claim, quantity: Quantity, setups: Sequence[AnySetup], solve: Solve | None
-) -> tuple[Floats | None, list[str]]:
-    """The theory's logarithms at all setups, None with the reason where it has no value."""
+) -> Theory:
+    """The theory's logarithms at all setups, with the reason where it has no value."""
+    errors: Floats | None = None
     try:
         if claim.formula is not None:
             sizes = [path.values(size) for path in claim.families for size in claim.sizes]
@@ -284,10 +200,11 @@ def _theory(
         else:
             solved = quantity.mean_field(setups) if solve is None else solve(quantity, setups)
             values = [value for value, _ in solved]
+            errors = np.array([error for _, error in solved])
     except Unavailable as reason:
-        return None, [f"no {claim.against} value: {reason}"]
+        return Theory(None, notes=(f"no {claim.against} value: {reason}",))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(np.asarray(values, dtype=np.float64)), []
+        return Theory(np.log(np.asarray(values, dtype=np.float64)), errors)
 
 
 def _log_values(found: Sequence[Sampled]) -> Callable[..., Floats]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from dynsim._errors import InputError
 
-from . import _curves, _exponents, _maps, _rates, _theory
+from . import _claims, _curves, _exponents, _maps, _rates, _theory
 from ._style import style
 
 Drawing = Callable[[xr.Dataset, Axes | None], Axes]
@@ -35,6 +35,8 @@ DRAWINGS: dict[str, Drawing] = {
     "PublishedRules": _rates.published_rules,
     "RegimeMap": _maps.regime_map,
     "ScalingExponent": _exponents.scaling_exponent,
+    "Finding": _claims.finding,
+    "Verdicts": _claims.verdicts,
 }
 
 

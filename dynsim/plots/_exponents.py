@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from dynsim._summary import NINETY_FIVE
 
-from ._parts import curve, label, log_ticks, note, one_or_panels, setup_of
+from ._parts import FRAMED, curve, label, log_ticks, note, one_or_panels, setup_of
 
 NETWORKS, DERIVED, MEAN_FIELD = "C0", "C1", "C2"
 SOLVED: dict[str, Any] = {
@@ -19,6 +21,9 @@ SOLVED: dict[str, Any] = {
     **{"linestyle": "", "zorder": 3},
 }
 MOST_TICKS = 6
+LEAST_STEP = 0.15  # of the axis, between two ticks with numbers
+TITLE_WIDTH = 120  # characters of a line
+RATES = {"embedding_lr": r"\eta_E", "projection_lr": r"\eta_W", "hidden_lr": r"\eta_H"}
 LEAST_RANGE = 0.3  # of an axis of exponents
 SIZE = (3.7, 3.0)
 
@@ -29,7 +34,26 @@ def scaling_exponent(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     _values(axes[0], dataset)
     if len(axes) > 1:
         _local_exponents(axes[1], dataset)
+        heading(axes[0], quantity_text(dataset), path_text(dataset))
     return axes[0]
+
+
+def heading(axes: Axes, *lines: str) -> None:
+    """The title of a whole figure, at the left."""
+    title = "\n".join(line for line in lines if line)
+    axes.figure.suptitle(title, x=0.01, ha="left", fontsize=9)  # type: ignore[union-attr]
+
+
+def quantity_text(dataset: xr.Dataset) -> str:
+    """The quantity and, of a claim, its name and its verdict."""
+    attrs = dataset.attrs
+    name = quantity_name(attrs["quantity"])
+    return f"{attrs['claim']}: {name}, {attrs['verdict']}" if "claim" in attrs else name
+
+
+def quantity_name(quantity: str) -> str:
+    """A quantity in words: `projection update RMS`."""
+    return quantity.replace("_", " ").replace("rms", "RMS").replace(" lr", " LR")
 
 
 def _values(axes: Axes, dataset: xr.Dataset) -> None:
@@ -59,13 +83,14 @@ def _values(axes: Axes, dataset: xr.Dataset) -> None:
         axes.errorbar(
             x, dataset.measured, error, color=NETWORKS, marker="o", ls="", label=text, zorder=4
         )
-    name = attrs["quantity"].replace("_", " ").replace("rms", "RMS").replace(" lr", " LR")
-    axes.set(xscale="log", yscale="log", xlabel=label(size), ylabel=name)
+    axes.set(
+        xscale="log", yscale="log", xlabel=label(size), ylabel=quantity_name(attrs["quantity"])
+    )
     log_ticks(axes.yaxis)
-    _ticks_at(axes, x)
+    ticks_at(axes, x)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(title="slope at these sizes", title_fontsize=7.5, alignment="left")
-    note(axes, _path_text(dataset))
+        axes.legend(title="slope at these sizes", title_fontsize=7.5, alignment="left", **FRAMED)
+    note(axes, "bars: 95 % intervals")
 
 
 def _local_exponents(axes: Axes, dataset: xr.Dataset) -> None:
@@ -117,6 +142,7 @@ def _local_exponents(axes: Axes, dataset: xr.Dataset) -> None:
         ylabel=rf"local exponent of ${letter}$",
     )
     _range(axes, shown)
+    ticks_at(axes, dataset.local_size if dataset.sizes["local_size"] else dataset.octave_size)
     note(axes, _verdict_text(attrs))
 
 
@@ -130,12 +156,14 @@ def _last(dataset: xr.Dataset) -> float:
     return -np.inf
 
 
-def _ticks_at(axes: Axes, sizes: np.ndarray) -> None:
-    """Ticks at the sizes themselves, if they are few, else at 1, 2 and 5."""
-    if len(sizes) > MOST_TICKS:
+def ticks_at(axes: Axes, sizes: ArrayLike) -> None:
+    """Ticks at the sizes themselves, if they are few and far apart, else at 1, 2 and 5."""
+    places = np.unique(np.asarray(sizes, np.float64))
+    steps = np.diff(np.log(places))
+    if len(places) > MOST_TICKS or (steps < LEAST_STEP * np.log(places[-1] / places[0])).any():
         log_ticks(axes.xaxis)
         return
-    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
+    axes.set_xticks(places, [f"{size:.0f}" for size in places])
     axes.set_xticks([], minor=True)
 
 
@@ -149,15 +177,23 @@ def _range(axes: Axes, shown: list[Any]) -> None:
         axes.set_ylim(middle - half, middle + half)
 
 
-def _path_text(dataset: xr.Dataset) -> str:
-    """What else holds along the path: `m = d^0.7, zipf:0.8, sign`."""
+def path_text(dataset: xr.Dataset) -> str:
+    """What holds along the path: `m = d^0.7, zipf:0.8, sign, T = 8, targets sign`."""
     setup = setup_of(dataset)
-    words = [_mathematics(part) for part in dataset.attrs["path"].split("; ") if part]
+    words = [mathematics(part) for part in dataset.attrs["path"].split("; ") if part]
     words += [str(setup[name]) for name in ("network", "tokens", "optimizer") if setup.get(name)]
-    return ", ".join(word for word in words if word)
+    if dataset.attrs["along"] != "steps" and str(setup.get("steps", 1)) != "1":
+        words.append(mathematics(f"T = {setup['steps']}"))
+    words += [mathematics(f"{RATES[name]} = {setup[name]}") for name in RATES if name in setup]
+    words += [
+        f"{name.replace('_', ' ')} {setup[name]}"
+        for name in ("targets", "target_rank", "loss", "parametrization", "readout")
+        if setup.get(name) is not None
+    ]
+    return textwrap.fill(", ".join(words), TITLE_WIDTH, break_long_words=False)
 
 
-def _mathematics(path: str) -> str:
+def mathematics(path: str) -> str:
     """`m = d^(3/2)/8` with raised powers."""
     powers = re.sub(r"\^\(?(-?[\d./]+)\)?", r"^{\1}", path)
     functions = re.sub(r"\b(min|max|sqrt)\b", r"\\mathrm{\1}", powers)

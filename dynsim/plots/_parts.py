@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 MARKERS = "osD^vP*"
 LINES = ("-", "--", "-.", ":")
 GREY = "0.45"
+FRAMED: dict[str, Any] = {"frameon": True, "framealpha": 0.9, "edgecolor": "0.8", "fancybox": False}
+"""of a legend that may stand on data"""
 REACH_OF_LINEAR_AXIS = 30.0  # a positive curve that spans a larger factor has a log axis
 
 

@@ -48,6 +48,12 @@ class Family:
         """The same family at other values of the growing size."""
         return replace(self, sizes=checked_sizes(self.along, sizes))
 
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The other sizes along the path in symbols, one by one: `m = d^0.7`, `B = 4096`."""
+        given = {letter: self.paths[name] for name, letter in LETTERS.items() if name in self.paths}
+        return tuple(f"{letter} = {path}" for letter, path in given.items())
+
     def values(self, size: int) -> dict[str, float]:
         """d, m, n and B where the growing size has this value; integers as in the setup."""
         return self._at(size).sizes()

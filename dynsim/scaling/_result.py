@@ -222,9 +222,7 @@ class ScalingExponent(Result):
     @property
     def path_parts(self) -> tuple[str, ...]:
         """The path in symbols, size by size: `m = d^0.7`, `B = 4096`."""
-        paths = self.family.paths
-        given = {letter: paths[field] for field, letter in LETTERS.items() if field in paths}
-        return tuple(f"{letter} = {path}" for letter, path in given.items())
+        return self.family.symbols
 
     @property
     def path(self) -> str:

@@ -58,8 +58,8 @@ def verify_files(
         if not file.claims:
             continue
         changed += _changes(file, folder)
-        found, data = _findings(file, full, seed, folder)
-        figures += _figures(file, data, folder)
+        found = _findings(file, full, seed, folder)
+        figures += _figures(found, folder)
         rows += [{"file": str(file.path), **one.row()} for one in found]
         _keep(file, found, folder)
     digests = {str(file.path): file.digest for file in files}
@@ -118,10 +118,8 @@ def _check_chosen(names: Sequence[str], files: Sequence[ClaimFile]) -> None:
             raise InputError("claim", name, "must be a claim of the files")
 
 
-def _findings(
-    file: ClaimFile, full: bool, seed: int, folder: Path
-) -> tuple[list[Finding], xr.Dataset]:
-    """The file's claims judged, and the networks that were measured here or before."""
+def _findings(file: ClaimFile, full: bool, seed: int, folder: Path) -> list[Finding]:
+    """The file's claims judged on networks that were measured here or before."""
     from experiments.cells.complete import complete_file
     from experiments.topics._claim_study import claim_finding, claim_study, extended
 
@@ -137,19 +135,17 @@ def _findings(
             data = kept
         else:
             data = complete_file(path, lambda store: study.run(full, bar.update, store, seed=seed))
-    return [claim_finding(one, data) for one in file.claims], data
+    return [claim_finding(one, data) for one in file.claims]
 
 
-def _figures(file: ClaimFile, data: xr.Dataset, folder: Path) -> list[Path]:
-    """A figure of each claim that is about one path."""
+def _figures(found: Sequence[Finding], folder: Path) -> list[Path]:
+    """A figure of each claim."""
     from experiments.plots._write import write_result
-    from experiments.topics._claim_study import claim_exponent
 
     return [
         path
-        for one in file.claims
-        if len(one.families) == 1
-        for path in write_result(claim_exponent(one, data).to_xarray(), None, folder / one.name)
+        for one in found
+        for path in write_result(one.to_xarray(), None, folder / one.claim.name)
     ]
 
 

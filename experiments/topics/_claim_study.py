@@ -19,14 +19,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dynsim.claims import Claim, Finding
-from dynsim.claims._verify import claim_setups, finding, fresh, predicted, version
-from dynsim.scaling import Measurement, Quantity, ScalingExponent, Value, measured_cells
-from dynsim.scaling._columns import closed_columns
+from dynsim.claims._verify import claim_setups, finding, fresh, version
+from dynsim.scaling import Measurement, Quantity, Value
 from dynsim.scaling._exponent import named_quantity
-from dynsim.scaling._fitted import fitted
 from dynsim.scaling._measured import Measure
 from dynsim.scaling._quantity import AnySetup
-from dynsim.scaling._result import Band
 from dynsim.scaling.quantities._registry import QUANTITIES
 from experiments.results import study_config
 
@@ -73,20 +70,6 @@ def claim_finding(claim: Claim, data: xr.Dataset) -> Finding:
 
     full = study_config(data)["full"]
     return finding(claim, measure=_kept_in(data), solve=solve, full=full)
-
-
-def claim_exponent(claim: Claim, data: xr.Dataset) -> ScalingExponent:
-    """The quantity of a claim along its (first) path, as its study measured it, and its theory."""
-    quantity = named_quantity(claim.quantity)
-    chosen = version(claim, full=study_config(data)["full"])
-    path = chosen.families[0]
-    labels = np.arange(chosen.seeds)
-    cells = measured_cells(quantity, path.setups(), labels, measure=_kept_in(data))
-    theory = closed_columns(quantity, path)
-    columns = (theory.asymptotic, theory.curve, theory.wide)
-    band = Band(predicted(chosen), chosen.tolerance) if chosen.form == "exponent" else None
-    networks = fitted(chosen.sizes, cells)
-    return ScalingExponent(quantity, path, labels, *columns, networks, theory.why, band)
 
 
 def _kept_in(data: xr.Dataset) -> Measure:

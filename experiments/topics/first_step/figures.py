@@ -27,7 +27,7 @@ from dynsim import (
     token_law,
 )
 from dynsim.statistics import Resamples, unit_crossing
-from experiments.topics._claim_study import claim_exponent
+from experiments.topics._claim_study import claim_finding
 from experiments.topics._registry import claim_files
 
 from .estimators import rank_law, update_cells
@@ -330,7 +330,7 @@ def learning_rate_ratio(data: xr.Dataset) -> Figure:
     }
     claims = {one.name: one for one in claim_files("first_step")[RATIOS].claims}
     for number, (name, (label, vocab_size)) in enumerate(vocab_of.items()):
-        found = claim_exponent(claims[name], data).networks
+        found = claim_finding(claims[name], data).curve.networks
         assert found is not None
         bars = [found.values - found.low, found.high - found.values]
         marker = "osD"[number]
