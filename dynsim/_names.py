@@ -121,6 +121,7 @@ NAMES: dict[str, Name] = {
     "cell": Name("setup"),
     "path": Name("path", given=True),
     "theory": Name("quantity by theory"),
+    "measured_ratio": Name("quantity of trained networks over theory"),
     "predicted": Name("predicted number"),
     "simulated": Name("number of theory at the measured sizes"),
     "tolerance": Name("half width of the claim's band"),

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import threading
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from dynsim import InputError, Outcome
 from dynsim._errors import named as named  # no name of the public interface, but of messages
 
+SHOWN_EVERY = 0.5  # seconds
 PARTS_OF_A_WHOLE = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
 
@@ -72,10 +74,37 @@ def print_table(
             print(f"    {named(note, flag)}")
 
 
+class _Bar(tqdm):
+    """A bar that on a terminal shows itself and the time before the first part is finished, while
+    JAX compiles, say."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self._over, self._shown = threading.Event(), None
+        if self.fp.isatty():
+            self._shown = threading.Thread(target=self._show, daemon=True)
+            self._shown.start()
+
+    def _show(self) -> None:
+        while not self._over.wait(SHOWN_EVERY):
+            self.refresh()
+
+    def close(self) -> None:
+        """Ends the bar, and nothing of it is left."""
+        shown = getattr(self, "_shown", None)
+        if shown is not None:
+            self._over.set()
+            shown.join()
+        super().close()
+
+
 def progress_bar(total: float, label: str) -> tqdm:
-    """A progress bar on stderr with the time left; a `total` of 1.0 is work in parts of a whole."""
+    """A progress bar on stderr with the time left; a `total` of 1.0 is work in parts of a whole.
+
+    Text on stdout goes between its lines within `with bar.external_write_mode(sys.stdout)`.
+    """
     interval = 0.2 if sys.stderr.isatty() else 10.0
-    return tqdm(
+    return _Bar(
         total=total,
         desc=label,
         bar_format=PARTS_OF_A_WHOLE if total == 1.0 else None,

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._errors import named
-from dynsim._names import attributes
 from dynsim._results import Declared, Result
 from dynsim._summary import summary
 from dynsim.scaling._columns import closed_columns
@@ -60,9 +59,9 @@ class Finding(Result):
     theory: Theory
 
     arrays: ClassVar[Declared] = {
-        "ratio": ("cell", lambda result: [one.value for one in result.ratios]),
-        "ratio_low": ("cell", lambda result: [one.low for one in result.ratios]),
-        "ratio_high": ("cell", lambda result: [one.high for one in result.ratios]),
+        "measured_ratio": ("cell", lambda result: [one.value for one in result.ratios]),
+        "measured_ratio_low": ("cell", lambda result: [one.low for one in result.ratios]),
+        "measured_ratio_high": ("cell", lambda result: [one.high for one in result.ratios]),
         "measured": ("cell", lambda result: [one.value for one in result.values]),
         "measured_low": ("cell", lambda result: [one.low for one in result.values]),
         "measured_high": ("cell", lambda result: [one.high for one in result.values]),
@@ -158,9 +157,7 @@ class Finding(Result):
         }
         if claim.form == "exponent":
             return self.curve.to_xarray().assign_attrs(about)
-        dataset = super().to_xarray()
-        dataset["size"].attrs = attributes(f"growing_{claim.along}", "mse")
-        return dataset.assign_attrs(about)
+        return super().to_xarray().assign_attrs(about)
 
     def row(self) -> dict[str, Any]:
         """Everything as plain values."""

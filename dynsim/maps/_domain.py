@@ -13,14 +13,13 @@ import derivations
 from derivations import symbols as s
 from dynsim._compiled import evaluate
 from dynsim._setup import Setup
-from dynsim.scaling.quantities._aged import HELD as KEPT_PROJECTION
-from dynsim.scaling.quantities._aged import KEPT, MANY_OUTPUTS
+from dynsim.scaling.quantities._aged import KEPT, LEAST_MOVE, MANY_OUTPUTS, STILL
 from dynsim.scaling.quantities._first_step import LARGEST_OUTPUT_VARIANCE, LARGEST_SHARE
 from dynsim.theory._first_step import first_step_at
 
 from ._axes import Floats
 from ._laws import PowerLaws
-from ._plane import HELD, Missing, Plane, Points
+from ._plane import Missing, Plane, Points
 
 LARGEST_ERROR = 0.03  # of an RMS, up to which a formula counts as right
 
@@ -90,9 +89,9 @@ def mark_later_updates(plane: Plane, points: Points, missing: Missing) -> None:
         "later updates of one output are drawn for `targets` sign",
     )
     missing.mark(aged & (setup.loss_name != "mse"), "later updates are derived for `loss` mse")
-    moved = np.where(points.projection_lr > HELD, points.projection_lr, 0.0)
+    moved = np.where(points.projection_lr > STILL, points.projection_lr, 0.0)
     missing.mark(
-        aged & (moved * np.maximum(points.updates - 2, 0) > KEPT_PROJECTION * _std(setup, points)),
+        aged & (moved * np.maximum(points.updates - 2, 0) > LEAST_MOVE * _std(setup, points)),
         "later updates are derived while the projection keeps its initial entries, and "
         "`projection_lr` moves them",
     )

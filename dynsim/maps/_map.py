@@ -16,6 +16,7 @@ from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._precision import require_x64
 from dynsim._setup import Setup
 from dynsim.scaling._quantity import Measurement, Unavailable
+from dynsim.scaling.quantities._aged import STILL
 
 from ._axes import Axis, Floats, axis
 from ._boundaries import boundaries
@@ -23,7 +24,7 @@ from ._colours import COLOURS, Colour, projection_moments
 from ._colours import colour as named_colour
 from ._mean_field import Accuracy, CellStore, mean_field_values
 from ._networks import counts, trained
-from ._plane import HELD, AveragedOver, Missing, Plane, plane
+from ._plane import AveragedOver, Missing, Plane, Points, plane
 from ._result import RegimeMap
 
 DEFAULT_AXES = {
@@ -45,7 +46,7 @@ def regime_map(
     theory: Literal["closed", "mean_field"] | None = None,
     averaged_over: AveragedOver = "law",
     networks: str | tuple[int, int] | None = None,
-    seeds: int | ArrayLike = DEFAULT_SEEDS,
+    seeds: int | ArrayLike | None = None,
     particles: int | None = None,
     replicas: int | None = None,
     store: CellStore | None = None,
@@ -65,8 +66,8 @@ def regime_map(
     - `averaged_over`: squares are averaged over tokens by their frequency in the law, or by their
       share of a batch (local_exponent, rms and alignment, of the first update).
     - `networks`: trains networks at so many points along x and y, such as "5x4"; `seeds`: how
-      many at each.
-    - `particles`, `replicas`: of the mean-field solver, default 512 and 8.
+      many at each, 8 if left out.
+    - `particles`, `replicas`: of the mean-field solver, 512 and 8 if left out.
     - `store`: keeps finished mean-field solutions and networks, and gives them again.
     - `progress`: called with the fraction of solving and training finished since the last call.
     - `options`: every other size and rate, as a number or a path in d, m, n and B such as
@@ -82,20 +83,13 @@ def regime_map(
     of = named_colour(colour)
     points = None if networks is None else counts(networks)
     chosen = theory or ("mean_field" if of.formula is None else "closed")
-    check_choice("theory", chosen, THEORIES)
-    for name, value in (("particles", particles), ("replicas", replicas)):
-        if value is not None:
-            check_integer(name, value, 2)
-    if of.formula is None and chosen == "closed":
-        raise InputError("theory", chosen, f"must be mean_field for {of.name}: it has no formula")
+    _check_theory(of, chosen)
+    _check_unused(chosen, points, seeds, {"particles": particles, "replicas": replicas})
     default_x, default_y = DEFAULT_AXES[chosen]
     axes = axis("x", default_x if x is None else x), axis("y", default_y if y is None else y)
     given = {name: value for name, value in options.items() if value is not None}
     drawn = plane(*axes, given, averaged_over)
-    by_batch = of.name in BATCH_COLOURS and chosen == "closed" and points is None
-    if averaged_over == "batch" and not by_batch:
-        allowed = f"must be law unless the map is of {', '.join(BATCH_COLOURS)} by closed theory"
-        raise InputError("averaged_over", averaged_over, f"{allowed} without `networks`")
+    _check_average(of, chosen, points, averaged_over)
     drawn = _held(drawn, of)
     _check_axes(drawn, of, chosen)
     missing = Missing((len(drawn.y.values), len(drawn.x.values)))
@@ -106,11 +100,7 @@ def regime_map(
     report = _shared(progress, 2 if both else 1)
     try:
         if chosen == "closed":
-            assert of.formula is not None
-            with np.errstate(all="ignore"):
-                values = of.formula(drawn, grid, missing)
-            values = np.broadcast_to(values, missing.codes.shape)
-            errors = np.zeros(missing.codes.shape)
+            values, errors = _closed(drawn, of, grid, missing)
         else:
             accuracy = Accuracy(particles, replicas)
             values, errors = mean_field_values(drawn, of, missing, accuracy, store, report)
@@ -125,7 +115,8 @@ def regime_map(
     if points is not None:
         theories = _theory_of(drawn, of, chosen, values)
         measure = None if store is None else _kept(store)
-        found = trained(drawn, of, points, seeds, theories, measure, report)
+        labels = DEFAULT_SEEDS if seeds is None else seeds
+        found = trained(drawn, of, points, labels, theories, measure, report)
     return RegimeMap(
         of.name,
         chosen,
@@ -142,6 +133,46 @@ def regime_map(
     )
 
 
+def _check_theory(of: Colour, theory: str) -> None:
+    check_choice("theory", theory, THEORIES)
+    if of.formula is None and theory == "closed":
+        raise InputError("theory", theory, f"must be mean_field for {of.name}: it has no formula")
+
+
+def _check_unused(
+    theory: str,
+    points: tuple[int, int] | None,
+    seeds: int | ArrayLike | None,
+    accuracy: Mapping[str, int | None],
+) -> None:
+    """Raises `InputError` for the solver's options without it, and for seeds without networks."""
+    if points is None and seeds is not None:
+        raise InputError("seeds", seeds, "must be left out for a map without `networks`")
+    for name, value in accuracy.items():
+        if value is None:
+            continue
+        if theory == "closed":
+            raise InputError(name, value, "must be left out for a closed-form map")
+        check_integer(name, value, 2)
+
+
+def _check_average(
+    of: Colour, theory: str, points: tuple[int, int] | None, averaged_over: str
+) -> None:
+    by_batch = of.name in BATCH_COLOURS and theory == "closed" and points is None
+    if averaged_over == "batch" and not by_batch:
+        allowed = f"must be law unless the map is of {', '.join(BATCH_COLOURS)} by closed theory"
+        raise InputError("averaged_over", averaged_over, f"{allowed} without `networks`")
+
+
+def _closed(drawn: Plane, of: Colour, grid: Points, missing: Missing) -> tuple[Floats, Floats]:
+    """The colour by its formula, and errors of zero."""
+    assert of.formula is not None
+    with np.errstate(all="ignore"):
+        values = of.formula(drawn, grid, missing)
+    return np.broadcast_to(values, missing.codes.shape), np.zeros(missing.codes.shape)
+
+
 def _held(drawn: Plane, of: Colour) -> Plane:
     """The plane whose networks hold the projection still where the colour is of an aged embedding.
 
@@ -153,7 +184,7 @@ def _held(drawn: Plane, of: Colour) -> Plane:
         return drawn
     from dynsim.scaling._paths import scaling_path
 
-    return replace(drawn, paths={**drawn.paths, "projection_lr": scaling_path(HELD)})
+    return replace(drawn, paths={**drawn.paths, "projection_lr": scaling_path(STILL)})
 
 
 def _check_axes(drawn: Plane, of: Colour, theory: str) -> None:

@@ -26,7 +26,6 @@ from ._laws import Laws, PowerLaws, laws
 AveragedOver = Literal["law", "batch"]
 BEYOND_SETUP = ("zipf", "age")  # axes that are no fields of a setup
 DEFAULT_AGE_UPDATES = 16
-HELD = 1e-8  # a projection's learning rate at which it stays where it was
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Setup)}
 
 

@@ -8,13 +8,24 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from ._exponents import heading, mathematics, path_text, quantity_name, scaling_exponent, ticks_at
+from dynsim._names import name_of
+
+from ._exponents import (
+    heading,
+    legend_below,
+    mathematics,
+    number_text,
+    path_text,
+    quantity_name,
+    scaling_exponent,
+    ticks_at,
+)
 from ._parts import (
     FRAMED,
     GREY,
     MARKERS,
+    bars,
     fitting_scale,
-    label,
     log_ticks,
     note,
     one_or_panels,
@@ -43,7 +54,9 @@ def _ratio(dataset: xr.Dataset, ax: Axes | None) -> Axes:
         _values(axes[1], dataset)
         attrs = dataset.attrs
         above = quantity_name(attrs["quantity"])
-        claimed = f"{attrs['claim']}: {above} over {_below(attrs)}, {attrs['verdict']}"
+        mean = number_text(attrs, "measured_value", "measured_low", "measured_high")
+        claimed = f"{attrs['claim']}: {above} over {_below(attrs)} {mean}, {attrs['verdict']}"
+        legend_below(axes[0])
         heading(axes[0], claimed, path_text(dataset.assign_attrs(path=_common_path(dataset))))
     return axes[0]
 
@@ -52,6 +65,12 @@ def _below(attrs: dict[str, Any]) -> str:
     """The theory in words."""
     known = {"derived": "the derived value", "mean_field": "the mean-field value"}
     return known.get(attrs["against"], mathematics(attrs["against"]))
+
+
+def _size_label(dataset: xr.Dataset) -> str:
+    """The growing size, in words and as a symbol."""
+    name = name_of(f"growing_{dataset.attrs['along']}")
+    return f"{name.long_name} {name.symbol}"
 
 
 def _ratios(axes: Axes, dataset: xr.Dataset) -> None:
@@ -63,34 +82,35 @@ def _ratios(axes: Axes, dataset: xr.Dataset) -> None:
     mean = attrs["measured_value"], attrs["measured_low"], attrs["measured_high"]
     if np.isfinite(mean[1:]).all():
         axes.axhspan(*mean[1:], color=cycle_colour(0), alpha=0.2, linewidth=0, zorder=1)
-    text = f"mean over sizes: {mean[0]:.4g} [{mean[1]:.4g}, {mean[2]:.4g}]"
+    text = "geometric mean over sizes"
     axes.axhline(mean[0], color=cycle_colour(0), linewidth=1.0, zorder=2, label=text)
-    _bars(axes, dataset, "ratio")
-    axes.set(xscale="log", xlabel=label(dataset["size"]), ylabel="measured / theory")
-    shown = [dataset.ratio_low, dataset.ratio_high, dataset.ratio, band, mean]
-    values = np.concatenate([np.ravel(np.asarray(one, float)) for one in shown])
+    _bars(axes, dataset, "measured_ratio")
+    axes.set(xscale="log", xlabel=_size_label(dataset), ylabel="measured / theory")
+    shown = [dataset[f"measured_ratio{end}"] for end in ("", "_low", "_high")]
+    values = np.concatenate([np.ravel(np.asarray(one, float)) for one in (*shown, band, mean)])
     values = values[np.isfinite(values)]
     room = 0.12 * (values.max() - values.min())
-    axes.set_ylim(values.min() - room, values.max() + 2.5 * room)
+    axes.set_ylim(values.min() - room, values.max() + room)
     ticks_at(axes, dataset["size"])
-    axes.legend(loc="upper left", **FRAMED)
+    axes.legend(**FRAMED)
     note(axes, f"bars: 95 %; grey: predicted {predicted:.4g} ± {tolerance:.4g}")
 
 
 def _values(axes: Axes, dataset: xr.Dataset) -> None:
-    for _, of_path in dataset.groupby("path", squeeze=False):
-        order = of_path.sortby("size")
-        axes.plot(order["size"], order.theory, color=THEORY, linewidth=1.0, zorder=2)
-    axes.plot([], [], color=THEORY, linewidth=1.0, label=_below(dataset.attrs))
+    paths = list(dict.fromkeys(dataset.path.to_numpy().tolist()))
+    colours = several_colours(len(paths)) if len(paths) > 1 else [THEORY]
+    for path, colour in zip(paths, colours, strict=True):
+        here = dataset.isel(cell=dataset.path.to_numpy() == path)
+        axes.plot(here["size"], here.theory, color=colour, linewidth=1.0, zorder=2)
     _bars(axes, dataset, "measured")
-    axes.set(xscale="log", xlabel=label(dataset["size"]))
+    axes.set(xscale="log", xlabel=_size_label(dataset))
     axes.set_ylabel(quantity_name(dataset.attrs["quantity"]))
     fitting_scale(axes, [dataset.measured, dataset.theory])
     if axes.get_yscale() == "log":
         log_ticks(axes.yaxis)
     ticks_at(axes, dataset["size"])
-    axes.legend(**FRAMED)
-    note(axes, f"networks, {dataset.attrs['seeds']} seeds each")
+    seeds = dataset.attrs["seeds"]
+    note(axes, f"points: networks, {seeds} seeds each; line: {_below(dataset.attrs)}")
 
 
 def _bars(axes: Axes, dataset: xr.Dataset, name: str) -> None:
@@ -101,14 +121,14 @@ def _bars(axes: Axes, dataset: xr.Dataset, name: str) -> None:
     for number, path in enumerate(paths):
         here = dataset.isel(cell=dataset.path.to_numpy() == path)
         away = np.exp((number - (len(paths) - 1) / 2) * step)
-        value = here[name]
-        axes.errorbar(
+        bars(
+            axes,
             here["size"] * away,
-            value,
-            [value - here[f"{name}_low"], here[f"{name}_high"] - value],
+            here[name],
+            here[f"{name}_low"],
+            here[f"{name}_high"],
             color=several_colours(len(paths))[number],
             marker=MARKERS[number % len(MARKERS)],
-            linestyle="",
             label=_own_path(path, paths) if len(paths) > 1 else "networks",
             zorder=4,
         )
@@ -147,10 +167,10 @@ def verdicts(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         style: dict[str, Any] = {"color": cycle_colour(colour), "zorder": 3}
         shown = np.clip(value[here], -SHOWN, SHOWN)
         inside = np.abs(value[here]) <= SHOWN
-        bars = [value[here] - low[here], high[here] - value[here]]
-        bars = np.where(inside & np.isfinite(bars), bars, 0)
+        ends = [value[here] - low[here], high[here] - value[here]]
+        ends = np.where(inside & np.isfinite(ends), ends, 0)
         axes.errorbar(
-            shown, rows[here], xerr=bars, marker="o", linestyle="", label=verdict, **style
+            shown, rows[here], xerr=ends, marker="o", linestyle="", label=verdict, **style
         )
         for place, row in zip(shown[~inside], rows[here][~inside], strict=True):
             arrow = ">" if place > 0 else "<"

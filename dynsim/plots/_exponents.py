@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import textwrap
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from dynsim._summary import NINETY_FIVE
 
-from ._parts import FRAMED, curve, label, log_ticks, note, one_or_panels, setup_of
+from ._parts import FRAMED, bars, curve, label, log_ticks, note, one_or_panels, setup_of
 
 NETWORKS, DERIVED, MEAN_FIELD = "C0", "C1", "C2"
 SOLVED: dict[str, Any] = {
@@ -22,7 +23,8 @@ SOLVED: dict[str, Any] = {
 }
 MOST_TICKS = 6
 LEAST_STEP = 0.15  # of the axis, between two ticks with numbers
-TITLE_WIDTH = 120  # characters of a line
+TITLE_WIDTH = 110  # characters of a line
+LEGEND_WIDTH = 110  # characters of a row
 RATES = {"embedding_lr": r"\eta_E", "projection_lr": r"\eta_W", "hidden_lr": r"\eta_H"}
 LEAST_RANGE = 0.3  # of an axis of exponents
 SIZE = (3.7, 3.0)
@@ -35,6 +37,7 @@ def scaling_exponent(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     if len(axes) > 1:
         _local_exponents(axes[1], dataset)
         heading(axes[0], quantity_text(dataset), path_text(dataset))
+        legend_below(axes[0])
     return axes[0]
 
 
@@ -44,11 +47,45 @@ def heading(axes: Axes, *lines: str) -> None:
     axes.figure.suptitle(title, x=0.01, ha="left", fontsize=9)  # type: ignore[union-attr]
 
 
+def legend_below(axes: Axes) -> None:
+    """Moves the legend of a panel below the figure, where no data are."""
+    legend = axes.get_legend()
+    if legend is None:
+        return
+    handles, labels = axes.get_legend_handles_labels()
+    title = legend.get_title().get_text()
+    if title == "None":
+        title = None
+    legend.remove()
+    columns = max(1, min(len(labels), int(LEGEND_WIDTH / max(map(len, labels)))))
+    axes.figure.legend(  # type: ignore[union-attr]
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        title=title,
+        title_fontsize=7.5,
+    )
+
+
 def quantity_text(dataset: xr.Dataset) -> str:
-    """The quantity and, of a claim, its name and its verdict."""
+    """The quantity and, of a claim, its name, its numbers and its verdict."""
     attrs = dataset.attrs
     name = quantity_name(attrs["quantity"])
-    return f"{attrs['claim']}: {name}, {attrs['verdict']}" if "claim" in attrs else name
+    if "claim" not in attrs:
+        return name
+    letter = dataset[attrs["along"]].attrs["symbol"]
+    power = number_text(attrs, "measured_slope", "measured_slope_low", "measured_slope_high")
+    return f"{attrs['claim']}: power of {letter} in {name} {power}, {attrs['verdict']}"
+
+
+def number_text(attrs: dict[str, Any], value: str, low: str, high: str) -> str:
+    """`0.853 [0.841, 0.866]`, and the value alone where there is no interval."""
+    if value not in attrs:
+        return "no number"
+    ends = attrs[low], attrs[high]
+    interval = f" [{ends[0]:.3f}, {ends[1]:.3f}]" if np.isfinite(ends).all() else ""
+    return f"{attrs[value]:.3f}{interval}"
 
 
 def quantity_name(quantity: str) -> str:
@@ -68,21 +105,16 @@ def _values(axes: Axes, dataset: xr.Dataset) -> None:
         if "mean_field_slope" in attrs:
             slope, error = attrs["mean_field_slope"], attrs["mean_field_slope_error"]
             text += f": {slope:.3f}" + (f" ± {NINETY_FIVE * error:.1g}" if error else "")
-        axes.errorbar(
-            x, dataset.mean_field, NINETY_FIVE * dataset.mean_field_error, label=text, **SOLVED
-        )
+        error = NINETY_FIVE * dataset.mean_field_error
+        ends = dataset.mean_field - error, dataset.mean_field + error
+        bars(axes, x, dataset.mean_field, *ends, label=text, **SOLVED)
     if np.isfinite(dataset.measured).any():
         text = "networks"
         if "measured_slope" in attrs:
-            ends = f"[{attrs['measured_slope_low']:.3f}, {attrs['measured_slope_high']:.3f}]"
-            text += f": {attrs['measured_slope']:.3f} {ends}"
-        error = [
-            dataset.measured - dataset.measured_low,
-            dataset.measured_high - dataset.measured,
-        ]
-        axes.errorbar(
-            x, dataset.measured, error, color=NETWORKS, marker="o", ls="", label=text, zorder=4
-        )
+            ends = ("measured_slope_low", "measured_slope_high")
+            text += f": {number_text(attrs, 'measured_slope', *ends)}"
+        ends = dataset.measured_low, dataset.measured_high
+        bars(axes, x, dataset.measured, *ends, color=NETWORKS, label=text, zorder=4)
     axes.set(
         xscale="log", yscale="log", xlabel=label(size), ylabel=quantity_name(attrs["quantity"])
     )
@@ -100,22 +132,14 @@ def _local_exponents(axes: Axes, dataset: xr.Dataset) -> None:
         curve(axes, dataset.local_size, dataset.local_derived, color=DERIVED, marker="", zorder=2)
         shown.append(dataset.local_derived)
     if np.isfinite(dataset.local_mean_field).any():
-        axes.errorbar(
-            dataset.local_size,
-            dataset.local_mean_field,
-            NINETY_FIVE * dataset.local_mean_field_error,
-            **SOLVED,
-        )
+        error = NINETY_FIVE * dataset.local_mean_field_error
+        ends = dataset.local_mean_field - error, dataset.local_mean_field + error
+        bars(axes, dataset.local_size, dataset.local_mean_field, *ends, **SOLVED)
         shown.append(dataset.local_mean_field)
     if dataset.sizes["octave_size"]:
         measured = dataset.octave_measured
-        error = [
-            measured - dataset.octave_measured_low,
-            dataset.octave_measured_high - measured,
-        ]
-        axes.errorbar(
-            dataset.octave_size, measured, error, color=NETWORKS, marker="o", ls="", zorder=4
-        )
+        ends = dataset.octave_measured_low, dataset.octave_measured_high
+        bars(axes, dataset.octave_size, measured, *ends, color=NETWORKS, zorder=4)
         shown += [measured, dataset.octave_measured_low, dataset.octave_measured_high]
     if "predicted" in attrs:
         low, high = (attrs["predicted"] + sign * attrs["tolerance"] for sign in (-1, 1))
@@ -179,18 +203,30 @@ def _range(axes: Axes, shown: list[Any]) -> None:
 
 def path_text(dataset: xr.Dataset) -> str:
     """What holds along the path: `m = d^0.7, zipf:0.8, sign, T = 8, targets sign`."""
-    setup = setup_of(dataset)
+    setup = {
+        name: value
+        for name, value in setup_of(dataset).items()
+        if value is not None and not is_default(name, value)
+    }
     words = [mathematics(part) for part in dataset.attrs["path"].split("; ") if part]
-    words += [str(setup[name]) for name in ("network", "tokens", "optimizer") if setup.get(name)]
+    words += [str(setup[name]) for name in ("network", "tokens", "optimizer") if name in setup]
     if dataset.attrs["along"] != "steps" and str(setup.get("steps", 1)) != "1":
         words.append(mathematics(f"T = {setup['steps']}"))
     words += [mathematics(f"{RATES[name]} = {setup[name]}") for name in RATES if name in setup]
     words += [
         f"{name.replace('_', ' ')} {setup[name]}"
         for name in ("targets", "target_rank", "loss", "parametrization", "readout")
-        if setup.get(name) is not None
+        if name in setup
     ]
     return textwrap.fill(", ".join(words), TITLE_WIDTH, break_long_words=False)
+
+
+def is_default(name: str, value: Any) -> bool:
+    """Whether an option is what it is if nothing is said; the optimizer and tokens are said."""
+    from dynsim._setup import Setup
+
+    fields = {one.name: one.default for one in dataclasses.fields(Setup)}
+    return name not in ("tokens", "optimizer") and str(value) == str(fields.get(name, ""))
 
 
 def mathematics(path: str) -> str:

@@ -17,6 +17,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
+from ._parts import log_ticks
 from ._style import panels
 
 Floats = NDArray[np.float64]
@@ -35,6 +36,8 @@ HATCH = "////"
 LOG_RANGE = 1e6  # of a logarithmic colour, from its largest value down
 OUTLINE = [patheffects.Stroke(linewidth=2.6, foreground="black"), patheffects.Normal()]
 REGIMES = {"LV": (0.5, 0.6), r"$\mu$P": (0.9, 1.01)}
+MOST_INTERVALS = 25  # networks, so that their intervals are written beside them
+ROOM = 0.16  # of the axes, between a name and the next network
 LEAST_SHARE = 0.03  # of a regime's cells, to be named on the map
 
 
@@ -62,7 +65,7 @@ def regime_map(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     if zero is not None:
         handles.append(Patch(facecolor="0.9", label=r"$\mu$P from the first update"))
     if shown.name == "local_exponent":
-        _regime_names(axes, values, x, y)
+        _regime_names(axes, values, x, y, dataset)
     if handles and ax is None:
         axes.figure.legend(  # type: ignore[union-attr]
             handles=handles, loc="outside lower center", ncols=2 if len(handles) > 3 else 1
@@ -87,6 +90,7 @@ def _frame(axes: Axes, x: xr.DataArray, y: xr.DataArray) -> None:
         ylabel=y.attrs["long_name"],
     )
     axes.grid(visible=False)
+    log_ticks(*(one for one in (axes.xaxis, axes.yaxis) if one.get_scale() == "log"))
 
 
 def _edges(axis: xr.DataArray) -> Floats:
@@ -154,18 +158,22 @@ def _lines(axes: Axes, dataset: xr.Dataset) -> list[Line2D]:
         )
         if style != "-":
             axes.plot(*points.values.T, color="black", linewidth=2.6, linestyle=style, zorder=2.9)
-        _inline(axes, points.values, SHORT.get(name, name), PLACES.get(name, 0.6))
+        _inline(axes, points.values, SHORT.get(name, name), PLACES.get(name, 0.6), dataset)
         text = f"{SHORT.get(name, name)}:  {points.attrs['drawn']}"
         handles.append(Line2D([], [], color="0.2", linestyle=style, label=text))
     return handles
 
 
-def _inline(axes: Axes, points: Floats, text: str, part: float) -> None:
-    """The line's name on the line, at this part of its longest piece."""
+def _inline(axes: Axes, points: Floats, text: str, part: float, dataset: xr.Dataset) -> None:
+    """The line's name on the line, near this part of its longest piece, away from networks."""
     breaks = np.flatnonzero(np.isnan(points[:, 0]))
     pieces = [piece[np.isfinite(piece[:, 0])] for piece in np.split(points, breaks)]
     longest = max(pieces, key=len)
-    place = longest[int(part * (len(longest) - 1))]
+    parts = np.linspace(0.08, 0.92, 43)
+    near = np.abs(parts - part)
+    away = _room(axes, dataset, longest[(parts * (len(longest) - 1)).astype(int)])
+    best = parts[np.argmin(near + 2 * np.maximum(ROOM - away, 0) / ROOM)]
+    place = longest[int(best * (len(longest) - 1))]
     axes.text(
         float(place[0]),
         float(place[1]),
@@ -177,6 +185,37 @@ def _inline(axes: Axes, points: Floats, text: str, part: float) -> None:
         zorder=5,
         bbox={"facecolor": "0.15", "edgecolor": "none", "pad": 1.5, "alpha": 0.85},
     )
+
+
+def _room(axes: Axes, dataset: xr.Dataset, places: Floats) -> Floats:
+    """How far places are from the next trained network, in parts of the axes."""
+    if "network_value" not in dataset:
+        return np.full(len(places), np.inf)
+    trained = np.stack([dataset.network_x.values, dataset.network_y.values], axis=1)
+    shown = axes.transData + axes.transAxes.inverted()
+    apart = shown.transform(places)[:, None] - shown.transform(trained.astype(float))[None]
+    return np.linalg.norm(apart, axis=-1).min(axis=1)
+
+
+def _intervals(axes: Axes, dataset: xr.Dataset) -> None:
+    """Beside each network its value and the interval, where there are few."""
+    if dataset.sizes["network"] > MOST_INTERVALS:
+        return
+    names = ("network_x", "network_y", "network_value", "network_low", "network_high")
+    for x, y, value, low, high in zip(*(dataset[name].values for name in names), strict=True):
+        interval = f"\n[{low:.2g}, {high:.2g}]" if np.isfinite([low, high]).all() else ""
+        axes.annotate(
+            f"{value:.2g}{interval}",
+            (float(x), float(y)),
+            (0, -6),
+            textcoords="offset points",
+            color="white",
+            fontsize=5.5,
+            ha="center",
+            va="top",
+            zorder=7,
+            path_effects=[patheffects.withStroke(linewidth=1.6, foreground="0.1")],
+        )
 
 
 def _networks(axes: Axes, dataset: xr.Dataset, colours: dict[str, Any]) -> list[Line2D]:
@@ -192,7 +231,10 @@ def _networks(axes: Axes, dataset: xr.Dataset, colours: dict[str, Any]) -> list[
     seeds = int(dataset.attrs["seeds"])
     left_out = sum(json.loads(dataset.attrs["left_out"]).values())
     trained = f"{len(x)} of {len(x) + left_out}" if left_out else str(len(x))
+    _intervals(axes, dataset)
     text = f"networks at {trained} points, {seeds} seeds each"
+    if len(x) <= MOST_INTERVALS:
+        text += ", 95 % intervals"
     handles = [Line2D([], [], color="black", markersize=6, label=text, **round_marker)]
     misses = dataset.network_misses.values.astype(bool)
     if misses.any():
@@ -227,12 +269,19 @@ def _missing(dataset: xr.Dataset) -> list[Patch]:
     ]
 
 
-def _regime_names(axes: Axes, values: Floats, x: xr.DataArray, y: xr.DataArray) -> None:
+def _regime_names(
+    axes: Axes, values: Floats, x: xr.DataArray, y: xr.DataArray, dataset: xr.Dataset
+) -> None:
+    """The names of the regimes, each near the middle of its cells, away from networks."""
     for text, (low, high) in REGIMES.items():
         cells = np.argwhere(np.ma.filled((values >= low) & (values < high), False))
         if len(cells) < LEAST_SHARE * values.size:
             continue
-        row, column = np.median(cells, axis=0).astype(int)
+        middle = np.median(cells, axis=0)
+        far = np.linalg.norm((cells - middle) / values.shape, axis=1)
+        places = np.stack([x.values[cells[:, 1]], y.values[cells[:, 0]]], axis=1)
+        away = _room(axes, dataset, places.astype(float))
+        row, column = cells[np.argmin(far + np.maximum(ROOM - away, 0) / ROOM)]
         axes.text(
             float(x.values[column]),
             float(y.values[row]),

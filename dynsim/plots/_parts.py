@@ -84,6 +84,14 @@ def curve(
         )
 
 
+def bars(
+    axes: Axes, x: ArrayLike, y: ArrayLike, low: ArrayLike, high: ArrayLike, **options: Any
+) -> None:
+    """Points with the intervals [low, high]."""
+    x, y, low, high = (np.asarray(one, np.float64) for one in (x, y, low, high))
+    axes.errorbar(x, y, [y - low, high - y], **{"marker": "o", "linestyle": "", **options})
+
+
 def guide(axes: Axes, x: ArrayLike, start: float, power: float, text: str, **options: Any) -> None:
     """A dotted line of known power through `start` at the first x, with its name at its end."""
     x = np.asarray(x, np.float64)

@@ -180,6 +180,7 @@ def recommendation(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     axes[0].set(yscale="log", ylabel=label(dataset.learning_rate))
     axes[0].set_xticks(np.arange(len(layers)), layers)
     axes[0].set_xlim(-0.5, len(layers) - 0.5)
+    axes[0].margins(y=0.12)
     log_ticks(axes[0].yaxis)
     axes[-1].legend()
     note(axes[0], f"{setup['parametrization']}, {setup['optimizer']}, at width {setup['width']}")

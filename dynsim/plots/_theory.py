@@ -161,7 +161,7 @@ def token_law(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         share = float(occurring.frequency.where((occurring.coherence > 1) == above).sum())
         place = (0.97, 0.95) if above else (0.03, 0.05)
         axes[1].annotate(
-            f"{text}: {share:.0%} of the tokens",
+            f"{text}: {100 * share:.0f} % of token occurrences",
             place,
             xycoords="axes fraction",
             ha="right" if above else "left",

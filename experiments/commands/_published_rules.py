@@ -10,6 +10,12 @@ from ._latex import latex_table
 
 GAUGE = "gauge: all multipliers one (table 3 of Tensor Programs V)"
 
+MEASURED_RATIOS = {
+    "fixed vocabulary m = 4": "lr-ratio-fixed-vocab",
+    "m = 4 d": "lr-ratio-proportional",
+}
+"""families of our own networks, and the claims that hold their measured exponents"""
+
 
 def comparison_document(sizes: dict[str, int]) -> dict[str, Any]:
     """The rules at `width`, `base_width` and `vocab_size`; where they agree; what was measured."""
@@ -42,12 +48,17 @@ def measured_ratio_exponents() -> list[dict[str, Any]]:
     """Width exponent of the optimal LR ratio, measured in the stored study of trained networks."""
     from experiments.precision import enable_x64
     from experiments.results import STORED, load
-    from experiments.topics.first_step.estimators import ratio_fixed_vocab, ratio_proportional
+    from experiments.topics._claim_study import claim_finding
+    from experiments.topics._registry import claim_files
 
     enable_x64()
-    stored = load(STORED / "learning_rates.nc")
-    families = {"fixed vocabulary m = 4": ratio_fixed_vocab, "m = 4 d": ratio_proportional}
-    measured = {family: evidence(stored).measured for family, evidence in families.items()}
+    study = "first_step_claims"
+    stored = load(STORED / f"{study}.nc")
+    claims = {one.name: one for one in claim_files("first_step")[study].claims}
+    measured = {
+        family: claim_finding(claims[name], stored).evidence.measured
+        for family, name in MEASURED_RATIOS.items()
+    }
     return [
         {"family": family, "value": estimate.value, "low": estimate.low, "high": estimate.high}
         for family, estimate in measured.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +87,8 @@ class Exponent:
 
                 def report(result: ScalingExponent) -> None:
                     if not self.json:
-                        bar.clear()
-                        print_theory(result, shown, self.derivation)
+                        with bar.external_write_mode(sys.stdout):
+                            print_theory(result, shown, self.derivation)
                         shown.append(result)
 
                 result = exponent(

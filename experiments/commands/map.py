@@ -95,8 +95,8 @@ class Map:
     """squares are averaged over tokens by their frequency, or by their share of a batch"""
     networks: str | None = None
     """points at which networks are trained, such as 5x4 (default: none)"""
-    seeds: int = 8
-    """networks at each point"""
+    seeds: int | None = None
+    """networks at each point (default: 8)"""
     particles: int | None = None
     """token particles of the mean-field solver (default: 512, or what outputs and steps need)"""
     replicas: int | None = None
@@ -177,13 +177,15 @@ def _theory(colour: str) -> str:
 
 def _config(command: Map, result: RegimeMap) -> dict[str, Any]:
     """What makes the map again."""
-    own = ("averaged_over", "networks", "seeds", "particles", "replicas")
+    own = ("averaged_over", "networks", "particles", "replicas")
+    trained = result.networks
     return {
         "colour": result.colour,
         "theory": result.theory,
         "x": result.x.described(),
         "y": result.y.described(),
         **{name: getattr(command, name) for name in own},
+        "seeds": None if trained is None else len(trained.seeds),
         **result.options,
     }
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from dynsim import InputError
-from experiments.output import near_names, print_json, progress_bar, writable_folder
+from experiments.output import near_names, print_json, print_table, progress_bar, writable_folder
 from experiments.precision import enable_x64
 
 from ._options import Json
@@ -72,8 +72,8 @@ class Regimes:
         if self.json:
             print_json({"figures": needs})
             return
-        for name, studies in needs.items():
-            print(f"{name}: {', '.join(studies) or 'theory alone'}")
+        rows = [[name, ", ".join(studies) or "theory alone"] for name, studies in needs.items()]
+        print_table(("figure", "drawn from"), rows)
 
 
 def _drawable(asked: Sequence[str], source: Path) -> list[str]:

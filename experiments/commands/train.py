@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dynsim import Training
     from dynsim.laboratory import NetworkTraining
 
-SHOWN_STEPS = 12
+MOST_SHOWN, SHOWN_OF_MANY = 40, 12  # rows of a table
 UPDATE_COLUMNS = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
 NOT_RECORDED = (
     "updates are recorded for --network linear alone; dynsim coordinate-check measures those of "
@@ -129,11 +129,14 @@ def print_training(document: dict[str, Any]) -> None:
 
 
 def print_curves(document: dict[str, Any], columns: Sequence[str], axis: str = "step") -> None:
-    """A table of the document's curves at some points of the axis."""
+    """A table of the document's curves: at all points of the axis, or at some and how many."""
     places = [value if isinstance(value, int) else f"{value:g}" for value in document[axis]]
     steps = len(places)
-    shown = np.unique(np.linspace(0, steps - 1, min(steps, SHOWN_STEPS)).round().astype(int))
+    count = steps if steps <= MOST_SHOWN else SHOWN_OF_MANY
+    shown = np.unique(np.linspace(0, steps - 1, count).round().astype(int))
     rows = [
         [str(places[k]), *(number(float(document[name][k])) for name in columns)] for k in shown
     ]
     print_table((axis, *columns), rows)
+    if len(rows) < steps:
+        print(f"{len(rows)} of {steps} {axis}s (all: --json or --out)")

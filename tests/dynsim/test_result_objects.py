@@ -29,6 +29,7 @@ from dynsim.laboratory import NetworkSetup, network_coordinates, token_updates
 from dynsim.plots import draw, style, write
 from dynsim.plots._draw import DRAWINGS
 from dynsim.plots._style import COLOURS, figure_format, panels
+from dynsim.scaling.quantities._registry import QUANTITIES
 from dynsim.statistics import LossSurface
 from experiments.results import load, save
 
@@ -60,6 +61,29 @@ def compared() -> Result:
     return found
 
 
+def judged() -> dynsim.claims.Verdicts:
+    """A claim of each form, on networks whose squared update is the derived one, or twice it."""
+    stated = {"statement": "It is so.", "quantity": "projection_update_rms", "targets": "sign"}
+    sizes = {"widths": [16, 32, 64], "optimizer": "sign"}
+    one = {**stated, **sizes, "vocab_size": ["d", "4*d"], "form": "ratio", "tolerance": 0.1}
+    other = {**stated, **sizes, "vocab_size": "d", "prediction": 0.7, "tolerance": 0.02, "steps": 1}
+    derived = QUANTITIES["projection_update_rms"].derived
+
+    def measure(measurement: Any, setup: Setup, labels: Any) -> Any:
+        noise = 1 + 0.01 * np.cos(labels + setup.width)
+        factor = 2 if setup.vocab_size > setup.width else 1
+        return {"projection_update_rms": factor * derived(setup) ** 2 * noise}
+
+    claims = [dynsim.claim("ratio", **one), dynsim.claim("power", **other)]
+    return dynsim.verify(claims, measure=measure)
+
+
+def exponent() -> Result:
+    """Theory alone, at sizes that are trained in no time."""
+    options = {"vocab_size": "d", "optimizer": "sign", "targets": "sign"}
+    return dynsim.exponent("projection_step_rms", widths=[8, 16, 32], train=False, **options)
+
+
 MADE: dict[str, Callable[[], Any]] = {
     "Training": lambda: dynsim.train(SMALL, 3, embedding_lrs=[0.1, 0.5], projection_lrs=[0.1, 1]),
     "TokenUpdates": lambda: token_updates(SMALL, 2),
@@ -69,6 +93,8 @@ MADE: dict[str, Callable[[], Any]] = {
     "Flow": lambda: dynsim.gradient_flow(SMALL, np.linspace(0, 3, 5)),
     "LinearizedTraining": linearised,
     "Comparison": compared,
+    "ScalingExponent": exponent,
+    "Finding": lambda: judged()["ratio"],
     "FirstStep": lambda: dynsim.first_step("projection", "sign", [16, 64, 256], ZIPF),
     "AgedUpdate": lambda: dynsim.aged_update(64, ZIPF, np.linspace(0, 1, 9)),
     "TokenLaw": lambda: ZIPF,
@@ -82,13 +108,18 @@ MADE: dict[str, Callable[[], Any]] = {
 DESCRIPTIONS = {
     *("Setup", "NetworkSetup", "NetworkFamily", "NetworkModel", "HiddenRate", "Claim"),
     *("Linear", "ResidualMLP", "Transformer"),
+    *("ClaimFile", "Axis", "Colour", "Family", "ScalingPath", "Measurement"),
 }
 PARTS = {
     *("Estimate", "ExponentFit", "RateExponent", "TransferParameter", "Resampled", "ZipfFit"),
     *("Optimum", "JointOptimum", "Outcome", "LayerValues", "RuleAnswer", "Regime", "SlopeBand"),
     *("Scales", "CorpusTokens", "ModelShape", "NetworkShape", "StepParts"),
+    *("Asymptotic", "Boundary", "Curve", "Evidence", "Fitted", "MapNetworks"),
 }
-PACKAGES = ("tokens", "theory", "laboratory", "statistics", "search", "transfer", "rules")
+PACKAGES = (
+    *("tokens", "theory", "laboratory", "statistics", "search", "transfer", "rules"),
+    *("claims", "maps", "scaling"),
+)
 METHODS = ("plot", "to_xarray", "to_dataframe")
 
 
@@ -200,6 +231,31 @@ def test_an_array_without_a_name_is_no_part_of_a_dataset():
     assert name_of("loss_error").units == name_of("loss").units
     frame = table(labelled("Result", {"loss": (("step",), [1.0, 2.0]), "ratio": ((), 3.0)}, {}))
     assert frame.columns.tolist() == ["step", "loss"]
+
+
+def test_verdicts_are_a_result():
+    """A row for each claim, in its tolerances; a claim's own figure has its form's numbers."""
+    found = judged()
+    dataset = found.to_xarray()
+    assert dataset["claim"].to_numpy().tolist() == ["ratio", "power"]
+    assert dataset.verdict.to_numpy().tolist() == [one.verdict for one in found]
+    assert dataset.measured.to_numpy().tolist() == found.to_dataframe().measured.tolist()
+    axes = found.plot()
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["ratio (!)", "power (!)"]
+    ratio = found["ratio"].to_xarray()
+    values = ratio.measured_ratio.to_numpy()
+    assert values == pytest.approx([1, 1, 1, 2**0.5, 2**0.5, 2**0.5], abs=0.01)
+    assert ratio["size"].to_numpy().tolist() == 2 * [16, 32, 64]
+    assert (ratio.measured_ratio_low < values).all()
+    assert (values < ratio.measured_ratio_high).all()
+    assert ratio.attrs["measured_value"] == pytest.approx(2**0.25, abs=0.01)
+    shown = found["ratio"].plot().figure
+    assert "ratio: projection update RMS over the derived value" in shown.get_suptitle()
+    assert found["ratio"].verdict in shown.get_suptitle()
+    own = found["power"].plot()
+    assert f"power of $d$ in projection update RMS {0.7:.1f}"[:-3] in own.figure.get_suptitle()
+    assert found["power"].to_xarray().attrs["claim"] == "power"
+    assert "statement: It is so." in repr(found["power"])
 
 
 def test_what_went_wrong_stands_in_the_figure():

@@ -27,7 +27,8 @@ from . import _first_step as first
 
 MANY_OUTPUTS = 16  # from here on the formula for many directions is good to 3 %
 KEPT = 0.05  # relative change of the residuals that counts as none
-HELD = 0.02  # move of the projection in its initial standard deviations that counts as none
+STILL = 1e-8  # a projection LR that leaves the projection where it was
+LEAST_MOVE = 0.02  # move of the projection in its initial standard deviations that counts as none
 LARGEST_SELF_TERM = 0.3  # kappa that counts as none: its square enters
 UNIFORM = 1e-9
 
@@ -64,7 +65,7 @@ def check_kept(setup: Setup, moves_of_projection: int) -> None:
     first.kernel_of(setup)
     factors = schedule(setup)
     move = setup.projection_lr * float(np.sum(factors[:moves_of_projection]))
-    if move > HELD * setup.projection_std:
+    if move > LEAST_MOVE * setup.projection_std:
         raise Unavailable(
             "later updates are derived while the projection keeps its initial entries, and "
             f"`projection_lr` moves them by {move / setup.projection_std:.3g} standard deviations"

@@ -47,11 +47,11 @@ from dynsim.theory._lv_lifetime import (
 )
 from dynsim.theory.mean_field._predict import MAX_PARTICLES, predict
 
+from ._aged import STILL
 from ._optimal_rates import NEGLIGIBLE, check_small_epsilon, linear_setup, value_and_error
 from ._orders import family_orders
 from ._rate_search import tasks
 
-STILL = 1e-8  # a projection LR that leaves the projection where it was
 STEPS_TO_END, MOST_STEPS_TO_END = 16, 128
 MARGIN, RUNS = 1.5, 8  # steps that are run over those expected; runs until the step is right
 STEP_ERROR = 1.1  # factor by which the end may lie off the step at which it is wanted
