@@ -87,6 +87,7 @@ class _Bar(tqdm):
 
     def _show(self) -> None:
         while not self._over.wait(SHOWN_EVERY):
+            self.delay = 0  # what is shown is cleared at the end
             self.refresh()
 
     def close(self) -> None:

@@ -31,9 +31,9 @@ from ._parts import (
     one_or_panels,
     several_colours,
 )
-from ._style import cycle_colour
+from ._style import COLOURS, cycle_colour
 
-THEORY, BAND = "C1", "0.5"
+THEORY, BAND = COLOURS[1], "0.5"
 SIZE = (3.7, 3.0)
 APART = 0.012  # of the axis's length, between the bars of neighbouring paths
 VERDICTS = {"holds": 2, "undecided": 4, "fails": 1}
@@ -175,7 +175,11 @@ def verdicts(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         for place, row in zip(shown[~inside], rows[here][~inside], strict=True):
             arrow = ">" if place > 0 else "<"
             axes.plot(place, row, marker=arrow, markersize=7, **style)
-    axes.plot(simulated, rows, "d", color=GREY, markerfacecolor="none", zorder=2, label="theory")
+    handles, labels = axes.get_legend_handles_labels()
+    if np.isfinite(simulated).any():
+        style = {"color": GREY, "markerfacecolor": "none", "zorder": 2}
+        handles += axes.plot(simulated, rows, "d", **style)
+        labels.append("theory at these sizes")
     unexpected = found != dataset.expected.to_numpy()
     names = [
         f"{name}{' (!)' if odd else ''}"
@@ -189,8 +193,9 @@ def verdicts(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     axes.set_xlabel("(measured − predicted) / tolerance")
     axes.set_ylabel("claim")
     axes.grid(visible=False, axis="y")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1))
     expected = count - int(unexpected.sum())
     text = f"bars: 95 % intervals; grey: band of the claim; {expected} of {count} as expected"
+    text += "; arrows: beyond" if (np.abs(value) > SHOWN).any() else ""
     note(axes, text + ("; (!): not as expected" if unexpected.any() else ""))
     return axes

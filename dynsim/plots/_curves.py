@@ -56,6 +56,7 @@ def training(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     text = f"mean of {seeds} seeds, band: 95 % interval" if seeds > 1 else "one network"
     lost = int(dataset.diverged.sum())
     note(axes[0], text + (f"; {lost} of {dataset.diverged.size} diverged" if lost else ""))
+    _note_setup(axes, dataset)
     return axes[0]
 
 
@@ -76,6 +77,7 @@ def prediction(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         )
         axes[0].legend()
     note(axes[0], "mean field, band: numerical error" + ending(dataset.status))
+    _note_setup(axes, dataset)
     return axes[0]
 
 
@@ -97,7 +99,14 @@ def flow(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
             options: dict[str, Any] = {"color": cycle_colour(number), "linestyle": LINES[number]}
             curve(axes[1], dataset.time, dataset[name], label=UPDATES[name], marker="", **options)
         _update_axes(axes[1], dataset, [dataset[name] for name in names], label(dataset.time))
+    _note_setup(axes, dataset)
     return axes[0]
+
+
+def _note_setup(axes: list[Axes], dataset: xr.Dataset) -> None:
+    """What was trained or solved, above the second panel."""
+    if len(axes) > 1:
+        note(axes[1], size_text(setup_of(dataset)))
 
 
 def linearized(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 from dynsim._summary import NINETY_FIVE
 
 from ._parts import FRAMED, bars, curve, label, log_ticks, note, one_or_panels, setup_of
+from ._style import COLOURS
 
-NETWORKS, DERIVED, MEAN_FIELD = "C0", "C1", "C2"
+NETWORKS, DERIVED, MEAN_FIELD = COLOURS[:3]
 SOLVED: dict[str, Any] = {
     **{"color": MEAN_FIELD, "marker": "D", "markersize": 6, "markerfacecolor": "none"},
     **{"linestyle": "", "zorder": 3},

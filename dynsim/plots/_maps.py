@@ -203,9 +203,9 @@ def _intervals(axes: Axes, dataset: xr.Dataset) -> None:
         return
     names = ("network_x", "network_y", "network_value", "network_low", "network_high")
     for x, y, value, low, high in zip(*(dataset[name].values for name in names), strict=True):
-        interval = f"\n[{low:.2g}, {high:.2g}]" if np.isfinite([low, high]).all() else ""
+        interval = f"\n[{_short(low)}, {_short(high)}]" if np.isfinite([low, high]).all() else ""
         axes.annotate(
-            f"{value:.2g}{interval}",
+            f"{_short(value)}{interval}",
             (float(x), float(y)),
             (0, -6),
             textcoords="offset points",
@@ -216,6 +216,11 @@ def _intervals(axes: Axes, dataset: xr.Dataset) -> None:
             zorder=7,
             path_effects=[patheffects.withStroke(linewidth=1.6, foreground="0.1")],
         )
+
+
+def _short(value: float) -> str:
+    """A number in three or four characters where that is enough."""
+    return f"{value:.2f}" if 0.1 <= abs(value) < 10 else f"{value:.2g}"
 
 
 def _networks(axes: Axes, dataset: xr.Dataset, colours: dict[str, Any]) -> list[Line2D]:

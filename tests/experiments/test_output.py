@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import re
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from dynsim._outcome import OK, Outcome, Status
-from experiments.output import print_json, print_table
+from experiments import output
+from experiments.commands._published_rules import measured_ratio_exponents
+from experiments.commands.train import print_curves
+from experiments.output import print_json, print_table, progress_bar
 
 ROOT = Path(__file__).parents[2]
 SURFACE = ("commands", "cli.py", "parsing.py", "output.py")
@@ -27,6 +33,40 @@ def test_outcomes_in_a_document_are_lines_that_name_flags(capsys):
 def test_notes_of_a_table_name_flags(capsys):
     print_table(["group"], [["a"]], [STOPPED.message])
     assert capsys.readouterr().out.endswith("    after 3 steps; raise --max-steps\n")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_shows_itself_before_anything_is_finished(monkeypatch, terminal):
+    """On a terminal alone; at its end nothing of it is left."""
+
+    class Written(io.StringIO):
+        def isatty(self) -> bool:
+            return terminal
+
+    written = Written()
+    monkeypatch.setattr(sys, "stderr", written)
+    monkeypatch.setattr(output, "SHOWN_EVERY", 0.01)
+    with progress_bar(1.0, "train"):
+        late = time.monotonic() + (10 if terminal else 0.2)
+        while "train" not in written.getvalue() and time.monotonic() < late:
+            time.sleep(0.01)
+        assert ("train:   0%" in written.getvalue()) == terminal
+    assert not written.getvalue().rpartition("\r")[2].strip()
+
+
+@pytest.mark.parametrize(("steps", "rows"), [(1, 1), (40, 40), (41, 12)])
+def test_a_table_of_steps_says_what_it_leaves_out(capsys, steps, rows):
+    print_curves({"step": list(range(steps)), "loss": [0.5] * steps}, ["loss"])
+    _, _, *lines = capsys.readouterr().out.splitlines()
+    left_out = [f"{rows} of {steps} steps (all: --json or --out)"] if rows < steps else []
+    assert lines[rows:] == left_out
+    assert [lines[0].split()[0], lines[rows - 1].split()[0]] == ["0", str(steps - 1)]
+
+
+def test_published_rules_stand_beside_what_was_measured():
+    """Embedding over projection grows like the width at fixed vocabulary, like its root at 4d."""
+    measured = measured_ratio_exponents()
+    assert [one["value"] for one in measured] == pytest.approx([1, 0.5], abs=0.05)
 
 
 def flags_written(source: str) -> list[str]:
