@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -157,7 +158,9 @@ class Finding(Result):
         }
         if claim.form == "exponent":
             return self.curve.to_xarray().assign_attrs(about)
-        return super().to_xarray().assign_attrs(about)
+        first, *others = [path.changed for path in claim.families]
+        shared = {k: v for k, v in first.items() if all(one.get(k) == v for one in others)}
+        return super().to_xarray().assign_attrs(about, options=json.dumps(shared))
 
     def row(self) -> dict[str, Any]:
         """Everything as plain values."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import re
 import textwrap
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from dynsim._summary import NINETY_FIVE
 
-from ._parts import FRAMED, bars, curve, label, log_ticks, note, one_or_panels, setup_of
+from ._parts import FRAMED, bars, curve, label, log_ticks, note, one_or_panels
 from ._style import COLOURS
 
 NETWORKS, DERIVED, MEAN_FIELD = COLOURS[:3]
@@ -204,11 +204,7 @@ def _range(axes: Axes, shown: list[Any]) -> None:
 
 def path_text(dataset: xr.Dataset) -> str:
     """What holds along the path: `m = d^0.7, zipf:0.8, sign, T = 8, targets sign`."""
-    setup = {
-        name: value
-        for name, value in setup_of(dataset).items()
-        if value is not None and not is_default(name, value)
-    }
+    setup = json.loads(dataset.attrs["options"])
     words = [mathematics(part) for part in dataset.attrs["path"].split("; ") if part]
     words += [str(setup[name]) for name in ("network", "tokens", "optimizer") if name in setup]
     if dataset.attrs["along"] != "steps" and str(setup.get("steps", 1)) != "1":
@@ -220,14 +216,6 @@ def path_text(dataset: xr.Dataset) -> str:
         if name in setup
     ]
     return textwrap.fill(", ".join(words), TITLE_WIDTH, break_long_words=False)
-
-
-def is_default(name: str, value: Any) -> bool:
-    """Whether an option is what it is if nothing is said; the optimizer and tokens are said."""
-    from dynsim._setup import Setup
-
-    fields = {one.name: one.default for one in dataclasses.fields(Setup)}
-    return name not in ("tokens", "optimizer") and str(value) == str(fields.get(name, ""))
 
 
 def mathematics(path: str) -> str:

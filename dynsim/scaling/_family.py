@@ -54,6 +54,15 @@ class Family:
         given = {letter: self.paths[name] for name, letter in LETTERS.items() if name in self.paths}
         return tuple(f"{letter} = {path}" for letter, path in given.items())
 
+    @property
+    def changed(self) -> dict[str, str]:
+        """The options that are not at the default of a setup; tokens and optimizer if given."""
+        defaults = {one.name: str(one.default) for one in dataclasses.fields(Setup)}
+        defaults |= {"steps": str(DEFAULT_UPDATES), "tokens": "", "optimizer": ""}
+        given = {name: str(path) for name, path in self.paths.items()}
+        given |= {name: str(one) for name, one in self.options.items() if one is not None}
+        return {name: text for name, text in given.items() if text != defaults.get(name)}
+
     def values(self, size: int) -> dict[str, float]:
         """d, m, n and B where the growing size has this value; integers as in the setup."""
         return self._at(size).sizes()

@@ -277,6 +277,7 @@ class ScalingExponent(Result):
             quantity_symbol=self.quantity.symbol,
             meaning=self.quantity.meaning,
             path="; ".join(self.path_parts),
+            options=json.dumps(self.family.changed),
             why=json.dumps(self.why),
             **{name: one for name, one in known.items() if one is not None},
         )
