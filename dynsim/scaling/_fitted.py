@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._summary import summary
-from dynsim.statistics import Estimate, ExponentFit, Resamples, bootstraps, exponent_of
+from dynsim.statistics import Estimate, ExponentFit, Resamples, bootstrap, exponent_of
 
 from ._quantity import Floats, Sampled
 
@@ -73,20 +74,18 @@ def fitted(sizes: Sequence[int], cells: Sequence[Sampled]) -> Fitted:
         def log_values(*chosen: Floats, axis: int = -1) -> Floats:
             return np.array([cell.log_value(one) for cell, one in zip(kept, chosen, strict=True)])
 
-        fit, local = None, ()
+        fit: ExponentFit | None = None
+        local: tuple[Estimate, ...] = ()
         if len(kept) >= 2:
             fit = exponent_of(known, samples, log_values, vectorized=True)
+            # Each with the degrees of freedom of the networks that it is about, not of all sizes.
+            alone = [_interval([cell], lambda logs: logs[0]) for cell in kept]
+            low[used], high[used] = np.exp([[one.low, one.high] for one in alone]).T
             steps = np.diff(np.log(known.astype(float)))
-
-            def parts(*chosen: Floats, axis: int = -1) -> Floats:
-                here = log_values(*chosen)
-                slopes = np.diff(here, axis=0) / steps.reshape(-1, *[1] * (here.ndim - 1))
-                return np.concatenate([slopes, here])
-
-            found = bootstraps(parts, samples, resamples=Resamples.QUICK, vectorized=True)
-            local = found[: len(kept) - 1]
-            low[used] = [np.exp(one.low) for one in found[len(kept) - 1 :]]
-            high[used] = [np.exp(one.high) for one in found[len(kept) - 1 :]]
+            local = tuple(
+                _interval(pair, lambda logs, step=step: (logs[1] - logs[0]) / step)
+                for pair, step in zip(pairwise(kept), steps, strict=True)
+            )
     return Fitted(
         np.asarray(sizes, dtype=np.int64),
         tuple(cell.samples for cell in cells),
@@ -96,8 +95,18 @@ def fitted(sizes: Sequence[int], cells: Sequence[Sampled]) -> Fitted:
         low,
         high,
         diverged,
-        tuple(local),
+        local,
     )
+
+
+def _interval(cells: Sequence[Sampled], of: Callable[[Sequence[Floats]], Floats]) -> Estimate:
+    """A function of the logarithms of the quantity in some cells, with its interval."""
+
+    def statistic(*chosen: Floats, axis: int = -1) -> Floats:
+        return of([cell.log_value(one) for cell, one in zip(cells, chosen, strict=True)])
+
+    samples = [cell.samples for cell in cells]
+    return bootstrap(statistic, samples, resamples=Resamples.QUICK, vectorized=True)
 
 
 def _diverged(cell: Sampled, finite: bool) -> int:
