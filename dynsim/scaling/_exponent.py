@@ -246,4 +246,5 @@ def named_quantity(quantity: str | Quantity) -> Quantity:
         return QUANTITIES[quantity]
     near = get_close_matches(str(quantity), QUANTITIES, n=3, cutoff=0.5)
     names = ", ".join(near or QUANTITIES)
-    raise InputError("quantity", quantity, f"must be {'such as' if near else 'one of'} {names}")
+    kind = "a known quantity, such as" if near else "one of"
+    raise InputError("quantity", quantity, f"must be {kind} {names}")

@@ -50,8 +50,18 @@ def _fields() -> list[tuple[str, Any, Any]]:
             kind, default = str | None, None
         elif field.name in PATH_FIELDS:
             kind, default = (str | None, None) if default is None else (str, f"{default:g}")
-        found.append((field.name, Annotated[kind, tyro.conf.arg(help=words)], default))
+        mark = tyro.conf.arg(help=words)
+        if default is None:  # what it is then stands in its own words
+            metavar = "PATH" if field.name in PATH_FIELDS else None
+            mark = tyro.conf.arg(help=words, metavar=metavar, help_behavior_hint="")
+        found.append((field.name, Annotated[kind, mark], default))
     return found
+
+
+def shown(metavar: str, default: str = "") -> Any:
+    """How the help writes the value of an option that may be left out, and what it is then."""
+    hint = f"(default: {default})" if default else ""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
 
 
 def documented(described: type) -> dict[str, str]:

@@ -12,8 +12,11 @@ HEAD = (
     *("claim", "predicted", "simulated", "measured", "95 % interval"),
     *("drift", "last slope", "verdict"),
 )
-COLUMNS = """drift: how the measured value changes when the smallest size is left out
+COLUMNS = """simulated: theory at the measured sizes, read in the same way as the networks
+measured: from trained networks, with its 95 % interval
+drift: how the measured value changes when the smallest size is left out
 last slope: between the two largest sizes of an exponent, with its 95 % interval"""
+UNEXPECTED = "(!): the claim expects another verdict"
 
 
 def seed_folder(folder: Path, seed: int) -> Path:
@@ -37,6 +40,8 @@ def print_verdicts(rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> N
     print_table(HEAD, [_cells(row) for row in rows], notes)
     print()
     print(COLUMNS)
+    if not all(map(as_expected, rows)):
+        print(UNEXPECTED)
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
