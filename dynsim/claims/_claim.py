@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._summary import summary
 from dynsim.scaling._family import LETTERS, Along, Family, family, plural
+from dynsim.scaling._measured import DEFAULT_SEEDS
 from dynsim.scaling._paths import VARIABLES
 
 from ._formula import Formula, formula
@@ -25,7 +26,7 @@ from ._verdict import Verdict
 Form = Literal["exponent", "ratio"]
 THEORIES = ("derived", "mean_field")
 ASYMPTOTIC = "asymptotic"
-DEFAULT_SEEDS, MOST_SEEDS = 8, 1000
+MOST_SEEDS = 1000
 LARGEST_PREDICTION = 1e6
 SYMBOLS = {**LETTERS, "steps": "T"}
 LISTS: Mapping[str, Along] = {plural(along): along for along in get_args(Along)}

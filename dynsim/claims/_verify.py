@@ -18,6 +18,7 @@ from dynsim._setup import Setup, check_covered
 from dynsim._summary import summary
 from dynsim.scaling._columns import refusal
 from dynsim.scaling._exponent import named_quantity
+from dynsim.scaling._fitted import no_interval
 from dynsim.scaling._measured import Measure, cost, measured_cells
 from dynsim.scaling._quantity import (
     AnySetup,
@@ -35,7 +36,7 @@ from dynsim.theory.mean_field._quick import few_particles
 from ._claim import ASYMPTOTIC, MOST_SEEDS, Claim
 from ._file import ClaimFile, claim_file
 from ._seeds import MOST_RUNS, run_seed
-from ._verdict import Evidence, Verdict, judged
+from ._verdict import Evidence, Verdict, doubts, judged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,8 @@ class Finding:
     """What became of a claim.
 
     - `evidence`: the numbers; `verdict`: by the rule of `dynsim.claims`.
-    - `notes`: sizes that were rounded, and why a theory has no value.
+    - `notes`: sizes that were rounded, why a theory has no value or the measurement no interval,
+      and what leaves a claim undecided.
     """
 
     claim: Claim
@@ -119,7 +121,7 @@ class Verdicts(Sequence[Finding]):
 
     def __repr__(self) -> str:
         lines = {
-            one.claim.name: f"{one.verdict}{'' if one.as_expected else ' (!)'}, predicted "
+            one.claim.name: f"{one.verdict}{_unexpected(one)}, predicted "
             f"{one.evidence.predicted:.4g} ± {one.claim.tolerance:g}, measured "
             f"{interval_text(one.evidence.measured)}"
             for one in self.findings
@@ -134,6 +136,10 @@ class Verdicts(Sequence[Finding]):
         import pandas as pd
 
         return pd.DataFrame([one.row() for one in self.findings])
+
+
+def _unexpected(one: Finding) -> str:
+    return "" if one.as_expected else f" (!), expected {one.claim.expected}"
 
 
 def verify(
@@ -192,6 +198,10 @@ def finding(
     evidence = _ratio if chosen.form == "ratio" else _exponent
     numbers = evidence(chosen, predicted(chosen), found, theory)
     verdict = judged(numbers, claim.tolerance)
+    if lost := no_interval(numbers.measured, chosen.seeds):
+        notes.append(f"no interval: {lost}")
+    elif verdict == "undecided":
+        notes.append(f"undecided: {', and '.join(doubts(numbers, claim.tolerance))}")
     return Finding(claim=claim, evidence=numbers, verdict=verdict, notes=tuple(notes))
 
 

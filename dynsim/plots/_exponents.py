@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from dynsim._names import latex_path
 from dynsim._summary import NINETY_FIVE
 
 from ._parts import curve, label, log_ticks, note, one_or_panels, setup_of
@@ -152,16 +152,9 @@ def _range(axes: Axes, shown: list[Any]) -> None:
 def _path_text(dataset: xr.Dataset) -> str:
     """What else holds along the path: `m = d^0.7, zipf:0.8, sign`."""
     setup = setup_of(dataset)
-    words = [_mathematics(part) for part in dataset.attrs["path"].split("; ") if part]
+    words = [f"${latex_path(part)}$" for part in dataset.attrs["path"].split("; ") if part]
     words += [str(setup[name]) for name in ("network", "tokens", "optimizer") if setup.get(name)]
     return ", ".join(word for word in words if word)
-
-
-def _mathematics(path: str) -> str:
-    """`m = d^(3/2)/8` with raised powers."""
-    powers = re.sub(r"\^\(?(-?[\d./]+)\)?", r"^{\1}", path)
-    functions = re.sub(r"\b(min|max|sqrt)\b", r"\\mathrm{\1}", powers)
-    return f"${functions.replace('*', '')}$"
 
 
 def _verdict_text(attrs: dict[str, Any]) -> str:

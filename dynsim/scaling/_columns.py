@@ -171,7 +171,7 @@ def with_mean_field(
         left = seconds - (time.perf_counter() - start)
         if seconds <= 0:
             raise Unavailable("the budget leaves no time for it")
-        with time_limit(left, f"its solutions take more than {seconds:.2g} s"):
+        with time_limit(left, f"its solutions take more than {seconds:.0f} s"):
             setup = family.setup(size)
             (value,) = quantity.mean_field([setup], lambda part: progress(part / len(sizes)))
         return value

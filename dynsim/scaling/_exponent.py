@@ -28,13 +28,11 @@ from ._columns import (
 )
 from ._family import Along, Family, family, plural
 from ._fitted import Fitted, fitted, no_interval
-from ._measured import Measure, started
+from ._measured import DEFAULT_SEEDS, Measure, started
 from ._quantity import Progress, Quantity, Unavailable
-from ._result import Band, ScalingExponent
+from ._result import DEFAULT_TOLERANCE, Band, ScalingExponent
 
 DEFAULT_WIDTHS = (128, 256, 512, 1024)
-DEFAULT_SEEDS = 8
-DEFAULT_TOLERANCE = 0.05
 NOT_TRAINED, TRAINING = "no network was trained", "networks are being trained"
 PLANNING = "the budget is being planned"
 _FRACTION = re.compile(r"[+-]?\d{1,6}(/\d{1,6}|\.\d{1,12})?")

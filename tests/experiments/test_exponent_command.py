@@ -157,7 +157,9 @@ def test_options_are_those_of_a_setup_with_their_own_words():
     described = documented(dynsim.Setup) | documented(dynsim.NetworkSetup)
     assert set(described) <= set(fields)
     for name in ("width", "batch_size", "embedding_lr", "tokens", "beta1"):
-        assert described[name] in fields[name].type.__metadata__[0].help
+        words = fields[name].type.__metadata__[0].help
+        assert words.startswith(described[name].partition(" (default")[0])
+        assert words.count("(default") <= 1
     given = PathOptions().options()
     assert None not in given.values()
     assert dynsim.scaling.family("width", [4, 8], **given).setup(4) == dynsim.Setup(4, steps=2)
