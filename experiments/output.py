@@ -34,7 +34,12 @@ def near_names(name: str, known: Collection[str], where: str = "") -> str:
 
 def print_json(document: dict[str, Any]) -> None:
     """One JSON document on stdout; outcomes name flags, numbers that are not finite become null."""
-    print(json.dumps(_plain(document), ensure_ascii=False, allow_nan=False))
+    print(json_text(document))
+
+
+def json_text(document: dict[str, Any], indent: int | None = None) -> str:
+    """A document as JSON; numbers that are not finite become null."""
+    return json.dumps(_plain(document), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dynsim._errors import InputError, check_integer, named
 from dynsim._setup import Setup, check_covered
 from dynsim._summary import summary
+from dynsim.laboratory._memory import check_network_fits
 from dynsim.scaling._columns import refusal
 from dynsim.scaling._exponent import named_quantity
 from dynsim.scaling._fitted import no_interval
@@ -208,24 +209,34 @@ def finding(
 def check(claim: Claim) -> None:
     """Checks without measuring, the larger version too.
 
-    Raises `InputError` for a quantity that does not exist, or not for these setups, and for a
-    prediction that is not derived or whose band contains the rival."""
+    Raises `InputError` for a quantity that does not exist, or not for these setups, for tokens that
+    cannot be read, for a network that does not fit the memory, for a theory that has no value at
+    one of the setups, and for a prediction that is not derived or whose band contains the rival.
+    """
     if claim.full:
         check(claim.at_full())
     quantity = named_quantity(claim.quantity)
     setups = claim_setups(claim)
     for setup in setups:
         quantity.check(setup)
+        _check_tokens(setup)
+        check_network_fits(setup)
     if quantity.measurement is None:
         raise InputError("quantity", claim.quantity, "is not measured on networks")
     value = predicted(claim)
     claim.check_rival(value)
-    if claim.form == "ratio" and claim.formula is None:
+    if claim.formula is None and (claim.form == "ratio" or claim.against != "derived"):
         _check_theory(claim, quantity, setups)
 
 
+def _check_tokens(setup: AnySetup) -> None:
+    """Raises `InputError` for counts or a text that cannot be read, or have too few types."""
+    if setup.law_name.partition(":")[0] not in ("uniform", "zipf"):
+        setup.law()
+
+
 def _check_theory(claim: Claim, quantity: Quantity, setups: Sequence[AnySetup]) -> None:
-    """Raises `InputError` for a ratio whose theory has no value at one of the setups.
+    """Raises `InputError` where the theory that the claim names has no value at a setup.
 
     Of the mean-field solution only whether the solver takes the setup is asked, not a value.
     """
@@ -244,8 +255,7 @@ def _check_theory(claim: Claim, quantity: Quantity, setups: Sequence[AnySetup]) 
 
 def _check_solver(quantity: Quantity, setup: AnySetup) -> None:
     """Raises `Unavailable` or `InputError` where the mean-field solver does not go."""
-    if type(quantity).mean_field is Quantity.mean_field:
-        quantity.mean_field([setup])  # says why there is none
+    quantity.check_mean_field(setup)
     if not isinstance(setup, Setup):
         raise Unavailable("the mean-field solver covers the linear network")
     check_covered(setup, "mean-field theory")

@@ -107,6 +107,14 @@ class Quantity:
         """The derived formula at finite sizes."""
         raise Unavailable("no formula is derived for it")
 
+    def check_mean_field(self, setup: AnySetup) -> None:
+        """Raises `Unavailable` or `InputError` where the mean-field solver does not give it.
+
+        Nothing is solved.
+        """
+        if type(self).mean_field is Quantity.mean_field:
+            self.mean_field([setup])  # says why
+
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None
     ) -> list[Value]:

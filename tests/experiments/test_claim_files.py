@@ -164,7 +164,7 @@ def test_a_refuted_claim_has_exit_code_one(run, mine, folder, undrawn):
             "projection_step_rms",
             "projection_rms",
             (),
-            ["line 10: claim small-vocabulary", "must be such as"],
+            ["line 3: claim small-vocabulary", "must be a known quantity, such as"],
         ),
         ("prediction = 0.5", "prediction = inf", ("--check",), ["line 22", "must be finite"]),
         ("outputs = 4", "projection_lr = 0", ("--check",), ["small-vocabulary: projection_lr 0"]),

@@ -102,18 +102,22 @@ class Coherence(Quantity):
             float(np.mean(np.asarray(evaluate(aligned, values)))),
         )
 
-    def mean_field(
-        self, setups: Sequence[AnySetup], progress: Progress = lambda part: None
-    ) -> list[Value]:
-        known = [linear(setup) for setup in setups]
+    def check_mean_field(self, setup: AnySetup) -> None:
+        known = linear(setup)
         if self.part == "incoherent":
             raise Unavailable("the mean-field solver does not record what single neurons do")
-        if any(setup.steps != 2 or first.kernel_of(setup) == "sgd" for setup in known):
+        if known.steps != 2 or first.kernel_of(known) == "sgd":
             raise Unavailable(
                 "the mean-field solver gives the whole update; its parts follow at the first step "
                 "(`steps` 1) under `optimizer` sign or adam"
             )
-        values = []
+
+    def mean_field(
+        self, setups: Sequence[AnySetup], progress: Progress = lambda part: None
+    ) -> list[Value]:
+        for setup in setups:
+            self.check_mean_field(setup)
+        known, values = [linear(setup) for setup in setups], []
         for setup, whole in zip(known, predicted(known, STEP, progress), strict=True):
             _, incoherent, aligned = self._squares(setup)
             if self.part == "aligned":

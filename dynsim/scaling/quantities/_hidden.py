@@ -99,10 +99,15 @@ class HiddenUpdate(Quantity):
             value *= at.multiplier.embedding * at.init_factor.embedding
         return value
 
+    def check_mean_field(self, setup: AnySetup) -> None:
+        raise Unavailable("the mean-field solver covers the linear network")
+
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None
     ) -> list[Value]:
-        raise Unavailable("the mean-field solver covers the linear network")
+        for setup in setups:
+            self.check_mean_field(setup)
+        return []
 
     def sampled(self, setup: AnySetup, arrays: Mapping[str, NDArray[Any]]) -> Sampled:
         term = "update" if self.what == "update" else "update_on_initial"

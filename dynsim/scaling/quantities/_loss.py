@@ -25,7 +25,7 @@ from dynsim.scaling._quantity import (
 )
 
 from . import _first_step as first
-from ._mean_field import predicted
+from ._mean_field import check_column, predicted
 from ._measurements import LOSSES
 from ._orders import family_orders
 from ._updates import OWN_RESIDUALS, first_order, is_first, linear
@@ -78,6 +78,9 @@ class Loss(Quantity):
         if known.batch_size or first.kernel_of(known) == "sgd":
             raise Unavailable("it is derived in full batch under `optimizer` sign or adam")
         return first_loss(known)
+
+    def check_mean_field(self, setup: AnySetup) -> None:
+        check_column(setup, self.name)
 
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None

@@ -29,7 +29,7 @@ from dynsim.scaling._quantity import (
 
 from . import _aged
 from . import _first_step as first
-from ._mean_field import predicted
+from ._mean_field import check_column, predicted
 from ._measurements import TRAINING
 from ._orders import family_orders
 
@@ -158,6 +158,9 @@ class Update(Quantity):
         if self.what == "update":
             return square * _aged.visits_square(setup)
         return square * (first.step_factor(setup, updates - 1) / first.step_factor(setup)) ** 2
+
+    def check_mean_field(self, setup: AnySetup) -> None:
+        check_column(setup, self.name)
 
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None

@@ -173,7 +173,7 @@ WRONG = [
     ("seeds = 64", "seed = 6.4", 23, "must be an integer"),
     ("seeds = 64", "sedes = 64", 23, "the nearest is seeds"),
     ("seeds = 64", "seeds = 1", 23, "at least 2"),
-    ("widths = [256, 512]", "vocab_sizes = [256, 512]", 6, "must keep the size that grows"),
+    ("widths = [256, 512]", "vocab_sizes = [256, 512]", 21, "must keep the size that grows"),
     ('form = "ratio"', 'form = "ratios"', 29, "must be one of exponent, ratio"),
     ('form = "ratio"', "", 25, "prediction is missing"),
     ("widths = [64, 128]", "widths = [64, 128]\nvocab_sizes = [1, 2]", 30, "exactly one size"),
