@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import textwrap
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -74,7 +75,7 @@ def print_table(
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
         if note is not None:
-            print(f"    {named(note, flag)}")
+            print(textwrap.indent(named(note, flag), "    "))
 
 
 def progress_bar(total: float, label: str) -> tqdm:

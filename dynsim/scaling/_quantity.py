@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from derivations import Derivation
+from derivations import Derivation, LimitLine
 from dynsim._setup import Setup
 from dynsim.laboratory._setup import NetworkSetup
 
@@ -44,11 +44,13 @@ class Asymptotic:
 
     - `exponent`: as an exact fraction.
     - `derivation`: where the formula comes from; `assumptions`: when it holds.
+    - `lines`: how the exponent follows from the formula along the path.
     """
 
     exponent: Fraction
     derivation: Derivation
     assumptions: tuple[str, ...]
+    lines: tuple[LimitLine, ...] = ()
 
 
 class Value(NamedTuple):

@@ -21,6 +21,7 @@ from ._budget import Plan
 from ._columns import Curve, Local, joined, local_slopes, slope, slope_with_error
 from ._family import Family
 from ._fitted import Fitted, no_interval
+from ._limit import derivation_text
 from ._paths import power_of
 from ._quantity import Asymptotic, Floats, Quantity, Value
 from ._resolution import LETTERS
@@ -146,6 +147,14 @@ class ScalingExponent(Result):
         return Evidence.of_fit(
             measured, predicted=band.predicted, simulated=simulated[self.against]
         )
+
+    @property
+    def derivation(self) -> str | None:
+        """The derivation of the asymptotic power, with the path put in and the limit line by line;
+        None where no power is derived."""
+        if self.asymptotic is None:
+            return None
+        return derivation_text(self.asymptotic, self.family, self.quantity.name)
 
     @property
     def doubts(self) -> tuple[str, ...]:

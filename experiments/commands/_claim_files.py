@@ -254,8 +254,8 @@ def _print(
 
 def _note(row: Mapping[str, Any]) -> str:
     registered = f"; registered {row['registered']}" if row["registered"] else ""
-    notes = "".join(f"; {note}" for note in row["notes"])
-    return (
-        f"{row['statement']} Quantity: {row['quantity']}; prediction: "
-        f"{row['prediction']}{registered}; SHA-256 {row['digest'][:SHORT]}{notes}"
+    numbers = (
+        f"quantity: {row['quantity']}; prediction: {row['prediction']}{registered}; SHA-256 "
+        f"{row['digest'][:SHORT]}"
     )
+    return "\n".join((row["statement"], numbers, *row["notes"]))

@@ -80,8 +80,8 @@ def print_theory(
 ) -> None:
     """The columns of theory that are new since they were printed last."""
     known = {name for one in shown for name in COLUMNS if _value(one, name)}
-    if not shown and derivation and result.asymptotic is not None:
-        print(result.asymptotic.derivation.to_text() + "\n")
+    if not shown and derivation and result.derivation:
+        print(f"{result.derivation}\n")
     if result.plan is not None and all(one.plan is None for one in shown):
         print(f"{result.plan}.", flush=True)
     for name in COLUMNS:

@@ -161,6 +161,4 @@ def _kept_cells(out: Path | None, theory_only: bool) -> Iterator[Measure | None]
 
 
 def _derivation(result: ScalingExponent, wanted: bool) -> dict[str, Any]:
-    if not wanted or result.asymptotic is None:
-        return {}
-    return {"derivation": result.asymptotic.derivation.to_text()}
+    return {"derivation": result.derivation} if wanted and result.derivation else {}

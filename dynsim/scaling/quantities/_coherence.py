@@ -68,10 +68,13 @@ class Coherence(Quantity):
         part = derivations.update_part_power(
             self.part, first.kernel_of(setup), orders, mini_batch=setup.batch_size > 0
         )
-        power = part.power
+        power, lines = part.power, part.lines
         if self.part == "aligned":  # of which the alignment is a share
-            power = first_order(family, "projection").power - power
-        return Asymptotic(power, part.derivation, part.assumptions)
+            whole = first_order(family, "projection")
+            power = whole.power - power
+            lines = tuple(dict.fromkeys((*whole.lines, *lines)))
+            lines += (derivations.LimitLine("RMS/(largest RMS)", power, "the quotient"),)
+        return Asymptotic(power, part.derivation, part.assumptions, lines)
 
     def derived(self, setup: AnySetup) -> float:
         total, incoherent, aligned = self._squares(linear(setup))

@@ -59,6 +59,7 @@ class Loss(Quantity):
             if getattr(setup, f"{layer}_lr") > 0
         ]
         found = derivations.first_loss_power(orders, [update.power for update in updates])
+        lines = [line for update in updates for line in update.lines]
         presumed = [text for update in updates for text in update.assumptions]
         return Asymptotic(
             found.power,
@@ -69,6 +70,7 @@ class Loss(Quantity):
                 "half the mean square of residual plus update, which do not cancel to leading "
                 "order; leading order in the learning rates (no cross term)",
             ),
+            (*dict.fromkeys(lines), *found.lines),
         )
 
     def derived(self, setup: AnySetup) -> float:

@@ -388,16 +388,17 @@ class Restoration(Quantity):
             orders.with_orders({s.effective_outputs: spread}),
             early=last.batch_size > 0 and early,
         )
-        power, assumptions = found.power, found.assumptions
-        visited = derivations.visited_power(orders) if last.batch_size else 0
-        if visited and last.optimizer == "adam":
+        assumptions = found.assumptions
+        visited = derivations.visited_power(orders)
+        if last.batch_size and visited and last.optimizer == "adam":
             raise Unavailable(FEWER_AND_FEWER)
         if vocabulary < width:
             assumptions += (f"m >> d, which at fixed vocabulary ends at d ~ {last.vocab_size}",)
         if last.batch_size:
-            power -= visited
+            chance = "1 over the chance that a batch holds a token"
+            found = found.times("1/q", -visited, chance, "eta_E t_c in batches")
             assumptions += ("a token moves only when the batch holds it",)
-        return Asymptotic(power, found.derivation, assumptions)
+        return Asymptotic(found.power, found.derivation, assumptions, found.lines)
 
     def derived(self, setup: AnySetup) -> float:
         setup = linear_setup(setup)
