@@ -181,7 +181,13 @@ class Claim:
         return found
 
     def at_full(self) -> Claim:
-        """The claim in its larger version."""
+        """The claim in its larger version. Raises `InputError`, for a key of `full` as full.KEY."""
+        try:
+            return self._larger()
+        except InputError as error:
+            raise in_full(error, self.full) from None
+
+    def _larger(self) -> Claim:
         given = {plural(self.along): list(self.sizes), "seeds": self.seeds, **self.options}
         given |= self.full
         if plural(self.along) not in given or set(LISTS) & set(self.full) - {plural(self.along)}:
@@ -235,6 +241,13 @@ class Claim:
     def stated(self) -> float:
         """The prediction as a number, where it is not asymptotic."""
         return self._number("prediction")
+
+
+def in_full(error: InputError, full: Mapping[str, Any]) -> InputError:
+    """An error of the larger version, which names the key of `full` where it stands there."""
+    if error.field not in full:
+        return error
+    return InputError(f"full.{error.field}", error.value, error.allowed)
 
 
 def claim(

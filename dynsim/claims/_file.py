@@ -17,7 +17,7 @@ from typing import Any
 from dynsim._errors import InputError
 from dynsim.scaling._family import plural
 
-from ._claim import Claim, claim
+from ._claim import Claim, claim, in_full
 from ._keys import REQUIRED, check_keys
 
 MOST_BYTES, DEEPEST = 2**20, 50
@@ -154,7 +154,10 @@ def _one(table: Any, defaults: Mapping[str, Any], before: Sequence[Claim]) -> Cl
     if not isinstance(table, dict):
         raise InputError("claim", table, "must be a table")
     check_keys(table)
-    check_keys(table.get("full", {}))
+    try:
+        check_keys(table.get("full", {}))
+    except InputError as error:
+        raise in_full(error, table["full"]) from None
     merged = {**defaults, **table}
     for key in REQUIRED:
         if key not in merged:
@@ -219,7 +222,7 @@ class _Lines:
             own["full"] = larger.pop("")
         elif "full" in own and isinstance(table.get("full"), Mapping):
             larger = dict.fromkeys(table["full"], own["full"])
-        return found | larger | own
+        return found | {f"full.{key}": line for key, line in larger.items()} | own
 
     def _of_section(self, number: int, section: str) -> dict[str, int]:
         return {

@@ -34,7 +34,7 @@ from dynsim.statistics._exponents import exponent_of, log_slope
 from dynsim.statistics._intervals import interval_text
 from dynsim.theory.mean_field._quick import few_particles
 
-from ._claim import ASYMPTOTIC, MOST_SEEDS, Claim
+from ._claim import ASYMPTOTIC, MOST_SEEDS, Claim, in_full
 from ._file import ClaimFile, claim_file
 from ._seeds import MOST_RUNS, run_seed
 from ._verdict import Evidence, Verdict, doubts, judged
@@ -214,7 +214,10 @@ def check(claim: Claim) -> None:
     one of the setups, and for a prediction that is not derived or whose band contains the rival.
     """
     if claim.full:
-        check(claim.at_full())
+        try:
+            check(claim.at_full())
+        except InputError as error:
+            raise in_full(error, claim.full) from None
     quantity = named_quantity(claim.quantity)
     setups = claim_setups(claim)
     for setup in setups:

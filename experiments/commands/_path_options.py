@@ -20,6 +20,7 @@ from dynsim.scaling._family import DEFAULT_UPDATES, GROWING_FIELDS, PATH_FIELDS
 from ._options import AnyNetwork, check_meaningful
 
 UPDATES = f"updates T after which the quantity is read (default: {DEFAULT_UPDATES})"
+METAVARS = {"tokens": "LAW"}
 PATH_NOTE = "a number or a path such as 4*d"
 
 
@@ -52,7 +53,7 @@ def _fields() -> list[tuple[str, Any, Any]]:
             kind, default = (str | None, None) if default is None else (str, f"{default:g}")
         mark = tyro.conf.arg(help=words)
         if default is None:  # what it is then stands in its own words
-            metavar = "PATH" if field.name in PATH_FIELDS else None
+            metavar = "PATH" if field.name in PATH_FIELDS else METAVARS.get(field.name)
             mark = tyro.conf.arg(help=words, metavar=metavar, help_behavior_hint="")
         found.append((field.name, Annotated[kind, mark], default))
     return found

@@ -173,7 +173,7 @@ WRONG = [
     ("seeds = 64", "seed = 6.4", 23, "must be an integer"),
     ("seeds = 64", "sedes = 64", 23, "the nearest is seeds"),
     ("seeds = 64", "seeds = 1", 23, "at least 2"),
-    ("seeds = 64\n", 'seeds = 64\nvocab_size = "d^8"\n', 24, "at width 256", "vocab_size"),
+    ("seeds = 64\n", 'seeds = 64\nvocab_size = "d^8"\n', 24, "at width 256", "full.vocab_size"),
     ("[claim.full]\nwidths = [256, 512]\nseeds = 64", "full = {seeds = 1}", 21, "seeds 1"),
     ("[claim.full]\nwidths = [256, 512]\nseeds = 64", "full.sedes = 9", 21, "sedes 9"),
     ("widths = [256, 512]", "vocab_sizes = [256, 512]", 21, "must keep the size that grows"),

@@ -89,7 +89,7 @@ def test_local_slopes_that_run_away_do_not_hold():
 
 def test_a_finding_says_what_leaves_it_undecided():
     found = verify([growth(prediction=0.5)], measure=power_law(0.55))[0]
-    assert "undecided: the measured interval is not inside the band" in found.notes
+    assert found.notes[-1].startswith("undecided: the measured interval is not inside the band")
     lost = verify([growth(prediction=0.5)], measure=power_law(0.5, noise=0.0))[0]
     assert lost.verdict == "undecided"
     assert any(note.startswith("no interval: ") for note in lost.notes)
@@ -196,8 +196,8 @@ def test_a_file_and_its_digest_stand_in_the_result(tmp_path):
             "against",
             ["no later step of the embedding"],
         ),
-        ({"tokens": "corpus:/nonexistent"}, "tokens", ["nonexistent"]),
-        ({"widths": [16, 2**33], "vocab_size": 4}, "width", ["must fit"]),
+        ({"tokens": "corpus:/nonexistent", "vocab_size": 512}, "tokens", ["nonexistent"]),
+        ({"widths": [16, 2**30], "vocab_size": 64}, "width", ["must fit"]),
         ({"prediction": "asymptotic", "rival": 0.52}, "rival", ["outside the band"]),
     ],
 )
