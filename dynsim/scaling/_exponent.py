@@ -116,15 +116,7 @@ def exponent(
     band = _band(predict, tolerance, theory)
 
     def result(found: Fitted | None, reason: str = "") -> ScalingExponent:
-        why = theory.why | ({"measured": reason} if reason else {})
-        if found is not None and found.fit is None:
-            why["measured"] = "it is finite at fewer than two sizes"
-        if band is None:
-            why["verdict"] = "nothing was predicted"
-        elif "measured" in why:
-            why["verdict"] = "nothing was measured"
-        elif found and found.fit and (lost := no_interval(found.fit, len(labels))):
-            why["verdict"] = lost
+        why = theory.why | _missing(found, reason, band, len(labels))
         columns = (theory.asymptotic, theory.curve, theory.wide)
         return ScalingExponent(chosen, one, labels, *columns, found, why, band, plan)
 
@@ -157,6 +149,20 @@ def exponent(
     except Unavailable as reason:
         return result(None, str(reason))
     return result(fitted(one.sizes, samples))
+
+
+def _missing(found: Fitted | None, reason: str, band: Band | None, seeds: int) -> dict[str, str]:
+    """Why there is no measured power (`reason` while there is none), and no verdict."""
+    why = {"measured": reason} if reason else {}
+    if found is not None and found.fit is None:
+        why["measured"] = "it is finite at fewer than two sizes"
+    if band is None:
+        why["verdict"] = "nothing was predicted"
+    elif "measured" in why:
+        why["verdict"] = "nothing was measured"
+    elif found and found.fit and (lost := no_interval(found.fit, seeds)):
+        why["verdict"] = lost
+    return why
 
 
 def _checked_budget(

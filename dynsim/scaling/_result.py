@@ -173,8 +173,11 @@ class ScalingExponent(Result):
 
         They do if the slopes between the two smallest and the two largest sizes differ by more than
         the band is wide (0.1 without a prediction), and their 95 % intervals have no point in
-        common. Of theory alone it is the derived slopes at these sizes, or the mean-field ones.
+        common; never where a prediction holds. Of theory alone it is the derived slopes at these
+        sizes, or the mean-field ones.
         """
+        if self.verdict == "holds":
+            return None
         _, values, lows, highs = self.octaves
         if not len(values):
             local = next(
