@@ -117,6 +117,7 @@ from ._parametrizations import TrainingOptimizer as TrainingOptimizer
 from ._parametrizations import as_exponent as as_exponent
 from ._parametrizations import custom_parametrization as custom_parametrization
 from ._parametrizations import parametrization as parametrization
+from ._path_powers import LimitLine as LimitLine
 from ._path_powers import OptimalRate as OptimalRate
 from ._path_powers import PathOrders as PathOrders
 from ._path_powers import PathPower as PathPower

@@ -8,9 +8,9 @@ quantity, from the leading term of its derived expression. Logarithms count as o
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import sympy as sp
 
@@ -36,15 +36,25 @@ OptimalRate = Literal["embedding", "projection", "ratio"]
 ZERO = Fraction(0)
 
 
+class LimitLine(NamedTuple):
+    """One line of a limit: `left` grows like the growing size to the `power`, for `reason`."""
+
+    left: str
+    power: Fraction
+    reason: str = ""
+
+
 @dataclass(frozen=True)
 class PathOrders:
     """The power of the growing size in each symbol.
 
-    `assumptions`: what these powers take for granted.
+    `assumptions`: what these powers take for granted. `reasons`: why a symbol has its power, as
+    text.
     """
 
     of: Mapping[sp.Symbol, Fraction]
     assumptions: tuple[str, ...] = ()
+    reasons: Mapping[sp.Symbol, str] = field(default_factory=dict)
 
     def power(self, expression: sp.Expr) -> Fraction:
         """Of a sum of products of symbols, by its leading term.
@@ -54,21 +64,53 @@ class PathOrders:
         orders = {symbol: _number(power) for symbol, power in self.of.items()}
         return _fraction(leading_order(expression, orders))
 
-    def with_orders(self, more: Mapping[sp.Symbol, Fraction]) -> PathOrders:
-        """The same with other symbols, or other powers of some."""
-        return replace(self, of={**self.of, **more})
+    def with_orders(self, more: Mapping[sp.Symbol, Fraction], reason: str = "") -> PathOrders:
+        """The same with other symbols, or other powers of some, for this reason."""
+        reasons = {symbol: text for symbol, text in self.reasons.items() if symbol not in more}
+        if reason:
+            reasons |= dict.fromkeys(more, reason)
+        return replace(self, of={**self.of, **more}, reasons=reasons)
+
+    def lines(self, left: str, expression: sp.Expr) -> tuple[LimitLine, ...]:
+        """How the power of an expression comes about: of each symbol, of each term, of the sum."""
+        symbols = sorted(expression.free_symbols, key=str)
+        found = [LimitLine(str(one), self.of[one], self._reason(one)) for one in symbols]
+        terms = sp.Add.make_args(sp.expand(expression))
+        if len(terms) > 1:
+            below = {sp.denom(term) for term in terms}
+            sums = sorted((one for one in below if one.is_Add), key=str)
+            found += [LimitLine(str(one), self.power(one), "a denominator") for one in sums]
+            powers = sorted(((self.power(term), str(term)) for term in terms), reverse=True)
+            found += [LimitLine(text, power, f"a term of {left}") for power, text in powers]
+        leading = "its leading term" if len(terms) > 1 else f"{left} = {expression}"
+        return (*found, LimitLine(left, self.power(expression), leading))
+
+    def _reason(self, symbol: sp.Symbol) -> str:
+        text, reason = s.MEANING.get(symbol, ""), self.reasons.get(symbol, "")
+        return ": ".join(part for part in (text, reason) if part)
 
 
 @dataclass(frozen=True)
 class PathPower:
     """The power of the growing size in a quantity, where its formula comes from and when it holds.
 
-    `assumptions` are those of the formula and of the orders.
+    `assumptions` are those of the formula and of the orders; `lines` say how the power comes about.
     """
 
     power: Fraction
     derivation: Derivation
     assumptions: tuple[str, ...]
+    lines: tuple[LimitLine, ...] = ()
+
+    def times(self, left: str, power: Fraction, reason: str, whole: str) -> PathPower:
+        """The power of this quantity times another one, which makes the `whole`.
+
+        It has no line of its own where `whole` is empty.
+        """
+        more = [LimitLine(left, power, reason)]
+        if whole:
+            more.append(LimitLine(whole, self.power + power, "the product"))
+        return replace(self, power=self.power + power, lines=(*self.lines, *more))
 
 
 def path_orders(
@@ -93,10 +135,26 @@ def path_orders(
     of_law = {**zipf_orders(), s.presence: presence_order()}
     orders = {symbol: _fraction(order.subs(values)) for symbol, order in of_law.items()}
     orders |= {s.embedding_std: ZERO, **given}
-    found = PathOrders(orders, assumptions)
+    found = PathOrders(orders, assumptions, _law_reasons(zipf_exponent))
     if init is None:
         return found
     return found.with_orders({s.projection_std: found.power(initial_std(init)[s.projection_std])})
+
+
+def _law_reasons(zipf_exponent: Fraction) -> dict[sp.Symbol, str]:
+    """How the power sums of a Zipf law grow with the vocabulary."""
+    found = {}
+    for symbol, order in ((s.frequency_square_sum, 2), (s.frequency_cube_sum, 3)):
+        if not zipf_exponent:
+            found[symbol] = f"m^(-{order - 1}) for uniform tokens"
+            continue
+        above, below = order * zipf_exponent, zipf_exponent
+        power = max(ZERO, 1 - above) - order * max(ZERO, 1 - below)
+        found[symbol] = (
+            f"H({above})/H({below})^{order} ~ m^({power}), since H(x) = sum_i i^(-x) over m "
+            "tokens grows like m^max(0, 1 - x)"
+        )
+    return found
 
 
 def first_step_power(
@@ -118,7 +176,9 @@ def first_step_power(
     if layer == "embedding" and several_outputs:
         square = _of_several_outputs(optimizer) * sp.simplify(square / _of_one(optimizer, init))
         assumptions = tuple(text for text in assumptions if text != "one output")
-    return PathPower(orders.power(square) / 2, rms, (*assumptions, *orders.assumptions))
+    power = orders.power(square) / 2
+    lines = (*orders.lines(f"{rms.left}^2", square), LimitLine(rms.left, power, "the root"))
+    return PathPower(power, rms, (*assumptions, *orders.assumptions), lines)
 
 
 def _of_several_outputs(optimizer: Optimizer) -> sp.Expr:
@@ -153,9 +213,12 @@ def update_part_power(
             s.field_square_sum: moments.field_square_sum,
         }
     )
-    power = orders.power(sp.simplify(square)) / 2
+    square = sp.simplify(square)
+    power = orders.power(square) / 2
     assumptions = (*derived.assumptions, *moments.assumptions, *orders.assumptions)
-    return PathPower(power, derived, assumptions)
+    name = {"aligned": "largest RMS", "coherent": "coherent RMS", "incoherent": "incoherent RMS"}
+    root = LimitLine(name[part], power, "the root")
+    return PathPower(power, derived, assumptions, (*orders.lines(f"{name[part]}^2", square), root))
 
 
 def first_loss_power(orders: PathOrders, updates: Collection[Fraction]) -> PathPower:
@@ -166,7 +229,15 @@ def first_loss_power(orders: PathOrders, updates: Collection[Fraction]) -> PathP
     """
     output_square = orders.of[s.width] + 2 * orders.of[s.projection_std]
     squares = (ZERO, output_square, *(2 * power for power in updates))
-    return PathPower(orders.of[s.outputs] + max(squares), mean_field_first_loss(), ())
+    lines = (
+        LimitLine("mean y^2", ZERO, "targets of size one"),
+        LimitLine("mean f^2", output_square, "initial outputs: d sigma_W^2"),
+        *(LimitLine("RMS^2", 2 * power, "the square of an update") for power in updates),
+        LimitLine("L per output", max(squares), "the largest of these"),
+        LimitLine("n", orders.of[s.outputs], "outputs, over which the loss is summed"),
+        LimitLine("L", orders.of[s.outputs] + max(squares), "the product"),
+    )
+    return PathPower(orders.of[s.outputs] + max(squares), mean_field_first_loss(), (), lines)
 
 
 # Later updates under sign
@@ -189,7 +260,17 @@ def later_step_power(
     bracket = max(ZERO, 2 * theta, orders.of[s.width] + max(coherent))
     power = orders.of[s.projection_lr] + (orders.of[s.width] + bracket) / 2
     second = aged_update_second_moment(directions)
-    return PathPower(power, second, (*second.assumptions, *orders.assumptions))
+    lines = (
+        LimitLine("theta", theta, "displacement of the embedding by the updates before"),
+        LimitLine("tau", age, "age of the field: theta over the noise of the gradient"),
+        LimitLine("1", ZERO, "the noise, a term of RMS^2/(eta_W^2 d)"),
+        LimitLine("theta^2", 2 * theta, "what the embedding has moved, another one"),
+        LimitLine("d C", orders.of[s.width] + max(coherent), "what neurons do in common, the last"),
+        LimitLine("RMS^2/(eta_W^2 d)", bracket, "the largest of these"),
+        LimitLine("eta_W", orders.of[s.projection_lr], "learning rate of the projection"),
+        LimitLine("RMS", power, "eta_W sqrt(d) times the root"),
+    )
+    return PathPower(power, second, (*second.assumptions, *orders.assumptions), lines)
 
 
 def _signal_powers(directions: Directions, age: Fraction) -> tuple[Fraction | None, Fraction]:
@@ -230,14 +311,27 @@ def optimal_rate_power(which: OptimalRate, orders: PathOrders) -> PathPower:
         {s.field_square_sum: orders.of[s.frequency_square_sum], s.residual_slope: ZERO}
     )
     orders = orders.with_orders({s.self_term_ratio: orders.power(self_term_ratio().expression)})
-    embedding = orders.power(optimal_learning_rate("embedding").expression)
-    projection = orders.power(optimal_projection_lr_with_self_term().expression)
-    power, derived = {
-        "embedding": (embedding, optimal_embedding_lr_with_output("sign")),
-        "projection": (projection, optimal_projection_lr_with_self_term()),
-        "ratio": (embedding - projection, optimal_ratio()),
+    rates = {
+        "embedding": optimal_learning_rate("embedding").expression,
+        "projection": optimal_projection_lr_with_self_term().expression,
+    }
+    embedding, projection = (orders.power(one) for one in rates.values())
+    kappa = self_term_ratio()
+    of_kappa = orders.lines(f"{s.self_term_ratio}", kappa.expression)
+    of_embedding = orders.lines("eta_E*", rates["embedding"])
+    of_projection = (*of_kappa, *orders.lines("eta_W*", rates["projection"]))
+    quotient = LimitLine("eta_E*/eta_W*", embedding - projection, "the quotient")
+    power, derived, lines = {
+        "embedding": (embedding, optimal_embedding_lr_with_output("sign"), of_embedding),
+        "projection": (projection, optimal_projection_lr_with_self_term(), of_projection),
+        "ratio": (
+            embedding - projection,
+            optimal_ratio(),
+            (*of_embedding, *of_projection, quotient),
+        ),
     }[which]
-    return PathPower(power, derived, (*derived.assumptions, *orders.assumptions))
+    lines = tuple(dict.fromkeys(lines))
+    return PathPower(power, derived, (*derived.assumptions, *orders.assumptions), lines)
 
 
 def restoration_power(directions: Directions, orders: PathOrders, *, early: bool) -> PathPower:
@@ -248,10 +342,13 @@ def restoration_power(directions: Directions, orders: PathOrders, *, early: bool
     """
     derived = restoration_displacement(directions)
     if early:
-        orders = orders.with_orders({s.frequency_square_sum: -orders.of[s.batch_size]})
+        orders = orders.with_orders(
+            {s.frequency_square_sum: -orders.of[s.batch_size]}, "1/B, that of a batch"
+        )
         derived = early_restoration_displacement(directions)
     assumptions = (*derived.assumptions, "uniform token law")
-    return PathPower(orders.power(derived.expression), derived, assumptions)
+    lines = orders.lines("eta_E t_c", derived.expression)
+    return PathPower(orders.power(derived.expression), derived, assumptions, lines)
 
 
 def visited_power(orders: PathOrders) -> Fraction:

@@ -5,6 +5,7 @@ Datasets take their attributes from here, and figures the labels of their axes.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 LOSS_UNITS = {"ce": "nat", "mse": "1"}
@@ -168,3 +169,23 @@ def attributes(variable: str, loss: str) -> dict[str, str]:
     units = LOSS_UNITS[loss] if name.units == OF_THE_LOSS else name.units
     symbol = {"symbol": name.symbol} if name.symbol else {}
     return {"long_name": name.long_name, "units": units, **symbol}
+
+
+def latex_path(text: str) -> str:
+    """`d^(3/2)/8` as mathematics, in what LaTeX and matplotlib both read."""
+    shown = re.sub(r"(?:\^|\*\*)\s*(\()?(-?[\d./]+)(?(1)\))", r"^{\2}", text)
+    shown = re.sub(r"\b(min|max)\b", r"\\\1", shown)
+    while match := re.search(r"(?<!\\)\bsqrt\s*\(", shown):
+        inside, rest = _bracketed(shown[match.end() :])
+        shown = rf"{shown[: match.start()]}\sqrt{{{inside}}}{rest}"
+    return shown.replace("*", r"\,")
+
+
+def _bracketed(text: str) -> tuple[str, str]:
+    """What stands before the bracket that closes one opened before `text`, and what follows it."""
+    depth = 1
+    for place, mark in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(mark, 0)
+        if not depth:
+            return text[:place], text[place + 1 :]
+    return text, ""

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import textwrap
 import threading
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
@@ -36,7 +37,12 @@ def near_names(name: str, known: Collection[str], where: str = "") -> str:
 
 def print_json(document: dict[str, Any]) -> None:
     """One JSON document on stdout; outcomes name flags, numbers that are not finite become null."""
-    print(json.dumps(_plain(document), ensure_ascii=False, allow_nan=False))
+    print(json_text(document))
+
+
+def json_text(document: dict[str, Any], indent: int | None = None) -> str:
+    """A document as JSON; numbers that are not finite become null."""
+    return json.dumps(_plain(document), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def _plain(value: Any) -> Any:
@@ -71,7 +77,7 @@ def print_table(
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
         if note is not None:
-            print(f"    {named(note, flag)}")
+            print(textwrap.indent(named(note, flag), "    "))
 
 
 class _Bar(tqdm):

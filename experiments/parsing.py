@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, get_args, get_type_hints
 
 import tyro
 
@@ -17,6 +19,7 @@ FLAGS = (
     *("--json", "--full", "--compare", "--resume", "--train-loss", "--derivation"),
     *("--theory-only", "--help"),
 )
+UNKNOWN = "Unrecognized options: "
 
 
 class ParseError(ValueError):
@@ -49,7 +52,34 @@ def parse(commands: Mapping[str, type], arguments: Sequence[str]) -> Any:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise ParseError(_one_line(errors.getvalue())) from None
+        message = _one_line(errors.getvalue())
+        if message.startswith(UNKNOWN) and arguments[0] in commands:
+            unknown = message.removeprefix(UNKNOWN).split(", ")
+            message = _unknown(unknown, arguments[0], commands[arguments[0]])
+        raise ParseError(message) from None
+
+
+def _unknown(given: Sequence[str], name: str, command: type) -> str:
+    """What is wrong with the first argument that a command does not know, and the nearest that it
+    does."""
+    option = next((one for one in given if one.startswith("-")), None)
+    if option is None:
+        return f"{name} takes no argument {given[0]}: see dynsim {name} --help"
+    option = option.partition("=")[0]
+    near = get_close_matches(option, [*option_flags(command), "--help"], n=1, cutoff=0)[0]
+    return f"{option} is no option of {name}: the nearest is {near}"
+
+
+def option_flags(command: type) -> Iterator[str]:
+    """The options of a command as they are written."""
+    (positional,) = get_args(tyro.conf.Positional[int])[1:]
+    hints = get_type_hints(command, include_extras=True)
+    for field in dataclasses.fields(command):
+        kind, *marks = get_args(hints[field.name]) or (hints[field.name],)
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            yield from option_flags(kind)
+        elif positional not in marks:
+            yield "--" + field.name.replace("_", "-")
 
 
 def _one_line(box: str) -> str:

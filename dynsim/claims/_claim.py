@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._summary import summary
 from dynsim.scaling._family import LETTERS, Along, Family, family, plural
+from dynsim.scaling._measured import DEFAULT_SEEDS
 from dynsim.scaling._paths import VARIABLES
 
 from ._formula import Formula, formula
@@ -25,7 +26,7 @@ from ._verdict import Verdict
 Form = Literal["exponent", "ratio"]
 THEORIES = ("derived", "mean_field")
 ASYMPTOTIC = "asymptotic"
-DEFAULT_SEEDS, MOST_SEEDS = 8, 1000
+MOST_SEEDS = 1000
 LARGEST_PREDICTION = 1e6
 SYMBOLS = {**LETTERS, "steps": "T"}
 LISTS: Mapping[str, Along] = {plural(along): along for along in get_args(Along)}
@@ -180,7 +181,13 @@ class Claim:
         return found
 
     def at_full(self) -> Claim:
-        """The claim in its larger version."""
+        """The claim in its larger version. Raises `InputError`, for a key of `full` as full.KEY."""
+        try:
+            return self._larger()
+        except InputError as error:
+            raise in_full(error, self.full) from None
+
+    def _larger(self) -> Claim:
         given = {plural(self.along): list(self.sizes), "seeds": self.seeds, **self.options}
         given |= self.full
         if plural(self.along) not in given or set(LISTS) & set(self.full) - {plural(self.along)}:
@@ -234,6 +241,13 @@ class Claim:
     def stated(self) -> float:
         """The prediction as a number, where it is not asymptotic."""
         return self._number("prediction")
+
+
+def in_full(error: InputError, full: Mapping[str, Any]) -> InputError:
+    """An error of the larger version, which names the key of `full` where it stands there."""
+    if error.field not in full:
+        return error
+    return InputError(f"full.{error.field}", error.value, error.allowed)
 
 
 def claim(

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from dynsim._errors import InputError
+from dynsim.scaling._family import plural
 
-from ._claim import Claim, claim
+from ._claim import Claim, claim, in_full
 from ._keys import REQUIRED, check_keys
 
 MOST_BYTES, DEEPEST = 2**20, 50
@@ -50,20 +51,33 @@ class ClaimFile:
     """The claims of a file.
 
     - `digest`: SHA-256 of the file's bytes, which stands in every result.
-    - `lines`: where each claim begins.
+    - `places`: for each claim, the line of each of its keys (of what it takes from the defaults,
+      the line there), and under "" that of its head.
     """
 
     path: Path
     digest: str
     claims: tuple[Claim, ...]
-    lines: tuple[int, ...]
+    places: tuple[Mapping[str, int], ...]
 
     def error(self, name: str, error: InputError) -> ClaimFileError:
-        """An error of a claim, with the place of the claim in the file."""
-        place = next(
-            line for one, line in zip(self.claims, self.lines, strict=True) if one.name == name
+        """An error of a claim, with the place of its key in the file.
+
+        A key that the file leaves out is at its default, which does not go with the quantity.
+        """
+        places = next(
+            lines for one, lines in zip(self.claims, self.places, strict=True) if one.name == name
         )
-        return ClaimFileError(str(self.path), place, f"claim {name}: {error.written(str)}")
+        line = _line_of(places, error.field, "quantity")
+        return ClaimFileError(str(self.path), line, f"claim {name}: {error.written(str)}")
+
+
+def _line_of(places: Mapping[str, int], *keys: str) -> int | None:
+    """The line of the first of these keys that stands in the file, else of the claim's head."""
+    for key in (*keys[:1], plural(keys[0]), *keys[1:], ""):
+        if key in places:
+            return places[key]
+    return None
 
 
 def claim_file(path: Path | str) -> ClaimFile:
@@ -77,8 +91,8 @@ def claim_file(path: Path | str) -> ClaimFile:
         raise ClaimFileError(str(path), None, f"cannot be read: {reason}") from None
     if len(content) > MOST_BYTES:
         raise ClaimFileError(str(path), None, f"must have at most {MOST_BYTES} bytes")
-    claims, lines = _claims(content, str(path))
-    return ClaimFile(path, hashlib.sha256(content).hexdigest(), claims, lines)
+    claims, places = _claims(content, str(path))
+    return ClaimFile(path, hashlib.sha256(content).hexdigest(), claims, places)
 
 
 def _depth(text: str) -> int:
@@ -90,7 +104,7 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def _claims(content: bytes, path: str) -> tuple[tuple[Claim, ...], tuple[int, ...]]:
+def _claims(content: bytes, path: str) -> tuple[tuple[Claim, ...], tuple[Mapping[str, int], ...]]:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -126,20 +140,24 @@ def _claims(content: bytes, path: str) -> tuple[tuple[Claim, ...], tuple[int, ..
         try:
             claims.append(_one(table, defaults, claims))
         except InputError as error:
-            line = index.of_claim(number, error.field, table if isinstance(table, dict) else {})
+            line = _line_of(index.of_claim(number, table, defaults), error.field)
             name = table.get("name") if isinstance(table, dict) else None
             which = (
                 f"claim {name}" if isinstance(name, str) and len(name) < 80 else f"claim {number}"
             )
             raise ClaimFileError(path, line, f"{which}: {error.written(str)}") from None
-    return tuple(claims), tuple(index.line(number, "") or 1 for number in range(1, len(claims) + 1))
+    places = [index.of_claim(number, table, defaults) for number, table in enumerate(tables, 1)]
+    return tuple(claims), tuple(places)
 
 
 def _one(table: Any, defaults: Mapping[str, Any], before: Sequence[Claim]) -> Claim:
     if not isinstance(table, dict):
         raise InputError("claim", table, "must be a table")
     check_keys(table)
-    check_keys(table.get("full", {}))
+    try:
+        check_keys(table.get("full", {}))
+    except InputError as error:
+        raise in_full(error, table["full"]) from None
     merged = {**defaults, **table}
     for key in REQUIRED:
         if key not in merged:
@@ -186,17 +204,32 @@ class _Lines:
                 return self.places[place]
         return None
 
-    def of_claim(self, number: int, key: str, table: Mapping[str, Any]) -> int | None:
-        """The line of a claim's key: in the claim, its full version, the defaults, or its head."""
-        for place in (
-            (number, "claim", key),
-            (number, "claim.full", key),
-            (0, "defaults", key),
-            (number, "claim", ""),
-        ):
-            if place in self.places:
-                return self.places[place]
-        return None
+    def of_claim(self, number: int, table: Any, defaults: Mapping[str, Any]) -> Mapping[str, int]:
+        """The lines of a claim's keys, and under "" that of its head: in the claim, its larger
+        version or the defaults. A key of an inline table is on the line of that table."""
+        found: dict[str, int] = {}
+        inline = self.places.get((0, "", "defaults"))
+        if inline is not None:
+            found |= dict.fromkeys(defaults, inline)
+        found |= self._of_section(0, "defaults")
+        found.pop("", None)
+        table = table if isinstance(table, Mapping) else {}
+        head = self.places.get((number, "claim", ""), self.places.get((0, "", "claim")))
+        if head is not None:
+            found |= dict.fromkeys(table, head) | {"": head}
+        larger, own = self._of_section(number, "claim.full"), self._of_section(number, "claim")
+        if "" in larger:
+            own["full"] = larger.pop("")
+        elif "full" in own and isinstance(table.get("full"), Mapping):
+            larger = dict.fromkeys(table["full"], own["full"])
+        return found | {f"full.{key}": line for key, line in larger.items()} | own
+
+    def _of_section(self, number: int, section: str) -> dict[str, int]:
+        return {
+            key: line
+            for (owner, where, key), line in self.places.items()
+            if (owner, where) == (number, section)
+        }
 
 
 def _outside_texts(text: str) -> Iterator[tuple[int, str]]:

@@ -2,4 +2,5 @@
 
 from dynsim.statistics._verdict import Evidence as Evidence
 from dynsim.statistics._verdict import Verdict as Verdict
+from dynsim.statistics._verdict import doubts as doubts
 from dynsim.statistics._verdict import judged as judged

@@ -8,15 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._errors import InputError, check_integer
 from dynsim._setup import Setup, check_covered
+from dynsim.laboratory._memory import check_network_fits
 from dynsim.scaling._columns import refusal
 from dynsim.scaling._exponent import named_quantity
+from dynsim.scaling._fitted import no_interval
 from dynsim.scaling._measured import Measure, cost, measured_cells
 from dynsim.scaling._quantity import (
     AnySetup,
@@ -30,14 +32,11 @@ from dynsim.scaling._quantity import (
 from dynsim.statistics._exponents import exponent_of, log_slope
 from dynsim.theory.mean_field._quick import few_particles
 
-from ._claim import ASYMPTOTIC, MOST_SEEDS, Claim
+from ._claim import ASYMPTOTIC, MOST_SEEDS, Claim, in_full
 from ._file import ClaimFile, claim_file
 from ._finding import Finding, Theory, Verdicts
 from ._seeds import MOST_RUNS, run_seed
-from ._verdict import Evidence, judged
-
-if TYPE_CHECKING:
-    pass
+from ._verdict import Evidence, doubts, judged
 
 Floats = NDArray[np.float64]
 Solve = Callable[[Quantity, Sequence[AnySetup]], Sequence[Value]]
@@ -99,11 +98,17 @@ def finding(
     rounded = dict.fromkeys(note for path in chosen.families for note in path.rounded)
     evidence = _ratio if chosen.form == "ratio" else _exponent
     numbers = evidence(chosen, predicted(chosen), found, theory.log_values)
+    verdict = judged(numbers, claim.tolerance)
+    notes = [*rounded, *theory.notes]
+    if lost := no_interval(numbers.measured, chosen.seeds):
+        notes.append(f"no interval: {lost}")
+    elif verdict == "undecided":
+        notes.append(f"undecided: {', and '.join(doubts(numbers, claim.tolerance))}")
     return Finding(
         claim=claim,
         evidence=numbers,
-        verdict=judged(numbers, claim.tolerance),
-        notes=(*rounded, *theory.notes),
+        verdict=verdict,
+        notes=tuple(notes),
         measured_as=chosen,
         cells=tuple(found),
         theory=theory,
@@ -113,24 +118,37 @@ def finding(
 def check(claim: Claim) -> None:
     """Checks without measuring, the larger version too.
 
-    Raises `InputError` for a quantity that does not exist, or not for these setups, and for a
-    prediction that is not derived or whose band contains the rival."""
+    Raises `InputError` for a quantity that does not exist, or not for these setups, for tokens that
+    cannot be read, for a network that does not fit the memory, for a theory that has no value at
+    one of the setups, and for a prediction that is not derived or whose band contains the rival.
+    """
     if claim.full:
-        check(claim.at_full())
+        try:
+            check(claim.at_full())
+        except InputError as error:
+            raise in_full(error, claim.full) from None
     quantity = named_quantity(claim.quantity)
     setups = claim_setups(claim)
     for setup in setups:
         quantity.check(setup)
+        _check_tokens(setup)
+        check_network_fits(setup)
     if quantity.measurement is None:
         raise InputError("quantity", claim.quantity, "is not measured on networks")
     value = predicted(claim)
     claim.check_rival(value)
-    if claim.form == "ratio" and claim.formula is None:
+    if claim.formula is None and (claim.form == "ratio" or claim.against != "derived"):
         _check_theory(claim, quantity, setups)
 
 
+def _check_tokens(setup: AnySetup) -> None:
+    """Raises `InputError` for counts or a text that cannot be read, or have too few types."""
+    if setup.law_name.partition(":")[0] not in ("uniform", "zipf"):
+        setup.law()
+
+
 def _check_theory(claim: Claim, quantity: Quantity, setups: Sequence[AnySetup]) -> None:
-    """Raises `InputError` for a ratio whose theory has no value at one of the setups.
+    """Raises `InputError` where the theory that the claim names has no value at a setup.
 
     Of the mean-field solution only whether the solver takes the setup is asked, not a value.
     """
@@ -149,8 +167,7 @@ def _check_theory(claim: Claim, quantity: Quantity, setups: Sequence[AnySetup]) 
 
 def _check_solver(quantity: Quantity, setup: AnySetup) -> None:
     """Raises `Unavailable` or `InputError` where the mean-field solver does not go."""
-    if type(quantity).mean_field is Quantity.mean_field:
-        quantity.mean_field([setup])  # says why there is none
+    quantity.check_mean_field(setup)
     if not isinstance(setup, Setup):
         raise Unavailable("the mean-field solver covers the linear network")
     check_covered(setup, "mean-field theory")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import jax
 
 from dynsim._errors import InputError
+from dynsim._initial import check_memory
 from dynsim._optimizers import weight_copies
 from dynsim._runs import check_fits, device_memory, memory_budget
+from dynsim._setup import Setup
 
 from ._networks import MLP_RATIO
 from ._setup import NetworkSetup
@@ -26,6 +28,14 @@ def runs_side_by_side(setup: NetworkSetup, memory_gb: float | None = None) -> in
     check_fits(needed, setup, setup.network)
     budget = memory_budget(memory_gb, DEVICE_SHARE * device_memory())
     return max(1, int(budget / needed)) * len(jax.devices())
+
+
+def check_network_fits(setup: Setup | NetworkSetup) -> None:
+    """Raises `InputError` if one network needs more memory than the device has."""
+    if isinstance(setup, Setup):
+        check_memory(setup, "float32")
+    else:
+        check_fits(run_bytes(setup), setup, setup.network)
 
 
 def parameter_count(setup: NetworkSetup) -> int:

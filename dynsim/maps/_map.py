@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._precision import require_x64
 from dynsim._setup import Setup
+from dynsim.scaling._measured import DEFAULT_SEEDS
 from dynsim.scaling._quantity import Measurement, Unavailable
 from dynsim.scaling.quantities._aged import STILL
 
@@ -31,7 +32,6 @@ DEFAULT_AXES = {
     "closed": ("width=16:65536:200", "vocab_size=16:1e6:200"),
     "mean_field": ("width=64:16384:8", "vocab_size=64:16384:8"),
 }
-DEFAULT_SEEDS = 8
 BATCH_COLOURS = ("local_exponent", "rms", "alignment")
 EQUAL = 1e-12
 THEORIES = ("closed", "mean_field")

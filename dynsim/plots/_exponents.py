@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import textwrap
 from typing import Any
 
@@ -12,6 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from dynsim._names import latex_path
 from dynsim._summary import NINETY_FIVE
 
 from ._parts import FRAMED, bars, curve, label, log_ticks, note, one_or_panels
@@ -220,9 +220,7 @@ def path_text(dataset: xr.Dataset) -> str:
 
 def mathematics(path: str) -> str:
     """`m = d^(3/2)/8` with raised powers."""
-    powers = re.sub(r"\^\(?(-?[\d./]+)\)?", r"^{\1}", path)
-    functions = re.sub(r"\b(min|max|sqrt)\b", r"\\mathrm{\1}", powers)
-    return f"${functions.replace('*', '')}$"
+    return f"${latex_path(path)}$"
 
 
 def _verdict_text(attrs: dict[str, Any]) -> str:

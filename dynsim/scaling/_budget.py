@@ -46,6 +46,12 @@ class Plan:
 
     def __str__(self) -> str:
         sizes = " ".join(map(str, self.sizes))
+        if self.expected_seconds > self.seconds:
+            return (
+                f"budget {self.seconds:g} s is too short: even {self.seeds} networks at each of "
+                f"the sizes {sizes} take about {self.expected_seconds:.0f} s; these are trained, "
+                f"and the 95 % interval should be ± {self.half_width:.2g}"
+            )
         return (
             f"budget {self.seconds:g} s: sizes {sizes} with {self.seeds} networks each, about "
             f"{self.expected_seconds:.0f} s; the 95 % interval should be ± {self.half_width:.2g}"

@@ -169,6 +169,8 @@ def with_mean_field(
 
     def solved(size: int) -> Value:
         left = seconds - (time.perf_counter() - start)
+        if seconds <= 0:
+            raise Unavailable("the budget leaves no time for it")
         with time_limit(left, f"its solutions take more than {seconds:.0f} s"):
             setup = family.setup(size)
             (value,) = quantity.mean_field([setup], lambda part: progress(part / len(sizes)))

@@ -28,13 +28,11 @@ from ._columns import (
 )
 from ._family import Along, Family, family, plural
 from ._fitted import Fitted, fitted, no_interval
-from ._measured import Measure, started
+from ._measured import DEFAULT_SEEDS, Measure, started
 from ._quantity import Progress, Quantity, Unavailable
-from ._result import Band, ScalingExponent
+from ._result import DEFAULT_TOLERANCE, Band, ScalingExponent
 
 DEFAULT_WIDTHS = (128, 256, 512, 1024)
-DEFAULT_SEEDS = 8
-DEFAULT_TOLERANCE = 0.05
 NOT_TRAINED, TRAINING = "no network was trained", "networks are being trained"
 PLANNING = "the budget is being planned"
 _FRACTION = re.compile(r"[+-]?\d{1,6}(/\d{1,6}|\.\d{1,12})?")
@@ -118,15 +116,7 @@ def exponent(
     band = _band(predict, tolerance, theory)
 
     def result(found: Fitted | None, reason: str = "") -> ScalingExponent:
-        why = theory.why | ({"measured": reason} if reason else {})
-        if found is not None and found.fit is None:
-            why["measured"] = "it is finite at fewer than two sizes"
-        if band is None:
-            why["verdict"] = "nothing was predicted"
-        elif "measured" in why:
-            why["verdict"] = "nothing was measured"
-        elif found and found.fit and (lost := no_interval(found.fit, len(labels))):
-            why["verdict"] = lost
+        why = theory.why | _missing(found, reason, band, len(labels))
         columns = (theory.asymptotic, theory.curve, theory.wide)
         return ScalingExponent(chosen, one, labels, *columns, found, why, band, plan)
 
@@ -159,6 +149,20 @@ def exponent(
     except Unavailable as reason:
         return result(None, str(reason))
     return result(fitted(one.sizes, samples))
+
+
+def _missing(found: Fitted | None, reason: str, band: Band | None, seeds: int) -> dict[str, str]:
+    """Why there is no measured power (`reason` while there is none), and no verdict."""
+    why = {"measured": reason} if reason else {}
+    if found is not None and found.fit is None:
+        why["measured"] = "it is finite at fewer than two sizes"
+    if band is None:
+        why["verdict"] = "nothing was predicted"
+    elif "measured" in why:
+        why["verdict"] = "nothing was measured"
+    elif found and found.fit and (lost := no_interval(found.fit, seeds)):
+        why["verdict"] = lost
+    return why
 
 
 def _checked_budget(
@@ -246,4 +250,5 @@ def named_quantity(quantity: str | Quantity) -> Quantity:
         return QUANTITIES[quantity]
     near = get_close_matches(str(quantity), QUANTITIES, n=3, cutoff=0.5)
     names = ", ".join(near or QUANTITIES)
-    raise InputError("quantity", quantity, f"must be {'such as' if near else 'one of'} {names}")
+    kind = "a known quantity, such as" if near else "one of"
+    raise InputError("quantity", quantity, f"must be {kind} {names}")

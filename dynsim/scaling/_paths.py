@@ -153,6 +153,13 @@ def scaling_path(
     return ScalingPath(written, Number(Fraction(written)))
 
 
+def power_of(name: str, power: Fraction) -> str:
+    """A power as text: 1, d, d^2, d^(7/10)."""
+    if power in (0, 1):
+        return name if power else "1"
+    return f"{name}^{power}" if power.denominator == 1 and power > 0 else f"{name}^({power})"
+
+
 def _variables(node: Node) -> Iterator[str]:
     match node:
         case Variable(name):

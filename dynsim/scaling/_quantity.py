@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from derivations import Derivation
+from derivations import Derivation, LimitLine
 from dynsim._setup import Setup
 from dynsim.laboratory._setup import NetworkSetup
 
@@ -44,11 +44,13 @@ class Asymptotic:
 
     - `exponent`: as an exact fraction.
     - `derivation`: where the formula comes from; `assumptions`: when it holds.
+    - `lines`: how the exponent follows from the formula along the path.
     """
 
     exponent: Fraction
     derivation: Derivation
     assumptions: tuple[str, ...]
+    lines: tuple[LimitLine, ...] = ()
 
 
 class Value(NamedTuple):
@@ -106,6 +108,14 @@ class Quantity:
     def derived(self, setup: AnySetup) -> float:
         """The derived formula at finite sizes."""
         raise Unavailable("no formula is derived for it")
+
+    def check_mean_field(self, setup: AnySetup) -> None:
+        """Raises `Unavailable` or `InputError` where the mean-field solver does not give it.
+
+        Nothing is solved.
+        """
+        if type(self).mean_field is Quantity.mean_field:
+            self.mean_field([setup])  # says why
 
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None

@@ -15,17 +15,23 @@ from dynsim._results import Declared, Result
 from dynsim._summary import NINETY_FIVE, summary
 from dynsim.statistics import Estimate, ExponentFit
 from dynsim.statistics._intervals import interval_text
-from dynsim.statistics._verdict import Evidence, Verdict, judged
+from dynsim.statistics._verdict import Evidence, Verdict, doubts, judged
 
 from ._budget import Plan
 from ._columns import Curve, Local, joined, local_slopes, slope, slope_with_error
 from ._family import Family
 from ._fitted import Fitted, no_interval
+from ._limit import derivation_text
+from ._paths import power_of
 from ._quantity import Asymptotic, Floats, Quantity, Value
 from ._resolution import LETTERS
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+DEFAULT_TOLERANCE = 0.05
+NEAR_LIMIT = 0.01  # difference of a local exponent from its limit that counts as none
 
 
 @dataclass(frozen=True)
@@ -131,14 +137,91 @@ class ScalingExponent(Result):
             return None
         if not self.networks.used.all():
             return "undecided"  # no power law along all sizes that were asked for
+        return judged(self._evidence(self.band, self.measured), self.band.tolerance)
+
+    def _evidence(self, band: Band, measured: ExponentFit) -> Evidence:
         simulated = {
             "derived": self.derived,
             "mean_field": self.mean_field and self.mean_field.value,
         }
-        evidence = Evidence.of_fit(
-            self.measured, predicted=self.band.predicted, simulated=simulated[self.against]
+        return Evidence.of_fit(
+            measured, predicted=band.predicted, simulated=simulated[self.against]
         )
-        return judged(evidence, self.band.tolerance)
+
+    @property
+    def derivation(self) -> str | None:
+        """The derivation of the asymptotic power, with the path put in and the limit line by line;
+        None where no power is derived."""
+        if self.asymptotic is None:
+            return None
+        return derivation_text(self.asymptotic, self.family, self.quantity.name)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What leaves the prediction undecided, one clause each."""
+        if self.verdict != "undecided" or self.networks is None:
+            return ()
+        assert self.band is not None
+        assert self.measured is not None
+        if not self.networks.used.all():
+            return ("the networks have no finite value at some of the sizes",)
+        return tuple(doubts(self._evidence(self.band, self.measured), self.band.tolerance))
+
+    @property
+    def no_power_law(self) -> str | None:
+        """One line where the measured local slopes run away; None where they do not.
+
+        They do if the slopes between the two smallest and the two largest sizes differ by more than
+        the band is wide (0.1 without a prediction), and their 95 % intervals have no point in
+        common; never where a prediction holds. Of theory alone it is the derived slopes at these
+        sizes, or the mean-field ones.
+        """
+        if self.verdict == "holds":
+            return None
+        _, values, lows, highs = self.octaves
+        if not len(values):
+            local = next(
+                (
+                    slopes[: len(self.curve.sizes) - 1]
+                    for slopes in (self.local.derived, self.local.mean_field)
+                    if np.isfinite(slopes[: len(self.curve.sizes) - 1]).all()
+                ),
+                np.empty(0),
+            )
+            values = lows = highs = local
+        if len(values) < 2:
+            return None
+        tolerance = DEFAULT_TOLERANCE if self.band is None else self.band.tolerance
+        apart = lows[0] > highs[-1] or highs[0] < lows[-1]
+        if not apart or abs(values[-1] - values[0]) <= 2 * tolerance:
+            return None
+        run = f"from {power(values[0])} to {power(values[-1])}"
+        return f"no power law at these sizes: local slope runs {run}"
+
+    @property
+    def far_from_limit(self) -> str | None:
+        """One sentence where theory at the largest size still has another power than in the limit;
+        None where it does not, or where either is not known."""
+        if self.asymptotic is None:
+            return None
+        limit, along = float(self.asymptotic.exponent), self.family.along
+        sizes = joined(self.curve, self.wide).sizes
+        for name, slopes, errors in (
+            ("derived formula", self.local.derived, np.zeros(len(self.local.derived))),
+            ("mean-field solution", self.local.mean_field, self.local.mean_field_error),
+        ):
+            known = np.flatnonzero(np.isfinite(slopes))
+            if not len(known):
+                continue
+            place = known[-1]
+            if abs(slopes[place] - limit) <= NEAR_LIMIT + NINETY_FIVE * errors[place]:
+                return None
+            return (
+                f"the limit is not reached: between `{along}` {sizes[place]} and "
+                f"{sizes[place + 1]} the {name} grows with the power {slopes[place]:.3f}, in the "
+                f"limit with {self.asymptotic.exponent} = {limit:.4g}"
+            )
+        return None
 
     @property
     def against(self) -> Literal["derived", "mean_field"]:
@@ -203,11 +286,13 @@ class ScalingExponent(Result):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the numbers has to know: rounded sizes, diverged networks, no interval.
+        """What a reader of the numbers has to know: no power law, a limit that is far, rounded
+        sizes, diverged networks, no interval.
 
         Fields stand between backticks.
         """
-        notes = list(self.family.rounded)
+        found_out = (self.no_power_law, self.far_from_limit)
+        notes = [*(text for text in found_out if text), *self.family.rounded]
         along, found, seeds = self.family.along, self.networks, len(self.seeds)
         if found is not None:
             for size, count, used in zip(found.sizes, found.diverged, found.used, strict=True):
@@ -240,7 +325,7 @@ class ScalingExponent(Result):
             answer = f"{name} grows like {letter}^{power(fit.value)}{interval}{along}"
             return answer + (f"; derived asymptotically {derived}" if derived is not None else "")
         if derived is not None:
-            return f"{name} grows like {letter}^({derived}){along}, derived asymptotically"
+            return f"{name} grows like {power_of(letter, derived)}{along}, derived asymptotically"
         found = self.derived if self.mean_field is None else self.mean_field.value
         if found is not None:
             return f"{name} grows like {letter}^{power(found)}{along} by theory at these sizes"

@@ -96,16 +96,36 @@ class Evidence:
 def judged(evidence: Evidence, tolerance: float) -> Verdict:
     """The verdict on evidence by the rule of this module."""
     low, high = evidence.predicted - tolerance, evidence.predicted + tolerance
-    measured, last = evidence.measured, evidence.last
+    measured = evidence.measured
     if not measured.low < measured.high:
         return "undecided"  # no number, or no interval
-    if evidence.exponent and last is None:
+    if evidence.exponent and evidence.last is None:
         return "undecided"  # fewer than three sizes
     if measured.high < low or measured.low > high:
         return "fails"
-    inside = low <= measured.low and measured.high <= high
-    agrees = evidence.simulated is None or low <= evidence.simulated <= high
+    return "undecided" if doubts(evidence, tolerance) else "holds"
+
+
+def doubts(evidence: Evidence, tolerance: float) -> list[str]:
+    """What keeps a claim from holding, one clause each."""
+    low, high = evidence.predicted - tolerance, evidence.predicted + tolerance
+    measured, last = evidence.measured, evidence.last
+    if not measured.low < measured.high:
+        return ["the measured value has no interval"]
+    if evidence.exponent and last is None:
+        return ["an exponent needs three sizes or more"]
     without_smallest = measured.value + evidence.drift
-    steady = math.isnan(evidence.drift) or low <= without_smallest <= high
-    stays = last is None or low <= last.value <= high or last.low <= evidence.predicted <= last.high
-    return "holds" if inside and agrees and steady and stays else "undecided"
+    met = {
+        "the measured interval is not inside the band": low <= measured.low
+        and measured.high <= high,
+        "theory at the measured sizes lies outside the band": evidence.simulated is None
+        or low <= evidence.simulated <= high,
+        "without the smallest size the measured value lies outside the band": math.isnan(
+            evidence.drift
+        )
+        or low <= without_smallest <= high,
+        "the slope between the two largest sizes leaves the band": last is None
+        or low <= last.value <= high
+        or last.low <= evidence.predicted <= last.high,
+    }
+    return [doubt for doubt, good in met.items() if not good]

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from dynsim.claims import ClaimFile, Finding
 
 FORMAT = 1
+NUMBERS = (
+    *("predicted", "tolerance", "simulated", "measured", "low", "high", "drift"),
+    *("last", "last_low", "last_high", "verdict", "expected", "notes"),
+)
 SHORT = 12  # characters of a digest that are printed
 
 
@@ -104,11 +108,11 @@ def valid_files(paths: Sequence[Path]) -> list[ClaimFile]:
 def _chosen(file: ClaimFile, names: Sequence[str]) -> ClaimFile:
     kept = [
         pair
-        for pair in zip(file.claims, file.lines, strict=True)
+        for pair in zip(file.claims, file.places, strict=True)
         if not names or pair[0].name in names
     ]
-    claims, lines = zip(*kept, strict=True) if kept else ((), ())
-    return replace(file, claims=claims, lines=lines)
+    claims, places = zip(*kept, strict=True) if kept else ((), ())
+    return replace(file, claims=claims, places=places)
 
 
 def _check_chosen(names: Sequence[str], files: Sequence[ClaimFile]) -> None:
@@ -201,25 +205,33 @@ def _before(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _keep(file: ClaimFile, found: Sequence[Finding], folder: Path) -> None:
-    """Writes each claim as it was first measured, with its verdict."""
+    """Writes each claim as it was first measured, with its numbers and its verdict.
+
+    Of a claim that was changed since, the numbers of the present version stand under `now`.
+    """
     from experiments.cells.store import REPEATABLE, writing
+    from experiments.output import json_text
     from experiments.results import write_file
 
     path = _beside(folder, file, "json")
     kept = _before(path)
     for one in found:
-        entry = {
-            "claim": one.claim.content,
-            "digest": one.claim.digest,
-            "file": file.digest,
-            "verdict": one.verdict,
-        }
-        kept.setdefault(one.claim.name, entry)
-    text = json.dumps(
-        {"format": FORMAT, "claims": list(kept.values())}, indent=1, ensure_ascii=False
-    )
+        entry = _entry(one, file.digest)
+        first = kept.setdefault(one.claim.name, entry)
+        if first["digest"] == one.claim.digest:
+            kept[one.claim.name] = entry
+        else:
+            first["now"] = entry
+    text = json_text({"format": FORMAT, "claims": list(kept.values())}, indent=1)
     with writing(path, REPEATABLE):
         write_file(path, f"{text}\n".encode())
+
+
+def _entry(found: Finding, digest: str) -> dict[str, Any]:
+    """A claim with what became of it; `digest` is that of its file."""
+    row = found.row()
+    numbers = {name: row[name] for name in NUMBERS}
+    return {"claim": found.claim.content, "digest": row["digest"], "file": digest, **numbers}
 
 
 def _print(
@@ -238,8 +250,8 @@ def _print(
 
 def _note(row: Mapping[str, Any]) -> str:
     registered = f"; registered {row['registered']}" if row["registered"] else ""
-    notes = "".join(f"; {note}" for note in row["notes"])
-    return (
-        f"{row['statement']} Quantity: {row['quantity']}; prediction: "
-        f"{row['prediction']}{registered}; SHA-256 {row['digest'][:SHORT]}{notes}"
+    numbers = (
+        f"quantity: {row['quantity']}; prediction: {row['prediction']}{registered}; SHA-256 "
+        f"{row['digest'][:SHORT]}"
     )
+    return "\n".join((row["statement"], numbers, *row["notes"]))

@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dynsim._names import latex_path
 from dynsim._summary import NINETY_FIVE
+from dynsim.scaling._paths import power_of
 from dynsim.scaling._resolution import LETTERS
+from dynsim.scaling._result import DEFAULT_TOLERANCE
 from experiments.output import flag, named, number, print_table
 
 if TYPE_CHECKING:
     from dynsim import Estimate, ScalingExponent
 
-DEFAULT_TOLERANCE = 0.05
 COLUMNS = {
     "asymptotic": "derived, as {size} goes to infinity",
     "derived": "derived formula at these sizes",
@@ -78,8 +80,8 @@ def print_theory(
 ) -> None:
     """The columns of theory that are new since they were printed last."""
     known = {name for one in shown for name in COLUMNS if _value(one, name)}
-    if not shown and derivation and result.asymptotic is not None:
-        print(result.asymptotic.derivation.to_text() + "\n")
+    if not shown and derivation and result.derivation:
+        print(f"{result.derivation}\n")
     if result.plan is not None and all(one.plan is None for one in shown):
         print(f"{result.plan}.", flush=True)
     for name in COLUMNS:
@@ -109,7 +111,8 @@ def print_result(result: ScalingExponent) -> None:
     if result.band is not None:
         band = f"{result.band.predicted:.4g} ± {result.band.tolerance:.4g}"
         verdict = result.verdict or f"no verdict ({named(result.why['verdict'], flag)})"
-        print(f"Predicted {band}: {verdict}")
+        doubts = f" ({', and '.join(result.doubts)})" if result.doubts else ""
+        print(f"Predicted {band}: {verdict}{doubts}")
 
 
 def _print_values(result: ScalingExponent) -> None:
@@ -181,7 +184,7 @@ def write_row(result: ScalingExponent, folder: Path) -> Path:
     asymptotic = None if result.asymptotic is None else f"{result.asymptotic.exponent}"
     cells = [
         rf"\texttt{{{result.quantity.name}}}".replace("_", r"\_"),
-        ", ".join(f"${_latex_path(part)}$" for part in result.path_parts) or "--",
+        ", ".join(f"${latex_path(part)}$" for part in result.path_parts) or "--",
         "--" if asymptotic is None else f"${asymptotic}$",
         "--" if result.derived is None else f"${result.derived:.3f}$",
         "--" if field is None else f"${field.value:.3f}$",
@@ -206,13 +209,14 @@ def write_claim(result: ScalingExponent, folder: Path) -> list[Path]:
     if prediction is None:
         return []
     along = LETTERS.get(result.family.along, "T")
-    exact = result.asymptotic and f"({result.asymptotic.exponent})"
-    shown = exact if prediction == "asymptotic" else prediction
+    grows = f"{along}^{prediction}"
+    if prediction == "asymptotic" and result.asymptotic is not None:
+        grows = power_of(along, result.asymptotic.exponent)
     path = f" along {result.path}" if result.path else ""
     expected = result.verdict if result.band is not None else None
     content = {
         "name": f"my-{result.quantity.name.replace('_', '-')}",
-        "statement": f"{result.quantity.name} grows like {along}^{shown}{path}.",
+        "statement": f"{result.quantity.name} grows like {grows}{path}.",
         "quantity": result.quantity.name,
         **_claim_options(result),
         "seeds": len(result.seeds),
@@ -247,14 +251,6 @@ def _claim_options(result: ScalingExponent) -> dict[str, Any]:
         if not path.variables:
             found[name] = int(value) if value == int(value) else value
     return found
-
-
-def _latex_path(text: str) -> str:
-    """`d^(3/2)/8` as mathematics."""
-    import re
-
-    powers = re.sub(r"\^\(?(-?[\d./]+)\)?", r"^{\1}", text)
-    return re.sub(r"\b(min|max|sqrt)\b", r"\\\1", powers).replace("*", r"\,")
 
 
 def _title(result: ScalingExponent, name: str) -> str:

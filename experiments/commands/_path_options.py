@@ -19,7 +19,8 @@ from dynsim.scaling._family import DEFAULT_UPDATES, GROWING_FIELDS, PATH_FIELDS
 
 from ._options import AnyNetwork, check_meaningful
 
-UPDATES = f"updates T after which the quantity is read; {DEFAULT_UPDATES} if left out"
+UPDATES = f"updates T after which the quantity is read (default: {DEFAULT_UPDATES})"
+METAVARS = {"tokens": "LAW"}
 PATH_NOTE = "a number or a path such as 4*d"
 
 
@@ -46,12 +47,30 @@ def _fields() -> list[tuple[str, Any, Any]]:
         kind, default = hints[field.name], field.default
         if field.name in GROWING_FIELDS:
             if field.name != "steps" and default is not None:
-                words = f"{words}; {default} if left out"
+                words = _with_default(words, default)
             kind, default = str | None, None
         elif field.name in PATH_FIELDS:
             kind, default = (str | None, None) if default is None else (str, f"{default:g}")
-        found.append((field.name, Annotated[kind, tyro.conf.arg(help=words)], default))
+        mark = tyro.conf.arg(help=words)
+        if default is None:  # what it is then stands in its own words
+            metavar = "PATH" if field.name in PATH_FIELDS else METAVARS.get(field.name)
+            mark = tyro.conf.arg(help=words, metavar=metavar, help_behavior_hint="")
+        found.append((field.name, Annotated[kind, mark], default))
     return found
+
+
+def _with_default(words: str, default: Any) -> str:
+    """Words with a default, which stands before its reason where they give one."""
+    reason = " (default: "
+    if reason in words:
+        return words.replace(reason, f"{reason}{default}, ", 1)
+    return f"{words}{reason}{default})"
+
+
+def shown(metavar: str, default: str = "") -> Any:
+    """How the help writes the value of an option that may be left out, and what it is then."""
+    hint = f"(default: {default})" if default else ""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
 
 
 def documented(described: type) -> dict[str, str]:

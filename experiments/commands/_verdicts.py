@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ HEAD = (
     *("claim", "predicted", "simulated", "measured", "95 % interval"),
     *("drift", "last slope", "verdict"),
 )
-COLUMNS = """drift: how the measured value changes when the smallest size is left out
+COLUMNS = """simulated: theory at the measured sizes, read in the same way as the networks
+measured: from trained networks, with its 95 % interval
+drift: how the measured value changes when the smallest size is left out
 last slope: between the two largest sizes of an exponent, with its 95 % interval"""
+LONGEST = 110  # characters of a line under a claim
+UNEXPECTED = "(!): the claim expects another verdict"
 
 
 def seed_folder(folder: Path, seed: int) -> Path:
@@ -33,10 +38,17 @@ def as_expected(row: Mapping[str, Any]) -> bool:
 
 
 def print_verdicts(rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:
-    """The numbers and the verdict of each claim, with a note under each."""
-    print_table(HEAD, [_cells(row) for row in rows], notes)
+    """The numbers and the verdict of each claim, with a note under each, line by line."""
+    below = ["\n".join(map(_wrapped, note.splitlines())) for note in notes]
+    print_table(HEAD, [_cells(row) for row in rows], below)
     print()
     print(COLUMNS)
+    if not all(map(as_expected, rows)):
+        print(UNEXPECTED)
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, LONGEST, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -16,13 +16,14 @@ from experiments.output import progress_bar
 
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, Json, WrittenFiles
-from ._path_options import PathOptions
+from ._path_options import PathOptions, shown
 
 if TYPE_CHECKING:
     from dynsim import ScalingExponent
     from dynsim.scaling._measured import Measure
 
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+Sizes = tuple[str, ...] | None
 NAME = "exponent"
 
 
@@ -44,23 +45,23 @@ class Exponent:
     other frozen), joint_embedding_optimal_lr, joint_projection_optimal_lr,
     joint_optimal_rate_ratio, or restoration (the embedding's displacement at the end of the LV
     regime)"""
-    widths: tuple[str, ...] = ()
-    """widths d (default: 128 256 512 1024)"""
-    vocab_sizes: tuple[str, ...] = ()
+    widths: Annotated[Sizes, shown("SIZE [SIZE ...]", "128 256 512 1024")] = None
+    """widths d, two or more"""
+    vocab_sizes: Annotated[Sizes, shown("SIZE [SIZE ...]")] = None
     """in place of --widths: vocabulary sizes m"""
-    batch_sizes: tuple[str, ...] = ()
+    batch_sizes: Annotated[Sizes, shown("SIZE [SIZE ...]")] = None
     """in place of --widths: batch sizes B"""
-    output_counts: tuple[str, ...] = ()
+    output_counts: Annotated[Sizes, shown("SIZE [SIZE ...]")] = None
     """in place of --widths: numbers of outputs n"""
-    step_counts: tuple[str, ...] = ()
+    step_counts: Annotated[Sizes, shown("SIZE [SIZE ...]")] = None
     """in place of --widths: numbers of updates T"""
-    seeds: int | None = None
-    """networks at each size (default: 8)"""
-    predict: str | None = None
+    seeds: Annotated[int | None, shown("INT", "8")] = None
+    """networks at each size"""
+    predict: Annotated[str | None, shown("POWER")] = None
     """a predicted power, such as 0.85 or 17/20, or asymptotic: adds the verdict"""
-    tolerance: float | None = None
-    """half width of the band around the prediction (default: 0.05)"""
-    budget: str | None = None
+    tolerance: Annotated[float | None, shown("FLOAT", "0.05")] = None
+    """half width of the band around the prediction"""
+    budget: Annotated[str | None, shown("TIME")] = None
     """a time such as 60s or 10m: chooses the sizes, where none are given, and the seeds"""
     derivation: Switch = False
     """print the symbolic derivation of the asymptotic power"""
@@ -128,14 +129,18 @@ class Exponent:
 SIZES = ("widths", "vocab_sizes", "batch_sizes", "output_counts", "step_counts")
 
 
-def _sizes(name: str, texts: Sequence[str]) -> list[int] | None:
-    """Sizes written `128 256` or `128,256`; None where none are given. Raises `InputError`."""
+def _sizes(name: str, texts: Sequence[str] | None) -> list[int] | None:
+    """Sizes written `128 256` or `128,256`; None without the option. Raises `InputError`."""
+    if texts is None:
+        return None
+    if not texts:
+        raise InputError(name, None, "must be followed by sizes such as 128 256 512")
     found = []
     for text in (part for one in texts for part in one.split(",")):
         if not text.strip().isascii() or not text.strip().isdigit() or len(text) > 20:
             raise InputError(name, text, "must be integers such as 128 256 512")
         found.append(int(text))
-    return found or None
+    return found
 
 
 @contextlib.contextmanager
@@ -157,6 +162,4 @@ def _kept_cells(out: Path | None, theory_only: bool) -> Iterator[Measure | None]
 
 
 def _derivation(result: ScalingExponent, wanted: bool) -> dict[str, Any]:
-    if not wanted or result.asymptotic is None:
-        return {}
-    return {"derivation": result.asymptotic.derivation.to_text()}
+    return {"derivation": result.derivation} if wanted and result.derivation else {}

@@ -1,7 +1,8 @@
 """The study that claims written as data need, and their evidence from its dataset.
 
 A cell is a setup with its seeds and what is recorded of it (or solved by mean-field theory), as
-JSON text; claims that need the same cell share it. Arrays of cells of different sizes stand in one
+JSON text; claims that need the same cell share it. Its networks have the labels `first`, `first` +
+1, and so on; `first` is left out where it is 0. Arrays of cells of different sizes stand in one
 variable, filled up with NaN; `..._shape` holds the size of each.
 """
 
@@ -22,7 +23,7 @@ from dynsim.claims import Claim, Finding
 from dynsim.claims._verify import claim_setups, finding, fresh, version
 from dynsim.scaling import Measurement, Quantity, Value
 from dynsim.scaling._exponent import named_quantity
-from dynsim.scaling._measured import Measure
+from dynsim.scaling._measured import Measure, own_labels
 from dynsim.scaling._quantity import AnySetup
 from dynsim.scaling.quantities._registry import QUANTITIES
 from experiments.results import study_config
@@ -54,8 +55,9 @@ def claim_cells(claims: Sequence[Claim]) -> list[Cell]:
         quantity = named_quantity(one.quantity)
         setups = claim_setups(one)
         assert quantity.measurement is not None
-        measured = [_measured(quantity.measurement, setup, one.seeds) for setup in setups]
-        found |= dict.fromkeys(measured)
+        labels = own_labels(setups, np.arange(one.seeds))
+        for setup, own in zip(setups, labels, strict=True):
+            found[_measured(quantity.measurement, setup, own)] = None
         if one.against == "mean_field":
             found |= dict.fromkeys(_solved(quantity, setup) for setup in setups)
     return [{"cell": text} for text in found]
@@ -76,7 +78,7 @@ def _kept_in(data: xr.Dataset) -> Measure:
     """The arrays of cells that were measured before."""
 
     def measure(measurement: Measurement, setup: AnySetup, labels: NDArray[np.int64]) -> Any:
-        return _arrays(data, _measured(measurement, setup, len(labels)), measurement.name)
+        return _arrays(data, _measured(measurement, setup, labels), measurement.name)
 
     return measure
 
@@ -106,7 +108,7 @@ def measured_cell(cell: str, full: bool, seed: int = 0) -> Variables:
         (value,) = QUANTITIES[description[SOLVED]].mean_field([setup])
         return _variables(SOLVED, {"value": np.array(value)})
     measurement = _measurements()[description["measured"]]
-    labels = np.arange(description["seeds"])
+    labels = description.get("first", 0) + np.arange(description["seeds"])
     return _variables(measurement.name, measurement.run(setup, labels, lambda part: None))
 
 
@@ -120,8 +122,11 @@ def _prefix(description: Mapping[str, Any]) -> str:
     return SOLVED if SOLVED in description else description["measured"]
 
 
-def _measured(measurement: Measurement, setup: AnySetup, seeds: int) -> str:
-    return json.dumps({"measured": measurement.name, "seeds": seeds, **_fields(setup)})
+def _measured(measurement: Measurement, setup: AnySetup, labels: NDArray[np.int64]) -> str:
+    first = int(labels[0])
+    assert np.array_equal(labels, first + np.arange(len(labels)))
+    seeds = {"seeds": len(labels), **({"first": first} if first else {})}
+    return json.dumps({"measured": measurement.name, **seeds, **_fields(setup)})
 
 
 def _solved(quantity: Quantity, setup: AnySetup) -> str:

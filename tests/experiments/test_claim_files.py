@@ -114,6 +114,13 @@ def test_from_file_to_verdict_and_figure(run, mine, folder, trained):
     endings = ("png", "pdf", "svg")
     assert set(found["figures"]) == {f"out/{name}.{end}" for name in names for end in endings}
     assert load(folder / "out/mine.claims.nc").sizes["cell"] == 3
+    kept = json.loads((folder / "out/mine.claims.json").read_text())["claims"]
+    names = ("predicted", "simulated", "measured", "low", "high", "drift", "last", "verdict")
+    for one, row in zip(kept, found["claims"], strict=True):
+        assert {name: one[name] for name in (*names, "digest")} == {
+            name: row[name] for name in (*names, "digest")
+        }
+        assert one["claim"]["name"] == row["name"]
 
 
 def test_what_was_measured_is_not_measured_again(run, mine, folder, trained, undrawn):
@@ -164,7 +171,25 @@ def test_a_refuted_claim_has_exit_code_one(run, mine, folder, undrawn):
             "projection_step_rms",
             "projection_rms",
             (),
-            ["line 10: claim small-vocabulary", "must be such as"],
+            ["line 3: claim small-vocabulary", "must be a known quantity, such as"],
+        ),
+        (
+            "prediction = 0.5",
+            'steps = 99\nprediction = "asymptotic"',
+            ("--check",),
+            ["line 23: claim control-root", "does not exist here"],
+        ),
+        (
+            "projection_step_rms",
+            "hidden_step_rms",
+            ("--check",),
+            ["line 3: claim small-vocabulary: network 'linear': must be mlp"],
+        ),
+        (
+            "widths = [16, 32, 64]",
+            "widths = [16, 32, 900000000]",
+            ("--check",),
+            ["line 7: claim small-vocabulary: width 900000000", "GiB of this device"],
         ),
         ("prediction = 0.5", "prediction = inf", ("--check",), ["line 22", "must be finite"]),
         ("outputs = 4", "projection_lr = 0", ("--check",), ["small-vocabulary: projection_lr 0"]),

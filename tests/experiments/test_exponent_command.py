@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from power_quantity import Power
 import dynsim
 from dynsim.claims import claim_file
 from dynsim.scaling import Measurement
+from dynsim.scaling._budget import Plan
 from dynsim.scaling.quantities import _registry
 from experiments.cli import main
 from experiments.commands._exponent_text import write_claim
@@ -145,6 +147,40 @@ def test_a_budget_prints_the_derived_power_first(power, capsys):
     assert out.count("budget 2 s") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--quantitiy", "loss"),
+            "--quantitiy is no option of exponent: the nearest is --quanti",
+        ),
+        (("--vocab_sise=4",), "--vocab_sise is no option of exponent: the nearest is --vocab-size"),
+        (("5",), "exponent takes no argument 5: see dynsim exponent --help"),
+        (("--widths",), "--widths is missing: must be followed by sizes such as 128 256 512"),
+        (("--step-counts", "--json"), "--step-counts is missing: must be followed by sizes"),
+    ],
+)
+def test_a_mistake_in_an_option_is_one_line(capsys, arguments, message):
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert f"dynsim: error: {message}" in err
+
+
+def test_the_help_has_one_default_for_each_option(capsys):
+    with pytest.raises(SystemExit):
+        main(["exponent", "--help"])
+    text = " ".join(re.sub("[│─╭╮╰╯]", " ", capsys.readouterr().out).split())
+    assert "(default: 128 256 512 1024)" in text
+    for option in text.split(" --")[1:]:
+        assert option.count("(default") <= 1, option
+
+
+def test_a_short_budget_says_what_it_cannot_do():
+    plan = Plan(1.0, 9.2, (64, 128, 256), 2, 0.1)
+    assert str(plan).startswith("budget 1 s is too short: even 2 networks at each of the sizes 64")
+
+
 def test_the_help_names_every_quantity():
     text = documented(Exponent)["quantity"]
     for name in _registry.QUANTITIES:
@@ -157,7 +193,9 @@ def test_options_are_those_of_a_setup_with_their_own_words():
     described = documented(dynsim.Setup) | documented(dynsim.NetworkSetup)
     assert set(described) <= set(fields)
     for name in ("width", "batch_size", "embedding_lr", "tokens", "beta1"):
-        assert described[name] in fields[name].type.__metadata__[0].help
+        words = fields[name].type.__metadata__[0].help
+        assert words.startswith(described[name].partition(" (default")[0])
+        assert words.count("(default") <= 1
     given = PathOptions().options()
     assert None not in given.values()
     assert dynsim.scaling.family("width", [4, 8], **given).setup(4) == dynsim.Setup(4, steps=2)

@@ -68,10 +68,13 @@ class Coherence(Quantity):
         part = derivations.update_part_power(
             self.part, first.kernel_of(setup), orders, mini_batch=setup.batch_size > 0
         )
-        power = part.power
+        power, lines = part.power, part.lines
         if self.part == "aligned":  # of which the alignment is a share
-            power = first_order(family, "projection").power - power
-        return Asymptotic(power, part.derivation, part.assumptions)
+            whole = first_order(family, "projection")
+            power = whole.power - power
+            lines = tuple(dict.fromkeys((*whole.lines, *lines)))
+            lines += (derivations.LimitLine("RMS/(largest RMS)", power, "the quotient"),)
+        return Asymptotic(power, part.derivation, part.assumptions, lines)
 
     def derived(self, setup: AnySetup) -> float:
         total, incoherent, aligned = self._squares(linear(setup))
@@ -102,18 +105,22 @@ class Coherence(Quantity):
             float(np.mean(np.asarray(evaluate(aligned, values)))),
         )
 
-    def mean_field(
-        self, setups: Sequence[AnySetup], progress: Progress = lambda part: None
-    ) -> list[Value]:
-        known = [linear(setup) for setup in setups]
+    def check_mean_field(self, setup: AnySetup) -> None:
+        known = linear(setup)
         if self.part == "incoherent":
             raise Unavailable("the mean-field solver does not record what single neurons do")
-        if any(setup.steps != 2 or first.kernel_of(setup) == "sgd" for setup in known):
+        if known.steps != 2 or first.kernel_of(known) == "sgd":
             raise Unavailable(
                 "the mean-field solver gives the whole update; its parts follow at the first step "
                 "(`steps` 1) under `optimizer` sign or adam"
             )
-        values = []
+
+    def mean_field(
+        self, setups: Sequence[AnySetup], progress: Progress = lambda part: None
+    ) -> list[Value]:
+        for setup in setups:
+            self.check_mean_field(setup)
+        known, values = [linear(setup) for setup in setups], []
         for setup, whole in zip(known, predicted(known, STEP, progress), strict=True):
             _, incoherent, aligned = self._squares(setup)
             if self.part == "aligned":

@@ -68,9 +68,12 @@ class HiddenUpdate(Quantity):
         )
         hidden = resolved_parametrization(setup).layers["hidden"]
         own = Fraction(hidden.multiplier + (hidden.lr or 0)) * orders.of[s.width]
-        power = unit.power + own + family.order("hidden_lr")
+        found = unit.times("eta_H", family.order("hidden_lr"), "learning rate of hidden layers", "")
+        factor = "powers of the width in the parametrization's learning rate and multiplier"
+        found = found.times("factor", own, factor, "RMS of the update")
         own_assumptions = (*unit.derivation.assumptions, READS_NORM, EQUAL_DELTA)
-        return Asymptotic(power, unit.derivation, (*own_assumptions, *orders.assumptions))
+        assumptions = (*own_assumptions, *orders.assumptions)
+        return Asymptotic(found.power, unit.derivation, assumptions, found.lines)
 
     def derived(self, setup: AnySetup) -> float:
         network = _network(setup)
@@ -99,10 +102,15 @@ class HiddenUpdate(Quantity):
             value *= at.multiplier.embedding * at.init_factor.embedding
         return value
 
+    def check_mean_field(self, setup: AnySetup) -> None:
+        raise Unavailable("the mean-field solver covers the linear network")
+
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None
     ) -> list[Value]:
-        raise Unavailable("the mean-field solver covers the linear network")
+        for setup in setups:
+            self.check_mean_field(setup)
+        return []
 
     def sampled(self, setup: AnySetup, arrays: Mapping[str, NDArray[Any]]) -> Sampled:
         term = "update" if self.what == "update" else "update_on_initial"

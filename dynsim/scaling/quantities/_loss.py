@@ -25,7 +25,7 @@ from dynsim.scaling._quantity import (
 )
 
 from . import _first_step as first
-from ._mean_field import predicted
+from ._mean_field import check_column, predicted
 from ._measurements import LOSSES
 from ._orders import family_orders
 from ._updates import OWN_RESIDUALS, first_order, is_first, linear
@@ -59,6 +59,7 @@ class Loss(Quantity):
             if getattr(setup, f"{layer}_lr") > 0
         ]
         found = derivations.first_loss_power(orders, [update.power for update in updates])
+        lines = [line for update in updates for line in update.lines]
         presumed = [text for update in updates for text in update.assumptions]
         return Asymptotic(
             found.power,
@@ -69,6 +70,7 @@ class Loss(Quantity):
                 "half the mean square of residual plus update, which do not cancel to leading "
                 "order; leading order in the learning rates (no cross term)",
             ),
+            (*dict.fromkeys(lines), *found.lines),
         )
 
     def derived(self, setup: AnySetup) -> float:
@@ -78,6 +80,9 @@ class Loss(Quantity):
         if known.batch_size or first.kernel_of(known) == "sgd":
             raise Unavailable("it is derived in full batch under `optimizer` sign or adam")
         return first_loss(known)
+
+    def check_mean_field(self, setup: AnySetup) -> None:
+        check_column(setup, self.name)
 
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None

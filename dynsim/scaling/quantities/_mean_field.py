@@ -10,17 +10,23 @@ from dynsim.scaling._quantity import AnySetup, Progress, Unavailable, Value
 from dynsim.theory.mean_field._quick import quick_predictions
 
 
+def check_column(setup: AnySetup, column: str) -> None:
+    """Raises `Unavailable` for a setup or a column that the solver does not cover."""
+    if not isinstance(setup, Setup):
+        raise Unavailable("the mean-field solver covers the linear network")
+    if column == "embedding_step_rms" and setup.steps != 2:
+        raise Unavailable("the mean-field solver records no later step of the embedding")
+
+
 def predicted(setups: Sequence[AnySetup], column: str, progress: Progress) -> list[Value]:
     """A column of the solutions after T updates, or, for a step, of the T-th.
 
     Raises `Unavailable` for what the solver does not cover.
     """
+    for setup in setups:
+        check_column(setup, column)
     covered = [setup for setup in setups if isinstance(setup, Setup)]
-    if len(covered) < len(setups):
-        raise Unavailable("the mean-field solver covers the linear network")
     if column == "embedding_step_rms":
-        if any(setup.steps != 2 for setup in covered):
-            raise Unavailable("the mean-field solver records no later step of the embedding")
         column = "embedding_update_rms"
     try:
         solved = quick_predictions(covered, progress=progress)

@@ -129,7 +129,8 @@ class OptimalRate(Quantity):
         orders = family_orders(family)
         found = derivations.optimal_rate_power(self.which, orders)
         own = (*found.derivation.assumptions, SELF_TERM)
-        return Asymptotic(found.power, found.derivation, (*own, *orders.assumptions))
+        assumptions = (*own, *orders.assumptions)
+        return Asymptotic(found.power, found.derivation, assumptions, found.lines)
 
     def derived(self, setup: AnySetup) -> float:
         if self.how == "joint":

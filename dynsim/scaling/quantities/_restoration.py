@@ -388,16 +388,17 @@ class Restoration(Quantity):
             orders.with_orders({s.effective_outputs: spread}),
             early=last.batch_size > 0 and early,
         )
-        power, assumptions = found.power, found.assumptions
-        visited = derivations.visited_power(orders) if last.batch_size else 0
-        if visited and last.optimizer == "adam":
+        assumptions = found.assumptions
+        visited = derivations.visited_power(orders)
+        if last.batch_size and visited and last.optimizer == "adam":
             raise Unavailable(FEWER_AND_FEWER)
         if vocabulary < width:
             assumptions += (f"m >> d, which at fixed vocabulary ends at d ~ {last.vocab_size}",)
         if last.batch_size:
-            power -= visited
+            chance = "1 over the chance that a batch holds a token"
+            found = found.times("1/q", -visited, chance, "eta_E t_c in batches")
             assumptions += ("a token moves only when the batch holds it",)
-        return Asymptotic(power, found.derivation, assumptions)
+        return Asymptotic(found.power, found.derivation, assumptions, found.lines)
 
     def derived(self, setup: AnySetup) -> float:
         setup = linear_setup(setup)
@@ -407,14 +408,18 @@ class Restoration(Quantity):
             raise Unavailable(MUP_START)
         return end
 
+    def check_mean_field(self, setup: AnySetup) -> None:
+        known = linear_setup(setup)
+        if np.any(outside(known, sizes_of(known))[FEW_VISITS]):
+            raise Unavailable(FEW_VISITS)
+        _least_particles(held(known, FEWER_STEPS))
+
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None
     ) -> list[Value]:
         values = []
         for setup in map(linear_setup, setups):
-            sizes = sizes_of(setup)
-            if np.any(outside(setup, sizes)[FEW_VISITS]):
-                raise Unavailable(FEW_VISITS)
+            self.check_mean_field(setup)
             values.append(_solved(held(setup, FEWER_STEPS)))
             progress(1 / len(setups))
         return values
@@ -462,6 +467,17 @@ def _trained(
     return arrays
 
 
+def _least_particles(setup: Setup) -> int:
+    """What the solver needs for the setup's outputs and steps. Raises `Unavailable`."""
+    least = 4 * setup.steps * setup.output_count
+    if least > MAX_PARTICLES:
+        raise Unavailable(
+            f"{setup.output_count} `outputs` and {setup.steps} steps are beyond what the "
+            "mean-field solver covers"
+        )
+    return least
+
+
 def _solved(setup: Setup) -> Value:
     """eta_E t_c of the mean-field solution; NaN where it does not pass the end.
 
@@ -469,12 +485,7 @@ def _solved(setup: Setup) -> Value:
     """
     found = Value(math.nan, math.nan)
     for _ in range(DOUBLINGS + 1):
-        least = 4 * setup.steps * setup.output_count
-        if least > MAX_PARTICLES:
-            raise Unavailable(
-                f"{setup.output_count} `outputs` and {setup.steps} steps are beyond what the "
-                "mean-field solver covers"
-            )
+        least = _least_particles(setup)
         options: Any = {
             "particles": max(PARTICLES, 2 ** math.ceil(math.log2(least))),
             "replicas": REPLICAS,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -29,7 +28,7 @@ from dynsim.scaling._quantity import (
 
 from . import _aged
 from . import _first_step as first
-from ._mean_field import predicted
+from ._mean_field import check_column, predicted
 from ._measurements import TRAINING
 from ._orders import family_orders
 
@@ -77,8 +76,11 @@ def first_order(family: Family, layer: Layer) -> derivations.PathPower:
         init=setup.init,
         several_outputs=setup.output_count > 1,
     )
-    rate = orders.of[RATES[layer]] - _warmup_order(family)
-    return replace(unit, power=unit.power + rate)
+    rate, warmup = orders.of[RATES[layer]], _warmup_order(family)
+    reason = f"learning rate of the {layer}"
+    if warmup:
+        reason += " at the first step of the warm-up"
+    return unit.times(str(RATES[layer]), rate - warmup, reason, "RMS of the update")
 
 
 def _check_outputs_in_the_limit(orders: derivations.PathOrders) -> None:
@@ -96,7 +98,7 @@ def _warmup_order(family: Family) -> Fraction:
 
 
 def _asymptotic(found: derivations.PathPower, more: tuple[str, ...] = ()) -> Asymptotic:
-    return Asymptotic(found.power, found.derivation, (*found.assumptions, *more))
+    return Asymptotic(found.power, found.derivation, (*found.assumptions, *more), found.lines)
 
 
 class Update(Quantity):
@@ -133,7 +135,8 @@ class Update(Quantity):
         if self.what == "update":
             moves = _aged.moved_order(family)
             visits = derivations.visits_power(orders, moves, mini_batch=setup.batch_size > 0)
-            found = replace(found, power=found.power + visits)
+            reason = "RMS displacement of a token by all updates over that by the first"
+            found = found.times("visits", visits, reason, "RMS of all updates")
         kept = "residuals and projection have kept their initial sizes and directions"
         return _asymptotic(found, (kept,))
 
@@ -158,6 +161,9 @@ class Update(Quantity):
         if self.what == "update":
             return square * _aged.visits_square(setup)
         return square * (first.step_factor(setup, updates - 1) / first.step_factor(setup)) ** 2
+
+    def check_mean_field(self, setup: AnySetup) -> None:
+        check_column(setup, self.name)
 
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None

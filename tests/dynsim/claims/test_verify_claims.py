@@ -87,6 +87,16 @@ def test_local_slopes_that_run_away_do_not_hold():
     assert found.verdict == "undecided"
 
 
+def test_a_finding_says_what_leaves_it_undecided():
+    found = verify([growth(prediction=0.5)], measure=power_law(0.55))[0]
+    assert found.notes[-1].startswith("undecided: the measured interval is not inside the band")
+    lost = verify([growth(prediction=0.5)], measure=power_law(0.5, noise=0.0))[0]
+    assert lost.verdict == "undecided"
+    assert any(note.startswith("no interval: ") for note in lost.notes)
+    held = verify([growth(prediction=0.5)], measure=power_law(0.5))[0]
+    assert not any("undecided" in note or "no interval" in note for note in held.notes)
+
+
 def test_a_ratio_is_the_mean_factor_on_the_derived_value():
     derived = growth().families[0]
     values = {setup.width: 1.1 ** (1 if setup.width < 40 else 3) for setup in derived.setups()}
@@ -171,6 +181,23 @@ def test_a_file_and_its_digest_stand_in_the_result(tmp_path):
             "against",
             ["mean-field solver"],
         ),
+        (  # an exponent too, if it names a theory
+            {"quantity": "incoherent_rms", "against": "mean_field"},
+            "against",
+            ["no value here", "single neurons"],
+        ),
+        (
+            {"quantity": "coherent_rms", "against": "mean_field", "steps": 3},
+            "against",
+            ["no value here", "first step"],
+        ),
+        (
+            {"quantity": "embedding_step_rms", "against": "mean_field", "steps": 3},
+            "against",
+            ["no later step of the embedding"],
+        ),
+        ({"tokens": "corpus:/nonexistent", "vocab_size": 512}, "tokens", ["nonexistent"]),
+        ({"widths": [16, 2**30], "vocab_size": 64}, "width", ["must fit"]),
         ({"prediction": "asymptotic", "rival": 0.52}, "rival", ["outside the band"]),
     ],
 )

@@ -86,7 +86,7 @@ def test_mean_field_solutions_have_a_time_limit():
     theory = closed_columns(quantity, along)
     late = with_mean_field(theory, quantity, along, seconds=0.0)
     assert np.isnan(late.curve.mean_field).all()
-    assert late.why["mean_field"] == "its solutions take more than 0 s"
+    assert late.why["mean_field"] == "the budget leaves no time for it"
 
 
 class Signed(Power):
@@ -264,3 +264,42 @@ def test_a_budget_chooses_sizes_and_seeds():
 def interval_of_equal_scatter(sizes: Sequence[int], seeds: int, scatter: float) -> float:
     logs = np.log(np.asarray(sizes, dtype=float))
     return 1.96 * scatter / math.sqrt(seeds * np.sum((logs - logs.mean()) ** 2))
+
+
+class Bent(Power):
+    """ln y = power ln s + bend (ln s / 64)^2: local slopes run through the power at 64."""
+
+    def __init__(self, power, bend, **options):
+        super().__init__(power, noise=0.01, **options)
+        self.bend = bend
+
+    def value(self, setup):
+        return super().value(setup) * np.exp(self.bend * np.log(setup.width / 64) ** 2)
+
+
+def test_local_slopes_that_run_away_are_no_power_law():
+    """Slopes between neighbours differ by 2 bend ln 2, twice from first to last of four sizes."""
+    found = exponent(Bent(0.5, 0.1), widths=[32, 64, 128, 256], predict=0.55, tolerance=0.1)
+    assert found.no_power_law is not None
+    assert found.no_power_law in found.notes
+    first, last = found.octaves[1][[0, -1]]
+    assert last - first == pytest.approx(4 * 0.1 * np.log(2), abs=0.06)
+    assert found.no_power_law == (
+        f"no power law at these sizes: local slope runs from {first:.2f} to {last:.2f}"
+    )
+    assert found.verdict == "undecided"
+    assert any("two largest sizes" in doubt or "interval" in doubt for doubt in found.doubts)
+    theory = exponent(Bent(0.5, 0.1), widths=[32, 64, 128, 256], train=False)
+    assert theory.no_power_law is not None
+    assert "from 0.43 to 0.71" in theory.no_power_law  # 0.5 + 0.1 ln 2 (-1 and 3)
+    assert exponent(Power(0.5, noise=0.01), widths=[32, 64, 128, 256]).no_power_law is None
+
+
+def test_a_limit_that_is_far_is_said():
+    """At a million the derived power is 0.5 + 2 bend ln(size / 64)."""
+    found = exponent(Bent(0.5, 0.002, missing=("mean_field",)), widths=[32, 64], train=False)
+    assert found.far_from_limit is not None
+    assert "1000000" in found.far_from_limit
+    assert f"{found.local.derived[-1]:.3f}" in found.far_from_limit
+    assert "1/2 = 0.5" in found.far_from_limit
+    assert exponent(Power(0.5), widths=[32, 64], train=False).far_from_limit is None

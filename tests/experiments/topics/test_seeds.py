@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from helpers import assert_refused
 
+from dynsim import claim
 from dynsim.claims._seeds import SEEDS_OF_A_RUN
 from dynsim.scaling import Measurement
 from experiments.results import study_config
@@ -74,6 +76,24 @@ def test_claims_with_another_first_seed_share_no_network():
     assert len(starts) > 3
     assert all(ends[first] <= other for first, other in pairwise(starts))
     assert ends[starts[-1]] <= SEEDS_OF_A_RUN
+
+
+def test_cells_of_claims_hold_the_labels_of_their_networks():
+    """Of two setups of equal sizes the second has networks of its own, in the name of its cell."""
+    common = {"name": "x", "statement": "x.", "quantity": "loss", "prediction": 0, "tolerance": 1}
+    grown = claim(**common, batch_sizes=[4, 8], width=16, vocab_size=4, seeds=5)
+    first, second = (json.loads(one["cell"]) for one in _claim_study.claim_cells([grown]))
+    assert "first" not in first  # as in data that are stored
+    assert (second["seeds"], second["first"]) == (5, 5)
+    alone = claim(**common, batch_sizes=[8, 16], width=16, vocab_size=4, seeds=5)
+    cells = [one["cell"] for one in _claim_study.claim_cells([grown, alone])]
+    assert len(cells) == 4  # a batch of 8 is trained with either labels
+    asked = []
+    recorded = Measurement("losses", lambda setup, labels, _: asked.append(labels) or {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_claim_study, "_measurements", lambda: {"losses": recorded})
+        _claim_study.measured_cell(cells[1], full=False)
+    assert asked[0].tolist() == [5, 6, 7, 8, 9]
 
 
 @pytest.mark.parametrize("name", sorted(set(STUDIES) - set(SMALL)))
