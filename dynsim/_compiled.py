@@ -17,6 +17,8 @@ from jax import Array
 
 from derivations import Derivation
 
+from ._programs import program
+
 
 def _hyperu(a: float, b: float, x: Array) -> Array:
     """Tricomi's U(a, b, x) for a > 0, b < 1, x >= 0, which JAX does not have.
@@ -55,7 +57,13 @@ def compiled(expression: sp.Expr, arguments: tuple[sp.Symbol, ...]) -> Callable[
         with jax.numpy_rank_promotion("allow"):  # arguments of different rank are the purpose
             return function(*values)
 
-    return jax.jit(broadcasting)
+    alone, within = program(broadcasting), jax.jit(broadcasting)
+
+    def function_of(*values: Any) -> Any:
+        traced = any(isinstance(value, jax.core.Tracer) for value in values)
+        return (within if traced else alone)(*values)
+
+    return function_of
 
 
 def evaluate(derived: Derivation | sp.Expr, values: dict[sp.Symbol, Any]) -> Any:

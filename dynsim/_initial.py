@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key
 from numpy.typing import ArrayLike
 
 from ._optimizers import weight_copies
+from ._programs import program
 from ._runs import MAX_SEEDS as MAX_SEEDS
 from ._runs import check_fits, seed_labels, sized_key
 from ._setup import Setup
@@ -33,12 +34,41 @@ def initial_weights(
     sizes: tuple[int, int, int], projection_std: Float[Array, ""], key: Key[Array, ""], dtype: str
 ) -> Weights:
     """E with entries N(0, 1) and W with entries N(0, projection_std^2); `sizes` are (m, n, d)."""
-    embedding_key, projection_key = jax.random.split(jax.random.fold_in(key, 0))
+    weights = initial_networks(sizes, projection_std, key[None], dtype)
+    return Weights(weights.embedding[0], weights.projection[0])
+
+
+def initial_networks(
+    sizes: tuple[int, int, int],
+    projection_std: Float[Array, ""],
+    keys: Key[Array, " seeds"],
+    dtype: str,
+) -> Weights:
+    """The initial weights of every key, (seeds, m, d) and (seeds, n, d).
+
+    Random numbers are drawn in a row, so that matrices of as many entries share a program.
+    """
     types, outputs, width = sizes
+    embedding_keys, projection_keys = _layer_keys(keys)
+    embedding = _normals(embedding_keys, jnp.ones_like(projection_std), types * width, dtype)
+    projection = _normals(projection_keys, projection_std, outputs * width, dtype)
     return Weights(
-        jax.random.normal(embedding_key, (types, width), dtype),
-        projection_std * jax.random.normal(projection_key, (outputs, width), dtype),
+        embedding.reshape(-1, types, width),
+        projection.reshape(-1, outputs, width),
     )
+
+
+@partial(program, without_sums=True)
+def _layer_keys(keys: Key[Array, " seeds"]) -> tuple[Key[Array, " seeds"], Key[Array, " seeds"]]:
+    pairs = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 0)))(keys)
+    return pairs[:, 0], pairs[:, 1]
+
+
+@partial(program, without_sums=True, static_argnames=("count", "dtype"))
+def _normals(
+    keys: Key[Array, " seeds"], std: Float[Array, ""], count: int, dtype: str
+) -> Float[Array, "seeds count"]:
+    return jax.vmap(lambda key: std * jax.random.normal(key, (count,), dtype))(keys)
 
 
 def network_bytes(setup: Setup, dtype: str = "float32") -> int:

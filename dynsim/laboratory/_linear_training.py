@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from dynsim._initial import (
     Weights,
     check_memory,
+    initial_networks,
     initial_weights,
     network_bytes,
     seed_keys,
@@ -32,6 +33,7 @@ from dynsim._initial import (
 from dynsim._losses import diverged, loss_and_residual
 from dynsim._optimizers import Constants, constants, direction, schedule
 from dynsim._precision import require_x64
+from dynsim._programs import program
 from dynsim._results import Declared, Result
 from dynsim._runs import (
     chunks,
@@ -306,10 +308,11 @@ def token_updates(
     plan, task = _plan(setup, 1, dtype), _task(setup, dtype)
     descent = _descent(setup, dtype, setup.steps)
     rates = Weights(jnp.asarray(setup.embedding_lr, dtype), jnp.asarray(setup.projection_lr, dtype))
-    rows = [
-        jax.tree.map(np.asarray, _first_token_updates(plan, task, descent, key, rates))
-        for key in seed_keys(setup, seeds)
-    ]
+    rows = []
+    for key in seed_keys(setup, seeds):
+        start = initial_weights(plan.sizes, task.projection_std, key, dtype)
+        found = _first_token_updates(plan, task, descent, key, start, rates)
+        rows.append(jax.tree.map(np.asarray, found))
     return TokenUpdates(*(np.asarray(column, np.float64) for column in zip(*rows, strict=True)))
 
 
@@ -456,13 +459,12 @@ def _scan(
     return jax.lax.scan(step, state, first_step + jnp.arange(plan.steps))
 
 
-@partial(jax.jit, static_argnames="plan")
 def _start(plan: _Plan, projection_std: Float[Array, ""], keys: Key[Array, " seeds"]) -> Weights:
     """Initial weights of every seed: (seeds, m, d) and (seeds, n, d)."""
-    return jax.vmap(lambda key: initial_weights(plan.sizes, projection_std, key, plan.dtype))(keys)
+    return initial_networks(plan.sizes, projection_std, keys, plan.dtype)
 
 
-@partial(jax.jit, static_argnames="plan")
+@partial(program, without_sums=True, static_argnames="plan")
 def _begin(plan: _Plan, descent: _Descent, start: Weights, rates: Weights) -> tuple[Weights, Any]:
     """Weights and optimizer state of every (seed, learning rate), before the first step."""
 
@@ -473,7 +475,7 @@ def _begin(plan: _Plan, descent: _Descent, start: Weights, rates: Weights) -> tu
     return jax.vmap(over_rates, in_axes=(0, None))(start, rates.embedding)
 
 
-@partial(jax.jit, static_argnames="plan", donate_argnames="state")
+@partial(program, static_argnames="plan", donate_argnames="state")
 def _advance(plan, task, descent, keys, start, rates, state, first_step):
     """`plan.steps` steps of every (seed, learning rate): state and record."""
     with jax.default_matmul_precision("highest"):
@@ -482,10 +484,11 @@ def _advance(plan, task, descent, keys, start, rates, state, first_step):
         return jax.vmap(over_rates, in_axes=(0, 0, None, 0))(keys, start, rates, state)
 
 
-@partial(jax.jit, static_argnames="plan")
-def _first_token_updates(plan: _Plan, task: _Task, descent: _Descent, key: Array, rates: Weights):
+@partial(program, static_argnames="plan")
+def _first_token_updates(
+    plan: _Plan, task: _Task, descent: _Descent, key: Array, start: Weights, rates: Weights
+):
     with jax.default_matmul_precision("highest"):
-        start = initial_weights(plan.sizes, task.projection_std, key, plan.dtype)
         _, residual = loss_and_residual(
             plan.loss, start.embedding @ start.projection.T, task.targets
         )

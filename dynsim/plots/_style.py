@@ -89,6 +89,7 @@ def write(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[
     paths = [stem.with_name(f"{stem.name}.{one}") for one in formats]
     for path in paths:
         save(figure, path)
+        figure.set_layout_engine("none")  # the first file's layout is that of all
     _close(figure)
     return paths
 

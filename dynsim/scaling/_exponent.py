@@ -26,7 +26,7 @@ from ._columns import (
     with_mean_field,
     with_wide_sizes,
 )
-from ._family import Along, Family, family, plural
+from ._family import Along, Family, family, growing_size
 from ._fitted import Fitted, fitted, no_interval
 from ._measured import DEFAULT_SEEDS, Measure, started
 from ._quantity import Progress, Quantity, Unavailable
@@ -221,23 +221,6 @@ def _prediction(predict: float | str, theory: Theory) -> float:
     if not math.isfinite(predict):
         raise InputError("predict", predict, allowed)
     return float(predict)
-
-
-def growing_size(
-    lists: dict[Along, Sequence[int] | None],
-) -> tuple[Along, Sequence[int] | None]:
-    """The one size that grows, the width by default, and its values if they are given.
-
-    Raises `InputError` for more than one.
-    """
-    given: list[Along] = [name for name, sizes in lists.items() if sizes is not None]
-    if not given:
-        return "width", None
-    if len(given) > 1:
-        first, second = (plural(name) for name in given[:2])
-        sizes = " ".join(map(str, lists[given[1]] or ()))
-        raise InputError(second, sizes, f"must be left out beside `{first}`: one size grows")
-    return given[0], lists[given[0]]
 
 
 def named_quantity(quantity: str | Quantity) -> Quantity:

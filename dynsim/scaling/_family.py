@@ -212,6 +212,23 @@ def paths_and_options(
     return paths, others if network == "linear" else {**others, "network": network}
 
 
+def growing_size(
+    lists: dict[Along, Sequence[int] | None],
+) -> tuple[Along, Sequence[int] | None]:
+    """The one size that grows, the width by default, and its values if they are given.
+
+    Raises `InputError` for more than one.
+    """
+    given: list[Along] = [name for name, sizes in lists.items() if sizes is not None]
+    if not given:
+        return "width", None
+    if len(given) > 1:
+        first, second = (plural(name) for name in given[:2])
+        sizes = " ".join(map(str, lists[given[1]] or ()))
+        raise InputError(second, sizes, f"must be left out beside `{first}`: one size grows")
+    return given[0], lists[given[0]]
+
+
 def plural(along: str) -> str:
     """The option that takes the values of the growing size: widths, vocab_sizes, ..."""
     return {"outputs": "output_counts", "steps": "step_counts"}.get(along, f"{along}s")

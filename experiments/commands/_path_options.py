@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import inspect
-import textwrap
+import sys
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import tyro
@@ -83,8 +83,7 @@ def documented(described: type) -> dict[str, str]:
 
 @cache
 def _documented_here(part: type) -> dict[str, str]:
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
-    assert isinstance(body, ast.ClassDef)
+    body = _classes(part.__module__)[part.__name__]
     found: dict[str, str] = {}
     for statement, after in zip(body.body, body.body[1:], strict=False):
         if not isinstance(statement, ast.AnnAssign) or not isinstance(after, ast.Expr):
@@ -92,6 +91,13 @@ def _documented_here(part: type) -> dict[str, str]:
         if isinstance(statement.target, ast.Name) and isinstance(after.value, ast.Constant):
             found[statement.target.id] = " ".join(str(after.value.value).split())
     return found
+
+
+@cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module as parsed text, which is found sooner than that of one class."""
+    text = Path(str(sys.modules[module].__file__)).read_text(encoding="utf-8")
+    return {one.name: one for one in ast.parse(text).body if isinstance(one, ast.ClassDef)}
 
 
 if TYPE_CHECKING:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import tyro
 
 from dynsim import InputError
+from dynsim.scaling._family import Along, family, growing_size, paths_and_options
 from experiments.output import progress_bar
 
 from ._files import print_files, with_files, write_files
@@ -75,6 +76,7 @@ class Exponent:
         lists = {name: _sizes(name, getattr(self, name)) for name in SIZES}
         options = self.setup.options()
         self.files.check()
+        _check_paths(lists, options)
         from dynsim import exponent
         from experiments.precision import enable_x64
 
@@ -141,6 +143,15 @@ def _sizes(name: str, texts: Sequence[str] | None) -> list[int] | None:
             raise InputError(name, text, "must be integers such as 128 256 512")
         found.append(int(text))
     return found
+
+
+def _check_paths(lists: Mapping[str, list[int] | None], options: Mapping[str, Any]) -> None:
+    """Raises `InputError` before what takes a second to import."""
+    along, sizes = growing_size(dict(zip(get_args(Along), lists.values(), strict=True)))
+    if sizes is None:
+        paths_and_options(options, (along,))
+    else:
+        family(along, sizes, **options)
 
 
 @contextlib.contextmanager

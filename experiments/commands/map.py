@@ -106,12 +106,17 @@ class Map:
 
     def run(self) -> int:
         """Computes the map, prints what is on it, and writes the files that are asked for."""
+        from dynsim.maps._axes import axis
+
+        self.files.check()
+        for field, given in {"x": self.x, "y": self.y}.items():
+            if given is not None:
+                axis(field, given)  # checked before what takes a second to import
         from dynsim import regime_map
         from experiments.cells.store import REPEATABLE, open_store
         from experiments.precision import enable_x64
         from experiments.results import provenance
 
-        self.files.check()
         enable_x64()
         given = dataclasses.asdict(self.options)
         work = self.networks is not None or "mean_field" in (self.theory, _theory(self.colour))

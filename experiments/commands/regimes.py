@@ -132,6 +132,7 @@ def _drawn(names: Sequence[str], source: Path, folder: Path, bar: tqdm) -> dict[
 def draw_stored(name: str, source: Path, folder: Path) -> list[Path]:
     """Draws a figure from the stored studies of a folder; returns the files."""
     enable_x64()
+    from dynsim._programs import compiled_sooner
     from experiments.results import load
     from experiments.topics._figures import FIGURES, draw
 
@@ -142,4 +143,5 @@ def draw_stored(name: str, source: Path, folder: Path) -> list[Path]:
             studies[need] = load(path)
         except (OSError, ValueError) as error:
             raise InputError("data", str(path), "must be a netCDF study") from error
-    return draw(name, studies, folder)
+    with compiled_sooner():  # the last digits are not seen
+        return draw(name, studies, folder)

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from dynsim._compiled import SYMPY as SYMPY  # cells run in threads, and sympy must not
+from dynsim._programs import compiled_sooner
 from experiments.cells.complete import CellJob, complete_cells
 from experiments.cells.executors import Executor, ThreadExecutor
 from experiments.cells.store import Arrays, Store
@@ -76,7 +78,7 @@ class Study:
         check_run(seed)
         config, cells = self._settings(full, seed), self.cells(full)
         found = complete_cells(
-            self._jobs(cells, config),
+            self._jobs(cells, config, full),
             _measured,
             where or self._threads(),
             store,
@@ -96,13 +98,14 @@ class Study:
         # Without a seed of its own a run is described as runs were before there were seeds.
         return {**self.config(full), **({"seed": seed} if seed else {})}
 
-    def _jobs(self, cells: Sequence[Cell], config: Mapping[str, Any]) -> list[CellJob]:
+    def _jobs(self, cells: Sequence[Cell], config: Mapping[str, Any], full: bool) -> list[CellJob]:
         made = fingerprint({"study": self.name, **config})
+        measure = self.measure if full or self.laboratory else partial(_sooner, self.measure)
         jobs = []
         for cell in cells:
             identity = f"{made} {json.dumps(dict(cell), sort_keys=True)}"
             name = hashlib.sha256(identity.encode()).hexdigest()[:32]
-            jobs.append(CellJob(name, identity, (self.measure, dict(cell), dict(config))))
+            jobs.append(CellJob(name, identity, (measure, dict(cell), dict(config))))
         return jobs
 
     def _threads(self) -> Executor:
@@ -110,6 +113,12 @@ class Study:
         # On an accelerator one cell of the laboratory takes a fixed share of the memory.
         alone = self.laboratory and jax.default_backend() != "cpu"
         return ThreadExecutor(1 if alone else 2)
+
+
+def _sooner(measure: Callable[..., Any], **options: Any) -> Any:
+    """A cell of a quick version: compiling takes longer there than what is compiled."""
+    with compiled_sooner():
+        return measure(**options)
 
 
 def _measured(

@@ -21,6 +21,7 @@ from derivations import symbols as s
 from dynsim._compiled import evaluate
 from dynsim._losses import loss_and_residual
 from dynsim._outcome import OK, Outcome
+from dynsim._programs import program
 
 from ._failure import failure, fastest_rates
 from ._state import Grams, Numbers, Task, Weights
@@ -88,7 +89,7 @@ def integrate(
     return Run(loss, by_projection, by_embedding, steps, rejected, rates, reached, outcome)
 
 
-@partial(jax.jit, static_argnames="plan")
+@partial(program, static_argnames="plan")
 def solve(
     plan: Plan, task: Task, state: Grams | Weights, times: Numbers, tolerance: Numbers
 ) -> tuple[Solution, Float[Array, "T 3"]]:

@@ -24,6 +24,7 @@ from jax import Array
 
 from dynsim._losses import loss_and_residual
 from dynsim._optimizers import Constants, direction
+from dynsim._programs import program
 
 from ._functions import Floats
 from ._kernel import linearisation, scaled
@@ -220,7 +221,7 @@ def smoothed_sign_flow(f, loss, params, rates, x, x_test, y, weights, times, eps
     return flow._replace(last=scaled(rates, flow.last))
 
 
-@partial(jax.jit, static_argnames=("f", "loss", "optimizer"))
+@partial(program, static_argnames=("f", "loss", "optimizer"))
 def steps(f, loss, optimizer, params, rates, x, x_test, y, weights, times):
     """Outputs after each number of steps, shape (T, ...), and the displacement at the end.
 

@@ -29,6 +29,7 @@ from jaxtyping import Array, Bool, Float
 
 from dynsim._losses import loss_and_residual
 from dynsim._optimizers import Constants, direction
+from dynsim._programs import program
 
 from ._conditioning import defect, nothing_seen, response, split, where_new, without, write
 from ._sampling import even_points, normals
@@ -82,7 +83,7 @@ class Case(NamedTuple):
     neuron_shifts: Float[Array, "places n"]
 
 
-@partial(jax.jit, static_argnames="plan")
+@partial(program, static_argnames="plan")
 def solve(
     plan: Plan, tokens: Tokens, sizes: Sizes, descent: Descent, cases: Case
 ) -> tuple[Float[Array, "cases T 4"], Float[Array, " cases"]]:

@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 
 from dynsim import Setup
+from dynsim._programs import program
 from dynsim.laboratory import token_updates
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study, grid
@@ -37,7 +38,7 @@ def _weighted(setup: Setup, seeds: int) -> dict[str, tuple[Sequence[str], Any]]:
 UPDATES_OF = {"layer": ["projection", "embedding", "cross"]}
 
 
-@partial(jax.jit, static_argnames=("correlation", "samples", "neurons"))
+@partial(program, static_argnames=("correlation", "samples", "neurons"))
 def _sums(key: Array, correlation: float, samples: int, neurons: int) -> Array:
     """Means of sum u sign(v), its square and sign(u) sign(v), from sampled Gaussian pairs."""
     x, y = jax.random.normal(key, (2, samples, neurons), "float64")
