@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
-from typing import Any, TypeVar
+from functools import update_wrapper, wraps
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import jax
 
@@ -15,7 +15,8 @@ LESS = {"xla_backend_optimization_level": 1}
 and with them the last digits; loops over arrays and products of matrices gain no speed by them."""
 _sooner: ContextVar[bool] = ContextVar("compiled sooner", default=False)
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @contextmanager
@@ -28,23 +29,40 @@ def compiled_sooner() -> Iterator[None]:
         _sooner.reset(token)
 
 
-def program(function: F, *, without_sums: bool = False, **options: Any) -> F:
-    """`function` jitted; `options` are those of `jax.jit`, and `lower` is that of its result.
+class Program(Generic[P, R]):
+    """A jitted function.
+
+    - `traces`: how often it was traced: once for each shape, and so for each compilation.
+    - `lower`: that of `jax.jit`.
+    """
+
+    def __init__(self, function: Callable[P, R], without_sums: bool, options: dict[str, Any]):
+        @wraps(function)
+        def counted(*arguments: P.args, **named: P.kwargs) -> R:
+            self.traces += 1
+            return function(*arguments, **named)
+
+        self.traces = 0
+        self._without_sums = without_sums
+        self._usual = jax.jit(counted, **options)
+        self._sooner = jax.jit(counted, compiler_options=LESS, **options)
+        self.lower = self._usual.lower
+        update_wrapper(self, function)
+
+    def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
+        less = (self._without_sums or _sooner.get()) and _on_an_optimising_cpu()
+        return (self._sooner if less else self._usual)(*arguments, **named)
+
+
+def program(
+    function: Callable[P, R], *, without_sums: bool = False, **options: Any
+) -> Program[P, R]:
+    """`function` jitted; `options` are those of `jax.jit`.
 
     A function `without_sums` of floating numbers always compiles sooner, as its numbers are bit
     for bit the same. Not to be called within another jitted function.
     """
-    usual = jax.jit(function, **options)
-    sooner = jax.jit(function, compiler_options=LESS, **options)
-
-    @wraps(function)
-    def called(*arguments: Any, **named: Any) -> Any:
-        less = (without_sums or _sooner.get()) and _on_an_optimising_cpu()
-        return (sooner if less else usual)(*arguments, **named)
-
-    for name in ("lower", "_cache_size"):
-        setattr(called, name, getattr(usual, name))
-    return called  # type: ignore[return-value]
+    return Program(function, without_sums, options)
 
 
 def _on_an_optimising_cpu() -> bool:

@@ -45,8 +45,8 @@ class Finding(Result):
     """What became of a claim.
 
     - `evidence`: the numbers; `verdict`: by the rule of `dynsim.claims`.
-    - `notes`: sizes that were rounded, why a theory has no value or the measurement no interval, and
-      what leaves a claim undecided.
+    - `notes`: sizes that were rounded, why a theory has no value or the measurement no interval,
+      and what leaves a claim undecided.
     - `measured_as`: the claim as it was measured: in its larger version, say.
     - `cells`, `theory`: what the networks of every setup measured, and the theory there; setups
       are those of the claim's paths in turn, from the first size to the last.

@@ -101,6 +101,6 @@ def _solve_unoptimised(
     """`solve`, compiled once for each plan without most optimisations."""
     key = plan, len(cases.side)
     if key not in _programs:
-        lowered = solve.lower(plan, tokens, sizes, descent, cases)  # type: ignore[attr-defined]
+        lowered = solve.lower(plan, tokens, sizes, descent, cases)
         _programs[key] = lowered.compile(compiler_options=UNOPTIMISED)
     return _programs[key](tokens, sizes, descent, cases)

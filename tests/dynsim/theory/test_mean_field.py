@@ -221,13 +221,13 @@ def test_one_compilation_serves_all_sizes_and_rates():
     small = replace(SIGN, width=64, vocab_size=40, tokens="zipf:1.0")
     large = replace(small, width=16384, vocab_size=10**6, tokens="uniform", init="mup")
     predict(small, **TINY)
-    compiled = solve._cache_size()
+    compiled = solve.traces
     for setup in (large, replace(large, embedding_lr=0.3, projection_lr=1e-4, seed=5)):
         predict(setup, **TINY)
     predict(small, embedding_lrs=[0.1, 0.2], **TINY)
-    assert solve._cache_size() == compiled
+    assert solve.traces == compiled
     predict(replace(small, steps=13), **TINY)
-    assert solve._cache_size() == compiled + 1
+    assert solve.traces == compiled + 1
 
 
 def test_error_estimates_are_honest():
