@@ -7,6 +7,7 @@ and of intervals under fresh seeds.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
@@ -135,8 +136,9 @@ COVERAGE_HEADS = ("version", "theory's value", "intervals that hold it")
 COVERAGE_WIDTHS = (12, 16, 24)
 
 
-def verdict_rows() -> list[tuple[str, ...]]:
-    """One row for every claim and version of the stored replication; none without one."""
+def verdict_rows(names: Collection[str] = ()) -> list[tuple[str, ...]]:
+    """One row for every claim (of these `names`, if any) and version of the stored replication;
+    none without one."""
     from experiments.replication.shares import claim_rows, stored_replication
 
     data = stored_replication()
@@ -150,10 +152,11 @@ def verdict_rows() -> list[tuple[str, ...]]:
             *(str(row.verdicts[name]) for name in VERDICT_HEADS[4:]),
         )
         for row in rows
+        if not names or row.claim in names
     ]
 
 
-def coverage_rows() -> list[tuple[str, ...]]:
+def coverage_rows(_names: Collection[str] = ()) -> list[tuple[str, ...]]:
     """Intervals of exponents that hold theory's value, by version; none without a replication."""
     from experiments.replication.shares import coverage, stored_replication
 
@@ -218,16 +221,17 @@ def setup(app: Any) -> dict[str, bool]:
             return [_table(nodes, METRIC_HEADS, METRIC_WIDTHS, metric_rows())]
 
     class Replication(SphinxDirective):
-        """Argument: verdicts or coverage."""
+        """Arguments: verdicts or coverage; for verdicts names of claims (without: all)."""
 
         required_arguments = 1
+        optional_arguments = 100
 
         def run(self) -> list[nodes.Node]:
             from experiments.results import STORED
 
             self.env.note_dependency(str(STORED / "replication.nc"))
             heads, widths, rows = REPLICATION[self.arguments[0]]
-            found = rows()
+            found = rows(self.arguments[1:])
             if not found:
                 return [nodes.paragraph(text="No replication is stored yet.")]
             return [_table(nodes, heads, widths, found)]

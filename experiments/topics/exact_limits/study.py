@@ -40,7 +40,7 @@ DESCENT = Study(
     "gradient_descent",
     cells=lambda full: grid(limit=tuple(DESCENT_SIZES)),
     measure=_descent_cell,
-    config=lambda full: {"seeds": 32 if full else 8, "steps": 61},
+    config=lambda full: {"seeds": 32 if full else 20, "steps": 61},
 )
 
 
