@@ -20,7 +20,7 @@ from dynsim._summary import summary
 from dynsim.rules._labels import clean_name, label_of_name, proposed_labels
 
 from ._records import Matrix, RecordFile, recorded_steps
-from ._torch_products import Pass, Product, observed_pass
+from ._torch_products import Pass, Product, Scores, observed_pass
 
 Tensor = torch.Tensor
 LARGEST_SCORES = 2**20  # entries of attention scores that are compared
@@ -240,8 +240,8 @@ class CoordinateRecorder:
             if self._is_vector(parameter) and parameter.requires_grad:
                 self._keep(parameter)
         for name, scores in _scores(seen).items():
-            self._scores[name] = _few(scores).float().to("cpu", copy=True)
-            self._matrices[name] = Matrix(name, "scores")
+            self._scores[name] = _few(scores.values).float().to("cpu", copy=True)
+            self._matrices[name] = Matrix(name, "scores", fan_in=scores.head_width)
         outputs = _logits(seen.outputs)
         if outputs is not None:
             self._outputs = outputs.detach().float().to("cpu", copy=True)
@@ -292,8 +292,8 @@ class CoordinateRecorder:
         scores = _scores(seen)
         for name, start in self._scores.items():
             if name in scores:
-                now = _few(scores[name]).float().cpu()
-                self.records.add(step, Matrix(name, "scores"), _change(step, start, now))
+                now = _few(scores[name].values).float().cpu()
+                self.records.add(step, self._matrices[name], _change(step, start, now))
         outputs = _logits(seen.outputs)
         if outputs is not None and self._outputs is not None:
             sizes = _change(step, self._outputs, outputs.float().cpu())
@@ -527,10 +527,10 @@ def _change(step: int, start: Tensor, now: Tensor) -> dict[str, float]:
     return {"update": _rms((now - start)[used]), "output": _rms(now[used])}
 
 
-def _scores(seen: Pass) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for path, scores in seen.scores:
-        name, count = f"{clean_name(path + '.').rstrip('.')} scores".strip(), 1
+def _scores(seen: Pass) -> dict[str, Scores]:
+    found: dict[str, Scores] = {}
+    for scores in seen.scores:
+        name, count = f"{clean_name(scores.path + '.').rstrip('.')} scores".strip(), 1
         while (unique := name if count == 1 else f"{name}#{count}") in found:
             count += 1
         found[unique] = scores

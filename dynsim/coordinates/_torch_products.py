@@ -80,7 +80,10 @@ class Product:
 
 @dataclass
 class _Known:
-    """What is known of a tensor of the pass; the tensor is kept so that its id stays its own."""
+    """What is known of a tensor of the pass; the tensor is kept so that its id stays its own.
+
+    `summed`: of a product of two activations, over how many entries it sums.
+    """
 
     tensor: Tensor
     derived: Derived | None = None
@@ -88,6 +91,16 @@ class _Known:
     rows: Tensor | None = None
     factor: float = 1.0
     product: Product | None = None
+    summed: int = 0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Attention scores before the softmax, and the width of a head (0: not seen)."""
+
+    path: str
+    values: Tensor
+    head_width: int
 
 
 @dataclass
@@ -95,7 +108,7 @@ class Pass:
     """What one forward pass showed: products and scores, in order, and what the model returned."""
 
     products: list[Product] = field(default_factory=list)
-    scores: list[tuple[str, Tensor]] = field(default_factory=list)
+    scores: list[Scores] = field(default_factory=list)
     outputs: Any = None
 
 
@@ -179,7 +192,9 @@ class _Products(TorchDispatchMode):
         if name in SOFTMAX:
             scores = args[0]
             if scores.ndim >= 3 and scores.shape[-1] == scores.shape[-2]:
-                self.seen.scores.append((self.paths[-1] if self.paths else "", scores))
+                known = self._of(scores)
+                path = self.paths[-1] if self.paths else ""
+                self.seen.scores.append(Scores(path, scores, 0 if known is None else known.summed))
         if name in LOOKUPS:
             self._lookup(func, args, kwargs, result)
         elif name in PRODUCTS:
@@ -216,6 +231,8 @@ class _Products(TorchDispatchMode):
         first, second = PRODUCTS[name]
         pair = [self._of(args[place]) for place in (first, second)]
         held = [known is not None and known.derived is not None for known in pair]
+        if sum(held) == 0 and result.ndim >= 3:
+            self._note(result).summed = int(args[first].shape[-1])
         if sum(held) != 1:
             return
         at = held.index(True)
@@ -271,6 +288,9 @@ class _Products(TorchDispatchMode):
                 self._note(output).of_embedding = True
             self._follow_rows(name, args, wide, output)
             self._follow_factor(name, args, output)
+            for _, of in wide:
+                if of is not None and of.summed and of.tensor.shape[-2:] == output.shape[-2:]:
+                    self._note(output).summed = of.summed
 
     def _follow_parameters(
         self, func: Any, name: str, args: Any, kwargs: Any, outputs: list[Tensor]
