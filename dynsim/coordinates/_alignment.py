@@ -10,16 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from dynsim._errors import InputError
 from dynsim.statistics._intervals import Estimate
 
 from ._slopes import Line, fitted_line, pooled_intervals
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    import derivations
 
 LETTERS: dict[str, tuple[str, str, str]] = {
     "A": ("update_on_initial", "weight_update", "input"),
@@ -101,7 +105,35 @@ def measured_alignment(
     return tuple(found)
 
 
-def largest(values: Sequence[Estimate | None]) -> Estimate | None:
-    """The estimate with the largest value: what limits a learning rate."""
-    known = [one for one in values if one is not None and not math.isnan(one.value)]
-    return max(known, key=lambda one: one.value) if known else None
+def stability_alignment(
+    measured: Sequence[MeasuredAlignment], end: Literal["value", "low", "high"] = "value"
+) -> derivations.NetworkAlignment:
+    """The measured exponents as the stability program takes them, to hundredths.
+
+    Of hidden matrices and of steps the largest counts, since the largest limits a learning rate.
+    `end` takes an end of the intervals in place of the values. What lies outside 1/2 to 1 by its
+    scatter is brought to that range. An exponent that was not measured is 1 (Omega of hidden
+    matrices 1/2).
+
+    Raises `InputError` without a readout or a hidden matrix.
+    """
+    import derivations
+
+    layers = {}
+    for layer in ("hidden", "readout"):
+        rows = [one for one in measured if one.layer.startswith(layer)]
+        if not rows:
+            raise InputError("alignment", None, f"needs records of {layer} matrices that learn")
+        values = []
+        for letter in LETTERS:
+            known: list[Estimate] = [
+                one for row in rows if (one := getattr(row, letter)) is not None
+            ]
+            largest = max(known, key=lambda one: one.value, default=None)
+            value = 0.5 if letter == "Omega" and layer == "hidden" else 1.0
+            if largest is not None:
+                value = getattr(largest, end)
+                value = largest.value if math.isnan(value) else value
+            values.append(Fraction(min(max(value, 0.5), 1.0)).limit_denominator(100))
+        layers[layer] = derivations.LayerAlignment(*values)
+    return derivations.NetworkAlignment(layers["hidden"], layers["readout"])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ from ._alignment import MeasuredAlignment, measured_alignment
 from ._mistakes import likely_mistakes
 from ._powers import Band, Powers, gain_bands, parametrization_powers, term_bands
 from ._powers import vocabulary_alignment as least_alignment
-from ._records import NO_MATRIX, TERMS, check_grid
+from ._records import NO_MATRIX, TERMS, check_grid, read_records
 from ._slopes import Line, fitted_line, pooled_intervals
 
 if TYPE_CHECKING:
@@ -226,6 +227,15 @@ def check_coordinates(
     )
 
 
+def recorded_alignment(files: Sequence[Path]) -> tuple[MeasuredAlignment, ...]:
+    """A, U and Omega of recorded runs. Raises `InputError` for files that cannot be used."""
+    table = read_records(files)
+    check_grid(table)
+    table = _common_modules(_with_moving_steps(table, []), [])
+    steps = sorted(int(step) for step in table.step.unique() if step > 0)
+    return measured_alignment(table, steps)
+
+
 def _with_moving_steps(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """Without the steps after which nothing has moved at some width: a warm-up from rate 0."""
     moved = table[(table.term == "weight_update") & (table.trained == 1)]
@@ -319,8 +329,10 @@ def _of_vocabulary(
             continue
         if step not in (steps if term != "weight" and term != "initial" else (0,)):
             continue
+        if row.label == "vector" and step > steps[0]:
+            continue  # few entries, whose steps cancel as the loss is fitted
         key = (module, term, step)
-        bands[key], groups[key] = allowed[term], (row.label, term, step)
+        bands[key], groups[key] = allowed[term], _scatter_group(row.label, term, step)
         sizes = [size for d in widths for size in cell.sizes.get(d, [])]
         if len(cell.sizes) < len(widths):
             del bands[key]
@@ -338,13 +350,13 @@ def _of_vocabulary(
             continue
         else:
             lines[key] = _line(cell, widths)
-        gain = gain_bands(powers, row.label, least, tied=tied).get(term)
+        gain = gain_bands(powers, row.label, least if reads else 0.5, tied=tied).get(term)
         if gain is not None and key in lines:
             read = cells.get((module, gain[0], 0 if gain[0] == "input" else step))
             if read is not None and _positive(read, widths):
                 ratio = ("gain", *key)
                 lines[ratio] = _line(_ratio(cell, read), widths)
-                groups[ratio] = ("gain", *groups[key])
+                groups[ratio] = ("gain", term, step)
                 gains[key] = (ratio, gain[1])
     estimates = pooled_intervals(lines, groups)
     found = []
@@ -369,6 +381,13 @@ def _of_vocabulary(
             Slope(module, label, term, vocab_size, step, estimates[key], bands[key], verdict)
         )
     return _after_causes(found)
+
+
+def _scatter_group(label: str, term: str, step: int) -> Hashable:
+    """What shares its scatter: the same term at the same step, of all that reads the width."""
+    if label in ("embedding", "vector"):
+        return label, term, step
+    return "update_on_initial" if term == "update" else term, step
 
 
 def _judged_below(label: str, term: str, step: int, steps: Sequence[int]) -> bool:

@@ -124,7 +124,7 @@ def _excess(slope: Slope) -> float:
 
 
 def _power(slope: Slope) -> str:
-    return f"width^{slope.slope.value:.2f}"
+    return _shown(slope.slope.value)
 
 
 def _target(slope: Slope) -> str:
@@ -134,4 +134,4 @@ def _target(slope: Slope) -> str:
 
 def _shown(excess: float) -> str:
     half = round(2 * excess) / 2
-    return f"width^{half:g}" if abs(half - excess) < NEAR and half else f"width^{excess:.2f}"
+    return f"width^{half:g}" if abs(half - excess) < NEAR else f"width^{excess:.2f}"

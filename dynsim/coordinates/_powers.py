@@ -131,7 +131,9 @@ def term_bands(
 ) -> dict[str, Band]:
     """The powers that each term of a module of this label may have.
 
-    `least` is what the vocabulary leaves of A, `head_growth` the power of the width in the width of
+    `least` is what the vocabulary leaves of A to a matrix that reads the embedding alone. Matrices
+    further up read contexts, of which a batch holds as many as tokens: for them A may be 1/2.
+    `head_growth` the power of the width in the width of
     an attention head. A tied readout reads features that hold its own
     rows, so that W0 z0 may add up coherently.
     """
@@ -151,12 +153,13 @@ def term_bands(
         return bands
     moved = powers.update["embedding"]
     inner = powers.update["hidden"]
-    slowest = moved if reads_embedding else min(moved, inner + least)
+    slowest = moved if reads_embedding else min(moved, inner + 0.5)
     fastest = moved if reads_embedding else max(moved, inner + 1)
     follows = 1.0 if label == "readout" else 0.5
+    own = least if reads_embedding else 0.5
     bands |= {
         "initial": Band(w + 0.5, w + (1.0 if tied else 0.5)),
-        "update_on_initial": Band(u + (least if label == "hidden" else 0.5), u + 1),
+        "update_on_initial": Band(u + own, u + 1),
         "initial_on_learned": Band(slowest + w + 0.5, fastest + w + follows),
         "update_on_learned": Band(slowest + u + 0.5, fastest + u + 1),
     }
@@ -178,7 +181,7 @@ def gain_bands(
     follows = 1.0 if label == "readout" else 0.5
     return {
         "initial": ("input", Band(w + 0.5, w + (1.0 if tied else 0.5))),
-        "update_on_initial": ("input", Band(u + (least if label == "hidden" else 0.5), u + 1)),
+        "update_on_initial": ("input", Band(u + least, u + 1)),
         "initial_on_learned": ("learned_input", Band(w + 0.5, w + follows)),
         "update_on_learned": ("learned_input", Band(u + 0.5, u + 1)),
     }
