@@ -271,4 +271,4 @@ def trained(model: nn.Module, stepping: list, steps: int) -> None:
         loss.backward()
         for one in stepping:
             one.step()
-    assert math.isfinite(float(loss))
+    assert math.isfinite(loss.item())

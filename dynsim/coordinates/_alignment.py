@@ -134,6 +134,6 @@ def stability_alignment(
             if largest is not None:
                 value = getattr(largest, end)
                 value = largest.value if math.isnan(value) else value
-            values.append(Fraction(min(max(value, 0.5), 1.0)).limit_denominator(100))
+            values.append(Fraction(round(100 * min(max(value, 0.5), 1.0)), 100))
         layers[layer] = derivations.LayerAlignment(*values)
     return derivations.NetworkAlignment(layers["hidden"], layers["readout"])

@@ -268,32 +268,50 @@ COLUMNS = {
 }
 
 
-def _cells(layers: dict[str, dict[str, Any]], none: str) -> list[list[str]]:
-    return [[name, *(layer[key] or none for key in COLUMNS)] for name, layer in layers.items()]
+def _cells(
+    layers: dict[str, dict[str, Any]], none: str, measured: bool = False
+) -> list[list[str]]:
+    """Exponents as exact text; those of measured alignment, which are no fractions, as decimals."""
+
+    def cell(layer: dict[str, Any], key: str) -> str:
+        exact, value = layer[key], layer[key.removesuffix("_exact")]
+        return none if exact is None else f"{value:.2f}" if measured else exact
+
+    return [[name, *(cell(layer, key) for key in COLUMNS)] for name, layer in layers.items()]
 
 
 def _print_layers(
     solution: derivations.StabilitySolution, layers: dict[str, dict[str, Any]]
 ) -> None:
-    hidden = solution.alignment.hidden
+    measured = all("lr_exponent_low" in layer for layer in layers.values())
     print(
         f"{solution.parametrization.name}, {solution.optimizer}; hidden alignment "
-        f"A = {hidden.update_on_initial}, U = {hidden.update_on_learned}, "
-        f"Omega = {hidden.initial_on_learned}; exponents of the width:\n"
+        f"{_alignment_text(solution.alignment.hidden, measured)}; exponents of the width:\n"
     )
     limits = (layer["binding_constraint"] for layer in layers.values())
-    rows = [[*row, limit] for row, limit in zip(_cells(layers, "-"), limits, strict=True)]
+    rows = [[*row, limit] for row, limit in zip(_cells(layers, "-", measured), limits, strict=True)]
     print_table(("layer", *COLUMNS.values(), "what limits the LR"), rows)
-    if not all("lr_exponent_low" in layer for layer in layers.values()):
+    if not measured:
         return
-    readout = solution.alignment.readout
+    readout = _alignment_text(solution.alignment.readout, measured)
     print(
-        f"\nMeasured, the largest over matrices and steps; readout alignment A = "
-        f"{readout.update_on_initial}, U = {readout.update_on_learned}, "
-        f"Omega = {readout.initial_on_learned}. LR exponents within the intervals of the alignment:"
+        f"\nAlignment as measured, the largest over matrices and steps; of the readout {readout}.\n"
+        "LR exponents within the intervals of the alignment:"
     )
     for name, layer in layers.items():
         print(f"  {name}: {layer['lr_exponent_low']:.2f} to {layer['lr_exponent_high']:.2f}")
+
+
+def _alignment_text(alignment: derivations.LayerAlignment, measured: bool) -> str:
+    values = {
+        "A": alignment.update_on_initial,
+        "U": alignment.update_on_learned,
+        "Omega": alignment.initial_on_learned,
+    }
+    return ", ".join(
+        f"{name} = {float(value):.2f}" if measured else f"{name} = {value}"
+        for name, value in values.items()
+    )
 
 
 def _compare(options: Parametrize) -> int:
