@@ -100,7 +100,8 @@ class CoordinateRecorder:
         self._starts: dict[str, _Start] = {}
         self._scores: dict[str, Tensor] = {}
         self._outputs: Tensor | None = None
-        self._start()
+        with _undisturbed(self.model):
+            self._start()
         self._handles = [
             one.register_step_post_hook(self._stepped(place))
             for place, one in enumerate(self._optimizers)
@@ -195,8 +196,7 @@ class CoordinateRecorder:
                 return self.model(*self._probe)
             return self.model(self._probe)
 
-        with _undisturbed(self.model):
-            return observed_pass(self.model, call)
+        return observed_pass(self.model, call)
 
     def _named(self, seen: Pass) -> dict[str, Product]:
         """The products of a pass by the name of their matrix, in order."""
@@ -277,7 +277,8 @@ class CoordinateRecorder:
         )
 
     def _record(self) -> None:
-        self._write(self.step, self._run())
+        with _undisturbed(self.model):
+            self._write(self.step, self._run())
 
     # Sizes
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -30,7 +31,7 @@ READOUT_NAMES = frozenset(
 ROUTER_NAMES = frozenset("router gate gating switch".split())
 EMBEDDING_WORDS = re.compile(r"embed|(^|[._])(wte|wpe|tok|pos)([._]|$)|position|patch")
 NORM_WORDS = re.compile(r"norm|(^|[._])ln(_?\w+)?([._]|$)", re.IGNORECASE)
-LEAST_SHARE = 16  # a side below 1/16 of the width counts as one that does not grow
+LEAST_SHARE = 16  # a side below 1/16 of the width counts as one that does not grow with it
 
 
 @dataclass(frozen=True)
@@ -152,17 +153,23 @@ def proposals(
     return rows
 
 
-def _sizes(found: Sequence[Found]) -> tuple[int | None, int | None]:
-    """Width and vocabulary: those of the embedding with the most rows."""
+def _sizes(found: Sequence[Found]) -> tuple[int, int | None]:
+    """Width and vocabulary: those of the embedding with the most rows, else the most common side."""
     tables = [one.shape for one in found if one.kind == "embedding" and len(one.shape) == 2]
-    if not tables:
-        return None, None
-    rows, columns = max(tables)
-    return columns, rows
+    if tables:
+        rows, columns = max(tables)
+        return columns, rows
+    counts = Counter(side for one in found if one.sides is not None for side in one.sides)
+    return max(counts, key=lambda side: (counts[side], side), default=1), None
+
+
+def _like_width(side: int, width: int) -> bool:
+    """Whether a side seems to grow with the width: a multiple or a large part of it."""
+    return 2 * side >= width or (width % side == 0 and LEAST_SHARE * side >= width)
 
 
 def _by_rules(
-    one: Found, width: int | None, vocab_size: int | None, grows: tuple[bool, ...] | None
+    one: Found, width: int, vocab_size: int | None, grows: tuple[bool, ...] | None
 ) -> tuple[Label | None, str]:
     name = clean_name(one.name)
     parts = name.split(".")
@@ -190,10 +197,9 @@ def _by_rules(
         return "hidden", "a router: reads the width"
     if is_head and fan_out <= max(fan_in, vocab_size or 0):
         return "readout", "its name says so"
-    least = max(2, (width or math.gcd(fan_in, fan_out)) // LEAST_SHARE)
-    if fan_in < least:
+    if not _like_width(fan_in, width):
         return None, "embedding if it reads a fixed number of inputs, else hidden?"
-    if fan_out < least:
+    if not _like_width(fan_out, width):
         return None, "readout if it gives the model's outputs, else hidden?"
     return "hidden", "both sides grow with the width"
 
