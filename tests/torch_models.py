@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -57,6 +58,7 @@ class GptAttention(Attention):
         self.c_proj = nn.Linear(config.width, config.width)
         self.dropout = nn.Dropout(0.1)
         self.factor = self.scale(config)
+        self.mask: torch.Tensor
         self.register_buffer("mask", torch.ones(CONTEXT, CONTEXT).tril().bool())
 
     def forward(self, x):
@@ -219,7 +221,7 @@ def initialise(model: nn.Module, config: Config) -> None:
         nn.init.normal_(weight, std=std)
 
 
-def embedding(model: nn.Module) -> nn.Embedding:
+def embedding(model: Any) -> nn.Embedding:
     return model.wte if isinstance(model, Gpt) else model.embed_tokens
 
 
@@ -264,6 +266,7 @@ def batch(step: int, sequences: int = 8):
 
 def trained(model: nn.Module, stepping: list, steps: int) -> None:
     """Trains for a few steps, as a training script does."""
+    loss = torch.tensor(math.nan)
     for step in range(steps):
         _, loss = model(*batch(step + 1))
         for one in stepping:

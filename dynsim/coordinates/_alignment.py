@@ -59,9 +59,7 @@ class MeasuredAlignment:
         return values
 
 
-def measured_alignment(
-    table: pd.DataFrame, steps: Sequence[int]
-) -> tuple[MeasuredAlignment, ...]:
+def measured_alignment(table: pd.DataFrame, steps: Sequence[int]) -> tuple[MeasuredAlignment, ...]:
     """Alignment exponents after the first and the last recorded step, by kind of matrix.
 
     Each is one fit to the mean of the logarithms over the matrices of that kind.

@@ -199,7 +199,7 @@ def check_coordinates(
     modules = table.drop_duplicates("module")
     found: list[Slope] = []
     for vocab_size in grid:
-        rows = table if vocab_size == 0 else table[table.vocab_size == vocab_size]
+        rows: Any = table if vocab_size == 0 else table[table.vocab_size == vocab_size]
         found += _of_vocabulary(rows, vocab_size, powers, steps, tolerance, tokens, notes)
     judged = []
     for module, label in zip(modules.module, modules.label, strict=True):
@@ -248,7 +248,7 @@ def _with_moving_steps(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
             f"steps {', '.join(map(str, still))} are left out: no weight had moved (learning rate "
             "0 at the start of a warm-up?)"
         )
-    kept = table[~table.step.isin(still)]
+    kept: Any = table[~table.step.isin(still)]
     at_all = [
         set(map(int, rows.step.unique())) for _, rows in kept.groupby(["width", "vocab_size"])
     ]
@@ -270,7 +270,7 @@ def _common_modules(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     widths = table.width.nunique()
     counts = table.groupby("module").width.nunique()
     missing = [str(name) for name in counts.index[counts < widths]]
-    kept = table[~table.module.isin(missing)]
+    kept: Any = table[~table.module.isin(missing)]
     if not kept.label.isin(["embedding", "hidden", "readout"]).any():
         raise InputError(
             "FILE", None, "must hold matrices with the same names at every width; give one model"
@@ -453,7 +453,9 @@ def _head_growth(table: pd.DataFrame) -> dict[str, float]:
     found = {}
     for name, rows in table[table.label == "scores"].groupby("module"):
         if (rows.fan_in > 0).all() and rows.width.nunique() > 1:
-            line = fitted_line(np.log(rows.width.to_numpy(float)), np.log(rows.fan_in.to_numpy(float)))
+            line = fitted_line(
+                np.log(rows.width.to_numpy(float)), np.log(rows.fan_in.to_numpy(float))
+            )
             found[str(name)] = line.slope
     return found
 

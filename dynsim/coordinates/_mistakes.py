@@ -54,14 +54,14 @@ def likely_mistakes(label: str, failures: Sequence[Slope], powers: Powers) -> tu
         )
     if (decay := by_term.get("decay")) is not None:
         texts.append(
-            f"a step shrinks the weight by (learning rate)(weight decay) like {_shown(decay.slope.value)}, "
+            f"a step shrinks the weight by (learning rate)(weight decay) like {_power(decay)}, "
             "should not depend on the width: scale the decay as 1/(learning rate)"
         )
     if (epsilon := by_term.get("epsilon")) is not None:
         texts.append(
-            f"Adam's epsilon over the gradient's entries grows like {_shown(_excess(epsilon))} and is not "
-            "small: it damps the updates of wide models; take a smaller epsilon, or scale it as "
-            "the gradient"
+            f"Adam's epsilon over the gradient's entries grows like {_power(epsilon)} and is "
+            "not small: it damps the updates of wide models; take a smaller epsilon, or scale it "
+            "as the gradient"
         )
     if not texts and label == "readout" and "initial_on_learned" in by_term:
         texts.append(
@@ -106,7 +106,9 @@ def _learning_rate(
         for name, power in powers.update.items()
         if name != label and abs(power - measured) < NEAR
     ]
-    group = f", which is {' or '.join(others)} rate: in the wrong parameter group?" if others else ""
+    group = (
+        f", which is {' or '.join(others)} rate: in the wrong parameter group?" if others else ""
+    )
     return (
         f"updates go like {_power(update)}, should be {_target(update)}: learning rate (times "
         f"multiplier) off by {_shown(excess)}{group}"

@@ -97,8 +97,7 @@ def _written(name: str) -> Powers:
 
 def _by_label(values: Sequence[Fraction]) -> dict[Label, float]:
     return {
-        label: float(value)
-        for label, value in zip(derivations.NETWORK_LAYERS, values, strict=True)
+        label: float(value) for label, value in zip(derivations.NETWORK_LAYERS, values, strict=True)
     }
 
 

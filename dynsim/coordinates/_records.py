@@ -100,7 +100,9 @@ class RecordFile:
                 self.path.touch()
                 self.path.unlink()
             except OSError as error:
-                raise InputError("file", str(self.path), f"must be writable ({error.strerror})") from None
+                raise InputError(
+                    "file", str(self.path), f"must be writable ({error.strerror})"
+                ) from None
 
     def add(self, step: int, matrix: Matrix, sizes: dict[str, float]) -> None:
         """The sizes of one module at one step."""
@@ -206,19 +208,18 @@ def _checked(file: Path, table: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         raise InputError("FILE", str(file), "holds no rows")
     for name in (*RUN, "step"):
-        numbers = pd.to_numeric(table[name], errors="coerce")
-        wrong = ~(numbers.notna() & (numbers == numbers.round()) & (numbers >= 0))
-        if name in ("width", "vocab_size"):
-            wrong |= ~(numbers > 0)
+        numbers: Any = pd.to_numeric(table[name], errors="coerce")
+        least = 1 if name in ("width", "vocab_size") else 0
+        wrong = ~((numbers >= least) & (numbers == numbers.round()))
         if wrong.any():
             raise _bad_cell(file, table, name, wrong, "must be a whole number")
         table[name] = numbers.astype(np.int64)
-    sizes = pd.to_numeric(table["rms"], errors="coerce")
+    sizes: Any = pd.to_numeric(table["rms"], errors="coerce")
     texts = table["rms"].astype(str).str.strip().str.lower()
     words = sizes.isna() & table["rms"].notna() & ~texts.isin(["nan", "inf", "-inf"])
     if words.any():
         raise _bad_cell(file, table, "rms", words, "is not a number")
-    if (sizes < 0).any():
+    if np.any(sizes < 0):
         raise _bad_cell(file, table, "rms", sizes < 0, "must not be negative")
     table["rms"] = sizes.astype(float)
     for name, known in (("label", ALL_LABELS), ("term", tuple(TERMS))):
@@ -232,9 +233,7 @@ def _checked(file: Path, table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _bad_cell(
-    file: Path, table: pd.DataFrame, column: str, wrong: Any, reason: str
-) -> InputError:
+def _bad_cell(file: Path, table: pd.DataFrame, column: str, wrong: Any, reason: str) -> InputError:
     row = int(np.argmax(np.asarray(wrong)))
     where = f"{file}, column {column}, row {row + 1}"
     return InputError(where, table[column].iloc[row], reason)
@@ -247,8 +246,8 @@ def check_grid(table: pd.DataFrame) -> dict[int, list[int]]:
     Raises `InputError` for fewer than two widths, and where widths cannot be compared.
     """
     at = {
-        int(width): sorted(int(m) for m in rows.vocab_size.unique())
-        for width, rows in table.groupby("width")
+        int(width): sorted(int(m) for m in table.vocab_size[table.width == width].unique())
+        for width in sorted(table.width.unique())
     }
     if len(at) < 2:
         only = ", ".join(map(str, at))

@@ -87,7 +87,7 @@ class CoordinateRecorder:
         self._optimizers = [] if optimizer is None else _listed(optimizer)
         self._counts = [0] * len(self._optimizers)
         proposed = proposed_labels(self.model, labels)
-        self.labels = {clean_name(name): label for name, label in proposed.items()}
+        self.labels: dict[str, Label] = {clean_name(n): label for n, label in proposed.items()}
         self._names = _aliases(self.model)
         self._parameters = {
             clean_name(name): parameter
@@ -257,12 +257,9 @@ class CoordinateRecorder:
 
     def _matrix(self, name: str, product: Product, tied: bool) -> Matrix:
         names = self._names[id(product.parameter)]
-        label: Label = "embedding" if product.lookup else "hidden"
-        found = next((self.labels[n] for n in names if n in self.labels), label)
+        label = next(self.labels[n] for n in names if n in self.labels)
         if tied:
             label = "embedding" if product.lookup else "readout"
-        else:
-            label = found
         shape = product.parameter.shape
         read = 1 if product.lookup else int(product.inputs.shape[-1])
         entries = math.prod(product.entries(product.parameter).shape[-2:])
@@ -427,7 +424,7 @@ def _listed(optimizer: Any) -> list[Any]:
     return given
 
 
-def _unwrapped(model: torch.nn.Module) -> torch.nn.Module:
+def _unwrapped(model: Any) -> torch.nn.Module:
     """The model inside torch.compile and data-parallel wrappers, which share its parameters."""
     while True:
         if hasattr(model, "_orig_mod"):
@@ -492,9 +489,7 @@ def _only(value: Tensor, expert: int) -> Tensor:
     return alone
 
 
-def _common(
-    product: Product, start: _Start, z0: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
+def _common(product: Product, start: _Start, z0: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """Inputs now and at the start, of the tokens that reach the matrix both times."""
     z = product.inputs
     if product.rows is None or start.rows is None:

@@ -21,12 +21,15 @@ Tensor = torch.Tensor
 Replay = Callable[[Tensor], Tensor]
 
 VIEWS = frozenset(
-    "t transpose permute view _unsafe_view reshape expand unsqueeze squeeze select slice split "
-    "split_with_sizes unbind chunk clone alias detach contiguous flatten unflatten narrow "
-    "as_strided mT T".split()
+    [
+        *("t", "mT", "T", "transpose", "permute", "view", "_unsafe_view", "reshape", "expand"),
+        *("unsqueeze", "squeeze", "flatten", "unflatten", "as_strided", "alias", "detach"),
+        *("select", "slice", "narrow", "split", "split_with_sizes", "chunk", "unbind"),
+        *("clone", "contiguous"),
+    ]
 )
-COPIES = frozenset("_to_copy to".split())
-FACTORS = frozenset("mul div".split())
+COPIES = frozenset(["_to_copy", "to"])
+FACTORS = frozenset(["mul", "div"])
 # Where the two operands stand, and what multiplies them without a bias.
 PRODUCTS: dict[str, tuple[int, int]] = {
     "mm": (0, 1),
@@ -284,7 +287,11 @@ class _Products(TorchDispatchMode):
         for output in outputs:
             if any(output is x for x in tensors):
                 continue  # in place: what was known still holds
-            if wide and output.is_floating_point() and all(of and of.of_embedding for _, of in wide):
+            if (
+                wide
+                and output.is_floating_point()
+                and all(of and of.of_embedding for _, of in wide)
+            ):
                 self._note(output).of_embedding = True
             self._follow_rows(name, args, wide, output)
             self._follow_factor(name, args, output)
@@ -317,9 +324,7 @@ class _Products(TorchDispatchMode):
             elif deep and name == "unbind" and not part:
                 part = f"[{index}]"
 
-            def replay(
-                value: Tensor, index: int = index, inner: Replay = derived.replay
-            ) -> Tensor:
+            def replay(value: Tensor, index: int = index, inner: Replay = derived.replay) -> Tensor:
                 made = func(inner(value), *args[1:], **kwargs)
                 return made[index] if several or isinstance(made, list | tuple) else made
 

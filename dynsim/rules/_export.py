@@ -151,7 +151,10 @@ def torch_parameter_groups(
     without one stands in no group.
 
     A weight with two roles, an embedding that is the readout too, occurs once. Its rate is the
-    smaller of the two, unless `tied` says otherwise, and a warning names both roles.
+    smaller of the two, unless `tied` says otherwise, and a warning names both roles. The smaller
+    rate bounds its own update. What its initial entries, as large as an embedding's, make of
+    learned inputs still grows with the width, unless the model multiplies its outputs by
+    (base width)/(width).
 
     **Arguments:**
 
@@ -160,8 +163,8 @@ def torch_parameter_groups(
     - `groups`: groups of your own, such as one without weight decay. Each is split by label and
       keeps all its options but the learning rate; a weight decay of 0 stays 0, others follow
       `weight_decays`.
-    - `tied`: `slower`, the smaller rate; `embedding`, the embedding's, which is stable only if the
-      model multiplies its outputs by (base width)/(width).
+    - `tied`: `slower`, the smaller rate; `embedding`, the embedding's, which is right for a model
+      with that multiplier and grows without it.
 
     Raises `InputError` for parameters without a name or a label, an unknown label, and for `groups`
     that leave out a trained parameter or hold one twice.
@@ -177,14 +180,15 @@ def torch_parameter_groups(
     label_of = _labels_of_trained(roles, labels)
     shared = _tied_weights(roles, labels)
     _warn_of_tied(shared, tied)
-    own = [{"params": list(parameters.values())}] if groups is None else groups
+    own = [{"params": list(parameters.values())}]
     if groups is not None:
-        _check_groups(own, parameters, label_of)
+        own = _listed_groups(groups)
+        _check_groups(own, parameters)
     names = {id(parameter): name for name, parameter in parameters.items()}
     result: list[dict[str, Any]] = []
     for group in own:
         parts: dict[tuple[Label, float], list[Any]] = {}
-        for parameter in _members(group):
+        for parameter in group["params"]:
             name = names[id(parameter)]
             if name in label_of:
                 label = label_of[name]
@@ -266,30 +270,33 @@ def _warn_of_tied(shared: Mapping[str, list[str]], tied: Tied | None) -> None:
         for names in shared.values():
             warnings.warn(
                 f"{' and '.join(names)} are one weight, embedding and readout at once: it gets the "
-                'smaller of the two learning rates. tied="slower" says that this is meant; '
-                'tied="embedding" takes the embedding\'s, for a model that multiplies its outputs '
-                "by (base width)/(width)",
+                "smaller of the two learning rates. As a readout its initial entries still are an "
+                "embedding's: outputs stay stable with the width if the model multiplies them by "
+                '(base width)/(width), and then tied="embedding" is the right rate. '
+                'tied="slower" keeps the smaller one without this warning',
                 stacklevel=3,
             )
 
 
-def _members(group: Mapping[str, Any]) -> list[Any]:
-    params = group["params"]
-    members = list(params) if isinstance(params, Iterable) and not hasattr(params, "shape") else [params]
-    return [one[1] if isinstance(one, tuple) else one for one in members]
-
-
-def _check_groups(
-    groups: Sequence[Mapping[str, Any]],
-    parameters: Mapping[str, Any],
-    label_of: Mapping[str, Label],
-) -> None:
-    names = {id(parameter): name for name, parameter in parameters.items()}
-    seen: set[int] = set()
+def _listed_groups(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Groups with their parameters as lists, whether given as one, an iterator or with names."""
+    listed = []
     for group in groups:
         if not isinstance(group, Mapping) or "params" not in group:
             raise InputError("groups", type(group).__name__, "must be mappings with `params`")
-        for parameter in _members(group):
+        params = group["params"]
+        members = [params] if hasattr(params, "shape") else list(params)
+        members = [one[1] if isinstance(one, tuple) else one for one in members]
+        listed.append({**group, "params": members})
+    return listed
+
+
+def _check_groups(groups: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]) -> None:
+    """Raises `InputError` unless every trained parameter stands in one group."""
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    seen: set[int] = set()
+    for group in groups:
+        for parameter in group["params"]:
             if id(parameter) not in names:
                 raise InputError("groups", None, "must hold parameters of the model alone")
             if id(parameter) in seen:

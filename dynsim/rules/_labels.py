@@ -25,10 +25,12 @@ WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 _WRAPPED = re.compile(rf"(?:^|(?<=\.))(?:{'|'.join(WRAPPERS)})\.")
 _PARAMETRIZED = re.compile(r"parametrizations\.(\w+)\.(?:original\d*|0\.\w+)$")
 READOUT_NAMES = frozenset(
-    "lm_head head output unembed unembedding embed_out readout classifier score logits decoder "
-    "output_layer vocab_proj to_logits".split()
+    [
+        *("lm_head", "head", "output", "output_layer", "readout", "unembed", "unembedding"),
+        *("embed_out", "classifier", "score", "logits", "to_logits", "decoder", "vocab_proj"),
+    ]
 )
-ROUTER_NAMES = frozenset("router gate gating switch".split())
+ROUTER_NAMES = frozenset(["router", "gate", "gating", "switch"])
 EMBEDDING_WORDS = re.compile(r"embed|(^|[._])(wte|wpe|tok|pos)([._]|$)|position|patch")
 NORM_WORDS = re.compile(r"norm|(^|[._])ln(_?\w+)?([._]|$)", re.IGNORECASE)
 LEAST_SHARE = 16  # a side below 1/16 of the width counts as one that does not grow with it
@@ -148,13 +150,15 @@ def proposals(
             known: dict[str, Label] = {label: label for label in LABELS}
             rows.append(Proposal(one.name, one.shape, known[given], "given"))
             continue
-        label, reason = _by_rules(one, width, vocab_size, None if grown is None else grown[one.name])
+        label, reason = _by_rules(
+            one, width, vocab_size, None if grown is None else grown[one.name]
+        )
         rows.append(Proposal(one.name, one.shape, label, reason))
     return rows
 
 
 def _sizes(found: Sequence[Found]) -> tuple[int, int | None]:
-    """Width and vocabulary: those of the embedding with the most rows, else the most common side."""
+    """Width and vocabulary, of the embedding with the most rows; else the most common side."""
     tables = [one.shape for one in found if one.kind == "embedding" and len(one.shape) == 2]
     if tables:
         rows, columns = max(tables)

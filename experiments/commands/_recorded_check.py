@@ -66,14 +66,17 @@ def _written(found: CoordinateCheck, folder: Path) -> list[Path]:
     for one in found.to_dict()["slopes"]:
         slope, allowed = one.pop("slope"), one.pop("allowed")
         ends = {"allowed_low": allowed["low"], "allowed_high": allowed["high"]}
-        rows.append({**one, "slope": slope["value"], "low": slope["low"], "high": slope["high"], **ends})
+        rows.append(
+            {**one, "slope": slope["value"], "low": slope["low"], "high": slope["high"], **ends}
+        )
     slopes = folder / "slopes.csv"
     write_file(slopes, pd.DataFrame(rows).to_csv(index=False).encode())
     return [*map(Path, write(recorded_figure, (found,), folder / "coordinates")), slopes]
 
 
 def _print(found: CoordinateCheck) -> None:
-    ends = f"{found.steps[0]} -> {found.steps[-1]}" if len(found.steps) > 1 else found.steps[0]
+    steps = list(found.steps)
+    ends = f"{steps[0]} -> {steps[-1]}" if len(steps) > 1 else steps[0]
     print(
         f"Powers of the width {found.widths[0]} to {found.widths[-1]} in the size of each term, "
         f"after {ends} steps, {len(found.widths)} widths, {found.seeds} "

@@ -268,9 +268,7 @@ COLUMNS = {
 }
 
 
-def _cells(
-    layers: dict[str, dict[str, Any]], none: str, measured: bool = False
-) -> list[list[str]]:
+def _cells(layers: dict[str, dict[str, Any]], none: str, measured: bool = False) -> list[list[str]]:
     """Exponents as exact text; those of measured alignment, which are no fractions, as decimals."""
 
     def cell(layer: dict[str, Any], key: str) -> str:

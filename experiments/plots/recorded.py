@@ -1,5 +1,4 @@
-"""Figure of a coordinate check of recorded runs: every term against width, a row a kind of module.
-"""
+"""Figure of a coordinate check of recorded runs: every term against width, a row a label."""
 
 from __future__ import annotations
 
@@ -63,7 +62,7 @@ def _panel(axes: Axes, found: CoordinateCheck, label: str, term: str) -> None:
     wanted = [term, INSTEAD.get(term, term)]
     rows = found.table[(found.table.label == label) & found.table.term.isin(wanted)]
     failing = {s.module for s in found.slopes if s.verdict in FAILURES and s.term in wanted}
-    steps = (0,) if term == "initial" else tuple(dict.fromkeys((found.steps[0], found.steps[-1])))
+    steps = [0] if term == "initial" else list(dict.fromkeys((found.steps[0], found.steps[-1])))
     colours = plt.get_cmap("cividis")(np.linspace(0, 0.85, max(rows.module.nunique(), 1)))
     for (module, lines), colour in zip(rows.groupby("module", sort=False), colours, strict=False):
         for step in steps:

@@ -92,7 +92,9 @@ def expected(family: str, tied: bool, mistake: str) -> tuple[set[str], str]:
     raise AssertionError(mistake)
 
 
-@pytest.mark.parametrize("mistake", [m for m in models.MISTAKES if m not in ("two groups", "epsilon")])
+@pytest.mark.parametrize(
+    "mistake", [m for m in models.MISTAKES if m not in ("two groups", "epsilon")]
+)
 @pytest.mark.parametrize(("family", "tied"), VARIANTS)
 def test_a_mistake_is_named_at_its_module_and_nowhere_else(family, tied, mistake):
     found = checked(family, tied, mistake)

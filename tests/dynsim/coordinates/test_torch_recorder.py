@@ -309,9 +309,7 @@ def test_runs_share_a_file_and_are_kept_at_every_step(tmp_path, suffix):
     for seed in (0, 1):
         model = Small()
         optimizer = torch.optim.Adam(model.parameters())
-        recorder = recorder_of(
-            model, optimizer=optimizer, steps=(1, 5), file=file, seed=seed
-        )
+        recorder = recorder_of(model, optimizer=optimizer, steps=(1, 5), file=file, seed=seed)
         assert set(read_records([file]).seed) == set(range(seed + 1))
         step_of(model, optimizer)  # the run ends here: steps 0 and 1 are in the file
         recorder.close()
@@ -340,7 +338,9 @@ def test_what_cannot_be_recorded_is_refused():
         "must be a torch optimizer": ("optimizer", lambda: recorder_of(Small(), optimizer=3)),
         "must also cover 0.weight": (
             "labels",
-            lambda: recorder_of(nn.Sequential(nn.Linear(3, 64), nn.Linear(64, 64)), torch.ones(2, 3)),
+            lambda: recorder_of(
+                nn.Sequential(nn.Linear(3, 64), nn.Linear(64, 64)), torch.ones(2, 3)
+            ),
         ),
         "must be an integer": (
             "width",
