@@ -25,7 +25,7 @@ from ._alignment import MeasuredAlignment, measured_alignment
 from ._mistakes import likely_mistakes
 from ._powers import Band, Powers, gain_bands, parametrization_powers, term_bands
 from ._powers import vocabulary_alignment as least_alignment
-from ._records import NO_MATRIX, TERMS, check_grid, read_records
+from ._records import NO_MATRIX, TERMS, check_grid, checked_records, read_records
 from ._slopes import Line, fitted_line, pooled_intervals
 
 if TYPE_CHECKING:
@@ -192,6 +192,7 @@ def check_coordinates(
     if not MIN_TOLERANCE <= tolerance <= 1:
         raise InputError("tolerance", tolerance, f"must be a number from {MIN_TOLERANCE} to 1")
     powers = parametrization_powers(parametrization)
+    table = checked_records(table)
     grid = check_grid(table)
     notes: list[str] = []
     table = _common_modules(_with_moving_steps(table, notes), notes)

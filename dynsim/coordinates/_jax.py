@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -224,8 +225,9 @@ class JaxRecorder:
         return abs(product.after) if product.lookup else 1.0
 
 
-def _rms(x: Array) -> float:
-    return float(jnp.sqrt(jnp.mean(jnp.square(x.astype("float32"))))) if x.size else float("nan")
+def _rms(x: Any) -> float:
+    values = np.asarray(x, np.float32)
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if values.size else math.nan
 
 
 def _change(step: int, start: Array, now: Array) -> dict[str, float]:
@@ -235,9 +237,5 @@ def _change(step: int, start: Array, now: Array) -> dict[str, float]:
         return {}
     used = np.isfinite(first) & (first > -1e30)
     if step == 0:
-        size = _rms(jnp.asarray(first[used]))
-        return {"initial": size, "output": size}
-    return {
-        "update": _rms(jnp.asarray((last - first)[used])),
-        "output": _rms(jnp.asarray(last[used])),
-    }
+        return {"initial": _rms(first[used]), "output": _rms(first[used])}
+    return {"update": _rms(last[used] - first[used]), "output": _rms(last[used])}

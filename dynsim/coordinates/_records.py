@@ -159,7 +159,9 @@ def read_records(files: Iterable[Path]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    tables = [_checked(file, _read(file)) for file in map(Path, files)]
+    tables = [
+        checked_records(_read(file), str(file)).assign(file=str(file)) for file in map(Path, files)
+    ]
     if not tables:
         raise InputError("FILE", None, "give one or more files of records")
     table = pd.concat(tables, ignore_index=True)
@@ -193,20 +195,21 @@ def _read(file: Path) -> pd.DataFrame:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["damaged"])[0]
         raise InputError("FILE", str(file), f"cannot be read ({reason})") from None
-    return table.assign(file=str(file))
+    return table.drop(columns="file", errors="ignore")
 
 
-def _checked(file: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """The table with numbers where numbers belong."""
+def checked_records(table: pd.DataFrame, file: str = "table") -> pd.DataFrame:
+    """The table with numbers where numbers belong. Raises `InputError` with column and row."""
     import pandas as pd
 
+    table = table.copy()
     missing = [name for name in COLUMNS if name not in table]
     if missing:
-        present = ", ".join(map(str, table.columns.drop("file")))
+        present = ", ".join(map(str, table.columns))
         lacks = f"has no column {', '.join(missing)} (its columns: {present})"
-        raise InputError("FILE", str(file), f"{lacks}: is it a table of recorded coordinates?")
+        raise InputError("FILE", file, f"{lacks}: is it a table of recorded coordinates?")
     if table.empty:
-        raise InputError("FILE", str(file), "holds no rows")
+        raise InputError("FILE", file, "holds no rows")
     for name in (*RUN, "step"):
         numbers: Any = pd.to_numeric(table[name], errors="coerce")
         least = 1 if name in ("width", "vocab_size") else 0
@@ -233,7 +236,7 @@ def _checked(file: Path, table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _bad_cell(file: Path, table: pd.DataFrame, column: str, wrong: Any, reason: str) -> InputError:
+def _bad_cell(file: str, table: pd.DataFrame, column: str, wrong: Any, reason: str) -> InputError:
     row = int(np.argmax(np.asarray(wrong)))
     where = f"{file}, column {column}, row {row + 1}"
     return InputError(where, table[column].iloc[row], reason)

