@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
-from torch.nn import functional as F
+import torch  # pyright: ignore[reportMissingImports]
+from torch import nn  # pyright: ignore[reportMissingImports]
+from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
 
 BASE, VOCAB_SIZE, CONTEXT, HEADS = 32, 29, 12, 2
 

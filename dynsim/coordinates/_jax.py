@@ -55,7 +55,9 @@ class JaxRecorder:
         multipliers: Mapping[str, float] | None = None,
     ):
         if not callable(apply):
-            raise InputError("apply", type(apply).__name__, "must be a function of params and inputs")
+            raise InputError(
+                "apply", type(apply).__name__, "must be a function of params and inputs"
+            )
         self.steps = recorded_steps(steps)
         self.records = RecordFile(file, width, vocab_size, seed)
         self.step = 0
@@ -133,8 +135,7 @@ class JaxRecorder:
 
     def _of_scores(self, seen: Pass) -> dict[str, tuple[Array, int]]:
         return {
-            f"scores.{index}": (one.values, one.head_width)
-            for index, one in enumerate(seen.scores)
+            f"scores.{index}": (one.values, one.head_width) for index, one in enumerate(seen.scores)
         }
 
     def _write(self, params: Any, seen: Pass) -> None:

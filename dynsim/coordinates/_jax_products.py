@@ -284,9 +284,7 @@ def _followed(
     return result
 
 
-def _scaled(
-    name: str, values: list[_Value], result: _Value, again: Callable[..., Array]
-) -> _Value:
+def _scaled(name: str, values: list[_Value], result: _Value, again: Callable[..., Array]) -> _Value:
     """A constant factor: of a parameter, of the inputs of a product, or of its outputs."""
     constants = [np.size(v.array) == 1 and v.derived is None for v in values]
     if sum(constants) != 1 or (name == "div" and constants[0]):
@@ -299,9 +297,7 @@ def _scaled(
     factor = 1 / factor if name == "div" else factor
     if other.derived is not None:
         inner = other.derived.replay
-        return replace(
-            result, derived=replace(other.derived, replay=lambda w: factor * inner(w))
-        )
+        return replace(result, derived=replace(other.derived, replay=lambda w: factor * inner(w)))
     if other.product is not None:
         other.product.after *= factor
     return replace(result, factor=other.factor * factor, product=other.product)

@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+try:
+    import torch  # pyright: ignore[reportMissingImports]
+except ImportError as error:
+    raise ImportError("needs PyTorch: pip install 'dynsim[torch]'") from error
 
 from dynsim._errors import InputError
 from dynsim._layers import Label

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
+import torch  # pyright: ignore[reportMissingImports]
+from torch.utils._python_dispatch import (  # pyright: ignore[reportMissingImports]
+    TorchDispatchMode,
+)
+from torch.utils._pytree import tree_flatten  # pyright: ignore[reportMissingImports]
 
 Tensor = torch.Tensor
 Replay = Callable[[Tensor], Tensor]

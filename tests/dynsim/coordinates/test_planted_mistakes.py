@@ -45,15 +45,6 @@ def checked(family: str, tied: bool, mistake: str) -> CoordinateCheck:
     return check_coordinates(pd.concat(tables, ignore_index=True), "mup")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Matrices are small: threads cost more than they save."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 VARIANTS = [(family, tied) for family in FAMILIES for tied in (False, True)]
 
 

@@ -8,8 +8,8 @@ from helpers import assert_refused
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'dynsim[torch]'")
 import torch_models as models  # noqa: E402
-from torch import nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
+from torch import nn  # noqa: E402  # pyright: ignore[reportMissingImports]
+from torch.nn import functional as F  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 from dynsim.coordinates import CoordinateRecorder, read_records  # noqa: E402
 
@@ -256,9 +256,11 @@ def wrapped(model, wrapper):
     if wrapper == "data parallel":
         return nn.DataParallel(model)
     if wrapper == "checkpoint":
-        from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+        from torch.distributed.algorithms._checkpoint import (  # pyright: ignore[reportMissingImports]
+            checkpoint_wrapper as wrappers,
+        )
 
-        model.fc = checkpoint_wrapper(model.fc)
+        model.fc = wrappers.checkpoint_wrapper(model.fc)
     return model
 
 
