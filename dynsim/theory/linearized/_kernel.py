@@ -39,7 +39,7 @@ def linearize(f: Callable[..., Any], params: Any) -> Callable[..., Any]:
     """f about `params`: f_lin(theta, x) = f(theta_0, x) + J(x) (theta - theta_0).
 
     `f(params, *inputs)` is any function that JAX can differentiate forward; its outputs and
-    `params` may be pytrees. The result takes the same arguments, is affine in its parameters and
+    `params` may be pytrees. (All else in this package needs the backward derivative too.) The result takes the same arguments, is affine in its parameters and
     costs one Jacobian-vector product.
     Source: docs/theory/linearized.md#linearised-model.
     """
@@ -143,10 +143,34 @@ class Linearisation(NamedTuple):
 
 
 def linearisation(f: Callable[..., Any], params: Any, x: Any) -> Linearisation:
-    """One forward pass, shared by all products taken of it."""
-    start, push = jax.linearize(lambda p: outputs(f, p, x), params)
-    pull = jax.linear_transpose(push, params)
-    return Linearisation(start, push, lambda vector: pull(vector)[0])
+    """One forward pass, shared by all products taken of it.
+
+    A function with a pull-back of its own (`jax.custom_vjp`) has no forward derivative; it is pushed
+    forward by transposing the pull-back. Raises `InputError` for one that has no pull-back.
+    """
+
+    def of_params(moved: Any) -> Array:
+        return outputs(f, moved, x)
+
+    try:
+        start, push = jax.linearize(of_params, params)
+        transposed = jax.linear_transpose(push, params)
+        jax.eval_shape(transposed, start)
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        start, transposed = jax.vjp(of_params, params)
+        forward = jax.linear_transpose(lambda vector: transposed(vector)[0], start)
+        return Linearisation(
+            start, lambda moved: forward(moved)[0], lambda vector: transposed(vector)[0]
+        )
+    except ValueError as error:
+        if "everse-mode" not in str(error):
+            raise
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        allowed = "must be differentiable backward as well as forward (scan with a fixed length is)"
+        raise InputError("f", reason, allowed) from error
+    return Linearisation(start, push, lambda vector: transposed(vector)[0])
 
 
 def scaled(rates: Any, tree: Any) -> Any:
