@@ -39,8 +39,8 @@ def linearize(f: Callable[..., Any], params: Any) -> Callable[..., Any]:
     """f about `params`: f_lin(theta, x) = f(theta_0, x) + J(x) (theta - theta_0).
 
     `f(params, *inputs)` is any function that JAX can differentiate forward; its outputs and
-    `params` may be pytrees. (All else in this package needs the backward derivative too.) The result takes the same arguments, is affine in its parameters and
-    costs one Jacobian-vector product.
+    `params` may be pytrees. All else here needs the backward derivative too. The result takes the
+    same arguments, is affine in its parameters and costs one Jacobian-vector product.
     Source: docs/theory/linearized.md#linearised-model.
     """
 
@@ -145,8 +145,8 @@ class Linearisation(NamedTuple):
 def linearisation(f: Callable[..., Any], params: Any, x: Any) -> Linearisation:
     """One forward pass, shared by all products taken of it.
 
-    A function with a pull-back of its own (`jax.custom_vjp`) has no forward derivative; it is pushed
-    forward by transposing the pull-back. Raises `InputError` for one that has no pull-back.
+    A function with a pull-back of its own (`jax.custom_vjp`) has no forward derivative; it is
+    pushed forward by transposing the pull-back. Raises `InputError` for one without a pull-back.
     """
 
     def of_params(moved: Any) -> Array:
