@@ -152,18 +152,14 @@ def linearisation(f: Callable[..., Any], params: Any, x: Any) -> Linearisation:
     def of_params(moved: Any) -> Array:
         return outputs(f, moved, x)
 
+    start, push = jax.linearize(of_params, params)
+    if _has_own_pull_back(jax.make_jaxpr(push)(params).jaxpr):
+        start, pull = jax.vjp(of_params, params)
+        forward = jax.linear_transpose(lambda vector: pull(vector)[0], start)
+        return Linearisation(start, lambda moved: forward(moved)[0], lambda vector: pull(vector)[0])
+    transposed = jax.linear_transpose(push, params)
     try:
-        start, push = jax.linearize(of_params, params)
-        transposed = jax.linear_transpose(push, params)
         jax.eval_shape(transposed, start)
-    except TypeError as error:
-        if "custom_vjp" not in str(error):
-            raise
-        start, transposed = jax.vjp(of_params, params)
-        forward = jax.linear_transpose(lambda vector: transposed(vector)[0], start)
-        return Linearisation(
-            start, lambda moved: forward(moved)[0], lambda vector: transposed(vector)[0]
-        )
     except ValueError as error:
         if "everse-mode" not in str(error):
             raise
@@ -171,6 +167,19 @@ def linearisation(f: Callable[..., Any], params: Any, x: Any) -> Linearisation:
         allowed = "must be differentiable backward as well as forward (scan with a fixed length is)"
         raise InputError("f", reason, allowed) from error
     return Linearisation(start, push, lambda vector: transposed(vector)[0])
+
+
+def _has_own_pull_back(jaxpr: Any) -> bool:
+    """Whether a derivative holds the place of one that only `jax.custom_vjp` gives, backward."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "custom_lin":
+            return True
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns") and _has_own_pull_back(inner):
+                    return True
+    return False
 
 
 def scaled(rates: Any, tree: Any) -> Any:
