@@ -2,6 +2,7 @@
 
 import sys
 from importlib.metadata import version as installed_version
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
@@ -23,6 +24,7 @@ extensions = [
 ]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 autodoc_member_order = "bysource"
+autodoc_mock_imports = [] if find_spec("torch") else ["torch"]  # an optional extra
 autodoc_typehints = "none"  # array types print as numpy internals; docstrings give shapes
 
 html_theme = "furo"

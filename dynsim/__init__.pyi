@@ -1,4 +1,5 @@
 from . import claims as claims
+from . import coordinates as coordinates
 from . import laboratory as laboratory
 from . import maps as maps
 from . import plots as plots

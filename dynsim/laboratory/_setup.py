@@ -63,7 +63,7 @@ class NetworkModel(Part):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for option, choices in _CHOICES.items():
+        for option, choices in self._choices().items():
             check_choice(option, getattr(self, option), choices)
         check_integer("depth", self.depth, 1, 1024)
         check_integer("head_width", self.head_width, 2, MAX_SIZE)
@@ -72,6 +72,10 @@ class NetworkModel(Part):
         for name in ("readout_ratio", "vector_ratio"):
             check_rate(name, getattr(self, name))
         _ = self.written_lr_exponents, self.written_init_exponents
+
+    def _choices(self) -> dict[str, tuple[str, ...]]:
+        """What each option may be."""
+        return _CHOICES
 
     @property
     def sequence_length(self) -> int:
@@ -119,7 +123,13 @@ class NetworkFamily(Descent, Task, NetworkModel):
             return
         if self.head_width % 2:
             raise InputError("head_width", self.head_width, "must be even in a transformer")
-        if self.batch_size == 0 or self.batch_size % self.context:
+        if self.batch_size == 0:
+            allowed = (
+                f"must be given with `network` transformer, a multiple of `context` "
+                f"({self.context}): it has no full batch"
+            )
+            raise InputError("batch_size", None, allowed)
+        if self.batch_size % self.context:
             raise InputError(
                 "batch_size",
                 self.batch_size,

@@ -1,5 +1,8 @@
 """`dynsim coordinate-check`: do a network's terms grow with width and vocabulary as they should?
 
+With files it judges recorded runs of any model (`_recorded_check`), without them it trains toy
+networks.
+
 The rule, and what of it changed after pilot runs: docs/guides/coordinate_check.md. Slopes of log
 size on log width are compared with the powers that the named parametrization prescribes
 (`dynsim.laboratory.slope_bands` of its own exponents), whatever exponents were written.
@@ -9,13 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import tyro
 
 from dynsim import InputError
+from dynsim._errors import check_choice
+from dynsim.laboratory._setup import ParametrizationName
 from experiments.output import number, print_json, print_table, progress_bar, writable_folder
 from experiments.precision import enable_x64
 
@@ -35,16 +40,36 @@ SYMBOLS = {
 EMBEDDING_SYMBOLS = {"initial": "e0", "update_on_initial": "de"}
 
 
+@dataclass(frozen=True, repr=False)
+class CheckedFamily(RatedFamily):
+    """Networks that are checked; recorded models may have exponents of their own."""
+
+    parametrization: str = "mup"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """sp, ntk, mup, mfp, umup or lv: powers of the width in init, multipliers, learning rates; with
+    FILE also exponents:E,H,R:E,H,R, powers of the initial weights and of one update, multiplier
+    included, of embedding, hidden and readout"""
+
+    def _choices(self) -> dict[str, tuple[str, ...]]:
+        known = super()._choices()
+        if self.parametrization.startswith("exponents:"):  # checked with the files
+            return {name: one for name, one in known.items() if name != "parametrization"}
+        return known
+
+
 @dataclass(frozen=True)
 class CoordinateCheck:
     """Does every term of every layer grow with the width as its parametrization prescribes?
 
-    Trains small networks for a few steps at several widths and vocabularies and fits the powers of
-    the width in each matrix's update terms. Exit code 1 if a layer fails: a learning rate,
-    multiplier or initialisation that is not what --parametrization says.
+    With FILE: judges runs of your own model, recorded by `dynsim.coordinates.CoordinateRecorder`
+    (PyTorch) or `JaxRecorder` at two or more widths. Without: trains small networks for a few steps
+    at several widths and vocabularies. Fits the powers of the width in each matrix's terms. Exit
+    code 1 if a layer fails: a learning rate, multiplier or initialisation that is not what
+    --parametrization says.
     """
 
-    setup: Annotated[RatedFamily, tyro.conf.arg(name="")]
+    file: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")] = ()
+    """recorded runs (.csv or .nc), taken together; none: toy networks are trained"""
+    setup: Annotated[CheckedFamily, tyro.conf.arg(name="")] = CheckedFamily()
     widths: tuple[int, ...] = (32, 64, 128, 256)
     """widths d, two or more"""
     vocab_sizes: tuple[int, ...] = (32, 512)
@@ -62,6 +87,9 @@ class CoordinateCheck:
 
     def run(self) -> int:
         """Measures, judges and prints; 1 if a layer fails, else 0."""
+        if self.file:
+            return self._recorded()
+        check_choice("parametrization", self.setup.parametrization, get_args(ParametrizationName))
         enable_x64()
         from experiments.analysis.coordinates import coordinate_document
         from experiments.cells.complete import complete_file
@@ -86,6 +114,31 @@ class CoordinateCheck:
         else:
             _print(document)
         return int(document["verdict"] == "fails")
+
+    def _recorded(self) -> int:
+        """Judges recorded runs."""
+        from ._recorded_check import check_recorded
+
+        used = ("parametrization", "tokens")
+        options = {
+            **{f.name: (getattr(self.setup, f.name), f.default) for f in fields(self.setup)},
+            **{
+                f.name: (getattr(self, f.name), f.default)
+                for f in fields(self)
+                if f.name in ("widths", "vocab_sizes", "record", "seeds")
+            },
+        }
+        for name, (value, default) in options.items():
+            if value != default and name not in used:
+                raise InputError(name, str(value), "is for toy networks: leave it out with FILE")
+        return check_recorded(
+            self.file,
+            self.setup.parametrization,
+            self.tolerance,
+            self.setup.tokens or "uniform",
+            self.out,
+            self.json,
+        )
 
     def _measured(self, store: Store | None = None) -> xr.Dataset:
         from experiments.analysis.coordinates import measure_coordinates

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 VOCABULARY_OPTIONS = ("update_alignment", "vocab_exponent", "zipf", "batch_exponent")
 GIVEN = ("optimizer", "alignment", *VOCABULARY_OPTIONS)
+MEASURED = "measured:"
 COMPARE_DEFAULTS = {"width": 4096, "vocab_size": 50257, "base_width": 256}
 
 
@@ -43,9 +45,10 @@ class Parametrize:
     """sp, ntk, mup, mfp, umup (u-muP) or lv (the square-root-of-width rule)"""
     optimizer: str = "adam"
     """sgd, momentum, sign, adam, adamw, adafactor or muon"""
-    alignment: Literal["full", "none", "vocabulary"] = "full"
-    """alignment of updates with what they act on; vocabulary: the first matrix that reads the
-    embedding takes it from the token law"""
+    alignment: str = "full"
+    """alignment of updates with what they act on: full, none, vocabulary (the first matrix that
+    reads the embedding takes it from the token law) or measured:FILE (from runs of your own model
+    that `dynsim.coordinates` recorded; several files separated by commas)"""
     update_alignment: Literal["none", "full"] | None = None
     """with --alignment vocabulary, of updates with learned inputs: none (while embeddings are close
     to their initial values, default) or full (learned embeddings)"""
@@ -81,6 +84,8 @@ class Parametrize:
         solution = _solution(self, self.name)
         self.files.check()
         layers = {layer: _layer(solution, layer) for layer in derivations.NETWORK_LAYERS}
+        if self.alignment.startswith(MEASURED):
+            _add_intervals(self, self.name, layers)
         setup = {"parametrization": self.name, **{name: getattr(self, name) for name in GIVEN}}
         dataset = partial(_dataset, layers, setup)
         written = write_files(self.files, "parametrization", dataset, setup)
@@ -133,15 +138,53 @@ def _solution(options: Parametrize, name: str) -> derivations.StabilitySolution:
     optimizer: Any = options.optimizer
     if options.alignment == "vocabulary":
         alignment = _vocabulary_alignment(options, optimizer)
+    elif options.alignment.startswith(MEASURED):
+        _refuse(options, VOCABULARY_OPTIONS, "only goes with `alignment` vocabulary")
+        alignment = _measured_alignment(options.alignment)
     else:
+        if options.alignment not in ("full", "none"):
+            allowed = "must be full, none, vocabulary or measured:FILE"
+            raise InputError("alignment", options.alignment, allowed)
         _refuse(options, VOCABULARY_OPTIONS, "only goes with `alignment` vocabulary")
         full = options.alignment == "full"
         alignment = derivations.FULL_ALIGNMENT if full else derivations.NO_ALIGNMENT
+    return _solved(options, given, alignment)
+
+
+def _solved(
+    options: Parametrize,
+    given: derivations.Parametrization,
+    alignment: derivations.NetworkAlignment,
+) -> derivations.StabilitySolution:
+    import derivations
+
+    optimizer: Any = options.optimizer
     return _checked(
         "optimizer",
         options.optimizer,
         lambda: derivations.solve_stability(given, optimizer, alignment),
     )
+
+
+def _measured_alignment(
+    option: str, end: Literal["value", "low", "high"] = "value"
+) -> derivations.NetworkAlignment:
+    from dynsim.coordinates import recorded_alignment, stability_alignment
+
+    files = [Path(name) for name in option.removeprefix(MEASURED).split(",") if name]
+    return stability_alignment(recorded_alignment(files), end)
+
+
+def _add_intervals(options: Parametrize, name: str, layers: dict[str, dict[str, Any]]) -> None:
+    """LR exponents at the ends of the measured alignment: high alignment, low rate."""
+    import derivations
+
+    given = derivations.parametrization(name)
+    for end, key in (("high", "lr_exponent_low"), ("low", "lr_exponent_high")):
+        alignment = _measured_alignment(options.alignment, end)  # type: ignore[arg-type]
+        solution = _solved(options, given, alignment)
+        for layer in derivations.NETWORK_LAYERS:
+            layers[layer][key] = float(solution.layers[layer].lr_exponent)
 
 
 def _vocabulary_alignment(options: Parametrize, optimizer: Any) -> derivations.NetworkAlignment:
@@ -225,22 +268,48 @@ COLUMNS = {
 }
 
 
-def _cells(layers: dict[str, dict[str, Any]], none: str) -> list[list[str]]:
-    return [[name, *(layer[key] or none for key in COLUMNS)] for name, layer in layers.items()]
+def _cells(layers: dict[str, dict[str, Any]], none: str, measured: bool = False) -> list[list[str]]:
+    """Exponents as exact text; those of measured alignment, which are no fractions, as decimals."""
+
+    def cell(layer: dict[str, Any], key: str) -> str:
+        exact, value = layer[key], layer[key.removesuffix("_exact")]
+        return none if exact is None else f"{value:.2f}" if measured else exact
+
+    return [[name, *(cell(layer, key) for key in COLUMNS)] for name, layer in layers.items()]
 
 
 def _print_layers(
     solution: derivations.StabilitySolution, layers: dict[str, dict[str, Any]]
 ) -> None:
-    hidden = solution.alignment.hidden
+    measured = all("lr_exponent_low" in layer for layer in layers.values())
     print(
         f"{solution.parametrization.name}, {solution.optimizer}; hidden alignment "
-        f"A = {hidden.update_on_initial}, U = {hidden.update_on_learned}, "
-        f"Omega = {hidden.initial_on_learned}; exponents of the width:\n"
+        f"{_alignment_text(solution.alignment.hidden, measured)}; exponents of the width:\n"
     )
     limits = (layer["binding_constraint"] for layer in layers.values())
-    rows = [[*row, limit] for row, limit in zip(_cells(layers, "-"), limits, strict=True)]
+    rows = [[*row, limit] for row, limit in zip(_cells(layers, "-", measured), limits, strict=True)]
     print_table(("layer", *COLUMNS.values(), "what limits the LR"), rows)
+    if not measured:
+        return
+    readout = _alignment_text(solution.alignment.readout, measured)
+    print(
+        f"\nAlignment as measured, the largest over matrices and steps; of the readout {readout}.\n"
+        "LR exponents within the intervals of the alignment:"
+    )
+    for name, layer in layers.items():
+        print(f"  {name}: {layer['lr_exponent_low']:.2f} to {layer['lr_exponent_high']:.2f}")
+
+
+def _alignment_text(alignment: derivations.LayerAlignment, measured: bool) -> str:
+    values = {
+        "A": alignment.update_on_initial,
+        "U": alignment.update_on_learned,
+        "Omega": alignment.initial_on_learned,
+    }
+    return ", ".join(
+        f"{name} = {float(value):.2f}" if measured else f"{name} = {value}"
+        for name, value in values.items()
+    )
 
 
 def _compare(options: Parametrize) -> int:

@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from coordinate_records import records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import derivations
 import dynsim
 from derivations import symbols as s
+from dynsim.coordinates._records import write_records
 from dynsim.laboratory import NetworkSetup, NetworkTraining
 from experiments import cli
 from experiments.cli import main
@@ -510,6 +512,45 @@ def test_coordinate_check_exits_with_one_on_a_mistake(run):
     assert "embedding: de too small: width^-0.50" in frozen.out
 
 
+@pytest.fixture(scope="module")
+def recorded(workplace) -> Path:
+    """Records of a right muP model, and beside them of one without its readout multiplier."""
+    powers = {("lm_head", "weight"): 0, ("lm_head", "weight_update"): 0}
+    write_records(records(), workplace / "recorded.csv")
+    write_records(records(powers), workplace / "wrong.csv")
+    return workplace
+
+
+def test_coordinate_check_judges_records(run, recorded, tmp_path):
+    right = run("coordinate-check", "recorded.csv", "--out", tmp_path, "--json")
+    assert right.code == 0
+    document = right.document
+    assert document["verdict"] == "as predicted"
+    assert [module["module"] for module in document["modules"]] == ["wte", "block.fc", "lm_head"]
+    assert {row["layer"] for row in document["alignment"]} >= {"readout"}
+    assert {Path(path).name for path in document["files"]} == {
+        "coordinates.png",
+        "coordinates.pdf",
+        "slopes.csv",
+    }
+    assert all(Path(path).stat().st_size > 500 for path in document["files"])
+    wrong = run("coordinate-check", "wrong.csv", "--parametrization", "mup")
+    assert wrong.code == 1
+    assert "lm_head: readout multiplier missing" in wrong.out
+    own = "exponents:0,-1/2,-1:0,-1,-1"  # muP's
+    assert run("coordinate-check", "recorded.csv", "--parametrization", own).code == 0
+
+
+def test_parametrization_takes_measured_alignment(run, recorded):
+    output = run("parametrization", "mup", "--alignment", "measured:recorded.csv", "--json")
+    layers = output.document
+    assert layers["hidden_alignment"] == {"A": "1", "U": "1", "Omega": "1/2"}
+    assert layers["hidden"]["lr_exponent"] == -1
+    assert layers["hidden"]["lr_exponent_low"] <= -1 <= layers["hidden"]["lr_exponent_high"]
+    text = run("parametrization", "mup", "--alignment", "measured:recorded.csv").out
+    assert "hidden alignment A = 1.00" in text
+
+
 # verify and regimes
 
 ROW = {
@@ -940,6 +981,13 @@ BAD = [
     (("coordinate-check", "--optimizer", "sgd"), "--optimizer"),
     (("coordinate-check", "--network", "transformer"), "--batch-size"),
     (("coordinate-check", "--lr-exponents", "1"), "--lr-exponents"),
+    (("coordinate-check", "--parametrization", "exponents:0,0,0:0,0,0"), "--parametrization"),
+    (("coordinate-check", "missing.csv"), "missing.csv"),
+    (("coordinate-check", "empty"), "must end in .csv or .nc"),
+    (("coordinate-check", "missing.csv", "--widths", 8, 16), "--widths"),
+    (("parametrization", "mup", "--alignment", "measured:missing.csv"), "missing.csv"),
+    (("parametrization", "mup", "--alignment", "measured:"), "FILE"),
+    (("parametrization", "mup", "--alignment", "some"), "--alignment"),
     (("optima",), "FILE"),
     (("optima", "missing.nc"), "FILE"),
     (("optima", "counts"), "FILE"),

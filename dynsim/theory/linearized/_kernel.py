@@ -39,8 +39,8 @@ def linearize(f: Callable[..., Any], params: Any) -> Callable[..., Any]:
     """f about `params`: f_lin(theta, x) = f(theta_0, x) + J(x) (theta - theta_0).
 
     `f(params, *inputs)` is any function that JAX can differentiate forward; its outputs and
-    `params` may be pytrees. The result takes the same arguments, is affine in its parameters and
-    costs one Jacobian-vector product.
+    `params` may be pytrees. All else here needs the backward derivative too. The result takes the
+    same arguments, is affine in its parameters and costs one Jacobian-vector product.
     Source: docs/theory/linearized.md#linearised-model.
     """
 
@@ -143,10 +143,43 @@ class Linearisation(NamedTuple):
 
 
 def linearisation(f: Callable[..., Any], params: Any, x: Any) -> Linearisation:
-    """One forward pass, shared by all products taken of it."""
-    start, push = jax.linearize(lambda p: outputs(f, p, x), params)
-    pull = jax.linear_transpose(push, params)
-    return Linearisation(start, push, lambda vector: pull(vector)[0])
+    """One forward pass, shared by all products taken of it.
+
+    A function with a pull-back of its own (`jax.custom_vjp`) has no forward derivative; it is
+    pushed forward by transposing the pull-back. Raises `InputError` for one without a pull-back.
+    """
+
+    def of_params(moved: Any) -> Array:
+        return outputs(f, moved, x)
+
+    start, push = jax.linearize(of_params, params)
+    if _has_own_pull_back(jax.make_jaxpr(push)(params).jaxpr):
+        start, pull = jax.vjp(of_params, params)
+        forward = jax.linear_transpose(lambda vector: pull(vector)[0], start)
+        return Linearisation(start, lambda moved: forward(moved)[0], lambda vector: pull(vector)[0])
+    transposed = jax.linear_transpose(push, params)
+    try:
+        jax.eval_shape(transposed, start)
+    except ValueError as error:
+        if "everse-mode" not in str(error):
+            raise
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        allowed = "must be differentiable backward as well as forward (scan with a fixed length is)"
+        raise InputError("f", reason, allowed) from error
+    return Linearisation(start, push, lambda vector: transposed(vector)[0])
+
+
+def _has_own_pull_back(jaxpr: Any) -> bool:
+    """Whether a derivative holds the place of one that only `jax.custom_vjp` gives, backward."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "custom_lin":
+            return True
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns") and _has_own_pull_back(inner):
+                    return True
+    return False
 
 
 def scaled(rates: Any, tree: Any) -> Any:

@@ -673,3 +673,32 @@ def test_the_worked_example_of_the_documentation():
     exec(compile("\n".join(blocks), str(page), "exec"), names)
     assert names["flow"].outcome == names["steps"].outcome == OK
     np.testing.assert_allclose(names["flow"].test_outputs, names["by_hand"], rtol=1e-8)
+
+
+def test_a_pull_back_of_its_own_is_pushed_forward_by_transposing_it():
+    """Straight-through rounding: the kernel is that of the function without the rounding."""
+
+    @jax.custom_vjp
+    def rounded(w):
+        return jnp.round(w)
+
+    rounded.defvjp(lambda w: (jnp.round(w), None), lambda _, g: (g,))
+    x, params = jnp.arange(6.0).reshape(3, 2), {"w": jnp.eye(2)}
+    plain = tangent_kernel(lambda p, x: x @ p["w"], params, x)
+    found = tangent_kernel(lambda p, x: x @ rounded(p["w"]), params, x)
+    np.testing.assert_allclose(found, plain)
+
+
+def test_a_function_without_a_backward_derivative_is_refused():
+    def loop(params, x):
+        start = (0, x)
+        step = lambda c: (c[0] + 1, jnp.tanh(c[1] @ params["w"]))  # noqa: E731
+        return jax.lax.while_loop(lambda c: c[0] < 3, step, start)[1].sum(1)
+
+    params, x = {"w": jnp.eye(2)}, jnp.ones((3, 2))
+    for call in (
+        lambda: tangent_kernel(loop, params, x),
+        lambda: predict_linearized(loop, params, x, jnp.zeros(3), [0.0, 1.0]),
+        lambda: max_learning_rate(loop, params, x),
+    ):
+        assert_refused("f", call, "must be differentiable backward as well as forward")
