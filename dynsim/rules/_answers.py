@@ -11,6 +11,7 @@ from dynsim._results import Declared, Result
 from dynsim._summary import summary
 
 Anchor = Literal["hidden", "embedding"]
+MuonScale = Literal["spectral", "rms"]
 
 REGIMES = {"mup": "muP", "lv": "LV", "between": "between muP and LV"}
 
@@ -111,6 +112,7 @@ class Recommendation(Result):
     parametrization: str
     optimizer: str
     anchor: Anchor
+    muon_scale: MuonScale
     mup: RuleAnswer
     lv: RuleAnswer
     interpolated: RuleAnswer
@@ -123,7 +125,7 @@ class Recommendation(Result):
     def described_by(self) -> dict[str, Any]:
         """The arguments of `recommend`, by name."""
         asked = ("width", "base_width", "vocab_size", "tokens", "parametrization", "optimizer")
-        return {name: getattr(self, name) for name in (*asked, "anchor")}
+        return {name: getattr(self, name) for name in (*asked, "anchor", "muon_scale")}
 
     def __repr__(self) -> str:
         return summary(

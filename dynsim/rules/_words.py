@@ -21,6 +21,14 @@ PRESUMES = {
     "lv": f"a vocabulary much larger than the width, and {INITIAL_EMBEDDINGS}",
     "interpolated": INITIAL_EMBEDDINGS,
 }
+MUON_SCALES = {
+    "spectral": "The hidden factor is for updates that keep their spectral norm, as in the "
+    'original Muon, optax.contrib.muon and torch.optim.Muon with adjust_lr_fn="original"; for '
+    '"match_rms_adamw", 0.2 sqrt(max(rows, columns)), take the scale rms.',
+    "rms": "The hidden factor is for updates multiplied by 0.2 sqrt(max(rows, columns)), as by "
+    'torch.optim.Muon with adjust_lr_fn="match_rms_adamw"; for the original Muon and '
+    "optax.contrib.muon take the scale spectral.",
+}
 WHERE = {"mup": "in the muP regime", "lv": "in the LV regime", "between": "between the regimes"}
 SIGN_LIKE = ("sign", "adam", "adamw", "adafactor")
 MUCH_LARGER = 10  # times, from which one number counts as much larger than another
@@ -37,6 +45,7 @@ def explanation(
     answers: tuple[RuleAnswer, RuleAnswer, RuleAnswer],
     regime: Regime,
     law: TokenLaw,
+    muon_scale: str = "spectral",
 ) -> str:
     """Where the model stands, by how much the rules differ, and how long the LV regime lasts."""
     mup, lv, interpolated = answers
@@ -45,7 +54,7 @@ def explanation(
             "Under Muon the size of the hidden update does not depend on alignment while its "
             f"gradient has full rank, so all rules agree: from width {base_width} to {width} the "
             f"embedding/hidden ratio changes by x{mup.ratio_growth:.3g}. The vocabulary "
-            "only dilutes the update's coherent part."
+            f"only dilutes the update's coherent part. {MUON_SCALES[muon_scale]}"
         )
     return (
         f"At width {width} this token law acts like {regime.effective_vocab_size:.3g} equally "

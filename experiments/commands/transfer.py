@@ -12,6 +12,7 @@ import tyro
 
 from dynsim import InputError, Status
 from experiments.output import flag, number, print_json, print_table, progress_bar, writable_folder
+from experiments.tables.options import DEFAULTS, TableOptions
 
 from ._options import Json
 
@@ -44,35 +45,39 @@ def formulas(factor: float) -> dict[str, str]:
 class TransferCommand:
     """How well a learning rate transfers across width: E, kappa and R_inf of sweeps.
 
-    Reads runs from netCDF sweeps, or CSV and parquet tables with the columns width, learning_rate
-    (base rates: the parametrization's rule divided out), seed and loss.
+    Reads runs from netCDF sweeps, or from CSV, TSV, JSON and Parquet tables with the columns width,
+    learning_rate (base rates: the parametrization's rule divided out), seed and loss; options name
+    other columns.
     """
 
     file: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")]
-    """tables of runs (.nc, .csv, .parquet), taken together"""
+    """tables of runs (.csv, .tsv, .json, .jsonl, .parquet, .nc), taken together"""
+    table: Annotated[TableOptions, tyro.conf.arg(name="")] = DEFAULTS
     group_by: tuple[str, ...] = ()
-    """columns that name a group, one result each (default: every other column that varies, and the
-    file where none tells the files apart)"""
+    """columns that name a group, one result each (default: the columns without which runs clash,
+    and the file where none tells the files apart)"""
     within: tuple[str, ...] = ()
     """columns whose values groups must share to be compared: one reference of R_inf for each set
     (default: all groups together)"""
     factor: float = 1.35
     """points with a loss within this factor of the width's lowest are fitted"""
     rate: Literal["hidden", "embedding", "both"] | None = None
-    """learning rate of a netCDF sweep: hidden or embedding (the other at its best), or both along
-    each ratio (default: the one that varies, hidden if both do)"""
+    """learning rate of a sweep over embedding_lr and hidden_lr: hidden or embedding (the other at
+    its best), or both along each ratio (default: the one that varies, hidden if both do)"""
     out: Path | None = None
     """folder for the figure (PNG, PDF)"""
     json: Json = False
 
     def run(self) -> int:
         """Prints metrics of every group of runs, with a figure if there is --out."""
-        from experiments.analysis.run_tables import named_groups, read_runs
         from experiments.analysis.transfer import analyse, answer
+        from experiments.tables.runs import named_groups, read_runs, what_was_read
 
         if not self.factor > 1 or not math.isfinite(self.factor):
             raise InputError("factor", self.factor, "must be greater than 1")
-        table, columns, notes = read_runs(self.file, self.rate, self.group_by, self.within)
+        table, columns, notes = read_runs(
+            self.file, self.rate, self.group_by, self.within, self.table
+        )
         folder = None if self.out is None else writable_folder("out", self.out)
         parts = named_groups(table, columns)
         within = [name for name in columns if name in self.within]
@@ -88,6 +93,7 @@ class TransferCommand:
             "files": self.file,
             "factor": self.factor,
             "formulas": formulas(self.factor),
+            "read": what_was_read(table, self.file),
             "notes": notes,
             "reference": references[0] if len(sets) == 1 else None,
             "groups": [
@@ -110,6 +116,10 @@ class TransferCommand:
 def _print(
     document: dict[str, Any], groups: Sequence[Group], sets: Sequence[ComparedGroups]
 ) -> None:
+    print(document["read"])
+    for note in document["notes"]:
+        print(f"  {note}")
+    print()
     for symbol, formula in document["formulas"].items():
         print(formula if formula.startswith(f"{symbol}(") else f"{symbol}: {formula}")
     print()
@@ -130,8 +140,6 @@ def _print(
     print(f"\nintervals: 95 %, bootstrap over seeds; -: undetermined{mark}")
     for line in _references([group.label for group in groups], sets):
         print(line)
-    for note in document["notes"]:
-        print(note)
     for path in document.get("figures", []):
         print(path)
 

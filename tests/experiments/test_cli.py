@@ -727,6 +727,27 @@ def test_transfer_json_table_and_figure(run, tmp_path):
     assert "x the lowest" in text.out
 
 
+def test_a_notebooks_backend_and_a_name_in_other_bytes(tmp_path):
+    """What a notebook sets for every command, and a file whose name is no UTF-8."""
+    path = transfer_table(tmp_path, "L\udce4ufe.csv")
+    line = [
+        sys.executable,
+        "-m",
+        "experiments.cli",
+        "transfer",
+        path,
+        "--out",
+        tmp_path / "figures",
+    ]
+    setting = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    done = subprocess.run(line, capture_output=True, text=True, env=setting, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "transfer.png" in done.stdout
+    line[-2:] = ["--json"]
+    done = subprocess.run(line, capture_output=True, text=True, env=setting, check=False)
+    assert json.loads(done.stdout)["files"] == [str(path)]
+
+
 def test_transfer_compares_within_sets(run, tmp_path):
     paths = [
         transfer_table(tmp_path, f"{name}.csv", rule=name[1:], network=name[0], unit="nats")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import assert_exponent, assert_refused
 
 from dynsim._errors import InputError
 from dynsim.rules._presets import MODEL_SHAPES, model_shape
@@ -240,3 +241,24 @@ def test_recommending_needs_no_jax():
         "recommend(512, 256, 100)\nimport dynsim.rules._export\nassert 'jax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_hidden_rate_of_muon_keeps_its_first_update_in_both_conventions():
+    """RMS of DeltaW e over widths at the recommended rates: orthogonalised gradients, scaled."""
+    random = np.random.default_rng(0)
+    widths = np.array([32, 64, 128, 256])
+    scales = {"spectral": np.ones(4), "rms": 0.2 * np.sqrt(widths)}
+    moved = {name: [] for name in scales}
+    for k, width in enumerate(widths):
+        left, _, right = np.linalg.svd(random.standard_normal((width, width)))
+        inputs = random.standard_normal((width, 32))
+        for name, scale in scales.items():
+            answer = recommend(int(width), 32, 64, "uniform", optimizer="muon", muon_scale=name)
+            update = answer.mup.factors.hidden * scale[k] * (left @ right)
+            moved[name].append(np.sqrt(np.mean((update @ inputs) ** 2)))
+            assert "adjust_lr_fn" in answer.explanation
+    for name in scales:
+        assert_exponent(widths, moved[name], 0, 0.03)
+    wrong = recommend(256, 32, 64, "uniform", optimizer="muon").mup.factors.hidden
+    assert wrong == 1  # with which updates of the other convention would grow by sqrt(8)
+    assert_refused("muon_scale", lambda: recommend(8, 4, 9, "uniform", muon_scale="adam"))
