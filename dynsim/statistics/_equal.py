@@ -19,7 +19,7 @@ def merged(values: ArrayLike, relative: float = EQUAL) -> NDArray[np.float64]:
     unique, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     gaps = np.abs(np.diff(unique))
     with np.errstate(invalid="ignore"):
-        apart = ~(gaps <= relative * np.abs(unique[1:]))
+        apart = ~((gaps <= relative * np.abs(unique[1:])) & np.isfinite(unique[1:]))
     group = np.concatenate([[0], np.cumsum(apart)]).astype(np.int64)[: len(unique)]
     chosen = unique.copy()
     for one in np.unique(group[1:][group[1:] == group[:-1]]):

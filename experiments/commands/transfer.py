@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,12 +17,18 @@ from experiments.tables.options import DEFAULTS, TableOptions
 from ._options import Json
 
 if TYPE_CHECKING:
+    from dynsim import Estimate
     from dynsim.transfer import TransferParameter
     from experiments.analysis.transfer import ComparedGroups, Group
 
 METRICS = ("kappa", "R_inf", "alpha", "beta", "gamma")
 SHOWN_IN_FIGURE = ("label", "fit", "penalty")
 MISFIT_MARK = " ?"
+INTERVALS = {  # by `Transfer.intervals`
+    "seeds": "bootstrap over seeds",
+    "scatter": "one seed: from the scatter of the points about the fit, which tests no model",
+    "none": "none with one seed",
+}
 
 
 def formulas(factor: float) -> dict[str, str]:
@@ -135,13 +141,52 @@ def _print(
         rows.append([group.label, *map(number, errors), *cells.values()])
         below.append("; ".join(_remarks(group)))
     print_table(head, rows, below)
+    _print_costs(groups)
     misfits = any(cell.endswith(MISFIT_MARK) for row in rows for cell in row[1:])
     mark = f"; {MISFIT_MARK.strip()}: misfit, see below the group" if misfits else ""
-    print(f"\nintervals: 95 %, bootstrap over seeds; -: undetermined{mark}")
+    sources = dict.fromkeys(group.fit.intervals for group in groups)
+    told = " and ".join(INTERVALS[source] for source in sources)
+    print(f"\nintervals: 95 %, {told}; -: undetermined{mark}")
     for line in _references([group.label for group in groups], sets):
         print(line)
     for path in document.get("figures", []):
         print(path)
+
+
+def _print_costs(groups: Sequence[Group]) -> None:
+    """What the optima of narrower widths cost at the widest, where there are any."""
+    rows = []
+    for group in groups:
+        costs = group.fit.costs
+        widest = max((one.used for one in costs), default=None)
+        for one in costs:
+            if one.used == widest:
+                share = [f"{100 * value / one.lowest:.3g}" for value in astuple(one.cost)]
+                interval = "" if math.isnan(one.cost.low) else f" [{share[1]}, {share[2]}]"
+                read = "-" if math.isnan(one.read) else f"{100 * one.read / one.lowest:.3g}"
+                sizes = (f"{one.tuned:g}", f"{one.used:g}")
+                rows.append([group.label, *sizes, f"{share[0]}{interval}", read])
+    if rows:
+        print("\nLoss lost by a learning rate tuned at another width, % of the lowest loss:\n")
+        print_table(("group", "tuned at", "used at", "H/2 (shift of ln eta*)^2", "read"), rows)
+
+
+def _trend(group: Group) -> str:
+    """By what power of the width the optimum moves, and whether it bends."""
+    trend = group.fit.trend
+    if math.isnan(trend.slope.value):
+        return ""
+    slope = _estimate(trend.slope)
+    if math.isnan(trend.bend.value):
+        return f"eta* ~ width^p, p = {slope}"
+    bends = "no bend seen" if trend.outcome.ok else "it bends"
+    bends = "its noise is unknown" if math.isnan(trend.bend.low) else bends
+    return f"eta* ~ width^p, p = {slope}; second derivative {_estimate(trend.bend)}: {bends}"
+
+
+def _estimate(one: Estimate) -> str:
+    value, low, high = map(number, (one.value, one.low, one.high))
+    return value if math.isnan(one.low) else f"{value} [{low}, {high}]"
 
 
 def _references(labels: Sequence[str], sets: Sequence[ComparedGroups]) -> list[str]:
@@ -184,4 +229,5 @@ def _remarks(group: Group) -> list[str]:
         if not curve.outcome.ok
     ]
     runs = f"{group.runs} runs, {group.fit.diverged} diverged"
-    return [runs, f"widths {', '.join(used) or 'none'}", *left_out, *remarks]
+    trend = [_trend(group)] if _trend(group) else []
+    return [runs, f"widths {', '.join(used) or 'none'}", *left_out, *remarks, *trend]

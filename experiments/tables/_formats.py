@@ -16,11 +16,12 @@ import pandas as pd
 from dynsim import InputError
 from dynsim._text_files import NotText, decoded, unpacked
 
+from .options import PACKED
+
 SEPARATED = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 JSON = {".json", ".jsonl", ".ndjson"}
 PARQUET = {".parquet", ".pq"}
 NETCDF = {".nc", ".nc4", ".netcdf"}
-PACKED = {".gz", ".zst", ".bz2", ".xz"}
 READ = (".csv", ".json", ".jsonl", ".nc", ".parquet", ".tsv")
 SEPARATORS = (",", ";", "\t", "|")
 SEPARATOR_NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar", " ": "spaces"}

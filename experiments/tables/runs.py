@@ -41,6 +41,47 @@ def read_runs(
 
     Raises `InputError` with the file and the column for what cannot be used.
     """
+    tables, dimensions, notes = _read_all(files, rate, options)
+    tables = [_with_one_rate(one, rate, options, notes) for one in tables]
+    table = _with_equal_runs(comparable(pd.concat(tables, ignore_index=True)), notes)
+    groups = _groups(table, tables, group_by, within, options, dimensions, notes)
+    _check_columns(tables, groups)
+    if options.last in table:
+        table = _last_rows(table, [*groups, *RUN], options.last, notes)
+    return _without_duplicates(table, groups, notes), groups, notes
+
+
+def read_both_rates(
+    files: Sequence[Path], group_by: Sequence[str], options: TableOptions = DEFAULTS
+) -> tuple[pd.DataFrame, list[str], list[str]] | None:
+    """The same of tables with the columns embedding_lr and hidden_lr, both kept; None for others.
+
+    The last column is the hidden one under its name of a run, `learning_rate`.
+    """
+    tables, _, notes = _read_all(files, None, options)
+    if not all(set(TWO_RATES) <= set(one) for one in tables):
+        return None
+    table = pd.concat(tables, ignore_index=True)
+    table = _with_equal_runs(comparable(table.assign(learning_rate=table.hidden_lr)), notes)
+    table = table.assign(**{name: merged(table[name]) for name in TWO_RATES})
+    check_columns_named(table, {"group_by": group_by, "ignore": options.ignore})
+    steps = ["embedding_lr", *([] if options.last is None else [options.last])]
+    unused = [*options.ignore, "hidden_lr"]
+    groups = list(group_by) or group_columns(table, steps, unused, (), notes)
+    run = [*groups, *TWO_RATES, "width", "seed"]
+    table = _last_rows(table, run, options.last, notes)
+    again = table.duplicated(run).to_numpy()
+    if np.any(again):
+        first = table.loc[again].iloc[0]
+        cell = ", ".join(f"{name} {first[name]}" for name in run)
+        raise InputError("FILE", first.file, f"holds a run more than once ({cell})")
+    return table, groups, notes
+
+
+def _read_all(
+    files: Sequence[Path], rate: Rate | None, options: TableOptions
+) -> tuple[list[pd.DataFrame], set[str], list[str]]:
+    """The table of each file, columns that are dimensions of a netCDF file, and notes."""
     if not files:
         raise InputError("FILE", None, "give one or more tables of runs")
     notes: list[str] = []
@@ -50,13 +91,7 @@ def read_runs(
         if suffix_of(file) in NETCDF:
             dimensions |= set(other_columns(one))
         tables.append(one.assign(file=_label(file, files)))
-    tables = [_with_one_rate(one, rate, options, notes) for one in tables]
-    table = _with_equal_runs(comparable(pd.concat(tables, ignore_index=True)), notes)
-    groups = _groups(table, tables, group_by, within, options, dimensions, notes)
-    _check_columns(tables, groups)
-    if options.last in table:
-        table = _last_rows(table, [*groups, *RUN], options.last, notes)
-    return _without_duplicates(table, groups, notes), groups, notes
+    return tables, dimensions, notes
 
 
 def named_groups(

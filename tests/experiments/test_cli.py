@@ -75,6 +75,7 @@ def workplace(tmp_path_factory) -> Path:
     (folder / "counts").write_text("5\n3\n1\n")
     (folder / "words").write_text("five\n")
     (folder / "empty").touch()
+    (folder / "runs.csv").write_text("width,learning_rate,loss\n64,1,2\n64,2,2.5\n")
     (folder / "text").write_text("some words of text " * 50)
     (folder / "damaged").mkdir()
     (folder / "damaged" / "updates.nc").write_bytes(b"not a netCDF file")
@@ -730,22 +731,36 @@ def test_transfer_json_table_and_figure(run, tmp_path):
 def test_a_notebooks_backend_and_a_name_in_other_bytes(tmp_path):
     """What a notebook sets for every command, and a file whose name is no UTF-8."""
     path = transfer_table(tmp_path, "L\udce4ufe.csv")
-    line = [
-        sys.executable,
-        "-m",
-        "experiments.cli",
-        "transfer",
-        path,
-        "--out",
-        tmp_path / "figures",
-    ]
+    command = [sys.executable, "-m", "experiments.cli", "transfer", path, "--json"]
+    line = [*command, "--out", tmp_path / "figures"]
     setting = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     done = subprocess.run(line, capture_output=True, text=True, env=setting, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "transfer.png" in done.stdout
-    line[-2:] = ["--json"]
-    done = subprocess.run(line, capture_output=True, text=True, env=setting, check=False)
     assert json.loads(done.stdout)["files"] == [str(path)]
+    assert (tmp_path / "figures" / "transfer.png").stat().st_size > 5000
+
+
+def test_one_seed_gives_intervals_from_scatter_and_costs(run, tmp_path):
+    path = transfer_table(tmp_path, "runs.csv")
+    text = path.read_text().replace(",loss", ",smooth loss").replace("width,", "h,")
+    path.write_text(text)
+    roles = ("--width-column", "h", "--loss-column", "smooth loss")
+    one = run("transfer", path, *roles, "--where", "seed=0", "--json").document
+    assert one["read"].startswith("read 35 runs from 1 file: 5 widths (64, 128, 256, 512, 1024)")
+    (group,) = one["groups"]
+    assert group["intervals"] == "scatter"
+    for name, truth in (("alpha", 0.5), ("beta", 0.5)):
+        assert group[name]["low"] < truth < group[name]["high"]
+    cost = {(row["tuned"], row["used"]): row for row in group["costs"]}[64, 1024]
+    shift = 4 / 8 - 4 / 32
+    assert cost["cost"]["low"] < 0.1 * shift**2 < cost["cost"]["high"]
+    text = run("transfer", path, *roles, "--where", "seed=0").out
+    assert "one seed: from the scatter of the points about the fit" in text
+    assert "Loss lost by a learning rate tuned at another width" in text
+    assert "eta* ~ width^p, p = " in text
+    optima = run("optima", path, *roles).out
+    assert "power of the width: -0." in optima
+    assert "bootstrap over seeds" in optima
 
 
 def test_transfer_compares_within_sets(run, tmp_path):
@@ -945,6 +960,14 @@ BAD = [
     (("transfer", "missing.csv", "--factor", 1), "--factor"),
     (("transfer", "missing.csv", "--factor", "nan"), "--factor"),
     (("transfer", "missing.csv", "--rate", "readout"), "--rate"),
+    (("transfer", "missing.csv", "--log-rates", "3"), "--log-rates"),
+    (("transfer", "runs.csv", "--where", "lr"), "--where"),
+    (("transfer", "runs.csv", "--width-column", "h"), "--width-column"),
+    (("transfer", "runs.csv", "--last", "epoch"), "--last"),
+    (("transfer", "runs.csv", "--encoding", "latin-0"), "--encoding"),
+    (("optima", "runs.csv", "--horizon", 1), "--horizon"),
+    (("optima", "runs.csv", "--factor", 1), "--factor"),
+    (("optima", "runs.csv", "--group-by", "rule"), "--group-by"),
     (("regimes", "--data", "damaged"), "--data"),
     (("regimes", "--data", "damaged", "--figure", "race"), "race.nc"),
     (("regimes", "--list=7"), "7"),
@@ -1082,8 +1105,8 @@ OPTIONS = {
     "sweep": "network widths vocab-sizes embedding-lrs hidden-lrs seeds horizons steps tokens "
     "parametrization lr-exponents optimizer precision batch-size head-width memory-gb out resume "
     "train-loss executor seed",
-    "optima": "horizon out",
-    "transfer": "group-by within factor rate out",
+    "optima": "horizon out group-by factor where last ignore width-column log-rates",
+    "transfer": "group-by within factor rate out where last ignore loss-column decimal encoding",
     "coordinate-check": "network widths vocab-sizes record seeds tolerance parametrization "
     "lr-exponents init-exponents optimizer tokens targets batch-size head-width out",
     "predict": f"{SETUP} replicas particles network",
@@ -1108,8 +1131,8 @@ CHEAP = {
         *("--widths", "3", "--vocab-sizes", "4", "--embedding-lrs", "1", "--hidden-lrs", "1"),
         *("--out", "sweep.nc", "--executor", "bogus"),
     ],
-    "optima": ["counts"],
-    "transfer": ["counts"],
+    "optima": ["runs.csv"],
+    "transfer": ["runs.csv"],
     "coordinate-check": ["--widths", "3", "--vocab-sizes", "4", "--record", "bogus"],
     "predict": ["--steps", "2", "--replicas", "2", "--particles", "bogus"],
     "flow": ["--width", "3", "--vocab-size", "4", "--points", "2", "--particles", "bogus"],
