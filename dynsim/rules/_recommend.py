@@ -18,7 +18,7 @@ from dynsim._layers import LABELS, LayerValues
 from dynsim.tokens._laws import TokenLaw, token_law
 
 from ._answers import Anchor, MuonScale, Recommendation, Regime, RuleAnswer
-from ._words import PRESUMES, explanation
+from ._words import KNOWN, NOT_KNOWN, PRESUMES, explanation
 
 MAX_WIDTH = 2**31 - 1
 
@@ -123,6 +123,10 @@ def recommend(
             width, base_width, law.mean_alignment_square, _known(optimizer)
         ),
     }
+    mup_power, lv_power = 0.0, 0.0
+    if growth != 1:
+        mup_power = math.log(mup_factors.embedding / mup_factors.hidden) / math.log(growth)
+        lv_power = mup_power + math.log(incoherence["lv"]) / math.log(growth)
     mup, lv, interpolated = (
         _answer(rule, mup_factors, incoherence[rule], base, anchor)
         for rule in ("mup", "lv", "interpolated")
@@ -145,6 +149,8 @@ def recommend(
         regime=regime,
         base_regime=base_regime,
         spread=spread,
+        coherence_ratio=regime.coherence_ratio,
+        ratio_powers=(mup_power, lv_power),
         multiplier_exponents=(
             multipliers.embedding.multiplier,
             multipliers.hidden.multiplier,
@@ -212,6 +218,8 @@ def _answer(
         ratio=rates.embedding / rates.hidden,
         ratio_growth=factors.embedding / factors.hidden,
         presumes=PRESUMES[rule],
+        known=KNOWN[rule],
+        not_known=NOT_KNOWN[rule],
     )
 
 

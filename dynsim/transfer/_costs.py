@@ -88,7 +88,9 @@ def transfer_costs(
     """
     costs = curves.map(_quadratic_costs)
     low, high = _interval(costs)
-    table = np.stack([costs.value, np.maximum(low, 0), high], axis=-1)
+    left, right = _interval(curves.map(_shifts))
+    low = np.where((left <= 0) & (right >= 0), 0.0, np.maximum(low, 0))  # noise moves it as well
+    table = np.stack([costs.value, low, high], axis=-1)
     found = []
     for n, tuned in enumerate(widths):
         for m, used in enumerate(widths):
@@ -102,8 +104,13 @@ def transfer_costs(
 
 def _quadratic_costs(curves: Floats) -> Floats:
     """Shape (..., tuned, used) from (..., widths, 3)."""
-    place, curvature = curves[..., 0], curves[..., 2]
-    return curvature[..., None, :] / 2 * (place[..., :, None] - place[..., None, :]) ** 2
+    return curves[..., None, :, 2] / 2 * _shifts(curves) ** 2
+
+
+def _shifts(curves: Floats) -> Floats:
+    """ln η*(tuned) - ln η*(used), shape (..., tuned, used)."""
+    place = curves[..., 0]
+    return place[..., :, None] - place[..., None, :]
 
 
 def _loss_at(place: float, log_rates: Floats, losses: Floats) -> float:

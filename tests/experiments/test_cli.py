@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -202,6 +203,44 @@ def test_tokens_json_agrees_with_the_library(run):
     above = dynsim.coherence(256, law) > 1
     assert document["mup_share_of_tokens"] == pytest.approx(law.frequencies[above].sum())
     assert [row["rank"] for row in document["ranks"]] == [1, 10, 100]
+
+
+def test_tokens_say_what_they_left_out(run, tmp_path):
+    """A counts file has its own size, also in `recommend`; fewer types are a note."""
+    file = tmp_path / "counts.csv"
+    file.write_text("word,count\n" + "".join(f"w{k},{1000 // k}\n" for k in range(1, 41)))
+    assert run("tokens", f"counts:{file}", "--json").document["vocab_size"] == 40
+    cut = run("tokens", f"counts:{file}", "--vocab-size", 20)
+    assert "20 of 40 types left out" in cut.out
+    size = ("--width", 64, "--base-width", 32)
+    document = run("recommend", *size, "--tokens", f"counts:{file}", "--json").document
+    assert document["vocab_size"] == 40
+    small = run("tokens", "corpus:text", "--json").document
+    assert 256 < small["vocab_size"] < 4096  # what the text can fill
+
+
+def test_recommend_reads_configurations_and_prints_lines_for_trainers(run, tmp_path):
+    config = {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "vocab_size": 50257}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    line = ("recommend", "--config", tmp_path, "--base-width", 256)
+    document = run(*line, "--json").document
+    assert (document["width"], document["vocab_size"], document["tied"]) == (768, 50257, True)
+    assert document["shape"]["layers"] == 12
+    text = run(*line).out
+    assert "readout tied to the embedding" in text
+    assert "one matrix has both roles" in text
+    assert "one matrix has both roles" not in run(*line, "--tied", "no").out
+    assert text.count("Known: ") == text.count("Not known: ") == 3
+    assert "hidden=0.333333 * hidden_lr" in document["trainer"]["torch"]
+    rates = ("--base-embedding-lr", "3e-3", "--base-hidden-lr", "3e-3", "--rule", "lv")
+    for optimizer in ("sgd", "momentum", "sign", "adam", "adamw", "adafactor", "muon"):
+        trainer = run(*line, *rates, "--optimizer", optimizer, "--json").document["trainer"]
+        names = {"dynsim": dynsim, "optax": optax, "labels": {"*": "hidden"}}
+        exec(trainer["optax"], names)
+        names["optimizer"].init({"weight": np.ones((2, 2))})
+        names["model"] = [("weight", np.ones(2))]
+        exec(trainer["torch"], names)
+        assert names["groups"][0]["lr"] > 0
 
 
 def test_tokens_of_files(run):
@@ -994,6 +1033,13 @@ BAD = [
     (("recommend", "--width", 0, "--vocab-size", 4, "--base-width", 4), "--width"),
     (("recommend", "--width", 0), "--width"),
     (("recommend", "--width", 8, "--vocab-size", 4), "--base-width"),
+    (("recommend", "--config", "missing", "--base-width", 4), "--config"),
+    (("recommend", "--config", "words", "--base-width", 4), "--config"),
+    (("recommend", "--config", "words", "--preset", "gpt2", "--base-width", 4), "--config"),
+    (("recommend", "--preset", "gpt5", "--base-width", 4), "--preset"),
+    (("tokens", "tokenizer:words"), "--tokens"),
+    (("tokens", "tokenizer:"), "--tokens"),
+    (("tokens", "counts:counts", "--vocab-size", 9), "--vocab-size"),
 ]
 
 
@@ -1120,7 +1166,7 @@ OPTIONS = {
     "regimes": "out figure list",
     "parametrization": "optimizer alignment zipf vocab-exponent format width",
     "recommend": "width base-width vocab-size tokens optimizer parametrization preset "
-    "base-embedding-lr anchor",
+    "base-embedding-lr anchor config tied rule muon-scale",
 }
 # Put before the drawn options, so that what is valid stays cheap (a later option wins).
 CHEAP = {
