@@ -51,7 +51,7 @@ def test_intervals_of_one_seed_hold_the_truth_nearly_as_often():
     assert float(share.mean()) > 0.92
     assert float(share.min()) > 0.84
     assert float(share.sel(parameter=["rate_exponent", "curvature_exponent"]).min()) > 0.9
-    assert float(share.sel(parameter="transfer_cost").min()) > 0.88
+    assert float(share.sel(parameter="transfer_cost").min()) > 0.85
     few = ["3 widths", "4 widths", "as networks"]
     assert half.sel(scenario=few, parameter="loss_exponent").isnull().all()
     assert half.sel(scenario=few, parameter="rate_exponent").notnull().all()
