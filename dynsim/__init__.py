@@ -3,8 +3,8 @@
 Names are imported when first used, so that `dynsim --help` and the token laws need no jax.
 """
 
-import lazy_loader
+from ._lazy import attach
 
 __version__ = "0.2.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

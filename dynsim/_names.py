@@ -88,6 +88,8 @@ NAMES: dict[str, Name] = {
     "factor": Name("LR over that of the base width"),
     "ratio": Name("embedding LR / hidden LR", r"$\eta_E/\eta_W$"),
     "ratio_growth": Name("growth of embedding LR / hidden LR"),
+    "growth_curve": Name("growth of embedding LR / hidden LR over widths"),
+    "curve_width": Name("width of the curve", "$d$", given=True),
     "value": Name("value"),
     "near": Name("whether the point is near the optimum"),
     # Exponents of the width

@@ -6,6 +6,7 @@ imports jax or sympy before it runs, so that `dynsim --help` answers at once.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -56,6 +57,8 @@ COMMANDS: dict[str, type] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code (0, 1 a claim fails, 2 bad input, 130 interrupted)."""
     own_process = arguments is None
+    if own_process:
+        _prepare_process()
     try:
         return parse(COMMANDS, sys.argv[1:] if arguments is None else arguments).run()
     except (InputError, ParseError) as error:
@@ -75,6 +78,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _prepare_process() -> None:
+    """Settings of a process of our own.
+
+    Figures are only written to files, while notebooks set a backend of theirs for every command.
+    Names of files may hold bytes that are no UTF-8; they are printed escaped.
+    """
+    os.environ["MPLBACKEND"] = "agg"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _complain(message: str, code: int) -> int:

@@ -1,5 +1,5 @@
 """Claims: what a measurement says of a prediction, by one rule for every claim."""
 
-import lazy_loader
+from dynsim._lazy import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

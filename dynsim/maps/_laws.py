@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dynsim.tokens._corpus import BYTE_ALPHABET, cache_folder, corpus_tokens
-from dynsim.tokens._laws import MAX_VOCAB_SIZE, read_counts
+from dynsim.tokens._counts import read_counts
+from dynsim.tokens._laws import MAX_VOCAB_SIZE
 from dynsim.tokens._power_sums import zipf_sum
 from dynsim.tokens._unfilled import Unfilled
 
@@ -146,6 +147,10 @@ def laws(name: str, largest: int, several: bool) -> Laws:
         return PowerLaws(np.asarray(float(detail or 0)), name)
     if kind == "counts":
         return CountedLaws(read_counts(Path(detail)), exact=name)
+    if kind == "tokenizer":
+        from dynsim.tokens._tokenizer import tokenizer_counts
+
+        return CountedLaws(tokenizer_counts(detail)[0], exact=name)
     if not several:
         exact = corpus_tokens(detail or None, largest).counts
         return CountedLaws(np.asarray(exact, dtype=np.float64), exact=name)

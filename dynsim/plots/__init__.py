@@ -1,5 +1,5 @@
 """Figures of results, in one style: what `.plot()` draws, and how a figure is written."""
 
-import lazy_loader
+from dynsim._lazy import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -174,9 +174,9 @@ def recommendation(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         style: dict[str, Any] = {"color": cycle_colour(number), "marker": MARKERS[number]}
         axes[0].plot(x, values, linestyle="", label=RULES[rule], **style)
         if len(axes) > 1:
-            sizes = np.array([setup["base_width"], setup["width"]], float)
-            growth = [1.0, float(dataset.ratio_growth.sel(rule=rule))]
-            axes[1].plot(sizes, growth, linestyle="-", label=RULES[rule], **style)
+            sizes, curve = dataset.curve_width, dataset.growth_curve.sel(rule=rule)
+            axes[1].plot(sizes, curve, color=style["color"], label=RULES[rule])
+            axes[1].plot(setup["width"], dataset.ratio_growth.sel(rule=rule), **style)
     axes[0].set(yscale="log", ylabel=label(dataset.learning_rate))
     axes[0].set_xticks(np.arange(len(layers)), layers)
     axes[0].set_xlim(-0.5, len(layers) - 0.5)
@@ -189,8 +189,22 @@ def recommendation(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         axes[1].set_ylabel(r"growth of $\eta_E/\eta_W$")
         _whole_numbers(axes[1], np.array(sorted({setup["base_width"], setup["width"]})))
         log_ticks(axes[1].yaxis)
-        note(axes[1], f"$m={setup['vocab_size']}$, {setup['tokens']}")
+        _mark_model(axes[1], dataset, setup)
+        note(axes[1], f"$m={setup['vocab_size']}$, {setup['tokens']}; points: this model")
     return axes[0]
+
+
+def _mark_model(axes: Axes, dataset: xr.Dataset, setup: dict[str, Any]) -> None:
+    """The width of the model, and the one at which this token law's coherence is 1."""
+    axes.axvline(setup["base_width"], color="0.7", linewidth=0.8, zorder=0)
+    axes.axvline(setup["width"], color="0.4", linewidth=0.8, zorder=0)
+    ratio = float(dataset.attrs.get("coherence_ratio", np.nan))
+    crossing = 1 + (setup["width"] - 1) / ratio if ratio > 0 else np.nan  # rho grows like d - 1
+    low, high = float(dataset.curve_width[0]), float(dataset.curve_width[-1])
+    if low < crossing < high:
+        axes.axvline(crossing, color="0.4", linewidth=0.8, linestyle=":", zorder=0)
+        top = axes.get_xaxis_transform()
+        axes.text(crossing, 0.02, r" $\rho=1$", transform=top, ha="left", va="bottom", size=7)
 
 
 def parametrization(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:

@@ -6,5 +6,6 @@ from ._export import optax_optimizer as optax_optimizer
 from ._export import torch_parameter_groups as torch_parameter_groups
 from ._presets import MODEL_SHAPES as MODEL_SHAPES
 from ._presets import ModelShape as ModelShape
+from ._presets import config_shape as config_shape
 from ._presets import model_shape as model_shape
 from ._recommend import recommend as recommend

@@ -6,12 +6,17 @@ from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+
+import derivations
 from dynsim._layers import LayerValues
 from dynsim._results import Declared, Result
 from dynsim._summary import summary
 
 Anchor = Literal["hidden", "embedding"]
+MuonScale = Literal["spectral", "rms"]
 
+CURVE_POINTS = 17
 REGIMES = {"mup": "muP", "lv": "LV", "between": "between muP and LV"}
 
 
@@ -25,7 +30,8 @@ class RuleAnswer:
     - `learning_rates`: at the new width, in the parametrization's own gauge.
     - `factors`: the same over the learning rates at the base width.
     - `ratio`: embedding LR / hidden LR at the new width; `ratio_growth` its factor from base.
-    - `presumes`: what must hold for the rule to.
+    - `presumes`: what must hold for the rule to; `known`, `not_known`: what was derived or
+      measured about it, and what was not.
     """
 
     rule: str
@@ -34,6 +40,8 @@ class RuleAnswer:
     ratio: float
     ratio_growth: float
     presumes: str
+    known: str = ""
+    not_known: str = ""
 
     def __repr__(self) -> str:
         return summary(
@@ -74,6 +82,25 @@ class Regime:
         return summary(f"Regime {REGIMES[self.name]}", **asdict(self))
 
 
+def _curve_widths(answer: Recommendation) -> list[float]:
+    """Widths around the base and the new one, over which the rules are drawn."""
+    low, high = sorted((answer.base_width, answer.width))
+    return np.geomspace(max(1, low / 2), 4 * high, CURVE_POINTS).tolist()
+
+
+def _curves(answer: Recommendation) -> list[list[float]]:
+    """Growth of the ratio from the base width on, a row a rule and a column a width."""
+    widths = np.array(_curve_widths(answer))
+    mup, lv = ((widths / answer.base_width) ** power for power in answer.ratio_powers)
+    known = next(one for one in derivations.TRAINING_OPTIMIZERS if one == answer.optimizer)
+    alignment = 1 / answer.regime.effective_vocab_size
+    lost = [
+        derivations.hidden_update_growth(max(1, round(width)), answer.base_width, alignment, known)
+        for width in widths
+    ]
+    return [mup.tolist(), lv.tolist(), (mup * lost).tolist()]
+
+
 def _by_layer(answer: Recommendation, values: str) -> list[list[float]]:
     """Learning rates or factors, a row a rule and a column a layer."""
     rows = [getattr(one, values) for one in answer.answers]
@@ -89,6 +116,8 @@ class Recommendation(Result):
     - `mup`, `lv`, `interpolated`: the three answers.
     - `regime`, `base_regime`: at the new and at the base width.
     - `spread`: largest over smallest embedding/hidden ratio among the rules, at least 1.
+    - `coherence_ratio`: that of `regime`.
+    - `ratio_powers`: powers of the width in the muP and the LV ratio; 0 where the width stays.
     - `multiplier_exponents`: powers of the width that the model must multiply its weights by
       (embedding, hidden, readout) for these learning rates to be meant; (0, 0, 0) for a model
       without multipliers.
@@ -101,6 +130,8 @@ class Recommendation(Result):
         "ratio": ("rule", lambda answer: [one.ratio for one in answer.answers]),
         "ratio_growth": ("rule", lambda answer: [one.ratio_growth for one in answer.answers]),
         "rule": ("rule", lambda answer: [one.rule for one in answer.answers]),
+        "growth_curve": ("rule curve_width", lambda answer: _curves(answer)),
+        "curve_width": ("curve_width", lambda answer: _curve_widths(answer)),
         "layer": ("layer", lambda _: [field.name for field in fields(LayerValues)]),
     }
 
@@ -111,19 +142,22 @@ class Recommendation(Result):
     parametrization: str
     optimizer: str
     anchor: Anchor
+    muon_scale: MuonScale
     mup: RuleAnswer
     lv: RuleAnswer
     interpolated: RuleAnswer
     regime: Regime
     base_regime: Regime
     spread: float
+    coherence_ratio: float
+    ratio_powers: tuple[float, float]
     multiplier_exponents: tuple[Fraction, Fraction, Fraction]
     explanation: str
 
     def described_by(self) -> dict[str, Any]:
         """The arguments of `recommend`, by name."""
         asked = ("width", "base_width", "vocab_size", "tokens", "parametrization", "optimizer")
-        return {name: getattr(self, name) for name in (*asked, "anchor")}
+        return {name: getattr(self, name) for name in (*asked, "anchor", "muon_scale")}
 
     def __repr__(self) -> str:
         return summary(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Labelling = Mapping[str, str] | Callable[[str], str | None]
 Tied = Literal["slower", "embedding"]
+Builder = Callable[..., "optax.GradientTransformation"]
 
 
 class NamedParameters(Protocol):
@@ -95,7 +96,7 @@ def _labels_of_names(names: list[str], labels: Labelling) -> dict[str, Label]:
 def optax_optimizer(
     learning_rates: LayerValues,
     labels: Labelling,
-    optimizer: Callable[..., optax.GradientTransformation] | None = None,
+    optimizer: Builder | Mapping[str, Builder] | None = None,
     *,
     weight_decays: LayerValues | None = None,
 ) -> optax.GradientTransformation:
@@ -108,7 +109,8 @@ def optax_optimizer(
     - `learning_rates`: as in `RuleAnswer.learning_rates`.
     - `optimizer`: builds the transformation from a learning rate, default `optax.adam`
       (`optax.adamw` with `weight_decays`). For a schedule, pass
-      `lambda rate: optax.adam(optax.cosine_decay_schedule(rate, steps))`.
+      `lambda rate: optax.adam(optax.cosine_decay_schedule(rate, steps))`. A mapping gives a builder
+      by label, such as `{"hidden": optax.contrib.muon}`; labels that it lacks have the default.
     - `weight_decays`: passed on as `weight_decay=`, as in `RuleAnswer.weight_decays`.
 
     Unlabelled or wrongly labelled parameters raise `InputError` when the optimizer is initialised.
@@ -117,10 +119,10 @@ def optax_optimizer(
     import optax
 
     default: Any = optax.adam if weight_decays is None else optax.adamw
-    build = default if optimizer is None else optimizer
+    builders = _builders(optimizer)
 
     def transformation(label: Label) -> optax.GradientTransformation:
-        rate = learning_rates.of(label)
+        rate, build = learning_rates.of(label), builders.get(label, default)
         if weight_decays is None:
             return build(rate)
         return build(rate, weight_decay=weight_decays.of(label))
@@ -132,6 +134,17 @@ def optax_optimizer(
         return jax.tree_util.tree_unflatten(structure, [found[name] for name in names])
 
     return optax.partition({label: transformation(label) for label in LABELS}, tree_labels)
+
+
+def _builders(optimizer: Builder | Mapping[str, Builder] | None) -> Mapping[str, Builder]:
+    """Builders by label. Raises `InputError` for a label that there is not."""
+    if optimizer is None:
+        return {}
+    if not isinstance(optimizer, Mapping):
+        return dict.fromkeys(LABELS, optimizer)
+    for label in optimizer:
+        check_choice("optimizer", label, LABELS)
+    return optimizer
 
 
 def torch_parameter_groups(

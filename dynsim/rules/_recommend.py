@@ -17,8 +17,8 @@ from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._layers import LABELS, LayerValues
 from dynsim.tokens._laws import TokenLaw, token_law
 
-from ._answers import Anchor, Recommendation, Regime, RuleAnswer
-from ._words import PRESUMES, explanation
+from ._answers import Anchor, MuonScale, Recommendation, Regime, RuleAnswer
+from ._words import KNOWN, NOT_KNOWN, PRESUMES, explanation
 
 MAX_WIDTH = 2**31 - 1
 
@@ -36,6 +36,7 @@ def recommend(
     base_readout_lr: float | None = None,
     base_vector_lr: float | None = None,
     anchor: Anchor = "hidden",
+    muon_scale: MuonScale = "spectral",
 ) -> Recommendation:
     """Learning rates at `width` from those tuned at `base_width`, by three rules.
 
@@ -69,6 +70,11 @@ def recommend(
       slows the embedding, as Hayou and Liu (2025, arXiv 2506.15025) and u-muP (Blake et al. 2024,
       arXiv 2407.17465) do, and is stable throughout training; `embedding` speeds the hidden layers
       up, which is a maximal update only while embeddings are close to their initial values.
+    - `muon_scale`: by what an implementation of Muon multiplies the orthogonalised update of a
+      square matrix. `spectral` (default): 1, or sqrt(max(1, rows/columns)), as the original,
+      `optax.contrib.muon` and torch's `adjust_lr_fn="original"` do. `rms`: 0.2 sqrt(width), so that
+      entries have Adam's size, as torch's `"match_rms_adamw"` does; the hidden factor is then
+      (d/d_0)^(-1/2) times that of `spectral`.
 
     Raises `InputError` for a value out of range or an unknown name.
     Source: docs/theory/parametrizations.md#stability-program,
@@ -81,6 +87,7 @@ def recommend(
     check_choice("parametrization", parametrization, tuple(derivations.PARAMETRIZATIONS))
     check_choice("optimizer", optimizer, derivations.TRAINING_OPTIMIZERS)
     check_choice("anchor", anchor, get_args(Anchor))
+    check_choice("muon_scale", muon_scale, get_args(MuonScale))
     base = LayerValues(
         embedding=_positive("base_embedding_lr", base_embedding_lr),
         hidden=_positive("base_hidden_lr", base_hidden_lr),
@@ -104,6 +111,10 @@ def recommend(
         derivations.NetworkAlignment(derivations.UNALIGNED, derivations.ALIGNED),
         growth,
     )
+    if optimizer == "muon" and muon_scale == "rms":  # its updates grow with the root of the width
+        mup_factors, lv_factors = (
+            replace(one, hidden=one.hidden / growth**0.5) for one in (mup_factors, lv_factors)
+        )
     # Coherence lost by the hidden layer's first update: 1 under muP, (d_0/d)^(1/2) under LV.
     incoherence = {
         "mup": 1.0,
@@ -112,6 +123,10 @@ def recommend(
             width, base_width, law.mean_alignment_square, _known(optimizer)
         ),
     }
+    mup_power, lv_power = 0.0, 0.0
+    if growth != 1:
+        mup_power = math.log(mup_factors.embedding / mup_factors.hidden) / math.log(growth)
+        lv_power = mup_power + math.log(incoherence["lv"]) / math.log(growth)
     mup, lv, interpolated = (
         _answer(rule, mup_factors, incoherence[rule], base, anchor)
         for rule in ("mup", "lv", "interpolated")
@@ -127,18 +142,23 @@ def recommend(
         parametrization=parametrization,
         optimizer=optimizer,
         anchor=anchor,
+        muon_scale=muon_scale,
         mup=mup,
         lv=lv,
         interpolated=interpolated,
         regime=regime,
         base_regime=base_regime,
         spread=spread,
+        coherence_ratio=regime.coherence_ratio,
+        ratio_powers=(mup_power, lv_power),
         multiplier_exponents=(
             multipliers.embedding.multiplier,
             multipliers.hidden.multiplier,
             multipliers.readout.multiplier,
         ),
-        explanation=explanation(width, base_width, optimizer, (mup, lv, interpolated), regime, law),
+        explanation=explanation(
+            width, base_width, optimizer, (mup, lv, interpolated), regime, law, muon_scale
+        ),
     )
 
 
@@ -198,6 +218,8 @@ def _answer(
         ratio=rates.embedding / rates.hidden,
         ratio_growth=factors.embedding / factors.hidden,
         presumes=PRESUMES[rule],
+        known=KNOWN[rule],
+        not_known=NOT_KNOWN[rule],
     )
 
 

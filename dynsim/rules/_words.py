@@ -21,6 +21,32 @@ PRESUMES = {
     "lv": f"a vocabulary much larger than the width, and {INITIAL_EMBEDDINGS}",
     "interpolated": INITIAL_EMBEDDINGS,
 }
+MUON_SCALES = {
+    "spectral": "The hidden factor is for updates that keep their spectral norm, as in the "
+    'original Muon, optax.contrib.muon and torch.optim.Muon with adjust_lr_fn="original"; for '
+    '"match_rms_adamw", 0.2 sqrt(max(rows, columns)), take the scale rms.',
+    "rms": "The hidden factor is for updates multiplied by 0.2 sqrt(max(rows, columns)), as by "
+    'torch.optim.Muon with adjust_lr_fn="match_rms_adamw"; for the original Muon and '
+    "optax.contrib.muon take the scale spectral.",
+}
+KNOWN = {
+    "mup": "The largest stable rates at full alignment are solved for exactly. Trained together on "
+    "real text the best ratio of an MLP and of a transformer grew about like the width, at widths "
+    "32 to 128 (docs/topics/optimal_ratio.md).",
+    "lv": "The best one-step ratio grows like the root of the width along m ~ d, derived and "
+    "measured (docs/topics/first_step.md). On real text, over a factor 8 in width, this ratio cost "
+    "about a hundredth of what training removes against muP (docs/topics/race.md).",
+    "interpolated": "The first update's size at this width and token law is derived, and agreed "
+    "with an MLP and a transformer to within a hundredth for uniform tokens "
+    "(docs/topics/update_magnitude.md).",
+}
+NOT_KNOWN = {
+    "mup": "Whether the power of the width stays so beyond the widths that were trained.",
+    "lv": "How long embeddings of networks with hidden layers stay close to their initial values "
+    "(docs/theory/open_questions.md#open-questions).",
+    "interpolated": "What follows after the first steps, when embeddings have moved and residuals "
+    "differ between tokens.",
+}
 WHERE = {"mup": "in the muP regime", "lv": "in the LV regime", "between": "between the regimes"}
 SIGN_LIKE = ("sign", "adam", "adamw", "adafactor")
 MUCH_LARGER = 10  # times, from which one number counts as much larger than another
@@ -37,6 +63,7 @@ def explanation(
     answers: tuple[RuleAnswer, RuleAnswer, RuleAnswer],
     regime: Regime,
     law: TokenLaw,
+    muon_scale: str = "spectral",
 ) -> str:
     """Where the model stands, by how much the rules differ, and how long the LV regime lasts."""
     mup, lv, interpolated = answers
@@ -45,7 +72,7 @@ def explanation(
             "Under Muon the size of the hidden update does not depend on alignment while its "
             f"gradient has full rank, so all rules agree: from width {base_width} to {width} the "
             f"embedding/hidden ratio changes by x{mup.ratio_growth:.3g}. The vocabulary "
-            "only dilutes the update's coherent part."
+            f"only dilutes the update's coherent part. {MUON_SCALES[muon_scale]}"
         )
     return (
         f"At width {width} this token law acts like {regime.effective_vocab_size:.3g} equally "

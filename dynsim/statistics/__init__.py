@@ -6,6 +6,6 @@ a network size), `_rate_exponents`, `_crossings`. Which of them is used when, an
 the page docs/statistics.md.
 """
 
-import lazy_loader
+from dynsim._lazy import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -234,6 +234,11 @@ class Resampled:
         left_out = {sample: own[:, *index] for sample, own in self.left_out.items()}
         return Resampled(self.value[*index], self.draws[:, *index], left_out)
 
+    def map(self, function: Callable[[Floats], Floats]) -> Resampled:
+        """A function of the statistic, which acts on arrays with any leading axes."""
+        left_out = {sample: function(own) for sample, own in self.left_out.items()}
+        return Resampled(function(self.value), function(self.draws), left_out)
+
     def interval(self) -> Floats:
         """Ends of the 95 % interval, shape (2, ...): percentiles, drawn out for few seeds.
 
@@ -265,6 +270,8 @@ class Resampled:
         A sample's seeds are drawn alike in every statistic, and those of different samples
         independently. Draws that are infinite in both have no difference, and count as the value.
         """
+        if not isinstance(other, Resampled):
+            return NotImplemented
         own, others = self.left_out, other.left_out
         with np.errstate(invalid="ignore"):
             value, draws = self.value - other.value, self.draws - other.draws

@@ -1,5 +1,5 @@
 """Theory: the first step, the life of the LV regime, mean field, gradient flow, linearisation."""
 
-import lazy_loader
+from dynsim._lazy import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

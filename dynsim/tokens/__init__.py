@@ -1,5 +1,5 @@
 """Token laws: frequencies of token types, from formulas, counts and texts."""
 
-import lazy_loader
+from dynsim._lazy import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

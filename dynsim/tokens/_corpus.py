@@ -7,7 +7,7 @@ import os
 import sysconfig
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dynsim._errors import InputError
 from dynsim._summary import summary
 
+from ._texts import cut_runs, read_texts
 from ._unfilled import unfilled
 
 BYTE_ALPHABET = 256
@@ -31,10 +32,12 @@ class CorpusTokens:
 
     - `stream`: the text as token ids, uint32 of shape (tokens,), documents one after another.
     - `vocab_size`: number of types m, some of which may not occur.
+    - `notes`: what of the text was left out or cut, and why.
     """
 
     stream: NDArray[np.uint32]
     vocab_size: int
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return summary("Corpus tokens", vocab_size=self.vocab_size, tokens=len(self.stream))
@@ -63,8 +66,9 @@ def corpus_tokens(path: str | None, vocab_size: int) -> CorpusTokens:
     """Tokens of the text at `path` (default: the running Python's standard library).
 
     The tokeniser is a byte-level byte-pair encoding of `vocab_size` types, trained on that same
-    text. The result is cached under the user's cache folder by the text's content, so a second
-    call is quick and a changed text is never mistaken for the old one.
+    text; runs of more than 200 letters or signs are cut. The result is cached under the user's
+    cache folder by the text's content, so a second call is quick and a changed text is never
+    mistaken for the old one.
 
     Raises `InputError` for a vocabulary below the 256 bytes or beyond what the text can fill,
     and for a path without readable text.
@@ -77,7 +81,9 @@ def corpus_tokens(path: str | None, vocab_size: int) -> CorpusTokens:
         )
     if path is None:
         return _library_tokens(vocab_size)
-    return _tokens(_documents(Path(path)), vocab_size)
+    texts = read_texts(Path(path))
+    documents, cut = cut_runs(texts.documents)
+    return replace(_tokens(documents, vocab_size), notes=texts.notes + cut)
 
 
 @lru_cache(maxsize=8)
@@ -120,30 +126,6 @@ def _standard_library() -> tuple[str, ...]:
         for file in sorted(root.rglob("*.py"))
         if not _NOT_LIBRARY_TEXT & set(file.relative_to(root).parts)
     )
-
-
-def _documents(path: Path) -> list[str]:
-    shown = f"corpus:{path}"
-    try:
-        files = (
-            sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        )
-        texts = []
-        for file in files:
-            try:
-                texts.append(file.read_text(encoding="utf-8"))
-            except UnicodeDecodeError:
-                if file == path:
-                    raise InputError("tokens", shown, "the file is not UTF-8 text") from None
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError("tokens", shown, f"the path cannot be read ({reason})") from None
-    texts = [text for text in texts if text]
-    if not texts:
-        raise InputError("tokens", shown, "the path holds no text")
-    return texts
 
 
 def _tokenise(documents: Sequence[str], vocab_size: int) -> NDArray[np.uint32]:

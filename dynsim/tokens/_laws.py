@@ -15,7 +15,10 @@ from dynsim._errors import InputError, check_integer
 from dynsim._results import Declared, Result
 from dynsim._summary import summary
 
-KNOWN_LAWS = "must be uniform, zipf:ALPHA, counts:FILE, corpus or corpus:PATH"
+from ._counts import read_counts
+
+KNOWN_LAWS = "must be uniform, zipf:ALPHA, counts:FILE, tokenizer:FILE, corpus or corpus:PATH"
+MOST_PADDING = 0.01  # of the types, that a vocabulary may have rows more
 MAX_ZIPF_EXPONENT = 20.0
 MAX_VOCAB_SIZE = 2**27  # a law keeps one float64 a type: 1 GiB
 
@@ -43,6 +46,7 @@ class TokenLaw(Result):
     - `name`: as the user writes it (`zipf:1.0`).
     - `frequencies`: float64 of shape (vocab_size,), non-increasing, sum 1; a type that never
       occurs has frequency 0.
+    - `notes`: what of a file did not count, and why.
     """
 
     arrays: ClassVar[Declared] = {
@@ -53,6 +57,7 @@ class TokenLaw(Result):
 
     name: str
     frequencies: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
 
     def described_by(self) -> dict[str, Any]:
         """The arguments of `token_law`, by name."""
@@ -64,6 +69,7 @@ class TokenLaw(Result):
             name=self.name,
             vocab_size=self.vocab_size,
             frequencies=self.frequencies,
+            notes="; ".join(self.notes) or None,
         )
 
     @property
@@ -112,8 +118,8 @@ class TokenLaw(Result):
 def check_law_name(option: str, name: str) -> None:
     """Raises `InputError` unless `name` is written like a token law (files are not opened)."""
     kind, colon, detail = name.partition(":")
-    known = kind in ("uniform", "zipf", "counts", "corpus")
-    needs_detail = kind in ("zipf", "counts")
+    known = kind in ("uniform", "zipf", "counts", "tokenizer", "corpus")
+    needs_detail = kind in ("zipf", "counts", "tokenizer")
     if not known or (kind == "uniform" and colon) or (needs_detail and not detail):
         raise InputError(option, name, KNOWN_LAWS)
     if kind == "corpus" and colon and not detail:
@@ -129,27 +135,42 @@ def check_law_name(option: str, name: str) -> None:
             )
 
 
-def token_law(name: str, vocab_size: int) -> TokenLaw:
+def token_law(name: str, vocab_size: int | None = None) -> TokenLaw:
     """The law called `name` with `vocab_size` types.
 
-    `uniform`: p_i = 1/m. `zipf:ALPHA`: p_i ~ i^-ALPHA. `counts:FILE`: a text file with one
-    non-negative count a line (blank lines and lines that begin with # do not count); the
-    `vocab_size` largest are kept. `corpus`: the byte-pair tokens of the standard library of the
-    running Python, `corpus:PATH` those of a text file or of all text files in a folder.
+    - `uniform`: p_i = 1/m. `zipf:ALPHA`: p_i ~ i^-ALPHA.
+    - `counts:FILE`: counts of a file (`read_counts` says which). The `vocab_size` largest are kept;
+      by default all.
+    - `tokenizer:FILE`: the types of a tokenizer.json. Of a unigram model its scores are the log
+      frequencies; `tokenizer:FILE,corpus:PATH` counts the tokens of texts.
+    - `corpus`: the byte-pair tokens of the standard library of the running Python, `corpus:PATH`
+      those of a text file or of all text files in a folder.
+
+    A vocabulary may have up to 1 % more rows than a file has types, as padded ones do; such rows
+    never occur. `TokenLaw.notes` says what of a file did not count.
 
     Raises `InputError` for an unknown law, an unreadable file or a vocabulary that the file or
     corpus cannot fill.
     """
     check_law_name("tokens", name)
-    check_integer("vocab_size", vocab_size, 1, MAX_VOCAB_SIZE)
+    if vocab_size is not None:
+        check_integer("vocab_size", vocab_size, 1, MAX_VOCAB_SIZE)
     kind, _, detail = name.partition(":")
+    if kind == "counts":
+        return _counted(name, read_counts(Path(detail)), vocab_size)
+    if kind == "tokenizer":
+        from ._tokenizer import tokenizer_counts
+
+        counts, notes = tokenizer_counts(detail)
+        return _counted(name, counts, vocab_size, notes)
+    if vocab_size is None:
+        raise InputError("vocab_size", None, f"must be given for the token law {name}")
     if kind in ("uniform", "zipf"):
         return _power_law(name, float(detail or 0), vocab_size)
-    if kind == "counts":
-        return TokenLaw(name, _largest(name, read_counts(Path(detail)), vocab_size))
     from ._corpus import corpus_tokens
 
-    return TokenLaw(name, _normalised(corpus_tokens(detail or None, vocab_size).counts))
+    tokens = corpus_tokens(detail or None, vocab_size)
+    return TokenLaw(name, _normalised(tokens.counts), tokens.notes)
 
 
 @lru_cache(maxsize=32)
@@ -158,50 +179,25 @@ def _power_law(name: str, exponent: float, vocab_size: int) -> TokenLaw:
     return TokenLaw(name, weights / weights.sum())
 
 
-def read_counts(path: Path) -> NDArray[np.float64]:
-    """Counts of a text file, one a line, largest first.
-
-    Raises `InputError` if the file cannot be read, is empty, or holds anything but non-negative
-    finite numbers with a positive sum.
-    """
-    option = "tokens"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise InputError(option, f"counts:{path}", f"the file cannot be read ({reason})") from None
-    kept = [
-        (number, line)
-        for number, line in enumerate(lines, 1)
-        if line.strip() and not line.startswith("#")
-    ]
-    if not kept:
-        raise InputError(option, f"counts:{path}", "the file holds no counts")
-    counts = np.empty(len(kept))
-    for index, (number, line) in enumerate(kept):
-        try:
-            counts[index] = float(line)
-        except ValueError:
-            counts[index] = math.nan
-        if not (math.isfinite(counts[index]) and counts[index] >= 0):
-            raise InputError(
-                option,
-                f"counts:{path}",
-                f"line {number} must be one non-negative number, not {line.strip()[:40]!r}",
-            )
-    with np.errstate(over="ignore"):
-        total = float(counts.sum())
-    if not 0 < total < math.inf:
-        raise InputError(option, f"counts:{path}", "the counts must have a positive, finite sum")
-    return np.sort(counts)[::-1]
-
-
-def _largest(name: str, counts: NDArray[np.float64], vocab_size: int) -> NDArray[np.float64]:
-    if vocab_size > len(counts):
-        raise InputError(
-            "vocab_size", vocab_size, f"must be at most {len(counts)}, the types in {name}"
-        )
-    return _normalised(counts[:vocab_size])
+def _counted(
+    name: str,
+    counts: NDArray[np.float64],
+    vocab_size: int | None,
+    notes: tuple[str, ...] = (),
+) -> TokenLaw:
+    """The law of counts, largest first; a smaller vocabulary has the most frequent types."""
+    types = len(counts)
+    size = types if vocab_size is None else vocab_size
+    if size > types * (1 + MOST_PADDING):
+        allowed = f"must be at most {types}, the types in {name} (or 1 % more, as rows of padding)"
+        raise InputError("vocab_size", size, allowed)
+    if size > types:
+        notes = (*notes, f"{size - types} of {size} rows are padding: {types} types are counted")
+        counts = np.concatenate([counts, np.zeros(size - types)])
+    if size < types:
+        share = float(counts[size:].sum() / counts.sum())
+        notes = (*notes, f"{types - size} of {types} types left out, {share:.2%} of the tokens")
+    return TokenLaw(name, _normalised(counts[:size]), notes)
 
 
 def _normalised(counts: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float64]:

@@ -1,3 +1,5 @@
+from ._costs import OptimumTrend as OptimumTrend
+from ._costs import TransferCost as TransferCost
 from ._metrics import fit_transfer as fit_transfer
 from ._penalties import asymptotic_penalties as asymptotic_penalties
 from ._penalties import loss_penalties as loss_penalties

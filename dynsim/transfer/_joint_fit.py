@@ -13,6 +13,7 @@ from dynsim.statistics._intervals import Estimate, Resampled, SeedResamples
 
 from ._results import TRANSFER_PARAMETERS, TransferParameter
 from ._runs import WidthRuns, mean_losses
+from ._scatter import Noise, Scattered, ScatterResamples, noise_of, on_parabolas
 from ._surface import (
     FURTHER_STARTS,
     LARGEST_EXPONENT,
@@ -24,14 +25,24 @@ from ._surface import (
 )
 
 ONE_SEED = Outcome(Status.NO_INTERVAL, "a width has one seed only")
+NO_LEVELS = Outcome(
+    Status.NO_INTERVAL,
+    "with one seed, less than five widths do not tell how far L* scatters about its power law",
+)
+NO_SCATTER = Outcome(Status.NO_INTERVAL, "one seed, and the fit goes through every point")
 CURVATURE_WIDTHS, JOINT_WIDTHS, HELD_OUT_WIDTHS = 2, 3, 4  # the fewest that each needs
 MISFIT = 2.5  # E over its noise from which on the model counts as wrong
+LEAST_FREEDOM = 2  # of the widths' levels, from which on intervals were right in the trial
 TOLERANCE = 1e-9  # relative rounding of a difference between widths
 # A fitted eta_inf is not believed further than this factor outside the learning rates tried.
 FARTHEST_FACTOR = 10.0
 
 LOSS_LIMIT = TRANSFER_PARAMETERS.index("loss_limit")
 LOG_RATE = TRANSFER_PARAMETERS.index("rate_limit")  # its logarithm is what is fitted
+OF_LEVELS = [
+    TRANSFER_PARAMETERS.index(name)
+    for name in ("loss_limit", "loss_amplitude", "loss_exponent", "robustness")
+]
 
 Floats = NDArray[np.float64]
 
@@ -39,15 +50,35 @@ Floats = NDArray[np.float64]
 class JointFit:
     """Parabolas and joint fit of the widths that can be used, with resamples of their seeds."""
 
-    def __init__(self, used: Sequence[WidthRuns], resamples: int, tried: tuple[float, float]):
-        """`tried`: the smallest and the largest ln η of all runs."""
-        self.tried = tried
+    def __init__(
+        self,
+        used: Sequence[WidthRuns],
+        resamples: int,
+        tried: tuple[float, float],
+        by_scatter: bool = False,
+    ):
+        """`tried`: the smallest and the largest ln η of all runs; `by_scatter`: where a width has
+        one seed, intervals from the scatter of the points about the fit."""
+        self.tried, self.tried_scatter = tried, by_scatter
         self.widths = [one.width for one in used]
         self.points = joined([one.points(number) for number, one in enumerate(used)])
+        self.resamples: SeedResamples | ScatterResamples
         self.resamples = SeedResamples({one.sample: len(one.seeds) for one in used}, resamples)
-        self.rows = rows = mean_losses(used, self.resamples)
+        self.rows = rows = curve_rows = mean_losses(used, self.resamples)
         self.loss = rows[0]
-        self.parabolas = parabolas(self.points, rows)
+        self.noise: Noise | None = None
+        if by_scatter and used and self.resamples.alone:
+            curves, surface = parabolas(self.points, rows)[0], None
+            if len(used) >= JOINT_WIDTHS:
+                surface = _fit_rows(self.points, rows)[0]
+            noise = noise_of(self.points, self.loss, curves, surface)
+            if noise.own_freedom:
+                self.noise = noise
+                self.resamples = ScatterResamples(self.points, self.loss, noise, resamples)
+                curve_rows = self.resamples.rows(on_parabolas(self.points, curves))
+                fitted = surface and surface.loss(self.points.log_width, self.points.log_rate)
+                self.rows = rows = curve_rows if fitted is None else self.resamples.rows(fitted)
+        self.parabolas = parabolas(self.points, curve_rows)
         self.curves = self.resamples.of(self.parabolas)
         self.surfaces: list[Surface] = []
         parameters = np.full((len(rows), 9), np.nan)
@@ -61,7 +92,10 @@ class JointFit:
     @cached_property
     def errors(self) -> tuple[float, float]:
         """E, and what seed noise alone brings it to: the spread of the residuals over resamples."""
-        return self._rms_and_noise(self.residuals) if self.residuals else (np.nan, np.nan)
+        if not self.residuals:
+            return np.nan, np.nan
+        rms, noise = self._rms_and_noise(self.residuals)
+        return rms, np.nan if self.noise else noise  # scatter about the fit is the error itself
 
     @cached_property
     def residuals(self) -> list[Floats]:
@@ -74,7 +108,7 @@ class JointFit:
         ]
 
     @cached_property
-    def resampled_error(self) -> Resampled:
+    def resampled_error(self) -> Resampled | Scattered:
         rows = len(self.rows)
         errors = [np.sqrt(np.mean(one**2)) for one in self.residuals]
         return self.resamples.of(errors or np.full(rows, np.nan))
@@ -86,6 +120,11 @@ class JointFit:
             return np.nan, np.nan
         last = self.points.width == len(self.widths) - 1
         others, held_out = self.points.at(~last), self.points.at(last)
+        if self.noise is not None:
+            surface = _fit_rows(others, self.loss[None, ~last])[0]
+            residual = _relative_residual(surface, held_out, self.loss[last])
+            return float(np.sqrt(np.mean(residual**2))), np.nan
+        assert isinstance(self.resamples, SeedResamples)
         rows = self.resamples.without_draws(self.rows)
         surfaces = _fit_rows(others, rows[:, ~last])
         return self._rms_and_noise(
@@ -127,10 +166,15 @@ class JointFit:
         if self.resamples.alone:
             low = high = np.full(9, np.nan)
         sure = self._outcome_of_fit()
+        blind = self.noise is not None and self.noise.common_freedom < LEAST_FREEDOM
         table = np.stack([self.values.value, low, high], axis=-1)
         with np.errstate(over="ignore"):
             table[LOG_RATE] = np.exp(table[LOG_RATE])
         outcomes = [Outcome(Status.UNDETERMINED, why) if why else sure for why in reasons]
+        for place in OF_LEVELS if blind else ():
+            table[place, 1:] = np.nan
+            if outcomes[place].ok:
+                outcomes[place] = NO_LEVELS
         return {
             name: TransferParameter(value, low, high, outcome)
             for name, (value, low, high), outcome in zip(
@@ -140,8 +184,10 @@ class JointFit:
 
     def _outcome_of_fit(self) -> Outcome:
         """How everything that the data determine ended."""
+        if self.noise is not None:
+            return OK
         if self.resamples.alone:
-            return ONE_SEED
+            return NO_SCATTER if self.tried_scatter else ONE_SEED
         named = {"E": self.errors, "the held-out E": self.held_out_errors}
         for name, (error, noise) in named.items():
             if error > max(MISFIT * noise, TOLERANCE):

@@ -37,12 +37,15 @@ def fit_transfer(
     *,
     factor: float = LOSS_FACTOR,
     resamples: int = Resamples.QUICK,
+    scatter: bool = True,
 ) -> Transfer:
     """Transfer metrics of a sweep; the four arrays of shape (runs,) hold one run per entry.
 
     Points with a mean loss within `factor` of the width's lowest take part, weighted by the root of
     their number of seeds over their loss. Intervals: bootstrap over seeds within each width, a
-    seed's whole curve together, drawn out for few seeds (`Resampled.interval`). A loss that is not
+    seed's whole curve together, drawn out for few seeds (`Resampled.interval`). Where a width has
+    one seed they come from the scatter of the points about the fit (`Scattered.interval`), unless
+    `scatter` is false; `Transfer.intervals` says which. A loss that is not
     finite is a diverged run and takes its learning rate out. A width takes part if three such
     points bracket its optimum; L∞, A, α, η∞, b, β and κ need three such widths, h and γ two, the
     held-out error four.
@@ -55,7 +58,7 @@ def fit_transfer(
     runs, diverged = runs_by_width(widths, learning_rates, seeds, losses, factor)
     used = [one for one in runs if one.outcome.ok]
     tried = np.log(np.asarray(learning_rates, dtype=np.float64))
-    fit = JointFit(used, resamples, (tried.min(), tried.max()))
+    fit = JointFit(used, resamples, (tried.min(), tried.max()), scatter)
     optima = iter(fit.optima())
     return Transfer(
         **fit.parameters(),
@@ -68,6 +71,7 @@ def fit_transfer(
             for one in runs
         ),
         diverged=diverged,
+        intervals="scatter" if fit.noise else "none" if fit.resamples.alone else "seeds",
         surface=fit.surfaces[0] if fit.surfaces else None,
         resampled=fit.values,
         resampled_curves=fit.curves,

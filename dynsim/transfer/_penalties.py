@@ -11,6 +11,7 @@ from dynsim._outcome import OK, Outcome, Status
 from dynsim.statistics._intervals import Estimate, Resampled
 
 from ._results import Transfer, TransferParameter
+from ._scatter import Scattered
 
 
 def asymptotic_penalties(fits: Sequence[Transfer]) -> tuple[int | None, list[TransferParameter]]:
@@ -68,7 +69,7 @@ def loss_penalties(fit: Transfer, reference: Transfer) -> dict[float, Estimate]:
     return {width: Estimate(*numbers) for width, numbers in zip(common, differences, strict=True)}
 
 
-def _difference(one: Resampled, other: Resampled) -> list[list[float]]:
+def _difference(one: Resampled | Scattered, other: Resampled | Scattered) -> list[list[float]]:
     """Value, low and high of each difference."""
     if one.alone or other.alone:
         value = one.value - other.value

@@ -13,6 +13,8 @@ from dynsim._results import Declared, Result
 from dynsim._summary import summary
 from dynsim.statistics._intervals import Estimate, Resampled, interval_text
 
+from ._costs import OptimumTrend, TransferCost, optimum_trend, transfer_costs
+from ._scatter import Scattered
 from ._surface import Surface
 
 Floats = NDArray[np.float64]
@@ -115,6 +117,8 @@ class Transfer(Result):
     - `held_out_error`, `held_out_noise`: the same of the largest width, predicted from all others.
     - `curves`: every width by itself, narrowest first.
     - `diverged`: runs whose loss is not finite.
+    - `intervals`: what they come from: `seeds`, `scatter` (of the points about the fit, with one
+      seed), or `none`.
     - `surface`: the joint fit, None with fewer than three widths.
     - `resampled`: L∞, A, α, ln η∞, b, β, h, γ, κ of the data and of resamples of their seeds.
     - `resampled_curves`, `resampled_error`: the same of ln η*, L*, H of each width that takes part,
@@ -155,10 +159,11 @@ class Transfer(Result):
     held_out_noise: float
     curves: tuple[WidthCurve, ...]
     diverged: int
+    intervals: str
     surface: Surface | None = field(repr=False)
-    resampled: Resampled = field(repr=False)
-    resampled_curves: Resampled = field(repr=False)
-    resampled_error: Resampled = field(repr=False)
+    resampled: Resampled | Scattered = field(repr=False)
+    resampled_curves: Resampled | Scattered = field(repr=False)
+    resampled_error: Resampled | Scattered = field(repr=False)
 
     def __repr__(self) -> str:
         return summary(
@@ -166,10 +171,24 @@ class Transfer(Result):
             widths=", ".join(f"{one.width:g}" for one in self.curves if one.outcome.ok) or "none",
             left_out="; ".join(str(one) for one in self.curves if not one.outcome.ok) or None,
             diverged=f"{self.diverged} runs",
+            intervals=f"from {self.intervals}",
             **{name: str(getattr(self, name)) for name in TRANSFER_PARAMETERS},
             error=f"{self.error:.3g}, its noise {self.noise_error:.3g}",
             held_out=f"{self.held_out_error:.3g}, its noise {self.held_out_noise:.3g}",
         )
+
+    @property
+    def costs(self) -> tuple[TransferCost, ...]:
+        """What the optimum of each width costs at each other; also where κ is undetermined."""
+        used = [one for one in self.curves if one.outcome.ok]
+        measured = [(one.learning_rates, one.losses) for one in used]
+        return transfer_costs([one.width for one in used], self.resampled_curves, measured)
+
+    @property
+    def trend(self) -> OptimumTrend:
+        """The power of the width with which the optimum moves, and whether it bends."""
+        used = [one.width for one in self.curves if one.outcome.ok]
+        return optimum_trend(used, self.resampled_curves)
 
     def predict(self, width: ArrayLike, learning_rate: ArrayLike) -> Floats:
         """L(N, η) of the joint fit (NaN without one); the arguments broadcast."""

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dynsim._errors import InputError
 from dynsim._outcome import OK, Outcome, Status
+from dynsim.statistics._equal import merged, sorted_labels
 from dynsim.statistics._intervals import SeedResamples
 
 from ._surface import Points, parabolas
@@ -119,14 +120,14 @@ def runs_by_width(
 ) -> tuple[list[WidthRuns], int]:
     """The runs of each width, narrowest first, and how many runs diverged (loss not finite).
 
+    Widths and learning rates that differ by rounding alone are equal.
+
     Raises `InputError` for values that are not positive and for a run that occurs twice.
     """
     width, rate, loss = (
         np.asarray(one, dtype=np.float64) for one in (widths, learning_rates, losses)
     )
-    labels, seed_index = np.unique(np.asarray(seeds), return_inverse=True)
-    if np.issubdtype(labels.dtype, np.number):
-        labels = labels.astype(np.float64)  # 1 and 1.0 are the same seed
+    labels, seed_index = sorted_labels(seeds)
     if not width.shape == rate.shape == loss.shape == seed_index.shape or width.ndim != 1:
         raise InputError("losses", loss.shape, "must be one per width, learning rate and seed")
     if not width.size:
@@ -139,6 +140,7 @@ def runs_by_width(
         raise InputError(
             "losses", loss[loss <= 0][0], "must be positive: errors are relative to it"
         )
+    width, rate = merged(width), merged(rate)
     runs = np.stack([width, rate, seed_index])
     unique, counts = np.unique(runs, axis=1, return_counts=True)
     if np.any(counts > 1):

@@ -114,6 +114,7 @@ def answer(group: Group) -> dict[str, Any]:
         "group": group.name,
         "runs": group.runs,
         "diverged": fit.diverged,
+        "intervals": fit.intervals,
         "E": {
             **{"value": fit.error, "low": None, "high": None},
             "status": joint,
@@ -134,6 +135,21 @@ def answer(group: Group) -> dict[str, Any]:
                 "H": _estimate(curve.curvature),
             }
             for curve in fit.curves
+        ],
+        "trend": {
+            "slope": _estimate(fit.trend.slope),
+            "bend": _estimate(fit.trend.bend),
+            "status": fit.trend.outcome,
+        },
+        "costs": [
+            {
+                "tuned": one.tuned,
+                "used": one.used,
+                "cost": _estimate(one.cost),
+                "read": one.read,
+                "lowest": one.lowest,
+            }
+            for one in fit.costs
         ],
     }
 

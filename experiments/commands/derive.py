@@ -47,7 +47,7 @@ class Derive:
     vocab_size: int | None = None
     """vocabulary size m"""
     tokens: str = "uniform"
-    """token law: uniform, zipf:ALPHA, counts:FILE, corpus or corpus:PATH"""
+    """token law: uniform, zipf:ALPHA, counts:FILE, tokenizer:FILE, corpus or corpus:PATH"""
     rank: int | None = None
     """the token of this rank (1 the most frequent) in place of the average"""
     batch_size: int = 0

@@ -10,7 +10,8 @@ import numpy as np
 import tyro
 
 from dynsim import InputError, Status
-from experiments.output import number, print_json, print_table, writable_folder
+from experiments.output import flag, number, print_json, print_table, writable_folder
+from experiments.tables.options import DEFAULTS, PACKED, TABLES, TableOptions
 
 from ._options import Json
 
@@ -22,6 +23,7 @@ RATE_NAMES = {  # of `dynsim.statistics.TUNED_RATES`, in their order
     "hidden_alone": "hidden LR, embedding frozen",
     "ratio_alone": "quotient of these two",
 }
+SIZE_NAMES = {"width": "width", "vocab_size": "vocabulary", "seeds": "seeds"}
 OPTIMA_LEGEND = (
     "[..]: rates whose loss exceeds the lowest by at most 1 % of what training removes, or two "
     "standard errors",
@@ -39,16 +41,30 @@ EXPONENTS_LEGEND = (
 )
 
 
+TABLE_LEGEND = (
+    "[..]: 95 % interval; nearly as good: all rates whose loss exceeds the lowest by at most 1 %, "
+    "by the parabola through the points near it",
+)
+
+
 @dataclass(frozen=True)
 class Optima:
     """Optimal learning rates of a sweep, and their powers of width and vocabulary.
 
     Per size the best base learning rates and all that are nearly as good; exponents with 95 %
-    intervals over seeds. Optima at the end of their grid are left out and counted.
+    intervals over seeds. Optima at the end of their grid are left out and counted. Of a CSV, TSV,
+    JSON or Parquet table with the columns width, learning_rate, seed and loss the same over widths;
+    with embedding_lr and hidden_lr in place of learning_rate also the best ratio of both.
     """
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """netCDF file of a sweep"""
+    """netCDF file of a sweep, or a table of runs"""
+    table: Annotated[TableOptions, tyro.conf.arg(name="")] = DEFAULTS
+    group_by: tuple[str, ...] = ()
+    """columns of a table that name a group, one result each (default: those without which runs
+    clash)"""
+    factor: float = 1.35
+    """of a table: points with a loss within this factor of the width's lowest are fitted"""
     horizon: int | None = None
     """training steps after which the loss is judged (default: each of the sweep's)"""
     out: Path | None = None
@@ -57,6 +73,10 @@ class Optima:
 
     def run(self) -> int:
         """Prints optima and exponents at one horizon or at all, with figures if there is --out."""
+        if not self.factor > 1 or not np.isfinite(self.factor):
+            raise InputError("factor", self.factor, "must be greater than 1")
+        if self.file.suffix.lower() in TABLES or self.file.suffix.lower() in PACKED:
+            return self._run_table()
         from experiments.analysis.optima import horizon_answer, read_sweep
 
         sweep = read_sweep(self.file)
@@ -84,6 +104,9 @@ class Optima:
             print_json(document)
             return 0
         for answer in document["horizons"]:
+            print(
+                f"After {answer['horizon']} steps. Best base learning rates, [all nearly as good]:"
+            )
             _print(answer)
         fitted = any(answer["exponents"] for answer in document["horizons"])
         for line in OPTIMA_LEGEND + (EXPONENTS_LEGEND if fitted else ()):
@@ -92,15 +115,74 @@ class Optima:
             print(path)
         return 0
 
+    def _run_table(self) -> int:
+        """The same of a table of runs."""
+        if self.horizon is not None:
+            hint = "is for netCDF sweeps; `where` and `last` choose rows of a table"
+            raise InputError("horizon", self.horizon, hint)
+        if self.out is not None:
+            hint = "is for netCDF sweeps; dynsim transfer draws tables"
+            raise InputError("out", str(self.out), hint)
+        from experiments.analysis.optima_tables import table_answer
+
+        answer = table_answer([self.file], self.group_by, self.factor, self.table)
+        document = {"file": self.file, **answer}
+        if self.json:
+            print_json(document)
+            return 0
+        print(document["read"])
+        for note in document["notes"]:
+            print(f"  {note}")
+        two_rates = "exponents" in document["groups"][0]
+        for group in document["groups"]:
+            print(f"\n{group['label']}: best learning rates")
+            if two_rates:
+                _print(group)
+            else:
+                _print_group(group)
+        legend = OPTIMA_LEGEND + EXPONENTS_LEGEND if two_rates else TABLE_LEGEND
+        for line in legend:
+            print(line)
+        return 0
+
+
+def _print_group(group: dict[str, Any]) -> None:
+    """Optimum of every width, and the power of the width with which it moves."""
+    rows = []
+    for one in group["optima"]:
+        low, high = one["near_optimal"]
+        near = "-" if np.isnan(low) else f"{low:.3g} to {high:.3g}"
+        found = one["status"].ok
+        cells = (_estimate(one["optimum"]), near, number(one["loss"])) if found else ("-",) * 3
+        rows.append([f"{one['width']:g}", *cells, one["status"].written(flag)])
+    print_table(("width", "optimum", "nearly as good", "lowest loss", "status"), rows)
+    if np.isfinite(group["exponent"]["value"]):
+        print(f"power of the width: {_estimate(group['exponent'])}")
+    if np.isfinite(group["bend"]["value"]):
+        told = group["status"].written(flag)
+        print(f"second derivative in ln width: {_estimate(group['bend'])} ({told})")
+    source = {
+        "seeds": "bootstrap over seeds",
+        "scatter": "one seed: scatter of the points about the fit",
+        "none": "none",
+    }
+    print(f"intervals: {source[group['intervals']]}")
+
+
+def _estimate(one: dict[str, float]) -> str:
+    value, low, high = (number(one[name]) for name in ("value", "low", "high"))
+    return value if np.isnan(one["low"]) else f"{value} [{low}, {high}]"
+
 
 def _print(answer: dict[str, Any]) -> None:
-    print(f"After {answer['horizon']} steps. Best base learning rates, [all nearly as good]:\n")
+    print()
     optima = answer["optima"]
     rates = [rate for rate in RATE_NAMES if rate in optima[0]]
-    head = ("width", "vocabulary", "seeds", *(RATE_NAMES[rate] for rate in rates))
+    sizes = ("width", "vocab_size", "seeds") if optima[0]["vocab_size"] else ("width", "seeds")
+    head = (*(SIZE_NAMES[name] for name in sizes), *(RATE_NAMES[rate] for rate in rates))
     rows = [
         [
-            *(str(row[name]) for name in ("width", "vocab_size", "seeds")),
+            *(str(row[name]) for name in sizes),
             *(_optimum_text(row[rate]) for rate in rates),
         ]
         for row in optima
@@ -118,7 +200,7 @@ def _print(answer: dict[str, Any]) -> None:
         [
             RATE_NAMES[row["rate"]],
             "width" if row["size"] == "width" else "vocabulary",
-            f"m={row['vocab_size']}" if row["size"] == "width" else f"d={row['width']}",
+            _held(row),
             _interval_text(row["exponent"], *row["ci"]),
             _interval_text(row["actual_exponent"], *row["actual_ci"]),
             _signed(row["drift"]),
@@ -134,6 +216,13 @@ def _print(answer: dict[str, Any]) -> None:
     if all(row["seeds"] == 1 for row in optima):
         print("\nOne seed: there are no intervals over seeds.")
     print()
+
+
+def _held(row: dict[str, Any]) -> str:
+    """The size that is held while the other varies; a table of runs may have none."""
+    if row["size"] != "width":
+        return f"d={row['width']}"
+    return f"m={row['vocab_size']}" if row["vocab_size"] else "-"
 
 
 def _optimum_text(optimum: dict[str, Any]) -> str:

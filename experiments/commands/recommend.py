@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from dynsim import InputError, check_integer
 from experiments.output import number, print_json, print_table
@@ -14,10 +15,24 @@ from ._options import NO_FILES, Json, WrittenFiles
 
 if TYPE_CHECKING:
     from dynsim import Recommendation
+    from dynsim.rules import ModelShape
 
 
 RULES = {"mup": "muP", "lv": "LV", "interpolated": "interpolated"}
 LINE_WIDTH = 100
+TIED = (
+    "The readout is the embedding, so one matrix has both roles: give it the smaller of the two "
+    "learning rates, or the embedding's together with logits multiplied by (base width)/(width). "
+    "With the embedding's rate alone the logits change more, the wider the model."
+)
+BUILDERS = {  # what is not Adam, as an argument of optax_optimizer
+    "sgd": ", optax.sgd",
+    "momentum": ", lambda rate: optax.sgd(rate, momentum=0.9)",
+    "sign": ", optax.sign_sgd",
+    "adamw": ", optax.adamw",
+    "adafactor": ", optax.adafactor",
+    "muon": ', {"hidden": optax.contrib.muon}',
+}
 LABEL_ORDER = ("embedding", "hidden", "readout", "vector")
 
 
@@ -33,27 +48,36 @@ class Recommend:
     """vocabulary size m"""
     preset: str | None = None
     """take --width and --vocab-size from a well-known model (an unknown name lists them)"""
+    config: Path | None = None
+    """take them from the config.json of a model, or from its folder"""
+    tied: Literal["yes", "no"] | None = None
+    """whether the readout is the embedding (default: as the preset or config says)"""
     tokens: str = "zipf:1"
-    """token law: uniform, zipf:ALPHA, counts:FILE, corpus or corpus:PATH"""
+    """token law: uniform, zipf:ALPHA, counts:FILE, tokenizer:FILE[,corpus:PATH], corpus or
+    corpus:PATH"""
     parametrization: str = "sp"
     """gauge and initialisation of the model: sp, ntk, mup, mfp, umup or lv"""
     optimizer: str = "adamw"
     """sgd, momentum, sign, adam, adamw, adafactor or muon"""
+    muon_scale: str = "spectral"
+    """what an implementation of Muon multiplies a square matrix's update with: spectral (1) or rms
+    (0.2 sqrt(width))"""
     base_embedding_lr: float = 1.0
     """embedding learning rate at the base width (1: print factors)"""
     base_hidden_lr: float = 1.0
     """hidden learning rate at the base width"""
     anchor: str = "hidden"
     """layer that keeps muP's learning rate while the ratio changes: hidden or embedding"""
+    rule: Literal["mup", "lv", "interpolated"] = "mup"
+    """rule whose learning rates the lines for a trainer hold"""
     files: WrittenFiles = NO_FILES
     json: Json = False
 
     def run(self) -> int:
         """Prints the three rules' learning rates, the regime and the reason."""
-        from dynsim import recommend
-        from dynsim.rules import model_shape
+        from dynsim import recommend, token_law
 
-        shape = None if self.preset is None else model_shape(self.preset)
+        shape = self._shape()
         width = shape.width if self.width is None and shape else self.width
         vocab_size = shape.vocab_size if self.vocab_size is None and shape else self.vocab_size
         sizes = {"width": width, "vocab_size": vocab_size, "base_width": self.base_width}
@@ -61,33 +85,82 @@ class Recommend:
             if size is not None:
                 check_integer(name, size, 1)
         if width is None:
-            raise InputError("width", None, "must be given, or a `preset`")
-        if vocab_size is None:
-            raise InputError("vocab_size", None, "must be given, or a `preset`")
+            raise InputError("width", None, "must be given, or a `preset` or a `config`")
+        own_size = self.tokens.partition(":")[0] in ("counts", "tokenizer")
+        if vocab_size is None and not own_size:
+            raise InputError("vocab_size", None, "must be given, or a `preset` or a `config`")
         if self.base_width is None:
             raise InputError("base_width", None, "must be given, the width of the tuned LRs")
         self.files.check()
+        law = token_law(self.tokens, vocab_size)
         answer = recommend(
             width,
             self.base_width,
-            vocab_size,
-            self.tokens,
+            law.vocab_size,
+            law,
             self.parametrization,
             self.optimizer,
             self.base_embedding_lr,
             self.base_hidden_lr,
             anchor=self.anchor,  # type: ignore[arg-type]
+            muon_scale=self.muon_scale,  # type: ignore[arg-type]
         )
+        tied = shape.tied if shape is not None else None
+        tied = tied if self.tied is None else self.tied == "yes"
         written = write_files(self.files, "recommend", answer.to_xarray, answer.described_by())
+        factors = self.base_embedding_lr == self.base_hidden_lr == 1
+        lines = trainer_lines(answer, self.rule, factors)
+        document = {
+            **answer.to_dict(),
+            "shape": None if shape is None else asdict(shape),
+            "tied": tied,
+            "notes": [*law.notes, *([TIED] if tied else [])],
+            "trainer": lines,
+        }
         if self.json:
-            print_json(with_files(answer.to_dict(), written))
+            print_json(with_files(document, written))
         else:
-            _print(answer)
+            _print(answer, document)
             print_files(written)
         return 0
 
+    def _shape(self) -> ModelShape | None:
+        """The model of the preset or of the configuration, if one is given."""
+        from dynsim.rules import config_shape, model_shape
 
-def _print(answer: Recommendation) -> None:
+        if self.preset is not None and self.config is not None:
+            raise InputError("config", str(self.config), "must be left out with a `preset`")
+        if self.config is not None:
+            return config_shape(self.config)
+        return None if self.preset is None else model_shape(self.preset)
+
+
+def trainer_lines(answer: Recommendation, rule: str, factors: bool) -> dict[str, str]:
+    """The line that a PyTorch and an optax trainer needs, by the rule asked for.
+
+    With `factors` the base learning rates are left as names.
+    """
+    rates = next(one for one in answer.answers if one.rule == rule).learning_rates
+    of = {"embedding": "embedding_lr", "vector": "embedding_lr"}
+    values = ", ".join(
+        f"{label}={rates.of(label):.6g}" + (f" * {of.get(label, 'hidden_lr')}" if factors else "")
+        for label in LABEL_ORDER
+    )
+    rates_text = f"dynsim.LayerValues({values})"
+    builder = BUILDERS.get(answer.optimizer, "")
+    return {
+        "torch": f"groups = dynsim.torch_parameter_groups(model, labels, {rates_text})",
+        "optax": f"optimizer = dynsim.optax_optimizer({rates_text}, labels{builder})",
+    }
+
+
+def _print(answer: Recommendation, document: dict[str, Any]) -> None:
+    shape = document["shape"]
+    if shape is not None:
+        layers = "" if shape["layers"] is None else f", {shape['layers']} layers"
+        tie = {True: ", readout tied to the embedding", False: ", readout of its own"}
+        told = tie.get(document["tied"], ", whether the readout is tied is not said")
+        print(f"{shape['name']}{layers}{told} ({shape['source']})")
     print(
         f"width {answer.base_width} -> {answer.width}, vocabulary size {answer.vocab_size}, "
         f"tokens {answer.tokens}, {answer.parametrization}, {answer.optimizer}\n"
@@ -110,8 +183,15 @@ def _print(answer: Recommendation) -> None:
     )
     for rule in answer.answers:
         _print_wrapped(f"{RULES[rule.rule]} presumes {rule.presumes}.")
+        _print_wrapped(f"  Known: {rule.known}")
+        _print_wrapped(f"  Not known: {rule.not_known}")
     print()
     _print_wrapped(answer.explanation)
+    for remark in document["notes"]:
+        _print_wrapped(remark)
+    print("\nFor a trainer (labels: dynsim.label_parameters):")
+    for line in document["trainer"].values():
+        print(f"  {line}")
 
 
 def _print_wrapped(text: str) -> None:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from dynsim import TokenLaw, check_integer, token_law
 from dynsim.tokens import check_law_name
+from dynsim.tokens._texts import printable
+from dynsim.tokens._unfilled import Unfilled
 from experiments.output import number, print_json
 
 from ._files import print_files, with_files, write_files
@@ -20,6 +22,7 @@ from ._options import NO_FILES, Json, WrittenFiles
 if TYPE_CHECKING:
     import xarray as xr
 
+DEFAULT_VOCAB_SIZE = 4096
 SHOWN_RANKS = (1, 10, 100, 1000, 10_000, 100_000, 1_000_000)
 
 
@@ -28,9 +31,9 @@ class Tokens:
     """A token law: frequencies, effective vocabulary, Zipf exponent, regime at a width."""
 
     law: Annotated[str, tyro.conf.Positional] = "corpus"
-    """uniform, zipf:ALPHA, counts:FILE, corpus or corpus:PATH"""
-    vocab_size: int = 4096
-    """vocabulary size m"""
+    """uniform, zipf:ALPHA, counts:FILE, tokenizer:FILE[,corpus:PATH], corpus or corpus:PATH"""
+    vocab_size: int | None = None
+    """vocabulary size m (default: all types of a counts or tokenizer file, else 4096)"""
     width: int = 1024
     """width d at which the regime of each token is judged"""
     files: WrittenFiles = NO_FILES
@@ -44,7 +47,7 @@ class Tokens:
         check_integer("width", self.width, 1, 2**53)
         check_law_name("tokens", self.law)
         self.files.check()
-        law = token_law(self.law, self.vocab_size)
+        law = _law(self.law, self.vocab_size)
         enable_x64()
         fit = law.zipf_exponent
         ratio = coherence(self.width, law)
@@ -54,6 +57,7 @@ class Tokens:
             "law": law.name,
             "vocab_size": law.vocab_size,
             "types_that_occur": int(np.count_nonzero(law.frequencies)),
+            "notes": law.notes,
             "zipf_exponent": {"value": fit.value, "low": fit.low, "high": fit.high},
             "mean_effective_vocab_size": 1 / law.mean_alignment_square,
             "width": self.width,
@@ -74,7 +78,11 @@ class Tokens:
         if self.json:
             print_json(with_files(document, written))
             return 0
-        print(f"{law.name}, {law.vocab_size} types ({document['types_that_occur']} occur)")
+        print(
+            f"{printable(law.name)}, {law.vocab_size} types ({document['types_that_occur']} occur)"
+        )
+        for note in law.notes:
+            print(f"  {note}")
         interval = f"[{number(fit.low)}, {number(fit.high)}]"
         print(f"  Zipf exponent              {number(fit.value)} {interval}")
         print(
@@ -92,6 +100,17 @@ class Tokens:
             print(f"  {row['rank']:<9} {row['frequency']:<11.4g} {size}")
         print_files(written)
         return 0
+
+
+def _law(name: str, vocab_size: int | None) -> TokenLaw:
+    """The law; where no size is asked for, all that a file has or that a text can fill."""
+    kind = name.partition(":")[0]
+    if vocab_size is not None or kind in ("counts", "tokenizer"):
+        return token_law(name, vocab_size)
+    try:
+        return token_law(name, DEFAULT_VOCAB_SIZE)
+    except Unfilled as error:
+        return token_law(name, error.largest)
 
 
 def _dataset(law: TokenLaw, width: int, ratio: NDArray[np.float64]) -> xr.Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,16 +12,23 @@ import tyro
 
 from dynsim import InputError, Status
 from experiments.output import flag, number, print_json, print_table, progress_bar, writable_folder
+from experiments.tables.options import DEFAULTS, TableOptions
 
 from ._options import Json
 
 if TYPE_CHECKING:
+    from dynsim import Estimate
     from dynsim.transfer import TransferParameter
     from experiments.analysis.transfer import ComparedGroups, Group
 
 METRICS = ("kappa", "R_inf", "alpha", "beta", "gamma")
 SHOWN_IN_FIGURE = ("label", "fit", "penalty")
 MISFIT_MARK = " ?"
+INTERVALS = {  # by `Transfer.intervals`
+    "seeds": "bootstrap over seeds",
+    "scatter": "one seed: from the scatter of the points about the fit, which tests no model",
+    "none": "none with one seed",
+}
 
 
 def formulas(factor: float) -> dict[str, str]:
@@ -44,35 +51,39 @@ def formulas(factor: float) -> dict[str, str]:
 class TransferCommand:
     """How well a learning rate transfers across width: E, kappa and R_inf of sweeps.
 
-    Reads runs from netCDF sweeps, or CSV and parquet tables with the columns width, learning_rate
-    (base rates: the parametrization's rule divided out), seed and loss.
+    Reads runs from netCDF sweeps, or from CSV, TSV, JSON and Parquet tables with the columns width,
+    learning_rate (base rates: the parametrization's rule divided out), seed and loss; options name
+    other columns.
     """
 
     file: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")]
-    """tables of runs (.nc, .csv, .parquet), taken together"""
+    """tables of runs (.csv, .tsv, .json, .jsonl, .parquet, .nc), taken together"""
+    table: Annotated[TableOptions, tyro.conf.arg(name="")] = DEFAULTS
     group_by: tuple[str, ...] = ()
-    """columns that name a group, one result each (default: every other column that varies, and the
-    file where none tells the files apart)"""
+    """columns that name a group, one result each (default: the columns without which runs clash,
+    and the file where none tells the files apart)"""
     within: tuple[str, ...] = ()
     """columns whose values groups must share to be compared: one reference of R_inf for each set
     (default: all groups together)"""
     factor: float = 1.35
     """points with a loss within this factor of the width's lowest are fitted"""
     rate: Literal["hidden", "embedding", "both"] | None = None
-    """learning rate of a netCDF sweep: hidden or embedding (the other at its best), or both along
-    each ratio (default: the one that varies, hidden if both do)"""
+    """learning rate of a sweep over embedding_lr and hidden_lr: hidden or embedding (the other at
+    its best), or both along each ratio (default: the one that varies, hidden if both do)"""
     out: Path | None = None
     """folder for the figure (PNG, PDF)"""
     json: Json = False
 
     def run(self) -> int:
         """Prints metrics of every group of runs, with a figure if there is --out."""
-        from experiments.analysis.run_tables import named_groups, read_runs
         from experiments.analysis.transfer import analyse, answer
+        from experiments.tables.runs import named_groups, read_runs, what_was_read
 
         if not self.factor > 1 or not math.isfinite(self.factor):
             raise InputError("factor", self.factor, "must be greater than 1")
-        table, columns, notes = read_runs(self.file, self.rate, self.group_by, self.within)
+        table, columns, notes = read_runs(
+            self.file, self.rate, self.group_by, self.within, self.table
+        )
         folder = None if self.out is None else writable_folder("out", self.out)
         parts = named_groups(table, columns)
         within = [name for name in columns if name in self.within]
@@ -88,6 +99,7 @@ class TransferCommand:
             "files": self.file,
             "factor": self.factor,
             "formulas": formulas(self.factor),
+            "read": what_was_read(table, self.file),
             "notes": notes,
             "reference": references[0] if len(sets) == 1 else None,
             "groups": [
@@ -110,6 +122,10 @@ class TransferCommand:
 def _print(
     document: dict[str, Any], groups: Sequence[Group], sets: Sequence[ComparedGroups]
 ) -> None:
+    print(document["read"])
+    for note in document["notes"]:
+        print(f"  {note}")
+    print()
     for symbol, formula in document["formulas"].items():
         print(formula if formula.startswith(f"{symbol}(") else f"{symbol}: {formula}")
     print()
@@ -125,15 +141,52 @@ def _print(
         rows.append([group.label, *map(number, errors), *cells.values()])
         below.append("; ".join(_remarks(group)))
     print_table(head, rows, below)
+    _print_costs(groups)
     misfits = any(cell.endswith(MISFIT_MARK) for row in rows for cell in row[1:])
     mark = f"; {MISFIT_MARK.strip()}: misfit, see below the group" if misfits else ""
-    print(f"\nintervals: 95 %, bootstrap over seeds; -: undetermined{mark}")
+    sources = dict.fromkeys(group.fit.intervals for group in groups)
+    told = " and ".join(INTERVALS[source] for source in sources)
+    print(f"\nintervals: 95 %, {told}; -: undetermined{mark}")
     for line in _references([group.label for group in groups], sets):
         print(line)
-    for note in document["notes"]:
-        print(note)
     for path in document.get("figures", []):
         print(path)
+
+
+def _print_costs(groups: Sequence[Group]) -> None:
+    """What the optima of narrower widths cost at the widest, where there are any."""
+    rows = []
+    for group in groups:
+        costs = group.fit.costs
+        widest = max((one.used for one in costs), default=None)
+        for one in costs:
+            if one.used == widest:
+                share = [f"{100 * value / one.lowest:.3g}" for value in astuple(one.cost)]
+                interval = "" if math.isnan(one.cost.low) else f" [{share[1]}, {share[2]}]"
+                read = "-" if math.isnan(one.read) else f"{100 * one.read / one.lowest:.3g}"
+                sizes = (f"{one.tuned:g}", f"{one.used:g}")
+                rows.append([group.label, *sizes, f"{share[0]}{interval}", read])
+    if rows:
+        print("\nLoss lost by a learning rate tuned at another width, % of the lowest loss:\n")
+        print_table(("group", "tuned at", "used at", "H/2 (shift of ln eta*)^2", "read"), rows)
+
+
+def _trend(group: Group) -> str:
+    """By what power of the width the optimum moves, and whether it bends."""
+    trend = group.fit.trend
+    if math.isnan(trend.slope.value):
+        return ""
+    slope = _estimate(trend.slope)
+    if math.isnan(trend.bend.value):
+        return f"eta* ~ width^p, p = {slope}"
+    bends = "no bend seen" if trend.outcome.ok else "it bends"
+    bends = "its noise is unknown" if math.isnan(trend.bend.low) else bends
+    return f"eta* ~ width^p, p = {slope}; second derivative {_estimate(trend.bend)}: {bends}"
+
+
+def _estimate(one: Estimate) -> str:
+    value, low, high = map(number, (one.value, one.low, one.high))
+    return value if math.isnan(one.low) else f"{value} [{low}, {high}]"
 
 
 def _references(labels: Sequence[str], sets: Sequence[ComparedGroups]) -> list[str]:
@@ -176,4 +229,5 @@ def _remarks(group: Group) -> list[str]:
         if not curve.outcome.ok
     ]
     runs = f"{group.runs} runs, {group.fit.diverged} diverged"
-    return [runs, f"widths {', '.join(used) or 'none'}", *left_out, *remarks]
+    trend = [_trend(group)] if _trend(group) else []
+    return [runs, f"widths {', '.join(used) or 'none'}", *left_out, *remarks, *trend]

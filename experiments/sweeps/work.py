@@ -93,7 +93,7 @@ def tokens_digest(setup: NetworkSetup) -> str | None:
     from dynsim.tokens import corpus_tokens
 
     kind, _, path = setup.law_name.partition(":")
-    if kind not in ("counts", "corpus"):
+    if kind not in ("counts", "tokenizer", "corpus"):
         return None
     if setup.targets in ("bigram", "next-token"):
         content = corpus_tokens(path or None, setup.vocab_size).stream

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 from coordinate_records import records
@@ -77,6 +78,7 @@ def workplace(tmp_path_factory) -> Path:
     (folder / "counts").write_text("5\n3\n1\n")
     (folder / "words").write_text("five\n")
     (folder / "empty").touch()
+    (folder / "runs.csv").write_text("width,learning_rate,loss\n64,1,2\n64,2,2.5\n")
     (folder / "text").write_text("some words of text " * 50)
     (folder / "damaged").mkdir()
     (folder / "damaged" / "updates.nc").write_bytes(b"not a netCDF file")
@@ -203,6 +205,44 @@ def test_tokens_json_agrees_with_the_library(run):
     above = dynsim.coherence(256, law) > 1
     assert document["mup_share_of_tokens"] == pytest.approx(law.frequencies[above].sum())
     assert [row["rank"] for row in document["ranks"]] == [1, 10, 100]
+
+
+def test_tokens_say_what_they_left_out(run, tmp_path):
+    """A counts file has its own size, also in `recommend`; fewer types are a note."""
+    file = tmp_path / "counts.csv"
+    file.write_text("word,count\n" + "".join(f"w{k},{1000 // k}\n" for k in range(1, 41)))
+    assert run("tokens", f"counts:{file}", "--json").document["vocab_size"] == 40
+    cut = run("tokens", f"counts:{file}", "--vocab-size", 20)
+    assert "20 of 40 types left out" in cut.out
+    size = ("--width", 64, "--base-width", 32)
+    document = run("recommend", *size, "--tokens", f"counts:{file}", "--json").document
+    assert document["vocab_size"] == 40
+    small = run("tokens", "corpus:text", "--json").document
+    assert 256 < small["vocab_size"] < 4096  # what the text can fill
+
+
+def test_recommend_reads_configurations_and_prints_lines_for_trainers(run, tmp_path):
+    config = {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "vocab_size": 50257}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    line = ("recommend", "--config", tmp_path, "--base-width", 256)
+    document = run(*line, "--json").document
+    assert (document["width"], document["vocab_size"], document["tied"]) == (768, 50257, True)
+    assert document["shape"]["layers"] == 12
+    text = run(*line).out
+    assert "readout tied to the embedding" in text
+    assert "one matrix has both roles" in text
+    assert "one matrix has both roles" not in run(*line, "--tied", "no").out
+    assert text.count("Known: ") == text.count("Not known: ") == 3
+    assert "hidden=0.333333 * hidden_lr" in document["trainer"]["torch"]
+    rates = ("--base-embedding-lr", "3e-3", "--base-hidden-lr", "3e-3", "--rule", "lv")
+    for optimizer in ("sgd", "momentum", "sign", "adam", "adamw", "adafactor", "muon"):
+        trainer = run(*line, *rates, "--optimizer", optimizer, "--json").document["trainer"]
+        names = {"dynsim": dynsim, "optax": optax, "labels": {"*": "hidden"}}
+        exec(trainer["optax"], names)
+        names["optimizer"].init({"weight": np.ones((2, 2))})
+        names["model"] = [("weight", np.ones(2))]
+        exec(trainer["torch"], names)
+        assert names["groups"][0]["lr"] > 0
 
 
 def test_tokens_of_files(run):
@@ -768,6 +808,41 @@ def test_transfer_json_table_and_figure(run, tmp_path):
     assert "x the lowest" in text.out
 
 
+def test_a_notebooks_backend_and_a_name_in_other_bytes(tmp_path):
+    """What a notebook sets for every command, and a file whose name is no UTF-8."""
+    path = transfer_table(tmp_path, "L\udce4ufe.csv")
+    command = [sys.executable, "-m", "experiments.cli", "transfer", path, "--json"]
+    line = [*command, "--out", tmp_path / "figures"]
+    setting = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    done = subprocess.run(line, capture_output=True, text=True, env=setting, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["files"] == [str(path)]
+    assert (tmp_path / "figures" / "transfer.png").stat().st_size > 5000
+
+
+def test_one_seed_gives_intervals_from_scatter_and_costs(run, tmp_path):
+    path = transfer_table(tmp_path, "runs.csv")
+    text = path.read_text().replace(",loss", ",smooth loss").replace("width,", "h,")
+    path.write_text(text)
+    roles = ("--width-column", "h", "--loss-column", "smooth loss")
+    one = run("transfer", path, *roles, "--where", "seed=0", "--json").document
+    assert one["read"].startswith("read 35 runs from 1 file: 5 widths (64, 128, 256, 512, 1024)")
+    (group,) = one["groups"]
+    assert group["intervals"] == "scatter"
+    for name, truth in (("alpha", 0.5), ("beta", 0.5)):
+        assert group[name]["low"] < truth < group[name]["high"]
+    cost = {(row["tuned"], row["used"]): row for row in group["costs"]}[64, 1024]
+    shift = 4 / 8 - 4 / 32
+    assert cost["cost"]["low"] < 0.1 * shift**2 < cost["cost"]["high"]
+    text = run("transfer", path, *roles, "--where", "seed=0").out
+    assert "one seed: from the scatter of the points about the fit" in text
+    assert "Loss lost by a learning rate tuned at another width" in text
+    assert "eta* ~ width^p, p = " in text
+    optima = run("optima", path, *roles).out
+    assert "power of the width: -0." in optima
+    assert "bootstrap over seeds" in optima
+
+
 def test_transfer_compares_within_sets(run, tmp_path):
     paths = [
         transfer_table(tmp_path, f"{name}.csv", rule=name[1:], network=name[0], unit="nats")
@@ -965,6 +1040,14 @@ BAD = [
     (("transfer", "missing.csv", "--factor", 1), "--factor"),
     (("transfer", "missing.csv", "--factor", "nan"), "--factor"),
     (("transfer", "missing.csv", "--rate", "readout"), "--rate"),
+    (("transfer", "missing.csv", "--log-rates", "3"), "--log-rates"),
+    (("transfer", "runs.csv", "--where", "lr"), "--where"),
+    (("transfer", "runs.csv", "--width-column", "h"), "--width-column"),
+    (("transfer", "runs.csv", "--last", "epoch"), "--last"),
+    (("transfer", "runs.csv", "--encoding", "latin-0"), "--encoding"),
+    (("optima", "runs.csv", "--horizon", 1), "--horizon"),
+    (("optima", "runs.csv", "--factor", 1), "--factor"),
+    (("optima", "runs.csv", "--group-by", "rule"), "--group-by"),
     (("regimes", "--data", "damaged"), "--data"),
     (("regimes", "--data", "damaged", "--figure", "race"), "race.nc"),
     (("regimes", "--list=7"), "7"),
@@ -998,6 +1081,13 @@ BAD = [
     (("recommend", "--width", 0, "--vocab-size", 4, "--base-width", 4), "--width"),
     (("recommend", "--width", 0), "--width"),
     (("recommend", "--width", 8, "--vocab-size", 4), "--base-width"),
+    (("recommend", "--config", "missing", "--base-width", 4), "--config"),
+    (("recommend", "--config", "words", "--base-width", 4), "--config"),
+    (("recommend", "--config", "words", "--preset", "gpt2", "--base-width", 4), "--config"),
+    (("recommend", "--preset", "gpt5", "--base-width", 4), "--preset"),
+    (("tokens", "tokenizer:words"), "--tokens"),
+    (("tokens", "tokenizer:"), "--tokens"),
+    (("tokens", "counts:counts", "--vocab-size", 9), "--vocab-size"),
 ]
 
 
@@ -1109,8 +1199,8 @@ OPTIONS = {
     "sweep": "network widths vocab-sizes embedding-lrs hidden-lrs seeds horizons steps tokens "
     "parametrization lr-exponents optimizer precision batch-size head-width memory-gb out resume "
     "train-loss executor seed",
-    "optima": "horizon out",
-    "transfer": "group-by within factor rate out",
+    "optima": "horizon out group-by factor where last ignore width-column log-rates",
+    "transfer": "group-by within factor rate out where last ignore loss-column decimal encoding",
     "coordinate-check": "network widths vocab-sizes record seeds tolerance parametrization "
     "lr-exponents init-exponents optimizer tokens targets batch-size head-width out",
     "predict": f"{SETUP} replicas particles network",
@@ -1124,7 +1214,7 @@ OPTIONS = {
     "regimes": "out figure list",
     "parametrization": "optimizer alignment zipf vocab-exponent format width",
     "recommend": "width base-width vocab-size tokens optimizer parametrization preset "
-    "base-embedding-lr anchor",
+    "base-embedding-lr anchor config tied rule muon-scale",
 }
 # Put before the drawn options, so that what is valid stays cheap (a later option wins).
 CHEAP = {
@@ -1135,8 +1225,8 @@ CHEAP = {
         *("--widths", "3", "--vocab-sizes", "4", "--embedding-lrs", "1", "--hidden-lrs", "1"),
         *("--out", "sweep.nc", "--executor", "bogus"),
     ],
-    "optima": ["counts"],
-    "transfer": ["counts"],
+    "optima": ["runs.csv"],
+    "transfer": ["runs.csv"],
     "coordinate-check": ["--widths", "3", "--vocab-sizes", "4", "--record", "bogus"],
     "predict": ["--steps", "2", "--replicas", "2", "--particles", "bogus"],
     "flow": ["--width", "3", "--vocab-size", "4", "--points", "2", "--particles", "bogus"],

@@ -121,6 +121,15 @@ def test_the_stub_is_the_public_namespace():
         assert getattr(dynsim, name) is not None
 
 
+def test_a_name_that_cannot_be_imported_says_why():
+    """Not that there is no such name, which is what Python makes of an error inside."""
+    broken = "import equinox; del equinox.Module\nfrom dynsim import gradient_flow"
+    run = subprocess.run([sys.executable, "-c", broken], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "Module" in run.stderr.splitlines()[-1]
+    assert "cannot import name 'gradient_flow'" not in run.stderr
+
+
 def modules() -> dict[str, Path]:
     """Every module of the three rooms by dotted name."""
     found = {}

@@ -30,6 +30,7 @@ from ._functions import (
     output_shape,
     outputs,
 )
+from ._low_precision import warn_of_precision
 
 BLOCK_BYTES = 128 * 2**20  # Jacobian rows held at a time while a dense kernel is built
 EIGH_FROM = 32  # below this size an iterative eigensolver has no room
@@ -104,6 +105,7 @@ def tangent_kernel(
     Source: docs/theory/linearized.md#tangent-kernel.
     """
     fun, params, rates = checked_function(f, params, learning_rates)
+    warn_of_precision(fun, params, x1)
     return dense_kernel(fun, params, rates, x1, x1 if x2 is None else x2)
 
 
@@ -129,6 +131,7 @@ def max_learning_rate(
     fun, params, rates = checked_function(f, params, learning_rates)
     shape = output_shape(fun, params, x)
     check_finite_outputs(fun, params, x)
+    warn_of_precision(fun, params, x)
     share = np.sqrt(checked_weights(weights, shape))
     largest, _ = largest_mode(weighted_product(fun, params, rates, x, share), share.size)
     return 2 * (1 + momentum) / largest if largest > 0 else math.inf

@@ -31,6 +31,7 @@ from ._functions import (
     output_shape,
 )
 from ._inputs import Kernel, LinearizedOptimizer, checked_rule, checked_targets, checked_times
+from ._low_precision import low_precision, with_precision
 from ._result import LinearizedTraining
 from ._task import Task
 
@@ -80,9 +81,10 @@ def predict_linearized(
     - `kernel`: `dense` builds the kernel, `matrix-free` needs kernel products alone (Krylov space
       for mse); `auto` builds it for up to 2048 outputs times points, 256 for mse at finite times.
 
-    A solver that stops early, a Krylov space that is too small and a loss that diverges are
-    reported in `outcome`. Raises `InputError` for input that means nothing, and `RuntimeError`
-    without 64-bit types. Source: docs/theory/linearized.md#linearised-model.
+    A solver that stops early, a Krylov space that is too small, a loss that diverges, and an f that
+    computes in a type shorter than float64 are reported in `outcome`. Raises `InputError` for input
+    that means nothing, and `RuntimeError` without 64-bit types.
+    Source: docs/theory/linearized.md#linearised-model.
     """
     rule, rates = checked_rule(optimizer, learning_rates, epsilon)
     f, params, rates = checked_function(f, params, rates)
@@ -102,12 +104,14 @@ def predict_linearized(
     limit = DENSE_LIMIT_FINITE_MSE if closed_form and np.isfinite(moments[-1]) else DENSE_LIMIT
     dense = kernel == "dense" or (kernel == "auto" and p.size <= limit)
     if closed_form:
-        return _closed_form(task, moments, dense, discrete=not flow)
-    if rule == "gradient-flow":
-        return _gradient_flow(task, moments, dense)
-    if flow:
-        return _smoothed_sign_flow(task, moments, epsilon)
-    return _steps(task, moments, rule, epsilon)
+        result = _closed_form(task, moments, dense, discrete=not flow)
+    elif rule == "gradient-flow":
+        result = _gradient_flow(task, moments, dense)
+    elif flow:
+        result = _smoothed_sign_flow(task, moments, epsilon)
+    else:
+        result = _steps(task, moments, rule, epsilon)
+    return with_precision(result, low_precision(f, params, x))
 
 
 def _closed_form(task: Task, times: Floats, dense: bool, discrete: bool) -> LinearizedTraining:

@@ -28,7 +28,7 @@ from dynsim.statistics import (
     surface_optimum,
 )
 
-from .study import AXES, CASES
+from .study import AXES, CASES, CORPUS_ALIGNMENT
 
 Floats = NDArray[np.float64]
 Tuned = Literal["ratio", "ratio_alone"]
@@ -99,14 +99,19 @@ def case_base(case: str) -> int:
 
 
 def first_step_theory(case: str, widths: list[int]) -> float:
-    """The same from the compiled first-step moments at the measured sizes and token laws."""
+    """The same from the compiled first-step moments at the measured sizes and token laws.
+
+    Of real text the law is the one that the study was measured on.
+    """
     logs = []
     for width in widths:
         setup = CASES[case].setup(width)
-        law = setup.law()
-        growth = derivations.hidden_update_growth(
-            width, 1, law.mean_alignment_square, training_optimizer(setup)
+        alignment = (
+            CORPUS_ALIGNMENT[setup.vocab_size]
+            if setup.law_name == "corpus"
+            else setup.law().mean_alignment_square
         )
+        growth = derivations.hidden_update_growth(width, 1, alignment, training_optimizer(setup))
         logs.append(np.log(growth * width) if setup.optimizer != "muon" else 0.0)
     return float(log_slope(np.log(widths), np.array(logs)))
 

@@ -87,6 +87,55 @@ def transfer_coverage(study: xr.Dataset) -> Figure:
     return figure
 
 
+def one_seed_intervals(study: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """With one seed, of status ok: share of intervals that hold the truth, and their median half
+    width, by scenario and parameter."""
+    ends = study.interval.where(study.status == 0).to_dataset("end")
+    holds = (ends.low <= study.truth) & (study.truth <= ends.high)
+    given = ends.low.notnull()
+    return holds.where(given).mean("trial"), ((ends.high - ends.low) / 2).median("trial")
+
+
+def transfer_coverage_one_seed(study: xr.Dataset, several: xr.Dataset) -> Figure:
+    """Coverage of 95 % intervals from scatter with one seed, beside that of intervals over seeds,
+    and how much wider they are."""
+    scenarios = [cell["scenario"] for cell in study_config(study)["cells"]]
+    study, several = study.sel(scenario=scenarios), several.sel(scenario=scenarios)
+    share, half = one_seed_intervals(study)
+    recipe = several.interval.sel(recipe="drawn out").where(several.status == 0)
+    ends = recipe.to_dataset("end")
+    over_seeds = ((ends.high - ends.low) / 2).median("trial")
+    figure, (held, wider) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
+    heights = np.arange(len(scenarios))
+    labels = {**SHOWN, "transfer_cost": "cost"}
+    for number, (name, label) in enumerate(labels.items()):
+        style = {**POINTS, "color": f"C{number}", "label": label}
+        offset = heights + 0.1 * (number - 3)
+        held.plot(share.sel(parameter=name), offset, **style)
+        if name in SHOWN:
+            ratio = half.sel(parameter=name) / over_seeds.sel(parameter=name)
+            wider.plot(ratio, offset, **style)
+    over = xr.DataArray(coverage(several, "drawn out", sure=True), dims=("scenario", "parameter"))
+    mean = over.mean("parameter")  # of those that have an interval
+    held.plot(mean, heights, "|", color="0.3", markersize=12, label="over seeds, mean")
+    held.axvline(0.95, color="0.5", linewidth=0.9)
+    held.set(
+        title="one seed: intervals with status ok that hold the truth",
+        xlim=(0.5, 1.02),
+        yticks=heights,
+        yticklabels=scenarios,
+    )
+    wider.set(title="their median half width over that with seeds", xscale="log")
+    wider.axvline(1, color="0.5", linewidth=0.9)
+    held.legend(loc="lower left")
+    held.invert_yaxis()
+    return figure
+
+
 FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "transfer_coverage": (transfer_coverage, ("transfer_coverage",)),
+    "transfer_coverage_one_seed": (
+        transfer_coverage_one_seed,
+        ("transfer_coverage_one_seed", "transfer_coverage"),
+    ),
 }

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynsim import Status, Transfer, fit_transfer
+from dynsim import Estimate, Status, Transfer, fit_transfer
 from dynsim.transfer import TRANSFER_PARAMETERS, asymptotic_penalties
 from experiments.topics._study import Study, grid
 
@@ -222,4 +222,70 @@ COVERAGE = Study(
     },
 )
 
-STUDIES = (COVERAGE,)
+# Kinds of sweep that are tried again with one seed: those that differ by more than their seeds.
+ONE_SEED = (
+    *("quiet", "plain", "loud", "independent noise", "3 widths", "4 widths", "7 widths"),
+    *("as networks", "optimum at rest", "skewed valley"),
+)
+ONE_SEED_STATUSES = (Status.OK, Status.NO_INTERVAL, Status.UNDETERMINED)  # stored as their place
+TRANSFER_COST = "transfer_cost"  # of the narrowest width's optimum at the widest
+
+
+def _one_seed_trials(
+    scenario: str, trials: int, resamples: int, scenarios: dict[str, Any], seed: int = 0
+) -> Any:
+    """The same surfaces' sweeps with one seed, whose intervals come from scatter about the fit."""
+    setup = Scenario(**scenarios[scenario])
+    random = np.random.default_rng([zlib.crc32(scenario.encode()), seed, 1])
+    shape = (trials, len(TRANSFER_PARAMETERS) + 1)
+    truth, status = np.empty(shape), np.empty(shape, dtype=np.int64)
+    interval = np.empty((*shape, 2))
+    for trial in range(trials):
+        known = surface(random, setup, random.uniform(0.5, 3.0))
+        table = sampled(known, setup, common_noise(setup, random), random)
+        fit = fit_transfer(*table, resamples=resamples)
+        found = [getattr(fit, name) for name in TRANSFER_PARAMETERS]
+        cost = _cost_between_ends(fit, setup)
+        truth[trial] = [*(known[name] for name in TRANSFER_PARAMETERS), _true_cost(known, setup)]
+        interval[trial] = [(one.low, one.high) for one in (*found, cost)]
+        statuses = [one.status for one in found]
+        statuses.append(Status.UNDETERMINED if np.isnan(cost.value) else Status.OK)
+        status[trial] = [ONE_SEED_STATUSES.index(one) for one in statuses]
+    return {
+        "truth": (("trial", "parameter"), truth),
+        "status": (("trial", "parameter"), status),
+        "interval": (("trial", "parameter", "end"), interval),
+    }
+
+
+def _cost_between_ends(fit: Transfer, setup: Scenario) -> Estimate:
+    """What the optimum of the narrowest width costs at the widest; NaN where one has none."""
+    ends = setup.widths[0], setup.widths[-1]
+    costs = [one.cost for one in fit.costs if (one.tuned, one.used) == ends]
+    return costs[0] if costs else Estimate(np.nan, np.nan, np.nan)
+
+
+def _true_cost(known: dict[str, float], setup: Scenario) -> float:
+    narrow, wide = (float(width) for width in (setup.widths[0], setup.widths[-1]))
+    exponent = known["rate_exponent"]
+    distance = known["rate_amplitude"] * (narrow**-exponent - wide**-exponent)
+    curvature = known["curvature_amplitude"] * wide ** known["curvature_exponent"]
+    return curvature / 2 * distance**2
+
+
+ONE_SEED_COVERAGE = Study(
+    "transfer_coverage_one_seed",
+    cells=lambda full: grid(scenario=ONE_SEED) if full else [],
+    measure=_one_seed_trials,
+    config=lambda full: {
+        "trials": 100,
+        "resamples": 150,
+        "scenarios": {name: asdict(replace(SCENARIOS[name], seeds=1)) for name in ONE_SEED},
+    },
+    labels={
+        "parameter": [*TRANSFER_PARAMETERS, TRANSFER_COST],
+        "end": ["low", "high"],
+    },
+)
+
+STUDIES = (COVERAGE, ONE_SEED_COVERAGE)

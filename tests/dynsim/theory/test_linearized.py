@@ -23,6 +23,7 @@ from dynsim.theory import max_learning_rate, tangent_kernel_product
 from dynsim.theory.linearized import _dynamics as dynamics
 from dynsim.theory.linearized import _kernel as kernels
 from dynsim.theory.linearized import _predict as linearized
+from dynsim.theory.linearized._low_precision import low_precision
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -702,3 +703,30 @@ def test_a_function_without_a_backward_derivative_is_refused():
         lambda: max_learning_rate(loop, params, x),
     ):
         assert_refused("f", call, "must be differentiable backward as well as forward")
+
+
+def test_a_function_that_computes_in_a_shorter_type_is_said_to_be_inexact():
+    """Also inside jit and scan; casting what does not depend on the parameters costs nothing."""
+
+    def short(params, x, kind="bfloat16"):
+        hidden = jax.jit(lambda w: jnp.tanh(x.astype(kind) @ w.astype(kind).T))(params["hidden"])
+        return hidden @ params["readout"].T
+
+    def scanned(params, x):
+        def step(state, _):
+            return jnp.tanh(state.astype("float32")).astype("float64"), None
+
+        return jax.lax.scan(step, x @ params["hidden"].T, None, 2)[0]
+
+    def inputs_alone(params, x):
+        return mlp(params, x.astype("float32"))
+
+    params = jax.tree.map(jnp.asarray, mlp_params(8))
+    result = predict_linearized(short, params, POINTS, np.zeros((6, 3)), [0.0, 1.0])
+    assert result.outcome.status is Status.INACCURATE
+    assert "computes in bfloat16" in result.outcome.message
+    with pytest.warns(UserWarning, match="computes in float32"):
+        tangent_kernel(partial(short, kind="float32"), params, POINTS)
+    assert low_precision(scanned, params, POINTS) == "float32"
+    assert low_precision(inputs_alone, params, POINTS) is None
+    assert low_precision(mlp, params, POINTS) is None

@@ -265,7 +265,7 @@ class TestCorpus:
         for path, fragment in [
             (empty, "no text"),
             (folder, "no text"),
-            (binary, "not UTF-8"),
+            (binary, "binary"),
             (tmp_path / "missing", "cannot be read"),
             (Path("nul\0byte"), ""),
         ]:

@@ -341,14 +341,20 @@ def test_too_few_widths():
     assert one.curves[0].loss.value == pytest.approx(1.2 + 3 / 8)
 
 
+def alone(**changes):
+    """The fit of a single seed, without intervals from scatter."""
+    return fit_transfer(*runs(seeds=1, **changes), factor=3.0, resamples=20, scatter=False)
+
+
 def test_one_seed_has_values_and_no_intervals():
-    fit = fitted(seeds=1)
+    fit = alone()
     assert set(statuses(fit).values()) == {"no interval: a width has one seed only"}
     assert fit.loss_exponent.value == pytest.approx(0.5)
     assert np.isnan([fit.loss_exponent.low, fit.curves[0].loss.high, fit.noise_error]).all()
     table = runs(seeds=3)
     single = (table[0] < 1024) | (table[2] == 0)
-    fit = fit_transfer(*(column[single] for column in table), factor=3.0, resamples=5)
+    table = [column[single] for column in table]
+    fit = fit_transfer(*table, factor=3.0, resamples=5, scatter=False)
     assert str(fit.loss_exponent.outcome) == "no interval: a width has one seed only"
 
 
@@ -505,7 +511,7 @@ def test_seeds_are_paired_by_label_at_each_width():
 
 
 def test_differences_of_the_loss_without_what_they_need():
-    known, short, single = fitted(), fitted(widths=WIDTHS[3:]), fitted(seeds=1, loss_limit=2.0)
+    known, short, single = fitted(), fitted(widths=WIDTHS[3:]), alone(loss_limit=2.0)
     assert list(loss_penalties(short, known)) == WIDTHS[3:].tolist()
     assert loss_penalties(short, fitted(widths=WIDTHS[:3])) == {}
     for one in loss_penalties(single, known).values():
@@ -555,7 +561,7 @@ def test_a_misfit_is_the_reference_only_of_misfits():
 
 
 def test_a_reference_of_one_seed_has_no_interval():
-    reference, (penalty,) = asymptotic_penalties([fitted(seeds=1)])
+    reference, (penalty,) = asymptotic_penalties([alone()])
     assert reference == 0
     assert penalty.value == 0
     assert np.isnan([penalty.low, penalty.high]).all()
@@ -593,7 +599,7 @@ def test_absolute_learning_rates_have_no_limit():
 
 
 def test_penalties_without_what_they_need():
-    known, unknown, single = fitted(), fitted(widths=WIDTHS[:2]), fitted(seeds=1, loss_limit=2.0)
+    known, unknown, single = fitted(), fitted(widths=WIDTHS[:2]), alone(loss_limit=2.0)
     reference, penalties = asymptotic_penalties([unknown, known, single])
     assert reference == 1
     assert penalties[0].outcome.message.startswith("L_inf, A and alpha need 3")

@@ -30,6 +30,7 @@ SMALL = {
         **{"embedding_lr": 0.03, "projection_lr": 1e-4},
     },
     "transfer_coverage": {"trials": 1, "resamples": 2},
+    "transfer_coverage_one_seed": {"trials": 1, "resamples": 2},
 }
 TRAINERS = ("train", "token_updates", "predict", "train_networks", "network_coordinates")
 

@@ -8,7 +8,12 @@ import numpy as np
 
 from dynsim.transfer import TRANSFER_PARAMETERS
 from experiments.results import STORED, load
-from experiments.topics.transfer_coverage.figures import SHOWN, coverage, penalty_intervals
+from experiments.topics.transfer_coverage.figures import (
+    SHOWN,
+    coverage,
+    one_seed_intervals,
+    penalty_intervals,
+)
 from experiments.topics.transfer_coverage.study import COVERAGE
 
 
@@ -36,6 +41,20 @@ def test_the_stored_trial_covers_where_the_status_is_ok():
     skewed = study.sel(scenario="skewed valley", parameter="rate_limit")
     assert float((skewed.status == 0).mean()) < 0.05
     assert set(SHOWN) <= set(names)
+
+
+def test_intervals_of_one_seed_hold_the_truth_nearly_as_often():
+    """In the stored trial, where the model is right; few widths say nothing about levels."""
+    study = load(STORED / "transfer_coverage_one_seed.nc")
+    right = [name for name in study.scenario.values if name != "skewed valley"]
+    share, half = one_seed_intervals(study.sel(scenario=right))
+    assert float(share.mean()) > 0.92
+    assert float(share.min()) > 0.84
+    assert float(share.sel(parameter=["rate_exponent", "curvature_exponent"]).min()) > 0.9
+    assert float(share.sel(parameter="transfer_cost").min()) > 0.85
+    few = ["3 widths", "4 widths", "as networks"]
+    assert half.sel(scenario=few, parameter="loss_exponent").isnull().all()
+    assert half.sel(scenario=few, parameter="rate_exponent").notnull().all()
 
 
 def test_a_trial_is_repeatable_and_labelled():

@@ -9,7 +9,7 @@ import xarray as xr
 from transfer_runs import RATES, WIDTHS, cases, runs, stored, values
 
 from dynsim import InputError, fit_transfer
-from experiments.analysis.run_tables import read_runs
+from experiments.tables.runs import read_runs
 
 
 def frame(**changes) -> pd.DataFrame:
@@ -81,8 +81,8 @@ def test_runs_that_occur_again(tmp_path):
     with pytest.raises(InputError, match=r"4 runs share their width, learning_rate, seed"):
         read_runs([path], None, ())
     pd.concat([frame().assign(steps=1), frame(loss_limit=2).assign(steps=2)]).to_csv(path)
-    with pytest.raises(InputError, match="group_by"):  # the index is a column of its own
-        read_runs([path], None, ())
+    found, groups, _ = read_runs([path], None, ())  # with the index, which starts anew
+    assert (groups, len(found)) == (["steps"], 2 * len(frame()))
     pd.concat([frame().assign(a=0, steps=1), frame(loss_limit=2).assign(a=0, steps=2)]).to_csv(
         path, index=False
     )
@@ -173,7 +173,9 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch):
             read_runs([tmp_path / name], None, ())
     for name in ("a.csv", "a.nc"):
         (tmp_path / name).write_bytes(b"\xff\xfe\x00 not a table")
-        with pytest.raises(InputError, match=rf"{name}.*(cannot be read|no column)"):
+        with pytest.raises(
+            InputError, match=rf"{name}.*(cannot be read|is binary data|is not UTF-8)"
+        ):
             read_runs([tmp_path / name], None, ())
     with pytest.raises(InputError, match="must end in"):
         read_runs([tmp_path / "a.txt"], None, ())
@@ -195,10 +197,11 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch):
 
 def test_columns_that_group_nothing_useful(tmp_path):
     path = tmp_path / "a.csv"
-    frame().assign(time=np.arange(len(frame())) / 7).to_csv(path, index=False)
-    with pytest.raises(InputError, match=r"group_by.*90 groups \(values: time 90\)"):
+    history = [frame(loss_limit=1 + 1 / step).assign(step=step) for step in range(1, 102)]
+    pd.concat(history).to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"group_by.*101 groups \(values: step 101\); last takes"):
         read_runs([path], None, ())
-    with pytest.raises(InputError, match=r"group_by 'bogus': must be one of time, file"):
+    with pytest.raises(InputError, match=r"group_by 'bogus': must be one of step, file"):
         read_runs([path], None, ("bogus",))
     with pytest.raises(InputError, match="rate"):
         read_runs([path], "hidden", ())

@@ -1,0 +1,116 @@
+"""From cells to numbers: thousands separators, decimal commas, and words for a lost run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+MISSING = {"", "-", "--", "na", "n/a", "#n/a", "nan", "none", "null", "nil", "<na>", "missing"}
+DIVERGED = {
+    *(
+        "diverged",
+        "diverge",
+        "divergent",
+        "divergence",
+        "div",
+        "nan",
+        "-nan",
+        "inf",
+        "+inf",
+        "-inf",
+    ),
+    *("infinity", "-infinity", "overflow", "exploded", "blew up", "blow-up", "unstable", "∞"),
+}
+NOT_RUN = {
+    *("oom", "out of memory", "running", "pending", "queued", "starting", "scheduled"),
+    *(
+        "killed",
+        "preempted",
+        "preempting",
+        "cancelled",
+        "canceled",
+        "timeout",
+        "not run",
+        "skipped",
+    ),
+}
+SPACES = "\u00a0\u2009\u202f '_’"
+POINT_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d+)?")
+COMMA_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
+SPACE_THOUSANDS = re.compile(rf"[+-]?[1-9]\d{{0,2}}([{SPACES}]\d{{3}})+([.,]\d+)?")
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+
+
+def as_words(cells: Any) -> pd.Series:
+    """Every cell as a text in lower case, missing ones as an empty text."""
+    texts = cells.astype(object).where(cells.notna(), "")
+    return texts.map(lambda cell: str(cell).strip().lower()).astype(object)
+
+
+def numbers(cells: Any, decimal: str = ".") -> Any:
+    """Cells as float64; NaN where one is missing or no number (`is_missing` tells these apart)."""
+    if cells.dtype.kind in "biuf":
+        return cells.astype(float)
+    words = as_words(cells)
+    found = pd.to_numeric(words, errors="coerce").astype(float)
+    if decimal == ",":  # what looks like a decimal point may part thousands
+        found = found.mask(words.map(lambda word: bool(POINT_THOUSANDS.fullmatch(word))))
+    left = (found.isna() & ~words.isin(MISSING)).to_numpy()
+    values = found.to_numpy(copy=True)
+    values[left] = [_number(word, decimal) for word in words[left]]
+    return pd.Series(values, index=cells.index)
+
+
+def is_missing(cells: Any) -> pd.Series:
+    """Whether a cell is empty or a word for nothing."""
+    return as_words(cells).isin(MISSING)
+
+
+def _number(word: str, decimal: str) -> float:
+    if SPACE_THOUSANDS.fullmatch(word):
+        word = re.sub(f"[{SPACES}]", "", word)
+    if decimal == ",":
+        if POINT_THOUSANDS.fullmatch(word):
+            word = word.replace(".", "")
+        if DECIMAL_COMMA.fullmatch(word):
+            word = word.replace(",", ".")
+    elif COMMA_THOUSANDS.fullmatch(word):
+        word = word.replace(",", "")
+    try:
+        return float(word)
+    except ValueError:
+        return np.nan
+
+
+def decimal_mark(columns: Iterable[Any]) -> tuple[str, Any]:
+    """The decimal mark of a table, and the cells that leave it open, if any do.
+
+    A comma is one where some cell can only be read so, as 0,01 can, and no cell has a point that
+    can only be a decimal one. What can be read both ways, as 1,024 can, is open: thousands, if
+    nothing else in the table says so.
+    """
+    comma, point, open_cells = False, False, None
+    for cells in columns:
+        if cells.dtype.kind in "biuf":
+            continue
+        words = as_words(cells)
+        with_comma = words[words.str.contains(",", regex=False)]
+        decimal = with_comma.map(lambda word: bool(DECIMAL_COMMA.fullmatch(word)))
+        thousands = with_comma.map(lambda word: bool(COMMA_THOUSANDS.fullmatch(word)))
+        european = with_comma.map(lambda word: bool(POINT_THOUSANDS.fullmatch(word)))
+        comma |= bool((decimal & ~thousands).any() or european.any())
+        point |= bool((thousands & ~decimal).any())
+        both = with_comma[decimal & thousands]
+        if len(both) and open_cells is None:
+            open_cells = both
+        with_point = words[words.str.contains(".", regex=False)]
+        is_number = pd.to_numeric(with_point, errors="coerce").notna()
+        could_part = with_point.map(lambda word: bool(POINT_THOUSANDS.fullmatch(word)))
+        point |= bool((is_number & ~could_part).any())
+    if comma and not point:
+        return ",", None
+    return ".", None if point else open_cells
