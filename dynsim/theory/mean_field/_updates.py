@@ -1,8 +1,9 @@
 """Sizes of updates in a network with hidden layers: mean squares of what they do to all tokens.
 
 An update of a layer, such as (A_l - A_l(0)) h_{l-1,i}, is a sum over neurons of level l - 1. Its
-coefficients are rows of a matrix: those of a few neurons alpha for a hidden layer, those of the
-outputs for the readout. A row is pulled down through the layers below as the readout is. There it
+coefficients are rows of a matrix: those of the outputs for the readout, those of a few neurons for
+a hidden layer, drawn with a probability in proportion to the square of their row and weighted by
+its inverse. A row is pulled down through the layers below as the readout is. There it
 meets the embedding, and the mean square over tokens is a sum over token particles. What has been
 seen of the Gaussian matrices is used; the rest is drawn anew, or averaged over for the embedding,
 and not kept: it stands for the vectors of a step alone.
@@ -12,13 +13,13 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from ._conditioning import Seen, Side, without
 from ._hidden import Hidden
 from ._population import Population
 
-ROWS = 16  # neurons of a hidden layer whose rows stand for all of them
+ROWS = 6  # neurons of a hidden layer whose rows stand for all of them
 
 
 def readout_and_hidden_squares(
@@ -39,17 +40,18 @@ def readout_and_hidden_squares(
     """
     depth, count = len(hidden.scales), readouts.shape[1]
     metric = population.metric
-    many = jnp.sum(population.used)
-    chosen_key, noise_key = jax.random.split(key)
-    offset = jax.random.randint(chosen_key, (), 0, len(metric))
-    chosen = (offset + (jnp.arange(ROWS) * many) // ROWS) % many  # spread over the particles
 
     def layer(vectors, inputs):
         place, moved, scale, seen = inputs
-        noise = jax.random.normal(jax.random.fold_in(noise_key, place), vectors.shape)
+        chosen_key, noise_key = jax.random.split(jax.random.fold_in(key, place))
+        noise = jax.random.normal(noise_key, vectors.shape)
         image = _image(seen.rows, seen.columns, vectors, metric, population.used * noise)
         vectors = skip * vectors + scale * image + moved.T @ (metric[:, None] * vectors)
-        own = moved[chosen].T + (scale - hidden_std) * _rows(seen, chosen, metric, noise[:, :ROWS])
+        shrunk = scale - hidden_std
+        energy = metric * (moved**2 @ metric + shrunk**2 * population.width)
+        chosen, weight = _drawn_rows(chosen_key, energy)
+        own = moved[chosen].T + shrunk * _rows(seen, chosen, metric, noise[:, :ROWS])
+        own = own * jnp.sqrt(metric[chosen] * weight / population.width)[None, :]
         start = count + ROWS * place
         return jax.lax.dynamic_update_slice(vectors, own, (0, start)), None
 
@@ -60,6 +62,17 @@ def readout_and_hidden_squares(
     )
     squares = mass @ _token_squares(vectors, metric, *embedding)
     return squares[:count], jnp.mean(squares[count:].reshape(depth, ROWS), axis=1)
+
+
+def _drawn_rows(
+    key: Key[Array, ""], energy: Float[Array, " N"]
+) -> tuple[Int[Array, " rows"], Float[Array, " rows"]]:
+    """`ROWS` particles, evenly along the running sum of their energies, and 1/probability."""
+    running = jnp.cumsum(energy)
+    places = (jax.random.uniform(key) + jnp.arange(ROWS)) / ROWS * running[-1]
+    chosen = jnp.minimum(jnp.searchsorted(running, places, side="right"), len(energy) - 1)
+    own = energy[chosen]
+    return chosen, jnp.where(own > 0, running[-1] / jnp.where(own > 0, own, 1), 0)
 
 
 def _image(
