@@ -300,7 +300,8 @@ def _solve_one(
             by_projection, by_step = jnp.mean(of_rows.reshape(2, n), axis=1)
             record = [mass @ losses, by_projection, by_embedding, by_step, *of_hidden]
         else:
-            # The step before moved W on the embeddings of its own time: only now is Z w^{t+1} known.
+            # The step before moved W on the embeddings of its own time, but Z w^{t+1} is known
+            # only now.
             earlier_step = mean_square(state.earlier[0] * field + state.earlier[1])
             by_projection = mean_square(outputs - scale * first_field - on_first)
             record = [mass @ losses, by_projection, by_embedding, earlier_step]
