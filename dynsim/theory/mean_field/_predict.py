@@ -90,7 +90,8 @@ def predict(
     model = model_of(setup)
     particles = _particles(setup, particles)
     sets = _sets_of_solutions(setup, model, particles, error_estimate, finite_width)
-    replicas = _replicas(particles // sets[0].tokens, replicas)
+    whole = _Solutions(particles, max(particles // TOKENS_PER_NEURON, sets[0].neurons), True)
+    replicas = _replicas(whole.pairs(model.depth) // sets[0].pairs(model.depth), replicas)
     rates = _paired_rates(setup, model.depth, embedding_lrs, hidden_lrs, projection_lrs)
     work = sum(one.pairs(model.depth) for one in sets)
     strata = min(max(1, replicas // 8), MOST_STRATA)  # so that at least 8 blocks are independent
@@ -169,7 +170,8 @@ def _sets_of_solutions(
         directions *= model.depth + 1  # of all levels together
     reductions = (by for by in TOKEN_REDUCTIONS if setup.vocab_size * by <= particles)
     tokens = particles // next(reductions, 1)
-    neurons = max(particles // TOKENS_PER_NEURON, 4 * directions)
+    few = 2 if model.depth and tokens < particles else 1  # else hidden matrices would cost most
+    neurons = max(particles // (few * TOKENS_PER_NEURON), 4 * directions)
     used_up = 3 * setup.output_count * setup.steps
     reduced = (
         max(particles // 2, used_up) if tokens == particles else tokens,
@@ -217,7 +219,7 @@ def _particles(setup: Experiment, particles: int | None) -> int:
 def _replicas(reduction: int, replicas: int | None) -> int:
     """The number of replicas asked for, checked, or a default that costs about the same."""
     if replicas is None:
-        replicas = DEFAULT_REPLICAS * min(reduction, MOST_EXTRA_REPLICAS)
+        replicas = DEFAULT_REPLICAS * min(max(reduction, 1), MOST_EXTRA_REPLICAS)
     check_integer("replicas", replicas, 2, MAX_REPLICAS)
     return replicas
 
