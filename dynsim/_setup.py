@@ -270,6 +270,10 @@ class Setup(LinearModel, Experiment):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.optimizer in ("adamw", "muon"):
+            remedy = "muon is for hidden matrices, `network` mlp; adamw is adam with `weight_decay`"
+            allowed = f"must be one of {', '.join(LINEAR_OPTIMIZERS)} ({remedy})"
+            raise InputError("optimizer", self.optimizer, allowed)
         check_choice("optimizer", self.optimizer, LINEAR_OPTIMIZERS)
         check_choice("targets", self.targets, LINEAR_TARGETS)
 
