@@ -19,7 +19,7 @@ ParametrizationName = Literal["sp", "ntk", "mup", "mfp", "umup", "lv"]
 Decay = Literal["coupled", "independent"]
 Precision = Literal["float32", "bfloat16", "float64"]
 
-NETWORK_OPTIMIZERS = ("sgd", "momentum", "sign", "adam", "adamw", "muon")
+NETWORK_OPTIMIZERS = ("sgd", "momentum", "sign", "smoothed-sign", "adam", "adamw", "muon")
 _POWER = re.compile(r"[+-]?\d{1,6}(/\d{1,6}|\.\d{1,6})?")
 
 
