@@ -51,7 +51,7 @@ class Rule(NamedTuple):
     population: Population
     skip: float
     responses: bool
-    index: Int[Array, ""]  # of the step
+    at: Int[Array, ""]  # the step
     key: Key[Array, ""]  # of its fresh Gaussians
 
 
@@ -96,15 +96,15 @@ def _through(
             rule.population,
             points[0],
             points[1:],
-            jnp.argsort(guess[:, rule.index % n]),
+            jnp.argsort(guess[:, rule.at % n]),
             frame_of(frames, level),
         )
         noise = without(outside.basis, metric, noise)
         image = where_new(known.fresh, known.responding + noise)
-        frames = framed(frames, block, rule.index, level, side, columns)
-        coefficients = write(known.old.T, known.root.T, rule.index).T
-        inside = inside._replace(basis=write(inside.basis, known.fresh, rule.index))
-        outside = outside._replace(image=write(outside.image, image, rule.index))
+        frames = framed(frames, block, rule.at, level, side, columns)
+        coefficients = write(known.old.T, known.root.T, rule.at).T
+        inside = inside._replace(basis=write(inside.basis, known.fresh, rule.at))
+        outside = outside._replace(image=write(outside.image, image, rule.at))
         seen = Seen(outside, inside) if upwards else Seen(inside, outside)
         reached = scale * (known.expected + image @ known.root) + direct
         return (reached, frames), (vectors, coefficients, seen)

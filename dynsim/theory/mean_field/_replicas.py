@@ -62,16 +62,16 @@ def solutions(
     A replica is the mean of two solutions whose head tokens have opposite fresh Gaussians.
     `solver` is `solve` or the same function compiled otherwise.
     """
-    width, *stds, used, even = (
-        jnp.asarray(value)
-        for value in (
-            float(setup.width),
-            *model.stds,
-            float(plan.neurons if sampling.evenly_spread else min(setup.width, plan.neurons)),
-            sampling.evenly_spread,
-        )
+    used = plan.neurons if sampling.evenly_spread else min(setup.width, plan.neurons)
+    sizes = Sizes(
+        jnp.asarray(float(setup.width)),
+        jnp.asarray(model.stds.embedding),
+        jnp.asarray(model.stds.hidden),
+        jnp.asarray(model.stds.projection),
+        Multipliers(*map(jnp.asarray, model.multipliers)),
+        jnp.asarray(float(used)),
+        jnp.asarray(sampling.evenly_spread),
     )
-    sizes = Sizes(width, *stds, Multipliers(*map(jnp.asarray, model.multipliers)), used, even)
     descent = _descent(setup, model)
     tokens = Tokens(
         jnp.asarray(particles.frequencies),

@@ -232,7 +232,7 @@ def _solve_one(
         hidden = Hidden(weights.hidden, weights.hidden_scales, state.hidden_seen)
         at = jax.random.fold_in(key, index)
         rule = Rule(population, skip, plan.responses, index, at)
-        readout = projection
+        readout, down = projection, None
         if plan.depth:
             _, block, _ = split(projection, frame_of(frames, plan.depth), neurons)
             frames = framed(frames, block, index, plan.depth, ABOVE, columns)
@@ -259,7 +259,7 @@ def _solve_one(
         weighted = share[:, None] * residual  # b
         residuals, seen, frames = neuron_field(seen, frames, index, scale, moved, weighted)
         gradients = {"embedding": (on.embedding * weighted) @ readout.T}
-        if plan.depth:
+        if down is not None:
             up = carried_up(rule, hidden, residuals, frames)
             frames, hidden = up.frames, hidden._replace(seen=up.seen)
             gradients["hidden"] = hidden_gradient(down, up)
