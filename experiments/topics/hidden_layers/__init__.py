@@ -1,1 +1,0 @@
-"""Linear hidden layers in the mean field, held against trained networks."""
