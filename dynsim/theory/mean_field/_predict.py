@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dynsim._errors import InputError, check_integer
+from dynsim._optimizers import weight_copies
 from dynsim._precision import require_x64
+from dynsim._runs import device_memory
 from dynsim._setup import Experiment, Setup
 from dynsim.laboratory._setup import NetworkSetup
 
@@ -90,6 +92,7 @@ def predict(
     model = model_of(setup)
     particles = _particles(setup, particles)
     sets = _sets_of_solutions(setup, model, particles, error_estimate, finite_width)
+    _check_memory(setup, model, sets[0])
     whole = _Solutions(particles, max(particles // TOKENS_PER_NEURON, sets[0].neurons), True)
     replicas = _replicas(whole.pairs(model.depth) // sets[0].pairs(model.depth), replicas)
     rates = _paired_rates(setup, model.depth, embedding_lrs, hidden_lrs, projection_lrs)
@@ -183,6 +186,23 @@ def _sets_of_solutions(
     if finite_width:
         sets.append(_Solutions(*reduced, False))
     return sets
+
+
+def _check_memory(setup: Experiment, model: Model, largest: _Solutions) -> None:
+    """Raises `InputError` where the tables of one solution do not fit the device.
+
+    A residual network needs particles for the directions of all its levels together.
+    """
+    needed = 8 * (5 + weight_copies(model.optimizer)) * largest.pairs(model.depth)
+    present = device_memory()
+    if model.depth and needed > present:
+        raise InputError(
+            "depth",
+            model.depth,
+            f"with {setup.output_count} outputs and {setup.steps} steps takes {largest.neurons} "
+            f"neuron particles and {needed / 2**30:.3g} GiB, must fit the {present / 2**30:.3g} "
+            "GiB of this device; take fewer layers, `outputs` or `steps`",
+        )
 
 
 def enough_particles(setup: Experiment, at_least: int) -> int:
