@@ -104,6 +104,16 @@ from ._mean_field_first_step import first_residual_response as first_residual_re
 from ._mean_field_first_step import mean_absolute_residual as mean_absolute_residual
 from ._mean_field_first_step import mean_field_first_loss as mean_field_first_loss
 from ._mean_field_first_step import mean_field_first_update as mean_field_first_update
+from ._mean_field_hidden import Passage as Passage
+from ._mean_field_hidden import deep_neuron_gradient as deep_neuron_gradient
+from ._mean_field_hidden import deep_projection_gradient as deep_projection_gradient
+from ._mean_field_hidden import deep_token_output as deep_token_output
+from ._mean_field_hidden import hidden_entry as hidden_entry
+from ._mean_field_hidden import hidden_first_mean_field_update as hidden_first_mean_field_update
+from ._mean_field_hidden import hidden_matrix_gradient as hidden_matrix_gradient
+from ._mean_field_hidden import hidden_passage as hidden_passage
+from ._mean_field_hidden import hidden_response as hidden_response
+from ._mean_field_hidden import low_rank_orthogonalisation as low_rank_orthogonalisation
 from ._mean_field_limits import fixed_vocabulary_limit as fixed_vocabulary_limit
 from ._mean_field_limits import proportional_limit as proportional_limit
 from ._parametrizations import ENTRYWISE_NORMALISED as ENTRYWISE_NORMALISED

@@ -65,6 +65,7 @@ NAMES: dict[str, Name] = {
     # Updates
     "projection_update_rms": Name("projection update RMS", r"$\Delta W\,e$"),
     "embedding_update_rms": Name("embedding update RMS", r"$W_0\,\Delta e$"),
+    "hidden_update_rms": Name("hidden update RMS", r"$\Delta A\,h$"),
     "projection_step_rms": Name("projection step RMS", r"$\delta W\,e$"),
     "projection_mean_square": Name("projection update, mean square", r"$(\Delta W\,e)^2$"),
     "embedding_mean_square": Name("embedding update, mean square", r"$(W_0\,\Delta e)^2$"),

@@ -136,9 +136,9 @@ class Descent(Part):
     """
 
     optimizer: Optimizer = "adam"
-    """sgd, momentum, sign (of the gradient g), smoothed-sign g/sqrt(g^2 + epsilon^2) (of linear
-    alone), adam, adamw or muon (mlp and transformer: hidden matrices, adam for the rest; the
-    default is what most networks are trained with, and its first step is that of sign)"""
+    """sgd, momentum, sign (of the gradient g), smoothed-sign g/sqrt(g^2 + epsilon^2), adam, adamw
+    or muon (mlp and transformer: hidden matrices, adam for the rest; the default is what most
+    networks are trained with, and its first step is that of sign)"""
     beta1: float = 0.9
     """share of the past in adam's mean gradient, or momentum's factor in g + beta1 (g + ...)"""
     beta2: float = 0.999
@@ -270,6 +270,10 @@ class Setup(LinearModel, Experiment):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.optimizer in ("adamw", "muon"):
+            remedy = "muon is for hidden matrices, `network` mlp; adamw is adam with `weight_decay`"
+            allowed = f"must be one of {', '.join(LINEAR_OPTIMIZERS)} ({remedy})"
+            raise InputError("optimizer", self.optimizer, allowed)
         check_choice("optimizer", self.optimizer, LINEAR_OPTIMIZERS)
         check_choice("targets", self.targets, LINEAR_TARGETS)
 

@@ -32,6 +32,7 @@ class NetworkShape(NamedTuple):
     vocab_size: int
     outputs: int
     depth: int
+    residual: str
     head_width: int
     activation: str
     normalisation: str
@@ -117,6 +118,8 @@ class Linear(eqx.Module):
 class ResidualMLP(eqx.Module):
     """h_0 = e_i, h_l = h_{l-1} + W_l phi(norm(h_{l-1})), f = W phi(norm(h_L)).
 
+    Without `residual` h_{l-1} is not added.
+
     Embedding (m, d), L hidden matrices (d, d), L + 1 norm gains (d,) or None each, readout (n, d)
     or None when tied. phi is not applied to the embedding itself: W_1 reads norm(e_i).
     """
@@ -126,6 +129,7 @@ class ResidualMLP(eqx.Module):
     gains: tuple[Array | None, ...]
     readout: Array | None
     activation: str = eqx.field(static=True)
+    residual: bool = eqx.field(static=True)
 
     def __call__(self, tokens: Array, multipliers: LayerValues) -> Forward:
         inputs = {}
@@ -134,7 +138,8 @@ class ResidualMLP(eqx.Module):
             z = _normalised(self.gains[layer], stream)
             z = _activation(self.activation, z) if layer else z
             inputs[f"hidden.{layer}"] = z
-            stream = stream + multipliers.hidden * z @ weight.T
+            added = multipliers.hidden * z @ weight.T
+            stream = stream + added if self.residual else added
         z = _activation(self.activation, _normalised(self.gains[-1], stream))
         inputs["readout"] = z
         readout = self.embedding if self.readout is None else self.readout
@@ -250,7 +255,9 @@ def initial_network(shape: NetworkShape, init_factor: LayerValues, key: Array) -
         hidden = tuple(matrix("hidden", width, width) for _ in range(shape.depth))
         normalised = shape.normalisation == "rms"
         gains = tuple(gain() if normalised else None for _ in range(shape.depth + 1))
-        return ResidualMLP(embedding, hidden, gains, readout, shape.activation)
+        return ResidualMLP(
+            embedding, hidden, gains, readout, shape.activation, shape.residual == "yes"
+        )
     if shape.network == "transformer":
         blocks = tuple(block() for _ in range(shape.depth))
         return Transformer(embedding, blocks, gain(), readout, shape.head_width, shape.activation)

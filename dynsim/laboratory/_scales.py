@@ -36,7 +36,9 @@ class Scales:
 
 
 def training_optimizer(setup: NetworkFamily) -> derivations.TrainingOptimizer:
-    """The optimizer as the stability program names it."""
+    """The optimizer as the stability program names it, which does not smooth the sign."""
+    if setup.optimizer == "smoothed-sign":
+        return "sign"
     return cast(derivations.TrainingOptimizer, setup.optimizer)  # a family refuses all others
 
 
@@ -49,7 +51,7 @@ def resolved_parametrization(setup: NetworkSetup) -> Parametrization:
     full alignment (`derivations.solve_stability`).
     """
     named = derivations.parametrization(setup.parametrization)
-    prescribes = setup.optimizer in derivations.ENTRYWISE_NORMALISED
+    prescribes = training_optimizer(setup) in derivations.ENTRYWISE_NORMALISED
     free = replace(
         named,
         **{

@@ -12,13 +12,14 @@ from dynsim._errors import InputError, check_choice, check_integer, check_rate
 from dynsim._setup import MAX_SIZE, Descent, EmbeddingRate, Experiment, Part, Task
 
 NetworkName = Literal["linear", "mlp", "transformer"]
+Residual = Literal["yes", "no"]
 Activation = Literal["relu", "gelu", "identity"]
 Normalisation = Literal["rms", "none"]
 ParametrizationName = Literal["sp", "ntk", "mup", "mfp", "umup", "lv"]
 Decay = Literal["coupled", "independent"]
 Precision = Literal["float32", "bfloat16", "float64"]
 
-NETWORK_OPTIMIZERS = ("sgd", "momentum", "sign", "adam", "adamw", "muon")
+NETWORK_OPTIMIZERS = ("sgd", "momentum", "sign", "smoothed-sign", "adam", "adamw", "muon")
 _POWER = re.compile(r"[+-]?\d{1,6}(/\d{1,6}|\.\d{1,6})?")
 
 
@@ -31,6 +32,8 @@ class NetworkModel(Part):
     transformer: decoder-only"""
     depth: int = 2
     """hidden layers of mlp, blocks of transformer"""
+    residual: Residual = "yes"
+    """of mlp: hidden layers add to their input (yes), or put their output in its place (no)"""
     head_width: int = 16
     """transformer: width of an attention head; the number of heads is width/head_width"""
     context: int = 32
@@ -152,7 +155,8 @@ class NetworkSetup(HiddenRate, NetworkFamily, Experiment):
     """A toy network and how it is trained.
 
     `linear`: f = W e_i. `mlp`: h_0 = e_i, h_l = h_{l-1} + W_l phi(norm(h_{l-1})) for `depth` hidden
-    layers, but W_1 reads norm(e_i) without phi; f = W phi(norm(h_depth)). `transformer`:
+    layers, but W_1 reads norm(e_i) without phi; f = W phi(norm(h_depth)); without `residual`,
+    h_l = W_l phi(norm(h_{l-1})). `transformer`:
     decoder-only, `depth` blocks of causal attention (rotary positions) and an MLP of four widths,
     RMSNorm before each and before the readout.
 
@@ -189,6 +193,7 @@ class NetworkSetup(HiddenRate, NetworkFamily, Experiment):
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "network": get_args(NetworkName),
+    "residual": get_args(Residual),
     "activation": get_args(Activation),
     "normalisation": get_args(Normalisation),
     "parametrization": get_args(ParametrizationName),

@@ -20,6 +20,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike, NDArray
 
+from dynsim._errors import InputError
 from dynsim._layers import LABELS, LayerValues
 from dynsim._losses import diverged
 from dynsim._optimizers import Constants, constants, schedule
@@ -46,6 +47,7 @@ from ._scales import scales
 from ._setup import NetworkSetup
 from ._step import batch_loss, network_step, optimizer_direction
 from ._tasks import EVALUATION_PIECE, Batch, Task, task
+from ._updates import UpdateRecord, records_updates, update_sizes
 
 STEPS_PER_CALL = 256
 
@@ -64,6 +66,11 @@ class NetworkTraining(Result):
     - `train_loss`: loss of the batch of every step, before the step, shape (R, T); NaN after the
       last horizon, where training ends.
     - `initial_loss`: evaluation loss before the first step, shape (R,).
+    - `projection_update_rms`, `embedding_update_rms`, `projection_step_rms`: before every step,
+      shape (R, T), and `hidden_update_rms`, shape (R, T, depth); None unless they were recorded.
+      With z a matrix's input, sqrt(sum_i p_i mean_k [(W_t - W_0) z_t]_k^2) of the readout and of
+      each hidden matrix; the same of (W_{t+1} - W_t) z_t for the step of the readout, and of the
+      change of the outputs had the embedding alone moved.
     """
 
     arrays: ClassVar[Declared] = {
@@ -71,6 +78,10 @@ class NetworkTraining(Result):
         "initial_loss": "run",
         "diverged": "run",
         "train_loss": "run step",
+        "projection_update_rms": "run step",
+        "embedding_update_rms": "run step",
+        "projection_step_rms": "run step",
+        "hidden_update_rms": "run step layer",
         "horizon": ("horizon", "horizons"),
         "embedding_lr": "run",
         "hidden_lr": "run",
@@ -87,6 +98,10 @@ class NetworkTraining(Result):
     loss: NDArray[np.float64]
     train_loss: NDArray[np.float64]
     initial_loss: NDArray[np.float64]
+    projection_update_rms: NDArray[np.float64] | None = None
+    embedding_update_rms: NDArray[np.float64] | None = None
+    projection_step_rms: NDArray[np.float64] | None = None
+    hidden_update_rms: NDArray[np.float64] | None = None
 
     @property
     def diverged(self) -> NDArray[np.bool_]:
@@ -172,6 +187,7 @@ def train_networks(
     *,
     horizons: Sequence[int] | None = None,
     weight_decays: ArrayLike | None = None,
+    record_updates: bool = False,
     memory_gb: float | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> NetworkTraining:
@@ -190,6 +206,7 @@ def train_networks(
       setup, below 2^32: its weights and batches. A count K means labels 0, ..., K - 1. Targets are
       those of `setup.seed` for all.
     - `horizons`: increasing numbers of steps after which to evaluate, default the last.
+    - `record_updates`: measure the updates of an mlp at every step, which then trains to the last.
     - `memory_gb`: memory of each device that networks trained side by side may take (at least one
       is trained); default 32 MiB on a CPU, which is its cache, and half of a GPU's memory.
     - `progress`: called with the fraction of work finished since the last call.
@@ -200,10 +217,31 @@ def train_networks(
     require_x64()
     columns = run_columns(setup, embedding_lrs, hidden_lrs, weight_decays, seeds)
     ends = check_horizons(setup, horizons)
+    if record_updates and not records_updates(setup):
+        allowed = "must be mlp with a readout of its own where updates are recorded"
+        raise InputError("network", setup.network, allowed)
     plan, count = _plan(setup), len(columns.seed)
+    record = UpdateRecord(setup, count) if record_updates else None
+    before: Tree = None
+    initial: Tree = None
     loss, train_loss = np.empty((count, len(ends))), np.empty((count, setup.steps))
     initial_loss = np.empty(count)
-    for reached in trained_networks(setup, columns, ends, memory_gb=memory_gb, progress=progress):
+    reached_at = range(setup.steps + 1) if record_updates else ends
+    for reached in trained_networks(
+        setup, columns, reached_at, memory_gb=memory_gb, progress=progress
+    ):
+        if record is not None:
+            now = jax.tree.map(jnp.copy, reached.state.network)
+            if reached.step == 0:
+                initial = now
+            else:
+                batch, multiplier = reached.shared.task.evaluation(), reached.shared.multiplier
+                sizes = update_sizes(batch, multiplier, initial, before, now)
+                kept = reached.kept(sizes[0]), reached.kept(sizes[1])
+                record.fill(reached.runs, reached.step - 1, kept)
+            before = now
+        if reached.step not in ends:
+            continue
         evaluated = _evaluate(plan, reached.shared, reached.state.network)
         loss[reached.runs, ends.index(reached.step)] = reached.kept(evaluated)
         train_loss[reached.runs] = reached.kept(reached.state.train_loss)
@@ -219,6 +257,7 @@ def train_networks(
         loss,
         train_loss,
         initial_loss,
+        *(() if record is None else (*record.rms, record.hidden)),
     )
 
 

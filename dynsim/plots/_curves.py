@@ -68,6 +68,12 @@ def prediction(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         value = dataset[name].transpose("rates", "step").to_numpy()
         error = dataset[f"{name}_error"].transpose("rates", "step").to_numpy()
         bands[name] = Band(value, value - error, value + error)
+    for layer in range(dataset.sizes.get("layer", 0)):
+        own = dataset.isel(layer=layer)
+        value = own.hidden_update_rms.transpose("rates", "step").to_numpy()
+        error = own.hidden_update_rms_error.transpose("rates", "step").to_numpy()
+        text = rf"hidden layer {layer + 1}, total: $\Delta A\,h$"
+        bands[text] = Band(value, value - error, value + error)
     _panels(axes, dataset, bands)
     if dataset.sizes["rates"] == 1:
         limit = (dataset.loss - dataset.finite_width_correction).isel(rates=0)
@@ -235,14 +241,15 @@ def _panels(axes: list[Axes], dataset: xr.Dataset, bands: dict[str, Band]) -> No
     _rate_curves(axes[0], dataset, "loss", bands["loss"])
     if len(axes) == 2:
         shown = []
-        for number, name in enumerate(UPDATES):
+        for number, name in enumerate(name for name in bands if name != "loss"):
             one = Band(*(part[0] for part in bands[name]))
             if np.isfinite(one.mean).any():
                 options: dict[str, Any] = {
                     "color": cycle_colour(number),
-                    "linestyle": LINES[number],
+                    "linestyle": LINES[number % len(LINES)],
                 }
-                curve(axes[1], dataset.step, *one, label=UPDATES[name], marker="", **options)
+                text = UPDATES.get(name, name)
+                curve(axes[1], dataset.step, *one, label=text, marker="", **options)
                 shown.append(one.mean)
         _update_axes(axes[1], dataset, shown, label(dataset.step))
         whole_steps(axes[1], float(dataset.step[-1]))

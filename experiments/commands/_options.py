@@ -54,7 +54,7 @@ NO_FILES = Files()
 WrittenFiles = Annotated[Files, tyro.conf.arg(name="")]
 
 # Of the networks that share a description, options that mean nothing for one of them.
-UNUSED = {"mlp": ("head_width", "context"), "transformer": ("normalisation",)}
+UNUSED = {"mlp": ("head_width", "context"), "transformer": ("normalisation", "residual")}
 
 
 @dataclass(frozen=True, repr=False)

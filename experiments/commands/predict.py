@@ -11,15 +11,16 @@ from experiments.output import flag, print_json, progress_bar
 
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, AnyNetwork, Json, WrittenFiles
-from .train import UPDATE_COLUMNS, print_curves
+from .train import HIDDEN_UPDATES, UPDATE_COLUMNS, hidden_columns, print_curves
 
 
 @dataclass(frozen=True)
 class Predict:
     """Predict what a wide network does, without training one: mean-field theory at any m/d.
 
-    It covers the linear model (--network linear). The same options and output as train, with
-    `loss_error`, the numerical error of the prediction.
+    It covers the linear model (--network linear) and linear hidden layers (--network mlp
+    --activation identity --normalisation none, depth 1 to 8). The same options and output as train,
+    with `loss_error`, the numerical error of the prediction.
     """
 
     setup: Annotated[AnyNetwork, tyro.conf.arg(name="")]
@@ -33,10 +34,12 @@ class Predict:
     def run(self) -> int:
         """Solves the mean-field equations and prints loss and updates by step."""
         from dynsim import predict
+        from dynsim.theory.mean_field._model import model_of
         from experiments.precision import enable_x64
         from experiments.results import provenance
 
-        setup = self.setup.covered_by("mean-field theory")
+        setup = self.setup.description()
+        model_of(setup)  # refuses what theory does not cover, before any work
         self.files.check()
         enable_x64()
         with progress_bar(1.0, "predict") as bar:
@@ -46,6 +49,8 @@ class Predict:
                 replicas=self.replicas,
                 progress=bar.update,
             )
+        hidden = () if result.hidden_update_rms is None else (HIDDEN_UPDATES,)
+        recorded = (*UPDATE_COLUMNS, *hidden)
         config = {
             **setup.resolved(),
             "particles": result.particles,
@@ -60,7 +65,7 @@ class Predict:
             "finite_width_correction": result.finite_width_correction[0],
             **{
                 column: getattr(result, column)[0]
-                for name in UPDATE_COLUMNS
+                for name in recorded
                 for column in (name, f"{name}_error")
             },
             "diverged": bool(result.diverged[0]),
@@ -71,7 +76,8 @@ class Predict:
         if self.json:
             print_json(with_files(document, written))
             return 0
-        print_curves(document, ("loss", "loss_error", *UPDATE_COLUMNS))
+        by_layer = hidden_columns(document)
+        print_curves(document | by_layer, ("loss", "loss_error", *UPDATE_COLUMNS, *by_layer))
         print(f"status: {document['status']}")
         print_files(written)
         return 0

@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
 MOST_SHOWN, SHOWN_OF_MANY = 40, 12  # rows of a table
 UPDATE_COLUMNS = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
+HIDDEN_UPDATES = "hidden_update_rms"
 NOT_RECORDED = (
-    "updates are recorded for --network linear alone; dynsim coordinate-check measures those of "
-    "other networks"
+    "updates are recorded for --network linear, and mlp with a readout of its own; dynsim "
+    "coordinate-check measures those of other networks"
 )
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train finite-width networks and record the loss step by step, of linear ones the updates too.
+    """Train finite-width networks and record the loss step by step, of linear ones and mlp also
+    the updates.
 
     Options that say so in their first words are of one network alone.
     """
@@ -69,8 +71,15 @@ class Train:
 def _evaluated(setup: NetworkSetup, seeds: int, progress: Any) -> NetworkTraining:
     """Networks whose loss is evaluated before every step but the first, where it is anyway."""
     from dynsim import train
+    from dynsim.laboratory._updates import records_updates
 
-    return train(setup, seeds, horizons=range(1, max(setup.steps, 2)), progress=progress)
+    return train(
+        setup,
+        seeds,
+        horizons=range(1, max(setup.steps, 2)),
+        record_updates=records_updates(setup),
+        progress=progress,
+    )
 
 
 def training_document(result: Training) -> dict[str, Any]:
@@ -88,11 +97,19 @@ def training_document(result: Training) -> dict[str, Any]:
 
 
 def network_document(result: NetworkTraining) -> dict[str, Any]:
-    """The same of other networks: evaluation losses; null for updates, and why."""
+    """The same of other networks: evaluation losses; null for updates not recorded, and why.
+
+    `hidden_update_rms` has a list of the layers' for every step.
+    """
     loss = np.hstack([result.initial_loss[:, None], result.loss])[:, : result.setup.steps]
-    updates = dict.fromkeys(UPDATE_COLUMNS)
-    config = result.setup.resolved()
-    return _document(config, loss, {**updates, "not_recorded": NOT_RECORDED}, result.diverged)
+    updates: dict[str, Any] = dict.fromkeys(UPDATE_COLUMNS)
+    if result.hidden_update_rms is None:
+        updates["not_recorded"] = NOT_RECORDED
+    else:
+        with np.errstate(all="ignore"):
+            for name in (*UPDATE_COLUMNS, HIDDEN_UPDATES):
+                updates[name] = np.sqrt(np.mean(getattr(result, name) ** 2, axis=0))
+    return _document(result.setup.resolved(), loss, updates, result.diverged)
 
 
 def _document(
@@ -123,9 +140,18 @@ def _document(
 def print_training(document: dict[str, Any]) -> None:
     """The curves that were recorded, and how many seeds diverged."""
     recorded = [name for name in UPDATE_COLUMNS if document[name] is not None]
-    print_curves(document, ("loss", "loss_std_error", *recorded))
+    by_layer = hidden_columns(document)
+    print_curves(document | by_layer, ("loss", "loss_std_error", *recorded, *by_layer))
     if document["diverged"]:
         print(f"diverged: {document['diverged_seeds']} of {document['config']['seeds']} seeds")
+
+
+def hidden_columns(document: dict[str, Any]) -> dict[str, Any]:
+    """A curve of every hidden layer, where there are any: `hidden_1_update_rms` and so on."""
+    curves = document.get(HIDDEN_UPDATES)
+    if curves is None:
+        return {}
+    return {f"hidden_{layer}_update_rms": curve for layer, curve in enumerate(curves.T, 1)}
 
 
 def print_curves(document: dict[str, Any], columns: Sequence[str], axis: str = "step") -> None:

@@ -45,6 +45,11 @@ def every_derivation() -> dict[str, Derivation]:
                 mean, rms = derivations.first_step(layer, optimizer, **shape)
                 found[f"first_step mean {layer} {optimizer} {shape}"] = mean
                 found[f"first_step rms {layer} {optimizer} {shape}"] = rms
+    for passage in ("down", "up"):
+        found[f"hidden_passage {passage}"] = derivations.hidden_passage(passage)
+        found[f"hidden_response {passage}"] = derivations.hidden_response(passage)
+    for name in ("deep_token_output", "deep_neuron_gradient", "deep_projection_gradient"):
+        found[name] = getattr(derivations, name)(2)
     for layer in ("embedding", "projection"):
         found[f"optimal {layer}"] = derivations.optimal_learning_rate(layer)
     return found

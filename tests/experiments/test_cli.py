@@ -258,6 +258,7 @@ def test_tokens_of_files(run):
 # train
 
 UPDATES = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
+LINEAR_LAYERS = ("--network", "mlp", "--activation", "identity", "--normalisation", "none")
 TRAIN = ("train", "--width", 6, "--vocab-size", 9, "--steps", 4)
 
 
@@ -303,9 +304,15 @@ def test_train_takes_every_network_and_refuses_what_means_nothing_for_it(run):
         assert document["loss"] == pytest.approx(loss.mean(axis=0))
         assert document["config"] == {**setup.resolved(), "seeds": 2}
         assert document["diverged_seeds"] == 0
-        assert all(document[name] is None for name in UPDATES)
-        assert "linear" in document["not_recorded"]
-        assert set(run(*TRAIN, "--json").document) == set(document) - {"not_recorded"}
+        keys = set(run(*TRAIN, "--json").document)
+        if network == "mlp":
+            assert all(len(document[name]) == 3 for name in UPDATES)
+            assert np.shape(document["hidden_update_rms"]) == (3, 1)
+            assert keys == set(document) - {"hidden_update_rms"}
+        else:
+            assert all(document[name] is None for name in UPDATES)
+            assert "linear" in document["not_recorded"]
+            assert keys == set(document) - {"not_recorded"}
 
 
 @pytest.mark.parametrize(
@@ -317,9 +324,13 @@ def test_train_takes_every_network_and_refuses_what_means_nothing_for_it(run):
         (("train", "--depth", 3), "--depth", "--network linear"),
         (("train", "--hidden-lr", 0.1), "--hidden-lr", "--network linear"),
         (("train", "--optimizer", "muon"), "--optimizer", "smoothed-sign"),
-        (("train", "--network", "mlp", "--optimizer", "smoothed-sign"), "--optimizer", "muon"),
-        (("predict", "--network", "mlp"), "--network", "must be linear"),
-        (("predict", "--network", "mlp", "--depth", 3), "--network", "must be linear"),
+        (("train", "--optimizer", "muon"), "--optimizer", "--network mlp"),
+        (("predict", "--network", "mlp"), "--activation", "identity"),
+        (("predict", *LINEAR_LAYERS[:4]), "--normalisation", "none"),
+        (("predict", *LINEAR_LAYERS, "--depth", 9), "--depth", "at most 8"),
+        (("predict", *LINEAR_LAYERS, "--projection-lr", 0.1), "--projection-lr", "--network mlp"),
+        (("predict", *LINEAR_LAYERS, "--particles", 70), "--particles", "at least 80"),
+        (("predict", "--network", "transformer", "--batch-size", 64), "--network", "or mlp"),
         (("predict", "--depth", 3), "--depth", "--network linear"),
         (("flow", "--network", "transformer"), "--network", "must be linear"),
     ],
@@ -356,6 +367,18 @@ def test_predict_json_agrees_with_the_library(run):
     text = run("predict", *size, *solver)
     assert text.code == 0
     assert "loss_error" in text.out.split("\n")[0]
+
+
+def test_predict_of_hidden_layers_has_the_keys_of_train(run):
+    size = ("--width", 8, "--vocab-size", 8, "--steps", 2, "--optimizer", "muon", "--depth", 2)
+    solver = ("--particles", 32, "--replicas", 2)
+    predicted = run("predict", *LINEAR_LAYERS, *size, *solver, "--json").document
+    trained = run("train", *LINEAR_LAYERS, *size, "--seeds", 1, "--json").document
+    assert np.shape(predicted["hidden_update_rms"]) == (2, 2)
+    assert np.shape(predicted["hidden_update_rms_error"]) == (2, 2)
+    missing = set(trained) - set(predicted)
+    assert missing == {"loss_std_error", "diverged_seeds"}
+    assert "hidden_2_update_rms" in run("predict", *LINEAR_LAYERS, *size, *solver).out
 
 
 def test_flow_json_agrees_with_the_library(run):
@@ -1203,7 +1226,7 @@ OPTIONS = {
     "transfer": "group-by within factor rate out where last ignore loss-column decimal encoding",
     "coordinate-check": "network widths vocab-sizes record seeds tolerance parametrization "
     "lr-exponents init-exponents optimizer tokens targets batch-size head-width out",
-    "predict": f"{SETUP} replicas particles network",
+    "predict": f"{SETUP} replicas particles network depth activation normalisation residual",
     "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
     "projection-lr batch-size seed time points limit epsilon solver tolerance particles",
     "exponent": f"{SETUP} quantity widths vocab-sizes batch-sizes output-counts step-counts seeds "

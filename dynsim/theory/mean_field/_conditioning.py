@@ -1,14 +1,16 @@
-"""The random embedding Z, conditioned on the directions in which it has been seen.
+"""A random Gaussian matrix Z, conditioned on the directions in which it has been seen.
 
-Z (tokens x width, entries N(0, 1)) enters the dynamics only through the fields u = Z w, one number
-a token, and v = Z^T b, one number a neuron. With Q_w an orthonormal basis of the past w and Q_b one
-of the past b, new vectors split into old and new directions, w = Q_w a + q root and
-b = Q_b c + q' root', and
+The initial embedding (tokens x neurons) and every initial hidden matrix (neurons x neurons), with
+entries N(0, 1), enter the dynamics only through their images of a few vectors. For the embedding
+these are the fields u = Z w, one number a token, and v = Z^T b, one number a neuron. With Q_w an
+orthonormal basis of the past w and Q_b one of the past b, new vectors split into old and new
+directions, w = Q_w a + q root and b = Q_b c + q' root', and
 
-    Z q    = Q_b (Z^T Q_b)^T q  + (1 - Q_b Q_b^T) g,      g ~ N(0, 1) per token
-    Z^T q' = Q_w (Z Q_w)^T q'   + (1 - Q_w Q_w^T) g',     g' ~ N(0, 1) per neuron.
+    Z q    = Q_b (Z^T Q_b)^T q  + (1 - Q_b Q_b^T) g,      g ~ N(0, 1) per row
+    Z^T q' = Q_w (Z Q_w)^T q'   + (1 - Q_w Q_w^T) g',     g' ~ N(0, 1) per column.
 
-The first terms are the responses R_w and R_r, the second the fresh part of the fields.
+The first terms are the responses R_w and R_r, the second the fresh part of the fields. Both lines
+are one, with rows and columns exchanged; a vector and its image lie on two `Side`s of the matrix.
 Inner products are sums over particles, weighted by a metric: how many tokens or neurons each
 particle stands for. Source: docs/theory/mean_field.md#conditioning.
 """
@@ -25,23 +27,56 @@ NEW_DIRECTION = 1e-10  # smallest new part of a vector, relative to its length
 NEW_AMONG_NEW = 1e-6  # and relative to the largest new part beside it
 
 
-class Seen(NamedTuple):
-    """What has been seen of Z: K = steps * outputs columns each, zero until written.
+class Side(NamedTuple):
+    """What has been seen of a matrix on one of its sides: K = steps * outputs columns each.
 
-    N neuron particles, M token particles.
+    Columns are zero until written. P is the number of particles of this side.
     """
 
-    neuron_basis: Float[Array, "N K"]  # Q_w
-    token_basis: Float[Array, "M K"]  # Q_b
-    token_image: Float[Array, "M K"]  # Z Q_w
-    neuron_image: Float[Array, "N K"]  # Z^T Q_b
-    frame: Float[Array, "N twice_K"]  # orthonormal basis of Q_w and all fresh parts g'
+    basis: Float[Array, "*layers P K"]  # of the vectors on this side to which it was applied
+    image: Float[Array, "*layers P K"]  # of the other side's basis
 
 
-def nothing_seen(tokens: int, neurons: int, columns: int) -> Seen:
-    """The state before the first step."""
-    by_token, by_neuron = (jnp.zeros((rows, columns)) for rows in (tokens, neurons))
-    return Seen(by_neuron, by_token, by_token, by_neuron, jnp.zeros((neurons, 2 * columns)))
+class Seen(NamedTuple):
+    """Both sides of a matrix: Q_b and Z Q_w of its rows, Q_w and Z^T Q_b of its columns."""
+
+    rows: Side
+    columns: Side
+
+
+def nothing_seen(rows: int, columns: int, directions: int, *layers: int) -> Seen:
+    """The state before the first step, of one matrix or of several of a shape."""
+    by_row, by_column = (jnp.zeros((*layers, count, directions)) for count in (rows, columns))
+    return Seen(Side(by_row, by_row), Side(by_column, by_column))
+
+
+class Known(NamedTuple):
+    """What is known of the image of some vectors before anything fresh is drawn.
+
+    image = expected + (responding + fresh Gaussians) @ root, and the vectors are
+    basis @ old + fresh @ root.
+    """
+
+    old: Float[Array, "K n"]
+    fresh: Float[Array, "P n"]
+    root: Float[Array, "n n"]
+    expected: Float[Array, "Q n"]
+    responding: Float[Array, "Q n"]
+
+
+def known_image(
+    inside: Side,
+    outside: Side,
+    vectors: Float[Array, "P n"],
+    metric: Float[Array, " P"],
+    responses: bool,
+) -> Known:
+    """Of vectors on the side `inside`, whose metric is given, as seen from `outside`."""
+    old, fresh, root = split(vectors, inside.basis, metric)
+    responding = jnp.zeros((len(outside.basis), vectors.shape[1]))
+    if responses:
+        responding = response(outside.basis, inside.image, metric, fresh)
+    return Known(old, fresh, root, outside.image @ old, responding)
 
 
 def split(
@@ -96,17 +131,18 @@ def write(
 
 
 def defect(
-    seen: Seen, multiplicities: Float[Array, " M"], neurons: Float[Array, " N"]
+    seen: Seen, by_row: Float[Array, " P"], by_column: Float[Array, " Q"]
 ) -> Float[Array, ""]:
     """Largest violation of Q_b^T (Z Q_w) = (Z^T Q_b)^T Q_w and of both bases' orthogonality.
 
-    `multiplicities` and `neurons` are the metrics of tokens and neurons.
+    `by_row` and `by_column` are the metrics of rows and columns.
     """
-    by_token = seen.token_basis.T @ (multiplicities[:, None] * seen.token_image)
-    by_neuron = seen.neuron_image.T @ (neurons[:, None] * seen.neuron_basis)
-    size = jnp.sqrt(jnp.mean(jnp.sum(neurons[:, None] * seen.neuron_image**2, axis=0)) + 1e-300)
-    gaps = [jnp.max(jnp.abs(by_token - by_neuron)) / size]
-    for basis, metric in ((seen.token_basis, multiplicities), (seen.neuron_basis, neurons)):
+    rows, columns = seen
+    from_rows = rows.basis.T @ (by_row[:, None] * rows.image)
+    from_columns = columns.image.T @ (by_column[:, None] * columns.basis)
+    size = jnp.sqrt(jnp.mean(jnp.sum(by_column[:, None] * columns.image**2, axis=0)) + 1e-300)
+    gaps = [jnp.max(jnp.abs(from_rows - from_columns)) / size]
+    for basis, metric in ((columns.basis, by_column), (rows.basis, by_row)):
         gram = basis.T @ (metric[:, None] * basis)
         gaps.append(jnp.max(jnp.abs(gram - jnp.diag(jnp.round(jnp.diag(gram))))))
     return jnp.max(jnp.stack(gaps))

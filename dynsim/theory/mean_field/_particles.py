@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dynsim._setup import Setup
+from dynsim._setup import Experiment
 from dynsim._targets import targets
 
 TARGET_ROWS = 2**18  # actual target rows read; the tail beyond them repeats rows of the tail
@@ -36,7 +36,7 @@ class TokenParticles:
     head: int
 
 
-def token_particles(setup: Setup, count: int) -> TokenParticles:
+def token_particles(setup: Experiment, count: int) -> TokenParticles:
     """At most `count` weighted tokens in place of the setup's vocabulary.
 
     All tokens are actual ones if they fit. Else token i gets min(1, c w_i) particles with
@@ -95,7 +95,9 @@ def token_particles(setup: Setup, count: int) -> TokenParticles:
     )
 
 
-def batch_shares(setup: Setup, particles: TokenParticles, random: np.random.Generator) -> Floats:
+def batch_shares(
+    setup: Experiment, particles: TokenParticles, random: np.random.Generator
+) -> Floats:
     """p_hat of every particle at every step, shape (steps, P); the frequencies in full batch.
 
     Head tokens and the tail as a whole are multinomial, as in a batch of actual tokens; the tail

@@ -17,12 +17,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dynsim._errors import InputError, check_integer
+from dynsim._optimizers import weight_copies
 from dynsim._precision import require_x64
-from dynsim._setup import Setup, check_covered
+from dynsim._runs import device_memory
+from dynsim._setup import Experiment, Setup
+from dynsim.laboratory._setup import NetworkSetup
 
 from ._averages import combined
+from ._model import Model, model_of
 from ._particles import token_particles
-from ._replicas import Sampling, solutions
+from ._replicas import Rates, Sampling, solutions
 from ._result import Floats, Prediction, outcome
 from ._solver import Plan
 
@@ -35,11 +39,12 @@ MOST_STRATA = 16  # replicas that share a stratified sample of what is not evenl
 
 
 def predict(
-    setup: Setup,
+    setup: Setup | NetworkSetup,
     *,
     particles: int | None = None,
     replicas: int | None = None,
     embedding_lrs: ArrayLike | None = None,
+    hidden_lrs: ArrayLike | None = None,
     projection_lrs: ArrayLike | None = None,
     error_estimate: bool = True,
     finite_width: bool = True,
@@ -48,6 +53,10 @@ def predict(
     progress: Callable[[float], object] | None = None,
 ) -> Prediction:
     """Solves the mean-field equations forward in time at each pair of learning rates.
+
+    Covered are the linear model (`Setup`) and networks with up to eight linear hidden layers: a
+    `dynsim.laboratory.NetworkSetup` with `network` mlp, `activation` identity and `normalisation`
+    none, whose learning rates are those at its base width.
 
     Time and memory depend on particles, outputs and steps alone, not on width or vocabulary; a
     sweep is one compiled computation, with the same random numbers at every learning rate. Fresh
@@ -62,6 +71,9 @@ def predict(
     - `replicas`: number of independent replicas that are averaged, at least 2; by default 16, and
       128 where the vocabulary is so small that these take no longer.
     - `embedding_lrs`, `projection_lrs`: shape (L,) each, paired; default the setup's one pair.
+      The projection is the readout of a network with hidden layers; where only `hidden_lrs` are
+      given, its rates are `readout_ratio` times the first hidden layer's.
+    - `hidden_lrs`: shape (L,), or (L, depth) for hidden layers one by one.
     - `error_estimate`: also solve with about half the particles, so that the errors contain the
       bias; without it they are the replicas' standard errors.
     - `finite_width`: add the correction of order 1/width; without it, the infinite-width limit.
@@ -77,26 +89,29 @@ def predict(
     Source: docs/theory/mean_field.md#mean-field-equations.
     """
     require_x64()
-    check_covered(setup, "mean-field theory")
+    model = model_of(setup)
     particles = _particles(setup, particles)
-    sets = _sets_of_solutions(setup, particles, error_estimate, finite_width)
-    replicas = _replicas(particles // sets[0].tokens, replicas)
-    rates = _paired_rates(setup, embedding_lrs, projection_lrs)
-    work = sum(one.tokens * one.neurons for one in sets)
+    sets = _sets_of_solutions(setup, model, particles, error_estimate, finite_width)
+    _check_memory(setup, model, sets[0])
+    whole = _Solutions(particles, max(particles // TOKENS_PER_NEURON, sets[0].neurons), True)
+    replicas = _replicas(whole.pairs(model.depth) // sets[0].pairs(model.depth), replicas)
+    rates = _paired_rates(setup, model.depth, embedding_lrs, hidden_lrs, projection_lrs)
+    work = sum(one.pairs(model.depth) for one in sets)
     strata = min(max(1, replicas // 8), MOST_STRATA)  # so that at least 8 blocks are independent
     vocabularies = {one.tokens: token_particles(setup, one.tokens) for one in sets}
     results = []
     for one in sets:
-        share = one.tokens * one.neurons / work
+        share = one.pairs(model.depth) / work
 
         def report(part: float, share: float = share) -> None:
             if progress is not None:
                 progress(part * share)
 
-        fields = (setup.output_count, setup.loss_name, setup.optimizer, setup.steps, responses)
-        plan = Plan(one.tokens, one.neurons, *fields)
-        sampling = Sampling(replicas, strata, *rates, one.evenly_spread, memory_gb)
-        results.append(solutions(setup, plan, vocabularies[one.tokens], sampling, report))
+        fields = (setup.output_count, setup.loss_name, model.optimizer, setup.steps, responses)
+        network = (model.depth, model.residual, model.muon)
+        plan = Plan(one.tokens, one.neurons, *fields, *network)
+        sampling = Sampling(replicas, strata, rates, one.evenly_spread, memory_gb)
+        results.append(solutions(setup, model, plan, vocabularies[one.tokens], sampling, report))
     neurons, reduced = sets[0].neurons, sets[-1].neurons
     with np.errstate(invalid="ignore", over="ignore"):
         mean, spread, bias, correction = combined(
@@ -110,8 +125,8 @@ def predict(
         rms_error = error / np.maximum(2 * rms, np.sqrt(np.maximum(error, 1e-300)))
     return Prediction(
         setup,
-        embedding_lrs=rates[0],
-        projection_lrs=rates[1],
+        embedding_lrs=rates.embedding,
+        projection_lrs=rates.projection,
         loss=mean[..., 0],
         loss_error=error[..., 0],
         finite_width_correction=correction[..., 0],
@@ -121,6 +136,9 @@ def predict(
         embedding_update_rms_error=rms_error[..., 2],
         projection_step_rms=rms[..., 3],
         projection_step_rms_error=rms_error[..., 3],
+        hidden_lrs=rates.hidden if model.depth else None,
+        hidden_update_rms=rms[..., 4:] if model.depth else None,
+        hidden_update_rms_error=rms_error[..., 4:] if model.depth else None,
         particles=particles,
         neurons=neurons,
         replicas=replicas,
@@ -138,20 +156,28 @@ class _Solutions(NamedTuple):
     neurons: int
     evenly_spread: bool
 
+    def pairs(self, depth: int) -> int:
+        """Entries of all matrices."""
+        return (self.tokens + depth * self.neurons) * self.neurons
+
 
 def _sets_of_solutions(
-    setup: Setup, particles: int, error_estimate: bool, finite_width: bool
+    setup: Experiment, model: Model, particles: int, error_estimate: bool, finite_width: bool
 ) -> list[_Solutions]:
     """The limit and, where asked for, the limit with fewer particles and independent neurons.
 
     Token particles that are all tokens there are have no bias, and are not reduced.
     """
     directions = setup.output_count * setup.steps
+    if model.residual:
+        directions *= model.depth + 1  # of all levels together
     reductions = (by for by in TOKEN_REDUCTIONS if setup.vocab_size * by <= particles)
     tokens = particles // next(reductions, 1)
-    neurons = max(particles // TOKENS_PER_NEURON, 4 * directions)
+    few = 2 if model.depth and tokens < particles else 1  # else hidden matrices would cost most
+    neurons = max(particles // (few * TOKENS_PER_NEURON), 4 * directions)
+    used_up = 3 * setup.output_count * setup.steps
     reduced = (
-        max(particles // 2, 3 * directions) if tokens == particles else tokens,
+        max(particles // 2, used_up) if tokens == particles else tokens,
         max(neurons // 2, 3 * directions),
     )
     sets = [_Solutions(tokens, neurons, True)]
@@ -162,7 +188,24 @@ def _sets_of_solutions(
     return sets
 
 
-def enough_particles(setup: Setup, at_least: int) -> int:
+def _check_memory(setup: Experiment, model: Model, largest: _Solutions) -> None:
+    """Raises `InputError` where the tables of one solution do not fit the device.
+
+    A residual network needs particles for the directions of all its levels together.
+    """
+    needed = 8 * (5 + weight_copies(model.optimizer)) * largest.pairs(model.depth)
+    present = device_memory()
+    if model.depth and needed > present:
+        raise InputError(
+            "depth",
+            model.depth,
+            f"with {setup.output_count} outputs and {setup.steps} steps takes {largest.neurons} "
+            f"neuron particles and {needed / 2**30:.3g} GiB, must fit the {present / 2**30:.3g} "
+            "GiB of this device; take fewer layers, `outputs` or `steps`",
+        )
+
+
+def enough_particles(setup: Experiment, at_least: int) -> int:
     """`at_least`, or the power of two that is enough for the setup's outputs and steps.
 
     Raises `InputError` where that is more than the solver keeps.
@@ -177,7 +220,7 @@ def enough_particles(setup: Setup, at_least: int) -> int:
     return max(at_least, 2 ** math.ceil(math.log2(4 * directions)))
 
 
-def _particles(setup: Setup, particles: int | None) -> int:
+def _particles(setup: Experiment, particles: int | None) -> int:
     """The number of particles asked for, checked, or the default."""
     directions = setup.output_count * setup.steps
     enough = enough_particles(setup, DEFAULT_PARTICLES)
@@ -196,22 +239,45 @@ def _particles(setup: Setup, particles: int | None) -> int:
 def _replicas(reduction: int, replicas: int | None) -> int:
     """The number of replicas asked for, checked, or a default that costs about the same."""
     if replicas is None:
-        replicas = DEFAULT_REPLICAS * min(reduction, MOST_EXTRA_REPLICAS)
+        replicas = DEFAULT_REPLICAS * min(max(reduction, 1), MOST_EXTRA_REPLICAS)
     check_integer("replicas", replicas, 2, MAX_REPLICAS)
     return replicas
 
 
 def _paired_rates(
-    setup: Setup, embedding_lrs: ArrayLike | None, projection_lrs: ArrayLike | None
-) -> tuple[Floats, Floats]:
-    """Learning rates of both layers, the setup's own where none are given, shape (L,) each."""
-    embedding_rates, projection_rates = np.broadcast_arrays(
-        *(
-            np.atleast_1d(np.asarray(own if given is None else given, dtype=np.float64))
-            for given, own in (
-                (embedding_lrs, setup.embedding_lr),
-                (projection_lrs, setup.projection_lr),
-            )
-        )
+    setup: Setup | NetworkSetup,
+    depth: int,
+    embedding_lrs: ArrayLike | None,
+    hidden_lrs: ArrayLike | None,
+    projection_lrs: ArrayLike | None,
+) -> Rates:
+    """Learning rates of all layers, the setup's own where none are given."""
+    if isinstance(setup, Setup):
+        if hidden_lrs is not None:
+            raise InputError("hidden_lrs", "given", "must be left out where no layer is hidden")
+        own_projection: ArrayLike = setup.projection_lr
+        hidden = np.empty((1, 0))
+    else:
+        hidden = _by_layer(setup.hidden_lr if hidden_lrs is None else hidden_lrs, depth)
+        own_projection = setup.readout_ratio * hidden[:, 0]
+    one_each = (
+        np.atleast_1d(np.asarray(own if given is None else given, dtype=np.float64))
+        for given, own in ((embedding_lrs, setup.embedding_lr), (projection_lrs, own_projection))
     )
-    return np.asarray(embedding_rates), np.asarray(projection_rates)
+    embedding, projection, first = np.broadcast_arrays(*one_each, np.zeros(len(hidden)))
+    return Rates(
+        np.asarray(embedding),
+        np.broadcast_to(hidden, (len(first), depth)),
+        np.asarray(projection),
+    )
+
+
+def _by_layer(rates: ArrayLike, depth: int) -> Floats:
+    """Learning rates of hidden layers, shape (L, depth), from (L,) or (L, depth)."""
+    given = np.atleast_1d(np.asarray(rates, dtype=np.float64))
+    if given.ndim == 1:
+        given = np.repeat(given[:, None], depth, axis=1)
+    if given.ndim != 2 or given.shape[1] != depth:
+        shape = f"of shape {given.shape}"
+        raise InputError("hidden_lrs", shape, f"must have one column for each of {depth} layers")
+    return given

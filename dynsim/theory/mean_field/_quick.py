@@ -18,9 +18,10 @@ from dynsim._precision import require_x64
 from dynsim._setup import Setup, check_covered
 
 from ._averages import combined
+from ._model import model_of
 from ._particles import token_particles
 from ._predict import TOKENS_PER_NEURON, enough_particles
-from ._replicas import Sampling, solutions
+from ._replicas import Rates, Sampling, solutions
 from ._result import Floats
 from ._solver import Case, Descent, Plan, Sizes, Tokens, solve
 
@@ -53,11 +54,12 @@ def quick_predictions(
     found = []
     for setup in setups:
         check_covered(setup, "mean-field theory")
+        model = model_of(setup)
         tokens = few_particles(setup) if particles is None else particles
         neurons = max(tokens // TOKENS_PER_NEURON, 4 * setup.output_count * setup.steps)
         fields = (setup.output_count, setup.loss_name, setup.optimizer, setup.steps, True)
         plan, vocabulary = Plan(tokens, neurons, *fields), token_particles(setup, tokens)
-        rates = (np.array([setup.embedding_lr]), np.array([setup.projection_lr]))
+        own = np.array([setup.embedding_lr]), np.empty((1, 0)), np.array([setup.projection_lr])
 
         def report(part: float) -> None:
             if progress is not None:
@@ -66,9 +68,10 @@ def quick_predictions(
         limit, independent = (
             solutions(
                 setup,
+                model,
                 plan,
                 vocabulary,
-                Sampling(replicas, STRATA, *rates, even, None),
+                Sampling(replicas, STRATA, Rates(*own), even, None),
                 report,
                 _solve_unoptimised,
             )[0]

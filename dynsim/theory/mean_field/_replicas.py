@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,20 +13,29 @@ from jaxtyping import Float
 
 from dynsim._optimizers import constants, schedule, weight_copies
 from dynsim._runs import memory_budget
-from dynsim._setup import Setup
+from dynsim._setup import Experiment
 
 from ._averages import Records
 from ._limit import check_time
+from ._model import Model
 from ._particles import Floats, TokenParticles, batch_shares
 from ._sampling import stratified_points
-from ._solver import Case, Descent, Plan, Sizes, Tokens, solve
+from ._solver import Case, Descent, Multipliers, Plan, Sizes, Tokens, solve
 
 Solver = Callable[[Plan, Tokens, Sizes, Descent, Case], tuple[jax.Array, jax.Array]]
 MOST_AT_ONCE = 32  # solutions of one call on a CPU
 
 
+class Rates(NamedTuple):
+    """Learning rates of the description: of L solutions, hidden layers one by one."""
+
+    embedding: Floats  # (L,)
+    hidden: Floats  # (L, depth)
+    projection: Floats  # (L,)
+
+
 class Sampling(NamedTuple):
-    """How solutions are sampled, and at which pairs of learning rates (L,).
+    """How solutions are sampled, and at which L learning rates of every layer.
 
     `strata` neighbouring replicas share a stratified sample. Neurons are spread evenly in value,
     which is the limit, or drawn independently, as those of a finite network are.
@@ -34,14 +43,14 @@ class Sampling(NamedTuple):
 
     replicas: int
     strata: int
-    embedding_lrs: Floats
-    projection_lrs: Floats
+    rates: Rates
     evenly_spread: bool
     memory_gb: float | None
 
 
 def solutions(
-    setup: Setup,
+    setup: Experiment,
+    model: Model,
     plan: Plan,
     particles: TokenParticles,
     sampling: Sampling,
@@ -53,29 +62,31 @@ def solutions(
     A replica is the mean of two solutions whose head tokens have opposite fresh Gaussians.
     `solver` is `solve` or the same function compiled otherwise.
     """
-    width, std, used, even = (
-        jnp.asarray(value)
-        for value in (
-            float(setup.width),
-            setup.projection_std,
-            float(plan.neurons if sampling.evenly_spread else min(setup.width, plan.neurons)),
-            sampling.evenly_spread,
-        )
+    used = plan.neurons if sampling.evenly_spread else min(setup.width, plan.neurons)
+    sizes = Sizes(
+        jnp.asarray(float(setup.width)),
+        jnp.asarray(model.stds.embedding),
+        jnp.asarray(model.stds.hidden),
+        jnp.asarray(model.stds.projection),
+        Multipliers(*map(jnp.asarray, model.multipliers)),
+        jnp.asarray(float(used)),
+        jnp.asarray(sampling.evenly_spread),
     )
-    sizes = Sizes(width, std, used, even)
-    descent = Descent(constants(setup), jnp.asarray(schedule(setup)))
+    descent = _descent(setup, model)
     tokens = Tokens(
         jnp.asarray(particles.frequencies),
         jnp.asarray(particles.multiplicities),
         jnp.asarray(particles.targets),
         jnp.arange(plan.tokens) >= particles.head,
     )
-    rates = sampling.embedding_lrs, sampling.projection_lrs
+    rates = [
+        factor * given for factor, given in zip(model.rate_factors, sampling.rates, strict=True)
+    ]
     shape = (sampling.replicas, len(rates[0]), 2)
     replica, rate, side = (axis.ravel() for axis in np.indices(shape))
     chunk = _chunk_size(plan, sampling)
     strata, records, defects = sampling.strata, [], []
-    random: dict[int, list[tuple[Floats, ...]]] = {}  # of the blocks in use, by replica and side
+    random: dict[int, list[tuple[Any, ...]]] = {}  # of the blocks in use, by replica and side
     for start in range(0, len(replica), chunk):
         check_time()
         chosen = np.minimum(np.arange(start, start + chunk), len(replica) - 1)
@@ -92,10 +103,10 @@ def solutions(
             *(
                 jnp.asarray(values)
                 for values in (
-                    rates[0][rate[chosen]],
-                    rates[1][rate[chosen]],
+                    *(given[rate[chosen]] for given in rates),
+                    [seed for seed, *_ in numbers],
                     1.0 - 2.0 * side[chosen],
-                    *map(np.stack, zip(*numbers, strict=True)),
+                    *map(np.stack, zip(*(rest for _, *rest in numbers), strict=True)),
                 )
             )
         )
@@ -104,22 +115,31 @@ def solutions(
         records.append(np.asarray(record)[:fresh])
         defects.append(np.asarray(defect)[:fresh])
         report(fresh / len(replica))
-    record = np.concatenate(records).reshape(*shape, plan.steps, 4).mean(axis=2)
+    record = np.concatenate(records).reshape(*shape, plan.steps, -1).mean(axis=2)
     return np.moveaxis(record, 0, 1), np.concatenate(defects).reshape(shape).max(axis=(0, 2))
+
+
+def _descent(setup: Experiment, model: Model) -> Descent:
+    """The optimizer's numbers; weight decay is in one of the two places."""
+    numbers, independent = constants(setup), 0.0
+    if model.independent:
+        numbers, independent = numbers._replace(weight_decay=0.0), numbers.weight_decay
+    return Descent(numbers, jnp.asarray(independent), jnp.asarray(schedule(setup)))
 
 
 def _chunk_size(plan: Plan, sampling: Sampling) -> int:
     """How many solutions one call computes: a power of two, so that any sweep has one shape."""
     copies = 5 + weight_copies(plan.optimizer)
-    most = memory_budget(sampling.memory_gb) / (8 * copies * plan.tokens * plan.neurons)
+    pairs = (plan.tokens + plan.depth * plan.neurons) * plan.neurons
+    most = memory_budget(sampling.memory_gb) / (8 * copies * pairs)
     if jax.default_backend() == "cpu":
         most = min(most, MOST_AT_ONCE)
     return 2 ** int(math.log2(max(1, min(most, 2 * sampling.replicas))))
 
 
 def _random_numbers(
-    setup: Setup, plan: Plan, particles: TokenParticles, strata: int, block: int
-) -> list[tuple[Floats, ...]]:
+    setup: Experiment, plan: Plan, particles: TokenParticles, strata: int, block: int
+) -> list[tuple[Any, ...]]:
     """What `Case` has in random numbers, for every replica of a block and both its sides.
 
     The sides of a replica share all that concerns the tokens.
@@ -131,7 +151,15 @@ def _random_numbers(
     token_shifts = random.random((strata, steps, n))
     neurons = stratified_points(random, 2 * strata, (steps, plan.neurons, n))
     neuron_shifts = random.random((2 * strata, steps, n))
+    seeds = random.integers(2**31, size=2 * strata)
     return [
-        (shares[k // 2], tokens[k // 2], token_shifts[k // 2], neurons[k], neuron_shifts[k])
+        (
+            seeds[k],
+            shares[k // 2],
+            tokens[k // 2],
+            token_shifts[k // 2],
+            neurons[k],
+            neuron_shifts[k],
+        )
         for k in range(2 * strata)
     ]

@@ -14,6 +14,7 @@ from dynsim._outcome import OK, Outcome, Status
 from dynsim._results import Declared, Result
 from dynsim._setup import Setup
 from dynsim._summary import summary
+from dynsim.laboratory._setup import NetworkSetup
 
 MAX_DEFECT = 1e-6  # of the conditioning
 NOTABLE_ERROR = 0.01  # of the initial loss
@@ -36,6 +37,9 @@ class Prediction(Result):
       infinite-width limit is `loss` without it.
     - `projection_update_rms`, `embedding_update_rms`, `projection_step_rms`: shape (L, T), defined
       as in `Training`; roots of the mean square over replicas.
+    - `hidden_update_rms`: shape (L, T, depth), sqrt(sum_i p_i mean_a [(A_l(t) - A_l(0))
+      h_{l-1,i}(t)]_a^2) of every hidden layer, and `hidden_lrs`, shape (L, depth); None where no
+      layer is hidden.
     - `loss_error` and the like: the numerical error of each, shape (L, T): the replicas' standard
       error and, in quadrature, the bias that half as many particles show beyond chance (two
       standard errors). What is of order 1/width^2 is not part of it.
@@ -55,13 +59,16 @@ class Prediction(Result):
         "embedding_update_rms_error": "rates step",
         "projection_step_rms": "rates step",
         "projection_step_rms_error": "rates step",
+        "hidden_update_rms": "rates step layer",
+        "hidden_update_rms_error": "rates step layer",
         "diverged": "rates",
         "status": ("rates", lambda result: [str(one) for one in result.outcome]),
         "embedding_lr": ("rates", "embedding_lrs"),
         "projection_lr": ("rates", "projection_lrs"),
+        "hidden_lr": ("rates layer", "hidden_lrs"),
     }
 
-    setup: Setup
+    setup: Setup | NetworkSetup
     embedding_lrs: Floats
     projection_lrs: Floats
     loss: Floats
@@ -77,6 +84,9 @@ class Prediction(Result):
     neurons: int
     replicas: int
     outcome: tuple[Outcome, ...]
+    hidden_lrs: Floats | None = None
+    hidden_update_rms: Floats | None = None
+    hidden_update_rms_error: Floats | None = None
 
     @property
     def diverged(self) -> NDArray[np.bool_]:
@@ -97,8 +107,15 @@ class Prediction(Result):
             projection_update_rms=self.projection_update_rms,
             embedding_update_rms=self.embedding_update_rms,
             projection_step_rms=self.projection_step_rms,
+            **_of_hidden_layers(self),
             outcome=np.asarray([str(one) for one in self.outcome]),
         )
+
+
+def _of_hidden_layers(result: Prediction) -> dict[str, Floats]:
+    """What a network with hidden layers has besides, and the linear model has not."""
+    values = {"hidden_lrs": result.hidden_lrs, "hidden_update_rms": result.hidden_update_rms}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def outcome(loss: Floats, spread: Floats, bias: Floats, defect: float) -> Outcome:

@@ -93,7 +93,9 @@ def _distance(
     return jackknife(share, samples)
 
 
-def loss_distance(data: xr.Dataset, prediction: str = "predicted") -> Evidence:
+def loss_distance(
+    data: xr.Dataset, prediction: str = "predicted", allowed: float = LOSS_ALLOWED
+) -> Evidence:
     """Mean square over cases, widths and steps of the loss's distance over the first loss."""
     samples, scales = [], []
     for cell in _cells(data):
@@ -101,12 +103,12 @@ def loss_distance(data: xr.Dataset, prediction: str = "predicted") -> Evidence:
         replicas = _replicas(cell[prediction].to_numpy(), cell.predicted_error.to_numpy())
         samples += [loss[1:], replicas[1:]]  # networks and prediction start alike
         scales.append(loss[0].mean())
-    measured = _distance(samples, scales, LOSS_ALLOWED, 1.0)
+    measured = _distance(samples, scales, allowed, 1.0)
     return Evidence(predicted=0.0, simulated=None, measured=measured)
 
 
-def update_distance(data: xr.Dataset) -> Evidence:
-    """The same of the three update RMS, each over its largest value."""
+def update_distance(data: xr.Dataset, allowed: float = UPDATE_ALLOWED) -> Evidence:
+    """The same of every update RMS, each over its largest value."""
     samples, scales = [], []
     for cell in _cells(data):
         one = cell.transpose("update", "step", ...)
@@ -116,11 +118,11 @@ def update_distance(data: xr.Dataset) -> Evidence:
             one.predicted_rms_error.to_numpy(),
             strict=True,
         ):
-            moving = square.mean(axis=-1) > 0  # a frozen layer updates nothing
+            moving = square.mean(axis=-1) > 0  # a frozen layer updates nothing, NaN is no layer
             if moving.any():
                 samples += [square[moving], _replicas(rms[moving], error[moving])]
                 scales.append(np.sqrt(square.mean(axis=-1).max()))
-    measured = _distance(samples, scales, UPDATE_ALLOWED, 0.5)
+    measured = _distance(samples, scales, allowed, 0.5)
     return Evidence(predicted=0.0, simulated=None, measured=measured)
 
 

@@ -1,0 +1,102 @@
+"""The network that the solver solves, in numbers, from the description of an experiment."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dynsim._errors import InputError, check_choice, check_integer
+from dynsim._setup import LINEAR_TARGETS, Setup, check_covered
+from dynsim.laboratory._scales import scales
+from dynsim.laboratory._setup import NetworkSetup
+
+MAX_DEPTH = 8
+
+
+class PerLayer(NamedTuple):
+    """One number for each kind of layer."""
+
+    embedding: float
+    hidden: float
+    projection: float
+
+
+class Model(NamedTuple):
+    """A linear network with `depth` hidden matrices, at one width.
+
+    Weights of the function are `multipliers` times the trained ones, and start with standard
+    deviations `stds`; learning rates are `rate_factors` times those of the description. Weight
+    decay is multiplied by the learning rate, or `independent` of it. `optimizer` is entrywise;
+    `muon` says whether hidden matrices have Muon instead.
+    """
+
+    depth: int
+    residual: bool
+    optimizer: str
+    muon: bool
+    stds: PerLayer
+    multipliers: PerLayer
+    rate_factors: PerLayer
+    independent: bool
+
+
+ONE = PerLayer(1.0, 1.0, 1.0)
+
+
+def model_of(setup: object) -> Model:
+    """The linear network that `setup` describes.
+
+    Raises `InputError` for a network that mean-field theory does not cover.
+    """
+    if not isinstance(setup, NetworkSetup) or setup.network == "linear":
+        check_covered(setup, "mean-field theory")
+        assert isinstance(setup, Setup)
+        stds = PerLayer(1.0, 0.0, setup.projection_std)
+        return Model(0, False, setup.optimizer, False, stds, ONE, ONE, False)
+    check_deep_linear(setup)
+    prescribed = scales(setup)
+    multiplier, factor, rate = (
+        PerLayer(values.embedding, values.hidden, values.readout)
+        for values in (prescribed.multiplier, prescribed.init_factor, prescribed.learning_rate)
+    )
+    standard = setup.width**-0.5
+    stds = PerLayer(
+        multiplier.embedding * factor.embedding,
+        multiplier.hidden * factor.hidden * standard,
+        multiplier.projection * factor.projection * standard,
+    )
+    return Model(
+        setup.depth,
+        setup.residual == "yes",
+        setup.entrywise_optimizer,
+        setup.optimizer == "muon",
+        stds,
+        multiplier,
+        rate,
+        setup.decay == "independent",
+    )
+
+
+def check_deep_linear(setup: NetworkSetup) -> None:
+    """Raises `InputError` unless the network is an mlp that is linear in the embedding."""
+    if setup.network != "mlp":
+        raise InputError(
+            "network",
+            setup.network,
+            "must be linear or mlp, the networks that mean-field theory covers (train covers "
+            "transformer)",
+        )
+    remedy = "with `network` mlp in mean-field theory, which covers linear hidden layers (train "
+    check_choice_for("activation", setup.activation, "identity", remedy + "covers others)")
+    check_choice_for("normalisation", setup.normalisation, "none", remedy + "covers others)")
+    check_integer("depth", setup.depth, 1, MAX_DEPTH)
+    if setup.tied:
+        raise InputError("tied", setup.tied, "must be false in mean-field theory")
+    if setup.precision == "bfloat16":
+        raise InputError("precision", setup.precision, "must be float32 or float64 in theory")
+    check_choice("targets", setup.targets, LINEAR_TARGETS)
+
+
+def check_choice_for(field: str, value: str, covered: str, why: str) -> None:
+    """Raises `InputError` unless the value is the one that is covered."""
+    if value != covered:
+        raise InputError(field, value, f"must be {covered} {why}")
