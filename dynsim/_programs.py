@@ -32,7 +32,7 @@ def compiled_sooner() -> Iterator[None]:
 class Program(Generic[P, R]):
     """A jitted function.
 
-    - `traces`: how often it was traced: once for each shape, and so for each compilation.
+    - `traces`: how often it was traced: once for each shape, with whatever passes it is compiled.
     - `lower`: that of `jax.jit`.
     """
 

@@ -221,17 +221,17 @@ def setup(app: Any) -> dict[str, bool]:
             return [_table(nodes, METRIC_HEADS, METRIC_WIDTHS, metric_rows())]
 
     class Replication(SphinxDirective):
-        """Arguments: verdicts or coverage; for verdicts names of claims (without: all)."""
+        """Argument: verdicts or coverage; for verdicts the content names claims (none: all)."""
 
         required_arguments = 1
-        optional_arguments = 100
+        has_content = True
 
         def run(self) -> list[nodes.Node]:
             from experiments.results import STORED
 
             self.env.note_dependency(str(STORED / "replication.nc"))
             heads, widths, rows = REPLICATION[self.arguments[0]]
-            found = rows(self.arguments[1:])
+            found = rows(" ".join(self.content).split())
             if not found:
                 return [nodes.paragraph(text="No replication is stored yet.")]
             return [_table(nodes, heads, widths, found)]

@@ -15,10 +15,10 @@ from dynsim._results import Declared, Result
 from dynsim._summary import summary
 from dynsim.scaling._columns import closed_columns
 from dynsim.scaling._exponent import named_quantity
-from dynsim.scaling._fitted import fitted
+from dynsim.scaling._fitted import fitted, interval_of
 from dynsim.scaling._quantity import Sampled
 from dynsim.scaling._result import Band, ScalingExponent
-from dynsim.statistics._intervals import Estimate, Resamples, bootstrap, interval_text
+from dynsim.statistics._intervals import Estimate, interval_text
 
 from ._claim import Claim
 from ._verdict import Evidence, Verdict
@@ -91,7 +91,8 @@ class Finding(Result):
     @property
     def values(self) -> list[Estimate]:
         """The quantity at every setup, with its 95 % interval."""
-        return [_value(cell) for cell in self.cells]
+        with np.errstate(all="ignore"):
+            return [interval_of([cell], lambda logs: np.exp(logs[0])) for cell in self.cells]
 
     @property
     def theory_values(self) -> Floats:
@@ -270,14 +271,6 @@ class Verdicts(Result, Sequence[Finding]):
         import pandas as pd
 
         return pd.DataFrame([one.row() for one in self.findings])
-
-
-def _value(cell: Sampled) -> Estimate:
-    def value(sample: Floats, axis: int = -1) -> Floats:
-        return np.exp(cell.log_value(sample))
-
-    with np.errstate(all="ignore"):
-        return bootstrap(value, [cell.samples], resamples=Resamples.QUICK, vectorized=True)
 
 
 def _or_nan(value: float | None) -> float:

@@ -32,7 +32,7 @@ from dynsim.theory._first_step import first_step_at, optimal_rates_at
 from dynsim.theory._lv_lifetime import aged_update_at
 
 from ._axes import Floats
-from ._domain import mark_first_update, mark_later_updates, uniform_cells
+from ._domain import initial_std, mark_first_update, mark_later_updates, uniform_cells
 from ._laws import PowerLaws
 from ._plane import Missing, Plane, Points
 
@@ -224,8 +224,7 @@ def _optimal_rate_ratio(plane: Plane, points: Points, missing: Missing) -> Float
         raise Unavailable("optimal rates are derived for one output (`outputs` 1)")
     setup = plane.example(missing)
     check_rates(setup)
-    std = 1 / points.width if plane.init == "mup" else points.width**-0.5
-    gradient = std * points.numbers[s.frequency_square_sum]
+    gradient = initial_std(setup, points) * points.numbers[s.frequency_square_sum]
     missing.mark(
         (setup.optimizer == "adam") & (setup.epsilon > NEGLIGIBLE * gradient),
         "`epsilon` is not small against the gradients under adam",

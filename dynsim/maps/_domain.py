@@ -55,7 +55,7 @@ def mark_first_update(
     missing.mark(
         (kernel != "sgd")
         & one_token
-        & (points.width * _std(setup, points) ** 2 >= LARGEST_OUTPUT_VARIANCE),
+        & (points.width * initial_std(setup, points) ** 2 >= LARGEST_OUTPUT_VARIANCE),
         "with an initial output of order one (`init` sp) the residual of the most frequent token "
         "is random and decides the alignment",
     )
@@ -90,12 +90,13 @@ def mark_later_updates(plane: Plane, points: Points, missing: Missing) -> None:
     )
     missing.mark(aged & (setup.loss_name != "mse"), "later updates are derived for `loss` mse")
     moved = np.where(points.projection_lr > STILL, points.projection_lr, 0.0)
+    std = initial_std(setup, points)
     missing.mark(
-        aged & (moved * np.maximum(points.updates - 2, 0) > LEAST_MOVE * _std(setup, points)),
+        aged & (moved * np.maximum(points.updates - 2, 0) > LEAST_MOVE * std),
         "later updates are derived while the projection keeps its initial entries, and "
         "`projection_lr` moves them",
     )
-    size = np.sqrt(1 + points.width * _std(setup, points) ** 2)
+    size = np.sqrt(1 + points.width * std**2)
     numbers, batches = points.numbers, points.mini_batch
     with np.errstate(all="ignore"):
         _, own, _ = first_step_at(numbers, "projection", "sign", mini_batch=batches)
@@ -103,7 +104,7 @@ def mark_later_updates(plane: Plane, points: Points, missing: Missing) -> None:
         moved_by_embedding = {
             s.width: points.width,
             s.embedding_lr: points.age,
-            s.projection_std: _std(setup, points),
+            s.projection_std: std,
             s.residual: 1.0,
             s.residual_norm: 1.0,
         }
@@ -125,7 +126,7 @@ def _of_known_sizes(setup: Setup) -> bool:
     return known and setup.loss_name == "mse"
 
 
-def _std(setup: Setup, points: Points) -> Floats:
+def initial_std(setup: Setup, points: Points) -> Floats:
     """sigma_W at every point."""
     return 1 / points.width if setup.init == "mup" else points.width**-0.5
 
@@ -152,7 +153,7 @@ def _unequal_residuals(
     Under sign the alignment is C = sum_i p_i w_i r_i^2 / sum_i w_i r_i^2: its bias to second order
     and, for targets that are drawn once, its standard deviation. Under SGD both sums by themselves.
     """
-    variance = points.width * _std(setup, points) ** 2  # of the initial output
+    variance = points.width * initial_std(setup, points) ** 2  # of the initial output
     if setup.targets == "sign":
         drawn = 0.0
         spread = (4 * variance + 2 * variance**2) / (1 + variance) ** 2
@@ -173,7 +174,7 @@ def _unequal_residuals(
 
 
 def _self_term_ratio(setup: Setup, points: Points) -> Floats:
-    std = _std(setup, points)
+    std = initial_std(setup, points)
     values = {
         s.residual_slope: 1.0,
         s.embedding_std: 1.0,
@@ -191,7 +192,7 @@ def _initial_output(setup: Setup, points: Points, kernel: derivations.Optimizer)
         s.width: points.width,
         s.projection_lr: 1.0,
         s.embedding_std: 1.0,
-        s.field_square_sum: (1 + points.width * _std(setup, points) ** 2) * strength,
+        s.field_square_sum: (1 + points.width * initial_std(setup, points) ** 2) * strength,
         s.alignment_square: _shares(points, 1, 1) / strength,
         s.frequency: points.law.power_sum(2, points.vocab_size),
     }

@@ -79,11 +79,11 @@ def fitted(sizes: Sequence[int], cells: Sequence[Sampled]) -> Fitted:
         if len(kept) >= 2:
             fit = exponent_of(known, samples, log_values, vectorized=True)
             # Each with the degrees of freedom of the networks that it is about, not of all sizes.
-            alone = [_interval([cell], lambda logs: logs[0]) for cell in kept]
+            alone = [interval_of([cell], lambda logs: logs[0]) for cell in kept]
             low[used], high[used] = np.exp([[one.low, one.high] for one in alone]).T
             steps = np.diff(np.log(known.astype(float)))
             local = tuple(
-                _interval(pair, lambda logs, step=step: (logs[1] - logs[0]) / step)
+                interval_of(pair, lambda logs, step=step: (logs[1] - logs[0]) / step)
                 for pair, step in zip(pairwise(kept), steps, strict=True)
             )
     return Fitted(
@@ -99,7 +99,7 @@ def fitted(sizes: Sequence[int], cells: Sequence[Sampled]) -> Fitted:
     )
 
 
-def _interval(cells: Sequence[Sampled], of: Callable[[Sequence[Floats]], Floats]) -> Estimate:
+def interval_of(cells: Sequence[Sampled], of: Callable[[Sequence[Floats]], Floats]) -> Estimate:
     """A function of the logarithms of the quantity in some cells, with its interval."""
 
     def statistic(*chosen: Floats, axis: int = -1) -> Floats:

@@ -150,7 +150,10 @@ def _dataset(plan: Plan, rows: dict[tuple[str, str, int], Any]) -> xr.Dataset:
             "tolerance": ("claim", [claim.tolerance for claim in claims]),
             "quantity": ("claim", [claim.quantity for claim in claims]),
         },
-        attrs=provenance({"claims": list(plan.claims), "seeds": plan.seeds}),
+        attrs={
+            **provenance({"claims": list(plan.claims), "seeds": plan.seeds}),
+            "study": "replication",
+        },
     )
 
 

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import optax
 import pandas as pd
@@ -661,6 +662,7 @@ def test_verify_measures_again_what_is_damaged_or_of_another_config(run, studies
     from experiments.results import save
     from experiments.topics._registry import STUDIES
 
+    jax.config.update("jax_disable_most_optimizations", False)  # compiled as `studies` are
     path = tmp_path / "batches.nc"
     path.write_bytes(b"damaged")
     measured = []
