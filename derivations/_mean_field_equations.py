@@ -26,23 +26,23 @@ _between = sp.Symbol("k", integer=True, nonnegative=True)
 weight_decay = sp.Symbol("lambda", nonnegative=True)
 
 
-def _series(name: str) -> Any:
+def series(name: str) -> Any:
     """An indexed quantity; `Any` because sympy declares it as a plain `Basic`."""
     return sp.IndexedBase(name)
 
 
-initial_embedding = _series("z")  # z[i, l]
-token_field = _series("u")  # u[i, t] = sum_l w[l, t] z[i, l]
-neuron_field = _series("v")  # v[l, t] = sum_i b[i, t] z[i, l]
-token_noise = _series("chi")  # chi[i, t], Gaussian
-neuron_noise = _series("zeta")  # zeta[l, t], Gaussian
-weighted_residual = _series("b")  # b[i, t] = p_hat_i^t r_i^t
-projection = _series("w")  # w[l, t]
-gradient = _series("h")  # h[l, t] = dL/dw[l, t]
-embedding_lrs = _series("eta_E")
-projection_lrs = _series("eta_W")
-projection_response = _series("R_w")  # R_w[t, s]
-residual_response = _series("R_r")  # R_r[t, s]
+initial_embedding = series("z")  # z[i, l]
+token_field = series("u")  # u[i, t] = sum_l w[l, t] z[i, l]
+neuron_field = series("v")  # v[l, t] = sum_i b[i, t] z[i, l]
+token_noise = series("chi")  # chi[i, t], Gaussian
+neuron_noise = series("zeta")  # zeta[l, t], Gaussian
+weighted_residual = series("b")  # b[i, t] = p_hat_i^t r_i^t
+projection = series("w")  # w[l, t]
+gradient = series("h")  # h[l, t] = dL/dw[l, t]
+embedding_lrs = series("eta_E")
+projection_lrs = series("eta_W")
+projection_response = series("R_w")  # R_w[t, s]
+residual_response = series("R_r")  # R_r[t, s]
 optimizer_map = sp.Function("Phi")
 neuron_mean = sp.Function("E")  # mean over the neuron process
 
@@ -66,7 +66,7 @@ def decay(rates: Any, end: sp.Expr, start: sp.Expr) -> sp.Expr:
     return sp.Product(1 - rates[_between] * weight_decay, (_between, start, end - 1))
 
 
-def _pushes(rates: Any, contribution: sp.Expr) -> sp.Expr:
+def pushes(rates: Any, contribution: sp.Expr) -> sp.Expr:
     """sum_{s<t} (a_t / a_{s+1}) eta_s contribution: what the steps before t have added."""
     kept = decay(rates, step, past + 1)
     return sp.Sum(kept * rates[past] * contribution, (past, 0, step - 1))
@@ -86,7 +86,7 @@ def embedding_entry() -> Derivation:
     a_t = prod_{k<t} (1 - eta_E,k lambda).
     """
     own = decay(embedding_lrs, step, sp.S.Zero)
-    value = own * initial_embedding[token, neuron] - _pushes(embedding_lrs, _embedding_push)
+    value = own * initial_embedding[token, neuron] - pushes(embedding_lrs, _embedding_push)
     left, latex = "e_il(t)", "e_{il}(t)"
     return Derivation(
         name="Embedding entry under an entrywise optimizer with weight decay",
@@ -113,7 +113,7 @@ def projection_entry() -> Derivation:
     """w_l(t) = a_t w_l(0) - sum_{s<t} (a_t / a_{s+1}) eta_W,s Phi(h_l^s), any width."""
     own = decay(projection_lrs, step, sp.S.Zero)
     push = optimizer_map(gradient[neuron, past])
-    value = own * projection[neuron, 0] - _pushes(projection_lrs, push)
+    value = own * projection[neuron, 0] - pushes(projection_lrs, push)
     left, latex = "w_l(t)", "w_l(t)"
     return Derivation(
         name="Projection entry under an entrywise optimizer with weight decay",
@@ -138,11 +138,11 @@ def token_output() -> Derivation:
     """
     own = decay(embedding_lrs, step, sp.S.Zero)
     meeting = projection[neuron, step] * _embedding_push
-    exact = own * token_field[token, step] - _pushes(
+    exact = own * token_field[token, step] - pushes(
         embedding_lrs, sp.Sum(meeting, (neuron, 1, s.width))
     )
     field = conditioned_field("token")
-    value = own * field.expression - _pushes(embedding_lrs, s.width * neuron_mean(meeting))
+    value = own * field.expression - pushes(embedding_lrs, s.width * neuron_mean(meeting))
     left, latex = "f_i(t)", "f_i^t"
     return Derivation(
         name="Token process",
@@ -181,9 +181,9 @@ def neuron_gradient() -> Derivation:
     """
     own = decay(embedding_lrs, step, sp.S.Zero)
     learned = sp.Sum(weighted_residual[token, step] * _embedding_push, (token, 1, s.vocab_size))
-    exact = own * neuron_field[neuron, step] - _pushes(embedding_lrs, learned)
+    exact = own * neuron_field[neuron, step] - pushes(embedding_lrs, learned)
     field = conditioned_field("neuron")
-    value = own * field.expression - _pushes(embedding_lrs, learned)
+    value = own * field.expression - pushes(embedding_lrs, learned)
     left, latex = "h_l(t)", "h_l^t"
     return Derivation(
         name="Neuron process",

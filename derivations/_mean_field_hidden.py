@@ -24,6 +24,7 @@ from ._mean_field_equations import (
     optimizer_map,
     past,
     projection,
+    series,
     step,
     token,
     weighted_residual,
@@ -36,19 +37,19 @@ hidden_level = sp.Symbol("l", positive=True)  # the l-th hidden matrix, from the
 lower = sp.Symbol("beta", integer=True, nonnegative=True)
 skip = sp.Symbol("s_0", nonnegative=True)  # 1 with skip connections, 0 without
 hidden_std = sp.Symbol("sigma_A", positive=True)
-initial_hidden = sp.IndexedBase("g")  # g[alpha, beta], of the matrix looked at
-readout_above = sp.IndexedBase("B")  # B[alpha, t], at level l
-readout_below = sp.IndexedBase("B'")  # B'[beta, t], at level l - 1
-residuals_below = sp.IndexedBase("M")  # M[beta, t], at level l - 1
-residuals_above = sp.IndexedBase("M'")  # M'[alpha, t], at level l
-hidden_lrs = sp.IndexedBase("eta_A")
-features = sp.IndexedBase("h")  # h[i, beta], at level l - 1
-noise_down = sp.IndexedBase("xi")  # xi[beta, t], Gaussian
-noise_up = sp.IndexedBase("omega")  # omega[alpha, t], Gaussian
-response_down = sp.IndexedBase("R_B")  # R_B[t, s]
-response_up = sp.IndexedBase("R_M")  # R_M[t, s]
-readout_of_embedding = sp.IndexedBase("B_0")  # B_0[l, t], at level 0
-residuals_of_embedding = sp.IndexedBase("M_0")  # M_0[l, t], at level 0
+initial_hidden = series("g")  # g[alpha, beta], of the matrix looked at
+readout_above = series("B")  # B[alpha, t], at level l
+readout_below = series("B'")  # B'[beta, t], at level l - 1
+residuals_below = series("M")  # M[beta, t], at level l - 1
+residuals_above = series("M'")  # M'[alpha, t], at level l
+hidden_lrs = series("eta_A")
+features = series("h")  # h[i, beta], at level l - 1
+noise_down = series("xi")  # xi[beta, t], Gaussian
+noise_up = series("omega")  # omega[alpha, t], Gaussian
+response_down = series("R_B")  # R_B[t, s]
+response_up = series("R_M")  # R_M[t, s]
+readout_of_embedding = series("B_0")  # B_0[l, t], at level 0
+residuals_of_embedding = series("M_0")  # M_0[l, t], at level 0
 
 LINEAR = "hidden layers are linear: no activation function and no normalisation"
 ASSUMPTIONS = (
@@ -374,7 +375,7 @@ def hidden_first_mean_field_update() -> Derivation:
 
 def _pushes(contribution: sp.Expr) -> sp.Expr:
     """sum_{s<t} (a_t / a_{s+1}) eta_A,s contribution, with the rates of the hidden matrix."""
-    return of_two_layers._pushes(hidden_lrs, contribution)
+    return of_two_layers.pushes(hidden_lrs, contribution)
 
 
 def _at_level_zero(base: Derivation, name: str, reason: str, lefts: tuple[str, str]) -> Derivation:

@@ -227,7 +227,7 @@ def checked_records(table: pd.DataFrame, file: str = "table") -> pd.DataFrame:
     table["rms"] = sizes.astype(float)
     for name, known in (("label", ALL_LABELS), ("term", tuple(TERMS))):
         wrong = ~table[name].isin(known)
-        if wrong.any():
+        if np.any(wrong):
             raise _bad_cell(file, table, name, wrong, f"must be one of {', '.join(known)}")
     for name, default in zip(MORE_COLUMNS, (0, 0, 0, 0, 1), strict=True):
         if name not in table:

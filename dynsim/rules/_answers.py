@@ -92,10 +92,11 @@ def _curves(answer: Recommendation) -> list[list[float]]:
     """Growth of the ratio from the base width on, a row a rule and a column a width."""
     widths = np.array(_curve_widths(answer))
     mup, lv = ((widths / answer.base_width) ** power for power in answer.ratio_powers)
-    known = next(one for one in derivations.TRAINING_OPTIMIZERS if one == answer.optimizer)
     alignment = 1 / answer.regime.effective_vocab_size
     lost = [
-        derivations.hidden_update_growth(max(1, round(width)), answer.base_width, alignment, known)
+        derivations.hidden_update_growth(
+            max(1, round(width)), answer.base_width, alignment, answer.optimizer
+        )
         for width in widths
     ]
     return [mup.tolist(), lv.tolist(), (mup * lost).tolist()]
@@ -140,7 +141,7 @@ class Recommendation(Result):
     vocab_size: int
     tokens: str
     parametrization: str
-    optimizer: str
+    optimizer: derivations.TrainingOptimizer
     anchor: Anchor
     muon_scale: MuonScale
     mup: RuleAnswer

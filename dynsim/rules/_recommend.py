@@ -140,7 +140,7 @@ def recommend(
         vocab_size=vocab_size,
         tokens=law.name,
         parametrization=parametrization,
-        optimizer=optimizer,
+        optimizer=_known(optimizer),
         anchor=anchor,
         muon_scale=muon_scale,
         mup=mup,

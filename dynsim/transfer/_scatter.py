@@ -13,6 +13,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,10 +59,10 @@ class Scattered:
         """Each part of the variance, shape (parts, ...)."""
         return np.array([one.variance for one in self.parts.values()])
 
-    def at(self, *index: ArrayLike | slice | int) -> Scattered:
+    def at(self, *index: Any) -> Scattered:
         """The statistic's entries at an index into its value."""
         parts = {name: Part(one.draws[:, *index], one.freedom) for name, one in self.parts.items()}
-        return Scattered(self.value[index], self.draws[:, *index], parts)
+        return Scattered(self.value[*index], self.draws[:, *index], parts)
 
     def map(self, function: Callable[[Floats], Floats]) -> Scattered:
         """A function of the statistic, which acts on arrays with any leading axes."""

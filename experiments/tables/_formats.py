@@ -218,7 +218,7 @@ def _without_index(table: pd.DataFrame) -> pd.DataFrame:
 
 def _flat(table: pd.DataFrame, file: Path, notes: list[str]) -> pd.DataFrame:
     """The table without columns whose cells are lists or objects."""
-    nested = [name for name in table if table[name].map(_is_nested).any()] if len(table) else []
+    nested = [name for name, column in table.items() if any(map(_is_nested, column))]
     if nested:
         notes.append(f"{file.name}: left out {', '.join(map(str, nested))}, whose cells are lists")
     return table.drop(columns=nested)

@@ -55,6 +55,12 @@ UPDATES = (
 )
 
 
+def hidden_updates(result):
+    """The sizes of the hidden layers' updates, which a result without such layers lacks."""
+    assert result.hidden_update_rms is not None
+    return result.hidden_update_rms
+
+
 @pytest.mark.parametrize("name", SETUPS)
 def test_few_neurons_are_a_finite_network(name):
     """As many independent neurons as the network has, all tokens: the network's own law."""
@@ -97,7 +103,7 @@ def test_first_update_of_every_layer_is_the_derived_one():
     )
     for layer in (1, 2, 3):
         expected = float(formula.subs(hidden.hidden_level, layer)) ** 0.5
-        assert found.hidden_update_rms[0, 1, layer - 1] == pytest.approx(expected, rel=0.04)
+        assert hidden_updates(found)[0, 1, layer - 1] == pytest.approx(expected, rel=0.04)
 
 
 def test_rates_of_layers_are_their_own():
@@ -105,7 +111,7 @@ def test_rates_of_layers_are_their_own():
     setup = replace(DEEP, depth=2, steps=3, optimizer="sign")
     tiny = {"particles": 128, "replicas": 2, "error_estimate": False, "finite_width": False}
     found = predict(setup, hidden_lrs=[[0.1, 0.0], [0.0, 0.1]], projection_lrs=[0.0, 0.1], **tiny)
-    moved = found.hidden_update_rms[:, -1] > 1e-12
+    moved = hidden_updates(found)[:, -1] > 1e-12
     np.testing.assert_array_equal(moved, [[True, False], [False, True]])
     np.testing.assert_array_equal(found.projection_update_rms[:, -1] > 1e-12, [False, True])
     assert found.to_xarray().hidden_update_rms.dims == ("rates", "step", "layer")
@@ -117,10 +123,14 @@ def test_recorded_updates_are_those_of_the_coordinate_check():
     checked = network_coordinates(setup, [4], 2)
     place = list(checked.to_xarray()["quantity"].values).index("update")
     squares = checked.mean_square[:, -1, :, place]
-    ours = np.column_stack([recorded.hidden_update_rms[:, 4], recorded.projection_update_rms[:, 4]])
+    projection = recorded.projection_update_rms
+    assert projection is not None
+    ours = np.column_stack([hidden_updates(recorded)[:, 4], projection[:, 4]])
     names = [checked.matrices.index(name) for name in ("hidden.0", "hidden.1", "readout")]
     np.testing.assert_allclose(ours**2, squares[:, names], rtol=1e-9)
-    assert np.all(recorded.embedding_update_rms[:, 1:] > 0)
+    embedding = recorded.embedding_update_rms
+    assert embedding is not None
+    assert np.all(embedding[:, 1:] > 0)
 
 
 def test_bad_input():
