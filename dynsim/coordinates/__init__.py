@@ -1,5 +1,5 @@
 """Coordinates of any model: recorded while it trains, and checked against a parametrization."""
 
-import lazy_loader
+from dynsim._lazy import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

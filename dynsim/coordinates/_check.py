@@ -19,23 +19,21 @@ import numpy as np
 
 from dynsim._errors import InputError
 from dynsim._summary import summary
-from dynsim.statistics._intervals import Estimate, interval_text
+from dynsim.statistics._intervals import Estimate
 
 from ._alignment import MeasuredAlignment, measured_alignment
 from ._mistakes import likely_mistakes
 from ._powers import Band, Powers, gain_bands, parametrization_powers, term_bands
 from ._powers import vocabulary_alignment as least_alignment
-from ._records import NO_MATRIX, TERMS, check_grid, checked_records, read_records
+from ._records import NO_MATRIX, check_grid, checked_records, read_records
 from ._slopes import Line, fitted_line, pooled_intervals
+from ._verdicts import FAILURES, Slope, TermVerdict, judged
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TermVerdict = Literal[
-    "holds", "blows up", "too small", "undecided", "diverged", "frozen", "handed on"
-]
-FAILURES: tuple[TermVerdict, ...] = ("blows up", "too small", "diverged", "frozen")
 Verdict = Literal["as predicted", "undecided", "fails"]
+_Key = tuple[str, str, int]  # module, term, step
 MIN_TOLERANCE = 0.01
 EPSILON_THAT_COUNTS = 0.05
 """below this share of the gradient's entries, epsilon changes no update by more than 5 %"""
@@ -52,20 +50,6 @@ JUDGED = (
 )
 OWN_TERMS = ("weight", "weight_update", "decay", "epsilon")
 """terms that no other module can change"""
-
-
-@dataclass(frozen=True)
-class Slope:
-    """One fitted power: of a module's term at a step, at a vocabulary (0: it follows the width)."""
-
-    module: str
-    label: str
-    term: str
-    vocab_size: int
-    step: int
-    slope: Estimate
-    allowed: Band
-    verdict: TermVerdict
 
 
 @dataclass(frozen=True)
@@ -311,9 +295,9 @@ def _of_vocabulary(
     heads = _head_growth(table)
     lines: dict[Hashable, Line] = {}
     groups: dict[Hashable, Hashable] = {}
-    special: dict[Hashable, TermVerdict] = {}
-    bands: dict[Hashable, Band] = {}
-    gains: dict[Hashable, tuple[Hashable, Band]] = {}
+    special: dict[_Key, TermVerdict] = {}
+    bands: dict[_Key, Band] = {}
+    gains: dict[_Key, tuple[Hashable, Band]] = {}
     for (module, term, step), cell in cells.items():
         row = first[module]
         tied, reads = bool(row.tied), bool(row.reads_embedding)
@@ -362,7 +346,7 @@ def _of_vocabulary(
     estimates = pooled_intervals(lines, groups)
     found = []
     for key in bands:
-        module, term, step = key  # type: ignore[misc]
+        module, term, step = key
         label = str(first[module].label)
         if key in special:
             nothing = Estimate(math.nan, math.nan, math.nan)
@@ -399,19 +383,6 @@ def _judged_below(label: str, term: str, step: int, steps: Sequence[int]) -> boo
     if label in NO_MATRIX or term in ("update_on_learned", "epsilon"):
         return False
     return step <= steps[0] or term == "decay"
-
-
-def judged(slope: Estimate, band: Band, tolerance: float, below: bool) -> TermVerdict:
-    """The rule: outside the band by more than the tolerance with the whole interval, or inside."""
-    low, high = band.low - tolerance, band.high + tolerance
-    if slope.low > high:
-        return "blows up"
-    if below and slope.high < low:
-        return "too small"
-    inside = slope.value <= high and (slope.value >= low or not below)
-    if math.isnan(slope.low):
-        return "undecided"
-    return "holds" if inside else "undecided"
 
 
 def _after_causes(found: list[Slope]) -> list[Slope]:
@@ -461,9 +432,9 @@ def _head_growth(table: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def _cells(table: pd.DataFrame) -> dict[tuple[str, str, int], _Cell]:
+def _cells(table: pd.DataFrame) -> dict[_Key, _Cell]:
     """Sizes by module, term and step, in the order of the table."""
-    cells: dict[tuple[str, str, int], _Cell] = {}
+    cells: dict[_Key, _Cell] = {}
     columns = (table.module, table.term, table.step, table.width, table.rms)
     for module, term, step, width, rms in zip(*columns, strict=True):
         cell = cells.setdefault((str(module), str(term), int(step)), _Cell({}))
@@ -502,25 +473,3 @@ def _module(
         verdict = "undecided"
     failures = [slope for slope in own if slope.verdict in FAILURES]
     return Module(name, label, verdict, likely_mistakes(label, failures, powers))
-
-
-def slope_text(slope: Slope) -> str:
-    """One failing power in words."""
-    at = "" if slope.vocab_size == 0 else f" at vocabulary {slope.vocab_size}"
-    where = f"after {slope.step} steps" if slope.step else "at the start"
-    if slope.verdict == "diverged":
-        return f"{TERMS[slope.term]} is not finite {where}{at}"
-    if slope.verdict == "frozen":
-        return f"{TERMS[slope.term]} are zero {where}{at}: it does not learn"
-    return (
-        f"{TERMS[slope.term]} {slope.verdict}: width^{interval_text(slope.slope)} {where}{at}; "
-        f"allowed {band_text(slope.allowed)}"
-    )
-
-
-def band_text(band: Band) -> str:
-    """`-0.50`, `-0.50 to 0.00` or `up to 0.00`."""
-    low, high = f"{band.low:.2f}", f"{band.high:.2f}"
-    if math.isinf(band.low):
-        return f"up to {high}"
-    return low if low == high else f"{low} to {high}"

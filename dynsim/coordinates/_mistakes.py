@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ._powers import Powers
-
-if TYPE_CHECKING:
-    from ._check import Slope
+from ._verdicts import Slope
 
 NEAR = 0.2  # a power within this of a half is named as that half
 

@@ -11,7 +11,7 @@ from experiments.output import print_json, print_table, writable_folder
 
 if TYPE_CHECKING:
     from dynsim.coordinates import CoordinateCheck, MeasuredAlignment
-    from dynsim.coordinates._check import Slope
+    from dynsim.coordinates._verdicts import Slope
     from dynsim.statistics import Estimate
 
 SHOWN = {
@@ -113,7 +113,7 @@ def _print(found: CoordinateCheck) -> None:
 
 def _print_mistakes(found: CoordinateCheck) -> None:
     """Each likely mistake once, with the modules that make it, and the worst power of each."""
-    from dynsim.coordinates._check import FAILURES, slope_text
+    from dynsim.coordinates._verdicts import FAILURES, slope_text
 
     modules: dict[str, list[str]] = {}
     for module in found.failing:
@@ -137,7 +137,7 @@ def _print_mistakes(found: CoordinateCheck) -> None:
 
 def _cell(own: Sequence[Slope], term: str) -> str:
     """The power after the first and the last step, marked where it fails."""
-    from dynsim.coordinates._check import FAILURES
+    from dynsim.coordinates._verdicts import FAILURES
 
     slopes = [s for s in own if s.term in (term, INSTEAD.get(term))]
     if not slopes:

@@ -20,7 +20,7 @@ import tyro
 
 from dynsim import InputError
 from dynsim._errors import check_choice
-from dynsim.laboratory._setup import ParametrizationName
+from dynsim._network_setup import ParametrizationName
 from experiments.output import number, print_json, print_table, progress_bar, writable_folder
 from experiments.precision import enable_x64
 

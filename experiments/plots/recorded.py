@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dynsim.coordinates import CoordinateCheck
-from dynsim.coordinates._check import FAILURES
+from dynsim.coordinates._verdicts import FAILURES
 
 COLUMNS = {
     "output": r"$W\,z$",
