@@ -14,6 +14,7 @@ from ._compiled import evaluate as evaluate
 from ._errors import InputError as InputError
 from ._errors import check_integer as check_integer
 from ._layers import LayerValues as LayerValues
+from ._network_setup import NetworkSetup as NetworkSetup
 from ._outcome import Outcome as Outcome
 from ._outcome import Status as Status
 from ._results import Result as Result
@@ -25,7 +26,6 @@ from .claims._verify import verify as verify
 from .comparison._compare import compare as compare
 from .comparison._result import Comparison as Comparison
 from .laboratory._linear_training import Training as Training
-from .laboratory._setup import NetworkSetup as NetworkSetup
 from .laboratory._train import train as train
 from .maps._map import regime_map as regime_map
 from .maps._result import RegimeMap as RegimeMap

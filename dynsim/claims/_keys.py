@@ -11,8 +11,8 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from dynsim._errors import InputError
+from dynsim._network_setup import NetworkSetup
 from dynsim._setup import Setup
-from dynsim.laboratory._setup import NetworkSetup
 from dynsim.scaling._family import PATH_FIELDS
 
 REQUIRED = ("name", "statement", "quantity", "tolerance")

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dynsim._errors import InputError, check_integer
+from dynsim._network_setup import NetworkSetup
 from dynsim._runs import seed_labels
-
-from ._setup import NetworkSetup
 
 
 class Columns(NamedTuple):

@@ -24,16 +24,16 @@ from numpy.typing import ArrayLike, NDArray
 import derivations
 from dynsim._errors import InputError
 from dynsim._layers import Label, LayerValues
+from dynsim._network_setup import NetworkSetup
 from dynsim._precision import require_x64
 from dynsim._results import Declared, Result
+from dynsim._scales import resolved_parametrization
 from dynsim._summary import summary
 from dynsim.statistics._exponents import log_slope
 from dynsim.theory._first_step import first_step
 
 from ._columns import run_columns
 from ._networks import Network, Tree, label_of, parameter_names
-from ._scales import resolved_parametrization
-from ._setup import NetworkSetup
 from ._tasks import Batch
 from ._training import trained_networks
 

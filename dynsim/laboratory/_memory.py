@@ -6,12 +6,12 @@ import jax
 
 from dynsim._errors import InputError
 from dynsim._initial import check_memory
+from dynsim._network_setup import NetworkSetup
 from dynsim._optimizers import weight_copies
 from dynsim._runs import check_fits, device_memory, memory_budget
 from dynsim._setup import Setup
 
 from ._networks import MLP_RATIO
-from ._setup import NetworkSetup
 from ._tasks import tokens_at_once
 
 DEVICE_SHARE = 0.5  # of a GPU's memory, for networks side by side

@@ -16,8 +16,7 @@ import numpy as np
 from jax import Array
 
 from dynsim._layers import Label, LayerValues
-
-from ._setup import NetworkName, NetworkSetup
+from dynsim._network_setup import NetworkName, NetworkSetup
 
 MLP_RATIO = 4
 NORM_EPSILON = 1e-6

@@ -17,12 +17,12 @@ from jax import Array
 from numpy.typing import NDArray
 
 from dynsim._errors import InputError
+from dynsim._network_setup import NetworkSetup
 from dynsim._runs import drawn_tokens, running_sum
 from dynsim._targets import targets
 from dynsim.tokens._corpus import CorpusTokens, corpus_tokens
 
 from ._networks import network_shape
-from ._setup import NetworkSetup
 
 EVALUATION_TOKENS = 4096
 EVALUATION_PIECE = 256  # tokens of the evaluation that are held at once, or a batch's if more

@@ -7,10 +7,10 @@ from typing import Any, overload
 from numpy.typing import ArrayLike
 
 from dynsim._errors import InputError
+from dynsim._network_setup import NetworkSetup
 from dynsim._setup import Setup
 
 from ._linear_training import Training, train_linear
-from ._setup import NetworkSetup
 from ._training import NetworkTraining, train_networks
 
 

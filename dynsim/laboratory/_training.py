@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from dynsim._errors import InputError
 from dynsim._layers import LABELS, LayerValues
 from dynsim._losses import diverged
+from dynsim._network_setup import NetworkSetup
 from dynsim._optimizers import Constants, constants, schedule
 from dynsim._precision import require_x64
 from dynsim._results import Declared, Result
@@ -31,6 +32,7 @@ from dynsim._runs import (
     even,
     sized_key,
 )
+from dynsim._scales import scales
 from dynsim._summary import summary
 
 from ._columns import Columns, check_horizons, run_columns
@@ -43,8 +45,6 @@ from ._networks import (
     network_shape,
     parameter_labels,
 )
-from ._scales import scales
-from ._setup import NetworkSetup
 from ._step import batch_loss, network_step, optimizer_direction
 from ._tasks import EVALUATION_PIECE, Batch, Task, task
 from ._updates import UpdateRecord, records_updates, update_sizes

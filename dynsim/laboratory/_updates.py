@@ -10,9 +10,9 @@ from jax import Array
 from numpy.typing import NDArray
 
 from dynsim._layers import LayerValues
+from dynsim._network_setup import NetworkSetup
 
 from ._networks import Network, ResidualMLP, Tree
-from ._setup import NetworkSetup
 from ._tasks import Batch
 
 UPDATES = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")

@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from dynsim._errors import InputError, check_choice, check_integer
+from dynsim._network_setup import NetworkSetup
 from dynsim._setup import Setup
-from dynsim.laboratory._setup import NetworkSetup
 
 from ._paths import ScalingPath, scaling_path
 from ._resolution import COUNTS, LETTERS, PathValue, Resolution, outputs_are_tokens

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from derivations import Derivation, LimitLine
+from dynsim._network_setup import NetworkSetup
 from dynsim._setup import Setup
-from dynsim.laboratory._setup import NetworkSetup
 
 from ._family import Family
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from dynsim._errors import InputError, check_integer
+from dynsim._network_setup import NetworkSetup
 from dynsim._setup import MAX_SIZE, Setup
-from dynsim.laboratory._setup import NetworkSetup
 
 from ._paths import ScalingPath
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 import derivations
 from derivations import symbols as s
 from dynsim._errors import InputError
+from dynsim._network_setup import NetworkSetup
+from dynsim._scales import resolved_parametrization, scales
 from dynsim._setup import Setup
-from dynsim.laboratory._scales import resolved_parametrization, scales
-from dynsim.laboratory._setup import NetworkSetup
 from dynsim.scaling._family import Family
 from dynsim.scaling._quantity import (
     AnySetup,

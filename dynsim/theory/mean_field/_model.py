@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dynsim._errors import InputError, check_choice, check_integer
+from dynsim._network_setup import NetworkSetup
+from dynsim._scales import scales
 from dynsim._setup import LINEAR_TARGETS, Setup, check_covered
-from dynsim.laboratory._scales import scales
-from dynsim.laboratory._setup import NetworkSetup
 
 MAX_DEPTH = 8
 

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dynsim._errors import InputError, check_integer
+from dynsim._network_setup import NetworkSetup
 from dynsim._optimizers import weight_copies
 from dynsim._precision import require_x64
 from dynsim._runs import device_memory
 from dynsim._setup import Experiment, Setup
-from dynsim.laboratory._setup import NetworkSetup
 
 from ._averages import combined
 from ._model import Model, model_of

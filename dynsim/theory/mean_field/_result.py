@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._losses import DIVERGENCE_FACTOR, diverged
+from dynsim._network_setup import NetworkSetup
 from dynsim._outcome import OK, Outcome, Status
 from dynsim._results import Declared, Result
 from dynsim._setup import Setup
 from dynsim._summary import summary
-from dynsim.laboratory._setup import NetworkSetup
 
 MAX_DEFECT = 1e-6  # of the conditioning
 NOTABLE_ERROR = 0.01  # of the initial loss

@@ -9,9 +9,9 @@ from typing import cast
 
 import derivations
 from derivations import NetworkLayer, Parametrization
-from dynsim._layers import LayerValues
 
-from ._setup import NetworkFamily, NetworkSetup
+from ._layers import LayerValues
+from ._network_setup import NetworkFamily, NetworkSetup
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from dynsim._errors import InputError, check_choice, check_integer, check_rate
-from dynsim._setup import MAX_SIZE, Descent, EmbeddingRate, Experiment, Part, Task
+from ._errors import InputError, check_choice, check_integer, check_rate
+from ._setup import MAX_SIZE, Descent, EmbeddingRate, Experiment, Part, Task
 
 NetworkName = Literal["linear", "mlp", "transformer"]
 Residual = Literal["yes", "no"]
