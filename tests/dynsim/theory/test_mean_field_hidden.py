@@ -27,7 +27,7 @@ DEEP = NetworkSetup(
     init_exponents="0,-1/2,-1",
     lr_exponents="0,0,0",
     vocab_size=16,
-    steps=5,
+    steps=4,
     optimizer="adam",
     embedding_lr=0.1,
     hidden_lr=0.03,
@@ -36,7 +36,7 @@ SETUPS = {
     "residual, Adam with decay, mini-batch": replace(
         DEEP,
         depth=1,
-        outputs=3,
+        outputs=2,
         loss="ce",
         targets="onehot",
         tokens="zipf:1",
@@ -65,7 +65,7 @@ def hidden_updates(result):
 def test_few_neurons_are_a_finite_network(name):
     """As many independent neurons as the network has, all tokens: the network's own law."""
     setup = SETUPS[name]
-    prediction = predict(setup, particles=128, replicas=240, error_estimate=False)
+    prediction = predict(setup, particles=128, replicas=200, error_estimate=False)
     networks = train(setup, 2000, horizons=range(1, setup.steps), record_updates=True)
     losses = np.hstack([networks.initial_loss[:, None], networks.loss])
     error = np.hypot(losses.std(axis=0) / np.sqrt(len(losses)), prediction.loss_error[0])
@@ -120,12 +120,12 @@ def test_rates_of_layers_are_their_own():
 def test_recorded_updates_are_those_of_the_coordinate_check():
     setup = replace(DEEP, depth=2, width=32, base_width=32, activation="relu", vocab_size=20)
     recorded = train(setup, 2, record_updates=True)
-    checked = network_coordinates(setup, [4], 2)
+    checked = network_coordinates(setup, [3], 2)
     place = list(checked.to_xarray()["quantity"].values).index("update")
     squares = checked.mean_square[:, -1, :, place]
     projection = recorded.projection_update_rms
     assert projection is not None
-    ours = np.column_stack([hidden_updates(recorded)[:, 4], projection[:, 4]])
+    ours = np.column_stack([hidden_updates(recorded)[:, 3], projection[:, 3]])
     names = [checked.matrices.index(name) for name in ("hidden.0", "hidden.1", "readout")]
     np.testing.assert_allclose(ours**2, squares[:, names], rtol=1e-9)
     embedding = recorded.embedding_update_rms
@@ -145,7 +145,7 @@ def test_bad_input():
     for wrong in ([[0.1, 0.1, 0.1]], [[[0.1]]]):
         assert_refused("hidden_lrs", lambda wrong=wrong: predict(DEEP, hidden_lrs=wrong), "2 lay")
     assert_refused("hidden_lrs", lambda: predict(Setup(), hidden_lrs=0.1), "no layer is hidden")
-    assert_refused("particles", lambda: predict(DEEP, particles=16), "at least 20")
+    assert_refused("particles", lambda: predict(DEEP, particles=15), "at least 16")
     assert_refused("optimizer", lambda: Setup(optimizer="muon"), "mlp")
     assert_refused(
         "network", lambda: train(replace(DEEP, network="linear"), record_updates=True), "mlp"
