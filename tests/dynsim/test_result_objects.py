@@ -115,6 +115,7 @@ PARTS = {
     *("Optimum", "JointOptimum", "Outcome", "LayerValues", "RuleAnswer", "Regime", "SlopeBand"),
     *("Scales", "CorpusTokens", "ModelShape", "NetworkShape", "StepParts"),
     *("Asymptotic", "Boundary", "Curve", "Evidence", "Fitted", "MapNetworks"),
+    *("TransferCost", "OptimumTrend"),
 }
 PACKAGES = (
     *("tokens", "theory", "laboratory", "statistics", "search", "transfer", "rules"),

@@ -201,7 +201,7 @@ def test_a_family_is_described_without_sizes():
     assert (small.hidden_lr, large.hidden_lr) == (0.01, 0.5)
     assert large.at(8, 300) == dataclasses.replace(small, hidden_lr=0.5)
     assert_refused("batch_size", lambda: NetworkFamily(network="transformer"))
-    assert_refused("optimizer", lambda: NetworkFamily(optimizer="smoothed-sign"))
+    assert_refused("optimizer", lambda: NetworkFamily(optimizer="lion"))
     assert_refused("width", lambda: family.at(0, 300))
 
 
@@ -220,10 +220,12 @@ def test_seeds_are_a_count_or_labels(seeds):
 
 
 @pytest.mark.parametrize(
-    "theory", [dynsim.predict, lambda setup: dynsim.gradient_flow(setup, [1.0])]
+    ("theory", "network"),
+    [(dynsim.predict, "transformer"), (lambda setup: dynsim.gradient_flow(setup, [1.0]), "mlp")],
 )
-def test_theory_says_which_network_it_covers(theory):
-    assert_refused("network", lambda: theory(NetworkSetup(network="mlp")), "must be linear")
+def test_theory_says_which_network_it_covers(theory, network):
+    setup = NetworkSetup(network=network, batch_size=32)
+    assert_refused("network", lambda: theory(setup), "must be linear")
     assert_refused("setup", lambda: theory(NetworkSetup(network="linear")), "dynsim.Setup")
 
 

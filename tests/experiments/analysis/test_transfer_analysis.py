@@ -34,7 +34,9 @@ def test_both_errors_are_printed_with_their_own_noise(tmp_path, capsys):
         {"case": "b", "rule": "sp"},
     ]
     assert main(["transfer", str(path)]) == 0
-    lines = capsys.readouterr().out.split("\n")
+    metrics, costs = capsys.readouterr().out.split("\nLoss lost by")
+    assert "\ncase b " in costs
+    lines = metrics.split("\n")
     head = next(line for line in lines if line.startswith("group "))
     assert [name.strip() for name in head.split("  ") if name][:5] == [
         *("group", "E", "its noise", "held out", "its noise")
