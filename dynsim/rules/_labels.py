@@ -13,7 +13,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -52,6 +52,7 @@ class Found:
 
     - `kind`: embedding, linear, conv, norm, or unknown, from the type of its module.
     - `sides`: (fan-in, fan-out) of a matrix, None if unknown.
+    - `other_names`: of a tied parameter, where else it stands.
     """
 
     name: str
@@ -59,6 +60,18 @@ class Found:
     kind: str
     sides: tuple[int, int] | None = None
     trained: bool = True
+    other_names: tuple[str, ...] = ()
+
+    @property
+    def is_head(self) -> bool:
+        """Whether one of its names says that it gives the model's outputs."""
+        return any(map(_names_a_head, (self.name, *self.other_names)))
+
+
+def _names_a_head(name: str) -> bool:
+    return (
+        bool(set(clean_name(name).split(".")[-2:]) & READOUT_NAMES) and "attn" not in name.lower()
+    )
 
 
 class ParameterLabels(dict[str, Label]):
@@ -140,6 +153,7 @@ def proposals(
 ) -> list[Proposal]:
     """A proposal for every parameter. Raises `InputError` for an unknown label."""
     width, vocab_size = _sizes(found)
+    has_head = any(one.is_head for one in found)
     rows = []
     for one in found:
         given = label_of_name(one.name, labels)
@@ -151,7 +165,7 @@ def proposals(
             rows.append(Proposal(one.name, one.shape, known[given], "given"))
             continue
         label, reason = _by_rules(
-            one, width, vocab_size, None if grown is None else grown[one.name]
+            one, width, vocab_size, has_head, None if grown is None else grown[one.name]
         )
         rows.append(Proposal(one.name, one.shape, label, reason))
     return rows
@@ -173,11 +187,14 @@ def _like_width(side: int, width: int) -> bool:
 
 
 def _by_rules(
-    one: Found, width: int, vocab_size: int | None, grows: tuple[bool, ...] | None
+    one: Found,
+    width: int,
+    vocab_size: int | None,
+    has_head: bool,
+    grows: tuple[bool, ...] | None,
 ) -> tuple[Label | None, str]:
     name = clean_name(one.name)
     parts = name.split(".")
-    owner = parts[-2] if len(parts) > 1 else ""
     words = set(parts[:-1]) | ({parts[-1]} if one.kind == "unknown" else set())
     if one.kind == "embedding":
         return "embedding", "rows are looked up"
@@ -189,11 +206,20 @@ def _by_rules(
         return "embedding", "second factor of LoRA: reads its rank, which is fixed"
     if one.kind == "unknown" and EMBEDDING_WORDS.search(name):
         return "embedding", "its name says so"
-    is_head = bool({owner, parts[-1]} & READOUT_NAMES) and "attn" not in name.lower()
-    if one.sides is not None and one.sides[1] == vocab_size:
-        return "readout", "one output for each token"
+    is_head = _names_a_head(name)
     if grows is not None:
+        if (
+            one.sides is not None
+            and one.sides[1] == vocab_size
+            and not _growing_sides(one, grows)[1]
+        ):
+            return "readout", "one output for each token"
         return _by_growth(one, grows, is_head, words)
+    if one.sides is not None and one.sides[1] == vocab_size:
+        if is_head or one.sides[1] % width:
+            return "readout", "one output for each token"
+        if not has_head:  # as wide as a branch of the width may be
+            return None, "readout if it gives the model's outputs, else hidden?"
     if one.sides is None:
         return None, "what its sides are is not known from its type"
     fan_in, fan_out = one.sides
@@ -265,17 +291,20 @@ def found_parameters(model: Any) -> list[Found]:
 
 
 def _torch_parameters(model: Any) -> list[Found]:
-    found, seen = [], set()
+    found: dict[int, Found] = {}
     for path, module in model.named_modules():
         for leaf, parameter in getattr(module, "_parameters", {}).items():
-            if parameter is None or id(parameter) in seen:
+            if parameter is None:
                 continue
-            seen.add(id(parameter))
             name = f"{path}.{leaf}" if path else leaf
+            if id(parameter) in found:
+                first = found[id(parameter)]
+                found[id(parameter)] = replace(first, other_names=(*first.other_names, name))
+                continue
             shape = tuple(int(side) for side in parameter.shape)
             kind, sides = _torch_kind(module, path, leaf, shape)
-            found.append(Found(name, shape, kind, sides, bool(parameter.requires_grad)))
-    return found
+            found[id(parameter)] = Found(name, shape, kind, sides, bool(parameter.requires_grad))
+    return list(found.values())
 
 
 def _torch_kind(

@@ -127,6 +127,27 @@ def test_transformers_are_labelled_without_a_question(torch, models, family, dev
     assert label_parameters(model, wider=wider) == found
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_branch_as_wide_as_the_vocabulary_is_no_readout(torch, tied):
+    """With 4 x width token types an MLP's first matrix has the shape of a readout."""
+
+    class Model(torch.nn.Module):
+        def __init__(self, width=16, head="lm_head"):
+            super().__init__()
+            self.wte = torch.nn.Embedding(64, width)
+            self.up = torch.nn.Linear(width, 4 * width, bias=False)
+            setattr(self, head, torch.nn.Linear(width, 64, bias=False))
+            if tied:
+                getattr(self, head).weight = self.wte.weight
+
+    right = {"wte.weight": "embedding", "up.weight": "hidden", "lm_head.weight": "readout"}
+    if tied:
+        del right["lm_head.weight"]
+    assert label_parameters(Model()) == label_parameters(Model(), wider=Model(32)) == right
+    asked = "up.weight (64 x 16: readout if"
+    assert_refused("labels", lambda: label_parameters(Model(head="last")), asked)
+
+
 def test_routers_and_lora_factors_are_known(torch):
     class Layer(torch.nn.Module):
         def __init__(self):
@@ -272,13 +293,10 @@ class TestTiedWeights:
         sizes = []
         for width in self.WIDTHS:
             model = self.model(torch, width, tied)
-            model.multiplier = 64 / width if multiplied else 1.0
-            rule = recommend(
-                width, 64, 64, "uniform", base_embedding_lr=3e-3, base_hidden_lr=3e-3
-            ).mup
-            groups = torch_parameter_groups(
-                model, self.LABELS, rule.learning_rates, tied="embedding" if tied else None
-            )
+            rates = {"base_embedding_lr": 3e-3, "base_hidden_lr": 3e-3}
+            answer = recommend(width, 64, 64, "uniform", **rates, tied=tied)
+            model.multiplier = answer.readout_multiplier if multiplied else 1.0
+            groups = torch_parameter_groups(model, self.LABELS, answer.mup.learning_rates)
             optimizer = torch.optim.Adam(groups)
             tokens, targets = torch.arange(64), torch.randperm(64)
             start = model(tokens).detach()
@@ -289,7 +307,8 @@ class TestTiedWeights:
             sizes.append(float((model(tokens).detach() - start).square().mean().sqrt()))
         return np.array(sizes)
 
-    def test_the_multiplier_makes_the_embedding_rate_stable(self, torch):
+    def test_the_recommended_multiplier_makes_the_one_rate_stable(self, torch):
+        """And there is no warning, since the recommendation knows both roles."""
         for tied, multiplied in ((False, False), (True, True)):
             assert_exponent(self.WIDTHS, self.moved(torch, tied, multiplied), -0.15, 0.15)
         without = self.moved(torch, tied=True, multiplied=False)
