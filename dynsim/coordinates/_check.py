@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Verdict = Literal["as predicted", "undecided", "fails"]
 _Key = tuple[str, str, int]  # module, term, step
 MIN_TOLERANCE = 0.01
+MOST_NAMES = 4
 EPSILON_THAT_COUNTS = 0.05
 """below this share of the gradient's entries, epsilon changes no update by more than 5 %"""
 JUDGED = (
@@ -89,7 +90,7 @@ class CoordinateCheck:
     table: pd.DataFrame
 
     def __repr__(self) -> str:
-        failing = {module.name: "; ".join(module.mistakes) for module in self.failing}
+        mistakes = {few_names(names): text for text, names in self.mistakes.items()}
         return summary(
             f"Coordinate check of {len(self.modules)} modules against {self.parametrization}: "
             f"{self.verdict}",
@@ -97,13 +98,22 @@ class CoordinateCheck:
             vocab_sizes=self.vocab_sizes,
             seeds=self.seeds,
             steps=self.steps,
-            **failing,
+            **mistakes,
         )
 
     @property
     def failing(self) -> tuple[Module, ...]:
         """The modules that fail by themselves."""
         return tuple(module for module in self.modules if module.verdict == "fails")
+
+    @property
+    def mistakes(self) -> dict[str, list[str]]:
+        """Every likely mistake once, with the modules that make it."""
+        found: dict[str, list[str]] = {}
+        for module in self.failing:
+            for mistake in module.mistakes:
+                found.setdefault(mistake, []).append(module.name)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the records as plain data."""
@@ -128,6 +138,12 @@ class CoordinateCheck:
             "alignment": [one.to_dict() for one in self.alignments],
             "notes": list(self.notes),
         }
+
+
+def few_names(names: Sequence[str]) -> str:
+    """The first four, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def _plain(slope: Slope) -> dict[str, Any]:

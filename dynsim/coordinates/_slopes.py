@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from dynsim.statistics._intervals import Estimate
 
 Floats = NDArray[np.float64]
-ENOUGH = 8  # degrees of freedom from which a term's own scatter is used alone
+SOME = 4  # degrees of freedom from which a term's own scatter counts where it is larger
+ENOUGH = 8  # and from which it is used alone
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ def pooled_intervals(
     """95 % intervals of all slopes, Student's with the residual scatter of each line.
 
     A line with fewer than 8 degrees of freedom of its own takes the scatter of its whole group (the
-    same term of modules of the same label). Modules share their runs, so that their residuals
+    same term of modules of the same label), and from 4 on its own if that makes the wider interval:
+    what reads few directions, such as the projection after attention, scatters more than others do.
+    Modules share their runs, so that their residuals
     are not independent: a pool counts half of its degrees of freedom, and at least a line's own.
     The residuals hold the bend of a curve that is no pure power as well, which widens the interval.
     Without any degree of freedom the ends are NaN.
@@ -64,5 +67,8 @@ def pooled_intervals(
             found[key] = Estimate(line.slope, math.nan, math.nan)
             continue
         half = float(t.ppf(0.975, counted)) * math.sqrt(squares / freedom / line.spread)
+        if SOME <= line.freedom < ENOUGH:
+            own = math.sqrt(line.squares / line.freedom / line.spread)
+            half = max(half, float(t.ppf(0.975, line.freedom)) * own)
         found[key] = Estimate(line.slope, line.slope - half, line.slope + half)
     return found

@@ -113,17 +113,13 @@ def _print(found: CoordinateCheck) -> None:
 
 def _print_mistakes(found: CoordinateCheck) -> None:
     """Each likely mistake once, with the modules that make it, and the worst power of each."""
+    from dynsim.coordinates._check import few_names
     from dynsim.coordinates._verdicts import FAILURES, slope_text
 
-    modules: dict[str, list[str]] = {}
-    for module in found.failing:
-        for mistake in module.mistakes:
-            modules.setdefault(mistake, []).append(module.name)
-    if modules:
+    if found.mistakes:
         print("\nLikely mistakes:")
-    for mistake, names in modules.items():
-        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        print(f"  {shown}: {mistake}")
+    for mistake, names in found.mistakes.items():
+        print(f"  {few_names(names)}: {mistake}")
     failing = [slope for slope in found.slopes if slope.verdict in FAILURES]
     if failing:
         print("\nFirst failing power of each module:")

@@ -145,6 +145,18 @@ def test_intervals_of_one_seed_cover_the_slope():
     assert 0.92 <= covered / count <= 0.995
 
 
+def test_a_module_that_scatters_more_than_others_has_a_wider_interval():
+    """Three widths, three seeds, four modules, of which one has four times the noise."""
+    random = np.random.default_rng(1)
+    widths, covered, trials = np.repeat(np.log([64.0, 128.0, 256.0]), 3), 0, 400
+    for _ in range(trials):
+        noise = random.standard_normal((4, 9)) * np.array([[0.2], [0.05], [0.05], [0.05]])
+        lines = {k: fitted_line(widths, one) for k, one in enumerate(noise)}
+        noisy = pooled_intervals(lines, dict.fromkeys(lines, "term"))[0]
+        covered += noisy.low <= 0 <= noisy.high
+    assert 0.92 <= covered / trials <= 0.995
+
+
 def test_alignment_comes_back_and_bounds_the_rates(tmp_path):
     """A = 0.8 and Omega = 1/2 of the hidden matrix, Omega = 1 of the readout."""
     powers = {

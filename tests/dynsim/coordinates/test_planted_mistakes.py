@@ -93,6 +93,7 @@ def test_a_mistake_is_named_at_its_module_and_nowhere_else(family, tied, mistake
     assert {module.name for module in found.failing} == names, found
     first = found.failing[0]
     assert any(words in text for text in first.mistakes), first.mistakes
+    assert set().union(*found.mistakes.values()) == names
 
 
 @pytest.mark.parametrize(("family", "tied"), VARIANTS)
