@@ -9,7 +9,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from ._parts import (
+    FRAMED,
     GREY,
+    LINES,
     MARKERS,
     label,
     log_ticks,
@@ -163,11 +165,15 @@ def transfer(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 
 
 def recommendation(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Learning rates of the three rules by layer, and how the ratio grows from the base width."""
+    """Learning rates of the three rules by layer, and how the ratio grows from the base width.
+
+    With base rates of 1 these are factors, and are called so.
+    """
     axes = one_or_panels(ax, 2)
     setup = setup_of(dataset)
     layers = [str(layer) for layer in dataset.layer.values]
     rules = [str(rule) for rule in dataset.rule.values]
+    factors = np.allclose(dataset.learning_rate, dataset.factor)
     for number, rule in enumerate(rules):
         x = np.arange(len(layers)) + 0.17 * (number - 1)
         values = dataset.learning_rate.sel(rule=rule)
@@ -175,36 +181,46 @@ def recommendation(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         axes[0].plot(x, values, linestyle="", label=RULES[rule], **style)
         if len(axes) > 1:
             sizes, curve = dataset.curve_width, dataset.growth_curve.sel(rule=rule)
-            axes[1].plot(sizes, curve, color=style["color"], label=RULES[rule])
-            axes[1].plot(setup["width"], dataset.ratio_growth.sel(rule=rule), **style)
-    axes[0].set(yscale="log", ylabel=label(dataset.learning_rate))
+            axes[1].plot(
+                sizes, curve, LINES[number], color=style["color"], label=RULES[rule], zorder=2
+            )
+            axes[1].plot(setup["width"], dataset.ratio_growth.sel(rule=rule), zorder=3, **style)
+    axes[0].set(yscale="log", ylabel=label(dataset.factor if factors else dataset.learning_rate))
+    if setup.get("tied"):
+        layers[layers.index("readout")] = "readout\n(tied)"
     axes[0].set_xticks(np.arange(len(layers)), layers)
     axes[0].set_xlim(-0.5, len(layers) - 0.5)
     axes[0].margins(y=0.12)
     log_ticks(axes[0].yaxis)
-    axes[-1].legend()
-    note(axes[0], f"{setup['parametrization']}, {setup['optimizer']}, at width {setup['width']}")
+    axes[0].legend()
+    by = float(dataset.attrs["readout_multiplier"])
+    logits = "" if by == 1 else f"; logits times {by:.3g}"
+    at = f"at width {setup['width']}{logits}"
+    note(axes[0], f"{setup['parametrization']}, {setup['optimizer']}, {at}")
     if len(axes) > 1:
         axes[1].set(xscale="log", yscale="log", xlabel="width $d$")
         axes[1].set_ylabel(r"growth of $\eta_E/\eta_W$")
-        _whole_numbers(axes[1], np.array(sorted({setup["base_width"], setup["width"]})))
-        log_ticks(axes[1].yaxis)
+        log_ticks(axes[1].xaxis, axes[1].yaxis)
         _mark_model(axes[1], dataset, setup)
-        note(axes[1], f"$m={setup['vocab_size']}$, {setup['tokens']}; points: this model")
     return axes[0]
 
 
 def _mark_model(axes: Axes, dataset: xr.Dataset, setup: dict[str, Any]) -> None:
-    """The width of the model, and the one at which this token law's coherence is 1."""
-    axes.axvline(setup["base_width"], color="0.7", linewidth=0.8, zorder=0)
-    axes.axvline(setup["width"], color="0.4", linewidth=0.8, zorder=0)
-    ratio = float(dataset.attrs.get("coherence_ratio", np.nan))
-    crossing = 1 + (setup["width"] - 1) / ratio if ratio > 0 else np.nan  # rho grows like d - 1
-    low, high = float(dataset.curve_width[0]), float(dataset.curve_width[-1])
-    if low < crossing < high:
-        axes.axvline(crossing, color="0.4", linewidth=0.8, linestyle=":", zorder=0)
-        top = axes.get_xaxis_transform()
-        axes.text(crossing, 0.02, r" $\rho=1$", transform=top, ha="left", va="bottom", size=7)
+    """The base width, the model's, and the one at which this token law's coherence is 1."""
+    ratio, crossing = (float(dataset.attrs[one]) for one in ("coherence_ratio", "crossing_width"))
+    named: list[tuple[float, str, dict[str, Any]]] = [
+        (setup["base_width"], f"base width {setup['base_width']}", {"color": "0.7"}),
+        (setup["width"], f"this model, {setup['width']} (points)", {"color": "0.3"}),
+        (crossing, rf"$\rho=1$, width {crossing:,.0f}", {"color": "0.3", "linestyle": ":"}),
+    ]
+    shown = float(dataset.curve_width[0]), float(dataset.curve_width[-1])
+    lines = [
+        axes.axvline(width, linewidth=1.0, zorder=0, label=text, **style)
+        for width, text, style in named
+        if shown[0] <= width <= shown[1]
+    ]
+    axes.legend(handles=lines, loc="upper left", **FRAMED)  # where no rule is: ratios grow
+    note(axes, rf"$m={setup['vocab_size']}$, {setup['tokens']}: $\rho={ratio:.2g}$ at this width")
 
 
 def parametrization(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:

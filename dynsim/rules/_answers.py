@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -13,10 +14,14 @@ from dynsim._layers import LayerValues
 from dynsim._results import Declared, Result
 from dynsim._summary import summary
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 Anchor = Literal["hidden", "embedding"]
 MuonScale = Literal["spectral", "rms"]
 
-CURVE_POINTS = 17
+CURVE_POINTS = 33
+FARTHEST_CROSSING = 64  # times the widths, up to which a figure reaches to rho = 1
 REGIMES = {"mup": "muP", "lv": "LV", "between": "between muP and LV"}
 
 
@@ -83,9 +88,16 @@ class Regime:
 
 
 def _curve_widths(answer: Recommendation) -> list[float]:
-    """Widths around the base and the new one, over which the rules are drawn."""
+    """Widths around the base and the new one, over which the rules are drawn.
+
+    They reach to where the token law's coherence ratio is 1, if that is not too far away.
+    """
     low, high = sorted((answer.base_width, answer.width))
-    return np.geomspace(max(1, low / 2), 4 * high, CURVE_POINTS).tolist()
+    least, most = max(1.0, low / 2), 4.0 * high
+    crossing = answer.crossing_width
+    if low / FARTHEST_CROSSING < crossing < FARTHEST_CROSSING * high:
+        least, most = max(1.0, min(least, crossing / 2)), max(most, 2 * crossing)
+    return np.geomspace(least, most, CURVE_POINTS).tolist()
 
 
 def _curves(answer: Recommendation) -> list[list[float]]:
@@ -122,6 +134,8 @@ class Recommendation(Result):
     - `multiplier_exponents`: powers of the width that the model must multiply its weights by
       (embedding, hidden, readout) for these learning rates to be meant; (0, 0, 0) for a model
       without multipliers.
+    - `tied`: whether the readout is the embedding, one matrix with one learning rate.
+    - `readout_multiplier`: what its model must multiply the logits by beside that; 1 if not tied.
     - `explanation`: the answer in words, one line.
     """
 
@@ -153,12 +167,18 @@ class Recommendation(Result):
     coherence_ratio: float
     ratio_powers: tuple[float, float]
     multiplier_exponents: tuple[Fraction, Fraction, Fraction]
+    tied: bool
+    readout_multiplier: float
     explanation: str
 
     def described_by(self) -> dict[str, Any]:
         """The arguments of `recommend`, by name."""
         asked = ("width", "base_width", "vocab_size", "tokens", "parametrization", "optimizer")
-        return {name: getattr(self, name) for name in (*asked, "anchor", "muon_scale")}
+        return {name: getattr(self, name) for name in (*asked, "anchor", "muon_scale", "tied")}
+
+    def to_xarray(self) -> xr.Dataset:
+        """As of every result, with `crossing_width` as an attribute."""
+        return super().to_xarray().assign_attrs(crossing_width=self.crossing_width)
 
     def __repr__(self) -> str:
         return summary(
@@ -168,11 +188,22 @@ class Recommendation(Result):
             parametrization=self.parametrization,
             optimizer=self.optimizer,
             anchor=self.anchor,
+            tied=self.tied,
+            readout_multiplier=self.readout_multiplier,
             regime=f"{REGIMES[self.regime.name]}, rho = {self.regime.coherence_ratio:.3g}",
             **{answer.rule: asdict(answer.learning_rates) for answer in self.answers},
             ratio_growth={answer.rule: answer.ratio_growth for answer in self.answers},
             explanation=self.explanation,
         )
+
+    @property
+    def crossing_width(self) -> float:
+        """The width at which this token law's coherence ratio is 1: rho grows like d - 1.
+
+        At width 1 every ratio is 0, and so there is no such width: infinite.
+        """
+        ratio = self.coherence_ratio
+        return 1 + (self.width - 1) / ratio if ratio > 0 else math.inf
 
     @property
     def answers(self) -> tuple[RuleAnswer, RuleAnswer, RuleAnswer]:

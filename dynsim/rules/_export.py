@@ -163,8 +163,9 @@ def torch_parameter_groups(
     `torch.compile`, DDP, FSDP or activation checkpointing. A frozen parameter needs no label, and
     without one stands in no group.
 
-    A weight with two roles, an embedding that is the readout too, occurs once. Its rate is the
-    smaller of the two, unless `tied` says otherwise, and a warning names both roles. The smaller
+    A weight with two roles, an embedding that is the readout too, occurs once. `recommend(...,
+    tied=True)` gives both the same rate. Of two rates it has the smaller one, unless `tied` says
+    otherwise, and a warning names both roles. The smaller
     rate bounds its own update. What its initial entries, as large as an embedding's, make of
     learned inputs still grows with the width, unless the model multiplies its outputs by
     (base width)/(width).
@@ -192,7 +193,8 @@ def torch_parameter_groups(
         labels = dict(label_parameters(model))
     label_of = _labels_of_trained(roles, labels)
     shared = _tied_weights(roles, labels)
-    _warn_of_tied(shared, tied)
+    if learning_rates.embedding != learning_rates.readout:
+        _warn_of_tied(shared, tied)
     own = [{"params": list(parameters.values())}]
     if groups is not None:
         own = _listed_groups(groups)

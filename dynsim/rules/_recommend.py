@@ -18,7 +18,7 @@ from dynsim._layers import LABELS, LayerValues
 from dynsim.tokens._laws import TokenLaw, token_law
 
 from ._answers import Anchor, MuonScale, Recommendation, Regime, RuleAnswer
-from ._words import KNOWN, NOT_KNOWN, PRESUMES, explanation
+from ._words import KNOWN, NOT_KNOWN, PRESUMES, explanation, tied_words
 
 MAX_WIDTH = 2**31 - 1
 
@@ -37,6 +37,7 @@ def recommend(
     base_vector_lr: float | None = None,
     anchor: Anchor = "hidden",
     muon_scale: MuonScale = "spectral",
+    tied: bool = False,
 ) -> Recommendation:
     """Learning rates at `width` from those tuned at `base_width`, by three rules.
 
@@ -75,6 +76,10 @@ def recommend(
       `optax.contrib.muon` and torch's `adjust_lr_fn="original"` do. `rms`: 0.2 sqrt(width), so that
       entries have Adam's size, as torch's `"match_rms_adamw"` does; the hidden factor is then
       (d/d_0)^(-1/2) times that of `spectral`.
+    - `tied`: the readout is the embedding, one matrix with one learning rate. It is the embedding's
+      and presumes that the model multiplies its logits by `readout_multiplier`, beside what the
+      parametrization multiplies them by. This takes the place of a readout that starts and learns
+      as d/d_0 to the power -1 (Yang et al. 2022, arXiv 2203.03466, appendix B.1).
 
     Raises `InputError` for a value out of range or an unknown name.
     Source: docs/theory/parametrizations.md#stability-program,
@@ -88,6 +93,8 @@ def recommend(
     check_choice("optimizer", optimizer, derivations.TRAINING_OPTIMIZERS)
     check_choice("anchor", anchor, get_args(Anchor))
     check_choice("muon_scale", muon_scale, get_args(MuonScale))
+    if tied and base_readout_lr is not None:
+        raise InputError("base_readout_lr", base_readout_lr, "must be left out with `tied`")
     base = LayerValues(
         embedding=_positive("base_embedding_lr", base_embedding_lr),
         hidden=_positive("base_hidden_lr", base_hidden_lr),
@@ -104,6 +111,12 @@ def recommend(
 
     growth = width / base_width
     multipliers = derivations.parametrization(parametrization)
+    own_multipliers = {name: one.multiplier for name, one in multipliers.layers.items()}
+    if tied:
+        multipliers = _tied(multipliers)
+    readout_multiplier = growth ** float(
+        multipliers.readout.multiplier - own_multipliers["readout"]
+    )
     mup_factors = _factors(multipliers, optimizer, derivations.FULL_ALIGNMENT, growth)
     lv_factors = _factors(
         multipliers,
@@ -128,7 +141,7 @@ def recommend(
         mup_power = math.log(mup_factors.embedding / mup_factors.hidden) / math.log(growth)
         lv_power = mup_power + math.log(incoherence["lv"]) / math.log(growth)
     mup, lv, interpolated = (
-        _answer(rule, mup_factors, incoherence[rule], base, anchor)
+        _answer(rule, mup_factors, incoherence[rule], base, anchor, tied)
         for rule in ("mup", "lv", "interpolated")
     )
     regime, base_regime = _regime(law, width), _regime(law, base_width)
@@ -152,13 +165,16 @@ def recommend(
         coherence_ratio=regime.coherence_ratio,
         ratio_powers=(mup_power, lv_power),
         multiplier_exponents=(
-            multipliers.embedding.multiplier,
-            multipliers.hidden.multiplier,
-            multipliers.readout.multiplier,
+            own_multipliers["embedding"],
+            own_multipliers["hidden"],
+            own_multipliers["readout"],
         ),
+        tied=tied,
+        readout_multiplier=readout_multiplier,
         explanation=explanation(
             width, base_width, optimizer, (mup, lv, interpolated), regime, law, muon_scale
-        ),
+        )
+        + (f" {tied_words(readout_multiplier)}" if tied else ""),
     )
 
 
@@ -204,13 +220,20 @@ def _answer(
     incoherence: float,
     base: LayerValues,
     anchor: Anchor,
+    tied: bool,
 ) -> RuleAnswer:
-    """muP's factors with the embedding/hidden ratio multiplied by `incoherence`."""
+    """muP's factors with the embedding/hidden ratio multiplied by `incoherence`.
+
+    A tied readout has the embedding's learning rate.
+    """
     if anchor == "hidden":
         factors = replace(mup, embedding=mup.embedding * incoherence)
     else:
         factors = replace(mup, hidden=mup.hidden / incoherence)
     rates = LayerValues(**{name: base.of(name) * factors.of(name) for name in LABELS})
+    if tied:
+        factors = replace(factors, readout=factors.embedding)
+        rates = replace(rates, readout=rates.embedding)
     return RuleAnswer(
         rule=rule,
         learning_rates=rates,
@@ -220,6 +243,21 @@ def _answer(
         presumes=PRESUMES[rule],
         known=KNOWN[rule],
         not_known=NOT_KNOWN[rule],
+    )
+
+
+def _tied(multipliers: derivations.Parametrization) -> derivations.Parametrization:
+    """The same with the embedding as readout, and the multiplier that it then needs.
+
+    At full alignment entries times multiplier move as d^0 in the embedding and as d^-1 in the
+    readout. One matrix moves as one, so the two multipliers must differ by d^-1.
+    """
+    embedding, readout = multipliers.embedding, multipliers.readout
+    return replace(
+        multipliers,
+        readout=replace(
+            readout, multiplier=embedding.multiplier - 1, init_std=embedding.init_std, lr=None
+        ),
     )
 
 

@@ -85,6 +85,22 @@ def explanation(
     )
 
 
+def tied_words(multiplier: float) -> str:
+    """What must be done besides, where the readout is the embedding."""
+    roles = (
+        "The readout is the embedding, so one matrix has both roles and one learning rate, the "
+        "embedding's."
+    )
+    if multiplier == 1:
+        return f"{roles} The multipliers of this parametrization make it right for both."
+    return (
+        f"{roles} It is right if the model multiplies its logits by {multiplier:.4g}, beside what "
+        "it does at the base width. Without that multiplier the logits change more, the wider the "
+        "model. The smaller rate of a readout of its own would bound its updates, but not what its "
+        "initial entries, as large as an embedding's, make of learned features."
+    )
+
+
 def _shares(regime: Regime, law: TokenLaw) -> str:
     """How tokens differ where they do: the average says nothing about a single token."""
     if _uniform(law):

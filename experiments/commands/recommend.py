@@ -14,16 +14,15 @@ from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, Json, WrittenFiles
 
 if TYPE_CHECKING:
-    from dynsim import Recommendation
+    from dynsim import LayerValues, Recommendation
     from dynsim.rules import ModelShape
 
 
 RULES = {"mup": "muP", "lv": "LV", "interpolated": "interpolated"}
 LINE_WIDTH = 100
-TIED = (
-    "The readout is the embedding, so one matrix has both roles: give it the smaller of the two "
-    "learning rates, or the embedding's together with logits multiplied by (base width)/(width). "
-    "With the embedding's rate alone the logits change more, the wider the model."
+UNKNOWN_TIE = (
+    "This is for a readout of its own. If it is the embedding, add --tied yes: one matrix then has "
+    "one learning rate, and logits need a multiplier."
 )
 BUILDERS = {  # what is not Adam, as an argument of optax_optimizer
     "sgd": ", optax.sgd",
@@ -93,6 +92,8 @@ class Recommend:
             raise InputError("base_width", None, "must be given, the width of the tuned LRs")
         self.files.check()
         law = token_law(self.tokens, vocab_size)
+        tied = shape.tied if shape is not None else None
+        tied = tied if self.tied is None else self.tied == "yes"
         answer = recommend(
             width,
             self.base_width,
@@ -104,9 +105,8 @@ class Recommend:
             self.base_hidden_lr,
             anchor=self.anchor,  # type: ignore[arg-type]
             muon_scale=self.muon_scale,  # type: ignore[arg-type]
+            tied=bool(tied),
         )
-        tied = shape.tied if shape is not None else None
-        tied = tied if self.tied is None else self.tied == "yes"
         written = write_files(self.files, "recommend", answer.to_xarray, answer.described_by())
         factors = self.base_embedding_lr == self.base_hidden_lr == 1
         lines = trainer_lines(answer, self.rule, factors)
@@ -114,7 +114,7 @@ class Recommend:
             **answer.to_dict(),
             "shape": None if shape is None else asdict(shape),
             "tied": tied,
-            "notes": [*law.notes, *([TIED] if tied else [])],
+            "notes": [*law.notes, *([UNKNOWN_TIE] if tied is None else [])],
             "trainer": lines,
         }
         if self.json:
@@ -138,20 +138,37 @@ class Recommend:
 def trainer_lines(answer: Recommendation, rule: str, factors: bool) -> dict[str, str]:
     """The line that a PyTorch and an optax trainer needs, by the rule asked for.
 
-    With `factors` the base learning rates are left as names.
+    With `factors` the base learning rates are left as names. Under AdamW the base model's weight
+    decay is one too: what a step shrinks a weight by must not depend on the width. A tied readout
+    adds a line on the logits, where it needs one.
     """
-    rates = next(one for one in answer.answers if one.rule == rule).learning_rates
-    of = {"embedding": "embedding_lr", "vector": "embedding_lr"}
-    values = ", ".join(
-        f"{label}={rates.of(label):.6g}" + (f" * {of.get(label, 'hidden_lr')}" if factors else "")
-        for label in LABEL_ORDER
-    )
-    rates_text = f"dynsim.LayerValues({values})"
+    chosen = next(one for one in answer.answers if one.rule == rule)
+    slow = {"hidden"} if answer.tied else {"hidden", "readout"}
+    of = {label: "hidden_lr" if label in slow else "embedding_lr" for label in LABEL_ORDER}
+    rates = _values(chosen.learning_rates, of if factors else {})
+    decays = ""
+    if answer.optimizer == "adamw":
+        shrunk = _values(chosen.weight_decays(1), {one: "weight_decay" for one in LABEL_ORDER})
+        decays = f", weight_decays={shrunk}"
     builder = BUILDERS.get(answer.optimizer, "")
-    return {
-        "torch": f"groups = dynsim.torch_parameter_groups(model, labels, {rates_text})",
-        "optax": f"optimizer = dynsim.optax_optimizer({rates_text}, labels{builder})",
+    lines = {
+        "torch": f"groups = dynsim.torch_parameter_groups(model, labels, {rates}{decays})",
+        "optax": f"optimizer = dynsim.optax_optimizer({rates}, labels{builder}{decays})",
     }
+    if answer.readout_multiplier != 1:
+        lines["logits"] = f"logits = logits * {answer.readout_multiplier:.6g}"
+    return lines
+
+
+def _values(values: LayerValues, names: dict[str, str]) -> str:
+    """Values by layer as Python, each times a name if there is one."""
+    texts = []
+    for label in LABEL_ORDER:
+        text = f"{values.of(label):.6g}"
+        if label in names:
+            text = names[label] if text == "1" else f"{text} * {names[label]}"
+        texts.append(f"{label}={text}")
+    return f"dynsim.LayerValues({', '.join(texts)})"
 
 
 def _print(answer: Recommendation, document: dict[str, Any]) -> None:
@@ -175,6 +192,11 @@ def _print(answer: Recommendation, document: dict[str, Any]) -> None:
         for rule in answer.answers
     ]
     print_table(head, rows)
+    if answer.readout_multiplier != 1:
+        print(
+            "\nReadout and embedding are one matrix. Its LR presumes logits times "
+            f"{number(answer.readout_multiplier)}."
+        )
     regime = answer.regime
     print(
         f"\nrho = {number(regime.coherence_ratio)} (average over tokens by frequency), effective "

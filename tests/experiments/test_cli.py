@@ -229,21 +229,31 @@ def test_recommend_reads_configurations_and_prints_lines_for_trainers(run, tmp_p
     document = run(*line, "--json").document
     assert (document["width"], document["vocab_size"], document["tied"]) == (768, 50257, True)
     assert document["shape"]["layers"] == 12
-    text = run(*line).out
+    text = " ".join(run(*line).out.split())
     assert "readout tied to the embedding" in text
     assert "one matrix has both roles" in text
-    assert "one matrix has both roles" not in run(*line, "--tied", "no").out
+    untied = run(*line, "--tied", "no", "--json").document
+    assert "one matrix has both roles" not in " ".join(run(*line, "--tied", "no").out.split())
+    assert "logits" not in untied["trainer"]
+    assert untied["mup"]["factors"]["readout"] == pytest.approx(1 / 3)
+    assert document["mup"]["factors"]["readout"] == document["mup"]["factors"]["embedding"] == 1
+    assert document["trainer"]["logits"] == "logits = logits * 0.333333"
+    unknown = run("recommend", "--width", 64, "--base-width", 32, "--vocab-size", 9).out
+    assert "If it is the embedding, add --tied yes" in unknown
     assert text.count("Known: ") == text.count("Not known: ") == 3
     assert "hidden=0.333333 * hidden_lr" in document["trainer"]["torch"]
     rates = ("--base-embedding-lr", "3e-3", "--base-hidden-lr", "3e-3", "--rule", "lv")
     for optimizer in ("sgd", "momentum", "sign", "adam", "adamw", "adafactor", "muon"):
         trainer = run(*line, *rates, "--optimizer", optimizer, "--json").document["trainer"]
-        names = {"dynsim": dynsim, "optax": optax, "labels": {"*": "hidden"}}
+        names = {"dynsim": dynsim, "optax": optax, "labels": {"*": "hidden"}, "weight_decay": 0.1}
         exec(trainer["optax"], names)
         names["optimizer"].init({"weight": np.ones((2, 2))})
         names["model"] = [("weight", np.ones(2))]
         exec(trainer["torch"], names)
-        assert names["groups"][0]["lr"] > 0
+        (group,) = names["groups"]
+        assert group["lr"] > 0
+        if optimizer == "adamw":  # what a step shrinks a weight by is the base model's
+            assert group["lr"] * group["weight_decay"] == pytest.approx(3e-3 * 0.1)
 
 
 def test_tokens_of_files(run):

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from helpers import assert_exponent, assert_refused
 
+import derivations
 from dynsim._errors import InputError
 from dynsim.rules._presets import MODEL_SHAPES, config_shape, model_shape
 from dynsim.rules._recommend import recommend
@@ -323,6 +325,56 @@ def test_configurations_that_describe_no_model(tmp_path):
     file.write_text('{"hidden_size": "wide", "vocab_size": 8}')
     assert_refused(f"{file}, hidden_size", lambda: config_shape(file), "'wide'", "whole number")
     assert_refused("config", lambda: config_shape(tmp_path / "missing.json"), "cannot be read")
+
+
+@pytest.mark.parametrize("parametrization", derivations.PARAMETRIZATIONS)
+def test_one_rate_suits_both_roles_of_a_tied_matrix(parametrization):
+    """Times their multipliers, muP's updates are d^0 in the embedding and d^-1 in the readout."""
+    growth = 8.0
+    for optimizer in ("sign", "adam", "adamw", "muon"):
+        answer = recommend(
+            512, 64, 999, parametrization=parametrization, optimizer=optimizer, tied=True
+        )
+        embedding, _, readout = (growth ** float(a) for a in answer.multiplier_exponents)
+        factors = answer.mup.factors
+        assert factors.embedding * embedding == pytest.approx(1)
+        total = readout * answer.readout_multiplier
+        assert factors.readout * total == pytest.approx(1 / growth)
+        for rule in answer.answers:
+            assert rule.learning_rates.readout == rule.learning_rates.embedding
+    # Whatever the gauge, descent on the same function: rates times squared multipliers.
+    sgd = recommend(512, 64, 999, parametrization=parametrization, optimizer="sgd", tied=True)
+    embedding = growth ** float(sgd.multiplier_exponents[0])
+    assert sgd.mup.factors.embedding * embedding**2 == pytest.approx(growth)
+
+
+def test_a_tied_readout_is_told_what_it_needs():
+    answer = recommend(512, 64, 999, tied=True)
+    assert answer.readout_multiplier == 64 / 512
+    assert "multiplies its logits by 0.125" in answer.explanation
+    assert recommend(512, 64, 999).readout_multiplier == 1
+    in_gauge = recommend(512, 64, 999, parametrization="mup", tied=True)
+    assert in_gauge.readout_multiplier == 1
+    assert "The multipliers of this parametrization make it right" in in_gauge.explanation
+    both = lambda: recommend(512, 64, 999, base_readout_lr=0.1, tied=True)  # noqa: E731
+    assert_refused("base_readout_lr", both, "must be left out")
+
+
+@pytest.mark.parametrize(("tokens", "reaches"), [("uniform", True), ("uniform of many", False)])
+def test_the_figure_marks_the_model_and_the_token_law(tokens, reaches):
+    vocab_size = 4000 if reaches else 10**7
+    answer = recommend(256, 64, vocab_size, tokens.split()[0], tied=True)
+    assert answer.crossing_width == pytest.approx(1 + np.pi / 2 * vocab_size)  # rho = 1 there
+    axes = answer.plot()
+    left, right = axes.figure.axes[:2]
+    marks = {line.get_label(): np.asarray(line.get_xdata())[0] for line in right.get_lines()}
+    assert marks["base width 64"] == 64
+    assert marks["this model, 256 (points)"] == 256
+    law = [x for text, x in marks.items() if "rho=1" in text]
+    assert law == ([pytest.approx(answer.crossing_width)] if reaches else [])
+    assert "tied" in [text.get_text() for text in left.get_xticklabels()][2]
+    assert "logits times 0.25" in left.get_title("left")
+    plt.close(axes.figure)
 
 
 def test_the_curves_of_the_rules_pass_through_the_model():
