@@ -19,11 +19,11 @@ INSIDE = ("text_config", "llm_config", "language_config", "model", "model_args",
 # Families whose configurations leave it out and whose readout is the embedding.
 TIED_BY_DEFAULT = {
     *("gpt2", "gpt_neo", "opt", "bloom", "gemma", "gemma2", "gemma3", "gemma3_text", "bert"),
-    *("roberta", "t5", "xlnet", "gpt_bigcode"),
+    *("roberta", "t5", "xlnet", "gpt_bigcode", "starcoder2"),
 }
 UNTIED_BY_DEFAULT = {
     *("llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "olmo", "olmo2"),
-    *("phi", "phi3", "gpt_neox", "gptj", "stablelm", "deepseek_v2", "deepseek_v3", "starcoder2"),
+    *("phi", "phi3", "gpt_neox", "gptj", "stablelm", "deepseek_v2", "deepseek_v3"),
 }
 
 
@@ -36,6 +36,8 @@ class ModelShape:
     - `layers`: number of transformer blocks, None if unknown.
     - `tied`: whether the readout is the embedding, None if unknown.
     - `source`: where the numbers come from.
+    - `tokenizer_size`: number of the tokenizer's tokens, special ones included, None if unknown.
+      Rows of the embedding beyond it belong to no token and only pad the matrix.
     """
 
     name: str
@@ -44,60 +46,183 @@ class ModelShape:
     layers: int | None = None
     tied: bool | None = None
     source: str = ""
+    tokenizer_size: int | None = None
 
 
-def _published(
-    repository: str, name: str, width: int, vocab_size: int, layers: int, tied: bool
-) -> ModelShape:
-    """The shape in the config.json of a repository of huggingface.co."""
-    source = f"config.json of huggingface.co/{repository}"
-    return ModelShape(name, width, vocab_size, layers, tied, source)
+def _family(
+    source: str, tokenizer_size: int, tied: bool, *models: tuple[str, int, int, int]
+) -> tuple[ModelShape, ...]:
+    """Shapes of models with one tokenizer, each given as (name, width, rows, layers)."""
+    return tuple(
+        ModelShape(name, width, rows, layers, tied, source, tokenizer_size)
+        for name, width, rows, layers in models
+    )
 
+
+# Every number below stands in the files named as its family's source; the sources of tying name
+# the file with the class of the readout or with its default, which these models keep.
+LITGPT = "github.com/Lightning-AI/litgpt 0.5.13, litgpt/config.py"
+TORCHTUNE = "github.com/pytorch/torchtune 0.6.1, torchtune/models"
+TRANSFORMERS = "github.com/huggingface/transformers 5.24.0, src/transformers/models"
+QWEN = f"{TORCHTUNE}/qwen2_5/_model_builders.py; tying, tokenizer: Qwen, 2024, arXiv:2412.15115"
 
 MODEL_SHAPES: tuple[ModelShape, ...] = (
-    _published("openai-community/gpt2", "gpt2", 768, 50257, 12, True),
-    _published("openai-community/gpt2-medium", "gpt2-medium", 1024, 50257, 24, True),
-    _published("openai-community/gpt2-large", "gpt2-large", 1280, 50257, 36, True),
-    _published("openai-community/gpt2-xl", "gpt2-xl", 1600, 50257, 48, True),
-    _published("EleutherAI/pythia-70m", "pythia-70m", 512, 50304, 6, False),
-    _published("EleutherAI/pythia-160m", "pythia-160m", 768, 50304, 12, False),
-    _published("EleutherAI/pythia-410m", "pythia-410m", 1024, 50304, 24, False),
-    _published("EleutherAI/pythia-1b", "pythia-1b", 2048, 50304, 16, False),
-    _published("EleutherAI/pythia-1.4b", "pythia-1.4b", 2048, 50304, 24, False),
-    _published("EleutherAI/pythia-2.8b", "pythia-2.8b", 2560, 50304, 32, False),
-    _published("EleutherAI/pythia-6.9b", "pythia-6.9b", 4096, 50432, 32, False),
-    _published("EleutherAI/pythia-12b", "pythia-12b", 5120, 50688, 36, False),
-    _published("EleutherAI/gpt-j-6b", "gpt-j-6b", 4096, 50400, 28, False),
-    _published("EleutherAI/gpt-neox-20b", "gpt-neox-20b", 6144, 50432, 44, False),
-    _published("facebook/opt-125m", "opt-125m", 768, 50272, 12, True),
-    _published("facebook/opt-1.3b", "opt-1.3b", 2048, 50272, 24, True),
-    _published("facebook/opt-6.7b", "opt-6.7b", 4096, 50272, 32, True),
-    _published("bigscience/bloom-560m", "bloom-560m", 1024, 250880, 24, True),
-    _published("bigscience/bloom-7b1", "bloom-7b1", 4096, 250880, 30, True),
-    _published("meta-llama/Llama-2-7b-hf", "llama-2-7b", 4096, 32000, 32, False),
-    _published("meta-llama/Llama-2-13b-hf", "llama-2-13b", 5120, 32000, 40, False),
-    _published("meta-llama/Llama-2-70b-hf", "llama-2-70b", 8192, 32000, 80, False),
-    _published("meta-llama/Llama-3.2-1B", "llama-3.2-1b", 2048, 128256, 16, True),
-    _published("meta-llama/Llama-3.2-3B", "llama-3.2-3b", 3072, 128256, 28, True),
-    _published("meta-llama/Meta-Llama-3-8B", "llama-3-8b", 4096, 128256, 32, False),
-    _published("meta-llama/Meta-Llama-3-70B", "llama-3-70b", 8192, 128256, 80, False),
-    _published("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "tinyllama-1.1b", 2048, 32000, 22, False),
-    _published("mistralai/Mistral-7B-v0.1", "mistral-7b", 4096, 32000, 32, False),
-    _published("mistralai/Mixtral-8x7B-v0.1", "mixtral-8x7b", 4096, 32000, 32, False),
-    _published("google/gemma-2b", "gemma-2b", 2048, 256000, 18, True),
-    _published("google/gemma-7b", "gemma-7b", 3072, 256000, 28, True),
-    _published("google/gemma-2-2b", "gemma-2-2b", 2304, 256000, 26, True),
-    _published("google/gemma-2-9b", "gemma-2-9b", 3584, 256000, 42, True),
-    _published("Qwen/Qwen2.5-0.5B", "qwen2.5-0.5b", 896, 151936, 24, True),
-    _published("Qwen/Qwen2.5-1.5B", "qwen2.5-1.5b", 1536, 151936, 28, True),
-    _published("Qwen/Qwen2.5-3B", "qwen2.5-3b", 2048, 151936, 36, True),
-    _published("Qwen/Qwen2.5-7B", "qwen2.5-7b", 3584, 152064, 28, False),
-    _published("Qwen/Qwen2.5-14B", "qwen2.5-14b", 5120, 152064, 48, False),
-    _published("allenai/OLMo-1B-hf", "olmo-1b", 2048, 50304, 16, True),
-    _published("allenai/OLMo-7B-hf", "olmo-7b", 4096, 50304, 32, False),
-    _published("allenai/OLMo-2-1124-7B", "olmo-2-7b", 4096, 100352, 32, False),
-    _published("microsoft/phi-2", "phi-2", 2560, 51200, 32, False),
-    _published("HuggingFaceTB/SmolLM-135M", "smollm-135m", 576, 49152, 30, True),
+    *_family(
+        "github.com/karpathy/nanoGPT, model.py; tying: github.com/openai/gpt-2, src/model.py",
+        50257,
+        True,
+        ("gpt2", 768, 50257, 12),
+        ("gpt2-medium", 1024, 50257, 24),
+        ("gpt2-large", 1280, 50257, 36),
+        ("gpt2-xl", 1600, 50257, 48),
+    ),
+    *_family(
+        "github.com/EleutherAI/pythia, models/*/pythia-*.yml; rows and tokenizer: its issue 68",
+        50277,
+        False,
+        ("pythia-70m", 512, 50304, 6),
+        ("pythia-160m", 768, 50304, 12),
+        ("pythia-410m", 1024, 50304, 24),
+        ("pythia-1b", 2048, 50304, 16),
+        ("pythia-1.4b", 2048, 50304, 24),
+        ("pythia-2.8b", 2560, 50304, 32),
+        ("pythia-6.9b", 4096, 50432, 32),
+        ("pythia-12b", 5120, 50688, 36),
+    ),
+    *_family(
+        "github.com/kingoflolz/mesh-transformer-jax, configs/6B_roto_256.json and README.md; "
+        f"tying: {TRANSFORMERS}/gptj/configuration_gptj.py",
+        50257,
+        False,
+        ("gpt-j-6b", 4096, 50400, 28),
+    ),
+    *_family(
+        f"github.com/EleutherAI/gpt-neox, configs/20B.yml; rows: {TRANSFORMERS}/gpt_neox/"
+        "configuration_gpt_neox.py; tokenizer: github.com/EleutherAI/pythia, issues 68 and 115",
+        50277,
+        False,
+        ("gpt-neox-20b", 6144, 50432, 44),
+    ),
+    *_family(
+        "github.com/keras-team/keras-hub 0.4.1, keras_nlp/models/opt/opt_presets.py; "
+        f"tying: {TRANSFORMERS}/opt/configuration_opt.py; "
+        "tokenizer: github.com/facebookresearch/metaseq, issue 469",
+        50265,
+        True,
+        ("opt-125m", 768, 50272, 12),
+        ("opt-1.3b", 2048, 50272, 24),
+        ("opt-6.7b", 4096, 50272, 32),
+    ),
+    *_family(
+        "github.com/bigscience-workshop/bigscience, train/tr11-176B-ml/smaller_models/"
+        "tr11e-350M-ml.slurm and tr11f-6B3-ml.slurm; "
+        f"tying: {TRANSFORMERS}/bloom/configuration_bloom.py; "
+        "tokenizer: model card at huggingface.co/bigscience/bloom",
+        250680,
+        True,
+        ("bloom-560m", 1024, 250880, 24),
+        ("bloom-7b1", 4096, 250880, 30),
+    ),
+    *_family(
+        f"{TORCHTUNE}/llama2/_model_builders.py",
+        32000,
+        False,
+        ("llama-2-7b", 4096, 32000, 32),
+        ("llama-2-13b", 5120, 32000, 40),
+        ("llama-2-70b", 8192, 32000, 80),
+    ),
+    *_family(
+        f"{TORCHTUNE}/llama3_2/_model_builders.py and llama3/_tokenizer.py",
+        128256,
+        True,
+        ("llama-3.2-1b", 2048, 128256, 16),
+        ("llama-3.2-3b", 3072, 128256, 28),
+    ),
+    *_family(
+        f"{TORCHTUNE}/llama3/_model_builders.py and _tokenizer.py",
+        128256,
+        False,
+        ("llama-3-8b", 4096, 128256, 32),
+        ("llama-3-70b", 8192, 128256, 80),
+    ),
+    *_family(
+        f"{LITGPT}; tying: {TRANSFORMERS}/llama/configuration_llama.py",
+        32000,
+        False,
+        ("tinyllama-1.1b", 2048, 32000, 22),
+    ),
+    *_family(
+        f"{TRANSFORMERS}/mistral/configuration_mistral.py",
+        32000,
+        False,
+        ("mistral-7b", 4096, 32000, 32),
+    ),
+    *_family(
+        f"{TRANSFORMERS}/mixtral/configuration_mixtral.py",
+        32000,
+        False,
+        ("mixtral-8x7b", 4096, 32000, 32),
+    ),
+    *_family(
+        f"{TORCHTUNE}/gemma/_model_builders.py and _component_builders.py",
+        256000,
+        True,
+        ("gemma-2b", 2048, 256000, 18),
+        ("gemma-7b", 3072, 256000, 28),
+    ),
+    *_family(
+        f"{TORCHTUNE}/gemma2/_model_builders.py and _component_builders.py",
+        256000,
+        True,
+        ("gemma-2-2b", 2304, 256000, 26),
+        ("gemma-2-9b", 3584, 256000, 42),
+    ),
+    *_family(
+        QWEN,
+        151665,
+        True,
+        ("qwen2.5-0.5b", 896, 151936, 24),
+        ("qwen2.5-1.5b", 1536, 151936, 28),
+        ("qwen2.5-3b", 2048, 151936, 36),
+    ),
+    *_family(
+        QWEN,
+        151665,
+        False,
+        ("qwen2.5-7b", 3584, 152064, 28),
+        ("qwen2.5-14b", 5120, 152064, 48),
+    ),
+    *_family(
+        "github.com/allenai/OLMo, configs/official/OLMo-1B.yaml",
+        50280,
+        True,
+        ("olmo-1b", 2048, 50304, 16),
+    ),
+    *_family(
+        "github.com/allenai/OLMo, configs/official/OLMo-7B.yaml",
+        50280,
+        False,
+        ("olmo-7b", 4096, 50304, 32),
+    ),
+    *_family(
+        "github.com/allenai/OLMo, configs/official-1124/OLMo2-7B-stage1.yaml",
+        100278,
+        False,
+        ("olmo-2-7b", 4096, 100352, 32),
+    ),
+    *_family(
+        f"{LITGPT}; tying: {TRANSFORMERS}/phi/configuration_phi.py; "
+        "tokenizer: its added_tokens.json, copied at huggingface.co/jsacex/phi-2-qlora-lrs-5000",
+        50295,
+        False,
+        ("phi-2", 2560, 51200, 32),
+    ),
+    *_family(
+        "github.com/huggingface/smollm, pre-training/smollm1/config_smollm1_135M.yaml",
+        49152,
+        True,
+        ("smollm-135m", 576, 49152, 30),
+    ),
 )
 
 

@@ -177,7 +177,7 @@ def _print(answer: Recommendation, document: dict[str, Any]) -> None:
         layers = "" if shape["layers"] is None else f", {shape['layers']} layers"
         tie = {True: ", readout tied to the embedding", False: ", readout of its own"}
         told = tie.get(document["tied"], ", whether the readout is tied is not said")
-        print(f"{shape['name']}{layers}{told} ({shape['source']})")
+        _print_wrapped(f"{shape['name']}{layers}{told}{_padding(shape)} ({shape['source']})")
     print(
         f"width {answer.base_width} -> {answer.width}, vocabulary size {answer.vocab_size}, "
         f"tokens {answer.tokens}, {answer.parametrization}, {answer.optimizer}\n"
@@ -214,6 +214,14 @@ def _print(answer: Recommendation, document: dict[str, Any]) -> None:
     print("\nFor a trainer (labels: dynsim.label_parameters):")
     for line in document["trainer"].values():
         print(f"  {line}")
+
+
+def _padding(shape: dict[str, Any]) -> str:
+    """How many rows of the embedding are tokens, where some are not."""
+    rows, tokens = shape["vocab_size"], shape["tokenizer_size"]
+    if tokens is None or tokens == rows:
+        return ""
+    return f", {tokens} of its {rows} rows of the embedding are tokens and the others pad it"
 
 
 def _print_wrapped(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from typing import Any
@@ -270,9 +271,65 @@ def test_presets_say_where_their_numbers_are_from():
     assert len(MODEL_SHAPES) >= 25
     assert len({shape.name for shape in MODEL_SHAPES}) == len(MODEL_SHAPES)
     for shape in MODEL_SHAPES:
-        assert shape.source.startswith("config.json of huggingface.co/")
+        assert re.match(r"github\.com/[\w-]+/[\w-]+[ ,].*\.(py|json|ya?ml|slurm)", shape.source)
         assert isinstance(shape.tied, bool)
         assert shape.layers is not None
+        assert shape.tokenizer_size is not None
+        assert 0 <= shape.vocab_size - shape.tokenizer_size < 1024  # padding, nothing else
+
+
+CONFIRMED = [
+    ("gpt2-xl", 1600, 50257, 50257, 48, True),
+    ("pythia-12b", 5120, 50688, 50277, 36, False),
+    ("gpt-j-6b", 4096, 50400, 50257, 28, False),
+    ("gpt-neox-20b", 6144, 50432, 50277, 44, False),
+    ("llama-2-70b", 8192, 32000, 32000, 80, False),
+    ("llama-3.2-3b", 3072, 128256, 128256, 28, True),
+    ("llama-3-8b", 4096, 128256, 128256, 32, False),
+    ("mixtral-8x7b", 4096, 32000, 32000, 32, False),
+    ("gemma-2-9b", 3584, 256000, 256000, 42, True),
+    ("qwen2.5-3b", 2048, 151936, 151665, 36, True),
+    ("qwen2.5-7b", 3584, 152064, 151665, 28, False),
+    ("olmo-1b", 2048, 50304, 50280, 16, True),
+    ("olmo-2-7b", 4096, 100352, 100278, 32, False),
+    ("phi-2", 2560, 51200, 50295, 32, False),
+    ("smollm-135m", 576, 49152, 49152, 30, True),
+]
+
+
+@pytest.mark.parametrize("confirmed", CONFIRMED, ids=lambda one: one[0])
+def test_confirmed_shapes(confirmed):
+    shape = model_shape(confirmed[0])
+    sizes = (shape.width, shape.vocab_size, shape.tokenizer_size, shape.layers, shape.tied)
+    assert sizes == confirmed[1:]
+
+
+# Published numbers of parameters, positions and weights of the norms (in units of the width).
+# Sources: keras-nlp 0.4.1, keras_nlp/models/{gpt2,opt}; model cards of BLOOM and Pythia.
+PARAMETERS = {
+    "gpt2": (124_439_808, 1024, 2),
+    "gpt2-medium": (354_823_168, 1024, 2),
+    "gpt2-large": (774_030_080, 1024, 2),
+    "gpt2-xl": (1_557_611_200, 1024, 2),
+    "opt-125m": (125_237_760, 2048, 2),
+    "opt-1.3b": (1_315_753_984, 2048, 2),
+    "bloom-560m": (559_214_592, 0, 4),
+    "bloom-7b1": (7_069_016_064, 0, 4),
+    "pythia-70m": (70_426_624, 0, 2),
+    "pythia-160m": (162_322_944, 0, 2),
+    "pythia-410m": (405_334_016, 0, 2),
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_number_of_parameters_follows_from_the_shape(name):
+    """Blocks of 12 d^2 + 13 d weights: a wrong width, vocabulary, depth or tying changes it."""
+    parameters, positions, norms = PARAMETERS[name]
+    shape = model_shape(name)
+    assert shape.layers is not None
+    d, matrices = shape.width, 1 if shape.tied else 2
+    blocks = shape.layers * (12 * d**2 + 13 * d)
+    assert parameters == blocks + d * (matrices * shape.vocab_size + positions + norms)
 
 
 CONFIGS = {
@@ -280,6 +337,10 @@ CONFIGS = {
     "llama": (
         {"model_type": "llama", "hidden_size": 768, "num_hidden_layers": 12, "vocab_size": 50257},
         False,
+    ),
+    "starcoder2": (
+        {"model_type": "starcoder2", "hidden_size": 768, "n_layer": 12, "vocab_size": 50257},
+        True,
     ),
     "said": (
         {"hidden_size": 768, "num_layers": 12, "vocab_size": 50257, "tie_word_embeddings": True},
