@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -39,6 +39,8 @@ class Regimes:
     """print the names of the figures and of the studies that each draws, and draw none"""
     out: Path = Path("dynsim-regimes")
     """folder for the figures"""
+    format: Annotated[tuple[Literal["png", "pdf", "svg"], ...], tyro.conf.UseAppendAction] = ()
+    """file format (may be repeated; png if none is given)"""
     data: Path | None = None
     """folder of stored studies (default: those that come with dynsim)"""
     json: Json = False
@@ -59,7 +61,7 @@ class Regimes:
         names = _drawable(self.figure, source)
         folder = writable_folder("out", self.out)
         with progress_bar(len(names), "regimes") as bar:
-            drawn = _drawn(names, source, folder, bar)
+            drawn = _drawn(names, source, folder, self.format or ("png",), bar)
         paths = [path for name in names for path in drawn[name]]
         if self.json:
             print_json({"figures": paths, "data": source})
@@ -94,7 +96,9 @@ def _drawable(asked: Sequence[str], source: Path) -> list[str]:
     return [name for name, needs in needed.items() if set(needs) <= present]
 
 
-def _drawn(names: Sequence[str], source: Path, folder: Path, bar: tqdm) -> dict[str, list[Path]]:
+def _drawn(
+    names: Sequence[str], source: Path, folder: Path, formats: Sequence[str], bar: tqdm
+) -> dict[str, list[Path]]:
     """The files of every figure.
 
     Of several figures a second process draws some, from the end of the list. It starts afresh, for
@@ -107,7 +111,7 @@ def _drawn(names: Sequence[str], source: Path, folder: Path, bar: tqdm) -> dict[
             while True:
                 name = take()
                 try:
-                    drawn[name] = draw(name, source, folder)
+                    drawn[name] = draw(name, source, folder, formats)
                 except BrokenProcessPool:
                     waiting.append(name)
                     return
@@ -129,7 +133,7 @@ def _drawn(names: Sequence[str], source: Path, folder: Path, bar: tqdm) -> dict[
     return drawn
 
 
-def draw_stored(name: str, source: Path, folder: Path) -> list[Path]:
+def draw_stored(name: str, source: Path, folder: Path, formats: Sequence[str]) -> list[Path]:
     """Draws a figure from the stored studies of a folder; returns the files."""
     enable_x64()
     from dynsim._programs import compiled_sooner
@@ -144,4 +148,4 @@ def draw_stored(name: str, source: Path, folder: Path) -> list[Path]:
         except (OSError, ValueError) as error:
             raise InputError("data", str(path), "must be a netCDF study") from error
     with compiled_sooner():  # the last digits are not seen
-        return draw(name, studies, folder)
+        return draw(name, studies, folder, formats)
