@@ -670,23 +670,13 @@ def test_a_lost_second_process_leaves_no_figure_out(monkeypatch, tmp_path):
     class Lost:
         """A pool whose only process has died."""
 
-        def __init__(self, *_):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
         def submit(self, *_):
             raise BrokenProcessPool
 
     names = [str(number) for number in range(8)]
-    monkeypatch.setattr(regimes, "ProcessPoolExecutor", Lost)
     monkeypatch.setattr(regimes, "draw_stored", lambda name, *_: [Path(name)])
     with progress_bar(8, "test") as bar:
-        drawn = regimes._drawn(names, tmp_path, tmp_path, ("png",), bar)
+        drawn = regimes._drawn(names, tmp_path, tmp_path, ("png",), bar, Lost())
         assert bar.n == 8
     assert drawn == {name: [Path(name)] for name in names}
 

@@ -26,7 +26,7 @@ from dynsim import (
     token_law,
 )
 from dynsim.statistics import Resamples, unit_crossing
-from dynsim.theory._first_step import optimal_rates_at
+from dynsim.theory._first_step import first_step_at, optimal_rates_at
 from experiments.topics._claim_study import claim_networks
 from experiments.topics._registry import claim_files
 
@@ -152,9 +152,7 @@ def regime_map(zipf_map: xr.Dataset, updates: xr.Dataset) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.8), layout="constrained")
     low, high = ZIPF_MAP_WIDTH // 2, ZIPF_MAP_WIDTH * 2
     alphas, mus = np.linspace(0, 1.35, 60), np.linspace(0.15, 1.6, 60)
-    theory = np.array(
-        [[_two_width_exponent(low, high, alpha, mu) for mu in mus] for alpha in alphas]
-    )
+    theory = _two_width_exponents(low, high, alphas, mus)
     left.pcolormesh(mus, alphas, theory, shading="nearest", rasterized=True, **EXPONENT_SCALE)
     left.contour(mus, alphas, theory, levels=[0.75], colors="white", linewidths=1)
     fine = np.linspace(0, 0.95, 200)
@@ -242,11 +240,20 @@ def _measured_squares(axes: Axes, x: NDArray, y: NDArray, exponent: NDArray | xr
     )
 
 
-def _two_width_exponent(low: int, high: int, alpha: float, mu: float) -> float:
-    """Theory's exponent of the RMS between two widths at m = ZIPF_MAP_WIDTH^mu."""
-    law = token_law(f"zipf:{alpha}", round(ZIPF_MAP_WIDTH**mu))
-    rms = np.asarray(first_step("projection", "sign", np.array([low, high]), law).rms)
-    return float(np.log(rms[1] / rms[0]) / np.log(high / low))
+def _two_width_exponents(low: int, high: int, alphas: Floats, mus: Floats) -> Floats:
+    """Theory's exponent of the RMS between two widths at m = ZIPF_MAP_WIDTH^mu, (alpha, mu)."""
+    laws = [
+        [token_law(f"zipf:{alpha}", round(ZIPF_MAP_WIDTH**mu)) for mu in mus] for alpha in alphas
+    ]
+    squares, cubes = (
+        np.array([[law.power_sum(power) for law in row] for row in laws]) for power in (2, 3)
+    )
+    values = {s.frequency_square_sum: squares, s.frequency_cube_sum: cubes}
+    narrow, wide = (
+        np.asarray(first_step_at(values | {s.width: float(width)}, "projection", "sign")[1])
+        for width in (low, high)
+    )
+    return np.log(wide / narrow) / np.log(high / low)
 
 
 def rank_crossover(ranks: xr.Dataset) -> Figure:
