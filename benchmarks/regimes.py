@@ -32,7 +32,7 @@ enable_x64()
 from experiments.results import STORED, load
 from experiments.topics._figures import FIGURES, draw
 for name, (_, needs) in FIGURES.items():
-    draw(name, {need: load(STORED / f"{need}.nc") for need in needs}, Path(sys.argv[1]))
+    draw(name, {need: load(STORED / f"{need}.nc") for need in needs}, Path(sys.argv[1]), ["png"])
 """
 
 

@@ -19,6 +19,7 @@ from ._token_laws import EQUAL_RESIDUALS, zipf_orders
 from ._vocabulary_alignment import AveragedOver, UpdateAlignment, alignment_exponent
 
 
+@cache
 def _decay_rates() -> tuple[sp.Expr, sp.Expr]:
     """k_2, k_3 with P_k ~ m^-k_k: the exponents of the power sums per unit of mu."""
     orders, mu = zipf_orders(), s.vocab_exponent

@@ -14,6 +14,7 @@ import jax.scipy.special
 import numpy as np
 import sympy as sp
 from jax import Array
+from numpy.typing import NDArray
 
 from derivations import Derivation
 
@@ -32,6 +33,8 @@ def _hyperu(a: float, b: float, x: Array) -> Array:
 
 
 TRAPEZOID_STEP = 0.25
+FEW = 1000
+"""numbers, up to which an expression is evaluated without being compiled"""
 SYMPY = threading.RLock()
 """held by what derives or compiles expressions while other threads train; sympy is for one"""
 _SPECIAL = {  # sympy's JAX printer does not know them
@@ -60,10 +63,29 @@ def compiled(expression: sp.Expr, arguments: tuple[sp.Symbol, ...]) -> Callable[
     alone, within = program(broadcasting), jax.jit(broadcasting)
 
     def function_of(*values: Any) -> Any:
-        traced = any(isinstance(value, jax.core.Tracer) for value in values)
-        return (within if traced else alone)(*values)
+        if any(isinstance(value, jax.core.Tracer) for value in values):
+            return within(*values)
+        if all(np.size(value) <= FEW for value in values):
+            return _at_few_numbers(expression, arguments)(*values)
+        return alone(*values)
 
     return function_of
+
+
+@lru_cache(maxsize=256)
+def _at_few_numbers(
+    expression: sp.Expr, arguments: tuple[sp.Symbol, ...]
+) -> Callable[..., NDArray[np.float64]]:
+    """`expression` as a function of few numbers, by numpy: to compile it would take longer."""
+    with SYMPY:
+        function = sp.lambdify(arguments, expression, modules=["scipy", "numpy"])
+
+    def of_numbers(*values: Any) -> NDArray[np.float64]:
+        arrays = np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in values))
+        with np.errstate(all="ignore"):
+            return np.asarray(function(*arrays)) + np.zeros_like(arrays[0])
+
+    return of_numbers
 
 
 def evaluate(derived: Derivation | sp.Expr, values: dict[sp.Symbol, Any]) -> Any:

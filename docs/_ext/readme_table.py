@@ -41,7 +41,6 @@ SHOWN = (
     "optimum-superlinear",
     "optimum-late-sp",
     "optimum-mean-field",
-    "joint-second-step",
     "joint-flat",
     "mean-field-loss",
     "mean-field-updates",

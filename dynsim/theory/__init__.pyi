@@ -10,6 +10,7 @@ from ._first_step import visit_chance as visit_chance
 from ._lv_lifetime import AgedUpdate as AgedUpdate
 from ._lv_lifetime import aged_update as aged_update
 from ._lv_lifetime import effective_outputs as effective_outputs
+from ._lv_lifetime import isotropic_restoration as isotropic_restoration
 from ._lv_lifetime import late_effective_outputs as late_effective_outputs
 from ._lv_lifetime import restoration_displacement as restoration_displacement
 from ._lv_lifetime import smoothed_speed as smoothed_speed

@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
+import sympy as sp
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
@@ -220,6 +222,21 @@ def restoration_displacement(
     while log_ratio(latest) < 0:
         latest *= 2
     return cast(float, brentq(log_ratio, 0.0, latest, xtol=1e-12))
+
+
+@lru_cache(maxsize=256)
+def isotropic_restoration(outputs: int) -> float:
+    """K(n) of theta_c = K sqrt(n/d), m >> d, for Gaussian residuals of n >= 2 outputs.
+
+    From 1.22 at n = 2 to pi/2; the integrals of `derivations.isotropic_restoration_constant` by
+    scipy's quadrature.
+
+    Raises `InputError` for fewer than two outputs.
+    Source: docs/theory/lv_lifetime.md#outputs-and-structure.
+    """
+    check_integer("outputs", outputs, 2)
+    constant = derivations.isotropic_restoration_constant().expression
+    return float(sp.lambdify(s.outputs, constant, modules="scipy")(outputs))
 
 
 def restoration_displacements_at(

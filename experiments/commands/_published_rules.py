@@ -48,20 +48,20 @@ def measured_ratio_exponents() -> list[dict[str, Any]]:
     """Width exponent of the optimal LR ratio, measured in the stored study of trained networks."""
     from experiments.precision import enable_x64
     from experiments.results import STORED, load
-    from experiments.topics._claim_study import claim_finding
+    from experiments.topics._claim_study import claim_networks
     from experiments.topics._registry import claim_files
 
     enable_x64()
     study = "first_step_claims"
     stored = load(STORED / f"{study}.nc")
     claims = {one.name: one for one in claim_files("first_step")[study].claims}
-    measured = {
-        family: claim_finding(claims[name], stored).evidence.measured
-        for family, name in MEASURED_RATIOS.items()
+    fits = {
+        family: claim_networks(claims[name], stored).fit for family, name in MEASURED_RATIOS.items()
     }
     return [
-        {"family": family, "value": estimate.value, "low": estimate.low, "high": estimate.high}
-        for family, estimate in measured.items()
+        {"family": family, "value": fit.value, "low": fit.low, "high": fit.high}
+        for family, fit in fits.items()
+        if fit is not None
     ]
 
 

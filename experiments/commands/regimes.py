@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -39,12 +39,19 @@ class Regimes:
     """print the names of the figures and of the studies that each draws, and draw none"""
     out: Path = Path("dynsim-regimes")
     """folder for the figures"""
+    format: Annotated[tuple[Literal["png", "pdf", "svg"], ...], tyro.conf.UseAppendAction] = ()
+    """file format (may be repeated; png if none is given)"""
     data: Path | None = None
     """folder of stored studies (default: those that come with dynsim)"""
     json: Json = False
 
     def run(self) -> int:
         """Draws every figure whose studies lie in the data folder."""
+        several = not self.list and (not self.figure or len(self.figure) > FEW_FIGURES)
+        with _second_process() if several else contextlib.nullcontext() as second:
+            return self._run(second)
+
+    def _run(self, second: ProcessPoolExecutor | None) -> int:
         enable_x64()
         from experiments.results import STORED
         from experiments.topics._figures import FIGURES
@@ -59,7 +66,7 @@ class Regimes:
         names = _drawable(self.figure, source)
         folder = writable_folder("out", self.out)
         with progress_bar(len(names), "regimes") as bar:
-            drawn = _drawn(names, source, folder, bar)
+            drawn = _drawn(names, source, folder, self.format or ("png",), bar, second)
         paths = [path for name in names for path in drawn[name]]
         if self.json:
             print_json({"figures": paths, "data": source})
@@ -94,11 +101,35 @@ def _drawable(asked: Sequence[str], source: Path) -> list[str]:
     return [name for name, needs in needed.items() if set(needs) <= present]
 
 
-def _drawn(names: Sequence[str], source: Path, folder: Path, bar: tqdm) -> dict[str, list[Path]]:
+@contextlib.contextmanager
+def _second_process() -> Iterator[ProcessPoolExecutor]:
+    """A process beside this one, which imports what it needs at once.
+
+    It starts afresh, for a fork of a process that has used JAX may hang.
+    """
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    try:
+        pool.submit(_import_all)
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _import_all() -> None:
+    import experiments.topics._figures  # noqa: F401
+
+
+def _drawn(
+    names: Sequence[str],
+    source: Path,
+    folder: Path,
+    formats: Sequence[str],
+    bar: tqdm,
+    second: ProcessPoolExecutor | None,
+) -> dict[str, list[Path]]:
     """The files of every figure.
 
-    Of several figures a second process draws some, from the end of the list. It starts afresh, for
-    a fork of a process that has used JAX may hang; should it be lost, this one draws them all.
+    A second process draws some, from the end of the list. Should it be lost, this one draws all.
     """
     waiting, drawn = deque(names), dict[str, list[Path]]()
 
@@ -107,29 +138,28 @@ def _drawn(names: Sequence[str], source: Path, folder: Path, bar: tqdm) -> dict[
             while True:
                 name = take()
                 try:
-                    drawn[name] = draw(name, source, folder)
+                    drawn[name] = draw(name, source, folder, formats)
                 except BrokenProcessPool:
                     waiting.append(name)
                     return
                 bar.update()
 
-    def draw_elsewhere() -> None:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            draw_all(waiting.pop, lambda *one: process.submit(draw_stored, *one).result())
-
     with ThreadPoolExecutor(1) as beside:
-        second = beside.submit(draw_elsewhere) if len(names) > FEW_FIGURES else None
+        elsewhere = None
+        if second is not None:
+            draw = lambda *one: second.submit(draw_stored, *one).result()  # noqa: E731
+            elsewhere = beside.submit(draw_all, waiting.pop, draw)
         try:
             draw_all(waiting.popleft, draw_stored)
         finally:
             waiting.clear()
-        if second is not None:
-            second.result()
+        if elsewhere is not None:
+            elsewhere.result()
     draw_all(waiting.popleft, draw_stored)
     return drawn
 
 
-def draw_stored(name: str, source: Path, folder: Path) -> list[Path]:
+def draw_stored(name: str, source: Path, folder: Path, formats: Sequence[str]) -> list[Path]:
     """Draws a figure from the stored studies of a folder; returns the files."""
     enable_x64()
     from dynsim._programs import compiled_sooner
@@ -144,4 +174,4 @@ def draw_stored(name: str, source: Path, folder: Path) -> list[Path]:
         except (OSError, ValueError) as error:
             raise InputError("data", str(path), "must be a netCDF study") from error
     with compiled_sooner():  # the last digits are not seen
-        return draw(name, studies, folder)
+        return draw(name, studies, folder, formats)

@@ -18,11 +18,16 @@ from dynsim.plots._style import save, style
 from dynsim.plots._style import write as write_figure
 
 
-def write(function: Callable[..., Figure], arguments: Sequence[Any], stem: Path) -> list[Path]:
-    """Draws function(*arguments) as `stem`.png and `stem`.pdf; returns the files."""
+def write(
+    function: Callable[..., Figure],
+    arguments: Sequence[Any],
+    stem: Path,
+    formats: Sequence[str] = ("png", "pdf"),
+) -> list[Path]:
+    """Draws function(*arguments) as `stem`.png and so on; returns the files."""
     with style():
         figure = function(*arguments)
-    return write_figure(figure, stem, ("png", "pdf"))
+    return write_figure(figure, stem, formats)
 
 
 def write_result(dataset: xr.Dataset, plot: Path | None, stem: Path | None) -> list[Path]:

@@ -23,7 +23,8 @@ from dynsim.claims import Claim, Finding
 from dynsim.claims._verify import claim_setups, finding, fresh, version
 from dynsim.scaling import Measurement, Quantity, Value
 from dynsim.scaling._exponent import named_quantity
-from dynsim.scaling._measured import Measure, own_labels
+from dynsim.scaling._fitted import Fitted, fitted
+from dynsim.scaling._measured import Measure, measured_cells, own_labels
 from dynsim.scaling._quantity import AnySetup
 from dynsim.scaling.quantities._registry import QUANTITIES
 from experiments.results import study_config
@@ -72,6 +73,14 @@ def claim_finding(claim: Claim, data: xr.Dataset) -> Finding:
 
     full = study_config(data)["full"]
     return finding(claim, measure=_kept_in(data), solve=solve, full=full)
+
+
+def claim_networks(claim: Claim, data: xr.Dataset) -> Fitted:
+    """What networks measured along a claim's first path, without theory or verdict."""
+    chosen = version(claim, full=study_config(data)["full"])
+    quantity, setups = named_quantity(chosen.quantity), claim_setups(chosen)
+    cells = measured_cells(quantity, setups, chosen.seeds, measure=_kept_in(data))
+    return fitted(chosen.sizes, cells[: len(chosen.sizes)])
 
 
 def _kept_in(data: xr.Dataset) -> Measure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import xarray as xr
@@ -17,7 +17,12 @@ FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
 }
 
 
-def draw(name: str, studies: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:
-    """Draws a figure as PNG and PDF from the studies it needs; returns the files."""
+def draw(
+    name: str,
+    studies: Mapping[str, xr.Dataset],
+    folder: Path,
+    formats: Sequence[str] = ("png", "pdf"),
+) -> list[Path]:
+    """Draws a figure from the studies it needs; returns the files."""
     function, needs = FIGURES[name]
-    return write(function, [studies[need] for need in needs], folder / name)
+    return write(function, [studies[need] for need in needs], folder / name, formats)

@@ -743,12 +743,20 @@ def test_regimes_draws_from_stored_studies(run, stored_studies, tmp_path):
     output = run("regimes", "--data", data, "--out", tmp_path / "figures", "--json")
     assert output.code == 0
     paths = [Path(path) for path in output.document["figures"]]
-    assert {path.suffix for path in paths} == {".png", ".pdf"}
+    assert {path.suffix for path in paths} == {".png"}
     assert len({path.stem for path in paths}) >= 12
     for path in paths:
-        head = path.read_bytes()[:5]
-        assert head == (b"\x89PNG\r" if path.suffix == ".png" else b"%PDF-")
+        assert path.read_bytes()[:5] == b"\x89PNG\r"
         assert path.stat().st_size > 5000
+
+
+def test_regimes_draws_in_the_formats_asked_for(run, tmp_path):
+    formats = ("--format", "pdf", "--format", "svg")
+    line = ("regimes", "--figure", "learning_rate_phases", *formats, "--out", tmp_path)
+    pdf, svg = (Path(path) for path in run(*line, "--json").document["figures"])
+    assert pdf.read_bytes()[:5] == b"%PDF-"
+    assert b"<svg" in svg.read_bytes()[:2000]
+    assert_one_complaint(run("regimes", "--format", "jpg"), "--format", "png", "jpg")
 
 
 def test_regimes_draws_and_lists_by_name(run, tmp_path):
@@ -776,23 +784,13 @@ def test_a_lost_second_process_leaves_no_figure_out(monkeypatch, tmp_path):
     class Lost:
         """A pool whose only process has died."""
 
-        def __init__(self, *_):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
         def submit(self, *_):
             raise BrokenProcessPool
 
     names = [str(number) for number in range(8)]
-    monkeypatch.setattr(regimes, "ProcessPoolExecutor", Lost)
     monkeypatch.setattr(regimes, "draw_stored", lambda name, *_: [Path(name)])
     with progress_bar(8, "test") as bar:
-        drawn = regimes._drawn(names, tmp_path, tmp_path, bar)
+        drawn = regimes._drawn(names, tmp_path, tmp_path, ("png",), bar, Lost())
         assert bar.n == 8
     assert drawn == {name: [Path(name)] for name in names}
 

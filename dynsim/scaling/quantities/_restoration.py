@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -41,6 +40,7 @@ from dynsim.scaling._quantity import (
 from dynsim.statistics import first_passage
 from dynsim.theory._first_step import visit_chance
 from dynsim.theory._lv_lifetime import (
+    isotropic_restoration,
     late_effective_outputs,
     restoration_displacements_at,
     smoothed_speed,
@@ -192,11 +192,10 @@ def check_derived(setup: Setup) -> None:
             raise Unavailable(reason)
 
 
-@lru_cache(maxsize=256)
 def _few_directions(count: int) -> float:
     """K of this many isotropic directions over that of infinitely many."""
-    few = derivations.isotropic_restoration_constant().expression.subs(s.outputs, count)
-    return float((few / derivations.restoration_constant("many").expression).evalf())
+    many = float(derivations.restoration_constant("many").expression)
+    return isotropic_restoration(count) / many
 
 
 def derived_ends(setup: Setup, sizes: Sizes) -> Floats:

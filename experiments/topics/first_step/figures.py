@@ -23,11 +23,11 @@ from dynsim import (
     crossover_rank,
     evaluate,
     first_step,
-    optimal_learning_rates,
     token_law,
 )
 from dynsim.statistics import Resamples, unit_crossing
-from experiments.topics._claim_study import claim_finding
+from dynsim.theory._first_step import first_step_at, optimal_rates_at
+from experiments.topics._claim_study import claim_networks
 from experiments.topics._registry import claim_files
 
 from .estimators import rank_law, update_cells
@@ -35,17 +35,19 @@ from .study import ZIPF_MAP_WIDTH
 
 RATIOS = "first_step_claims"
 
+Floats = NDArray[np.float64]
+
 EXPONENT_SCALE = {"cmap": "viridis", "vmin": 0.5, "vmax": 1.0}
 
 
-def _mean_and_error(samples: NDArray[np.float64]) -> tuple[float, float]:
+def _mean_and_error(samples: Floats) -> tuple[float, float]:
     """RMS over seeds of mean squares and twice its standard error."""
     mean = float(samples.mean())
     error = float(samples.std(ddof=1) / np.sqrt(len(samples))) if len(samples) > 1 else 0.0
     return mean**0.5, error / mean**0.5  # 2 (standard error of the mean) / (2 root)
 
 
-def _projection(data: xr.Dataset, width: int, vocab_size: int) -> NDArray[np.float64]:
+def _projection(data: xr.Dataset, width: int, vocab_size: int) -> Floats:
     layer = data.mean_square.sel(layer="projection")
     return layer.sel(width=width, vocab_size=vocab_size).to_numpy()
 
@@ -105,7 +107,7 @@ def regime_interpolation(updates: xr.Dataset) -> Figure:
     return figure
 
 
-def _universal_curve(ratio: NDArray[np.float64]) -> Mapping[str, NDArray[np.float64]]:
+def _universal_curve(ratio: Floats) -> Mapping[str, Floats]:
     """RMS / sqrt(d) and local exponent as functions of d/m alone, from the derived moments.
 
     The moments at a width so large that d - 1 = d to figure precision.
@@ -126,21 +128,21 @@ def _crossover_vocab(width: float) -> float:
 
 def _local_exponents(
     updates: xr.Dataset, widths: NDArray[np.int64], vocab_size: int
-) -> tuple[NDArray[np.float64], ...]:
+) -> tuple[Floats, ...]:
     """Exponent between neighbouring widths with its bootstrap interval, at their middle."""
     rows = []
     for left, right in itertools.pairwise(widths):
 
         def slope(
-            a: NDArray[np.float64],
-            b: NDArray[np.float64],
+            a: Floats,
+            b: Floats,
             axis: int = -1,
             octave: float = np.log(right / left),
-        ) -> NDArray[np.float64]:
+        ) -> Floats:
             return np.asarray(0.5 * np.log(np.mean(b, axis=axis) / np.mean(a, axis=axis)) / octave)
 
         samples = [_projection(updates, d, vocab_size) for d in (left, right)]
-        estimate = bootstrap(slope, samples, resamples=Resamples.QUICK)
+        estimate = bootstrap(slope, samples, resamples=Resamples.QUICK, vectorized=True)
         rows.append(((left * right) ** 0.5, estimate.value, estimate.low, estimate.high))
     return tuple(np.array(rows).T)
 
@@ -150,9 +152,7 @@ def regime_map(zipf_map: xr.Dataset, updates: xr.Dataset) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.8), layout="constrained")
     low, high = ZIPF_MAP_WIDTH // 2, ZIPF_MAP_WIDTH * 2
     alphas, mus = np.linspace(0, 1.35, 60), np.linspace(0.15, 1.6, 60)
-    theory = np.array(
-        [[_two_width_exponent(low, high, alpha, mu) for mu in mus] for alpha in alphas]
-    )
+    theory = _two_width_exponents(low, high, alphas, mus)
     left.pcolormesh(mus, alphas, theory, shading="nearest", rasterized=True, **EXPONENT_SCALE)
     left.contour(mus, alphas, theory, levels=[0.75], colors="white", linewidths=1)
     fine = np.linspace(0, 0.95, 200)
@@ -240,11 +240,20 @@ def _measured_squares(axes: Axes, x: NDArray, y: NDArray, exponent: NDArray | xr
     )
 
 
-def _two_width_exponent(low: int, high: int, alpha: float, mu: float) -> float:
-    """Theory's exponent of the RMS between two widths at m = ZIPF_MAP_WIDTH^mu."""
-    law = token_law(f"zipf:{alpha}", round(ZIPF_MAP_WIDTH**mu))
-    rms = np.asarray(first_step("projection", "sign", np.array([low, high]), law).rms)
-    return float(np.log(rms[1] / rms[0]) / np.log(high / low))
+def _two_width_exponents(low: int, high: int, alphas: Floats, mus: Floats) -> Floats:
+    """Theory's exponent of the RMS between two widths at m = ZIPF_MAP_WIDTH^mu, (alpha, mu)."""
+    laws = [
+        [token_law(f"zipf:{alpha}", round(ZIPF_MAP_WIDTH**mu)) for mu in mus] for alpha in alphas
+    ]
+    squares, cubes = (
+        np.array([[law.power_sum(power) for law in row] for row in laws]) for power in (2, 3)
+    )
+    values = {s.frequency_square_sum: squares, s.frequency_cube_sum: cubes}
+    narrow, wide = (
+        np.asarray(first_step_at(values | {s.width: float(width)}, "projection", "sign")[1])
+        for width in (low, high)
+    )
+    return np.log(wide / narrow) / np.log(high / low)
 
 
 def rank_crossover(ranks: xr.Dataset) -> Figure:
@@ -311,10 +320,10 @@ def rank_crossover(ranks: xr.Dataset) -> Figure:
     return figure
 
 
-def _measured_crossing(rank: NDArray[np.float64], squares: NDArray[np.float64]) -> Estimate:
+def _measured_crossing(rank: Floats, squares: Floats) -> Estimate:
     """Rank at which a token's mean square over d, shape (seed, rank), passes 2."""
 
-    def crossing(sample: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    def crossing(sample: Floats, axis: int = -1) -> Floats:
         return np.asarray(unit_crossing(rank, np.mean(sample, axis=axis) - 1))
 
     return bootstrap(crossing, [squares.T], resamples=Resamples.QUICK)
@@ -323,21 +332,20 @@ def _measured_crossing(rank: NDArray[np.float64], squares: NDArray[np.float64]) 
 def learning_rate_ratio(data: xr.Dataset) -> Figure:
     """One-step optimal LR ratio against width: fixed m, m proportional to d, large m."""
     figure, axes = plt.subplots(figsize=(4.8, 3.7), layout="constrained")
-    vocab_of: dict[str, tuple[str, Callable[[float], float]]] = {
-        "lr-ratio-fixed-vocab": ("$m=4$", lambda d: 4.0),
+    vocab_of: dict[str, tuple[str, Callable[[Floats], Floats]]] = {
+        "lr-ratio-fixed-vocab": ("$m=4$", lambda d: np.full_like(d, 4.0)),
         "lr-ratio-proportional": ("$m=4d$", lambda d: 4 * d),
-        "lr-ratio-self-term": ("$m=1024$", lambda d: 1024.0),
+        "lr-ratio-self-term": ("$m=1024$", lambda d: np.full_like(d, 1024.0)),
     }
     claims = {one.name: one for one in claim_files("first_step")[RATIOS].claims}
     for number, (name, (label, vocab_size)) in enumerate(vocab_of.items()):
-        found = claim_finding(claims[name], data).curve.networks
-        assert found is not None
+        found = claim_networks(claims[name], data)
         bars = [found.values - found.low, found.high - found.values]
         marker = "osD"[number]
         axes.errorbar(found.sizes, found.values, bars, fmt=marker, color=f"C{number}", label=label)
         fine = np.geomspace(found.sizes[0], found.sizes[-1], 40)
         for self_term, line in ((True, "-"), (False, ":")):
-            theory = [_theory_ratio(d, vocab_size(d), self_term=self_term) for d in fine]
+            theory = _theory_ratio(fine, vocab_size(fine), self_term=self_term)
             axes.plot(fine, theory, line, color=f"C{number}")
     axes.plot([], [], "-", color="0.3", label="theory")
     axes.plot([], [], ":", color="0.3", label="theory, $m\\ll d^2$")
@@ -363,10 +371,15 @@ def learning_rate_ratio(data: xr.Dataset) -> Figure:
     return figure
 
 
-def _theory_ratio(width: float, vocab_size: float, *, self_term: bool) -> float:
-    law = token_law("uniform", max(1, round(vocab_size)))
-    embedding, projection = optimal_learning_rates(width, law, init="mup", self_term=self_term)
-    return float(embedding / projection)
+def _theory_ratio(width: Floats, vocab_size: Floats, *, self_term: bool) -> Floats:
+    """The derived eta_E*/eta_W* of uniform tokens."""
+    values = {
+        s.width: width,
+        s.frequency_square_sum: 1 / vocab_size,
+        s.frequency_cube_sum: 1 / vocab_size**2,
+    }
+    embedding, projection = optimal_rates_at(values, "mup", self_term=self_term)
+    return np.asarray(embedding / projection)
 
 
 def learning_rate_phases() -> Figure:

@@ -21,7 +21,7 @@ from dynsim import (
     token_law,
 )
 from dynsim.claims import Evidence
-from dynsim.statistics import log_slope
+from dynsim.statistics import first_passage, log_slope
 from experiments.results import study_config
 
 from .study import zipf_setup
@@ -45,17 +45,14 @@ def age_cells(data: xr.Dataset, outputs: int) -> list[tuple[int, int]]:
     ]
 
 
-def restoration_steps(mean_square: Floats, width: float, moves: Floats) -> float:
+def restoration_steps(mean_square: Floats, width: float, moves: Floats) -> Floats:
     """The step, interpolated, at which coherent and incoherent power are equal.
 
-    mean_square = d (1 + theta^2 + ratio) at every step; NaN where the ratio does not pass 1.
+    mean_square = d (1 + theta^2 + ratio) at every step, shape (steps, ...), theta the `moves`,
+    shape (steps,). NaN where the ratio does not pass 1, and where it starts above.
     """
-    ratio = mean_square / width - 1 - moves**2
-    above = np.flatnonzero(ratio >= 1)
-    if len(above) == 0 or above[0] == 0:
-        return float("nan")
-    last = int(above[0])
-    return last - 1 + float((1 - ratio[last - 1]) / (ratio[last] - ratio[last - 1]))
+    noise = 1 + moves**2
+    return first_passage((mean_square.T / width - noise).T, 1.0)
 
 
 def _seeds(data: xr.DataArray) -> Floats:

@@ -20,7 +20,7 @@ from dynsim import (
     token_law,
 )
 from dynsim.statistics import Resamples
-from dynsim.theory._lv_lifetime import restoration_displacements_at
+from dynsim.theory._lv_lifetime import isotropic_restoration, restoration_displacements_at
 from experiments.output import number
 from experiments.topics._claim_study import claim_finding
 from experiments.topics._registry import claim_files
@@ -81,17 +81,15 @@ def _ends(age: xr.Dataset, axes: Axes) -> None:
             seeds = sample.transpose("step", "seed").to_numpy()
 
             def end(chosen, axis=-1, d=d, moves=moves, n=n):
-                at = restoration_steps(np.mean(chosen, axis=axis), d, moves)
-                return np.asarray(at * moves[1] / n**0.5)
+                return restoration_steps(chosen.mean(axis=axis), d, moves) * moves[1] / n**0.5
 
             if not np.isfinite(end(seeds)):
                 continue
-            value = bootstrap(end, (seeds,), resamples=Resamples.QUICK)
+            value = bootstrap(end, (seeds,), resamples=Resamples.QUICK, vectorized=True)
             error = [[value.value - value.low], [value.high - value.value]]
             axes.errorbar(d, value.value, error, fmt=marker, color=colours[m], **POINT)
-    constant = derivations.isotropic_restoration_constant().expression
     for n in (n for n in markers if n > 1):
-        line = float(constant.subs(s.outputs, int(n)).evalf()) / fine**0.5
+        line = isotropic_restoration(int(n)) / fine**0.5
         axes.plot(fine, line, color="0.45", linestyle="--", linewidth=0.8)
     axes.set(
         xscale="log",

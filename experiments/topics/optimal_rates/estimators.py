@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -30,6 +30,7 @@ def _init(family: str) -> Literal["mup", "sp"]:
     return "sp" if family.endswith("-sp") else "mup"
 
 
+@cache
 def predicted_layerwise(family: str) -> float:
     """The derived exponent of d in the one-step ratio eta_E*/eta_W* along a family."""
     uniform = derivations.optimal_ratio().specialise(derivations.UNIFORM_LAW, "uniform tokens")

@@ -112,9 +112,10 @@ def _measured(data: xr.Dataset, family: str, width: int, horizon: int) -> Estima
     rates, losses = layer_curves(data, family, "networks", width, horizon)
 
     def log_ratio(sample: Floats, axis: int = -1) -> Floats:
-        return np.asarray(log_layer_ratio(rates, sample, axis))
+        resamples_first = np.moveaxis(sample, (0, 1), (-3, -2))
+        return np.asarray(log_layer_ratio(rates, resamples_first, axis))
 
-    return bootstrap(log_ratio, [losses], resamples=Resamples.QUICK)
+    return bootstrap(log_ratio, [losses], resamples=Resamples.QUICK, vectorized=True)
 
 
 def _joint(axes: Axes, data: xr.Dataset) -> None:

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 import derivations
 from derivations import symbols as s
-from dynsim import bootstrap, first_step, fit_exponent, token_law
+from dynsim import bootstrap, fit_exponent
 from dynsim.claims import Evidence
 from dynsim.statistics import collapse_spread, log_slope
+from dynsim.theory._first_step import first_step_at
 
 NETWORKS = ("linear", "mlp", "transformer")
 NAMES = {"linear": "linear network", "mlp": "MLP", "transformer": "transformer"}
@@ -64,9 +65,11 @@ def magnitudes(
     return (cell.sel(quantity="update") / cell.sel(quantity="weight_update")).to_numpy()
 
 
-def derived_rms(width: float, vocab_size: int) -> float:
-    """The first step's RMS at LR = 1, from the compiled moments."""
-    return float(first_step("hidden", "sign", width, token_law("uniform", vocab_size)).rms)  # type: ignore[arg-type]
+def derived_rms(width: ArrayLike, vocab_size: ArrayLike) -> Floats:
+    """The first step's RMS at LR = 1 under uniform tokens, from the compiled moments."""
+    sizes, types = (np.asarray(size, dtype=np.float64) for size in (width, vocab_size))
+    sums = {s.frequency_square_sum: 1 / types, s.frequency_cube_sum: 1 / types**2}
+    return np.asarray(first_step_at({s.width: sizes, **sums}, "hidden", "sign")[1])
 
 
 def _asymptotic(vocab_exponent: float) -> float:
@@ -99,7 +102,7 @@ def _exponent(
     measured = fit_exponent(sizes, samples, power=0.5)
     simulated = None
     if step == 1:
-        simulated = float(log_slope(np.log(sizes), np.log([derived_rms(*cell) for cell in cells])))
+        simulated = float(log_slope(np.log(sizes), np.log(derived_rms(*np.transpose(cells)))))
     return Evidence.of_fit(measured, predicted=predicted, simulated=simulated)
 
 
@@ -134,7 +137,8 @@ def formula(
     """
     cells = magnitude_cells(data, network, optimizer)
     samples = [magnitudes(data, network, cell, optimizer=optimizer) for cell in cells]
-    reference = np.array([derived_rms(*cell) if coherent else cell[0] ** 0.5 for cell in cells])
+    widths, vocab_sizes = np.transpose(cells)
+    reference = derived_rms(widths, vocab_sizes) if coherent else widths**0.5
 
     def log_ratios(*values: Floats, axis: int = -1) -> Floats:
         rms = np.sqrt([np.mean(value, axis=axis) for value in values])
@@ -154,6 +158,6 @@ def collapse(data: xr.Dataset, *, by_product: bool = False) -> Evidence:
         rms = np.sqrt([np.mean(value, axis=axis) for value in values])
         return np.asarray(collapse_spread(scaled, rms / np.sqrt(d), degree=5))
 
-    theory = np.array([derived_rms(*cell) for _, cell in cells])
+    theory = derived_rms(*np.transpose([cell for _, cell in cells]))
     simulated = collapse_spread(scaled, theory / np.sqrt(d), degree=5)
     return Evidence(predicted=0.0, simulated=simulated, measured=bootstrap(spread, samples))

@@ -38,7 +38,7 @@ def update_magnitude(data: xr.Dataset) -> Figure:
             cells = [cell for cell in magnitude_cells(data, network) if cell[1] == m]
             widths = np.array([d for d, _ in cells], float)
             fine = np.geomspace(widths[0], widths[-1], 50)
-            panel.plot(fine, [derived_rms(d, m) for d in fine], color=colour)
+            panel.plot(fine, derived_rms(fine, m), color=colour)
             rms, error = _rms_and_error(data, network, cells)
             panel.errorbar(
                 widths, rms, error, fmt=MARKERS[network], color=colour, label=str(m), **POINT
@@ -46,7 +46,7 @@ def update_magnitude(data: xr.Dataset) -> Figure:
             scaled = rms / widths**0.5
             style = {"fmt": MARKERS[network], "color": colour, **POINT}
             axes["collapse"].errorbar(widths / m, scaled, error / widths**0.5, **style)
-            derived = np.array([derived_rms(*cell) for cell in cells])
+            derived = derived_rms(*np.transpose(cells))
             axes["ratio"].errorbar(widths / m, rms / derived, error / derived, **style)
         panel.set(
             xscale="log",
@@ -62,7 +62,7 @@ def update_magnitude(data: xr.Dataset) -> Figure:
     axes["linear"].legend(title="vocabulary $m$")
     ratio = np.geomspace(1e-2, 100, 200)
     width = 4096.0
-    curve = [derived_rms(width, round(width / r)) / width**0.5 for r in ratio]
+    curve = derived_rms(width, (width / ratio).round()) / width**0.5
     axes["collapse"].plot(ratio, curve, color="black", zorder=0)
     axes["collapse"].set(
         xscale="log",

@@ -13,7 +13,13 @@ from numpy_networks import draw_shares
 import derivations
 from derivations import symbols as s
 from dynsim import InputError, aged_update, first_step, restoration_displacement, token_law
-from dynsim.theory import effective_outputs, late_effective_outputs, smoothed_speed, visit_chance
+from dynsim.theory import (
+    effective_outputs,
+    isotropic_restoration,
+    late_effective_outputs,
+    smoothed_speed,
+    visit_chance,
+)
 
 
 def step_rms(
@@ -140,7 +146,8 @@ def test_restoration_constants(directions, rewritten, constant):
 
 def test_the_constant_of_isotropic_outputs_lies_between_those_of_one_and_many():
     constant = derivations.isotropic_restoration_constant().expression
-    values = {n: float(constant.subs(s.outputs, n).evalf()) for n in (2, 4, 400)}
+    values = {n: isotropic_restoration(n) for n in (2, 4, 400)}
+    assert values[4] == pytest.approx(float(constant.subs(s.outputs, 4).evalf()), rel=1e-12)
     assert values[2] == pytest.approx(math.sqrt(1.5))
     random = np.random.default_rng(0).standard_normal((200_000, 4))
     cosine = random[:, 0] / np.linalg.norm(random, axis=1)
