@@ -1,4 +1,4 @@
-"""The one door between sympy and JAX: derived expressions as jitted functions."""
+"""The one door between sympy and numbers: derived expressions as functions, most of them jitted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,13 +46,36 @@ _SPECIAL = {  # sympy's JAX printer does not know them
 
 @lru_cache(maxsize=256)
 def compiled(expression: sp.Expr, arguments: tuple[sp.Symbol, ...]) -> Callable[..., Any]:
-    """`expression` as a jitted function of `arguments`, which may be arrays that broadcast.
+    """`expression` as a function of `arguments`, which may be arrays that broadcast.
+
+    Of traced values and of many numbers it is jitted; few numbers are left to numpy and scipy,
+    since to compile would take longer.
 
     Raises `ValueError` if the expression has symbols that are not among the arguments.
     """
     missing = expression.free_symbols - set(arguments)
     if missing:
         raise ValueError(f"no value for {', '.join(sorted(map(str, missing)))} in {expression}")
+
+    def function_of(*values: Any) -> Any:
+        if any(isinstance(value, jax.core.Tracer) for value in values):
+            return _jitted(expression, arguments).within(*values)
+        if all(np.size(value) <= FEW for value in values):
+            return _of_few_numbers(expression, arguments)(*values)
+        return _jitted(expression, arguments).alone(*values)
+
+    return function_of
+
+
+class _Jitted(NamedTuple):
+    """An expression jitted for use within another jitted function, and by itself."""
+
+    within: Callable[..., Any]
+    alone: Callable[..., Any]
+
+
+@lru_cache(maxsize=256)
+def _jitted(expression: sp.Expr, arguments: tuple[sp.Symbol, ...]) -> _Jitted:
     with SYMPY:
         function = sp.lambdify(arguments, expression, modules=[_SPECIAL, "jax"])
 
@@ -60,30 +83,21 @@ def compiled(expression: sp.Expr, arguments: tuple[sp.Symbol, ...]) -> Callable[
         with jax.numpy_rank_promotion("allow"):  # arguments of different rank are the purpose
             return function(*values)
 
-    alone, within = program(broadcasting), jax.jit(broadcasting)
-
-    def function_of(*values: Any) -> Any:
-        if any(isinstance(value, jax.core.Tracer) for value in values):
-            return within(*values)
-        if all(np.size(value) <= FEW for value in values):
-            return _at_few_numbers(expression, arguments)(*values)
-        return alone(*values)
-
-    return function_of
+    return _Jitted(jax.jit(broadcasting), program(broadcasting))
 
 
 @lru_cache(maxsize=256)
-def _at_few_numbers(
+def _of_few_numbers(
     expression: sp.Expr, arguments: tuple[sp.Symbol, ...]
 ) -> Callable[..., NDArray[np.float64]]:
-    """`expression` as a function of few numbers, by numpy: to compile it would take longer."""
     with SYMPY:
         function = sp.lambdify(arguments, expression, modules=["scipy", "numpy"])
 
     def of_numbers(*values: Any) -> NDArray[np.float64]:
         arrays = np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in values))
         with np.errstate(all="ignore"):
-            return np.asarray(function(*arrays)) + np.zeros_like(arrays[0])
+            found = np.asarray(function(*arrays), dtype=np.float64)
+        return np.array(np.broadcast_to(found, np.broadcast_shapes(*map(np.shape, values))))
 
     return of_numbers
 

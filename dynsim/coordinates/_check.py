@@ -31,6 +31,8 @@ from ._verdicts import FAILURES, Slope, TermVerdict, judged
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
 
 Verdict = Literal["as predicted", "undecided", "fails"]
 _Key = tuple[str, str, int]  # module, term, step
@@ -114,6 +116,53 @@ class CoordinateCheck:
             for mistake in module.mistakes:
                 found.setdefault(mistake, []).append(module.name)
         return found
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row for every judged power: its value and interval, the allowed band, the verdict."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    "module": one.module,
+                    "label": one.label,
+                    "term": one.term,
+                    "vocab_size": one.vocab_size,
+                    "step": one.step,
+                    "verdict": one.verdict,
+                    "slope": one.slope.value,
+                    "low": one.slope.low,
+                    "high": one.slope.high,
+                    "allowed_low": one.allowed.low,
+                    "allowed_high": one.allowed.high,
+                }
+                for one in self.slopes
+            ]
+        )
+
+    def to_xarray(self) -> xr.Dataset:
+        """The columns of `to_dataframe` along `power`, with what was checked as attributes."""
+        dataset = self.to_dataframe().rename_axis("power").to_xarray()
+        return dataset.assign_attrs(
+            result=type(self).__name__,
+            parametrization=self.parametrization,
+            tolerance=self.tolerance,
+            verdict=self.verdict,
+            widths=list(self.widths),
+            seeds=self.seeds,
+        )
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draws every term against width, a row a label, in a new figure; returns the first axes.
+
+        On `ax` only the updates of the hidden matrices.
+        """
+        from dynsim.plots import style
+
+        from ._figure import main_panel, recorded_figure
+
+        with style():
+            return recorded_figure(self).axes[0] if ax is None else main_panel(self, ax)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the records as plain data."""

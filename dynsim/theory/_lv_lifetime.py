@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
-import sympy as sp
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
@@ -235,8 +234,8 @@ def isotropic_restoration(outputs: int) -> float:
     Source: docs/theory/lv_lifetime.md#outputs-and-structure.
     """
     check_integer("outputs", outputs, 2)
-    constant = derivations.isotropic_restoration_constant().expression
-    return float(sp.lambdify(s.outputs, constant, modules="scipy")(outputs))
+    constant = derivations.isotropic_restoration_constant()
+    return float(evaluate(constant, {s.outputs: outputs}))
 
 
 def restoration_displacements_at(

@@ -56,21 +56,12 @@ def check_recorded(
 
 def _written(found: CoordinateCheck, folder: Path) -> list[Path]:
     """The panel figure as PNG and PDF, and every slope as CSV."""
-    import pandas as pd
-
+    from dynsim.coordinates._figure import recorded_figure
     from experiments.plots._write import write
-    from experiments.plots.recorded import recorded_figure
     from experiments.results import write_file
 
-    rows = []
-    for one in found.to_dict()["slopes"]:
-        slope, allowed = one.pop("slope"), one.pop("allowed")
-        ends = {"allowed_low": allowed["low"], "allowed_high": allowed["high"]}
-        rows.append(
-            {**one, "slope": slope["value"], "low": slope["low"], "high": slope["high"], **ends}
-        )
     slopes = folder / "slopes.csv"
-    write_file(slopes, pd.DataFrame(rows).to_csv(index=False).encode())
+    write_file(slopes, found.to_dataframe().to_csv(index=False).encode())
     return [*map(Path, write(recorded_figure, (found,), folder / "coordinates")), slopes]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import coordinate_records as known
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -241,3 +242,21 @@ def test_files_that_cannot_be_used_are_refused(tmp_path):
     write_records(other, tmp_path / "b.csv")
     twice = lambda: read_records([tmp_path / "a.csv", tmp_path / "b.csv"])  # noqa: E731
     assert_refused("FILE", twice, "that another one repeats")
+
+
+def test_the_check_becomes_a_table_a_dataset_and_a_figure():
+    found = check_coordinates(records(SHIFTED["hidden init"][0], noise=0.02))
+    table = found.to_dataframe()
+    assert len(table) == len(found.slopes)
+    wrong = table[(table.module == "block.fc") & (table.term == "weight")]
+    assert np.all(wrong.slope - wrong.allowed_high > 0.3)
+    dataset = found.to_xarray()
+    assert dataset.slope.dims == ("power",)
+    assert dataset.attrs["verdict"] == found.verdict == "fails"
+    whole = found.plot()
+    assert len(whole.figure.axes) > 6
+    _, axes = plt.subplots()
+    assert found.plot(axes) is axes
+    hidden = table.module[table.label == "hidden"].nunique()
+    assert len(axes.lines) == hidden * min(2, len(found.steps))
+    plt.close("all")

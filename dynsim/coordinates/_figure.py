@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dynsim.coordinates import CoordinateCheck
-from dynsim.coordinates._verdicts import FAILURES
+from ._verdicts import FAILURES, Slope
 
 COLUMNS = {
     "output": r"$W\,z$",
@@ -23,15 +23,43 @@ COLUMNS = {
 }
 INSTEAD = {"update_on_initial": "update"}  # of scores and outputs: the whole change
 ROWS = ("embedding", "hidden", "readout", "scores", "outputs")
+MAIN = "update_on_initial"
 
 
-def recorded_figure(found: CoordinateCheck) -> Figure:
+class Checked(Protocol):
+    """What is drawn of a `CoordinateCheck`: the records, the judged powers, widths and steps."""
+
+    @property
+    def table(self) -> pd.DataFrame: ...
+    @property
+    def slopes(self) -> tuple[Slope, ...]: ...
+    @property
+    def widths(self) -> tuple[int, ...]: ...
+    @property
+    def steps(self) -> tuple[int, ...]: ...
+
+
+def main_panel(found: Checked, axes: Axes) -> Axes:
+    """The updates of the hidden matrices (without any, of the first label), on given axes."""
+    labels = labels_of(found)
+    label = "hidden" if "hidden" in labels else labels[0]
+    _panel(axes, found, label, MAIN)
+    axes.set(xlabel="width $d$", title=f"{label}: {COLUMNS[MAIN]}")
+    return axes
+
+
+def labels_of(found: Checked) -> list[str]:
+    """The labels of the records, in the order of the panels."""
+    return [label for label in ROWS if (found.table.label == label).any()]
+
+
+def recorded_figure(found: Checked) -> Figure:
     """RMS of each term against width, a line a module, a row a label.
 
     Solid: the last recorded step; dotted: the first. Modules that fail are red. Wedges: the powers
     that the parametrization allows, from the smallest width's value.
     """
-    labels = [label for label in ROWS if (found.table.label == label).any()]
+    labels = labels_of(found)
     figure, panels = plt.subplots(
         len(labels),
         len(COLUMNS),
@@ -58,7 +86,7 @@ def recorded_figure(found: CoordinateCheck) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, found: CoordinateCheck, label: str, term: str) -> None:
+def _panel(axes: Axes, found: Checked, label: str, term: str) -> None:
     wanted = [term, INSTEAD.get(term, term)]
     rows = found.table[(found.table.label == label) & found.table.term.isin(wanted)]
     failing = {s.module for s in found.slopes if s.verdict in FAILURES and s.term in wanted}
@@ -91,7 +119,7 @@ def _panel(axes: Axes, found: CoordinateCheck, label: str, term: str) -> None:
         axes.set_ylim(middle / 10**0.5, middle * 10**0.5)
 
 
-def _wedge(axes: Axes, found: CoordinateCheck, label: str, wanted: list[str], rows: Any) -> None:
+def _wedge(axes: Axes, found: Checked, label: str, wanted: list[str], rows: Any) -> None:
     """Allowed powers from the geometric mean of the smallest width's sizes."""
     bands = [s.allowed for s in found.slopes if s.label == label and s.term in wanted]
     sizes = rows.rms[(rows.width == found.widths[0]) & (rows.rms > 0)]
