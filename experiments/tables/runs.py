@@ -197,7 +197,7 @@ def _with_rounded_rates(
     """`table` with one rate for those of several seeds that were logged with few digits."""
     run = table.groupby([*groups, "width", "seed"], dropna=False).ngroup()
     rates = merged_across(table[name], run)
-    before, after = table[name].nunique(), len(np.unique(rates))
+    before, after = len(np.unique(table[name])), len(np.unique(rates))
     if after < before:
         off = float(np.max(np.abs(rates - table[name]) / np.where(rates > 0, rates, 1)))
         notes.append(
@@ -315,7 +315,7 @@ def _without_duplicates(
             if name not in (*run, "loss", "file") and varies(table, name)
         ]
         hint = f"; `group_by` leaves out {', '.join(ignored)}" if ignored else ""
-        if not ignored and table.seed.nunique() == 1:
+        if not ignored and len(np.unique(table.seed)) == 1:
             hint = "; a column of seeds tells them apart (`seed_column` names it)"
         raise InputError(
             "FILE",
