@@ -97,6 +97,9 @@ def _column(file: Path, table: pd.DataFrame, role: str, options: TableOptions) -
         same = [name for name in table.columns if reading(name) == role]
         if len(same) == 1:
             return same[0]
+    if role == "seed":  # random_seed, and the like, if no other could be meant
+        same = [name for name in table.columns if "seed" in last_part(name).split("_")]
+        return same[0] if len(same) == 1 else None
     return None
 
 

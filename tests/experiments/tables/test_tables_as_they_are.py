@@ -204,6 +204,16 @@ def test_rates_of_few_digits_are_those_of_the_other_seeds(tmp_path):
     assert (found.learning_rate.nunique(), "taken as" in "".join(notes)) == (len(RATES), False)
 
 
+def test_the_only_column_of_seeds_is_the_seed_under_any_name(tmp_path):
+    table = frame(seeds=2).rename(columns={"seed": "config/random_seed"})
+    found, groups, notes = read(write(tmp_path / "a.csv", csv(table)))
+    assert (found.seed.nunique(), groups) == (2, [])
+    assert "seed is config/random_seed" in "".join(notes)
+    two = table.assign(data_seed=table["config/random_seed"])
+    notes = read(write(tmp_path / "a.csv", csv(two)), ignore=("data_seed",))[2]
+    assert "no column seed" in "".join(notes)
+
+
 def test_seeds_of_two_kinds_are_labels(tmp_path):
     small = write(tmp_path / "small.csv", csv(frame(widths=WIDTHS[:2])))
     named = frame(widths=WIDTHS[2:]).assign(seed=lambda table: "run" + table.seed.astype(str))
