@@ -25,7 +25,9 @@ PARTS_OF_A_WHOLE = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
 def flag(field: str) -> str:
     """A field of the library as the command line writes it; what is written so already stays."""
-    return field if field.startswith("-") or not field.islower() else f"--{field.replace('_', '-')}"
+    if not (field.isidentifier() and field.islower()):
+        return field  # a flag, or a place such as a file, its column and row
+    return f"--{field.replace('_', '-')}"
 
 
 def near_names(name: str, known: Collection[str], where: str = "") -> str:

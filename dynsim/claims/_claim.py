@@ -15,8 +15,7 @@ from typing import Any, Literal, get_args
 
 from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._summary import summary
-from dynsim.scaling._family import LETTERS, Along, Family, family, plural
-from dynsim.scaling._measured import DEFAULT_SEEDS
+from dynsim.scaling._family import DEFAULT_SEEDS, LETTERS, Along, Family, family, plural
 from dynsim.scaling._paths import VARIABLES
 
 from ._formula import Formula, formula

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._precision import require_x64
 from dynsim._setup import Setup
-from dynsim.scaling._measured import DEFAULT_SEEDS
+from dynsim.scaling._family import DEFAULT_SEEDS
 from dynsim.scaling._quantity import Measurement, Unavailable
 from dynsim.scaling.quantities._aged import STILL
 

@@ -26,9 +26,9 @@ from ._columns import (
     with_mean_field,
     with_wide_sizes,
 )
-from ._family import Along, Family, family, growing_size
+from ._family import DEFAULT_SEEDS, Along, Family, family, growing_size
 from ._fitted import Fitted, fitted, no_interval
-from ._measured import DEFAULT_SEEDS, Measure, started
+from ._measured import Measure, started
 from ._quantity import Progress, Quantity, Unavailable
 from ._result import DEFAULT_TOLERANCE, Band, ScalingExponent
 

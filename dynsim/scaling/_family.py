@@ -25,6 +25,7 @@ RATES = ("embedding_lr", "projection_lr", "hidden_lr", "weight_decay", "epsilon"
 PATH_FIELDS = (*COUNTS, *RATES)
 GROWING_FIELDS: tuple[str, ...] = get_args(Along)
 DEFAULT_UPDATES = 1
+DEFAULT_SEEDS = 8  # networks at each size
 LARGEST_SIZE = 2**53  # what a float holds exactly
 ROUNDED = 1e-9  # relative distance from an integer that counts as none
 

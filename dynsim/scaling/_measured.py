@@ -17,7 +17,6 @@ from dynsim._runs import SEED_LABELS, seed_labels
 
 from ._quantity import AnySetup, Measurement, Progress, Quantity, Sampled, Unavailable
 
-DEFAULT_SEEDS = 8  # networks at each size
 Arrays = Mapping[str, NDArray[Any]]
 Measure = Callable[[Measurement, AnySetup, NDArray[np.int64]], Arrays]
 """What gives a cell's arrays: by training, or from where they are kept. Called from threads."""

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 EQUAL = 1e-5  # relative: six printed digits, and single precision, are nearer than this
+ROUNDED = 8e-3  # relative: three printed digits, and half precision of both kinds
+FAR = 8.0  # times the largest of such differences, that values of a grid are at least apart
 
 
 def merged(values: ArrayLike, relative: float = EQUAL) -> NDArray[np.float64]:
@@ -27,6 +29,27 @@ def merged(values: ArrayLike, relative: float = EQUAL) -> NDArray[np.float64]:
         often = members[counts[members] == counts[members].max()]
         chosen[members] = unique[often[(len(often) - 1) // 2]]
     return chosen[place].reshape(values.shape)
+
+
+def merged_across(values: ArrayLike, runs: ArrayLike) -> NDArray[np.float64]:
+    """`values` of a grid, with one number for those that were logged with few digits.
+
+    `runs` are numbers of whatever one value belongs to, such as a seed at a width. Values within
+    0.8 % are one where no run has two of them, and where all others are far from each other against
+    that. They become the one that occurs most often.
+    """
+    values, runs = np.asarray(values, dtype=np.float64), np.asarray(runs)
+    rough = merged(values, ROUNDED)
+    wide = max(
+        (float(np.ptp(values[rough == one]) / abs(one)) for one in np.unique(rough) if one),
+        default=0,
+    )
+    centres = np.unique(rough[rough != 0])
+    if len(centres) > 1 and np.min(np.abs(np.diff(centres) / centres[1:])) < FAR * wide:
+        return values
+    pairs = np.unique(np.stack([values, runs.astype(np.float64)]), axis=1)
+    again = np.unique(np.stack([merged(pairs[0], ROUNDED), pairs[1]]), axis=1)
+    return values if again.shape[1] < pairs.shape[1] else rough
 
 
 def sorted_labels(values: ArrayLike) -> tuple[NDArray[np.object_], NDArray[np.int64]]:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ COUNT_COLUMNS = (
     *("count", "counts", "frequency", "freq", "occurrences", "n", "token_count", "doc_count"),
     "value",
 )
+THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 SHOWN = 40  # characters of a wrong line
 
 Floats = NDArray[np.float64]
@@ -77,11 +79,17 @@ def _counts(name: str, data: bytes) -> Floats:
         return _of_columns(name, columns)
     text = decoded(data)
     if text.lstrip().startswith(("{", "[")):
-        try:
-            return _json_counts(name, json.loads(text))
-        except json.JSONDecodeError:
-            pass  # a word of a line may begin so
+        for read in (json.loads, _json_lines):
+            try:
+                document = read(text)
+            except json.JSONDecodeError:
+                continue  # a word of a line may begin so
+            return _json_counts(name, document)
     return _line_counts(name, text.splitlines())
+
+
+def _json_lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
 def _numpy_counts(name: str, data: bytes) -> Floats:
@@ -102,6 +110,9 @@ def _numpy_counts(name: str, data: bytes) -> Floats:
 def _json_counts(name: str, document: Any) -> Floats:
     """An object of counts by word, a list of counts, or a list of pairs."""
     if isinstance(document, dict):
+        if isinstance(document.get("model"), dict) and "vocab" in document["model"]:
+            hint = f"is a tokenizer.json: name it as {name.replace('counts:', 'tokenizer:', 1)}"
+            raise InputError("tokens", name, hint)
         values = list(document.values())
         if len(values) == 1 and isinstance(values[0], (dict, list)):
             return _json_counts(name, values[0])
@@ -127,7 +138,7 @@ def _of_columns(name: str, columns: dict[str, Any]) -> Floats:
     """The column of a table that holds the counts: by its name, or the only one of numbers."""
     found = {}
     for column, cells in columns.items():
-        numbers = [_number(str(cell)) for cell in cells]
+        numbers = [_cell(str(cell)) for cell in cells]
         if not any(math.isnan(number) for number in numbers):
             found[column] = np.array(numbers)
     by_name = [column for column in found if column.strip().lower() in COUNT_COLUMNS]
@@ -147,10 +158,13 @@ def _line_counts(name: str, lines: Sequence[str]) -> Floats:
         return np.empty(0)
     if not any(math.isnan(_number(line)) for _, line in kept):
         return np.array([_number(line) for _, line in kept])
+    cells = [_cell(line) for _, line in kept]
+    if not any(map(math.isnan, cells)) and any("," not in line for _, line in kept):
+        return np.array(cells)  # a comma that parts two columns is on every line
     for cut in (_by_tab, _by_comma, _by_semicolon, _number_last, _number_first):
         rows = [cut(line) for _, line in kept]
         if min(map(len, rows)) == max(map(len, rows)) > 1:
-            header = all(math.isnan(_number(cell)) for cell in rows[0])
+            header = all(math.isnan(_cell(cell)) for cell in rows[0])
             if header and len(rows) > 1:
                 cells = list(zip(*rows[1:], strict=True))
                 return _of_columns(name, dict(zip(rows[0], cells, strict=True)))
@@ -175,7 +189,7 @@ def _pair_counts(
 
     Of the lines that begin with #, those that look like the others are counts of that word.
     """
-    sides = [np.array([_number(row[side]) for row in rows]) for side in (0, 1)]
+    sides = [np.array([_cell(row[side]) for row in rows]) for side in (0, 1)]
     whole = [not np.any(np.isnan(side)) for side in sides]
     if not any(whole):
         bad = int(np.argmax(np.isnan(sides[0]) & np.isnan(sides[1])))
@@ -223,6 +237,12 @@ def _number_first(line: str) -> list[str]:
 
 def _is_pair(line: str) -> bool:
     return any(len(cut(line)) == 2 for cut in (_by_tab, _by_comma, _number_last, _number_first))
+
+
+def _cell(text: str) -> float:
+    """The number of a cell, whose thousands may be parted by commas, NaN if it is none."""
+    text = text.strip()
+    return _number(text.replace(",", "") if THOUSANDS.fullmatch(text) else text)
 
 
 def _number(text: str) -> float:

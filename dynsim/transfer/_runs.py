@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dynsim._errors import InputError
 from dynsim._outcome import OK, Outcome, Status
-from dynsim.statistics._equal import merged, sorted_labels
+from dynsim.statistics._equal import merged, merged_across, sorted_labels
 from dynsim.statistics._intervals import SeedResamples
 
 from ._surface import Points, parabolas
@@ -141,6 +141,8 @@ def runs_by_width(
             "losses", loss[loss <= 0][0], "must be positive: errors are relative to it"
         )
     width, rate = merged(width), merged(rate)
+    _, run = np.unique(np.stack([width, seed_index]), axis=1, return_inverse=True)
+    rate = merged_across(rate, run.reshape(-1))
     runs = np.stack([width, rate, seed_index])
     unique, counts = np.unique(runs, axis=1, return_counts=True)
     if np.any(counts > 1):

@@ -80,11 +80,13 @@ def verify_files(
 
 def valid_files(paths: Sequence[Path]) -> list[ClaimFile]:
     """The claim files, every claim of which can be measured. Raises `InputError`."""
-    from dynsim.claims import check, claim_file
+    from dynsim.claims import claim_file
     from dynsim.claims._file import ClaimFileError
 
+    files = [claim_file(path) for path in paths]  # before all that only checks and measures need
     enable_x64()
-    files = [claim_file(path) for path in paths]
+    from dynsim.claims import check
+
     names: dict[str, Path] = {}
     stems: dict[str, Path] = {}
     for file in files:

@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 
 from dynsim import InputError, Status
-from experiments.output import flag, number, print_json, print_table, writable_folder
+from experiments.output import flag, named, number, print_json, print_table, writable_folder
 from experiments.tables.options import DEFAULTS, PACKED, TABLES, TableOptions
 
 from ._options import Json
@@ -126,7 +126,8 @@ class Optima:
         from experiments.analysis.optima_tables import table_answer
 
         answer = table_answer([self.file], self.group_by, self.factor, self.table)
-        document = {"file": self.file, **answer}
+        notes = [named(note, flag) for note in answer["notes"]]
+        document = {"file": self.file, **answer, "notes": notes}
         if self.json:
             print_json(document)
             return 0

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from dynsim import InputError, Status
-from experiments.output import flag, number, print_json, print_table, progress_bar, writable_folder
+from experiments.output import (
+    flag,
+    named,
+    number,
+    print_json,
+    print_table,
+    progress_bar,
+    writable_folder,
+)
 from experiments.tables.options import DEFAULTS, TableOptions
 
 from ._options import Json
@@ -27,7 +35,7 @@ MISFIT_MARK = " ?"
 INTERVALS = {  # by `Transfer.intervals`
     "seeds": "bootstrap over seeds",
     "scatter": "one seed: from the scatter of the points about the fit, which tests no model",
-    "none": "none with one seed",
+    "none": "none",
 }
 
 
@@ -100,7 +108,7 @@ class TransferCommand:
             "factor": self.factor,
             "formulas": formulas(self.factor),
             "read": what_was_read(table, self.file),
-            "notes": notes,
+            "notes": [named(note, flag) for note in notes],
             "reference": references[0] if len(sets) == 1 else None,
             "groups": [
                 {**answer(group), "reference": references[k]} for k, group in enumerate(groups)

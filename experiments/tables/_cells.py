@@ -9,7 +9,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-MISSING = {"", "-", "--", "na", "n/a", "#n/a", "nan", "none", "null", "nil", "<na>", "missing"}
+MISSING = {
+    "",
+    "-",
+    "--",
+    "na",
+    "n/a",
+    "#n/a",
+    "nan",
+    "none",
+    "null",
+    "nil",
+    "<na>",
+    "missing",
+    "n.a",
+}
 DIVERGED = {
     *(
         "diverged",
@@ -25,6 +39,9 @@ DIVERGED = {
     ),
     *("infinity", "-infinity", "overflow", "exploded", "blew up", "blow-up", "unstable", "∞"),
 }
+LONGER = re.compile(  # a word with more behind it, such as the step, and errors of spreadsheets
+    r"(diverged?|divergence|exploded|overflow(ed)?|nan|[+-]?inf)\b.*|#(num|div/0|value)"
+)
 NOT_RUN = {
     *("oom", "out of memory", "running", "pending", "queued", "starting", "scheduled"),
     *(
@@ -51,6 +68,12 @@ def as_words(cells: Any) -> pd.Series:
     return texts.map(lambda cell: str(cell).strip().lower()).astype(object)
 
 
+def say_diverged(words: pd.Series) -> pd.Series:
+    """Whether words of `as_words` say that a run diverged, a bare nan among them."""
+    bare = words.map(lambda word: word.rstrip("!."))
+    return bare.isin(DIVERGED) | bare.map(lambda word: bool(LONGER.fullmatch(word)))
+
+
 def numbers(cells: Any, decimal: str = ".") -> Any:
     """Cells as float64; NaN where one is missing or no number (`is_missing` tells these apart)."""
     if cells.dtype.kind in "biuf":
@@ -67,7 +90,7 @@ def numbers(cells: Any, decimal: str = ".") -> Any:
 
 def is_missing(cells: Any) -> pd.Series:
     """Whether a cell is empty or a word for nothing."""
-    return as_words(cells).isin(MISSING)
+    return as_words(cells).map(lambda word: word.rstrip(".") in MISSING)
 
 
 def _number(word: str, decimal: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from io import StringIO
@@ -16,9 +17,10 @@ import pandas as pd
 from dynsim import InputError
 from dynsim._text_files import NotText, decoded, unpacked
 
+from ._roles import last_part
 from .options import PACKED
 
-SEPARATED = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+SEPARATED = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ",", ".dat": ","}
 JSON = {".json", ".jsonl", ".ndjson"}
 PARQUET = {".parquet", ".pq"}
 NETCDF = {".nc", ".nc4", ".netcdf"}
@@ -90,6 +92,8 @@ def _json_table(file: Path, text: str) -> pd.DataFrame:
     except ValueError as error:
         raise InputError("FILE", str(file), f"cannot be read as JSON ({error})") from None
     if isinstance(document, dict):
+        document = _rows(document)
+    if isinstance(document, dict):
         columns = list(document.values())
         if columns and all(isinstance(one, (list, dict)) for one in columns):
             return pd.DataFrame(document).reset_index(drop=True)
@@ -99,9 +103,29 @@ def _json_table(file: Path, text: str) -> pd.DataFrame:
     return pd.json_normalize(document)
 
 
+def _rows(document: dict[str, Any]) -> Any:
+    """The rows of a document that has them below a name, or as pandas writes them."""
+    cells = document.get("data")
+    names = document.get("columns")
+    if isinstance(cells, list) and isinstance(names, list):  # its split
+        return [dict(zip(names, row, strict=True)) for row in cells]
+    lists = [value for value in document.values() if isinstance(value, list)]
+    if len(lists) == 1 and lists[0] and all(isinstance(row, dict) for row in lists[0]):
+        return lists[0]
+    by_row = list(document.values())
+    same = by_row and all(
+        isinstance(row, dict) and row.keys() == by_row[0].keys() for row in by_row
+    )
+    if same and {"width", "loss"} & {last_part(str(name)) for name in by_row[0]}:
+        return by_row  # a row below each label
+    return document
+
+
 def _separated(file: Path, text: str, suffix: str, notes: list[str]) -> pd.DataFrame:
     """A table with a line a row: separators, comments and row labels of every dialect."""
     lines = text.splitlines()
+    if re.fullmatch(r"\s*sep=.\s*", lines[0], re.IGNORECASE):
+        lines = lines[1:]  # a hint for spreadsheets; the rows say it as well
     comments = [line for line in lines if line.lstrip().startswith("#")]
     rows = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if comments and (not rows or _is_header(comments[-1], rows[0])):

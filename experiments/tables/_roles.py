@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from dynsim import InputError
 from dynsim.statistics._equal import EQUAL
 
-from ._cells import DIVERGED, NOT_RUN, as_words, decimal_mark, is_missing, numbers
+from ._cells import NOT_RUN, as_words, decimal_mark, is_missing, numbers, say_diverged
 from .options import TableOptions
 
 ROLES = ("width", "learning_rate", "loss", "seed")
@@ -97,6 +97,9 @@ def _column(file: Path, table: pd.DataFrame, role: str, options: TableOptions) -
         same = [name for name in table.columns if reading(name) == role]
         if len(same) == 1:
             return same[0]
+    if role == "seed":  # random_seed, and the like, if no other could be meant
+        same = [name for name in table.columns if "seed" in last_part(name).split("_")]
+        return same[0] if len(same) == 1 else None
     return None
 
 
@@ -223,7 +226,8 @@ def _without_loss(
     is_text = table.loss.dtype.kind not in "biuf"
     loss = as_words(table.loss) if is_text else pd.Series("", index=table.index, dtype=object)
     values = numbers(table.loss, decimal)
-    without = (loss.isin(MISSING_OR_DIVERGED) & is_text) | ~np.isfinite(
+    diverged = say_diverged(loss)
+    without = ((diverged | is_missing(loss)) & is_text) | ~np.isfinite(
         values.fillna(0 if is_text else np.nan)
     )
     words = {"loss": loss}
@@ -234,13 +238,13 @@ def _without_loss(
             and table[name].dtype.kind in "OTU"
         ):
             words[str(name)] = as_words(table[name])
-    lost = loss.isin(DIVERGED - {"nan", "-nan"}).to_numpy()
+    lost = (diverged & ~loss.isin(("nan", "-nan"))).to_numpy()
     unfinished = np.zeros(len(table), dtype=bool)
     for name, cells in words.items():
         stopped = (cells.isin(NOT_RUN) & (without | (name == "loss"))).to_numpy()
         unfinished = unfinished | stopped
         if name != "loss":
-            ended = cells.isin(DIVERGED).to_numpy() & ~lost
+            ended = say_diverged(cells).to_numpy() & ~lost
             if np.any(ended):
                 notes.append(
                     f"{file.name}: {ended.sum()} runs whose {name} says so count as diverged"
@@ -259,9 +263,6 @@ def _without_loss(
         notes.append(f"{file.name}: {unfinished.sum()} runs without a loss left out: not finished")
         table, lost = table.loc[~unfinished].reset_index(drop=True), lost[~unfinished]
     return lost, table
-
-
-MISSING_OR_DIVERGED = DIVERGED | {"", "-", "--", "na", "n/a", "#n/a", "none", "null", "nil", "<na>"}
 
 
 def _by_flag(file: Path, table: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-TABLES = {".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".pq"}
+TABLES = {".csv", ".tsv", ".tab", ".txt", ".dat", ".json", ".jsonl", ".ndjson", ".parquet", ".pq"}
 PACKED = {".gz", ".zst", ".bz2", ".xz"}
 LogBase = Literal["2", "10", "e"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dynsim import InputError
-from dynsim.statistics._equal import merged, sorted_labels
+from dynsim.statistics._equal import merged, merged_across, sorted_labels
 
 from ._formats import NETCDF, raw_table, suffix_of
 from ._groups import (
@@ -24,8 +24,10 @@ from ._groups import (
     varies,
 )
 from ._netcdf import HOLDS_TWO, Rate, netcdf_table, one_rate
-from ._roles import TWO_RATES, checked_cells, chosen_rows, in_roles
+from ._roles import TWO_RATES, checked_cells, chosen_rows, in_roles, last_part
 from .options import DEFAULTS, TableOptions
+
+STEPS = {"epoch", "step", "steps", "iteration", "iter", "global_step", "_step", "trainer_step"}
 
 
 def read_runs(
@@ -46,6 +48,8 @@ def read_runs(
     table = _with_equal_runs(comparable(pd.concat(tables, ignore_index=True)), notes)
     groups = _groups(table, tables, group_by, within, options, dimensions, notes)
     _check_columns(tables, groups)
+    table = _with_rounded_rates(table, groups, notes)
+    _note_steps(groups, group_by, notes)
     if options.last in table:
         table = _last_rows(table, [*groups, *RUN], options.last, notes)
     return _without_duplicates(table, groups, notes), groups, notes
@@ -68,6 +72,8 @@ def read_both_rates(
     steps = ["embedding_lr", *([] if options.last is None else [options.last])]
     unused = [*options.ignore, "hidden_lr"]
     groups = list(group_by) or group_columns(table, steps, unused, (), notes)
+    for name in TWO_RATES:
+        table = _with_rounded_rates(table, groups, notes, name)
     run = [*groups, *TWO_RATES, "width", "seed"]
     table = _last_rows(table, run, options.last, notes)
     again = table.duplicated(run).to_numpy()
@@ -185,6 +191,29 @@ def _with_equal_runs(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     return table.assign(seed=pd.Series(labels[place]).infer_objects().to_numpy())
 
 
+def _with_rounded_rates(
+    table: pd.DataFrame, groups: Sequence[str], notes: list[str], name: str = "learning_rate"
+) -> pd.DataFrame:
+    """`table` with one rate for those of several seeds that were logged with few digits."""
+    run = table.groupby([*groups, "width", "seed"], dropna=False).ngroup()
+    rates = merged_across(table[name], run)
+    before, after = len(np.unique(table[name])), len(np.unique(rates))
+    if after < before:
+        off = float(np.max(np.abs(rates - table[name]) / np.where(rates > 0, rates, 1)))
+        notes.append(
+            f"{before} learning rates are taken as {after}: they differ by up to {off:.2g}, as "
+            "numbers of few digits do, and no run has two of those that are near"
+        )
+    return table.assign(**{name: rates})
+
+
+def _note_steps(groups: Sequence[str], group_by: Sequence[str], notes: list[str]) -> None:
+    """Says of a group by steps of training how to take the last."""
+    for name in groups:
+        if last_part(name) in STEPS and name not in group_by:
+            notes.append(f"a group for each {name}; `last` {name} takes the last row of each run")
+
+
 def _last_rows(
     table: pd.DataFrame, run: Sequence[str], last: str | None, notes: list[str]
 ) -> pd.DataFrame:
@@ -286,6 +315,8 @@ def _without_duplicates(
             if name not in (*run, "loss", "file") and varies(table, name)
         ]
         hint = f"; `group_by` leaves out {', '.join(ignored)}" if ignored else ""
+        if not ignored and len(np.unique(table.seed)) == 1:
+            hint = "; a column of seeds tells them apart (`seed_column` names it)"
         raise InputError(
             "FILE",
             first.file,

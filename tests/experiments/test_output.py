@@ -16,7 +16,7 @@ from dynsim._outcome import OK, Outcome, Status
 from experiments import output
 from experiments.commands._published_rules import measured_ratio_exponents
 from experiments.commands.train import print_curves
-from experiments.output import print_json, print_table, progress_bar
+from experiments.output import flag, print_json, print_table, progress_bar
 
 ROOT = Path(__file__).parents[2]
 SURFACE = ("commands", "cli.py", "parsing.py", "output.py")
@@ -28,6 +28,12 @@ def test_outcomes_in_a_document_are_lines_that_name_flags(capsys):
     print_json({"ended": STOPPED, "parts": [OK]})
     document = json.loads(capsys.readouterr().out)
     assert document == {"ended": "stopped: after 3 steps; raise --max-steps", "parts": ["ok"]}
+
+
+def test_places_in_a_file_are_no_flags():
+    assert flag("vocab_size") == "--vocab-size"
+    for place in ("runs.csv, column loss, row 3", "FILE", "--seed", "params['a']"):
+        assert flag(place) == place
 
 
 def test_notes_of_a_table_name_flags(capsys):

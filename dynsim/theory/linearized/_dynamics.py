@@ -27,7 +27,7 @@ from dynsim._optimizers import Constants, direction
 from dynsim._programs import program
 
 from ._functions import Floats
-from ._kernel import linearisation, scaled
+from ._products import linearisation, scaled
 
 KRYLOV_LIMIT = 1000  # directions kept at most
 KRYLOV_TOLERANCE = 1e-12
@@ -114,7 +114,8 @@ def krylov_modes(
             error = 0.0
             if not exhausted and len(known) < start.size:
                 weight = learning(values, start.size, times, discrete)[1]
-                error = left * float(np.max(np.abs(weight @ (ritz[0] * ritz[-1]))))
+                with np.errstate(over="ignore", invalid="ignore"):  # of a descent that diverges
+                    error = left * float(np.max(np.abs(weight @ (ritz[0] * ritz[-1]))))
             if exhausted or full or error < KRYLOV_TOLERANCE:
                 return Modes(known.T @ ritz, values, norm * ritz[0], error)
         beside.append(left)
@@ -129,8 +130,12 @@ def named_constants(epsilon: Any) -> Constants:
     return Constants(0.9, 0.999, 1e-8 if epsilon is None else epsilon, 0.0)
 
 
-def residuals(loss: str, outputs: Array, targets: Array) -> tuple[Array, Array]:
+def residuals(
+    loss: str | Callable[[Any, Any], Any], outputs: Array, targets: Array
+) -> tuple[Array, Array]:
     """Loss of every point and r = dl/df, in the shape of the outputs, (N,) or (N, n)."""
+    if not isinstance(loss, str):
+        return jax.vmap(jax.value_and_grad(loss))(outputs, targets)
     table = (len(outputs), -1)
     losses, residual = loss_and_residual(loss, outputs.reshape(table), targets.reshape(table))
     return losses, residual.reshape(outputs.shape)

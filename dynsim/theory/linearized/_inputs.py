@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from numpy.typing import ArrayLike
@@ -47,8 +50,51 @@ def checked_rule(
     return optimizer, 1.0 if learning_rates is None else learning_rates
 
 
+def checked_loss(loss: Any) -> str | Callable[[Any, Any], Any]:
+    """The name of a loss, or a function of a point's outputs and target that jit can hash."""
+    if not callable(loss):
+        if loss not in get_args(Loss):
+            allowed = (
+                f"must be one of {', '.join(get_args(Loss))}, or a function l(outputs, target)"
+            )
+            raise InputError("loss", loss, allowed)
+        return loss
+    try:
+        hash(loss)
+    except TypeError:
+        return lambda outputs, target: loss(outputs, target)
+    return loss
+
+
+def targets_of_function(y: ArrayLike, outputs: Any, loss: Callable[[Any, Any], Any]) -> Any:
+    """Targets of a loss of one's own: one for each point, of any shape; numbers keep their kind.
+
+    Raises `InputError` for a loss that is not one finite number a point with a finite derivative.
+    """
+    target = np.asarray(y)
+    if target.dtype.kind not in "biuf":
+        raise InputError("y", str(target.dtype), "must be numbers")
+    if target.dtype.kind == "f":
+        target = target.astype(np.float64)
+    if target.ndim < 1 or len(target) != len(outputs):
+        raise InputError(
+            "y", target.shape, f"must have one target for each of {len(outputs)} points"
+        )
+    try:
+        value = jax.eval_shape(loss, outputs[0], jnp.asarray(target[0]))
+        if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
+            raise TypeError(f"it gives {value.dtype} of shape {value.shape}")
+        start = jax.vmap(jax.value_and_grad(loss))(outputs, jnp.asarray(target))
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        reason = str(error).partition("\n")[0]
+        allowed = "must map a point's outputs and its target to one real number"
+        raise InputError("loss", reason, allowed) from error
+    if not all(np.isfinite(part).all() for part in start):
+        raise InputError("loss", "is not finite at the start", "must be finite, and its derivative")
+    return target
+
+
 def checked_targets(y: ArrayLike, shape: tuple[int, ...], loss: str) -> Floats:
-    check_choice("loss", loss, get_args(Loss))
     target = np.asarray(y, np.float64)
     if target.shape != shape:
         raise InputError("y", target.shape, f"must have the shape {shape} of the outputs")

@@ -55,7 +55,7 @@ def _shorter_types(program: Any, depends: Iterable[bool]) -> set[str]:
         if not any(inputs):
             continue
         marked.update(step.outvars)
-        for inner in _programs_of(step.params):
+        for inner in programs_of(step.params):
             same = len(inner.invars) == len(inputs)
             found |= _shorter_types(inner, inputs if same else [True] * len(inner.invars))
         for one in step.outvars:
@@ -65,11 +65,11 @@ def _shorter_types(program: Any, depends: Iterable[bool]) -> set[str]:
     return found
 
 
-def _programs_of(values: Any) -> list[Any]:
+def programs_of(values: Any) -> list[Any]:
     """The programs among the parameters of a step (of jit, scan, cond, custom derivatives)."""
     if isinstance(values, dict):
         values = list(values.values())
     if isinstance(values, (list, tuple)):
-        return [program for value in values for program in _programs_of(value)]
+        return [program for value in values for program in programs_of(value)]
     inner = getattr(values, "jaxpr", values)
     return [inner] if hasattr(inner, "eqns") and hasattr(inner, "invars") else []

@@ -29,15 +29,23 @@ from ._functions import (
     checked_function,
     checked_weights,
     output_shape,
+    outputs,
 )
-from ._inputs import Kernel, LinearizedOptimizer, checked_rule, checked_targets, checked_times
+from ._inputs import (
+    Kernel,
+    LinearizedOptimizer,
+    checked_loss,
+    checked_rule,
+    checked_targets,
+    checked_times,
+    targets_of_function,
+)
 from ._low_precision import low_precision, with_precision
 from ._result import LinearizedTraining
 from ._task import Task
 
-# Outputs times points up to which `auto` builds the kernel. On mse at finite times a Krylov space
-# needs a small part of the products that the kernel has columns.
-DENSE_LIMIT, DENSE_LIMIT_FINITE_MSE = 2048, 256
+DENSE_LIMIT = 2048  # outputs times points up to which `auto` builds the kernel
+MOST_PRODUCTS = 1000  # of a flow in a small system, which build the kernel if they cost more
 
 
 def predict_linearized(
@@ -47,7 +55,7 @@ def predict_linearized(
     y: ArrayLike,
     times: ArrayLike,
     *,
-    loss: Loss = "mse",
+    loss: Loss | Callable[[Any, Any], Any] = "mse",
     optimizer: LinearizedOptimizer | optax.GradientTransformation = "gradient-flow",
     learning_rates: Any = None,
     weights: ArrayLike | None = None,
@@ -60,15 +68,17 @@ def predict_linearized(
     Gradient flow is dtheta/dt = -H dL/dtheta with H the learning rates, so that
     df/dt = -Theta P r with Theta = J H J^T. With mse, r = f - y, flow and `sgd` are in closed form:
     f(t) = f(0) - Theta P^(1/2) phi(A) P^(1/2) (f(0) - y), A = P^(1/2) Theta P^(1/2),
-    phi = (1 - exp(-lambda t)) / lambda or (1 - (1 - lambda)^t) / lambda. With ce the flow is
-    solved adaptively (relative error 1e-9 a step, 1e-7 where stiff). All else is stepped in the
-    parameters with J held at `params`, at the cost of a network's own training step and one copy
-    of the parameters.
+    phi = (1 - exp(-lambda t)) / lambda or (1 - (1 - lambda)^t) / lambda. With another loss the
+    flow is solved adaptively (relative error 1e-9 a step, 1e-7 where stiff). All else is stepped in
+    the parameters with J held at `params`, at the cost of a network's own training step and one
+    copy of the parameters.
 
     **Arguments:**
 
     - `f(params, x)`: outputs of shape (N,) or (N, n); with `x` None it is `f(params)`.
     - `y`: targets in the shape of the outputs; class probabilities over the last axis for `ce`.
+    - `loss`: `mse`, `ce`, or a function l(outputs, target) of one point, in JAX, that gives one
+      number and has a derivative. Its targets may have any shape, such as one class number a point.
     - `times`: not negative, in order; numbers of steps (integers) unless the optimizer is a flow;
       `inf` is allowed for gradient flow on mse.
     - `optimizer`: a name, or any optax transformation, whose updates are then applied as they are
@@ -79,7 +89,9 @@ def predict_linearized(
     - `x_test`: points whose outputs are followed without being trained on.
     - `epsilon`: of the smoothed sign g / sqrt(g^2 + epsilon^2), in units of the gradient.
     - `kernel`: `dense` builds the kernel, `matrix-free` needs kernel products alone (Krylov space
-      for mse); `auto` builds it for up to 2048 outputs times points, 256 for mse at finite times.
+      for mse). `auto` builds it for at most 2048 outputs times points, and then for mse at finite
+      times only if products that cost as much were not enough, for other losses if it costs less
+      than 1000.
 
     A solver that stops early, a Krylov space that is too small, a loss that diverges, and an f that
     computes in a type shorter than float64 are reported in `outcome`. Raises `InputError` for input
@@ -90,7 +102,11 @@ def predict_linearized(
     f, params, rates = checked_function(f, params, rates)
     shape = output_shape(f, params, x)
     check_finite_outputs(f, params, x)
-    target = checked_targets(y, shape, loss)
+    loss = checked_loss(loss)  # type: ignore[assignment]
+    if isinstance(loss, str):
+        target: Any = checked_targets(y, shape, loss)
+    else:
+        target = targets_of_function(y, outputs(f, params, x), loss)
     p = checked_weights(weights, shape)
     flow = isinstance(rule, str) and rule.endswith("-flow")
     closed_form = loss == "mse" and rule in ("gradient-flow", "sgd")
@@ -101,11 +117,11 @@ def predict_linearized(
             raise InputError("x_test", "given", "needs f(params, x) with x")
         output_shape(f, params, x_test)
     task = Task(f, params, rates, x, x_test, target, p.reshape(shape), loss)
-    limit = DENSE_LIMIT_FINITE_MSE if closed_form and np.isfinite(moments[-1]) else DENSE_LIMIT
-    dense = kernel == "dense" or (kernel == "auto" and p.size <= limit)
     if closed_form:
-        result = _closed_form(task, moments, dense, discrete=not flow)
+        result = _closed_form(task, moments, kernel, discrete=not flow)
     elif rule == "gradient-flow":
+        small = kernel == "auto" and p.size <= DENSE_LIMIT
+        dense = kernel == "dense" or (small and task.products_for_the_matrix() < MOST_PRODUCTS)
         result = _gradient_flow(task, moments, dense)
     elif flow:
         result = _smoothed_sign_flow(task, moments, epsilon)
@@ -114,13 +130,20 @@ def predict_linearized(
     return with_precision(result, low_precision(f, params, x))
 
 
-def _closed_form(task: Task, times: Floats, dense: bool, discrete: bool) -> LinearizedTraining:
+def _closed_form(task: Task, times: Floats, kernel: Kernel, discrete: bool) -> LinearizedTraining:
     start, share = np.asarray(task.start), task.share
     residual = (start - task.y).ravel()
-    if dense:
+    small = kernel == "auto" and residual.size <= DENSE_LIMIT
+    dense = kernel == "dense" or (small and not np.isfinite(times[-1]))
+    modes = None
+    if not dense:
+        limit = int(task.products_for_the_matrix()) if small else dynamics.KRYLOV_LIMIT
+        if limit > 0:
+            args = task.product(), share, residual, times, discrete, limit
+            modes = dynamics.krylov_modes(*args)
+        dense = small and (modes is None or not modes.error <= dynamics.KRYLOV_TOLERANCE)
+    if dense or modes is None:
         modes = dynamics.dense_modes(task.kernel(), share, residual)
-    else:
-        modes = dynamics.krylov_modes(task.product(), share, residual, times, discrete)
     fraction, weight = dynamics.learning(modes.eigenvalues, start.size, times, discrete)
     shape = (len(times), *start.shape)
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is a result

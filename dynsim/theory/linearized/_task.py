@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import NDArray
 
 from . import _dynamics as dynamics
 from ._functions import Floats, output_shape
-from ._kernel import dense_kernel, largest_mode, linearisation, weighted_product
+from ._matrix import dense_kernel, products_for_the_matrix
+from ._products import largest_mode, linearisation, weighted_product
 from ._result import LinearizedTraining
 
 
@@ -26,9 +28,9 @@ class Task:
     rates: Any
     x: Any
     x_test: Any
-    y: Floats
+    y: NDArray[Any]
     weights: Floats
-    loss: str
+    loss: str | Callable[[Any, Any], Any]
 
     @property
     def start(self) -> Array:
@@ -41,6 +43,10 @@ class Task:
 
     def kernel(self) -> Array:
         return dense_kernel(self.f, self.params, self.rates, self.x, self.x)
+
+    def products_for_the_matrix(self) -> float:
+        """How many kernel products cost as much as the kernel and its eigenvectors."""
+        return products_for_the_matrix(self.f, self.params, self.x)
 
     def product(self) -> Callable[[Floats], Floats]:
         """v -> P^(1/2) Theta P^(1/2) v."""
@@ -91,13 +97,13 @@ class Task:
         self, times: Floats, values: Array, moved: Any, method: str
     ) -> LinearizedTraining:
         """The result for outputs at x and, behind them, at x_test, shape (T, all outputs)."""
-        train, test = np.split(np.asarray(values), [self.y.size], axis=1)
+        train, test = np.split(np.asarray(values), [self.weights.size], axis=1)
         if self.x_test is not None:
             shape = output_shape(self.f, self.params, self.x_test)
             test = test.reshape(len(times), *shape)
         return self.result(
             times,
-            train.reshape(len(times), *self.y.shape),
+            train.reshape(len(times), *self.weights.shape),
             None if self.x_test is None else test,
             moved,
             method,

@@ -46,5 +46,8 @@ def test_a_fit_takes_seeds_of_any_kind_and_rates_as_they_were_logged():
     labels = np.array(labels, dtype=object)
     one = fit_transfer(width, rate, seed, loss, factor=3.0, resamples=5)
     other = fit_transfer(width, single, labels, loss, factor=3.0, resamples=5)
+    half = np.where(seed == 1, rate.astype(np.float16).astype(float), rate)
+    few_digits = fit_transfer(width, half, seed, loss, factor=3.0, resamples=5)
+    assert few_digits.noise_error == pytest.approx(one.noise_error, rel=1e-2)
     assert values(other) == pytest.approx(values(one), rel=1e-4)
     assert other.noise_error == pytest.approx(one.noise_error, rel=1e-3)

@@ -21,9 +21,11 @@ from dynsim import Setup, linearize, predict_linearized, tangent_kernel
 from dynsim._outcome import OK, Status
 from dynsim.theory import max_learning_rate, tangent_kernel_product
 from dynsim.theory.linearized import _dynamics as dynamics
-from dynsim.theory.linearized import _kernel as kernels
+from dynsim.theory.linearized import _matrix as matrix
 from dynsim.theory.linearized import _predict as linearized
+from dynsim.theory.linearized._functions import checked_function
 from dynsim.theory.linearized._low_precision import low_precision
+from dynsim.theory.linearized._task import Task
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -109,10 +111,70 @@ def test_kernel_against_a_jacobian_by_hand():
     np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-13)
 
 
-def test_kernel_columns_in_blocks_are_the_same(monkeypatch):
-    whole = tangent_kernel(mlp, PARAMS, POINTS)
-    monkeypatch.setattr(kernels, "BLOCK_BYTES", 5 * 8 * (40 * 8 + 36))  # five columns, then three
-    np.testing.assert_allclose(tangent_kernel(mlp, PARAMS, POINTS), whole, rtol=1e-13)
+def centred(params, x):
+    """Outputs with their mean over the points taken off: each depends on all points."""
+    hidden = jnp.tanh(x @ params["hidden"].T)
+    return (hidden - hidden.mean(0, keepdims=True)) @ params["readout"].T
+
+
+@pytest.mark.parametrize("f", [mlp, centred])
+def test_the_kernel_is_the_same_by_every_way_and_in_blocks_of_any_size(f, monkeypatch):
+    params, x = mlp_params(8), POINTS
+    jacobian = jax.jacobian(lambda p: f(p, x))(jax.tree.map(jnp.asarray, params))
+    rows = {name: np.asarray(leaf).reshape(18, -1) for name, leaf in jacobian.items()}
+    expected = sum(RATES[name] * one @ one.T for name, one in rows.items())
+    fun, params, rates = checked_function(f, params, RATES)
+    assert matrix.is_pointwise(fun, params, x) == (f is mlp)
+    ways = [matrix._columns] + [matrix._contracted, matrix._pushed] * (f is mlp)
+    for way in ways:
+        for block in (4, 100):
+            found = way(fun, params, rates, x, x, block)
+            np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
+    monkeypatch.setattr(matrix, "BLOCK_BYTES", 2000)
+    found = tangent_kernel(f, params, x, learning_rates=RATES)
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
+    own = tangent_kernel(f, params, x, learning_rates=RATES, per_example=True)
+    blocks = np.einsum("ikil->ikl", expected.reshape(6, 3, 6, 3))
+    np.testing.assert_allclose(own, blocks, rtol=1e-11, atol=1e-12)
+
+
+def test_outputs_that_are_zero_at_the_start_do_not_hide_that_points_are_coupled():
+    params = {**mlp_params(8), "readout": np.zeros((3, 8))}
+    fun, params, _ = checked_function(centred, params, 1.0)
+    assert not np.any(centred(params, POINTS))
+    assert not matrix.is_pointwise(fun, params, POINTS)
+
+
+def shared_weights(params, x):
+    """A filter of three numbers over a long signal: far more activations than parameters."""
+    signal = jnp.stack([x[:, k : k + 400] for k in range(3)], axis=-1)
+    return jnp.tanh(signal @ params).mean(axis=1)
+
+
+def test_the_way_is_the_one_of_fewest_operations_and_activations_count_in_its_memory():
+    """Shared weights: Jacobians are small, and a column over all points is N passes. Many outputs:
+    products of Jacobians are dearer than passes."""
+    signals, weights = RANDOM.standard_normal((50, 402)), jnp.ones(3)
+    way = matrix.chosen_way(shared_weights, weights, signals, signals)
+    assert way.name == "contract"
+    assert way.block < matrix.BLOCK_BYTES / (8 * 400)
+    every = matrix.PASSES * 2 * 50 * matrix._pass_cost(shared_weights, weights, signals).operations
+    assert way.operations < every / 20
+    fun, params, _ = checked_function(mlp, mlp_params(30, outputs=60), 1.0)
+    assert matrix.chosen_way(fun, params, POINTS, POINTS).name == "push"
+    fun, params, _ = checked_function(centred, mlp_params(8), 1.0)
+    assert matrix.chosen_way(fun, params, POINTS, POINTS).name == "columns"
+    large = np.zeros((2, 402))
+    huge = lambda p, x: (x[:, :1, None] * jnp.ones((2, 2**26, 2**14)) * p[0]).sum((1, 2))  # noqa: E731
+    assert_refused("kernel", lambda: matrix.dense_kernel(huge, weights, weights, large, large))
+
+
+def test_auto_takes_products_until_they_cost_as_much_as_the_matrix(monkeypatch):
+    x, y = RANDOM.standard_normal((40, 5)), RANDOM.standard_normal((40, 3))
+    for products, method in ((1000.0, "matrix-free"), (3.0, "dense"), (0.2, "dense")):
+        monkeypatch.setattr(Task, "products_for_the_matrix", lambda task, n=products: n)
+        found = predict_linearized(mlp, PARAMS, x, y, [0, 1.0, 10.0])
+        assert (found.method, found.outcome) == (method, OK)
 
 
 def test_kernel_product_is_the_kernel_times_a_vector():
@@ -285,16 +347,14 @@ def test_a_krylov_space_stops_when_it_is_enough_and_says_when_it_is_not():
 
 
 def test_a_krylov_space_too_small_is_a_status(monkeypatch):
-    monkeypatch.setattr(dynamics.krylov_modes, "__defaults__", (4,))
+    monkeypatch.setattr(dynamics, "KRYLOV_LIMIT", 4)
     result = predict(TARGETS, [0, 1e3], kernel="matrix-free")
     assert result.outcome.status is Status.INACCURATE
     assert "4 directions" in result.outcome.message
     assert "earlier `times`" in result.outcome.message
 
 
-def test_the_matrix_is_built_where_it_pays(monkeypatch):
-    monkeypatch.setattr(linearized, "DENSE_LIMIT_FINITE_MSE", 17)
-    assert predict(TARGETS, [0, 1.0]).method == "matrix-free"
+def test_a_matrix_that_is_too_large_is_not_built(monkeypatch):
     assert predict(TARGETS, [0, np.inf]).method == "dense"
     monkeypatch.setattr(linearized, "DENSE_LIMIT", 17)
     assert predict(TARGETS, [0, np.inf]).method == "matrix-free"
@@ -418,6 +478,48 @@ def test_cross_entropy_flow_against_scipy(kernel):
     np.testing.assert_allclose(at_test_points(result).reshape(3, -1), expected[:, 18:], atol=1e-6)
     losses = -np.sum(WEIGHTS * np.log(np.sum(softmax(result.outputs[1]) * CLASSES, axis=1)))
     assert result.loss[1] == pytest.approx(losses, rel=1e-9)
+
+
+def half_square(outputs, target):
+    return 0.5 * jnp.sum((outputs - target) ** 2)
+
+
+def class_entropy(outputs, label):
+    return jax.nn.logsumexp(outputs) - outputs[label]
+
+
+@pytest.mark.parametrize("optimizer", ["gradient-flow", "sgd", "adam"])
+def test_a_loss_of_ones_own_is_the_named_one_where_they_agree(optimizer):
+    """Class numbers as targets where the named loss has probabilities."""
+    labels = np.array([0, 2, 1, 1, 0, 2])
+    rates = 0.05 if optimizer == "adam" else RATES
+    for own, y, name, same in (
+        (half_square, TARGETS, "mse", TARGETS),
+        (class_entropy, labels, "ce", np.eye(3)[labels]),
+    ):
+        results = [
+            predict_linearized(
+                *(mlp, PARAMS, POINTS, given, [0, 1, 5]),
+                **{"loss": loss, "optimizer": optimizer, "learning_rates": rates},
+                x_test=TEST_POINTS,
+            )
+            for loss, given in ((own, y), (name, same))
+        ]
+        for read in (lambda one: one.outputs, at_test_points, lambda one: one.loss):
+            np.testing.assert_allclose(read(results[0]), read(results[1]), rtol=1e-6, atol=1e-7)
+
+
+def test_a_convex_loss_of_ones_own_ends_where_its_derivative_is_zero():
+    """The pinball loss, smoothed: at its minimum a point's output lies below its target by ln 3."""
+
+    def pinball(output, target):
+        return jax.nn.softplus(target - output) + 0.25 * (output - target)
+
+    x, y = RANDOM.standard_normal((5, 5)), RANDOM.standard_normal(5)
+    params = mlp_params(outputs=1)
+    result = predict_linearized(lambda p, x: mlp(p, x)[:, 0], params, x, y, [0, 1e5], loss=pinball)
+    assert result.outcome == OK
+    np.testing.assert_allclose(result.outputs[-1] - y, np.log(3), rtol=1e-5)
 
 
 def test_smoothed_sign_flow_against_scipy():
@@ -601,7 +703,12 @@ def test_functions_that_jit_cannot_hash():
         ("y", {"y": TARGETS[:5]}, ("(5, 3)", "(6, 3)")),
         ("y", {"y": np.where(TARGETS > 0, np.nan, 0)}, ("finite",)),
         ("y", {"loss": "ce"}, ("class probabilities",)),
-        ("loss", {"loss": "hinge"}, ("mse, ce",)),
+        ("loss", {"loss": "hinge"}, ("mse, ce", "function")),
+        ("loss", {"loss": lambda f, y: f - y}, ("one real number",)),
+        ("loss", {"loss": lambda f, y: f.missing}, ("one real number",)),
+        ("loss", {"loss": lambda f, y: jnp.log(-jnp.sum(f**2))}, ("finite",)),
+        ("y", {"loss": half_square, "y": TARGETS[:5]}, ("6 points",)),
+        ("y", {"loss": half_square, "y": ["a"] * 6}, ("numbers",)),
         ("f", {"f": lambda p, x: mlp(p, x)[:, 0], "y": np.ones(6), "loss": "ce"}, ("2 outputs",)),
         ("f", {"f": lambda p, x: mlp(p, x)[0, 0], "y": 1.0}, ("(points,)",)),
         ("f", {"f": lambda p, x: x @ x}, ("one array of outputs",)),

@@ -39,6 +39,7 @@ TEXTS = {
     "list": json.dumps(list(COUNTS.values())),
     "pairs": json.dumps([[word, count] for word, count in COUNTS.items()]),
     "rows": json.dumps([{"word": word, "count": count} for word, count in COUNTS.items()]),
+    "rows a line": "\n".join(json.dumps({"word": w, "count": c}) for w, c in COUNTS.items()),
     "blanks and commas as words": " 50\n, 30\n\t15\nthe 4\n1 1\n".replace("\t", "  "),
 }
 
@@ -48,6 +49,23 @@ def test_counts_in_every_form(tmp_path, form):
     file = tmp_path / "counts"
     file.write_text(TEXTS[form], encoding="utf-8")
     assert read_counts(file).tolist() == SORTED
+
+
+def test_thousands_of_counts(tmp_path):
+    """Commas part two columns where every line has one."""
+    for text, counts in (
+        ("1,234,567\n12,345\n17\n", [1234567, 12345, 17]),
+        ('word,count\nthe,"1,234"\nof,"2"\n', [1234, 2]),
+        ('the,"1,234"\nof,2\n', [1234, 2]),
+        ("1,300\n2,200\n3,100\n", [300, 200, 100]),
+    ):
+        (tmp_path / "counts").write_text(text, encoding="utf-8")
+        assert read_counts(tmp_path / "counts").tolist() == counts
+
+
+def test_a_tokenizer_given_as_counts_is_named_as_one(tmp_path):
+    (tmp_path / "t.json").write_text(json.dumps({"model": {"vocab": {"a": 0, "b": 1}}}))
+    assert_refused("tokens", lambda: read_counts(tmp_path / "t.json"), "name it as tokenizer:")
 
 
 def test_counts_of_arrays_tables_and_packed_texts(tmp_path):

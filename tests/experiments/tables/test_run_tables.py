@@ -178,7 +178,7 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch):
         ):
             read_runs([tmp_path / name], None, ())
     with pytest.raises(InputError, match="must end in"):
-        read_runs([tmp_path / "a.txt"], None, ())
+        read_runs([tmp_path / "a.log"], None, ())
     with pytest.raises(InputError, match="FILE is missing"):
         read_runs([], None, ())
 

@@ -59,6 +59,7 @@ DIALECTS = {
     "trailing separator": lambda: csv().replace("\n", ",\n").replace(",\n", "\n", 1),
     "windows": lambda: csv(lineterminator="\r\n"),
     "capitals and blanks": lambda: csv().replace("width,learning_rate", "Width,Learning Rate", 1),
+    "hint for spreadsheets": lambda: "sep=;\n" + csv(sep=";"),
     "tracker": lambda: csv().replace(
         "width,learning_rate,seed,loss",
         "params.width,params.learning_rate,params.seed,metrics.loss",
@@ -102,6 +103,8 @@ def test_json_in_its_forms(tmp_path):
         "c.json": json.dumps(frame().to_dict("list")),
         "d.ndjson": "\n".join(map(json.dumps, nested)),
     }
+    for orient in ("columns", "index", "split", "table"):
+        texts[f"{orient}.json"] = frame().to_json(orient=orient, double_precision=15)
     for name, text in texts.items():
         assert_same_runs(read(write(tmp_path / name, text))[0])
     found = read(write(tmp_path / "e.jsonl", "\n".join(map(json.dumps, lost + rows[1:]))))[0]
@@ -182,6 +185,35 @@ def test_rates_that_differ_by_rounding_are_one(tmp_path):
     assert set(found.groupby(["width", "learning_rate"]).size()) == {3}
 
 
+def test_rates_of_few_digits_are_those_of_the_other_seeds(tmp_path):
+    """Half precision of one seed, three printed digits of another. A scan in steps of half a
+    percent stays one, since a run has two of these rates."""
+    table = frame(seeds=3)
+    half = table.learning_rate.astype(np.float16).astype(float)
+    printed = table.learning_rate.map("{:.2e}".format).astype(float)
+    rates = np.select([table.seed == 1, table.seed == 2], [half, printed], table.learning_rate)
+    assert len(np.unique(rates)) > 2 * len(RATES)
+    path = write(tmp_path / "a.csv", csv(table.assign(learning_rate=rates)))
+    found, _, notes = read(path)
+    assert found.groupby(["width", "learning_rate"]).seed.nunique().eq(3).all()
+    assert found.learning_rate.nunique() == len(RATES)
+    assert f"are taken as {len(RATES)}: they differ by up to 0.00" in "".join(notes)
+    scan = frame(seeds=1).assign(learning_rate=frame(seeds=1).groupby("width").cumcount())
+    scan.learning_rate = 0.01 * 1.005**scan.learning_rate
+    found, _, notes = read(write(tmp_path / "b.csv", csv(scan)))
+    assert (found.learning_rate.nunique(), "taken as" in "".join(notes)) == (len(RATES), False)
+
+
+def test_the_only_column_of_seeds_is_the_seed_under_any_name(tmp_path):
+    table = frame(seeds=2).rename(columns={"seed": "config/random_seed"})
+    found, groups, notes = read(write(tmp_path / "a.csv", csv(table)))
+    assert (found.seed.nunique(), groups) == (2, [])
+    assert "seed is config/random_seed" in "".join(notes)
+    two = table.assign(data_seed=table["config/random_seed"])
+    notes = read(write(tmp_path / "a.csv", csv(two)), ignore=("data_seed",))[2]
+    assert "no column seed" in "".join(notes)
+
+
 def test_seeds_of_two_kinds_are_labels(tmp_path):
     small = write(tmp_path / "small.csv", csv(frame(widths=WIDTHS[:2])))
     named = frame(widths=WIDTHS[2:]).assign(seed=lambda table: "run" + table.seed.astype(str))
@@ -250,6 +282,11 @@ def test_words_for_a_lost_run_and_for_one_that_was_not_finished(tmp_path):
     assert len(found) == len(table) - 2
     assert found.loss.isna().sum() == 4
     assert "2 runs without a loss left out: not finished" in "".join(notes)
+    spellings = ["DIVERGED!", "diverged at step 300", "NaN", "#NUM!", "n.a.", "overflow", "-inf"]
+    words = loss.copy()
+    words.iloc[: len(spellings)] = spellings
+    found = read(write(tmp_path / "a.csv", csv(frame().assign(loss=words))))[0]
+    assert found.loss.isna().to_numpy().tolist() == [k < 7 for k in range(len(found))]
     state = frame().assign(state=["diverged", "running"] + ["finished"] * (len(frame()) - 2))
     found, groups, notes = read(write(tmp_path / "a.csv", csv(state)))
     assert (groups, found.loss.isna().sum(), len(found)) == ([], 1, len(state))
@@ -262,7 +299,9 @@ def test_the_last_row_of_each_run(tmp_path):
     early = (table.epoch == 3) & (table.width == 64) & (table.learning_rate == RATES[4])
     table = table[~(early & (table.seed == 0))]
     both = pd.concat([table.assign(rule="a"), table.assign(rule="b")])
-    found, groups, notes = read(write(tmp_path / "a.csv", csv(both)), last="epoch")
+    notes = read(write(tmp_path / "a.csv", csv(both)))[2]
+    assert "`last` epoch takes the last row of each run" in "".join(notes)
+    found, groups, notes = read(tmp_path / "a.csv", last="epoch")
     assert groups == ["rule"]
     assert len(found) == 2 * len(frame())
     assert found.loss.isna().sum() == 2
