@@ -23,12 +23,16 @@ from ._feature_first_step import chance_agreement as chance_agreement
 from ._feature_first_step import common_agreement as common_agreement
 from ._feature_first_step import common_mean_agreement as common_mean_agreement
 from ._feature_first_step import feature_chance_agreement as feature_chance_agreement
+from ._feature_first_step import feature_exponent as feature_exponent
 from ._feature_first_step import feature_first_step as feature_first_step
 from ._feature_first_step import feature_fourth_moment as feature_fourth_moment
 from ._feature_first_step import feature_slope_share as feature_slope_share
 from ._feature_first_step import feature_update_second_moment as feature_update_second_moment
+from ._feature_first_step import mean_excess as mean_excess
+from ._feature_first_step import mean_residual as mean_residual
 from ._feature_first_step import neuron_cube as neuron_cube
 from ._feature_first_step import neuron_mean as neuron_mean
+from ._feature_first_step import neuron_signal as neuron_signal
 from ._feature_first_step import neuron_square as neuron_square
 from ._feature_first_step import other_cube as other_cube
 from ._feature_first_step import other_mean as other_mean
@@ -37,7 +41,9 @@ from ._feature_first_step import own_agreement as own_agreement
 from ._feature_first_step import own_share_agreement as own_share_agreement
 from ._feature_first_step import pair_agreement as pair_agreement
 from ._feature_first_step import pair_agreement_slope as pair_agreement_slope
+from ._feature_first_step import residual_excess as residual_excess
 from ._feature_first_step import signal_factor as signal_factor
+from ._feature_first_step import slope_coherence as slope_coherence
 from ._feature_first_step import third_moment as third_moment
 from ._features import FEATURE_ACTIVATIONS as FEATURE_ACTIVATIONS
 from ._features import FeatureActivation as FeatureActivation
@@ -184,6 +190,7 @@ from ._regimes import exponent as exponent
 from ._regimes import local_exponent as local_exponent
 from ._regimes import presence_order as presence_order
 from ._residual_laws import RESIDUAL_LAWS as RESIDUAL_LAWS
+from ._residual_laws import SIZES_CANCEL as SIZES_CANCEL
 from ._residual_laws import ResidualLaw as ResidualLaw
 from ._residual_laws import residual_transform as residual_transform
 from ._residual_laws import residual_transform_slope as residual_transform_slope

@@ -17,6 +17,7 @@ from ._features import FEATURE_SOURCE, feature_overlap_symbol
 from ._first_step import update_mean
 from ._gaussian import Optimizer, arcsine_law, kernel
 from ._law_first_step import in_alignment_square
+from ._token_laws import alignment, leading_order, zipf_orders
 
 # Of a neuron l, over tokens, in units of the features' mean square over all neurons: mean, mean
 # square and mean cube; those with a prime are of a second neuron.
@@ -40,11 +41,21 @@ INDEPENDENT_SIGNS = (
     "backpropagated residuals have independent random signs over tokens (targets of mean zero, "
     "small initial output) and do not depend on the features of a single neuron"
 )
+CHANCE_DROPPED = (
+    "features with a mean: the chance agreement of random matrices below is left out, of relative "
+    "order 1/d unless residuals are centred, where the update is larger than said"
+)
 FEATURE_ASSUMPTIONS = (
     "a network without skip connections, pre-activations of unit variance in every layer",
     INDEPENDENT_SIGNS,
 )
 _z, _other = sp.symbols("z z'", real=True)
+
+# How far the mean residual exceeds what independent residuals have by chance: E[R^2] = S (1 + xi)
+# for R = sum_j p_j delta_jk. 0 by chance, -1 for centred residuals.
+mean_excess = sp.Symbol("xi", real=True)
+mean_residual = sp.Symbol("r_mean", nonnegative=True)  # |sum_j p_j r_j| over the root mean square
+slope_coherence = sp.Symbol("phi_1", nonnegative=True)
 
 
 def _moments(polynomial: sp.Expr) -> sp.Expr:
@@ -77,7 +88,8 @@ def pair_agreement() -> Derivation:
             Step(
                 "Given the features, v = sum_j p_j delta_j z_j and v' of another neuron are "
                 "Gaussian over the signs of delta. Their correlation is a mean over tokens of z z' "
-                "over the root of those of z^2 and z'^2.",
+                "over the root of those of z^2 and z'^2. A mean residual R = sum_j p_j delta_j "
+                "with E[R^2] = S (1 + xi) adds xi times the products of the means.",
                 "K",
                 "K",
                 correlation,
@@ -90,10 +102,66 @@ def pair_agreement() -> Derivation:
 
 def _pair_correlation(share: sp.Symbol) -> sp.Expr:
     """K of two neurons, of which a token with features z, z' has a share in the gradient."""
-    cross = (1 - share) * neuron_mean * other_mean + share * _z * _other
-    square = (1 - share) * neuron_square + share * _z**2
-    primed = (1 - share) * other_square + share * _other**2
-    return cross / sp.sqrt(square * primed)
+    cross = (1 - share + mean_excess) * neuron_mean * other_mean + share * _z * _other
+    squares = [
+        (1 - share) * square + share * feature**2 + mean_excess * mean**2
+        for mean, square, feature in (
+            (neuron_mean, neuron_square, _z),
+            (other_mean, other_square, _other),
+        )
+    ]
+    return cross / sp.sqrt(squares[0] * squares[1])
+
+
+@cache
+def residual_excess() -> Derivation:
+    """xi = phi_1 (r^2 / P_2 - 1) from the size r of the mean residual over the residuals' own.
+
+    phi_1 is the share of the backpropagated residuals' square that all tokens have in common: 1
+    for linear layers above, 1/2 behind the gates of a ReLU with independent tokens.
+    """
+    value = slope_coherence * (mean_residual**2 / s.frequency_square_sum - 1)
+    return Derivation(
+        name="Mean residual beyond chance",
+        left="xi",
+        latex_left=r"\xi",
+        expression=value,
+        assumptions=("residuals are independent over tokens but for their mean",),
+        steps=(
+            Step(
+                "Independent residuals have by chance E[(sum_j p_j r_j)^2] = P_2 E[r^2]. A slope "
+                "of the activation above keeps, in its mean over tokens, phi_1 = "
+                "E[phi'_i phi'_j] / E[phi'^2] of what is common.",
+                "xi",
+                r"\xi",
+                value,
+            ),
+        ),
+        source=FEATURE_SOURCE,
+    )
+
+
+@cache
+def neuron_signal() -> Derivation:
+    """q_1 of one neuron: the sign kernel's mean for a residual of one, over sqrt(2/pi) c."""
+    value = neuron_square / sp.sqrt(neuron_square + mean_excess * neuron_mean**2)
+    return Derivation(
+        name="A token's own signal in one neuron",
+        left="q_1",
+        latex_left="q_1",
+        expression=value,
+        assumptions=(*FEATURE_ASSUMPTIONS, MANY_TOKENS),
+        steps=(
+            Step(
+                "The token's part of v is c z sqrt(S) against a Gaussian of variance "
+                "S (Q + xi M^2), so that E[z sign(v)] = sqrt(2/pi) c E[z^2] / sqrt(Q + xi M^2).",
+                "q_1",
+                "q_1",
+                value,
+            ),
+        ),
+        source=FEATURE_SOURCE,
+    )
 
 
 @cache
@@ -152,17 +220,19 @@ def feature_update_second_moment(optimizer: Optimizer) -> Derivation:
     """E[(Delta W z_i)_k^2] of a matrix that reads features of mean square zeta^2.
 
     Sign: eta^2 zeta^2 d [1 + (d - 1) (a + b c^2 + (2/pi) chi / d)]. a is the agreement that
-    features with a mean bring, (2/pi) rho asin(rho) behind one hidden layer; b is the token's own,
+    features with a mean bring, (2/pi) rho asin(rho) behind one hidden layer at xi = 0; b is the token's own,
     2/pi for Gaussian features without a mean; chi is the chance agreement of random matrices below.
-    SGD: eta^2 zeta^4 S d [1 - c^2 + c^2 (kappa_4 + d - 1) + (1 - c^2) (d - 1) (rho^2 + chi/d)].
+    SGD: eta^2 zeta^4 S d [1 - c^2 + c^2 (kappa_4 + d - 1) + (1 - c^2) (d - 1) (rho^2 + chi/d)]
+    at xi = 0.
     """
     d, c, rho = s.width, s.alignment, feature_overlap_symbol
     left, latex = "E[(Delta W z_i)_k^2]", r"\mathbb{E}[(\Delta W\,z_i)_k^2]"
     if optimizer == "sgd":
         others = 1 + (d - 1) * (rho**2 + chance_agreement / d)
+        common = mean_excess * rho * (1 + (d - 1) * rho)
         own = feature_fourth_moment + d - 1
         value = s.projection_lr**2 * feature_std**4 * s.field_square_sum * d
-        value *= (1 - c**2) * others + c**2 * own
+        value *= (1 - c**2) * others + c**2 * own + common
         steps: tuple[Step, ...] = (
             Step(
                 "The update is -eta sum_j p_j delta_j (z_j . z_i). With independent signs its "
@@ -173,9 +243,15 @@ def feature_update_second_moment(optimizer: Optimizer) -> Derivation:
                 others,
             ),
             Step("and for the token itself", "the token itself", "j = i", own),
+            Step(
+                "A mean residual beyond chance multiplies the features' mean and adds",
+                "mean residual",
+                r"\xi",
+                common,
+            ),
             Step("The shares of S = sum_j p_j^2 delta_j^2 are c^2 and 1 - c^2.", left, latex, value),
         )
-        assumptions = FEATURE_ASSUMPTIONS
+        assumptions = (*FEATURE_ASSUMPTIONS, CHANCE_DROPPED)
     else:
         of_sign = kernel(optimizer)
         slope = sp.diff(arcsine_law().expression, c).subs(c, 0)
@@ -205,7 +281,7 @@ def feature_update_second_moment(optimizer: Optimizer) -> Derivation:
                 value,
             ),
         )
-        assumptions = (*FEATURE_ASSUMPTIONS, MANY_TOKENS, *of_sign.assumptions)
+        assumptions = (*FEATURE_ASSUMPTIONS, CHANCE_DROPPED, MANY_TOKENS, *of_sign.assumptions)
     return Derivation(
         name=f"First step of a matrix that reads features under {optimizer}: second moment",
         left=left,
@@ -219,7 +295,8 @@ def feature_update_second_moment(optimizer: Optimizer) -> Derivation:
 
 @cache
 def common_mean_agreement() -> Derivation:
-    """a = (2/pi) rho asin(rho): behind one hidden layer every neuron has the same mean."""
+    """a = (2/pi) rho asin(rho (1 + xi)/(1 + xi rho)): behind one hidden layer every neuron has the
+    same mean. Without a mean residual (xi = -1) it vanishes, with a large one it is rho."""
     base = pair_agreement()
     value = sp.simplify(base.expression.subs(same_for_all_neurons(), simultaneous=True))
     return Derivation(
@@ -238,7 +315,7 @@ def common_mean_agreement() -> Derivation:
 
 @cache
 def own_share_agreement() -> Derivation:
-    """b = (2/pi) (1 - rho gamma_3) / sqrt(1 - rho^2) behind one hidden layer."""
+    """b behind one hidden layer; at xi = 0 it is (2/pi) (1 - rho gamma_3) / sqrt(1 - rho^2)."""
     base = pair_agreement_slope()
     value = sp.simplify(base.expression.subs(same_for_all_neurons(), simultaneous=True))
     return Derivation(
@@ -324,3 +401,31 @@ def feature_first_step(optimizer: Optimizer) -> tuple[Derivation, Derivation]:
         ended(mean, "mean", r"\mathrm{mean}", (*signal.steps, own)),
         ended(rms, "RMS", r"\mathrm{RMS}", second.steps),
     )
+
+
+@cache
+def feature_exponent(
+    optimizer: Optimizer,
+    *,
+    of_one_token: bool = False,
+    mini_batch: bool = False,
+    common_mean: bool = False,
+) -> sp.Expr:
+    """Exponent of d in the RMS of `feature_first_step` along m = d^mu, i = d^iota, B = d^beta.
+
+    With a `common_mean`, of features and of residuals, it is 1 under sign whatever the vocabulary.
+    """
+    _, rms = feature_first_step(optimizer)
+    orders = dict(zipf_orders())
+    law = alignment(of_one_token=of_one_token, mini_batch=mini_batch)
+    size = {s.alignment_square: law.alignment_square, s.field_square_sum: law.field_square_sum}
+    for symbol, value in size.items():
+        orders[symbol] = leading_order(sp.expand(value), orders)
+    for symbol in (own_agreement, chance_agreement, feature_fourth_moment):
+        orders[symbol] = sp.Integer(0)
+    values = {mean_excess: 0}
+    if common_mean:
+        orders |= {common_agreement: sp.Integer(0), feature_overlap_symbol: sp.Integer(0)}
+    else:
+        values |= {common_agreement: 0, feature_overlap_symbol: 0}
+    return leading_order((rms.expression**2).subs(values), orders) / 2

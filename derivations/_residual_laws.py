@@ -21,6 +21,10 @@ RESIDUAL_LAWS: tuple[ResidualLaw, ...] = get_args(ResidualLaw)
 
 transform_argument = sp.Symbol("lambda", nonnegative=True)
 RESIDUAL_SOURCE = "docs/theory/first_step.md#unequal-residuals"
+SIZES_CANCEL = (
+    "in a mini-batch the sizes of residuals are averaged in numerator and denominator of c_i^2, "
+    "where they cancel"
+)
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,20 +56,42 @@ def activation_values(
 
 @lru_cache(maxsize=256)
 def feature_statistics(
-    activation: derivations.FeatureActivation, level: int
+    activation: derivations.FeatureActivation, level: int, excess: float = 0.0
 ) -> FeatureStatistics:
     """Of the features behind `level` hidden matrices; level 0 is the embedding itself.
+
+    `excess` is xi of `derivations.residual_excess`, 0 for a mean residual by chance.
 
     A neuron's pre-activation has a part that all tokens share, of variance rho of the level below,
     and a part of each token's own. Mean, square and cube over the latter depend on the former.
     """
     if level == 0:
-        return _statistics("identity", 0.0, 0.0)
+        return _statistics("identity", 0.0, 0.0, 0.0)
     below = feature_statistics(activation, level - 1)
     chance = 0.0
-    if level > 0 and below.overlap == 0:
+    if below.overlap == 0:
         chance = _chance(activation, below.chance)
-    return _statistics(activation, below.overlap, chance)
+    return _statistics(activation, below.overlap, chance, excess)
+
+
+def slope_coherence(activation: derivations.FeatureActivation, shared: float) -> float:
+    """phi_1 of `derivations.residual_excess`, of pre-activations that overlap by `shared`."""
+    field, common_weights, own_weights = _fields(shared)
+    slope = derivations.activation_slope(activation)
+    values = np.asarray(evaluate(slope, {derivations.preactivation: field}))
+    values = np.broadcast_to(values, field.shape)
+    both = common_weights @ np.square(values @ own_weights)
+    return float(both / (common_weights @ (np.square(values) @ own_weights)))
+
+
+def _fields(
+    shared: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Pre-activations, a row for each common part and a column for each own part, and weights."""
+    common, common_weights = normal_midpoints(COMMON_NODES) if shared else (np.zeros(1), np.ones(1))
+    own, own_weights = normal_midpoints(OWN_NODES)
+    field = np.sqrt(shared) * common[:, None] + np.sqrt(1 - shared) * own
+    return field, common_weights, own_weights
 
 
 def _chance(activation: derivations.FeatureActivation, below: float) -> float:
@@ -83,12 +106,10 @@ def _chance(activation: derivations.FeatureActivation, below: float) -> float:
 
 
 def _statistics(
-    activation: derivations.FeatureActivation, shared: float, chance: float
+    activation: derivations.FeatureActivation, shared: float, chance: float, excess: float
 ) -> FeatureStatistics:
     """Of features whose pre-activations overlap by `shared` between two tokens."""
-    common, common_weights = normal_midpoints(COMMON_NODES) if shared else (np.zeros(1), np.ones(1))
-    own, own_weights = normal_midpoints(OWN_NODES)
-    field = np.sqrt(shared) * common[:, None] + np.sqrt(1 - shared) * own
+    field, common_weights, own_weights = _fields(shared)
     z = activation_values(activation, field)
     mean, square, cube, fourth = (np.power(z, power) @ own_weights for power in (1, 2, 3, 4))
     power = float(common_weights @ square)
@@ -96,7 +117,8 @@ def _statistics(
     overlap = float(common_weights @ np.square(mean))
     if overlap < ROUNDING:
         overlap, mean = 0.0, np.zeros_like(mean)
-    values = {
+    values: dict[Any, Any] = {
+        derivations.mean_excess: excess,
         derivations.neuron_mean: mean[:, None],
         derivations.neuron_square: square[:, None],
         derivations.neuron_cube: cube[:, None],
@@ -107,6 +129,12 @@ def _statistics(
     of_pairs = {name: values[name] for name in values if name not in _CUBES}
     agreement = np.asarray(evaluate(derivations.pair_agreement(), of_pairs))
     slope = np.asarray(evaluate(derivations.pair_agreement_slope(), values))
+    of_one = {
+        derivations.mean_excess: excess,
+        derivations.neuron_mean: mean,
+        derivations.neuron_square: square,
+    }
+    signal = np.asarray(evaluate(derivations.neuron_signal(), of_one))
     return FeatureStatistics(
         overlap=overlap,
         root_mean_square=power**0.5,
@@ -114,7 +142,7 @@ def _statistics(
         own=float(common_weights @ slope @ common_weights),
         chance=0.0 if overlap else chance,
         fourth_moment=float(common_weights @ fourth) / power**2,
-        signal=float(common_weights @ np.sqrt(square)),
+        signal=float(common_weights @ signal),
     )
 
 

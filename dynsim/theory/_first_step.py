@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
@@ -20,10 +21,11 @@ from dynsim._summary import summary
 from dynsim.tokens._laws import TokenLaw
 
 from ._checks import check_law, check_numbers
-from ._features import MAX_LEVEL, FeatureStatistics, feature_statistics
+from ._features import MAX_LEVEL, FeatureStatistics, feature_statistics, slope_coherence
 from ._residuals import ResidualAlignment, residual_alignment
 
 TARGETS = ("sign", "gaussian")
+WITH_MEAN = ("relu", "gelu")  # activations whose features have a mean over tokens
 FirstStepLayer = Literal["embedding", "projection", "hidden", "readout"]
 
 
@@ -34,7 +36,7 @@ class FirstStep(Result):
     Arrays have the shape of the widths asked for.
 
     - `layer`, `optimizer`, `width`, `law`, `rank`, `batch_size`, `init`, `activation`, `matrix`,
-      `depth`, `residuals`: what was asked for.
+      `depth`, `residuals`, `mean_residual`: what was asked for.
     - `holds_for`: the matrix, the features that it reads and the residuals, in words.
     - `features`: statistics of these features; the update is in units of their root mean square.
     - `alignment_square`: C, the squared alignment c_i^2 of the rank or its average over tokens;
@@ -69,6 +71,7 @@ class FirstStep(Result):
     matrix: int = 1
     depth: int = 1
     residuals: derivations.ResidualLaw = "equal"
+    mean_residual: float | None = None
     features: FeatureStatistics | None = None
     alignment_square: float | None = None
 
@@ -80,7 +83,7 @@ class FirstStep(Result):
     def described_by(self) -> dict[str, Any]:
         """The arguments of `first_step`, by name."""
         asked = ("layer", "optimizer", "rank", "batch_size", "init")
-        asked += ("activation", "matrix", "depth", "residuals")
+        asked += ("activation", "matrix", "depth", "residuals", "mean_residual")
         law = {"tokens": self.law.name, "vocab_size": self.law.vocab_size}
         return {**{name: getattr(self, name) for name in asked}, **law}
 
@@ -112,6 +115,7 @@ def first_step(
     matrix: int = 1,
     depth: int = 1,
     residuals: derivations.ResidualLaw = "equal",
+    mean_residual: float | None = None,
 ) -> FirstStep:
     """First-step moments of a layer at finite width and vocabulary.
 
@@ -149,9 +153,9 @@ def first_step(
     check_integer("batch_size", batch_size, 0)
     if rank is not None:
         check_integer("rank", rank, 1, law.vocab_size)
-    check_features(layer, activation, matrix, depth, residuals, batch_size)
+    check_features(layer, activation, matrix, depth, residuals, batch_size, mean_residual)
     asked = (layer, optimizer, widths, law, rank, batch_size, init)
-    how = (activation, matrix, depth, residuals)
+    how = (activation, matrix, depth, residuals, mean_residual)
     mini_batch, of_one_token = batch_size > 0, rank is not None
     if layer == "embedding":
         values = law_values(law, rank=rank, batch_size=batch_size) | {s.width: widths}
@@ -160,8 +164,17 @@ def first_step(
         )
         return FirstStep(*asked, *moments, *how)
     level = {"projection": 0, "hidden": matrix - 1, "readout": depth}[layer]
-    features = feature_statistics(activation, level)
     above = activation if layer == "hidden" else "identity"
+    features = feature_statistics(activation, level)
+    field, excess = _field(law, batch_size), 0.0
+    if mean_residual is not None:
+        of_residuals = {
+            derivations.slope_coherence: slope_coherence(above, features.overlap),
+            derivations.mean_residual: mean_residual,
+            s.frequency_square_sum: field,
+        }
+        excess = float(evaluate(derivations.residual_excess(), of_residuals))
+        features = feature_statistics(activation, level, excess)
     plain = optimizer == "sgd" or mini_batch or (residuals == "equal" and above == "identity")
     alignment = (
         plain_alignment(law, rank, batch_size)
@@ -175,9 +188,7 @@ def first_step(
             values, name, optimizer, of_one_token=of_one_token, mini_batch=mini_batch, init=init
         )
     else:
-        moments = _feature_moments(
-            widths, features, alignment, optimizer, _field(law, batch_size)
-        )
+        moments = _feature_moments(widths, features, alignment, optimizer, field, excess)
     return FirstStep(*asked, *moments, *how, features, alignment.square)
 
 
@@ -188,6 +199,7 @@ def check_features(
     depth: int,
     residuals: str,
     batch_size: int,
+    mean_residual: float | None,
 ) -> None:
     """Raises `InputError` for features and residuals that a layer does not have."""
     check_choice("activation", activation, derivations.FEATURE_ACTIVATIONS)
@@ -206,6 +218,26 @@ def check_features(
         raise InputError("residuals", residuals, allowed)
     if residuals != "equal" and batch_size:
         raise InputError("residuals", residuals, "must be equal in a mini-batch (`batch_size`)")
+    if mean_residual is not None:
+        level = {"hidden": matrix - 1, "readout": depth}.get(layer, 0)
+        _check_mean_residual(mean_residual, has_common_mean(activation, level))
+
+
+def has_common_mean(activation: str, level: int) -> bool:
+    """Whether the features behind `level` hidden matrices have a mean over tokens."""
+    return level > 0 and activation in WITH_MEAN
+
+
+def _check_mean_residual(value: float, common_mean: bool) -> None:
+    """Raises `InputError` for a size out of range or where no features with a mean are read."""
+    if not (math.isfinite(value) and 0 <= value <= 1):
+        raise InputError("mean_residual", value, "must be from 0 (centred) to 1 (one residual)")
+    if not common_mean:
+        allowed = (
+            "must be left out where features have no mean; it is for `activation` relu or gelu, "
+            "in the readout or `matrix` 2 and above"
+        )
+        raise InputError("mean_residual", value, allowed)
 
 
 def holds_for(layer: str, activation: str, matrix: int, depth: int, residuals: str) -> str:
@@ -221,7 +253,7 @@ def holds_for(layer: str, activation: str, matrix: int, depth: int, residuals: s
     reads = (
         "the embedding (no mean over tokens)"
         if level == 0
-        else f"{activation} features {_mean_in_words(activation)}"
+        else f"{activation} features {_mean_in_words(activation, level)}"
     )
     slopes = ""
     if layer == "hidden":
@@ -231,8 +263,8 @@ def holds_for(layer: str, activation: str, matrix: int, depth: int, residuals: s
     return f"{name}, which reads {reads}; {residuals} residuals{slopes}"
 
 
-def _mean_in_words(activation: str) -> str:
-    if activation in ("relu", "gelu"):
+def _mean_in_words(activation: str, level: int) -> str:
+    if has_common_mean(activation, level):
         return "with a mean over tokens (coherent at every vocabulary)"
     return "without a mean over tokens"
 
@@ -261,6 +293,7 @@ def _feature_moments(
     alignment: ResidualAlignment,
     optimizer: derivations.Optimizer,
     field: float,
+    excess: float,
 ) -> tuple[Array, Array, Array]:
     """Mean, RMS and local exponent of a matrix that reads features."""
     mean, rms = derivations.feature_first_step(optimizer)
@@ -275,6 +308,7 @@ def _feature_moments(
         derivations.feature_overlap_symbol: features.overlap,
         derivations.feature_fourth_moment: features.fourth_moment,
         derivations.signal_factor: features.signal,
+        derivations.mean_excess: excess,
     }
     slope = derivations.local_exponent(rms.expression)
     first, second, third = (evaluate(one, values) for one in (mean, rms, slope))
