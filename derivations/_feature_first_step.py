@@ -249,7 +249,9 @@ def feature_update_second_moment(optimizer: Optimizer) -> Derivation:
                 r"\xi",
                 common,
             ),
-            Step("The shares of S = sum_j p_j^2 delta_j^2 are c^2 and 1 - c^2.", left, latex, value),
+            Step(
+                "The shares of S = sum_j p_j^2 delta_j^2 are c^2 and 1 - c^2.", left, latex, value
+            ),
         )
         assumptions = (*FEATURE_ASSUMPTIONS, CHANCE_DROPPED)
     else:

@@ -8,7 +8,7 @@ ratio of means. One over S is an integral of exp(-t S), whose mean is a product 
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import sympy as sp
 
@@ -66,7 +66,8 @@ def unequal_alignment_square() -> Derivation:
     """
     t, m = sp.Symbol("t", nonnegative=True), s.vocab_size
     j = sp.Symbol("j", integer=True, positive=True)
-    p, transform = sp.IndexedBase("p"), sp.Function("L")
+    p: Any = sp.IndexedBase("p")
+    transform = sp.Function("L")
     slope = sp.Function("K")  # K(lambda) = -L'(lambda)
     own = slope(t * s.frequency**2)
     everyone = sp.Product(transform(t * p[j] ** 2), (j, 1, m)) / transform(t * s.frequency**2)
@@ -83,18 +84,17 @@ def unequal_alignment_square() -> Derivation:
         assumptions=("the sizes of residuals are independent between tokens",),
         steps=(
             Step(
-                "One over S is the integral of exp(-t S) over t > 0, and the mean of a product of "
-                "independent factors is the product of their means. With L(lambda) = "
-                "E[exp(-lambda delta^2)] and K = -dL/dlambda:",
-                left,
-                latex,
-                value,
-            ),
-            Step(
-                "Check: for equal sizes L = K = exp(-lambda), and the integral is",
+                "One over S is the integral of exp(-t S) over t > 0. For equal sizes S = P_2, and",
                 "E[c_i^2] at equal sizes",
                 r"\mathbb{E}[c_i^2]",
                 equal,
+            ),
+            Step(
+                "For random sizes the mean of a product of independent factors is the product of "
+                "their means. With L(lambda) = E[exp(-lambda delta^2)] and K = -dL/dlambda:",
+                left,
+                latex,
+                value,
             ),
         ),
         source=RESIDUAL_SOURCE,

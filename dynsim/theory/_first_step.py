@@ -258,7 +258,9 @@ def holds_for(layer: str, activation: str, matrix: int, depth: int, residuals: s
     slopes = ""
     if layer == "hidden":
         slopes = (
-            ", linear layers above" if activation == "identity" else f", times slopes of {activation}"
+            ", linear layers above"
+            if activation == "identity"
+            else f", times slopes of {activation}"
         )
     return f"{name}, which reads {reads}; {residuals} residuals{slopes}"
 

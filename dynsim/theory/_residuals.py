@@ -25,6 +25,7 @@ _AT_ONCE = 2_000_000  # numbers of one piece of that integral
 _HALF_POWER = float(rgamma(0.5))
 """what turns the integral of t^(-1/2) exp(-t S) over t into S^(-1/2)"""
 
+
 @dataclass(frozen=True)
 class ResidualAlignment:
     """A token law's alignment under residuals of unequal size.

@@ -77,8 +77,6 @@ class Derive:
 
     def run(self) -> int:
         """Prints formula, derivation and (with width and vocabulary) numbers."""
-        import derivations
-
         _check(self)
         self.files.check()
         rms, exponent = _formula(self)
