@@ -220,8 +220,9 @@ def feature_update_second_moment(optimizer: Optimizer) -> Derivation:
     """E[(Delta W z_i)_k^2] of a matrix that reads features of mean square zeta^2.
 
     Sign: eta^2 zeta^2 d [1 + (d - 1) (a + b c^2 + (2/pi) chi / d)]. a is the agreement that
-    features with a mean bring, (2/pi) rho asin(rho) behind one hidden layer at xi = 0; b is the token's own,
-    2/pi for Gaussian features without a mean; chi is the chance agreement of random matrices below.
+    features with a mean bring, (2/pi) rho asin(rho) behind one hidden layer at xi = 0; b is the
+    token's own, 2/pi for Gaussian features without a mean; chi is the chance agreement of random
+    matrices below.
     SGD: eta^2 zeta^4 S d [1 - c^2 + c^2 (kappa_4 + d - 1) + (1 - c^2) (d - 1) (rho^2 + chi/d)]
     at xi = 0.
     """
