@@ -53,6 +53,10 @@ def recommend(
       ratio x RMS(d)/RMS(d_0) with RMS(d) = sqrt(d + (2/pi) d (d - 1) C), C = sum_i p_i c_i^2 =
       P_3/P_2 of this token law. It too presumes embeddings close to their initial values.
 
+    lv and interpolated are about hidden matrices that read the embedding itself. A second or later
+    matrix that reads features with a mean over tokens (ReLU, GELU) is updated coherently at every
+    vocabulary, so that mup's learning rate is its own (docs/theory/first_step.md#feature-step).
+
     Under Muon the three agree, since the size of its update does not depend on alignment while the
     gradient has full rank (docs/theory/first_step.md#muon-step). The readout follows full alignment
     in all three: a head with one output per token is aligned at any vocabulary.

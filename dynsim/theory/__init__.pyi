@@ -1,9 +1,13 @@
+from ._features import FeatureStatistics as FeatureStatistics
 from ._first_step import FirstStep as FirstStep
 from ._first_step import OptimalLearningRates as OptimalLearningRates
 from ._first_step import batch_effective_vocab_size as batch_effective_vocab_size
+from ._first_step import check_features as check_features
 from ._first_step import coherence as coherence
 from ._first_step import crossover_rank as crossover_rank
 from ._first_step import first_step as first_step
+from ._first_step import has_common_mean as has_common_mean
+from ._first_step import holds_for as holds_for
 from ._first_step import optimal_learning_rates as optimal_learning_rates
 from ._first_step import self_term_rms as self_term_rms
 from ._first_step import visit_chance as visit_chance

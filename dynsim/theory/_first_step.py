@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 from jax import Array
@@ -13,15 +14,19 @@ from numpy.typing import ArrayLike, NDArray
 import derivations
 from derivations import symbols as s
 from dynsim._compiled import evaluate
-from dynsim._errors import check_choice, check_integer
+from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._precision import require_x64
 from dynsim._results import Declared, Result
 from dynsim._summary import summary
 from dynsim.tokens._laws import TokenLaw
 
 from ._checks import check_law, check_numbers
+from ._features import MAX_LEVEL, FeatureStatistics, feature_statistics, slope_coherence
+from ._residuals import ResidualAlignment, residual_alignment
 
 TARGETS = ("sign", "gaussian")
+WITH_MEAN = ("relu", "gelu")  # activations whose features have a mean over tokens
+FirstStepLayer = Literal["embedding", "projection", "hidden", "readout"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +35,12 @@ class FirstStep(Result):
 
     Arrays have the shape of the widths asked for.
 
-    - `layer`, `optimizer`, `width`, `law`, `rank`, `batch_size`, `init`: what was asked for.
+    - `layer`, `optimizer`, `width`, `law`, `rank`, `batch_size`, `init`, `activation`, `matrix`,
+      `depth`, `residuals`, `mean_residual`: what was asked for.
+    - `holds_for`: the matrix, the features that it reads and the residuals, in words.
+    - `features`: statistics of these features; the update is in units of their root mean square.
+    - `alignment_square`: C, the squared alignment c_i^2 of the rank or its average over tokens;
+      None for the embedding.
     - `mean`: E of the update for a residual of +1 (a signal against the residual is negative).
     - `rms`: root of the second moment.
     - `local_exponent`: d ln rms / d ln width at fixed vocabulary, token law and batch.
@@ -47,7 +57,7 @@ class FirstStep(Result):
         "width": "width",
     }
 
-    layer: derivations.Layer
+    layer: FirstStepLayer
     optimizer: derivations.Optimizer
     width: NDArray[np.float64]
     law: TokenLaw
@@ -57,10 +67,23 @@ class FirstStep(Result):
     mean: Array
     rms: Array
     local_exponent: Array
+    activation: derivations.FeatureActivation = "identity"
+    matrix: int = 1
+    depth: int = 1
+    residuals: derivations.ResidualLaw = "equal"
+    mean_residual: float | None = None
+    features: FeatureStatistics | None = None
+    alignment_square: float | None = None
+
+    @property
+    def holds_for(self) -> str:
+        """For which matrix, features and residuals the numbers hold."""
+        return holds_for(self.layer, self.activation, self.matrix, self.depth, self.residuals)
 
     def described_by(self) -> dict[str, Any]:
         """The arguments of `first_step`, by name."""
         asked = ("layer", "optimizer", "rank", "batch_size", "init")
+        asked += ("activation", "matrix", "depth", "residuals", "mean_residual")
         law = {"tokens": self.law.name, "vocab_size": self.law.vocab_size}
         return {**{name: getattr(self, name) for name in asked}, **law}
 
@@ -72,6 +95,7 @@ class FirstStep(Result):
             rank=self.rank,
             batch_size=self.batch_size or "all tokens",
             init=self.init,
+            holds_for=self.holds_for,
             mean=self.mean,
             rms=self.rms,
             local_exponent=self.local_exponent,
@@ -79,7 +103,7 @@ class FirstStep(Result):
 
 
 def first_step(
-    layer: derivations.Layer,
+    layer: FirstStepLayer,
     optimizer: derivations.Optimizer,
     width: ArrayLike,
     law: TokenLaw,
@@ -87,33 +111,210 @@ def first_step(
     rank: int | None = None,
     batch_size: int = 0,
     init: derivations.Init = "mup",
+    activation: derivations.FeatureActivation = "identity",
+    matrix: int = 1,
+    depth: int = 1,
+    residuals: derivations.ResidualLaw = "equal",
+    mean_residual: float | None = None,
 ) -> FirstStep:
-    """First-step moments of a layer at finite width and vocabulary, exact in full batch.
+    """First-step moments of a layer at finite width and vocabulary.
 
     Sign, projection: rms^2 = d [1 + (2/pi) (d - 1) c^2], c^2 = p_i^2 / P_2 for the token of a
-    `rank` (1 the most frequent), P_3 / P_2 averaged over tokens by frequency without a rank.
-    `batch_size` 0 is the full batch; for a mini-batch the squared alignment is a ratio of averages,
-    exact for uniform tokens and 3 to 5 % off in the averaged RMS for Zipf tokens.
-    Source: docs/theory/first_step.md#projection-step; `derivations.first_step`.
+    `rank` (1 the most frequent), P_3 / P_2 averaged over tokens by frequency without a rank: exact
+    in full batch. Hidden matrices and the readout read features, in units of whose root mean
+    square the update is: rms^2 = d [1 + (d - 1) (a + b C + (2/pi) chi / d)].
 
-    Raises `InputError` for an unknown name, a width below 1 or a rank outside the vocabulary, and
-    `RuntimeError` without 64-bit types.
+    **Arguments:**
+
+    - `batch_size`: 0 is the full batch; for a mini-batch the squared alignment is a ratio of
+      averages, exact for uniform tokens and 3 to 5 % off in the averaged RMS for Zipf tokens.
+    - `activation`: of the network's hidden layers, below and above the matrix. relu and gelu
+      features have a mean over tokens, which makes updates of what reads them coherent at every
+      vocabulary (a > 0).
+    - `matrix`: of `layer` hidden, which one; 1 reads the embedding itself, 2 the first features.
+    - `depth`: of `layer` readout, the number of hidden matrices below it.
+    - `residuals`: sizes over tokens, before the slope of the activation above the matrix: equal
+      (one output, targets of one size) or gaussian (one output and Gaussian targets, or many
+      outputs, or further nonlinear layers above).
+
+    Source: docs/theory/first_step.md#projection-step, docs/theory/first_step.md#feature-step,
+    docs/theory/first_step.md#unequal-residuals; `derivations.first_step`,
+    `derivations.feature_first_step`.
+
+    Raises `InputError` for an unknown name, a width below 1, a rank outside the vocabulary or an
+    argument that the layer does not have, and `RuntimeError` without 64-bit types.
     """
     require_x64()
-    check_choice("layer", layer, get_args(derivations.Layer))
+    check_choice("layer", layer, get_args(FirstStepLayer))
     check_choice("optimizer", optimizer, get_args(derivations.Optimizer))
     check_choice("init", init, get_args(derivations.Init))
     check_law(law)
     widths = check_numbers("width", width, 1)
     check_integer("batch_size", batch_size, 0)
-    mini_batch, of_one_token = batch_size > 0, rank is not None
     if rank is not None:
         check_integer("rank", rank, 1, law.vocab_size)
-    values = law_values(law, rank=rank, batch_size=batch_size) | {s.width: widths}
-    moments = first_step_at(
-        values, layer, optimizer, of_one_token=of_one_token, mini_batch=mini_batch, init=init
+    check_features(layer, activation, matrix, depth, residuals, batch_size, mean_residual)
+    asked = (layer, optimizer, widths, law, rank, batch_size, init)
+    how = (activation, matrix, depth, residuals, mean_residual)
+    mini_batch, of_one_token = batch_size > 0, rank is not None
+    if layer == "embedding":
+        values = law_values(law, rank=rank, batch_size=batch_size) | {s.width: widths}
+        moments = first_step_at(
+            values, layer, optimizer, of_one_token=of_one_token, mini_batch=mini_batch, init=init
+        )
+        return FirstStep(*asked, *moments, *how)
+    level = {"projection": 0, "hidden": matrix - 1, "readout": depth}[layer]
+    above = activation if layer == "hidden" else "identity"
+    features = feature_statistics(activation, level)
+    field, excess = _field(law, batch_size), 0.0
+    if mean_residual is not None:
+        of_residuals = {
+            derivations.slope_coherence: slope_coherence(above, features.overlap),
+            derivations.mean_residual: mean_residual,
+            s.frequency_square_sum: field,
+        }
+        excess = float(evaluate(derivations.residual_excess(), of_residuals))
+        features = feature_statistics(activation, level, excess)
+    plain = optimizer == "sgd" or mini_batch or (residuals == "equal" and above == "identity")
+    alignment = (
+        plain_alignment(law, rank, batch_size)
+        if plain
+        else residual_alignment(law, residuals, above, rank)
     )
-    return FirstStep(layer, optimizer, widths, law, rank, batch_size, init, *moments)
+    if plain and level == 0:
+        values = law_values(law, rank=rank, batch_size=batch_size) | {s.width: widths}
+        name = "projection" if layer == "projection" else "hidden"
+        moments = first_step_at(
+            values, name, optimizer, of_one_token=of_one_token, mini_batch=mini_batch, init=init
+        )
+    else:
+        moments = _feature_moments(widths, features, alignment, optimizer, field, excess)
+    return FirstStep(*asked, *moments, *how, features, alignment.square)
+
+
+def check_features(
+    layer: FirstStepLayer,
+    activation: str,
+    matrix: int,
+    depth: int,
+    residuals: str,
+    batch_size: int,
+    mean_residual: float | None,
+) -> None:
+    """Raises `InputError` for features and residuals that a layer does not have."""
+    check_choice("activation", activation, derivations.FEATURE_ACTIVATIONS)
+    check_choice("residuals", residuals, derivations.RESIDUAL_LAWS)
+    check_integer("matrix", matrix, 1, MAX_LEVEL)
+    check_integer("depth", depth, 1, MAX_LEVEL)
+    if matrix != 1 and layer != "hidden":
+        raise InputError("matrix", matrix, f"must be left out with `layer` {layer}")
+    if depth != 1 and layer != "readout":
+        raise InputError("depth", depth, f"must be left out with `layer` {layer}")
+    if activation != "identity" and layer in ("embedding", "projection"):
+        allowed = "must be identity for a layer of the linear network; take `layer` readout"
+        raise InputError("activation", activation, allowed)
+    if residuals != "equal" and layer == "embedding":
+        allowed = "must be equal with `layer` embedding, whose update does not depend on it"
+        raise InputError("residuals", residuals, allowed)
+    if residuals != "equal" and batch_size:
+        raise InputError("residuals", residuals, "must be equal in a mini-batch (`batch_size`)")
+    if mean_residual is not None:
+        level = {"hidden": matrix - 1, "readout": depth}.get(layer, 0)
+        _check_mean_residual(mean_residual, has_common_mean(activation, level))
+
+
+def has_common_mean(activation: str, level: int) -> bool:
+    """Whether the features behind `level` hidden matrices have a mean over tokens."""
+    return level > 0 and activation in WITH_MEAN
+
+
+def _check_mean_residual(value: float, common_mean: bool) -> None:
+    """Raises `InputError` for a size out of range or where no features with a mean are read."""
+    if not (math.isfinite(value) and 0 <= value <= 1):
+        raise InputError("mean_residual", value, "must be from 0 (centred) to 1 (one residual)")
+    if not common_mean:
+        allowed = (
+            "must be left out where features have no mean; it is for `activation` relu or gelu, "
+            "in the readout or `matrix` 2 and above"
+        )
+        raise InputError("mean_residual", value, allowed)
+
+
+def holds_for(layer: str, activation: str, matrix: int, depth: int, residuals: str) -> str:
+    """For which matrix, features and residuals the first step of these arguments holds."""
+    if layer == "embedding":
+        return "the embedding, read by a linear projection"
+    level = {"projection": 0, "hidden": matrix - 1}.get(layer, depth)
+    name = {
+        "projection": "the projection of the linear network",
+        "hidden": f"hidden matrix {matrix}",
+        "readout": f"the readout above {depth} hidden {'matrix' if depth == 1 else 'matrices'}",
+    }[layer]
+    reads = (
+        "the embedding (no mean over tokens)"
+        if level == 0
+        else f"{activation} features {_mean_in_words(activation, level)}"
+    )
+    slopes = ""
+    if layer == "hidden":
+        slopes = (
+            ", linear layers above"
+            if activation == "identity"
+            else f", times slopes of {activation}"
+        )
+    return f"{name}, which reads {reads}; {residuals} residuals{slopes}"
+
+
+def _mean_in_words(activation: str, level: int) -> str:
+    if has_common_mean(activation, level):
+        return "with a mean over tokens (coherent at every vocabulary)"
+    return "without a mean over tokens"
+
+
+def plain_alignment(law: TokenLaw, rank: int | None, batch_size: int) -> ResidualAlignment:
+    """Squared alignment and signal of a token law where all residuals have one size."""
+    values = law_values(law, rank=rank, batch_size=batch_size)
+    values.pop(s.presence, None)
+    token_law = derivations.alignment(of_one_token=rank is not None, mini_batch=batch_size > 0)
+    square = float(evaluate(token_law.alignment_square, values))
+    share = law.power_sum(2) if rank is None else float(law.frequencies[rank - 1])
+    return ResidualAlignment(square, share / _field(law, batch_size) ** 0.5)
+
+
+def _field(law: TokenLaw, batch_size: int) -> float:
+    """S at |r| = 1."""
+    values = law_values(law, batch_size=batch_size)
+    values.pop(s.presence, None)
+    field = derivations.alignment(of_one_token=False, mini_batch=batch_size > 0).field_square_sum
+    return float(evaluate(field, values))
+
+
+def _feature_moments(
+    widths: NDArray[np.float64],
+    features: FeatureStatistics,
+    alignment: ResidualAlignment,
+    optimizer: derivations.Optimizer,
+    field: float,
+    excess: float,
+) -> tuple[Array, Array, Array]:
+    """Mean, RMS and local exponent of a matrix that reads features."""
+    mean, rms = derivations.feature_first_step(optimizer)
+    values: dict[Any, Any] = {
+        s.width: widths,
+        s.alignment_square: alignment.square,
+        s.alignment: alignment.signal,
+        s.field_square_sum: field,
+        derivations.common_agreement: features.common,
+        derivations.own_agreement: features.own,
+        derivations.chance_agreement: features.chance,
+        derivations.feature_overlap_symbol: features.overlap,
+        derivations.feature_fourth_moment: features.fourth_moment,
+        derivations.signal_factor: features.signal,
+        derivations.mean_excess: excess,
+    }
+    slope = derivations.local_exponent(rms.expression)
+    first, second, third = (evaluate(one, values) for one in (mean, rms, slope))
+    return first, second, third
 
 
 def first_step_at(

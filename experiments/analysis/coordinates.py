@@ -311,8 +311,10 @@ def notes(dataset: xr.Dataset, found: Sequence[Finding]) -> list[str]:
     }
     for m, exponent in large.items():
         texts.append(
-            f"m={m}: a matrix that reads all tokens adds up first updates like width^{exponent:.2f}"
-            f", not width^1 (large-vocabulary regime). Its dW z0 may fall like "
+            f"m={m}: a matrix that reads the embedding, or features without a mean over tokens, "
+            f"adds up first updates like width^{exponent:.2f}, not width^1 (large-vocabulary "
+            "regime; features with a mean, as behind relu or gelu, keep width^1). Its dW z0 may "
+            "fall like "
             f"width^{exponent - 1:.2f} until learned embeddings restore alignment."
         )
     setup = setup_of(dataset, int(dataset.vocab_size.values[-1]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import derivations
 
 
+OF_FEATURES = ("activation", "matrix", "depth", "residuals", "mean_residual")
 OPTIONS = ("layer", "optimizer", "width", "vocab_size", "tokens", "rank", "batch_size", "init")
+OPTIONS += OF_FEATURES
 MAX_WIDTH = 10**15  # beyond this d - 1 = d in float64
 # The self term is shown where its sums over tokens and neurons self-average to about a percent.
 SELF_AVERAGING_WIDTH, SELF_AVERAGING_FREQUENCY = 32, 0.01
@@ -35,11 +37,13 @@ class Derive:
     """First-step update of a layer: derivation, formula and value.
 
     Without --width and --vocab-size the formula and its derivation; with both, the numbers at
-    LR = 1 and |r| = 1 for one output, averaged over tokens by frequency or for one --rank.
+    LR = 1 and |r| = 1 for one output, averaged over tokens by frequency or for one --rank. Hidden
+    matrices and the readout of a network with --activation read features, in units of whose root
+    mean square the update is; the answer says for which matrix, features and residuals it holds.
     """
 
-    layer: Literal["embedding", "projection", "hidden"]
-    """whose contribution to its output"""
+    layer: Literal["embedding", "projection", "hidden", "readout"]
+    """whose contribution to its output; projection: of the linear network"""
     optimizer: Literal["sgd", "sign", "adam"] = "sign"
     """whose first step"""
     width: int | None = None
@@ -54,6 +58,18 @@ class Derive:
     """tokens per batch, 0 for the full batch"""
     init: Literal["mup", "sp"] = "mup"
     """standard deviation of the projection's entries: mup 1/width, sp 1/sqrt(width)"""
+    activation: Literal["identity", "tanh", "relu", "gelu"] = "identity"
+    """of hidden layers, below and above the matrix"""
+    matrix: int = 1
+    """which hidden matrix; 1 reads the embedding, 2 the first features"""
+    depth: int = 1
+    """of the readout: hidden matrices below it"""
+    residuals: Literal["equal", "gaussian"] = "equal"
+    """sizes of residuals over tokens: equal (one output, targets of one size) or gaussian (Gaussian
+    targets, many outputs, or more nonlinear layers above)"""
+    mean_residual: float | None = None
+    """mean residual over the residuals' root mean square (default: by chance; 0: centred), which
+    features with a mean push along"""
     format: Literal["text", "latex"] = "text"
     """how to print the derivation"""
     files: WrittenFiles = NO_FILES
@@ -61,25 +77,16 @@ class Derive:
 
     def run(self) -> int:
         """Prints formula, derivation and (with width and vocabulary) numbers."""
-        import derivations
-
         _check(self)
         self.files.check()
-        shape: dict[str, Any] = {
-            "of_one_token": self.rank is not None,
-            "mini_batch": self.batch_size > 0,
-            "init": self.init,
-        }
-        _, rms = derivations.first_step(self.layer, self.optimizer, **shape)
-        rms = _in_law_symbols(rms, self)
-        exponent = _at_zipf_exponent(
-            derivations.exponent(self.layer, self.optimizer, **shape), self
-        )
+        rms, exponent = _formula(self)
         document: dict[str, Any] = {
             "layer": self.layer,
             "optimizer": self.optimizer,
             "tokens": self.tokens,
             "init": self.init,
+            **{name: getattr(self, name) for name in OF_FEATURES},
+            "holds_for": _holds_for(self),
             "rms": None,
             "mean": None,
             "local_exponent": None,
@@ -88,7 +95,10 @@ class Derive:
             "assumptions": list(rms.assumptions),
         }
         written: list[Path] = []
-        lines = [f"exponent of d ({_orders(exponent)}): {exponent}"]
+        lines = [
+            f"holds for {document['holds_for']}",
+            f"exponent of d ({_orders(exponent)}): {exponent}",
+        ]
         if self.width is not None and self.vocab_size is not None:
             law = token_law(self.tokens, self.vocab_size)
             document |= _numbers(self, self.width, law, exponent)
@@ -105,6 +115,60 @@ class Derive:
             print(rms.to_text() + "\n\n" + "\n".join(lines))
             print_files(written)
         return 0
+
+
+def _formula(options: Derive) -> tuple[derivations.Derivation, sp.Expr]:
+    """The RMS with its derivation, and its exponent."""
+    import derivations
+
+    tokens: dict[str, Any] = {
+        "of_one_token": options.rank is not None,
+        "mini_batch": options.batch_size > 0,
+    }
+    if not _reads_features(options):
+        shape = {**tokens, "init": options.init}
+        layer = derivations.LAYERS[0] if options.layer == "embedding" else options.layer
+        assert layer != "readout"
+        _, rms = derivations.first_step(layer, options.optimizer, **shape)
+        exponent = derivations.exponent(layer, options.optimizer, **shape)
+        return _in_law_symbols(rms, options), _at_zipf_exponent(exponent, options)
+    _, rms = derivations.feature_first_step(options.optimizer)
+    law = derivations.unequal_alignment_square()
+    if not options.batch_size and options.optimizer != "sgd":
+        rms = replace(
+            rms,
+            assumptions=(*rms.assumptions, *law.assumptions),
+            steps=(*rms.steps[:-1], *law.steps, rms.steps[-1]),
+            source=f"{rms.source}; {law.source}",
+        )
+    elif options.batch_size:
+        rms = replace(rms, assumptions=(*rms.assumptions, derivations.SIZES_CANCEL))
+    exponent = derivations.feature_exponent(
+        options.optimizer, **tokens, common_mean=_common_mean(options)
+    )
+    return rms, _at_zipf_exponent(exponent, options)
+
+
+def _reads_features(options: Derive) -> bool:
+    """Whether the formula is that of a matrix that reads features, or has unequal residuals."""
+    plain = options.activation == "identity" and options.residuals == "equal"
+    return options.layer == "readout" or options.matrix > 1 or not plain
+
+
+def _common_mean(options: Derive) -> bool:
+    """Whether the features have a mean over tokens, and so have the residuals."""
+    from dynsim.theory import has_common_mean
+
+    level = options.depth if options.layer == "readout" else options.matrix - 1
+    return has_common_mean(options.activation, level) and options.mean_residual != 0
+
+
+def _holds_for(options: Derive) -> str:
+    from dynsim.theory import holds_for
+
+    return holds_for(
+        options.layer, options.activation, options.matrix, options.depth, options.residuals
+    )
 
 
 def _check(options: Derive) -> None:
@@ -124,6 +188,17 @@ def _check(options: Derive) -> None:
         check_integer("width", options.width, 1, MAX_WIDTH)
     if options.rank is not None:
         check_integer("rank", options.rank, 1)
+    from dynsim.theory import check_features
+
+    check_features(
+        options.layer,
+        options.activation,
+        options.matrix,
+        options.depth,
+        options.residuals,
+        options.batch_size,
+        options.mean_residual,
+    )
 
 
 def _orders(exponent: sp.Expr) -> str:
@@ -141,12 +216,19 @@ def _lines(document: dict[str, Any], exponent: sp.Expr) -> list[str]:
     lines = [
         f"width {document['width']}, vocabulary size {document['vocab_size']}, "
         f"tokens {document['tokens']}{rank}",
+        f"  holds for       {document['holds_for']}",
         f"  RMS             {number(document['rms'])}",
         f"  mean            {number(document['mean'])}   (for a residual of +1)",
         f"  local exponent  {number(document['local_exponent'])}   (d ln RMS / d ln d)",
         f"  exponent        {number(document['exponent'])}   "
         f"(of d, with {_orders(exponent)}: {exponent})",
     ]
+    if document["feature_overlap"] is not None:
+        lines.append(
+            f"  features        overlap of two tokens rho = {number(document['feature_overlap'])}, "
+            f"root mean square {number(document['feature_rms'])} (the unit of the RMS)"
+        )
+        lines.append(f"  alignment       C = {number(document['alignment_square'])}")
     if document.get("self_term"):
         lines.append(
             f"  with self term  {number(document['self_term']['rms'])}   (kappa = "
@@ -197,6 +279,7 @@ def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> d
         rank=options.rank,
         batch_size=options.batch_size,
         init=options.init,
+        **{name: getattr(options, name) for name in OF_FEATURES},
     )
     result: dict[str, Any] = {
         "width": width,
@@ -207,8 +290,11 @@ def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> d
         "mean": float(step.mean),
         "local_exponent": float(step.local_exponent),
         "exponent": _exponent_at(options, width, law, exponent),
+        "alignment_square": step.alignment_square,
+        "feature_overlap": None if step.features is None else step.features.overlap,
+        "feature_rms": None if step.features is None else step.features.root_mean_square,
     }
-    average = options.rank is None and not options.batch_size
+    average = options.rank is None and not options.batch_size and options.residuals == "equal"
     self_averages = width >= SELF_AVERAGING_WIDTH and law.frequencies[0] <= SELF_AVERAGING_FREQUENCY
     if options.layer == "projection" and options.optimizer != "sgd" and average and self_averages:
         kappa, rms = self_term_rms(float(width), law, init=options.init)
@@ -236,6 +322,7 @@ def _around(options: Derive, width: int, law: TokenLaw) -> xr.Dataset:
         rank=options.rank,
         batch_size=options.batch_size,
         init=options.init,
+        **{name: getattr(options, name) for name in OF_FEATURES},
     )
     return step.to_xarray().assign_attrs(marked_width=width)
 

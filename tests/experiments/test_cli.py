@@ -194,6 +194,28 @@ def test_derive_prints_the_numbers_under_the_derivation(run):
     assert f"{document['local_exponent']:.4g}" in text.out
 
 
+def test_derive_says_for_which_matrix_it_holds(run):
+    """A second ReLU matrix is coherent at any vocabulary, the first is not; a readout reads too."""
+    sizes = ("--width", 512, "--vocab-size", 4096, "--json")
+    first = run("derive", "--layer", "hidden", *sizes).document
+    second = run(
+        "derive", "--layer", "hidden", "--matrix", 2, "--activation", "relu", *sizes
+    ).document
+    assert first["rms"] == pytest.approx(23.51, abs=0.01)
+    assert second["rms"] == pytest.approx(133.1, abs=0.1)
+    assert (first["exponent"], second["exponent"]) == (0.5, 1)
+    assert "hidden matrix 1, which reads the embedding" in first["holds_for"]
+    assert "hidden matrix 2, which reads relu features with a mean" in second["holds_for"]
+    assert second["feature_overlap"] == pytest.approx(1 / math.pi, rel=1e-4)
+    readout = run("derive", "--layer", "readout", "--activation", "relu", *sizes).document
+    assert readout["rms"] == pytest.approx(second["rms"], rel=1e-4)
+    text = run("derive", "--layer", "hidden", "--activation", "tanh", "--matrix", 3)
+    assert "holds for hidden matrix 3, which reads tanh features without a mean" in text.out
+    refused = run("derive", "--layer", "projection", "--matrix", 2)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--matrix" in refused.err
+
+
 # tokens
 
 
