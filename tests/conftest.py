@@ -26,6 +26,7 @@ settings.register_profile(
     "dynsim", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("dynsim")
+MOST_MAPPINGS = 25_000
 
 
 @pytest.hookimpl(tryfirst=True)  # before the scheduler reads the groups
@@ -53,6 +54,19 @@ def cache_folder() -> Iterator[Path]:
         del os.environ["DYNSIM_CACHE"]
     else:
         os.environ["DYNSIM_CACHE"] = before
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs() -> Iterator[None]:
+    """Compiled programs are let go when the process has many of them.
+
+    Each takes some memory mappings, of which Linux allows a process 65,530; a compilation beyond
+    them ends it by a segmentation fault.
+    """
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
 
 
 @pytest.fixture
