@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import jax.scipy.special
 import numpy as np
 import sympy as sp
-from jax import Array
 from numpy.typing import NDArray
 
 from derivations import Derivation
@@ -21,15 +20,16 @@ from derivations import Derivation
 from ._programs import program
 
 
-def _hyperu(a: float, b: float, x: Array) -> Array:
-    """Tricomi's U(a, b, x) for a > 0, b < 1, x >= 0, which JAX does not have.
+def _hyperu(a: float, b: float, x: Any, of: Any = jnp) -> Any:
+    """Tricomi's U(a, b, x) for a > 0, b < 1, x >= 0; `of` is jax.numpy or numpy.
 
-    Its integral in ln y by the trapezoidal rule, which converges exponentially.
+    JAX does not have it, and scipy's is good to 1e-6. Its integral in ln y by the trapezoidal
+    rule, which converges exponentially.
     """
     nodes = np.arange(-37 / a, 37 / (1 - b), TRAPEZOID_STEP)  # beyond: below e^-37 of the whole
     y = np.exp(nodes)
     weights = TRAPEZOID_STEP * y**a * (1 + y) ** (b - a - 1) / math.gamma(a)
-    return jnp.exp(-jnp.asarray(x)[..., None] * y) @ weights
+    return of.exp(-of.asarray(x)[..., None] * y) @ weights
 
 
 TRAPEZOID_STEP = 0.25
@@ -57,10 +57,12 @@ def compiled(expression: sp.Expr, arguments: tuple[sp.Symbol, ...]) -> Callable[
     if missing:
         raise ValueError(f"no value for {', '.join(sorted(map(str, missing)))} in {expression}")
 
+    one = isinstance(expression, sp.Expr)  # and no matrix or tuple of them
+
     def function_of(*values: Any) -> Any:
         if any(isinstance(value, jax.core.Tracer) for value in values):
             return _jitted(expression, arguments).within(*values)
-        if all(np.size(value) <= FEW for value in values):
+        if one and all(np.size(value) <= FEW for value in values):
             return _of_few_numbers(expression, arguments)(*values)
         return _jitted(expression, arguments).alone(*values)
 
@@ -91,7 +93,9 @@ def _of_few_numbers(
     expression: sp.Expr, arguments: tuple[sp.Symbol, ...]
 ) -> Callable[..., NDArray[np.float64]]:
     with SYMPY:
-        function = sp.lambdify(arguments, expression, modules=["scipy", "numpy"])
+        function = sp.lambdify(
+            arguments, expression, modules=[{"hyperu": partial(_hyperu, of=np)}, "scipy"]
+        )
 
     def of_numbers(*values: Any) -> NDArray[np.float64]:
         arrays = np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in values))
