@@ -115,7 +115,7 @@ PARTS = {
     *("Optimum", "JointOptimum", "Outcome", "LayerValues", "RuleAnswer", "Regime", "SlopeBand"),
     *("Scales", "CorpusTokens", "ModelShape", "NetworkShape", "StepParts"),
     *("Asymptotic", "Boundary", "Curve", "Evidence", "Fitted", "MapNetworks"),
-    *("TransferCost", "OptimumTrend"),
+    *("TransferCost", "OptimumTrend", "FeatureStatistics"),
 }
 PACKAGES = (
     *("tokens", "theory", "laboratory", "statistics", "search", "transfer", "rules"),
