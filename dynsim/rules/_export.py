@@ -163,12 +163,11 @@ def torch_parameter_groups(
     `torch.compile`, DDP, FSDP or activation checkpointing. A frozen parameter needs no label, and
     without one stands in no group.
 
-    A weight with two roles, an embedding that is the readout too, occurs once. `recommend(...,
-    tied=True)` gives both the same rate. Of two rates it has the smaller one, unless `tied` says
-    otherwise, and a warning names both roles. The smaller
-    rate bounds its own update. What its initial entries, as large as an embedding's, make of
-    learned inputs still grows with the width, unless the model multiplies its outputs by
-    (base width)/(width).
+    A weight with two roles, an embedding that is the readout too, occurs once. With the rates of
+    `recommend(..., tied=True)` both roles have the same. Of two rates it has the smaller one,
+    unless `tied` says otherwise, and a warning names both roles. The smaller rate bounds its own
+    update. What its initial entries, as large as an embedding's, make of learned inputs still grows
+    with the width, unless the model multiplies its outputs by (base width)/(width).
 
     **Arguments:**
 

@@ -28,8 +28,8 @@ FURTHER_UP = (
     "The vocabulary's law is that of hidden matrices that read the embedding itself. A second or "
     "later hidden matrix that reads features with a mean over tokens (ReLU, GELU, SiLU without "
     "centring) is updated coherently at every vocabulary: take muP's learning rate for it "
-    "(docs/theory/first_step.md#feature-step; `dynsim derive --layer hidden --matrix 2 "
-    "--activation relu`)."
+    "(docs/theory/first_step.md#feature-step; the command `derive` with its `matrix` and "
+    "`activation`)."
 )
 MUON_SCALES = {
     "spectral": "The hidden factor is for updates that keep their spectral norm, as in the "
