@@ -74,7 +74,7 @@ def _by_zstandard(data: bytes) -> bytes:
 
 
 def _by_pyarrow(data: bytes) -> bytes:
-    import pyarrow
+    import pyarrow  # type: ignore[import-not-found]
 
     with pyarrow.CompressedInputStream(pyarrow.BufferReader(data), "zstd") as stream:
         return stream.read()
