@@ -57,12 +57,14 @@ def compiled(expression: sp.Expr, arguments: tuple[sp.Symbol, ...]) -> Callable[
     if missing:
         raise ValueError(f"no value for {', '.join(sorted(map(str, missing)))} in {expression}")
 
-    one = isinstance(expression, sp.Expr)  # and no matrix or tuple of them
+    numbers = isinstance(expression, sp.Expr) and not any(
+        one.is_Matrix for one in (expression, *arguments)
+    )
 
     def function_of(*values: Any) -> Any:
         if any(isinstance(value, jax.core.Tracer) for value in values):
             return _jitted(expression, arguments).within(*values)
-        if one and all(np.size(value) <= FEW for value in values):
+        if numbers and all(np.size(value) <= FEW for value in values):
             return _of_few_numbers(expression, arguments)(*values)
         return _jitted(expression, arguments).alone(*values)
 
