@@ -43,13 +43,13 @@ def unpacked(path: Path) -> bytes:
         if data.startswith(b"\xfd7zXZ\x00"):
             return lzma.decompress(data)
         if data.startswith(ZSTD):
-            return _without_zstd(data)
+            return _zstd_unpacked(data)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(f"the compressed file is damaged: {error}") from None
     return data
 
 
-def _without_zstd(data: bytes) -> bytes:
+def _zstd_unpacked(data: bytes) -> bytes:
     """By whichever package can: the standard library from Python 3.14 on, zstandard, or pyarrow."""
     for way in (_by_standard_library, _by_zstandard, _by_pyarrow):
         try:

@@ -13,7 +13,6 @@ import numpy as np
 from jax import Array
 
 from dynsim._errors import InputError
-from dynsim._summary import summary
 from dynsim.rules._labels import label_of_name, proposed_labels, tree_name
 
 from ._jax_products import Pass, Product, observed_call
@@ -79,16 +78,11 @@ class JaxRecorder:
         self._write(params, seen)
 
     def __repr__(self) -> str:
-        width, vocab_size, seed = self.records.run
         kept = [*self._start.values(), *self._products.values()]
-        return summary(
+        return self.records.described(
             f"Recorder of {len(self._products)} matrices after {self.step} steps",
-            width=width,
-            vocab_size=vocab_size,
-            seed=seed,
-            steps=self.steps,
-            file=str(self.records.path),
-            memory=f"{sum(one.nbytes for one in kept) / 2**20:.1f} MiB",
+            self.steps,
+            f"{sum(one.nbytes for one in kept) / 2**20:.1f} MiB",
         )
 
     def after_step(self, params: Any) -> None:

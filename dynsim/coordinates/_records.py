@@ -20,6 +20,7 @@ import numpy as np
 
 from dynsim._errors import InputError, check_integer
 from dynsim._layers import LABELS
+from dynsim._summary import summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,6 +104,19 @@ class RecordFile:
                 raise InputError(
                     "file", str(self.path), f"must be writable ({error.strerror})"
                 ) from None
+
+    def described(self, title: str, steps: Sequence[int], memory: str) -> str:
+        """A recorder in words: its run, the recorded steps, the file and what is kept."""
+        width, vocab_size, seed = self.run
+        return summary(
+            title,
+            width=width,
+            vocab_size=vocab_size,
+            seed=seed,
+            steps=tuple(steps),
+            file=str(self.path),
+            memory=memory,
+        )
 
     def add(self, step: int, matrix: Matrix, sizes: dict[str, float]) -> None:
         """The sizes of one module at one step."""

@@ -19,7 +19,6 @@ except ImportError as error:
 
 from dynsim._errors import InputError
 from dynsim._layers import Label
-from dynsim._summary import summary
 from dynsim.rules._labels import clean_name, label_of_name, proposed_labels
 
 from ._records import Matrix, RecordFile, recorded_steps
@@ -111,15 +110,10 @@ class CoordinateRecorder:
         ]
 
     def __repr__(self) -> str:
-        width, vocab_size, seed = self.records.run
-        return summary(
+        return self.records.described(
             f"Recorder of {len(self._matrices)} matrices after {self.step} steps",
-            width=width,
-            vocab_size=vocab_size,
-            seed=seed,
-            steps=self.steps,
-            file=str(self.records.path),
-            memory=f"{self.memory / 2**20:.1f} MiB on the CPU",
+            self.steps,
+            f"{self.memory / 2**20:.1f} MiB on the CPU",
         )
 
     @property

@@ -99,7 +99,6 @@ def write(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a figure in the format that the file's extension asks for."""
-    figure_format("path", path)
     _save(figure, [path])
 
 
@@ -111,6 +110,7 @@ def _save(figure: Figure, paths: Sequence[Path]) -> None:
     """
     import matplotlib.pyplot as plt
 
+    formats = [figure_format("path", path) for path in paths]
     with style():
         engine, dpi = figure.get_layout_engine(), figure.dpi
         figure.dpi = plt.rcParams["savefig.dpi"]  # letters have other widths at another resolution
@@ -119,8 +119,7 @@ def _save(figure: Figure, paths: Sequence[Path]) -> None:
                 engine.execute(figure)
                 figure.set_layout_engine("none")
             box = figure.get_tightbbox().padded(MARGIN)
-        for path in paths:
-            one = figure_format("path", path)
+        for path, one in zip(paths, formats, strict=True):
             figure.savefig(path, format=one, metadata=METADATA[one], bbox_inches=box)
         figure.set_layout_engine(engine)
         figure.dpi = dpi

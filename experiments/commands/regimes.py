@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -147,7 +148,7 @@ def _drawn(
     with ThreadPoolExecutor(1) as beside:
         elsewhere = None
         if second is not None:
-            draw = lambda *one: second.submit(draw_stored, *one).result()  # noqa: E731
+            draw = partial(_drawn_by, second)
             elsewhere = beside.submit(draw_all, waiting.pop, draw)
         try:
             draw_all(waiting.popleft, draw_stored)
@@ -157,6 +158,10 @@ def _drawn(
             elsewhere.result()
     draw_all(waiting.popleft, draw_stored)
     return drawn
+
+
+def _drawn_by(process: ProcessPoolExecutor, *figure: Any) -> list[Path]:
+    return process.submit(draw_stored, *figure).result()
 
 
 def draw_stored(name: str, source: Path, folder: Path, formats: Sequence[str]) -> list[Path]:
