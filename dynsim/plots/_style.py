@@ -117,7 +117,7 @@ def _save(figure: Figure, paths: Sequence[Path]) -> None:
         with _without_marks(figure):
             if engine is not None:
                 engine.execute(figure)
-                figure.set_layout_engine("none")
+                figure.set_layout_engine(None)  # with an engine it would be drawn once more
             box = figure.get_tightbbox().padded(MARGIN)
         for path, one in zip(paths, formats, strict=True):
             figure.savefig(path, format=one, metadata=METADATA[one], bbox_inches=box)

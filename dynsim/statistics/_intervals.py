@@ -185,9 +185,9 @@ def _welch_freedom(variances: Floats, freedoms: NDArray[np.int64]) -> Floats:
 
 
 def _student_quantile(freedom: Any) -> Any:
-    from scipy.stats import t
+    from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, a thousand times as quick
 
-    return t.ppf(ENDS[1], freedom)
+    return stdtrit(freedom, ENDS[1])
 
 
 def _expanded_level(sizes: Sequence[int]) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,21 @@ ROUNDING = 1e-12  # an overlap below it is zero
 
 
 @dataclass(frozen=True)
+class NeuronMoments:
+    """Features' moments over tokens, in units of their root mean square, neuron by neuron.
+
+    A neuron is described by the part of its pre-activation that all tokens share. `weights` are
+    those of the mean over it, `excess` is xi of `derivations.residual_excess`.
+    """
+
+    mean: NDArray[np.float64]
+    square: NDArray[np.float64]
+    cube: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    excess: float
+
+
+@dataclass(frozen=True)
 class FeatureStatistics:
     """What two tokens and two neurons have in common in the features of one level.
 
@@ -31,11 +46,48 @@ class FeatureStatistics:
 
     overlap: float
     root_mean_square: float
-    common: float
-    own: float
     chance: float
     fourth_moment: float
-    signal: float
+    neurons: NeuronMoments = field(repr=False, compare=False)
+
+    @cached_property
+    def common(self) -> float:
+        """a: the agreement of two neurons whatever the token."""
+        weights = self.neurons.weights
+        pairs = np.asarray(evaluate(derivations.pair_agreement(), self._of_pairs()))
+        return float(weights @ pairs @ weights)
+
+    @cached_property
+    def own(self) -> float:
+        """b: what a token's own share of the gradient adds to it."""
+        weights, cubes = self.neurons.weights, self.neurons.cube
+        values = self._of_pairs() | {
+            derivations.neuron_cube: cubes[:, None],
+            derivations.other_cube: cubes,
+        }
+        slopes = np.asarray(evaluate(derivations.pair_agreement_slope(), values))
+        return float(weights @ slopes @ weights)
+
+    @cached_property
+    def signal(self) -> float:
+        """q_1: the mean of a token's feature times the sign of the gradient."""
+        neurons = self.neurons
+        values: dict[Any, Any] = {
+            derivations.mean_excess: neurons.excess,
+            derivations.neuron_mean: neurons.mean,
+            derivations.neuron_square: neurons.square,
+        }
+        return float(neurons.weights @ np.asarray(evaluate(derivations.neuron_signal(), values)))
+
+    def _of_pairs(self) -> dict[Any, Any]:
+        neurons = self.neurons
+        return {
+            derivations.mean_excess: neurons.excess,
+            derivations.neuron_mean: neurons.mean[:, None],
+            derivations.neuron_square: neurons.square[:, None],
+            derivations.other_mean: neurons.mean,
+            derivations.other_square: neurons.square,
+        }
 
 
 def normal_midpoints(nodes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -76,10 +128,10 @@ def feature_statistics(
 
 def slope_coherence(activation: derivations.FeatureActivation, shared: float) -> float:
     """phi_1 of `derivations.residual_excess`, of pre-activations that overlap by `shared`."""
-    field, common_weights, own_weights = _fields(shared)
+    preactivations, common_weights, own_weights = _fields(shared)
     slope = derivations.activation_slope(activation)
-    values = np.asarray(evaluate(slope, {derivations.preactivation: field}))
-    values = np.broadcast_to(values, field.shape)
+    values = np.asarray(evaluate(slope, {derivations.preactivation: preactivations}))
+    values = np.broadcast_to(values, preactivations.shape)
     both = common_weights @ np.square(values @ own_weights)
     return float(both / (common_weights @ (np.square(values) @ own_weights)))
 
@@ -90,8 +142,8 @@ def _fields(
     """Pre-activations, a row for each common part and a column for each own part, and weights."""
     common, common_weights = normal_midpoints(COMMON_NODES) if shared else (np.zeros(1), np.ones(1))
     own, own_weights = normal_midpoints(OWN_NODES)
-    field = np.sqrt(shared) * common[:, None] + np.sqrt(1 - shared) * own
-    return field, common_weights, own_weights
+    preactivations = np.sqrt(shared) * common[:, None] + np.sqrt(1 - shared) * own
+    return preactivations, common_weights, own_weights
 
 
 def _chance(activation: derivations.FeatureActivation, below: float) -> float:
@@ -109,41 +161,18 @@ def _statistics(
     activation: derivations.FeatureActivation, shared: float, chance: float, excess: float
 ) -> FeatureStatistics:
     """Of features whose pre-activations overlap by `shared` between two tokens."""
-    field, common_weights, own_weights = _fields(shared)
-    z = activation_values(activation, field)
+    preactivations, common_weights, own_weights = _fields(shared)
+    z = activation_values(activation, preactivations)
     mean, square, cube, fourth = (np.power(z, power) @ own_weights for power in (1, 2, 3, 4))
     power = float(common_weights @ square)
     mean, square, cube = mean / power**0.5, square / power, cube / power**1.5
     overlap = float(common_weights @ np.square(mean))
     if overlap < ROUNDING:
         overlap, mean = 0.0, np.zeros_like(mean)
-    values: dict[Any, Any] = {
-        derivations.mean_excess: excess,
-        derivations.neuron_mean: mean[:, None],
-        derivations.neuron_square: square[:, None],
-        derivations.neuron_cube: cube[:, None],
-        derivations.other_mean: mean,
-        derivations.other_square: square,
-        derivations.other_cube: cube,
-    }
-    of_pairs = {name: values[name] for name in values if name not in _CUBES}
-    agreement = np.asarray(evaluate(derivations.pair_agreement(), of_pairs))
-    slope = np.asarray(evaluate(derivations.pair_agreement_slope(), values))
-    of_one = {
-        derivations.mean_excess: excess,
-        derivations.neuron_mean: mean,
-        derivations.neuron_square: square,
-    }
-    signal = np.asarray(evaluate(derivations.neuron_signal(), of_one))
     return FeatureStatistics(
         overlap=overlap,
         root_mean_square=power**0.5,
-        common=float(common_weights @ agreement @ common_weights),
-        own=float(common_weights @ slope @ common_weights),
         chance=0.0 if overlap else chance,
         fourth_moment=float(common_weights @ fourth) / power**2,
-        signal=float(common_weights @ signal),
+        neurons=NeuronMoments(mean, square, cube, common_weights, excess),
     )
-
-
-_CUBES = (derivations.neuron_cube, derivations.other_cube)
