@@ -6,6 +6,8 @@ imports jax or sympy before it runs, so that `dynsim --help` answers at once.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import os
 import sys
@@ -85,7 +87,9 @@ def _prepare_process() -> None:
 
     Figures are only written to files, while notebooks set a backend of theirs for every command.
     Names of files may hold bytes that are no UTF-8; they are printed escaped.
+    Python would search all objects for cycles once more at its end, which takes a second.
     """
+    atexit.register(gc.freeze)
     os.environ["MPLBACKEND"] = "agg"
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

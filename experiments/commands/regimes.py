@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -117,6 +119,7 @@ def _second_process() -> Iterator[ProcessPoolExecutor]:
 
 
 def _import_all() -> None:
+    atexit.register(gc.freeze)  # as in the first process
     import experiments.topics._figures  # noqa: F401
 
 

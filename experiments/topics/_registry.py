@@ -8,7 +8,8 @@ after topic and file.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -40,7 +41,8 @@ def parts(name: str) -> Iterator[ModuleType]:
     yield from (module for topic in TOPICS if (module := part(topic, name)) is not None)
 
 
-def claim_files(topic: str) -> dict[str, ClaimFile]:
+@cache
+def claim_files(topic: str) -> Mapping[str, ClaimFile]:
     """The claim files of a topic, by the study of their claims."""
     (folder,) = import_module(f"{experiments.topics.__name__}.{topic}").__path__
     paths = (Path(folder) / f"{name}.toml" for name in CLAIM_FILES)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, cast
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,6 +67,8 @@ def integrate(
     tolerance: float,
 ) -> Run:
     """Solves the flow; a solver that stops early is a result with an outcome that explains it."""
+    import diffrax  # half a second, which only a flow costs
+
     solution, record = solve(plan, task, state, times, np.float64(tolerance))
     loss, by_projection, by_embedding = np.asarray(record).T
     reached, steps = float(solution.last_time[0]), int(solution.steps)
@@ -94,6 +95,8 @@ def solve(
     plan: Plan, task: Task, state: Grams | Weights, times: Numbers, tolerance: Numbers
 ) -> tuple[Solution, Float[Array, "T 3"]]:
     """The solution and (loss, projection update RMS, embedding update RMS) at `times`."""
+    import diffrax
+
     solver = diffrax.Dopri8() if plan.solver == "explicit" else diffrax.Kvaerno5()
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda _, now, __: _velocity(plan, task, now)),

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -155,6 +154,8 @@ def _solve(field, start, times, scale, implicit, read, max_steps) -> SolvedFlow:
 
     `scale` is the size of the state at which absolute errors count. Failure is a shorter result.
     """
+    import diffrax  # half a second, which only a flow costs
+
     rtol = IMPLICIT_RTOL if implicit else EXPLICIT_RTOL
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, state, args: field(state)),

@@ -114,9 +114,9 @@ def best_rule(data: xr.Dataset, case: str) -> str:
     return list(RULES)[int(np.argmin(optima(cells, stacked(cells))[1]))]
 
 
-def penalty(data: xr.Dataset, case: str, source: str, width: int, rule: str) -> Floats:
+def penalty(data: xr.Dataset, case: str, source: str, width: int, rule: str, best: str) -> Floats:
     """How far a rule's L* is above the best rule's, as a share of that, and its interval."""
-    cells = [cell(data, case, source, width, one) for one in (rule, best_rule(data, case))]
+    cells = [cell(data, case, source, width, one) for one in (rule, best)]
 
     def share(losses: Floats, axis: int = -1) -> Floats:
         this, best = optima(cells, losses, axis)[1]

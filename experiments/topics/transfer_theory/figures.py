@@ -99,7 +99,7 @@ def _lowest_losses(axes: Axes, data: xr.Dataset, case: str) -> None:
     def interval(source: str, width: int, rule: str) -> Floats:
         """L* with the interval of its distance from the best rule's."""
         lowest = _optimum(data, case, source, width, best)[1]
-        return lowest * (1 + penalty(data, case, source, width, rule))
+        return lowest * (1 + penalty(data, case, source, width, rule, best))
 
     _curves(axes, lambda source, widths, rule: [interval(source, d, rule) for d in widths])
     low, high = axes.get_ylim()
