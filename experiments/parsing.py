@@ -8,16 +8,21 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, get_args, get_type_hints
+from functools import cache
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 
+import dynsim
 from dynsim import InputError
 
-DESCRIPTION = "Infinite-width training dynamics: learning-rate scaling in width and vocabulary."
+from .overview import DESCRIPTION, overview
+
 FLAGS = (
     *("--json", "--full", "--compare", "--resume", "--train-loss", "--derivation"),
-    *("--theory-only", "--help"),
+    *("--theory-only", "--list", "--help"),
 )
 UNKNOWN = "Unrecognized options: "
 
@@ -30,8 +35,14 @@ def parse(commands: Mapping[str, type], arguments: Sequence[str]) -> Any:
     """The command that `arguments` ask for, with its options.
 
     Raises `ParseError` or `InputError` with one line for what cannot be parsed, and `SystemExit`
-    after --help.
+    after --help, --version and where no command is given.
     """
+    if not arguments or arguments[0] in ("--help", "-h"):
+        print(overview(commands))
+        raise SystemExit(0)
+    if arguments[0] == "--version":
+        print(f"dynsim {dynsim.__version__}")
+        raise SystemExit(0)
     if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
         error = InputError("command", arguments[0], "must be one of " + ", ".join(commands))
         raise ParseError(str(error))
@@ -39,6 +50,8 @@ def parse(commands: Mapping[str, type], arguments: Sequence[str]) -> Any:
         option, equals, value = argument.partition("=")
         if equals and option in FLAGS:
             raise InputError(option, value, "takes no value")
+    for command in commands.values():
+        _describe(command)
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -57,6 +70,36 @@ def parse(commands: Mapping[str, type], arguments: Sequence[str]) -> Any:
             unknown = message.removeprefix(UNKNOWN).split(", ")
             message = _unknown(unknown, arguments[0], commands[arguments[0]])
         raise ParseError(message) from None
+
+
+METAVARS = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
+
+
+@cache
+def _describe(command: type) -> None:
+    """Options that may be left out are written as what they take, without "None".
+
+    A default of None or an empty one is not printed, for the text says what it means.
+    """
+    if not command.__module__.startswith(f"{__package__}."):
+        return  # a description of the library's
+    for name, hint in get_type_hints(command, include_extras=True).items():
+        kind, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        if dataclasses.is_dataclass(kind):
+            assert isinstance(kind, type)
+            _describe(kind)
+            continue
+        takes = [one for one in get_args(kind) if one is not NoneType]
+        metavar = None
+        if len(takes) == 1 and NoneType in get_args(kind):
+            choices = get_args(takes[0])
+            metavar = METAVARS.get(takes[0]) or f"{{{','.join(map(str, choices))}}}"
+        mark = tyro.conf.arg(metavar=metavar, help_behavior_hint=_default_in_help)
+        command.__annotations__[name] = Annotated[(kind, *marks, mark)]
+
+
+def _default_in_help(default: str) -> str:
+    return "" if default in ("", "None", "False") else f"(default: {default})"
 
 
 def _unknown(given: Sequence[str], name: str, command: type) -> str:

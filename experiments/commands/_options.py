@@ -51,7 +51,7 @@ class Files:
 
 
 NO_FILES = Files()
-WrittenFiles = Annotated[Files, tyro.conf.arg(name="")]
+WrittenFiles = Annotated[Files, tyro.conf.arg(name="output")]
 
 # Of the networks that share a description, options that mean nothing for one of them.
 UNUSED = {"mlp": ("head_width", "context"), "transformer": ("normalisation", "residual")}

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 HEAD = ("width", "vocab_size", "embedding_lr", "hidden_lr", "loss", "diverged")
 
 
+@dataclass(frozen=True, repr=False)
+class SweptFamily(NetworkFamily):
+    """Networks of all sizes and learning rates."""
+
+
 @dataclass(frozen=True)
 class Sweep:
     """Train networks over widths, vocabularies, learning rates and seeds, into one file.
@@ -28,7 +33,7 @@ class Sweep:
     and ends in the same numbers.
     """
 
-    setup: Annotated[NetworkFamily, tyro.conf.arg(name="")]
+    setup: Annotated[SweptFamily, tyro.conf.arg(name="")]
     widths: tuple[int, ...]
     """widths d"""
     vocab_sizes: tuple[int, ...]

@@ -16,6 +16,7 @@ from dynsim import InputError
 from experiments.output import (
     near_names,
     print_json,
+    print_table,
     progress_bar,
     writable_folder,
 )
@@ -47,6 +48,8 @@ class Verify:
     """claim files, whose claims are measured in place of our own (docs/guides/claims.md)"""
     check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """only validate the claim files"""
+    list: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """print our claims, the study of each and the option with which it is measured; measure none"""
     claim: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """check this claim only (may be repeated)"""
     study: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -65,12 +68,14 @@ class Verify:
         Returns 1 if a claim that should hold fails, or a negative control does not.
         """
         check_run(self.seed)
+        if self.list:
+            return self._print_names()
         if self.files or self.check:
             return self._claim_files()
         enable_x64()
         from experiments.topics._registry import CLAIMS, STUDIES
 
-        _check_names("claim", self.claim, CLAIMS, " (all: docs/claims.md)")
+        _check_names("claim", self.claim, CLAIMS, " (all: `list`)")
         _check_names("study", self.study, STUDIES)
         for name in self.study:
             if not STUDIES[name].cells(self.full):
@@ -96,6 +101,27 @@ class Verify:
                 for option, count in Counter(left.values()).items():
                     print(f"{count} more claims are measured with {option}")
         return exit_code(rows)
+
+    def _print_names(self) -> int:
+        if self.files:
+            raise InputError("list", None, "prints our own claims: leave the claim files out")
+        from experiments.topics._registry import CLAIMS
+
+        _check_names("claim", self.claim, CLAIMS, " (all: `list`)")
+        left = _left_out(self)
+        rows = [
+            {"name": claim.name, "study": claim.study, "measured_with": left.get(claim.name)}
+            | {"statement": claim.statement, "expected": claim.expected}
+            for claim in CLAIMS.values()
+            if claim.name in (self.claim or CLAIMS)
+        ]
+        if self.json:
+            print_json({"claims": rows})
+        else:
+            cells = [[row["name"], row["study"], row["measured_with"] or ""] for row in rows]
+            statements = [textwrap.fill(row["statement"], 94) for row in rows]
+            print_table(("claim", "study", "measured with"), cells, statements)
+        return 0
 
     def _claim_files(self) -> int:
         from ._claim_files import check_files, verify_files

@@ -28,9 +28,10 @@ from derivations import symbols as s
 from dynsim.coordinates._records import write_records
 from dynsim.laboratory import NetworkSetup, NetworkTraining
 from experiments import cli
-from experiments.cli import main
+from experiments.cli import COMMANDS, main
 from experiments.commands import _published_rules
 from experiments.output import flag
+from experiments.overview import QUESTIONS, first_line
 from experiments.results import load
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -1374,3 +1375,44 @@ def test_control_c_keeps_finished_studies_and_a_rerun_uses_them(tmp_path):
     after = finished.stat()
     assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
     assert not finished.with_name("kernel.nc.cells").exists()
+
+
+def test_every_command_stands_under_a_question(capsys):
+    listed = [name for names in QUESTIONS.values() for name in names]
+    assert sorted(listed) == sorted(COMMANDS)
+    for arguments in ([], ["--help"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 0
+        printed = capsys.readouterr().out
+        assert all(first_line(command)[:40] in printed for command in COMMANDS.values())
+        assert max(map(len, printed.splitlines())) <= 100
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"dynsim {dynsim.__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_what_an_option_takes(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    printed = capsys.readouterr().out
+    assert "None}" not in printed
+    assert "default: None" not in printed
+    assert "default: )" not in printed
+
+
+def test_claims_are_listed_without_being_measured(run):
+    from experiments.topics._registry import CLAIMS
+
+    listed = json.loads(run("verify", "--list", "--json").out)["claims"]
+    assert [one["name"] for one in listed] == list(CLAIMS)
+    name = listed[0]["name"]
+    shown = run("verify", "--list", "--claim", name).out
+    assert name in shown
+    assert listed[0]["statement"][:60] in " ".join(shown.split())
+    assert listed[1]["name"] not in shown.splitlines()[2]
+    assert_one_complaint(run("verify", "--list", "my.toml"), "--list")
