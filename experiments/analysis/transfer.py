@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -106,12 +107,39 @@ def _label(name: Name, columns: Sequence[str]) -> str:
     return ", ".join(f"{column} {name[column]}" for column in columns) or "all runs"
 
 
+def in_one_sentence(group: Group) -> str:
+    """Whether the best learning rate moves with the width, and what that costs."""
+    fit = group.fit
+    slope = fit.trend.slope
+    name = f"{group.label}: " if group.label else ""
+    if math.isnan(slope.value):
+        return f"{name}Whether the best learning rate moves with the width is undetermined."
+    power = f"width^{slope.value:.2g}"
+    if math.isnan(slope.low):
+        text = f"The best learning rate goes like {power}, with unknown noise"
+    elif slope.low <= 0 <= slope.high:
+        text = (
+            "No movement of the best learning rate with the width is seen: it goes like "
+            f"width^p, p in [{slope.low:.2g}, {slope.high:.2g}]"
+        )
+    else:
+        text = f"The best learning rate moves like {power} [{slope.low:.2g}, {slope.high:.2g}]"
+    costs = fit.costs
+    if not costs:
+        return f"{name}{text}."
+    far = max(costs, key=lambda one: (one.used, -one.tuned))
+    share = 100 * far.cost.value / far.lowest
+    cost = f"tuned at width {far.tuned:g} it costs {share:.2g} % of the lowest loss at {far.used:g}"
+    return f"{name}{text}; {cost}."
+
+
 def answer(group: Group) -> dict[str, Any]:
     """A group as a document, in which outcomes are still `Outcome`s."""
     fit = group.fit
     joint = NO_JOINT_FIT if fit.surface is None else Outcome()
     return {
         "group": group.name,
+        "answer": in_one_sentence(group),
         "runs": group.runs,
         "diverged": fit.diverged,
         "intervals": fit.intervals,

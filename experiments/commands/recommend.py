@@ -111,6 +111,7 @@ class Recommend:
         factors = self.base_embedding_lr == self.base_hidden_lr == 1
         lines = trainer_lines(answer, self.rule, factors)
         document = {
+            "answer": in_one_sentence(answer, self.rule, factors),
             **answer.to_dict(),
             "shape": None if shape is None else asdict(shape),
             "tied": tied,
@@ -120,7 +121,7 @@ class Recommend:
         if self.json:
             print_json(with_files(document, written))
         else:
-            _print(answer, document)
+            _print(answer, document, factors)
             print_files(written)
         return 0
 
@@ -160,6 +161,18 @@ def trainer_lines(answer: Recommendation, rule: str, factors: bool) -> dict[str,
     return lines
 
 
+def in_one_sentence(answer: Recommendation, rule: str, factors: bool) -> str:
+    """What to do with the learning rates, by the rule asked for."""
+    chosen = next(one for one in answer.answers if one.rule == rule)
+    times, given = ("x", "multiply the base learning rates") if factors else ("", "use the rates")
+    rates = [f"{label} {times}{number(chosen.learning_rates.of(label))}" for label in LABEL_ORDER]
+    others = " or ".join(f"--rule {one}" for one in RULES if one != rule)
+    return (
+        f"From width {answer.base_width} to {answer.width} {given}: {', '.join(rates)}. This is "
+        f"the {RULES[rule]} rule; {others} gives another."
+    )
+
+
 def _values(values: LayerValues, names: dict[str, str]) -> str:
     """Values by layer as Python, each times a name if there is one."""
     texts = []
@@ -171,7 +184,9 @@ def _values(values: LayerValues, names: dict[str, str]) -> str:
     return f"dynsim.LayerValues({', '.join(texts)})"
 
 
-def _print(answer: Recommendation, document: dict[str, Any]) -> None:
+def _print(answer: Recommendation, document: dict[str, Any], factors: bool) -> None:
+    _print_wrapped(document["answer"])
+    print()
     shape = document["shape"]
     if shape is not None:
         layers = "" if shape["layers"] is None else f", {shape['layers']} layers"
@@ -182,7 +197,8 @@ def _print(answer: Recommendation, document: dict[str, Any]) -> None:
         f"width {answer.base_width} -> {answer.width}, vocabulary size {answer.vocab_size}, "
         f"tokens {answer.tokens}, {answer.parametrization}, {answer.optimizer}\n"
     )
-    head = ("rule", "embedding LR", "hidden LR", "readout LR", "vector LR", "embedding/hidden")
+    unit = "factor" if factors else "LR"
+    head = ("rule", *(f"{label} {unit}" for label in LABEL_ORDER), "embedding/hidden")
     rows = [
         [
             RULES[rule.rule],

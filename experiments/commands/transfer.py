@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from experiments.output import (
 from experiments.tables.options import DEFAULTS, TableOptions
 
 from ._options import Json
+
+LINE_WIDTH = 100
 
 if TYPE_CHECKING:
     from dynsim import Estimate
@@ -130,12 +133,11 @@ class TransferCommand:
 def _print(
     document: dict[str, Any], groups: Sequence[Group], sets: Sequence[ComparedGroups]
 ) -> None:
-    print(document["read"])
+    for one in document["groups"]:
+        print(textwrap.fill(one["answer"], LINE_WIDTH, subsequent_indent="  "))
+    print(f"\n{document['read']}")
     for note in document["notes"]:
         print(f"  {note}")
-    print()
-    for symbol, formula in document["formulas"].items():
-        print(formula if formula.startswith(f"{symbol}(") else f"{symbol}: {formula}")
     print()
     head = ("group", "E", "its noise", "held out", "its noise", *METRICS)
     rows, below = [], []
@@ -157,6 +159,9 @@ def _print(
     print(f"\nintervals: 95 %, {told}; -: undetermined{mark}")
     for line in _references([group.label for group in groups], sets):
         print(line)
+    print()
+    for symbol, formula in document["formulas"].items():
+        print(formula if formula.startswith(f"{symbol}(") else f"{symbol}: {formula}")
     for path in document.get("figures", []):
         print(path)
 

@@ -859,6 +859,9 @@ def test_transfer_json_table_and_figure(run, tmp_path):
     text = run("transfer", *paths, "--group-by", "rule", "--factor", 1.2)
     assert text.code == 0
     assert "kappa: alpha - 2 beta + gamma" in text.out
+    first = text.out.splitlines()[0]
+    assert "rule mup" in first
+    assert "The best learning rate moves like width^-" in first
     assert "L*(N) = L_inf + A N^-alpha" in text.out
     assert "rule sp" in text.out
     assert "x the lowest" in text.out
@@ -929,7 +932,7 @@ def test_transfer_marks_misfits_and_what_has_no_reference(run, tmp_path):
     path = transfer_table(tmp_path, "one.csv")
     right = run("transfer", path, "--json").document["groups"][0]
     shown = run("transfer", path).out.split("\n")
-    row = next(line for line in shown if line.startswith("all runs"))
+    row = next(line for line in shown if line.startswith("all runs  "))
     assert right["R_inf"]["value"] == 0
     assert re.split(r"\s{2,}", row)[6] == "-"
     assert "?" not in row
@@ -940,7 +943,7 @@ def test_transfer_marks_misfits_and_what_has_no_reference(run, tmp_path):
     ]
     path.write_text("\n".join([lines[0], *steeper]))
     text = run("transfer", path).out
-    row = next(line for line in text.split("\n") if line.startswith("all runs"))
+    row = next(line for line in text.split("\n") if line.startswith("all runs  "))
     assert re.search(r"\] \?( |$)", row)
     assert "?: misfit, see below the group" in text
 
