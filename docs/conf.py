@@ -20,12 +20,21 @@ extensions = [
     "claims_table",
     "compiled_formulas",
     "derivations_directive",
+    "gallery",
     "plain_docstrings",
 ]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 autodoc_member_order = "bysource"
 autodoc_mock_imports = [] if find_spec("torch") else ["torch"]  # an optional extra
 autodoc_typehints = "none"  # array types print as numpy internals; docstrings give shapes
+
+# Formulas are readable without a network. This file of MathJax draws them and needs no fonts.
+_mathjax = find_spec("sphinx-mathjax-offline")
+assert _mathjax is not None
+assert _mathjax.submodule_search_locations is not None
+_file = Path(_mathjax.submodule_search_locations[0]) / "static" / "mathjax" / "tex-svg.js"
+html_static_path = [str(_file)]
+mathjax_path = _file.name
 
 html_theme = "furo"
 html_title = f"dynsim {release}"
