@@ -23,7 +23,7 @@ from dynsim._outcome import OK, Outcome
 from dynsim._programs import program
 
 from ._failure import failure, fastest_rates
-from ._state import Grams, Numbers, Task, Weights
+from ._state import Grams, HiddenTask, Numbers, Task, Weights
 
 ABSOLUTE_SHARE = 1e-3  # absolute over relative tolerance: outputs are of order one
 
@@ -52,9 +52,10 @@ class Run:
     loss: Float[np.ndarray, " T"]
     projection_update_rms: Float[np.ndarray, " T"]
     embedding_update_rms: Float[np.ndarray, " T"]
+    hidden_update_rms: Float[np.ndarray, "T depth"] | None
     steps: int
     rejected: int
-    fastest_rate: tuple[float, float]
+    fastest_rate: tuple[float, ...]
     reached: float
     outcome: Outcome
 
@@ -70,7 +71,7 @@ def integrate(
     import diffrax  # half a second, which only a flow costs
 
     solution, record = solve(plan, task, state, times, np.float64(tolerance))
-    loss, by_projection, by_embedding = np.asarray(record).T
+    loss, by_projection, by_embedding, *by_hidden = np.asarray(record).T
     reached, steps = float(solution.last_time[0]), int(solution.steps)
     last = jax.tree.map(lambda part: np.asarray(part)[0], solution.last_state)
     rates = fastest_rates(task, last, smoothed=plan.smoothed)
@@ -87,16 +88,16 @@ def integrate(
             smoothed=plan.smoothed,
         )
     rejected = int(solution.rejected)
-    return Run(loss, by_projection, by_embedding, steps, rejected, rates, reached, outcome)
+    hidden = np.stack(by_hidden, axis=1) if by_hidden else None
+    return Run(loss, by_projection, by_embedding, hidden, steps, rejected, rates, reached, outcome)
 
 
 @partial(program, static_argnames="plan")
 def solve(
     plan: Plan, task: Task, state: Grams | Weights, times: Numbers, tolerance: Numbers
-) -> tuple[Solution, Float[Array, "T 3"]]:
-    """The solution and (loss, projection update RMS, embedding update RMS) at `times`."""
-    import diffrax
-
+) -> tuple[Solution, Float[Array, "T quantities"]]:
+    """The solution, and at `times` the loss and the update RMS of projection, embedding and every
+    hidden layer."""
     solver = diffrax.Dopri8() if plan.solver == "explicit" else diffrax.Kvaerno5()
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda _, now, __: _velocity(plan, task, now)),
@@ -129,14 +130,17 @@ def solve(
 
 
 def _outputs(task: Task, state: Grams | Weights) -> tuple[Float[Array, "M n"], Float[Array, "M n"]]:
-    """F = E W^T and H = E W_0^T."""
+    """F = E W^T and H = E W_0^T of a network without hidden layers."""
     if isinstance(state, Grams):
         return state.output, state.first_output
     embedding = task.neurons_each * state.embedding
     return embedding @ state.projection.T, embedding @ task.initial_projection.T
 
 
-def _record(plan: Plan, task: Task, state: Grams | Weights) -> Float[Array, 3]:
+def _record(plan: Plan, task: Task, state: Grams | Weights) -> Float[Array, " quantities"]:
+    if task.hidden is not None:
+        assert isinstance(state, Weights)
+        return _deep_record(plan, task, task.hidden, state)
     output, first_output = _outputs(task, state)
     losses, _ = loss_and_residual(plan.loss, output, task.targets)
     updates = (output - first_output, first_output - task.initial_output)
@@ -144,12 +148,52 @@ def _record(plan: Plan, task: Task, state: Grams | Weights) -> Float[Array, 3]:
     return jnp.stack([task.frequencies @ losses, *rms])
 
 
+def _deep_record(
+    plan: Plan, task: Task, hidden: HiddenTask, state: Weights
+) -> Float[Array, " quantities"]:
+    """The same of a network with hidden layers; a mean over neurons is one over the width."""
+    n = len(state.projection)
+    features = [state.embedding]
+    for matrix in state.hidden:
+        features.append(_carried(hidden, features[-1], matrix))
+    losses, _ = loss_and_residual(plan.loss, features[-1] @ state.projection.T, task.targets)
+    updates = [
+        features[-1] @ (state.projection - task.initial_projection).T / jnp.sqrt(n),
+        (state.embedding @ hidden.initial_readout.T - task.initial_output) / jnp.sqrt(n),
+    ]
+    updates += [
+        below @ (matrix - start).T / jnp.sqrt(hidden.width)
+        for below, matrix, start in zip(features[:-1], state.hidden, hidden.initial, strict=True)
+    ]
+    rms = [jnp.sqrt(task.frequencies @ jnp.sum(update**2, axis=-1)) for update in updates]
+    return jnp.stack([task.frequencies @ losses, *rms])
+
+
+def _carried(
+    hidden: HiddenTask, rows: Float[Array, "k D"], matrix: Float[Array, "D D"]
+) -> Float[Array, "k D"]:
+    """Features or residuals one level up."""
+    values = {x.carried_residual: rows, x.hidden_matrix: matrix, x.skip: hidden.skip}
+    return evaluate(derivations.level_up(), values)
+
+
+def _readouts(hidden: HiddenTask | None, state: Weights) -> list[Float[Array, "n D"]]:
+    """The readout at every level, from 0 to the last one."""
+    readouts = [state.projection]
+    for matrix in state.hidden[::-1]:
+        assert hidden is not None
+        values = {x.level_readout: readouts[0], x.hidden_matrix: matrix, x.skip: hidden.skip}
+        readouts.insert(0, evaluate(derivations.level_down(), values))
+    return readouts
+
+
 def _velocity(plan: Plan, task: Task, state: Grams | Weights) -> Grams | Weights:
     """The derived right-hand side."""
     if isinstance(state, Grams):
-        output = state.output
+        output, readouts = state.output, []
     else:
-        output = task.neurons_each * state.embedding @ state.projection.T
+        readouts = _readouts(task.hidden, state)
+        output = task.neurons_each * state.embedding @ readouts[0].T
     _, residual = loss_and_residual(plan.loss, output, task.targets)
     values: dict[Any, Any] = {x.weighted_residual: task.frequencies[:, None] * residual}
     if isinstance(state, Grams):
@@ -158,14 +202,35 @@ def _velocity(plan: Plan, task: Task, state: Grams | Weights) -> Grams | Weights
         return Grams(
             *(evaluate(derivations.gram_flow(cast(Any, n)), values) for n in Grams._fields)
         )
-    values |= {x.embedding: state.embedding, x.projection: state.projection}
-    rates = (task.embedding_lr, task.projection_lr)
+    gradients = _gradients(task.hidden, state, readouts, values)
+    rates: list[Any] = [task.embedding_lr, task.projection_lr]
+    rates += [] if task.hidden is None else list(task.hidden.lrs)
     moves = []
-    for layer, rate in zip(("embedding", "projection"), rates, strict=True):
-        direction = evaluate(derivations.weight_gradient(layer), values)
+    for direction, rate in zip(gradients, rates, strict=True):
         if plan.smoothed:
             direction = evaluate(
                 derivations.smoothed_sign(), {x.gradient: direction, x.smoothing: task.smoothing}
             )
         moves.append(-rate * direction)
-    return Weights(*moves)
+    return Weights(*moves[:2], tuple(moves[2:]))
+
+
+def _gradients(
+    hidden: HiddenTask | None,
+    state: Weights,
+    readouts: list[Float[Array, "n D"]],
+    values: dict[Any, Any],
+) -> list[Array]:
+    """Of embedding, projection and hidden matrices. Without these, both are the ends alone."""
+    ends = {x.embedding: state.embedding, x.projection: readouts[0]}
+    of_embedding, carried = (
+        evaluate(derivations.weight_gradient(layer), values | ends)
+        for layer in ("embedding", "projection")
+    )
+    of_hidden = []
+    for readout, matrix in zip(readouts[1:], state.hidden, strict=True):
+        assert hidden is not None
+        pair = {x.level_readout: readout, x.carried_residual: carried}
+        of_hidden.append(evaluate(derivations.hidden_gradient(), pair))
+        carried = _carried(hidden, carried, matrix)
+    return [of_embedding, carried, *of_hidden]

@@ -18,6 +18,7 @@ Source: docs/theory/gradient_flow.md#flow-limits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -53,6 +54,8 @@ class FlowStart:
     - `neurons_each`: how many neurons a column stands for.
     - `embedding_square`, `projection_square`: d sigma_E^2 and d sigma_W^2.
     - `exact`: the reduction has no error.
+    - `hidden`: matrices of the hidden layers, (D, D) each.
+    - `reached`: the last time at which these weights flow as the limit does.
     """
 
     frequencies: Float[np.ndarray, " M"]
@@ -63,6 +66,8 @@ class FlowStart:
     embedding_square: float
     projection_square: float
     exact: bool
+    hidden: tuple[Float[np.ndarray, "D D"], ...] = ()
+    reached: float = math.inf
 
 
 def finite_start(

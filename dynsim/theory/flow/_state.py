@@ -6,11 +6,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dynsim._setup import Setup
+from dynsim._setup import Experiment
 
+from ._network import FlowNetwork
 from ._starts import FlowStart
 
 Numbers = Any  # numpy's outside of a compiled function, a JAX array inside
+
+
+class HiddenTask(NamedTuple):
+    """What stays of hidden layers."""
+
+    initial: tuple[Numbers, ...]  # matrices, (D, D)
+    initial_readout: Numbers  # (n, D), pulled down to level 0
+    lrs: Numbers  # (depth,)
+    skip: Numbers  # 1 with skip connections, 0 without
+    width: Numbers
 
 
 class Task(NamedTuple):
@@ -24,6 +35,7 @@ class Task(NamedTuple):
     embedding_lr: Numbers
     projection_lr: Numbers
     smoothing: Numbers
+    hidden: HiddenTask | None = None  # None where no layer is hidden
 
 
 class Grams(NamedTuple):
@@ -39,13 +51,19 @@ class Grams(NamedTuple):
 class Weights(NamedTuple):
     embedding: Numbers  # (M, D)
     projection: Numbers  # (n, D)
+    hidden: tuple[Numbers, ...] = ()  # (D, D) each
 
 
-def state_size(tokens: int, outputs: int, columns: int | None, *, weights: bool) -> int:
+def state_size(
+    tokens: int, outputs: int, columns: int | None, *, weights: bool, depth: int = 0
+) -> int:
     """How many numbers flow: those of the Grams, or of the weights of `columns` neurons.
 
-    The weights flow where `weights` asks for them or where they are smaller.
+    The weights flow where `weights` asks for them, where they are smaller and where there are
+    hidden layers, whose Grams are not closed.
     """
+    if depth and columns is not None:
+        return (tokens + outputs + depth * columns) * columns
     grams = tokens**2 + 2 * outputs * (tokens + outputs)
     if columns is None:
         return grams
@@ -54,7 +72,7 @@ def state_size(tokens: int, outputs: int, columns: int | None, *, weights: bool)
 
 
 def task_and_state(
-    setup: Setup, start: FlowStart, *, weights: bool
+    setup: Experiment, network: FlowNetwork, start: FlowStart, *, weights: bool
 ) -> tuple[Task, Grams | Weights]:
     """What stays and what flows; Grams where they are smaller than the weights.
 
@@ -62,17 +80,36 @@ def task_and_state(
     """
     tokens, n = start.targets.shape
     common = start.frequencies, start.targets
-    numbers = map(
-        np.float64, (start.neurons_each, setup.embedding_lr, setup.projection_lr, setup.epsilon)
+    rates = network.rates
+    numbers = tuple(
+        map(np.float64, (start.neurons_each, rates.embedding, rates.projection, setup.epsilon))
     )
     if start.embedding is None or start.projection is None:
         grams = start.embedding_square * np.eye(tokens), start.projection_square * np.eye(n)
         output = np.zeros((tokens, n))
     else:
         e, w = start.embedding, start.projection
+        if start.hidden:
+            return _deep(setup, network, start, numbers)
         output = start.neurons_each * e @ w.T
         if weights or state_size(tokens, n, None, weights=False) > e.size + w.size:
             return Task(*common, output, w, *numbers), Weights(e, w)
         grams = e @ e.T, w @ w.T
     task = Task(*common, output, np.zeros((n, 0)), *numbers)
     return task, Grams(output, *grams, output, grams[1])
+
+
+def _deep(
+    setup: Experiment, network: FlowNetwork, start: FlowStart, numbers: tuple[np.float64, ...]
+) -> tuple[Task, Weights]:
+    """The same with hidden layers, whose weights flow."""
+    e, w = start.embedding, start.projection
+    assert e is not None
+    assert w is not None
+    skip, readout = float(network.residual), w
+    for matrix in start.hidden[::-1]:
+        readout = skip * readout + readout @ matrix
+    fixed = map(np.asarray, (network.rates.hidden, skip, float(setup.width)))
+    hidden = HiddenTask(start.hidden, readout, *fixed)
+    task = Task(start.frequencies, start.targets, e @ readout.T, w, *numbers, hidden=hidden)
+    return task, Weights(e, w, start.hidden)

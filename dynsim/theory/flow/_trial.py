@@ -1,0 +1,227 @@
+"""A trial solution of the flow of hidden layers, which finds the directions that it needs.
+
+The initial matrices are `GaussianMatrix`, and grow while the flow is followed. What they are at the
+end is a small network whose flow is that of the limit (`small_network`).
+Source: docs/theory/gradient_flow.md#deep-flow-limits.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from ._network import FlowNetwork
+from ._revealed import FIRST_CAPACITY, GaussianMatrix, OutOfRoomError, Space
+
+Flat = Float[np.ndarray, " N"]
+
+ROUND = 16  # sizes are multiples of it, so that similar flows share a program
+SAFETY, LEAST, MOST = 0.9, 0.2, 5.0  # of a change of the step
+FIRST_SHARE = 1e-3  # of a block's size, by which the first step changes it at most
+_NODES = (  # Dormand & Prince (1980), 5(4)
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+_ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+
+
+class Tokens(NamedTuple):
+    """What tokens are in the limit.
+
+    M of them are known at the start, with `frequencies` (M,) and `targets` (M, n). `count` is 0 if
+    these are all that matter (fixed vocabulary), else how many tokens there are: all others have a
+    target of 0 and the last one's frequency.
+    """
+
+    frequencies: Float[np.ndarray, " M"]
+    targets: Float[np.ndarray, "M n"]
+    count: int
+
+
+class SmallNetwork(NamedTuple):
+    """A finite network, fixed weights, whose flow is that of the limit; tokens as in `Tokens`.
+
+    `reached` is the time up to which this is so.
+    """
+
+    frequencies: Float[np.ndarray, " M"]
+    targets: Float[np.ndarray, "M n"]
+    embedding: Float[np.ndarray, "M D"]
+    hidden: tuple[Float[np.ndarray, "D D"], ...]
+    projection: Float[np.ndarray, "n D"]
+    reached: float
+
+
+def small_network(
+    network: FlowNetwork,
+    width: int,
+    tokens: Tokens,
+    end: float,
+    tolerance: float,
+    max_steps: int,
+    largest: int,
+) -> SmallNetwork | None:
+    """The small network for times up to `end`; None if it needs more than `largest` neurons."""
+    capacity = FIRST_CAPACITY
+    while True:
+        trial = _Trial(network, width, tokens, tolerance, capacity)
+        try:
+            reached = trial.follow(end, max(tolerance, 1e-9), max_steps)
+            return trial.found(reached)
+        except OutOfRoomError:
+            capacity *= 2
+        if capacity > 2 * largest:
+            return None
+
+
+class _Trial:
+    """The state is what training has moved, flat: embedding, hidden layers, readout."""
+
+    def __init__(
+        self, network: FlowNetwork, width: int, tokens: Tokens, tolerance: float, capacity: int
+    ) -> None:
+        self.network, self.tokens = network, tokens
+        known, n = tokens.targets.shape
+        level = [Space(capacity)] * (network.depth + 1)
+        if not network.residual:
+            level = [Space(capacity) for _ in level]
+        rows = Space(max(capacity, known))
+        rows.fresh(known)
+        self.levels, self.rows = level, rows
+        root = math.sqrt(width)
+        embedding_std, hidden_std, projection_std = network.stds
+        lengths = embedding_std * root, embedding_std * math.sqrt(tokens.count)
+        self.embedding = GaussianMatrix(
+            rows, level[0], lengths if tokens.count else (0.0, 0.0), tolerance
+        )
+        if not tokens.count:
+            first = level[0].fresh(known)
+            self.embedding.known[first : first + known, :known] = lengths[0] * np.eye(known)
+        both = hidden_std * root, hidden_std * root
+        self.hidden = [
+            GaussianMatrix(below, above, both, tolerance)
+            for below, above in zip(level[:-1], level[1:], strict=True)
+        ]
+        first = level[-1].fresh(n)
+        self.projection = np.zeros((n, capacity))
+        self.projection[:, first : first + n] = projection_std * root * np.eye(n)
+        self.targets = np.zeros((n, rows.capacity))
+        self.targets[:, :known] = tokens.targets.T
+        self.frequencies = np.full(rows.capacity, tokens.frequencies[-1])
+        self.frequencies[:known] = tokens.frequencies
+        self.shapes = [
+            (rows.capacity, capacity),
+            *[(capacity, capacity)] * network.depth,
+            (n, capacity),
+        ]
+        self.ends = np.cumsum([a * b for a, b in self.shapes])
+
+    def split(self, state: Flat) -> list[Float[np.ndarray, "a b"]]:
+        parts = np.split(state, self.ends[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def velocity(self, state: Flat) -> Flat:
+        """The derived right-hand side; every direction that it needs is met on the way."""
+        network, skip = self.network, float(self.network.residual)
+        moved_embedding, *moved, moved_projection = self.split(state)
+        readout = self.projection + moved_projection
+        readouts = [readout]
+        for matrix, change in zip(self.hidden[::-1], moved[::-1], strict=True):
+            readout = skip * readout + matrix.backward(readout) + readout @ change
+            readouts.insert(0, readout)
+        output = self.embedding.backward(readout) + readout @ moved_embedding.T  # (n, tokens)
+        residual = self.frequencies * (output - self.targets)
+        carried = self.embedding.forward(residual) + residual @ moved_embedding
+        rates = network.rates
+        velocity = [-rates.embedding * residual.T @ readout]
+        features = self.embedding.known.T[: len(self.tokens.targets)]
+        features = features + moved_embedding[: len(features)]
+        for place, (matrix, change) in enumerate(zip(self.hidden, moved, strict=True)):
+            self._meet_features(place, features, carried)
+            rate = rates.hidden[place]
+            velocity.append(-rate * readouts[place + 1].T @ carried)
+            carried = skip * carried + matrix.forward(carried) + carried @ change.T
+            if not self.tokens.count:
+                features = skip * features + features @ (matrix.known + change).T
+        velocity.append(-rates.projection * carried)
+        return np.concatenate([part.ravel() for part in velocity])
+
+    def _meet_features(
+        self, place: int, features: Float[np.ndarray, "k C"], carried: Float[np.ndarray, "n C"]
+    ) -> None:
+        """Directions that only the sizes of updates need: what A_l has learned of all tokens.
+
+        It reads residuals carried up. Few tokens are carried up themselves, of many the residuals
+        are pulled down to them.
+        """
+        if not self.tokens.count:
+            self.hidden[place].forward(features)
+            return
+        for matrix in self.hidden[:place][::-1]:
+            back = matrix.backward(carried)
+            carried = float(self.network.residual) * carried + back
+        self.embedding.backward(carried)
+
+    def follow(self, end: float, tolerance: float, max_steps: int) -> float:
+        """Runs the trial; the time that it has reached."""
+        initial = [self.embedding.known, *(one.known for one in self.hidden), self.projection]
+        state, now = np.zeros(self.ends[-1]), 0.0
+        first = self.velocity(state)
+        sizes = [np.linalg.norm(part) for part in initial]
+        speeds = [np.linalg.norm(part) for part in self.split(first)]
+        quickest = max(v / max(x, 1e-300) for v, x in zip(speeds, sizes, strict=True))
+        step = min(end, FIRST_SHARE / max(quickest, 1e-300))
+        for _ in range(max_steps):
+            step = min(step, end - now)
+            slopes = [first]
+            new = state
+            for row in _NODES:
+                weighted = zip(row, slopes, strict=True)
+                new = state + step * sum(w * slope for w, slope in weighted if w)
+                slopes.append(self.velocity(new))
+            wrong = step * sum(w * slope for w, slope in zip(_ERROR, slopes, strict=True) if w)
+            parts = zip(self.split(wrong), self.split(new), sizes, strict=True)
+            error = max(
+                np.linalg.norm(off) / max(np.linalg.norm(part), FIRST_SHARE * size, 1e-300)
+                for off, part, size in parts
+            )
+            error /= tolerance
+            if not math.isfinite(error):
+                step *= LEAST
+                continue
+            if error <= 1:
+                now, state, first = now + step, new, slopes[-1]
+                if now >= end * (1 - 1e-12):
+                    return end
+            step *= min(MOST, max(LEAST, SAFETY * max(error, 1e-10) ** -0.2))
+        return now
+
+    def found(self, reached: float) -> SmallNetwork:
+        """The matrices as they are known, of a size that is a multiple of `ROUND`."""
+        rows = self.rows.used
+        if self.tokens.count:
+            rows = ROUND * math.ceil(rows / ROUND)
+        size = ROUND * math.ceil(max(level.used for level in self.levels) / ROUND)
+        return SmallNetwork(
+            _fitted(self.frequencies, (rows,)),
+            _fitted(self.targets.T, (rows, len(self.targets))),
+            _fitted(self.embedding.known.T, (rows, size)),
+            tuple(_fitted(one.known, (size, size)) for one in self.hidden),
+            _fitted(self.projection, (len(self.targets), size)),
+            reached,
+        )
+
+
+def _fitted(
+    values: Float[np.ndarray, "..."], shape: tuple[int, ...]
+) -> Float[np.ndarray, "..."]:
+    """`values` cut or filled up with zeros to `shape`."""
+    cut = values[tuple(slice(0, size) for size in shape)]
+    return np.pad(cut, [(0, size - own) for size, own in zip(shape, cut.shape, strict=True)])
