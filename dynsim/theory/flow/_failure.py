@@ -12,16 +12,22 @@ from derivations import symbols as s
 from dynsim._compiled import evaluate
 from dynsim._outcome import Outcome, Status
 
-from ._state import Grams, Task, Weights
+from ._state import Grams, HiddenTask, Task, Weights
 
 STABILITY_LIMIT = 3.3  # largest stable product of a decay rate and an explicit solver's step
 TOO_MANY_STEPS = 1e9  # a flow that needs more is not advised to raise `max_steps`
 STIFF_SHARE = 0.3  # of the steps so far that stability asked for, from which a flow is stiff
 
 
-def fastest_rates(task: Task, state: Grams | Weights, *, smoothed: bool) -> tuple[float, float]:
-    """(projection's, embedding's) share of the bound on the flow's rates; NaN if not finite."""
-    if not all(np.all(np.isfinite(part)) for part in state):
+def fastest_rates(task: Task, state: Grams | Weights, *, smoothed: bool) -> tuple[float, ...]:
+    """(projection's, embedding's, each hidden layer's) share of the bound on the flow's rates.
+
+    NaN if not finite.
+    """
+    if task.hidden is not None:
+        assert isinstance(state, Weights)
+        return _of_hidden_layers(task, task.hidden, state)
+    if not all(np.all(np.isfinite(part)) for part in state[:2]):
         return math.nan, math.nan
     p = np.asarray(task.frequencies)
     root = np.sqrt(p)[:, None]
@@ -47,23 +53,63 @@ def fastest_rates(task: Task, state: Grams | Weights, *, smoothed: bool) -> tupl
     return share(0.0, float(task.projection_lr)), share(float(task.embedding_lr), 0.0)
 
 
+def _of_hidden_layers(task: Task, hidden: HiddenTask, state: Weights) -> tuple[float, ...]:
+    """The same of a network with hidden layers, level by level."""
+    parts = state.embedding, state.projection, *state.hidden
+    if not all(np.all(np.isfinite(part)) for part in parts):
+        return (math.nan,) * len(parts)
+    skip, p = float(hidden.skip), np.asarray(task.frequencies)
+    features, readouts = [np.sqrt(p)[:, None] * state.embedding], [state.projection]
+    for matrix in state.hidden:
+        features.append(skip * features[-1] + features[-1] @ matrix.T)
+    for matrix in state.hidden[::-1]:
+        readouts.insert(0, skip * readouts[0] + readouts[0] @ matrix)
+    largest = [np.linalg.norm(level, 2) ** 2 for level in features]
+    pulled = [np.linalg.norm(level, 2) ** 2 for level in readouts]
+    sharpness = {
+        x.embedding_sharpness: float(largest[-1]),
+        x.projection_sharpness: float(p.max() * pulled[0]),
+    }
+    ends = [
+        float(evaluate(derivations.fastest_rate(), sharpness | rates))
+        for rates in (
+            {s.embedding_lr: 0.0, s.projection_lr: float(task.projection_lr)},
+            {s.embedding_lr: float(task.embedding_lr), s.projection_lr: 0.0},
+        )
+    ]
+    layers = [
+        float(
+            evaluate(
+                derivations.hidden_rate(),
+                {x.hidden_lr: rate, x.embedding_sharpness: below, x.readout_sharpness: above},
+            )
+        )
+        for rate, below, above in zip(hidden.lrs, largest[:-1], pulled[1:], strict=True)
+    ]
+    return (*ends, *layers)
+
+
 def failure(
     reason: str,
-    rates: tuple[float, float],
+    rates: tuple[float, ...],
     steps: int,
     reached: float,
     end: float,
     *,
     solver: str,
     smoothed: bool,
+    deep: bool = False,
 ) -> Outcome:
     """What stopped the solver at time `reached` of `end`; `rates` as in `fastest_rates`."""
     text = f"at t = {reached:.4g} of {end:.4g} after {steps} steps: {reason.strip()}"
     total = sum(rates)
     if not math.isfinite(total):
-        text += " The state is not finite. What to change: lower `embedding_lr` or `projection_lr`"
+        other = "hidden_lr" if deep else "projection_lr"
+        text += f" The state is not finite. What to change: lower `embedding_lr` or `{other}`"
         return Outcome(Status.STOPPED, text)
-    larger = "projection" if rates[0] >= rates[1] else "embedding"
+    largest = rates.index(max(rates))
+    larger = ("projection", "embedding", *("hidden",) * len(rates))[largest]
+    lower = "readout_ratio" if deep and larger == "projection" else f"{larger}_lr"
     text += (
         f" Fastest rate {total:.3g} per unit time ({max(rates) / max(total, 1e-300):.0%} from the "
         f"{larger}'s learning rate)"
@@ -80,6 +126,6 @@ def failure(
         remedies = ["raise `epsilon`" if smoothed else "take `solver` implicit"]
         if needed <= TOO_MANY_STEPS:
             remedies.insert(0, f"raise `max_steps` to about {math.ceil(1.5 * needed):.3g}")
-    remedies += ["shorten `time`", f"lower `{larger}_lr`"]
+    remedies += ["shorten `time`", f"lower `{lower}`"]
     text += f". What to change: {', '.join(remedies[:-1])} or {remedies[-1]}"
     return Outcome(Status.STOPPED, text)

@@ -17,9 +17,12 @@ from numpy.typing import ArrayLike
 
 from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._initial import MAX_SEEDS
+from dynsim._network_setup import NetworkSetup
 from dynsim._precision import require_x64
-from dynsim._setup import Setup, check_covered
+from dynsim._setup import Setup
 
+from ._deep_starts import drawn_start, limit_start
+from ._network import flow_network
 from ._result import Floats, Flow
 from ._solver import Plan, Run, integrate
 from ._starts import (
@@ -38,17 +41,25 @@ DEFAULT_NODES, MAX_NODES = 30, 4096
 DEFAULT_PARTICLES, MAX_PARTICLES = 2048, 2**20
 DEFAULT_MAX_STEPS = 100_000
 MAX_STATE = {"explicit": 2**24, "implicit": 1024}  # numbers; an implicit solver factors a Jacobian
+DIRECTIONS = 1e-6  # relative length of a new part of a vector that still is a direction
+COARSER_DIRECTIONS = 1e-4
 FIELDS_OF_A_FLOW = {  # of a setup; others must keep their defaults
     *("width", "vocab_size", "tokens", "outputs", "loss", "targets", "target_rank", "init"),
     *("optimizer", "epsilon", "embedding_lr", "projection_lr", "steps", "batch_size", "seed"),
 }
+FIELDS_OF_A_DEEP_FLOW = (FIELDS_OF_A_FLOW - {"init", "projection_lr", "epsilon"}) | {
+    *("network", "depth", "residual", "activation", "normalisation", "hidden_lr"),
+    *("readout_ratio", "parametrization", "lr_exponents", "init_exponents", "base_width"),
+    "precision",
+}
 
 
 def gradient_flow(
-    setup: Setup,
+    setup: Setup | NetworkSetup,
     times: ArrayLike,
     *,
     limit: FlowLimit = "finite",
+    hidden_lrs: ArrayLike | None = None,
     nodes: int = DEFAULT_NODES,
     particles: int = DEFAULT_PARTICLES,
     network: int = 0,
@@ -59,31 +70,37 @@ def gradient_flow(
 ) -> Flow:
     """Solves the flow of `setup` and records it at `times`; one step of descent is a time of 1.
 
+    Covered are the linear model (`Setup`) and networks with up to eight linear hidden layers: a
+    `dynsim.laboratory.NetworkSetup` with `network` mlp, `activation` identity and `normalisation`
+    none, whose learning rates are those at its base width.
+
     **Arguments:**
 
-    - `setup`: optimizer sgd (gradient flow) or smoothed-sign, full batch; mean squared error,
-      or cross-entropy at finite width.
+    - `setup`: optimizer sgd (gradient flow) or, without hidden layers, smoothed-sign, full batch;
+      mean squared error, or cross-entropy at finite width.
     - `times`: shape (T,), not negative, increasing.
     - `limit`: `finite`: the network that `train` draws in float64; `infinite`: width to infinity
       at fixed vocabulary, in which the width sets the scale of the Grams alone; `proportional`:
       both to infinity at the setup's ratio, uniform tokens, gradient flow.
+    - `hidden_lrs`: shape (depth,), rates of the hidden layers one by one, at the base width;
+      default the setup's one for all.
     - `nodes`: blocks of effective tokens where frequencies differ, or nodes of the
-      Marchenko-Pastur law.
+      Marchenko-Pastur law (without hidden layers).
     - `particles`: neuron particles of the smoothed sign at infinite width.
     - `network`: which of `train`'s networks (limit finite).
-    - `error_estimate`: solve again with two thirds of the nodes or half of the particles, for
-      `loss_error`.
+    - `error_estimate`: solve again with two thirds of the nodes or half of the particles, and with
+      hidden layers in a limit with fewer directions, for `loss_error`.
     - `solver`: `explicit` (Dormand-Prince 8(7)) or `implicit` (Kvaerno 5(4)), for stiff flows of
       few effective tokens.
     - `tolerance`: relative; the absolute one is a thousandth of it.
     - `max_steps`: of the solver; running out of them is a result, not an error.
 
-    Raises `InputError` for what has no flow (mini-batches, Adam, the sign itself) and for
-    states too large, and `RuntimeError` if JAX's 64-bit types are off.
-    Source: docs/theory/gradient_flow.md#flow-limits.
+    Raises `InputError` for what has no flow (mini-batches, Adam, the sign itself), for rates of
+    layers that do not exist and for states too large, and `RuntimeError` if JAX's 64-bit types are
+    off. Source: docs/theory/gradient_flow.md#flow-limits; docs/theory/gradient_flow.md#deep-flow.
     """
     require_x64()
-    check_covered(setup, "the theory of flows")
+    described = flow_network(setup, hidden_lrs)
     at = _checked_times(times)
     _check_setup(setup, limit)
     check_choice("solver", solver, get_args(FlowSolver))
@@ -98,25 +115,36 @@ def gradient_flow(
     whole = smoothed or setup.loss_name != "mse"  # not invariant under rotations: actual tokens
 
     def checked_size(tokens: int, columns: int | None) -> int:
-        size = state_size(tokens, setup.output_count, columns, weights=whole)
+        size = state_size(
+            tokens, setup.output_count, columns, weights=whole, depth=described.depth
+        )
         if size > MAX_STATE[solver]:
             raise _too_large(setup, limit, solver, size, smoothed)
         return size
 
-    def integrated(coarser: bool) -> tuple[FlowStart, int, Run]:
+    def started(coarser: bool) -> FlowStart:
         count = 2 * nodes // 3 if coarser else nodes
+        if isinstance(setup, NetworkSetup):
+            if limit == "finite":
+                return drawn_start(setup, count, network, checked_size, reduce=not whole)
+            directions = COARSER_DIRECTIONS if coarser else DIRECTIONS
+            numbers = count, float(at[-1]), directions, max_steps
+            proportional = limit == "proportional"
+            return limit_start(setup, described, *numbers, checked_size, proportional=proportional)
         if limit == "finite":
-            start = finite_start(setup, count, network, checked_size, reduce=not whole)
-        elif limit == "proportional":
-            start = proportional_start(setup, count, checked_size)
-        elif smoothed:
-            start = particle_start(setup, particles, checked_size, halved=coarser)
-        else:
-            start = infinite_start(setup, count)
+            return finite_start(setup, count, network, checked_size, reduce=not whole)
+        if limit == "proportional":
+            return proportional_start(setup, count, checked_size)
+        if smoothed:
+            return particle_start(setup, particles, checked_size, halved=coarser)
+        return infinite_start(setup, count)
+
+    def integrated(coarser: bool) -> tuple[FlowStart, int, Run]:
+        start = started(coarser)
         columns = None if start.embedding is None else start.embedding.shape[1]
         size = checked_size(len(start.frequencies), columns)
-        task, state = task_and_state(setup, start, weights=whole)
-        return start, size, integrate(plan, task, state, at, tolerance)
+        task, state = task_and_state(setup, described, start, weights=whole)
+        return start, size, integrate(plan, task, state, at, tolerance, start.reached)
 
     start, size, run = integrated(coarser=False)
     error = np.full(len(at), np.nan)
@@ -139,6 +167,7 @@ def gradient_flow(
         fastest_rate=run.fastest_rate,
         reached=run.reached,
         outcome=run.outcome,
+        hidden_update_rms=run.hidden_update_rms,
     )
 
 
@@ -153,8 +182,13 @@ def _checked_times(times: ArrayLike) -> Floats:
     return at
 
 
-def _check_setup(setup: Setup, limit: str) -> None:
+def _check_setup(setup: Setup | NetworkSetup, limit: str) -> None:
     check_choice("limit", limit, get_args(FlowLimit))
+    deep = isinstance(setup, NetworkSetup)
+    if deep and setup.optimizer != "sgd":
+        raise InputError(
+            "optimizer", setup.optimizer, "must be sgd for the flow of hidden layers"
+        )
     if setup.optimizer == "sign":
         raise InputError(
             "optimizer",
@@ -174,17 +208,25 @@ def _check_setup(setup: Setup, limit: str) -> None:
             setup.optimizer,
             "must be sgd with `limit` proportional (the limit of sign descent is predict)",
         )
+    known = FIELDS_OF_A_DEEP_FLOW if deep else FIELDS_OF_A_FLOW
     for field in dataclasses.fields(setup):
         value = getattr(setup, field.name)
-        if field.name not in FIELDS_OF_A_FLOW and value != field.default:
+        if field.name not in known and value != field.default:
             rule = "left out" if field.default is None else field.default
             allowed = f"has no meaning for a flow, must be {rule}"
             raise InputError(field.name, value, allowed)
 
 
-def _too_large(setup: Setup, limit: str, solver: str, size: int, smoothed: bool) -> InputError:
+def _too_large(
+    setup: Setup | NetworkSetup, limit: str, solver: str, size: int, smoothed: bool
+) -> InputError:
     if solver == "implicit":
         field, value, remedy = "solver", solver, "lower `nodes` or take the explicit solver"
+    elif isinstance(setup, NetworkSetup):
+        field, value, remedy = "width", setup.width, "lower `depth`, or `limit` infinite"
+        if limit != "finite":
+            field, value = "depth", setup.depth
+            remedy = "lower `nodes` or `outputs`, or ask for earlier times"
     elif smoothed:
         field, value, remedy = "vocab_size", setup.vocab_size, "a smoothed sign needs all tokens"
     else:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dynsim._network_setup import NetworkSetup
 from dynsim._outcome import Outcome
 from dynsim._results import Declared, Result
 from dynsim._setup import Setup
@@ -29,10 +30,12 @@ class Flow(Result):
     - `loss_error`: its change with two thirds of the quadrature nodes, or half of the neuron
       particles, shape (T,); zero where the effective tokens are exact, NaN where not asked for.
     - `projection_update_rms`, `embedding_update_rms`: shape (T,), defined as in `Training`.
+    - `hidden_update_rms`: shape (T, depth), sqrt(sum_i p_i mean_a [(A_l(t) - A_l(0)) h_{l-1,i}(t)]_a^2)
+      of every hidden layer; None where no layer is hidden.
     - `effective_tokens`, `state_size`: what was integrated.
     - `solver_steps`, `rejected_steps`: of the solver.
-    - `fastest_rate`: (of the projection's, of the embedding's learning) per unit time: upper
-      bounds at the last state reached.
+    - `fastest_rate`: (of the projection's, of the embedding's, of each hidden layer's learning)
+      per unit time: upper bounds at the last state reached.
     - `reached`: the last time reached; curves are NaN beyond it.
     - `outcome`: ok, or what stopped the solver and what to change.
 
@@ -44,10 +47,11 @@ class Flow(Result):
         "loss_error": "time",
         "projection_update_rms": "time",
         "embedding_update_rms": "time",
+        "hidden_update_rms": "time layer",
         "time": ("time", "times"),
     }
 
-    setup: Setup
+    setup: Setup | NetworkSetup
     limit: FlowLimit
     times: Floats
     loss: Floats
@@ -58,11 +62,15 @@ class Flow(Result):
     state_size: int
     solver_steps: int
     rejected_steps: int
-    fastest_rate: tuple[float, float]
+    fastest_rate: tuple[float, ...]
     reached: float
     outcome: Outcome
+    hidden_update_rms: Floats | None = None
 
     def __repr__(self) -> str:
+        hidden = {}
+        if self.hidden_update_rms is not None:
+            hidden["hidden_update_rms"] = self.hidden_update_rms
         return summary(
             "Flow",
             setup=self.setup,
@@ -74,5 +82,6 @@ class Flow(Result):
             loss_error=self.loss_error,
             projection_update_rms=self.projection_update_rms,
             embedding_update_rms=self.embedding_update_rms,
+            **hidden,
             outcome=self.outcome,
         )

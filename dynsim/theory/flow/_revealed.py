@@ -49,15 +49,25 @@ class GaussianMatrix:
     - `lengths`: of the image of a new unit vector in `upper`, and of what the transpose does to one
       of `upper`: entries' standard deviation times the square root of the number of rows, columns.
     - `tolerance`: of the length of a new part of a vector, relative to the longest vector so far.
+    - `room`: for that many directions of either side.
+
+    `met` holds orthonormal directions of `lower` and of `upper` that it was applied to, shape
+    (room, capacity) each, zero where none are yet.
     """
 
     def __init__(
-        self, lower: Space, upper: Space, lengths: tuple[float, float], tolerance: float
+        self,
+        lower: Space,
+        upper: Space,
+        lengths: tuple[float, float],
+        tolerance: float,
+        room: int,
     ) -> None:
         self.known = np.zeros((upper.capacity, lower.capacity))
+        self.met = np.zeros((room, lower.capacity)), np.zeros((room, upper.capacity))
         self._spaces = lower, upper
         self._lengths = lengths
-        self._seen = [np.zeros((0, space.capacity)) for space in self._spaces]
+        self._counts = [0, 0]
         self._longest = [0.0, 0.0]
         self._tolerance = tolerance
 
@@ -72,20 +82,23 @@ class GaussianMatrix:
         return vectors @ self.known
 
     def _meet(self, vectors: Rows, side: int) -> None:
-        length = self._lengths[side]
+        length, count = self._lengths[side], self._counts[side]
         if not length:
             return
         longest = float(np.max(np.linalg.norm(vectors, axis=1), initial=self._longest[side]))
         self._longest[side] = longest
-        left = vectors
+        met, left = self.met[side][:count], vectors
         for _ in range(2):  # the second time removes what rounding left
-            left = left - (left @ self._seen[side].T) @ self._seen[side]
+            left = left - (left @ met.T) @ met
+        if not np.any(np.linalg.norm(left, axis=1) > self._tolerance * longest):
+            return
         _, sizes, axes = np.linalg.svd(left, full_matrices=False)
         new = axes[sizes > self._tolerance * longest]
-        if not len(new):
-            return
-        self._seen[side] = np.concatenate([self._seen[side], new])
-        other = self._spaces[1 - side]
-        first = other.fresh(len(new))
+        end = count + len(new)
+        if end > len(self.met[side]):
+            raise OutOfRoomError
+        self.met[side][count:end] = new
+        self._counts[side] = end
+        first = self._spaces[1 - side].fresh(len(new))
         known = self.known if side == 0 else self.known.T
         known[first : first + len(new)] += length * new

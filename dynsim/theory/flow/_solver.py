@@ -5,6 +5,7 @@ The right-hand sides are `derivations.gram_flow` and `derivations.weight_gradien
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -66,18 +67,26 @@ def integrate(
     state: Grams | Weights,
     times: Float[np.ndarray, " T"],
     tolerance: float,
+    valid_until: float = math.inf,
 ) -> Run:
-    """Solves the flow; a solver that stops early is a result with an outcome that explains it."""
-    import diffrax  # half a second, which only a flow costs
+    """Solves the flow; a solver that stops early is a result with an outcome that explains it.
 
+    So is a start that stands for a limit up to the time `valid_until` alone.
+    """
     solution, record = solve(plan, task, state, times, np.float64(tolerance))
     loss, by_projection, by_embedding, *by_hidden = np.asarray(record).T
     reached, steps = float(solution.last_time[0]), int(solution.steps)
     last = jax.tree.map(lambda part: np.asarray(part)[0], solution.last_state)
     rates = fastest_rates(task, last, smoothed=plan.smoothed)
-    outcome = OK
+    outcome, reason = OK, ""
     if solution.result != diffrax.RESULTS.successful:
         reason = diffrax.RESULTS[solution.result].partition(" Try increasing")[0]
+    elif valid_until < times[-1]:
+        reason = "The search for directions took its maximum number of steps."
+        reached = valid_until
+        record = jnp.where(times[:, None] <= reached, record, jnp.nan)
+        loss, by_projection, by_embedding, *by_hidden = np.asarray(record).T
+    if reason:
         outcome = failure(
             reason,
             rates,
@@ -86,6 +95,7 @@ def integrate(
             float(times[-1]),
             solver=plan.solver,
             smoothed=plan.smoothed,
+            deep=task.hidden is not None,
         )
     rejected = int(solution.rejected)
     hidden = np.stack(by_hidden, axis=1) if by_hidden else None
@@ -152,48 +162,47 @@ def _deep_record(
     plan: Plan, task: Task, hidden: HiddenTask, state: Weights
 ) -> Float[Array, " quantities"]:
     """The same of a network with hidden layers; a mean over neurons is one over the width."""
-    n = len(state.projection)
-    features = [state.embedding]
-    for matrix in state.hidden:
-        features.append(_carried(hidden, features[-1], matrix))
-    losses, _ = loss_and_residual(plan.loss, features[-1] @ state.projection.T, task.targets)
+    features, below = _through(hidden, state.hidden, state.embedding, upwards=True)
+    losses, _ = loss_and_residual(plan.loss, features @ state.projection.T, task.targets)
     updates = [
-        features[-1] @ (state.projection - task.initial_projection).T / jnp.sqrt(n),
-        (state.embedding @ hidden.initial_readout.T - task.initial_output) / jnp.sqrt(n),
+        features @ (state.projection - task.initial_projection).T,
+        (state.embedding - hidden.initial_embedding) @ hidden.initial_readout.T,
     ]
-    updates += [
-        below @ (matrix - start).T / jnp.sqrt(hidden.width)
-        for below, matrix, start in zip(features[:-1], state.hidden, hidden.initial, strict=True)
-    ]
-    rms = [jnp.sqrt(task.frequencies @ jnp.sum(update**2, axis=-1)) for update in updates]
-    return jnp.stack([task.frequencies @ losses, *rms])
+    rms = [jnp.sqrt(task.frequencies @ jnp.mean(update**2, axis=-1)) for update in updates]
+    moved = jax.vmap(lambda rows, now, start: rows @ (now - start).T)(
+        below, state.hidden, hidden.initial
+    )
+    squares = jnp.sum(moved**2, axis=-1) @ task.frequencies / hidden.width
+    return jnp.stack([task.frequencies @ losses, *rms, *jnp.sqrt(squares)])
 
 
-def _carried(
-    hidden: HiddenTask, rows: Float[Array, "k D"], matrix: Float[Array, "D D"]
-) -> Float[Array, "k D"]:
-    """Features or residuals one level up."""
-    values = {x.carried_residual: rows, x.hidden_matrix: matrix, x.skip: hidden.skip}
-    return evaluate(derivations.level_up(), values)
+def _through(
+    hidden: HiddenTask,
+    matrices: Float[Array, "depth D D"],
+    rows: Float[Array, "k D"],
+    *,
+    upwards: bool,
+) -> tuple[Float[Array, "k D"], Float[Array, "depth k D"]]:
+    """Features or residuals at the last level, or readouts at level 0; and what each layer read."""
+    passage = derivations.level_up() if upwards else derivations.level_down()
+    symbol = x.carried_residual if upwards else x.level_readout
 
+    def layer(rows, matrix):
+        values = {symbol: rows, x.hidden_matrix: matrix, x.skip: hidden.skip}
+        return evaluate(passage, values), rows
 
-def _readouts(hidden: HiddenTask | None, state: Weights) -> list[Float[Array, "n D"]]:
-    """The readout at every level, from 0 to the last one."""
-    readouts = [state.projection]
-    for matrix in state.hidden[::-1]:
-        assert hidden is not None
-        values = {x.level_readout: readouts[0], x.hidden_matrix: matrix, x.skip: hidden.skip}
-        readouts.insert(0, evaluate(derivations.level_down(), values))
-    return readouts
+    return jax.lax.scan(layer, rows, matrices, reverse=not upwards)
 
 
 def _velocity(plan: Plan, task: Task, state: Grams | Weights) -> Grams | Weights:
     """The derived right-hand side."""
     if isinstance(state, Grams):
-        output, readouts = state.output, []
+        output, readout, above = state.output, None, None
     else:
-        readouts = _readouts(task.hidden, state)
-        output = task.neurons_each * state.embedding @ readouts[0].T
+        readout, above = state.projection, None
+        if task.hidden is not None:
+            readout, above = _through(task.hidden, state.hidden, readout, upwards=False)
+        output = task.neurons_each * state.embedding @ readout.T
     _, residual = loss_and_residual(plan.loss, output, task.targets)
     values: dict[Any, Any] = {x.weighted_residual: task.frequencies[:, None] * residual}
     if isinstance(state, Grams):
@@ -202,35 +211,26 @@ def _velocity(plan: Plan, task: Task, state: Grams | Weights) -> Grams | Weights
         return Grams(
             *(evaluate(derivations.gram_flow(cast(Any, n)), values) for n in Grams._fields)
         )
-    gradients = _gradients(task.hidden, state, readouts, values)
-    rates: list[Any] = [task.embedding_lr, task.projection_lr]
-    rates += [] if task.hidden is None else list(task.hidden.lrs)
+    values |= {x.embedding: state.embedding, x.projection: readout}
+    rates = (task.embedding_lr, task.projection_lr)
     moves = []
-    for direction, rate in zip(gradients, rates, strict=True):
+    carried, hidden = None, None
+    for layer, rate in zip(("embedding", "projection"), rates, strict=True):
+        direction = evaluate(derivations.weight_gradient(layer), values)
+        if layer == "projection" and task.hidden is not None:  # these residuals enter the layers
+            direction, carried = _through(task.hidden, state.hidden, direction, upwards=True)
         if plan.smoothed:
             direction = evaluate(
                 derivations.smoothed_sign(), {x.gradient: direction, x.smoothing: task.smoothing}
             )
         moves.append(-rate * direction)
-    return Weights(*moves[:2], tuple(moves[2:]))
+    if task.hidden is not None:
+        hidden = jax.vmap(_hidden_move)(task.hidden.lrs, above, carried)
+    return Weights(*moves, hidden)
 
 
-def _gradients(
-    hidden: HiddenTask | None,
-    state: Weights,
-    readouts: list[Float[Array, "n D"]],
-    values: dict[Any, Any],
-) -> list[Array]:
-    """Of embedding, projection and hidden matrices. Without these, both are the ends alone."""
-    ends = {x.embedding: state.embedding, x.projection: readouts[0]}
-    of_embedding, carried = (
-        evaluate(derivations.weight_gradient(layer), values | ends)
-        for layer in ("embedding", "projection")
-    )
-    of_hidden = []
-    for readout, matrix in zip(readouts[1:], state.hidden, strict=True):
-        assert hidden is not None
-        pair = {x.level_readout: readout, x.carried_residual: carried}
-        of_hidden.append(evaluate(derivations.hidden_gradient(), pair))
-        carried = _carried(hidden, carried, matrix)
-    return [of_embedding, carried, *of_hidden]
+def _hidden_move(
+    rate: Float[Array, ""], readout: Float[Array, "n D"], carried: Float[Array, "n D"]
+) -> Float[Array, "D D"]:
+    values = {x.level_readout: readout, x.carried_residual: carried}
+    return -rate * evaluate(derivations.hidden_gradient(), values)

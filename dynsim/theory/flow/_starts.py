@@ -32,7 +32,7 @@ from derivations import flow_symbols as x
 from dynsim._compiled import evaluate
 from dynsim._errors import InputError
 from dynsim._initial import check_memory, initial_weights, seed_keys
-from dynsim._setup import Setup
+from dynsim._setup import Experiment, Setup
 from dynsim._targets import targets
 
 from ._krylov import krylov_size, krylov_tokens
@@ -54,7 +54,7 @@ class FlowStart:
     - `neurons_each`: how many neurons a column stands for.
     - `embedding_square`, `projection_square`: d sigma_E^2 and d sigma_W^2.
     - `exact`: the reduction has no error.
-    - `hidden`: matrices of the hidden layers, (D, D) each.
+    - `hidden`: matrices of the hidden layers; None where there are none.
     - `reached`: the last time at which these weights flow as the limit does.
     """
 
@@ -66,7 +66,7 @@ class FlowStart:
     embedding_square: float
     projection_square: float
     exact: bool
-    hidden: tuple[Float[np.ndarray, "D D"], ...] = ()
+    hidden: Float[np.ndarray, "depth D D"] | None = None
     reached: float = math.inf
 
 
@@ -86,7 +86,7 @@ def finite_start(
     key = seed_keys(setup, [network])[0]
     sizes = setup.vocab_size, setup.output_count, setup.width
     drawn = initial_weights(sizes, jnp.asarray(setup.projection_std), key, "float64")
-    p, y, embedding = _occurring_tokens(setup, np.asarray(drawn.embedding))
+    p, y, embedding = occurring_tokens(setup, np.asarray(drawn.embedding))
     exact = True
     if reduce:
         p, (y, embedding), exact = krylov_tokens(p, (y, embedding), nodes)
@@ -98,7 +98,7 @@ def infinite_start(setup: Setup, nodes: int) -> FlowStart:
 
     Raises `InputError` for a reduction that does not fit the memory.
     """
-    p, y, _ = _occurring_tokens(setup, np.zeros((setup.vocab_size, 0)))
+    p, y, _ = occurring_tokens(setup, np.zeros((setup.vocab_size, 0)))
     p, (y, _), exact = krylov_tokens(p, (y, np.zeros((len(p), 0))), nodes)
     return _start(setup, p, y, None, None, 1.0, exact)
 
@@ -109,18 +109,9 @@ def proportional_start(setup: Setup, nodes: int, check_size: CheckSize) -> FlowS
     Raises `InputError` unless the token law is uniform, and what `check_size`
     raises.
     """
-    law = setup.law().frequencies
-    if np.ptp(law) > 1e-12 * law[0]:
-        raise InputError(
-            "tokens",
-            setup.law_name,
-            "must be uniform with `limit` proportional (other laws: `limit` infinite or finite, "
-            "or predict with small learning rates)",
-        )
+    p_i = check_uniform(setup)
     n, d = setup.output_count, float(setup.width)
-    _, sizes, axes = np.linalg.svd(targets(setup), full_matrices=False)
-    kept = sizes > 1e-12 * sizes[0]
-    effective = sizes[kept, None] * axes[kept]  # (r, n)
+    effective = effective_targets(setup)
     r = len(effective)
     columns = n + r
     size = nodes * columns
@@ -132,7 +123,7 @@ def proportional_start(setup: Setup, nodes: int, check_size: CheckSize) -> FlowS
     embedding = np.concatenate(
         [scale * which[n:], np.diag(np.repeat(np.sqrt(d * values), columns))]
     )
-    p = np.full(r + size, law[0])
+    p = np.full(r + size, p_i)
     y = np.concatenate([effective, np.zeros((size, n))])
     return _start(setup, p, y, embedding, projection, 1.0, False)
 
@@ -145,7 +136,7 @@ def particle_start(
     `halved` takes half as many. Raises `InputError` for less than 2 (vocab_size + outputs), and
     what `check_size` raises.
     """
-    p, y, _ = _occurring_tokens(setup, np.zeros((setup.vocab_size, 0)))
+    p, y, _ = occurring_tokens(setup, np.zeros((setup.vocab_size, 0)))
     rows, count = len(p) + setup.output_count, particles // (2 if halved else 1)
     if particles < 2 * rows:
         raise InputError(
@@ -193,8 +184,28 @@ def _start(
     return FlowStart(p, y, embedding, projection, neurons_each, *squares, exact)
 
 
-def _occurring_tokens(
-    setup: Setup, embedding: Float[np.ndarray, "vocabulary D"]
+def check_uniform(setup: Experiment) -> float:
+    """The frequency of every token. Raises `InputError` unless it is one and the same."""
+    law = setup.law().frequencies
+    if np.ptp(law) > 1e-12 * law[0]:
+        raise InputError(
+            "tokens",
+            setup.law_name,
+            "must be uniform with `limit` proportional (other laws: `limit` infinite or finite, "
+            "or predict with small learning rates)",
+        )
+    return float(law[0])
+
+
+def effective_targets(setup: Experiment) -> Float[np.ndarray, "r n"]:
+    """Targets of the r = rank Y rotated uniform tokens that carry all of them."""
+    _, sizes, axes = np.linalg.svd(targets(setup), full_matrices=False)
+    kept = sizes > 1e-12 * sizes[0]
+    return sizes[kept, None] * axes[kept]
+
+
+def occurring_tokens(
+    setup: Experiment, embedding: Float[np.ndarray, "vocabulary D"]
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, "m n"], Float[np.ndarray, "m D"]]:
     """Frequencies, targets and embedding of the tokens that occur."""
     law = setup.law().frequencies

@@ -17,7 +17,8 @@ Numbers = Any  # numpy's outside of a compiled function, a JAX array inside
 class HiddenTask(NamedTuple):
     """What stays of hidden layers."""
 
-    initial: tuple[Numbers, ...]  # matrices, (D, D)
+    initial: Numbers  # matrices, (depth, D, D)
+    initial_embedding: Numbers  # (M, D)
     initial_readout: Numbers  # (n, D), pulled down to level 0
     lrs: Numbers  # (depth,)
     skip: Numbers  # 1 with skip connections, 0 without
@@ -51,7 +52,7 @@ class Grams(NamedTuple):
 class Weights(NamedTuple):
     embedding: Numbers  # (M, D)
     projection: Numbers  # (n, D)
-    hidden: tuple[Numbers, ...] = ()  # (D, D) each
+    hidden: Numbers = None  # (depth, D, D); None where no layer is hidden
 
 
 def state_size(
@@ -89,7 +90,7 @@ def task_and_state(
         output = np.zeros((tokens, n))
     else:
         e, w = start.embedding, start.projection
-        if start.hidden:
+        if start.hidden is not None:
             return _deep(setup, network, start, numbers)
         output = start.neurons_each * e @ w.T
         if weights or state_size(tokens, n, None, weights=False) > e.size + w.size:
@@ -107,9 +108,10 @@ def _deep(
     assert e is not None
     assert w is not None
     skip, readout = float(network.residual), w
+    assert start.hidden is not None
     for matrix in start.hidden[::-1]:
         readout = skip * readout + readout @ matrix
     fixed = map(np.asarray, (network.rates.hidden, skip, float(setup.width)))
-    hidden = HiddenTask(start.hidden, readout, *fixed)
+    hidden = HiddenTask(start.hidden, e, readout, *fixed)
     task = Task(start.frequencies, start.targets, e @ readout.T, w, *numbers, hidden=hidden)
     return task, Weights(e, w, start.hidden)

@@ -15,9 +15,11 @@ from jaxtyping import Float
 
 from ._network import FlowNetwork
 from ._revealed import FIRST_CAPACITY, GaussianMatrix, OutOfRoomError, Space
+from ._starts import CheckSize
 
 Flat = Float[np.ndarray, " N"]
 
+TRIAL_TOLERANCE = 1e-4  # of a step: nearby solutions need the same directions
 ROUND = 16  # sizes are multiples of it, so that similar flows share a program
 SAFETY, LEAST, MOST = 0.9, 0.2, 5.0  # of a change of the step
 FIRST_SHARE = 1e-3  # of a block's size, by which the first step changes it at most
@@ -54,7 +56,7 @@ class SmallNetwork(NamedTuple):
     frequencies: Float[np.ndarray, " M"]
     targets: Float[np.ndarray, "M n"]
     embedding: Float[np.ndarray, "M D"]
-    hidden: tuple[Float[np.ndarray, "D D"], ...]
+    hidden: Float[np.ndarray, "depth D D"]
     projection: Float[np.ndarray, "n D"]
     reached: float
 
@@ -66,23 +68,27 @@ def small_network(
     end: float,
     tolerance: float,
     max_steps: int,
-    largest: int,
-) -> SmallNetwork | None:
-    """The small network for times up to `end`; None if it needs more than `largest` neurons."""
+    check_size: CheckSize,
+) -> SmallNetwork:
+    """The small network for times up to `end`; raises what `check_size` raises of its size."""
     capacity = FIRST_CAPACITY
     while True:
         trial = _Trial(network, width, tokens, tolerance, capacity)
         try:
-            reached = trial.follow(end, max(tolerance, 1e-9), max_steps)
+            reached = trial.follow(end, max_steps)
             return trial.found(reached)
         except OutOfRoomError:
+            check_size(trial.rows.used, capacity)
             capacity *= 2
-        if capacity > 2 * largest:
-            return None
 
 
 class _Trial:
-    """The state is what training has moved, flat: embedding, hidden layers, readout."""
+    """The state is what training has moved, flat: embedding, hidden layers, readout.
+
+    What a hidden layer has moved is an outer product of readouts above and residuals below, whose
+    directions its initial matrix has met. So its coefficients in these directions are enough, and
+    so are those of the embedding of many tokens.
+    """
 
     def __init__(
         self, network: FlowNetwork, width: int, tokens: Tokens, tolerance: float, capacity: int
@@ -95,18 +101,17 @@ class _Trial:
         rows = Space(max(capacity, known))
         rows.fresh(known)
         self.levels, self.rows = level, rows
-        root = math.sqrt(width)
+        root, room = math.sqrt(width), capacity // 2
         embedding_std, hidden_std, projection_std = network.stds
-        lengths = embedding_std * root, embedding_std * math.sqrt(tokens.count)
-        self.embedding = GaussianMatrix(
-            rows, level[0], lengths if tokens.count else (0.0, 0.0), tolerance
-        )
+        many = embedding_std * root, embedding_std * math.sqrt(tokens.count)
+        lengths = many if tokens.count else (0.0, 0.0)
+        self.embedding = GaussianMatrix(rows, level[0], lengths, tolerance, room)
         if not tokens.count:
             first = level[0].fresh(known)
-            self.embedding.known[first : first + known, :known] = lengths[0] * np.eye(known)
+            self.embedding.known[first : first + known, :known] = many[0] * np.eye(known)
         both = hidden_std * root, hidden_std * root
         self.hidden = [
-            GaussianMatrix(below, above, both, tolerance)
+            GaussianMatrix(below, above, both, tolerance, room)
             for below, above in zip(level[:-1], level[1:], strict=True)
         ]
         first = level[-1].fresh(n)
@@ -117,8 +122,8 @@ class _Trial:
         self.frequencies = np.full(rows.capacity, tokens.frequencies[-1])
         self.frequencies[:known] = tokens.frequencies
         self.shapes = [
-            (rows.capacity, capacity),
-            *[(capacity, capacity)] * network.depth,
+            (room, room) if tokens.count else (rows.capacity, capacity),
+            *[(room, room)] * network.depth,
             (n, capacity),
         ]
         self.ends = np.cumsum([a * b for a, b in self.shapes])
@@ -129,51 +134,59 @@ class _Trial:
 
     def velocity(self, state: Flat) -> Flat:
         """The derived right-hand side; every direction that it needs is met on the way."""
-        network, skip = self.network, float(self.network.residual)
+        rates, skip = self.network.rates, float(self.network.residual)
         moved_embedding, *moved, moved_projection = self.split(state)
         readout = self.projection + moved_projection
-        readouts = [readout]
+        above = []
         for matrix, change in zip(self.hidden[::-1], moved[::-1], strict=True):
-            readout = skip * readout + matrix.backward(readout) + readout @ change
-            readouts.insert(0, readout)
-        output = self.embedding.backward(readout) + readout @ moved_embedding.T  # (n, tokens)
+            initial = matrix.backward(readout)
+            coefficients = readout @ matrix.met[1].T
+            above.insert(0, coefficients)
+            readout = skip * readout + initial + (coefficients @ change) @ matrix.met[0]
+        tokens, level = self.embedding.met
+        output = self.embedding.backward(readout)  # (n, tokens), and then what was learned
+        if self.tokens.count:
+            output = output + (readout @ level.T) @ moved_embedding.T @ tokens
+        else:
+            output = output + readout @ moved_embedding.T
         residual = self.frequencies * (output - self.targets)
-        carried = self.embedding.forward(residual) + residual @ moved_embedding
-        rates = network.rates
-        velocity = [-rates.embedding * residual.T @ readout]
-        features = self.embedding.known.T[: len(self.tokens.targets)]
-        features = features + moved_embedding[: len(features)]
+        carried = self.embedding.forward(residual)
+        if self.tokens.count:
+            by_token = residual @ tokens.T
+            carried = carried + (by_token @ moved_embedding) @ level
+            velocity = [-rates.embedding * by_token.T @ (readout @ level.T)]
+        else:
+            carried = carried + residual @ moved_embedding
+            velocity = [-rates.embedding * residual.T @ readout]
+            features = (self.embedding.known.T + moved_embedding)[: len(self.tokens.targets)]
         for place, (matrix, change) in enumerate(zip(self.hidden, moved, strict=True)):
-            self._meet_features(place, features, carried)
-            rate = rates.hidden[place]
-            velocity.append(-rate * readouts[place + 1].T @ carried)
-            carried = skip * carried + matrix.forward(carried) + carried @ change.T
-            if not self.tokens.count:
-                features = skip * features + features @ (matrix.known + change).T
+            if self.tokens.count:
+                self._pull_down(place, carried)
+            else:
+                learned = (features @ matrix.met[0].T) @ change.T @ matrix.met[1]
+                features = skip * features + matrix.forward(features) + learned
+            initial = matrix.forward(carried)
+            coefficients = carried @ matrix.met[0].T
+            velocity.append(-rates.hidden[place] * above[place].T @ coefficients)
+            carried = skip * carried + initial + (coefficients @ change.T) @ matrix.met[1]
         velocity.append(-rates.projection * carried)
         return np.concatenate([part.ravel() for part in velocity])
 
-    def _meet_features(
-        self, place: int, features: Float[np.ndarray, "k C"], carried: Float[np.ndarray, "n C"]
-    ) -> None:
+    def _pull_down(self, place: int, carried: Float[np.ndarray, "n C"]) -> None:
         """Directions that only the sizes of updates need: what A_l has learned of all tokens.
 
-        It reads residuals carried up. Few tokens are carried up themselves, of many the residuals
+        It reads residuals carried up. Few tokens are carried up themselves; of many these residuals
         are pulled down to them.
         """
-        if not self.tokens.count:
-            self.hidden[place].forward(features)
-            return
         for matrix in self.hidden[:place][::-1]:
-            back = matrix.backward(carried)
-            carried = float(self.network.residual) * carried + back
+            carried = float(self.network.residual) * carried + matrix.backward(carried)
         self.embedding.backward(carried)
 
-    def follow(self, end: float, tolerance: float, max_steps: int) -> float:
+    def follow(self, end: float, max_steps: int) -> float:
         """Runs the trial; the time that it has reached."""
-        initial = [self.embedding.known, *(one.known for one in self.hidden), self.projection]
         state, now = np.zeros(self.ends[-1]), 0.0
         first = self.velocity(state)
+        initial = [self.embedding.known, *(one.known for one in self.hidden), self.projection]
         sizes = [np.linalg.norm(part) for part in initial]
         speeds = [np.linalg.norm(part) for part in self.split(first)]
         quickest = max(v / max(x, 1e-300) for v, x in zip(speeds, sizes, strict=True))
@@ -192,7 +205,7 @@ class _Trial:
                 np.linalg.norm(off) / max(np.linalg.norm(part), FIRST_SHARE * size, 1e-300)
                 for off, part, size in parts
             )
-            error /= tolerance
+            error /= TRIAL_TOLERANCE
             if not math.isfinite(error):
                 step *= LEAST
                 continue
@@ -213,7 +226,7 @@ class _Trial:
             _fitted(self.frequencies, (rows,)),
             _fitted(self.targets.T, (rows, len(self.targets))),
             _fitted(self.embedding.known.T, (rows, size)),
-            tuple(_fitted(one.known, (size, size)) for one in self.hidden),
+            np.stack([_fitted(one.known, (size, size)) for one in self.hidden]),
             _fitted(self.projection, (len(self.targets), size)),
             reached,
         )
