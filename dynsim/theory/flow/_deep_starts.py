@@ -69,10 +69,12 @@ def limit_start(
     check_size: CheckSize,
     *,
     proportional: bool,
+    at_least: FlowStart | None = None,
 ) -> FlowStart:
     """Infinite width at fixed vocabulary, or both large at a fixed ratio, up to the time `end`.
 
-    `tolerance` is the relative length of a new part of a vector that still is a direction. Raises
+    `tolerance` is the relative length of a new part of a vector that still is a direction. With
+    `at_least` sizes are no smaller than those of this start, so that one program serves both. Raises
     `InputError` for a reduction that does not fit the memory, for tokens that are not uniform where
     both are large, and what `check_size` raises.
     """
@@ -84,7 +86,21 @@ def limit_start(
         p, y, _ = occurring_tokens(setup, np.zeros((setup.vocab_size, 0)))
         p, (y, _), _ = krylov_tokens(p, (y, np.zeros((len(p), 0))), nodes)
         tokens = Tokens(p, y, 0)
-    found = small_network(network, setup.width, tokens, end, tolerance, max_steps, check_size)
+    sizes = (0, 0)
+    if at_least is not None and at_least.embedding is not None:
+        sizes = at_least.embedding.shape
+    found = small_network(
+        network, setup.width, tokens, end, tolerance, max_steps, check_size, sizes
+    )
     ends = found.embedding, found.projection
     parts = found.frequencies, found.targets, *ends, 1.0, 0.0, 0.0, False
     return FlowStart(*parts, found.hidden, found.reached)
+
+
+def wide_start(setup: NetworkSetup, network: FlowNetwork, nodes: int) -> FlowStart:
+    """Infinite width at fixed vocabulary, without neurons: the Gram matrices of the start alone."""
+    p, y, _ = occurring_tokens(setup, np.zeros((setup.vocab_size, 0)))
+    p, (y, _), exact = krylov_tokens(p, (y, np.zeros((len(p), 0))), nodes)
+    d, stds = float(setup.width), network.stds
+    squares = d * stds.embedding**2, d * stds.projection**2
+    return FlowStart(p, y, None, None, 1.0, *squares, exact)

@@ -12,6 +12,7 @@ from derivations import symbols as s
 from dynsim._compiled import evaluate
 from dynsim._outcome import Outcome, Status
 
+from ._kernels import Impulse, KernelTask, kernel_rates, rate_bounds
 from ._state import Grams, HiddenTask, Task, Weights
 
 STABILITY_LIMIT = 3.3  # largest stable product of a decay rate and an explicit solver's step
@@ -19,11 +20,16 @@ TOO_MANY_STEPS = 1e9  # a flow that needs more is not advised to raise `max_step
 STIFF_SHARE = 0.3  # of the steps so far that stability asked for, from which a flow is stiff
 
 
-def fastest_rates(task: Task, state: Grams | Weights, *, smoothed: bool) -> tuple[float, ...]:
+def fastest_rates(
+    task: Task | KernelTask, state: Grams | Weights | Impulse, *, smoothed: bool
+) -> tuple[float, ...]:
     """(projection's, embedding's, each hidden layer's) share of the bound on the flow's rates.
 
     NaN if not finite.
     """
+    if isinstance(task, KernelTask):
+        return kernel_rates(task)
+    assert not isinstance(state, Impulse)
     if task.hidden is not None:
         assert isinstance(state, Weights)
         return _of_hidden_layers(task, task.hidden, state)
@@ -64,29 +70,12 @@ def _of_hidden_layers(task: Task, hidden: HiddenTask, state: Weights) -> tuple[f
         features.append(skip * features[-1] + features[-1] @ matrix.T)
     for matrix in state.hidden[::-1]:
         readouts.insert(0, skip * readouts[0] + readouts[0] @ matrix)
-    largest = [np.linalg.norm(level, 2) ** 2 for level in features]
-    pulled = [np.linalg.norm(level, 2) ** 2 for level in readouts]
-    sharpness = {
-        x.embedding_sharpness: float(largest[-1]),
-        x.projection_sharpness: float(p.max() * pulled[0]),
-    }
-    ends = [
-        float(evaluate(derivations.fastest_rate(), sharpness | rates))
-        for rates in (
-            {s.embedding_lr: 0.0, s.projection_lr: float(task.projection_lr)},
-            {s.embedding_lr: float(task.embedding_lr), s.projection_lr: 0.0},
-        )
-    ]
-    layers = [
-        float(
-            evaluate(
-                derivations.hidden_rate(),
-                {x.hidden_lr: rate, x.embedding_sharpness: below, x.readout_sharpness: above},
-            )
-        )
-        for rate, below, above in zip(hidden.lrs, largest[:-1], pulled[1:], strict=True)
-    ]
-    return (*ends, *layers)
+    return rate_bounds(
+        [np.linalg.norm(level, 2) ** 2 for level in features],
+        [np.linalg.norm(level, 2) ** 2 for level in readouts],
+        float(p.max()),
+        (float(task.embedding_lr), float(task.projection_lr), np.asarray(hidden.lrs)),
+    )
 
 
 def failure(

@@ -21,7 +21,8 @@ from dynsim._network_setup import NetworkSetup
 from dynsim._precision import require_x64
 from dynsim._setup import Setup
 
-from ._deep_starts import drawn_start, limit_start
+from ._deep_starts import drawn_start, limit_start, wide_start
+from ._kernels import kernel_size, kernel_task
 from ._network import flow_network
 from ._result import Floats, Flow
 from ._solver import Plan, Run, integrate
@@ -63,6 +64,7 @@ def gradient_flow(
     nodes: int = DEFAULT_NODES,
     particles: int = DEFAULT_PARTICLES,
     network: int = 0,
+    linearised: bool = False,
     error_estimate: bool = True,
     solver: FlowSolver = "explicit",
     tolerance: float = 1e-8,
@@ -88,6 +90,8 @@ def gradient_flow(
       Marchenko-Pastur law (without hidden layers).
     - `particles`: neuron particles of the smoothed sign at infinite width.
     - `network`: which of `train`'s networks (limit finite).
+    - `linearised`: the flow of the network linearised about its start, whose tangent kernel stays
+      what it is; with hidden layers at limit finite or infinite.
     - `error_estimate`: solve again with two thirds of the nodes or half of the particles, and with
       hidden layers in a limit with fewer directions, for `loss_error`.
     - `solver`: `explicit` (Dormand-Prince 8(7)) or `implicit` (Kvaerno 5(4)), for stiff flows of
@@ -97,12 +101,15 @@ def gradient_flow(
 
     Raises `InputError` for what has no flow (mini-batches, Adam, the sign itself), for rates of
     layers that do not exist and for states too large, and `RuntimeError` if JAX's 64-bit types are
-    off. Source: docs/theory/gradient_flow.md#flow-limits; docs/theory/gradient_flow.md#deep-flow.
+    off. Source: docs/theory/gradient_flow.md#flow-limits; docs/theory/gradient_flow.md#deep-flow;
+    docs/theory/linearized.md#deep-tangent-kernel.
     """
     require_x64()
     described = flow_network(setup, hidden_lrs)
     at = _checked_times(times)
     _check_setup(setup, limit)
+    if linearised:
+        _check_linearised(setup, limit)
     check_choice("solver", solver, get_args(FlowSolver))
     check_integer("nodes", nodes, 2, MAX_NODES)
     check_integer("particles", particles, 2, MAX_PARTICLES)
@@ -118,19 +125,29 @@ def gradient_flow(
         size = state_size(
             tokens, setup.output_count, columns, weights=whole, depth=described.depth
         )
+        if linearised:
+            size = kernel_size(tokens, setup.output_count, described.depth)
         if size > MAX_STATE[solver]:
             raise _too_large(setup, limit, solver, size, smoothed)
         return size
 
-    def started(coarser: bool) -> FlowStart:
+    def started(coarser: bool, finer: FlowStart | None) -> FlowStart:
         count = 2 * nodes // 3 if coarser else nodes
         if isinstance(setup, NetworkSetup):
+            if linearised and limit == "infinite":
+                return wide_start(setup, described, count)
             if limit == "finite":
                 return drawn_start(setup, count, network, checked_size, reduce=not whole)
             directions = COARSER_DIRECTIONS if coarser else DIRECTIONS
             numbers = count, float(at[-1]), directions, max_steps
-            proportional = limit == "proportional"
-            return limit_start(setup, described, *numbers, checked_size, proportional=proportional)
+            return limit_start(
+                setup,
+                described,
+                *numbers,
+                checked_size,
+                proportional=limit == "proportional",
+                at_least=finer,
+            )
         if limit == "finite":
             return finite_start(setup, count, network, checked_size, reduce=not whole)
         if limit == "proportional":
@@ -139,19 +156,22 @@ def gradient_flow(
             return particle_start(setup, particles, checked_size, halved=coarser)
         return infinite_start(setup, count)
 
-    def integrated(coarser: bool) -> tuple[FlowStart, int, Run]:
-        start = started(coarser)
+    def integrated(finer: FlowStart | None = None) -> tuple[FlowStart, int, Run]:
+        start = started(finer is not None, finer)
         columns = None if start.embedding is None else start.embedding.shape[1]
         size = checked_size(len(start.frequencies), columns)
-        task, state = task_and_state(setup, described, start, weights=whole)
+        if linearised:
+            task, state = kernel_task(setup, described, start)
+        else:
+            task, state = task_and_state(setup, described, start, weights=whole)
         return start, size, integrate(plan, task, state, at, tolerance, start.reached)
 
-    start, size, run = integrated(coarser=False)
+    start, size, run = integrated()
     error = np.full(len(at), np.nan)
     if start.exact:
         error = np.zeros(len(at))
     elif error_estimate:
-        error = np.abs(run.loss - integrated(coarser=True)[2].loss)
+        error = np.abs(run.loss - integrated(start)[2].loss)
     return Flow(
         setup=setup,
         limit=limit,
@@ -168,6 +188,7 @@ def gradient_flow(
         reached=run.reached,
         outcome=run.outcome,
         hidden_update_rms=run.hidden_update_rms,
+        linearised=linearised,
     )
 
 
@@ -215,6 +236,14 @@ def _check_setup(setup: Setup | NetworkSetup, limit: str) -> None:
             rule = "left out" if field.default is None else field.default
             allowed = f"has no meaning for a flow, must be {rule}"
             raise InputError(field.name, value, allowed)
+
+
+def _check_linearised(setup: Setup | NetworkSetup, limit: str) -> None:
+    if setup.optimizer != "sgd":
+        raise InputError("optimizer", setup.optimizer, "must be sgd for the flow of a tangent kernel")
+    if isinstance(setup, NetworkSetup) and limit == "proportional":
+        allowed = "must be finite or infinite when linearised with hidden layers"
+        raise InputError("limit", limit, allowed)
 
 
 def _too_large(

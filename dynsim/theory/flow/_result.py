@@ -25,7 +25,7 @@ class Flow(Result):
 
     **Fields:**
 
-    - `setup`, `limit`; `times`: shape (T,).
+    - `setup`, `limit`, `linearised` (about the start); `times`: shape (T,).
     - `loss`: sum_i p_i l(f_i, y_i), shape (T,).
     - `loss_error`: its change with two thirds of the quadrature nodes, or half of the neuron
       particles, shape (T,); zero where the effective tokens are exact, NaN where not asked for.
@@ -66,6 +66,7 @@ class Flow(Result):
     reached: float
     outcome: Outcome
     hidden_update_rms: Floats | None = None
+    linearised: bool = False
 
     def __repr__(self) -> str:
         hidden = {}
@@ -75,6 +76,7 @@ class Flow(Result):
             "Flow",
             setup=self.setup,
             limit=self.limit,
+            linearised=self.linearised,
             method=f"{self.effective_tokens} effective tokens, state of {self.state_size} numbers, "
             f"{self.solver_steps} solver steps",
             times=self.times,

@@ -24,6 +24,7 @@ from dynsim._outcome import OK, Outcome
 from dynsim._programs import program
 
 from ._failure import failure, fastest_rates
+from ._kernels import Impulse, KernelTask, moved_by_layer, moved_output
 from ._state import Grams, HiddenTask, Numbers, Task, Weights
 
 ABSOLUTE_SHARE = 1e-3  # absolute over relative tolerance: outputs are of order one
@@ -63,8 +64,8 @@ class Run:
 
 def integrate(
     plan: Plan,
-    task: Task,
-    state: Grams | Weights,
+    task: Task | KernelTask,
+    state: Grams | Weights | Impulse,
     times: Float[np.ndarray, " T"],
     tolerance: float,
     valid_until: float = math.inf,
@@ -95,7 +96,7 @@ def integrate(
             float(times[-1]),
             solver=plan.solver,
             smoothed=plan.smoothed,
-            deep=task.hidden is not None,
+            deep=(len(rates) > 2),
         )
     rejected = int(solution.rejected)
     hidden = np.stack(by_hidden, axis=1) if by_hidden else None
@@ -104,7 +105,11 @@ def integrate(
 
 @partial(program, static_argnames="plan")
 def solve(
-    plan: Plan, task: Task, state: Grams | Weights, times: Numbers, tolerance: Numbers
+    plan: Plan,
+    task: Task | KernelTask,
+    state: Grams | Weights | Impulse,
+    times: Numbers,
+    tolerance: Numbers,
 ) -> tuple[Solution, Float[Array, "T quantities"]]:
     """The solution, and at `times` the loss and the update RMS of projection, embedding and every
     hidden layer."""
@@ -147,7 +152,13 @@ def _outputs(task: Task, state: Grams | Weights) -> tuple[Float[Array, "M n"], F
     return embedding @ state.projection.T, embedding @ task.initial_projection.T
 
 
-def _record(plan: Plan, task: Task, state: Grams | Weights) -> Float[Array, " quantities"]:
+def _record(
+    plan: Plan, task: Task | KernelTask, state: Grams | Weights | Impulse
+) -> Float[Array, " quantities"]:
+    if isinstance(task, KernelTask):
+        assert isinstance(state, Impulse)
+        return _linearised_record(plan, task, state)
+    assert not isinstance(state, Impulse)
     if task.hidden is not None:
         assert isinstance(state, Weights)
         return _deep_record(plan, task, task.hidden, state)
@@ -156,6 +167,16 @@ def _record(plan: Plan, task: Task, state: Grams | Weights) -> Float[Array, " qu
     updates = (output - first_output, first_output - task.initial_output)
     rms = [jnp.sqrt(task.frequencies @ jnp.mean(update**2, axis=-1)) for update in updates]
     return jnp.stack([task.frequencies @ losses, *rms])
+
+
+def _linearised_record(
+    plan: Plan, task: KernelTask, state: Impulse
+) -> Float[Array, " quantities"]:
+    output = task.initial_output + moved_output(task, state.received)
+    losses, _ = loss_and_residual(plan.loss, output, task.targets)
+    updates, hidden_squares = moved_by_layer(task, state.received)
+    rms = [jnp.sqrt(task.frequencies @ jnp.mean(update**2, axis=-1)) for update in updates]
+    return jnp.stack([task.frequencies @ losses, *rms, *jnp.sqrt(hidden_squares)])
 
 
 def _deep_record(
@@ -194,8 +215,16 @@ def _through(
     return jax.lax.scan(layer, rows, matrices, reverse=not upwards)
 
 
-def _velocity(plan: Plan, task: Task, state: Grams | Weights) -> Grams | Weights:
+def _velocity(
+    plan: Plan, task: Task | KernelTask, state: Grams | Weights | Impulse
+) -> Grams | Weights | Impulse:
     """The derived right-hand side."""
+    if isinstance(task, KernelTask):
+        assert isinstance(state, Impulse)
+        output = task.initial_output + moved_output(task, state.received)
+        _, residual = loss_and_residual(plan.loss, output, task.targets)
+        return Impulse(task.frequencies[:, None] * residual)
+    assert not isinstance(state, Impulse)
     if isinstance(state, Grams):
         output, readout, above = state.output, None, None
     else:

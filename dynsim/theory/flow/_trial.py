@@ -69,16 +69,19 @@ def small_network(
     tolerance: float,
     max_steps: int,
     check_size: CheckSize,
+    at_least: tuple[int, int] = (0, 0),
 ) -> SmallNetwork:
-    """The small network for times up to `end`; raises what `check_size` raises of its size."""
+    """The small network for times up to `end`, of no fewer than `at_least` tokens and neurons.
+
+    Raises what `check_size` raises of its size.
+    """
     capacity = FIRST_CAPACITY
     while True:
-        trial = _Trial(network, width, tokens, tolerance, capacity)
         try:
-            reached = trial.follow(end, max_steps)
-            return trial.found(reached)
+            trial = _Trial(network, width, tokens, tolerance, capacity)
+            return trial.found(trial.follow(end, max_steps), at_least)
         except OutOfRoomError:
-            check_size(trial.rows.used, capacity)
+            check_size(len(tokens.targets), capacity)
             capacity *= 2
 
 
@@ -216,12 +219,13 @@ class _Trial:
             step *= min(MOST, max(LEAST, SAFETY * max(error, 1e-10) ** -0.2))
         return now
 
-    def found(self, reached: float) -> SmallNetwork:
+    def found(self, reached: float, at_least: tuple[int, int]) -> SmallNetwork:
         """The matrices as they are known, of a size that is a multiple of `ROUND`."""
         rows = self.rows.used
         if self.tokens.count:
             rows = ROUND * math.ceil(rows / ROUND)
         size = ROUND * math.ceil(max(level.used for level in self.levels) / ROUND)
+        rows, size = max(rows, at_least[0]), max(size, at_least[1])
         return SmallNetwork(
             _fitted(self.frequencies, (rows,)),
             _fitted(self.targets.T, (rows, len(self.targets))),
