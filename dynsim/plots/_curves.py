@@ -39,6 +39,8 @@ UPDATES = {
 BOTH_UPDATES = "update of the output, RMS"
 ROUTES = ("networks", "mean field", "flow", "linearised")  # a colour each, whichever are there
 MOST_IN_A_LEGEND = 8
+MOST_WITHIN_A_PANEL = 3  # lines of a legend that leave room for as many curves
+LEGEND_WIDTH = 2.4  # inches, of a legend beside the panels
 LEGEND_HEIGHT = 0.45  # inches, of a legend below the panels
 
 
@@ -72,8 +74,7 @@ def prediction(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         own = dataset.isel(layer=layer)
         value = own.hidden_update_rms.transpose("rates", "step").to_numpy()
         error = own.hidden_update_rms_error.transpose("rates", "step").to_numpy()
-        text = rf"hidden layer {layer + 1}, total: $\Delta A\,h$"
-        bands[text] = Band(value, value - error, value + error)
+        bands[hidden_update(layer)] = Band(value, value - error, value + error)
     _panels(axes, dataset, bands)
     if dataset.sizes["rates"] == 1:
         limit = (dataset.loss - dataset.finite_width_correction).isel(rates=0)
@@ -89,7 +90,8 @@ def prediction(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 
 def flow(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Loss and updates along a flow."""
-    axes = one_or_panels(ax, 2)
+    layers = dataset.sizes.get("layer", 0)
+    axes = one_or_panels(ax, 2, size=(_panel_width(2 + layers), PANEL_SIZE[1]))
     value, error = dataset.loss.to_numpy(), np.nan_to_num(dataset.loss_error.to_numpy())
     curve(
         axes[0], dataset.time, value, value - error, value + error, color=cycle_colour(0), marker=""
@@ -97,16 +99,28 @@ def flow(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     fitting_scale(axes[0], [value])
     axes[0].set(xlabel=label(dataset.time), ylabel=label(dataset.loss))
     kind = "smoothed sign" if setup_of(dataset)["optimizer"] == "smoothed-sign" else "gradient"
+    if dataset.attrs["linearised"]:
+        kind = "linearised"
     text = f"{kind} flow, limit: {dataset.attrs['limit']}; band: numerical error"
     note(axes[0], text + ending(dataset.attrs["outcome"]))
     if len(axes) > 1:
-        names = list(UPDATES)[:2]
-        for number, name in enumerate(names):
-            options: dict[str, Any] = {"color": cycle_colour(number), "linestyle": LINES[number]}
-            curve(axes[1], dataset.time, dataset[name], label=UPDATES[name], marker="", **options)
-        _update_axes(axes[1], dataset, [dataset[name] for name in names], label(dataset.time))
+        shown = {UPDATES[name]: dataset[name] for name in list(UPDATES)[:2]}
+        for layer in range(layers):
+            shown[hidden_update(layer)] = dataset.hidden_update_rms.isel(layer=layer)
+        for number, (text, values) in enumerate(shown.items()):
+            options: dict[str, Any] = {
+                "color": cycle_colour(number),
+                "linestyle": LINES[number % len(LINES)],
+            }
+            curve(axes[1], dataset.time, values, label=text, marker="", **options)
+        _update_axes(axes[1], dataset, list(shown.values()), label(dataset.time))
     _note_setup(axes, dataset)
     return axes[0]
+
+
+def hidden_update(layer: int) -> str:
+    """Label of what a hidden layer has learned; counted from 0."""
+    return rf"hidden layer {layer + 1}, total: $\Delta A\,h$"
 
 
 def _note_setup(axes: list[Axes], dataset: xr.Dataset) -> None:
@@ -229,7 +243,13 @@ def comparison(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 def _panel_size(dataset: xr.Dataset) -> tuple[float, float]:
     """Of the panels: higher where a legend of learning rates stands below them."""
     below = 1 < dataset.sizes["rates"] <= MOST_IN_A_LEGEND
-    return (PANEL_SIZE[0], PANEL_SIZE[1] + LEGEND_HEIGHT * below)
+    curves = len(UPDATES) + dataset.sizes.get("layer", 0)
+    return (_panel_width(curves), PANEL_SIZE[1] + LEGEND_HEIGHT * below)
+
+
+def _panel_width(curves: int) -> float:
+    """Of one of two panels: wider where a legend of many curves stands beside the second."""
+    return PANEL_SIZE[0] + LEGEND_WIDTH / 2 * (curves > MOST_WITHIN_A_PANEL)
 
 
 def _panel_count(dataset: xr.Dataset) -> int:
@@ -284,4 +304,5 @@ def _rate_curves(axes: Axes, dataset: xr.Dataset, name: str, band: Band) -> None
 def _update_axes(axes: Axes, dataset: xr.Dataset, shown: list[Any], x_label: str) -> None:
     axes.set(xlabel=x_label, ylabel=BOTH_UPDATES)
     fitting_scale(axes, shown)
-    axes.legend()
+    beside = len(shown) > MOST_WITHIN_A_PANEL
+    axes.legend(**({"loc": "upper left", "bbox_to_anchor": (1.01, 1)} if beside else {}))

@@ -14,7 +14,7 @@ from experiments.output import flag, print_json
 
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, AnyNetwork, Json, WrittenFiles
-from .train import print_curves
+from .train import HIDDEN_UPDATES, hidden_columns, print_curves
 
 COLUMNS = ("loss", "loss_error", "projection_update_rms", "embedding_update_rms")
 MAX_POINTS = 100_000
@@ -24,8 +24,10 @@ MAX_POINTS = 100_000
 class Flow:
     """Gradient flow, the limit of small steps: finite, infinitely wide, or both large.
 
-    It covers the linear model (--network linear). The options of train, with optimizer sgd (the
-    default) or smoothed-sign. A time of 1 is one step, `step` of train.
+    It covers the linear model (--network linear) and linear hidden layers (--network mlp
+    --activation identity --normalisation none, depth 1 to 8). The options of train, with optimizer
+    sgd (the default) or, without hidden layers, smoothed-sign. A time of 1 is one step, `step` of
+    train.
     """
 
     setup: Annotated[AnyNetwork, tyro.conf.arg(name="")] = field(
@@ -38,6 +40,8 @@ class Flow:
     limit: Literal["finite", "infinite", "proportional"] = "finite"
     """finite: one network, drawn from the seed; infinite: infinite width at this vocabulary;
     proportional: both to infinity at this ratio (uniform tokens)"""
+    linearised: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """follow the network linearised about its start, with a tangent kernel that stays what it is"""
     nodes: int = 30
     """quadrature nodes: blocks of effective tokens, or nodes of the Marchenko-Pastur law"""
     particles: int = 2048
@@ -54,10 +58,12 @@ class Flow:
     def run(self) -> int:
         """Solves the flow and prints its curves. A solver that stops early is a result."""
         from dynsim import gradient_flow
+        from dynsim.theory.flow._network import flow_network
         from experiments.precision import enable_x64
         from experiments.results import provenance
 
-        setup = self.setup.covered_by("the theory of flows")
+        setup = self.setup.description()
+        flow_network(setup)  # refuses what theory does not cover, before any work
         enable_x64()
         end = float(setup.steps) if self.time is None else self.time
         if not (np.isfinite(end) and end > 0):
@@ -68,6 +74,7 @@ class Flow:
             setup,
             np.linspace(0, end, self.points),
             limit=self.limit,
+            linearised=self.linearised,
             nodes=self.nodes,
             particles=self.particles,
             solver=self.solver,
@@ -80,19 +87,21 @@ class Flow:
             if field.name not in ("setup", "network", "files", "json")
         }
         config["time"] = end
+        hidden = () if result.hidden_update_rms is None else (HIDDEN_UPDATES,)
+        recorded = (*COLUMNS, *hidden)
+        projection, embedding, *by_layer = result.fastest_rate
+        fastest = {"projection": projection, "embedding": embedding}
         document = {
             "config": config,
             "time": result.times,
-            **{name: getattr(result, name) for name in COLUMNS},
+            **{name: getattr(result, name) for name in recorded},
             "finished": result.outcome.ok,
             "reached": result.reached,
             "effective_tokens": result.effective_tokens,
             "state_size": result.state_size,
             "solver_steps": result.solver_steps,
             "rejected_steps": result.rejected_steps,
-            "fastest_rate": dict(
-                zip(("projection", "embedding"), result.fastest_rate, strict=True)
-            ),
+            "fastest_rate": fastest | ({"hidden": by_layer} if by_layer else {}),
             "status": result.outcome.written(flag),
             "provenance": provenance(config),
         }
@@ -100,7 +109,8 @@ class Flow:
         if self.json:
             print_json(with_files(document, written))
             return 0
-        print_curves(document, COLUMNS, axis="time")
+        layers = hidden_columns(document)
+        print_curves(document | layers, (*COLUMNS, *layers), axis="time")
         print(f"status: {document['status']}")
         print_files(written)
         return 0

@@ -88,6 +88,9 @@ def check_deep_linear(setup: NetworkSetup) -> None:
     check_integer("depth", setup.depth, 1, MAX_DEPTH)
     if setup.tied:
         raise InputError("tied", setup.tied, "must be false for a flow")
+    if setup.precision == "bfloat16":
+        allowed = "must be float32 or float64 for a flow, which is solved in float64"
+        raise InputError("precision", setup.precision, allowed)
     check_choice("targets", setup.targets, LINEAR_TARGETS)
 
 

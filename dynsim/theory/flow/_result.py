@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,14 +69,13 @@ class Flow(Result):
     linearised: bool = False
 
     def __repr__(self) -> str:
-        hidden = {}
+        hidden: dict[str, Any] = {}
         if self.hidden_update_rms is not None:
             hidden["hidden_update_rms"] = self.hidden_update_rms
         return summary(
-            "Flow",
+            "Flow of the network linearised about its start" if self.linearised else "Flow",
             setup=self.setup,
             limit=self.limit,
-            linearised=self.linearised,
             method=f"{self.effective_tokens} effective tokens, state of {self.state_size} numbers, "
             f"{self.solver_steps} solver steps",
             times=self.times,

@@ -21,6 +21,7 @@ from dynsim.theory.flow import _solver as solver
 from dynsim.theory.flow import _starts as starts
 from dynsim.theory.flow._failure import failure
 from dynsim.theory.flow._krylov import krylov_tokens
+from dynsim.theory.flow._network import flow_network
 from dynsim.theory.flow._state import task_and_state
 from experiments.output import flag
 
@@ -84,13 +85,13 @@ def test_agrees_with_scipy_in_weights_and_in_grams(width):
 
 def test_invariant_is_conserved():
     setup = replace(SGD, width=4)
-    task, state = task_and_state(setup, network(setup), weights=True)
+    task, state = task_and_state(setup, flow_network(setup), network(setup), weights=True)
     plan = solver.Plan("mse", False, "explicit", flows.DEFAULT_MAX_STEPS)
     invariants = []
     for end in (1e-6, 5.0, 50.0):
         times = np.linspace(0, end, len(TIMES))
         solution, _ = solver.solve(plan, task, state, times, np.float64(1e-10))
-        e, w = (np.asarray(part[0]) for part in solution.last_state)
+        e, w = (np.asarray(part[0]) for part in solution.last_state[:2])
         invariants.append(w.T @ w / setup.projection_lr - e.T @ e / setup.embedding_lr)
     assert not np.allclose(e, state.embedding, atol=0.1), "nothing moved"
     assert_conserved(invariants, 1e-8)
@@ -98,8 +99,8 @@ def test_invariant_is_conserved():
 
 def test_gram_state_stays_that_of_weights():
     """G_E and G_W of the Gram flow are E E^T and W W^T of the weights' flow at every time."""
-    task, state = task_and_state(SGD, network(SGD), weights=True)
-    grams_task, grams = task_and_state(SGD, network(SGD), weights=False)
+    task, state = task_and_state(SGD, flow_network(SGD), network(SGD), weights=True)
+    grams_task, grams = task_and_state(SGD, flow_network(SGD), network(SGD), weights=False)
     plan = solver.Plan("mse", False, "explicit", flows.DEFAULT_MAX_STEPS)
     ends = []
     for which in ((task, state), (grams_task, grams)):
@@ -464,7 +465,7 @@ def test_a_flow_that_took_no_step_is_not_told_to_take_more(method):
 def test_widths_share_one_program():
     """A Gram flow's arrays have no axis of the width."""
     shapes = [
-        jax.tree.map(np.shape, task_and_state(setup, network(setup), weights=False))
+        jax.tree.map(np.shape, task_and_state(setup, flow_network(setup), network(setup), weights=False))
         for setup in (SGD, replace(SGD, width=300))
     ]
     assert shapes[0] == shapes[1]
