@@ -11,19 +11,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dynsim._errors import InputError, check_integer
+from dynsim._network_setup import NetworkSetup
 from dynsim._outcome import Status
 from dynsim._precision import require_x64
 from dynsim._runs import seed_labels
 from dynsim._setup import Setup, check_covered
 
 from . import _routes
-from ._result import NETWORKS, QUANTITIES, ROUTES, Comparison, Curves, Floats, Parting
+from ._result import NETWORKS, ROUTES, Comparison, Curves, Floats, Parting, quantities_of
 
 RESOLUTION = 1e-6  # of the largest value on the way: less is rounding, and the solver's tolerance
 
 
 def compare(
-    setup: Setup,
+    setup: Setup | NetworkSetup,
     seeds: int | ArrayLike = 8,
     *,
     particles: int | None = None,
@@ -32,11 +33,11 @@ def compare(
 ) -> Comparison:
     """Follows one setup by every route that covers it, and says where two routes part.
 
-    Networks are trained (in float64), the mean-field equations solved, the flow and the dynamics
+    A setup is the linear model or an mlp with a readout of its own. Networks are trained (in float64), the mean-field equations solved, the flow and the dynamics
     linearised about the initial weights followed from each of the same networks. A flow is compared
     at time t = step: in units of steps dE/dt = -eta_E dL/dE, so that it is what descent becomes
     for small learning rates (docs/theory/gradient_flow.md#flow-equations). It exists for sgd and
-    smoothed-sign alone; what a route does not cover is in `missing`.
+    smoothed-sign (with hidden layers: sgd and linear ones) alone; what a route does not cover is in `missing`.
 
     Two routes part at the first step at which they differ by more than the networks' 95 % band
     (half its width) plus both numerical errors. The band holds at each step by itself: of T steps
@@ -48,12 +49,12 @@ def compare(
     - `particles`, `replicas`: of the mean-field solver, as in `predict`.
     - `progress`: called with the fraction of work finished since the last call.
 
-    Raises `InputError` for another network than the linear one, fewer than two steps or seeds, and
+    Raises `InputError` for other networks, fewer than two steps or seeds, and
     what `train` raises or `predict` for its `particles`; `RuntimeError` if JAX's 64-bit types are
     off.
     """
     require_x64()
-    check_covered(setup, "the comparison")
+    check_compared(setup)
     check_integer("steps", setup.steps, 2)
     labels = seed_labels(seeds)
     if len(labels) < 2:
@@ -80,15 +81,28 @@ def compare(
             missing[name] = _routes.why_not(error)
             report(1.0)
     partings = tuple(
-        _parting(curves, quantity, first, second)
-        for quantity in QUANTITIES
+        _parting(curves, row, quantity, first, second)
+        for row, quantity in enumerate(quantities_of(setup))
         for first, second in itertools.combinations(curves, 2)
     )
     return Comparison(setup, labels, curves, missing, partings)
 
 
-def _parting(curves: dict[str, Curves], quantity: str, first: str, second: str) -> Parting:
-    row = QUANTITIES.index(quantity)
+def check_compared(setup: object) -> None:
+    """Raises `InputError` unless the setup's networks can be compared."""
+    if isinstance(setup, NetworkSetup) and setup.network != "linear":
+        if setup.network != "mlp":
+            allowed = "must be linear or mlp in a comparison"
+            raise InputError("network", setup.network, allowed)
+        if setup.tied:
+            raise InputError("tied", setup.tied, "must be false in a comparison")
+        return
+    check_covered(setup, "the comparison")
+
+
+def _parting(
+    curves: dict[str, Curves], row: int, quantity: str, first: str, second: str
+) -> Parting:
     one, other, band = (curves[name] for name in (first, second, NETWORKS))
     left, right = one.value[row], other.value[row]
     allowed = _half_width(band, row)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dynsim._network_setup import NetworkSetup
 from dynsim._outcome import OK, Outcome
 from dynsim._results import Declared, Result
 from dynsim._setup import Setup
@@ -16,15 +17,21 @@ from dynsim._summary import summary
 
 Floats = NDArray[np.float64]
 
-QUANTITIES = ("loss", "projection_update_rms", "embedding_update_rms")
+QUANTITIES = ("loss", "projection_update_rms", "embedding_update_rms")  # of every network
 MOST_PERCENT = 9.99  # larger differences are written as a factor
 NETWORKS = "networks"
 ROUTES = (NETWORKS, "mean field", "flow", "linearised")
 
 
+def quantities_of(setup: Setup | NetworkSetup) -> tuple[str, ...]:
+    """What is compared: loss and updates, of an mlp also those of every hidden layer."""
+    layers = range(1, setup.depth + 1) if isinstance(setup, NetworkSetup) else ()
+    return (*QUANTITIES, *(f"hidden_{layer}_update_rms" for layer in layers))
+
+
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """One route's curves at every step, shape (3, T), the first axis in the order of QUANTITIES.
+    """One route's curves at every step, the first axis in the order of `quantities_of`.
 
     - `value`; `low`, `high`: of networks the 95 % interval of the mean, else the value with its
       numerical error on both sides.
@@ -90,7 +97,8 @@ class Comparison(Result):
     - `missing`: by route, why it does not cover the setup.
     - `partings`: for each quantity and pair of routes, where they part.
 
-    The quantities are `loss`, `projection_update_rms` and `embedding_update_rms`, as in `Training`
+    The quantities are `loss`, `projection_update_rms`, `embedding_update_rms` and, of an mlp,
+    `hidden_update_rms` layer by layer, as in `Training` and `NetworkTraining`
     (docs/theory/model.md#quantities). Flow and linearised dynamics start from the very networks
     that are trained, in float64, and are averaged over them.
     """
@@ -123,11 +131,14 @@ class Comparison(Result):
             "route step",
             lambda found: _of(found, "embedding_update_rms", "high"),
         ),
+        "hidden_update_rms": ("route step layer", lambda found: _of_layers(found, "value")),
+        "hidden_update_rms_low": ("route step layer", lambda found: _of_layers(found, "low")),
+        "hidden_update_rms_high": ("route step layer", lambda found: _of_layers(found, "high")),
         "status": ("route", lambda found: [str(one.outcome) for one in found.curves.values()]),
         "route": ("route", lambda found: list(found.curves)),
     }
 
-    setup: Setup
+    setup: Setup | NetworkSetup
     seeds: NDArray[np.int64]
     curves: dict[str, Curves]
     missing: dict[str, str]
@@ -154,3 +165,11 @@ def _of(found: Comparison, quantity: str, part: str) -> Floats:
     """One quantity of all routes, shape (routes, T)."""
     row = QUANTITIES.index(quantity)
     return np.stack([getattr(one, part)[row] for one in found.curves.values()])
+
+
+def _of_layers(found: Comparison, part: str) -> Floats | None:
+    """The updates of hidden layers of all routes, shape (routes, T, depth)."""
+    first = len(QUANTITIES)
+    if len(quantities_of(found.setup)) == first:
+        return None
+    return np.stack([getattr(one, part)[first:].T for one in found.curves.values()])

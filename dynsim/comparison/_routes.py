@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._errors import InputError
+from dynsim._network_setup import NetworkSetup
 from dynsim._outcome import OK, Outcome, Status
 from dynsim._seed_means import seed_mean, seed_rms
 from dynsim._setup import Setup
 from dynsim.laboratory._linear_training import train_linear
+from dynsim.laboratory._training import train_networks
 from dynsim.theory.flow._gradient_flow import gradient_flow
 from dynsim.theory.mean_field._predict import predict
 
 from ._linearised import linearised_curves
+from ._linearised_networks import linearised_network_curves
 from ._result import QUANTITIES, Curves
 
+AnySetup = Setup | NetworkSetup
 Progress = Callable[[float], object]
 Seeds = NDArray[np.int64]
 
 
-def networks(setup: Setup, seeds: Seeds, report: Progress) -> Curves:
+def networks(setup: AnySetup, seeds: Seeds, report: Progress) -> Curves:
     """Trained networks in float64, the mean over seeds and its 95 % interval."""
-    found = train_linear(setup, seeds, dtype="float64", progress=report)
-    bands = [
-        (seed_mean if name == "loss" else seed_rms)(getattr(found, name)[0], axis=0)
-        for name in QUANTITIES
-    ]
+    if isinstance(setup, Setup):
+        found = train_linear(setup, seeds, dtype="float64", progress=report)
+        runs = [getattr(found, name)[0] for name in QUANTITIES]
+    else:
+        double = replace(setup, precision="float64")
+        evaluated = range(1, setup.steps)
+        options = {"horizons": evaluated, "record_updates": True, "progress": report}
+        found = train_networks(double, seeds=seeds, **options)
+        loss = np.hstack([found.initial_loss[:, None], found.loss])
+        runs = [loss, found.projection_update_rms, found.embedding_update_rms]
+        assert found.hidden_update_rms is not None
+        runs += list(np.moveaxis(found.hidden_update_rms, -1, 0))
+    bands = [seed_mean(runs[0], axis=0), *(seed_rms(run, axis=0) for run in runs[1:])]
     lost = int(found.diverged.sum())
     message = f"{lost} of {len(seeds)} networks"
     mean, low, high = (np.stack(part) for part in zip(*bands, strict=True))
@@ -36,7 +49,7 @@ def networks(setup: Setup, seeds: Seeds, report: Progress) -> Curves:
 
 
 def mean_field(
-    setup: Setup,
+    setup: AnySetup,
     seeds: Seeds,
     report: Progress,
     *,
@@ -45,19 +58,24 @@ def mean_field(
 ) -> Curves:
     """The mean-field prediction, finite-width correction included, with its numerical error."""
     found = predict(setup, particles=particles, replicas=replicas, progress=report)
-    value = np.stack([getattr(found, name)[0] for name in QUANTITIES])
-    error = np.stack([getattr(found, f"{name}_error")[0] for name in QUANTITIES])
+    values = [getattr(found, name)[0] for name in QUANTITIES]
+    errors = [getattr(found, f"{name}_error")[0] for name in QUANTITIES]
+    if found.hidden_update_rms is not None and found.hidden_update_rms_error is not None:
+        values += list(found.hidden_update_rms[0].T)
+        errors += list(found.hidden_update_rms_error[0].T)
+    value, error = np.stack(values), np.stack(errors)
     return Curves(value, value - error, value + error, found.outcome[0])
 
 
-def flow(setup: Setup, seeds: Seeds, report: Progress) -> Curves:
+def flow(setup: AnySetup, seeds: Seeds, report: Progress) -> Curves:
     """Gradient flow, or smoothed-sign flow, from each network: step t is time t."""
     loss, error, updates, outcomes = [], [], [], []
     for seed in seeds:
         found = gradient_flow(setup, np.arange(setup.steps), network=int(seed))
         loss.append(found.loss)
         error.append(np.nan_to_num(found.loss_error))
-        updates.append([found.projection_update_rms, found.embedding_update_rms])
+        hidden = () if found.hidden_update_rms is None else found.hidden_update_rms.T
+        updates.append([found.projection_update_rms, found.embedding_update_rms, *hidden])
         outcomes.append(found.outcome)
         report(1 / len(seeds))
     squares = np.sqrt(np.mean(np.square(updates), axis=0))
@@ -68,11 +86,14 @@ def flow(setup: Setup, seeds: Seeds, report: Progress) -> Curves:
     return Curves(value, value * (1 - share), value * (1 + share), _worst(outcomes))
 
 
-def linearised(setup: Setup, seeds: Seeds, report: Progress) -> Curves:
+def linearised(setup: AnySetup, seeds: Seeds, report: Progress) -> Curves:
     """The dynamics linearised about each network's initial weights."""
     curves, outcomes = [], []
     for seed in seeds:
-        own, found = linearised_curves(setup, int(seed))
+        if isinstance(setup, Setup):
+            own, found = linearised_curves(setup, int(seed))
+        else:
+            own, found = linearised_network_curves(setup, int(seed))
         curves.append(own)
         outcomes.append(found.outcome)
         report(1 / len(seeds))

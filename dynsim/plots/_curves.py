@@ -214,7 +214,8 @@ def coordinates(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 def comparison(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Networks, mean field, flow and linearised dynamics of one setup; loss alone on `ax`."""
     names = ["loss", "projection_update_rms", "embedding_update_rms"]
-    axes = one_or_panels(ax, 3, size=(PANEL_SIZE[0], PANEL_SIZE[1] + LEGEND_HEIGHT))
+    layers = dataset.sizes.get("layer", 0)
+    axes = one_or_panels(ax, 3 + (layers > 0), size=(PANEL_SIZE[0], PANEL_SIZE[1] + LEGEND_HEIGHT))
     routes = [str(route) for route in dataset.route.values]
     for panel, name in zip(axes, names, strict=False):
         for route in routes:
@@ -230,6 +231,8 @@ def comparison(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     if ax is not None:
         ax.legend()
         return ax
+    if layers:
+        _hidden_panel(axes[3], dataset, routes)
     figure = axes[0].figure
     handles, texts = axes[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=len(routes))
@@ -238,6 +241,24 @@ def comparison(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     note(axes[1], f"networks: mean of {count} seeds, band: 95 % interval")
     note(axes[2], "other bands: numerical error")
     return axes[0]
+
+
+def _hidden_panel(axes: Axes, dataset: xr.Dataset, routes: list[str]) -> None:
+    """Updates of all hidden layers, a line style a route, the first layer lightest."""
+    layers = dataset.sizes["layer"]
+    for route in routes:
+        number = ROUTES.index(route)
+        for layer in range(layers):
+            own = dataset.sel(route=route).isel(layer=layer)
+            line: dict[str, Any] = {"color": cycle_colour(number), "linestyle": LINES[number]}
+            band = own.hidden_update_rms_low, own.hidden_update_rms_high
+            options = {"alpha": (layer + 1) / layers, "marker": "", **line}
+            curve(axes, dataset.step, own.hidden_update_rms, *band, **options)
+    fitting_scale(axes, [dataset.hidden_update_rms.to_numpy()])
+    axes.set(xlabel=label(dataset.step), ylabel=label(dataset.hidden_update_rms))
+    whole_steps(axes, float(dataset.step[-1]))
+    if layers > 1:
+        note(axes, "light to dark: first to last hidden layer")
 
 
 def _panel_size(dataset: xr.Dataset) -> tuple[float, float]:

@@ -22,7 +22,8 @@ class Compare:
     """Follow one setup by every route, draw them together, and say where they part.
 
     Networks (mean and 95 % band), mean field (with its error), flow (for sgd and smoothed-sign, at
-    time = step) and linearised dynamics of the linear model. The options of train.
+    time = step) and linearised dynamics of the linear model, or of an mlp: what a route does not
+    cover it says. The options of train.
     """
 
     setup: Annotated[AnyNetwork, tyro.conf.arg(name="")]
@@ -38,9 +39,11 @@ class Compare:
     def run(self) -> int:
         """Follows every route and prints where two of them part."""
         from dynsim import compare
+        from dynsim.comparison._compare import check_compared
         from experiments.precision import enable_x64
 
-        setup = self.setup.covered_by("the comparison")
+        setup = self.setup.description()
+        check_compared(setup)
         self.files.check()
         enable_x64()
         with progress_bar(1.0, "compare") as bar:
@@ -67,7 +70,7 @@ class Compare:
 
 def _document(result: Comparison, config: dict[str, Any]) -> dict[str, Any]:
     """Curves by route and quantity, why routes are missing, and where two of them part."""
-    from dynsim.comparison._result import QUANTITIES
+    from dynsim.comparison._result import quantities_of
     from experiments.results import provenance
 
     routes = {
@@ -79,7 +82,7 @@ def _document(result: Comparison, config: dict[str, Any]) -> dict[str, Any]:
                     "low": curves.low[row],
                     "high": curves.high[row],
                 }
-                for row, quantity in enumerate(QUANTITIES)
+                for row, quantity in enumerate(quantities_of(result.setup))
             },
         }
         for route, curves in result.curves.items()

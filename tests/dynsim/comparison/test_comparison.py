@@ -109,7 +109,7 @@ def curves(loss, error=0.0, status=Status.OK) -> Curves:
 
 def parting(first: Curves, second: Curves, networks: Curves):
     routes = {"networks": networks, "flow": first, "linearised": second}
-    return _parting(routes, "loss", "flow", "linearised")
+    return _parting(routes, 0, "loss", "flow", "linearised")
 
 
 def test_routes_part_beyond_the_band_and_both_errors():
