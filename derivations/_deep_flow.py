@@ -229,7 +229,7 @@ def open_gram() -> Derivation:
 def layer_invariant(pair: Neighbours) -> Derivation:
     """What gradient flow conserves between two neighbouring layers, for every loss.
 
-    B_+^T B_+ / eta_+ - B B^T / eta of two hidden layers, with B = A without skip connections and
+    B_up^T B_up / eta_up - B B^T / eta of two hidden layers, with B = A without skip connections and
     1 + A with them. Below the first layer stands E^T E / eta_E, above the last W^T W / eta_W.
     """
     below, above, next_above = x.layer_map, x.next_layer_map, x.level_readout
@@ -239,7 +239,7 @@ def layer_invariant(pair: Neighbours) -> Derivation:
         upper = above.T * (next_above.T * carried * below.T)
         lower = (above.T * next_above.T) * carried * below.T
         value = above.T * above / x.next_hidden_lr - below * below.T / x.hidden_lr
-        names = ("B_+^T dB_+/dt / eta_A+", r"B_+^\top\dot B_+/\eta_{A+}"), (
+        names = ("B_up^T dB_up/dt / eta_up", r"B_{up}^\top\dot B_{up}/\eta_{up}"), (
             "dB/dt B^T / eta_A",
             r"\dot BB^\top/\eta_A",
         )

@@ -22,13 +22,13 @@ projection_overlap = sp.MatrixSymbol("C", outputs, outputs)  # W W_0^T
 # Hidden layers: B = s_0 + A takes level l - 1 to level l, s_0 = 1 with skip connections, 0 without.
 hidden_matrix = sp.MatrixSymbol("A", width, width)
 layer_map = sp.MatrixSymbol("B", width, width)
-next_layer_map = sp.MatrixSymbol("B_+", width, width)  # of the layer above
+next_layer_map = sp.MatrixSymbol("B_up", width, width)  # of the layer above
 skip = sp.Symbol("s_0", nonnegative=True)
 level_readout = sp.MatrixSymbol("W_l", outputs, width)  # W pulled down to level l
 carried_residual = sp.MatrixSymbol("M", outputs, width)  # R^T E carried up to level l - 1
 features = sp.MatrixSymbol("H", vocab_size, width)  # E carried up to level l - 1
 hidden_lr = sp.Symbol("eta_A", positive=True)
-next_hidden_lr = sp.Symbol("eta_A+", positive=True)  # of the layer above
+next_hidden_lr = sp.Symbol("eta_up", positive=True)  # of the layer above
 hidden_lr_sum = sp.Symbol("Sigma_A", positive=True)  # of the rates of all hidden layers
 hidden_std = sp.Symbol("sigma_A", positive=True)
 depth = sp.Symbol("L", integer=True, nonnegative=True)

@@ -221,7 +221,11 @@ def test_seeds_are_a_count_or_labels(seeds):
 
 @pytest.mark.parametrize(
     ("theory", "network"),
-    [(dynsim.predict, "transformer"), (lambda setup: dynsim.gradient_flow(setup, [1.0]), "mlp")],
+    [
+        (dynsim.predict, "transformer"),
+        (lambda setup: dynsim.gradient_flow(setup, [1.0]), "transformer"),
+        (dynsim.compare, "transformer"),
+    ],
 )
 def test_theory_says_which_network_it_covers(theory, network):
     setup = NetworkSetup(network=network, batch_size=32)

@@ -366,7 +366,12 @@ def test_train_takes_every_network_and_refuses_what_means_nothing_for_it(run):
         (("predict", *LINEAR_LAYERS, "--particles", 70), "--particles", "at least 80"),
         (("predict", "--network", "transformer", "--batch-size", 64), "--network", "or mlp"),
         (("predict", "--depth", 3), "--depth", "--network linear"),
-        (("flow", "--network", "transformer"), "--network", "must be linear"),
+        (("flow", "--network", "transformer", "--batch-size", 64), "--network", "linear or mlp"),
+        (("flow", "--network", "mlp"), "--activation", "identity"),
+        (("flow", *LINEAR_LAYERS, "--depth", 9), "--depth", "at most 8"),
+        (("flow", *LINEAR_LAYERS, "--projection-lr", 0.1), "--projection-lr", "--network mlp"),
+        (("flow", *LINEAR_LAYERS, "--optimizer", "adam"), "--optimizer", "sgd"),
+        (("flow", "--hidden-lr", 0.1), "--hidden-lr", "--network linear"),
     ],
 )
 def test_what_a_network_has_no_use_for_is_refused(run, line, option, words):
@@ -1052,7 +1057,7 @@ BAD = [
     (("sweep", *SWEEP, "--out", "counts"), "exists"),
     (("sweep", *SWEEP, "--out", "counts", "--resume"), "not the file of a sweep"),
     (("sweep", *SWEEP, "--out", "counts/sweep.nc"), "--out"),
-    (("compare", "--network", "mlp"), "--network"),
+    (("compare", "--network", "transformer", "--batch-size", 64), "--network"),
     (("compare", "--steps", 1), "--steps"),
     (("compare", "--seeds", 1), "--seeds"),
     (("derive", "--layer", "hidden", "--plot", "a.png"), "--width"),
@@ -1264,7 +1269,8 @@ OPTIONS = {
     "lr-exponents init-exponents optimizer tokens targets batch-size head-width out",
     "predict": f"{SETUP} replicas particles network depth activation normalisation residual",
     "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
-    "projection-lr batch-size seed time points limit epsilon solver tolerance particles",
+    "projection-lr batch-size seed time points limit epsilon solver tolerance particles network "
+    "depth activation normalisation residual hidden-lr linearised",
     "exponent": f"{SETUP} quantity widths vocab-sizes batch-sizes output-counts step-counts seeds "
     "predict tolerance budget derivation theory-only network hidden-lr",
     "map": "x y colour width vocab-size tokens batch-size outputs optimizer seeds averaged-over",

@@ -84,6 +84,8 @@ def limit_start(
         tokens = Tokens(np.full(len(y), p), y, setup.vocab_size - len(y))
     else:
         p, y, _ = occurring_tokens(setup, np.zeros((setup.vocab_size, 0)))
+        known = min(krylov_size(p, setup.output_count, nodes), len(p))
+        check_size(known, known + setup.output_count)
         p, (y, _), _ = krylov_tokens(p, (y, np.zeros((len(p), 0))), nodes)
         tokens = Tokens(p, y, 0)
     sizes = (0, 0)

@@ -84,6 +84,52 @@ def test_routes_start_from_the_very_same_networks():
     assert "array(" not in repr(found)
 
 
+DEEP = NetworkSetup(
+    network="mlp",
+    activation="identity",
+    normalisation="none",
+    depth=2,
+    width=6,
+    vocab_size=7,
+    outputs=2,
+    steps=5,
+    embedding_lr=0.02,
+    hidden_lr=0.01,
+)
+
+
+@pytest.mark.usefixtures("without_mean_field")
+def test_an_mlp_by_every_route_starts_from_the_very_same_networks():
+    found = compare(replace(DEEP, optimizer="sgd", tokens="zipf:1"), [5, 7])
+    assert list(found.curves) == ["networks", "flow", "linearised"]
+    assert len(found.partings) == (3 + 2) * 3
+    dataset = found.to_xarray()
+    assert dataset.hidden_update_rms.dims == ("route", "step", "layer")
+    for name in ("loss", "embedding_update_rms", "hidden_update_rms"):
+        values = dataset[name].sel(step=0).to_numpy()
+        assert np.max(np.abs(values - values[0])) < 1e-9 * max(values.max(), 1e-3)
+    first = dataset.hidden_update_rms.sel(step=1).to_numpy()
+    assert first[2] == pytest.approx(first[0], rel=0.3)  # at h of the start, not of step 1
+    assert first[1] == pytest.approx(first[0], rel=0.3)
+    embedding = dataset.embedding_update_rms.sel(step=1).to_numpy()
+    assert embedding[2] == pytest.approx(embedding[0], rel=1e-8)
+
+
+@pytest.mark.usefixtures("without_mean_field")
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_with_all_but_the_readout_frozen_an_mlp_is_its_linearised_network(optimizer):
+    """relu included: an mlp is linear in its readout; hidden layers stand still at a rate of 0."""
+    setup = replace(DEEP, optimizer=optimizer, activation="relu", embedding_lr=0.0, hidden_lr=0.0)
+    frozen = compare(setup, 2)
+    assert "`activation` relu" in frozen.missing["flow"] or "sgd" in frozen.missing["flow"]
+    assert np.all(frozen.curves["linearised"].value[1:] == 0)
+    one = replace(setup, hidden_lr=1e-6, readout_ratio=1e4)
+    networks, lazy = (compare(one, 2).curves[route] for route in ("networks", "linearised"))
+    assert_close_curves(lazy.value[0], networks.value[0], 1e-4)
+    assert_close_curves(lazy.value[1][1:], networks.value[1][1:], 1e-3)
+    assert networks.value[1][-1] > 0
+
+
 @pytest.mark.usefixtures("without_mean_field")
 def test_what_a_route_does_not_cover_says_why():
     adam = compare(replace(SETUP, optimizer="adam"), 2)
@@ -98,7 +144,10 @@ def test_what_a_route_does_not_cover_says_why():
 def test_what_cannot_be_compared_is_refused():
     assert_refused("steps", lambda: compare(replace(SETUP, steps=1), 2), "2")
     assert_refused("seeds", lambda: compare(SETUP, 1), "2")
-    assert_refused("network", lambda: compare(NetworkSetup(network="mlp")), "linear")  # type: ignore[arg-type]
+    transformer = NetworkSetup(network="transformer", batch_size=32)
+    assert_refused("network", lambda: compare(transformer, 2), "linear or mlp")
+    tied = NetworkSetup(network="mlp", tied=True)
+    assert_refused("tied", lambda: compare(tied, 2), "false")
     assert_refused("particles", lambda: compare(SETUP, 2, particles=1))
 
 
