@@ -100,7 +100,8 @@ DEEP = NetworkSetup(
 
 @pytest.mark.usefixtures("without_mean_field")
 def test_an_mlp_by_every_route_starts_from_the_very_same_networks():
-    found = compare(replace(DEEP, optimizer="sgd", tokens="zipf:1"), [5, 7])
+    rates = {"embedding_lr": 1e-3, "hidden_lr": 1e-4}
+    found = compare(replace(DEEP, optimizer="sgd", tokens="zipf:1", **rates), [5, 7])
     assert list(found.curves) == ["networks", "flow", "linearised"]
     assert len(found.partings) == (3 + 2) * 3
     dataset = found.to_xarray()
@@ -109,8 +110,8 @@ def test_an_mlp_by_every_route_starts_from_the_very_same_networks():
         values = dataset[name].sel(step=0).to_numpy()
         assert np.max(np.abs(values - values[0])) < 1e-9 * max(values.max(), 1e-3)
     first = dataset.hidden_update_rms.sel(step=1).to_numpy()
-    assert first[2] == pytest.approx(first[0], rel=0.3)  # at h of the start, not of step 1
-    assert first[1] == pytest.approx(first[0], rel=0.3)
+    assert first[2] == pytest.approx(first[0], rel=0.05)  # at h of the start, not of step 1
+    assert first[1] == pytest.approx(first[0], rel=0.05)
     embedding = dataset.embedding_update_rms.sel(step=1).to_numpy()
     assert embedding[2] == pytest.approx(embedding[0], rel=1e-8)
 
@@ -125,8 +126,8 @@ def test_with_all_but_the_readout_frozen_an_mlp_is_its_linearised_network(optimi
     assert np.all(frozen.curves["linearised"].value[1:] == 0)
     one = replace(setup, hidden_lr=1e-6, readout_ratio=1e4)
     networks, lazy = (compare(one, 2).curves[route] for route in ("networks", "linearised"))
-    assert_close_curves(lazy.value[0], networks.value[0], 1e-4)
-    assert_close_curves(lazy.value[1][1:], networks.value[1][1:], 1e-3)
+    assert_close_curves(lazy.value[0], networks.value[0], 1e-3)
+    assert_close_curves(lazy.value[1][1:], networks.value[1][1:], 1e-2)
     assert networks.value[1][-1] > 0
 
 
