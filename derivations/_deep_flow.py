@@ -239,9 +239,12 @@ def layer_invariant(pair: Neighbours) -> Derivation:
         upper = above.T * (next_above.T * carried * below.T)
         lower = (above.T * next_above.T) * carried * below.T
         value = above.T * above / x.next_hidden_lr - below * below.T / x.hidden_lr
-        names = ("B_up^T dB_up/dt / eta_up", r"B_{up}^\top\dot B_{up}/\eta_{up}"), (
-            "dB/dt B^T / eta_A",
-            r"\dot BB^\top/\eta_A",
+        names = (
+            ("B_up^T dB_up/dt / eta_up", r"B_{up}^\top\dot B_{up}/\eta_{up}"),
+            (
+                "dB/dt B^T / eta_A",
+                r"\dot BB^\top/\eta_A",
+            ),
         )
         level = "M the residuals below, W_l the readout above"
     elif pair == "embedding":
@@ -249,18 +252,24 @@ def layer_invariant(pair: Neighbours) -> Derivation:
         lower = x.embedding.T * x.weighted_residual * (next_above * below)
         lower = lower.T.doit()
         value = below.T * below / x.hidden_lr - x.embedding.T * x.embedding / embedding_lr
-        names = ("B^T dB/dt / eta_A", r"B^\top\dot B/\eta_A"), (
-            "(E^T dE/dt)^T / eta_E",
-            r"(E^\top\dot E)^\top/\eta_E",
+        names = (
+            ("B^T dB/dt / eta_A", r"B^\top\dot B/\eta_A"),
+            (
+                "(E^T dE/dt)^T / eta_E",
+                r"(E^\top\dot E)^\top/\eta_E",
+            ),
         )
         level = "M_0 = R^T E below, W_1 the readout above"
     else:
         upper = x.projection.T * (carried * below.T)
         lower = (x.projection.T * carried) * below.T
         value = x.projection.T * x.projection / projection_lr - below * below.T / x.hidden_lr
-        names = ("W^T dW/dt / eta_W", r"W^\top\dot W/\eta_W"), (
-            "dB/dt B^T / eta_A",
-            r"\dot BB^\top/\eta_A",
+        names = (
+            ("W^T dW/dt / eta_W", r"W^\top\dot W/\eta_W"),
+            (
+                "dB/dt B^T / eta_A",
+                r"\dot BB^\top/\eta_A",
+            ),
         )
         level = "M the residuals below the last layer"
     upper, lower = (-upper).doit(), (-lower).doit()
@@ -438,9 +447,10 @@ def initial_kernel_rate() -> Derivation:
     growth = x.skip**2 + x.hidden_std**2 * d
     of_token, of_output = embedding_std**2 * d, projection_std**2 * d
     layer = of_token * of_output * growth ** (levels - 1)
-    value = growth**levels * (
-        projection_lr * of_token + embedding_lr * of_output
-    ) + x.hidden_lr_sum * layer
+    value = (
+        growth**levels * (projection_lr * of_token + embedding_lr * of_output)
+        + x.hidden_lr_sum * layer
+    )
     left, latex = "theta", r"\theta"
     return Derivation(
         name="Tangent kernel of linear hidden layers at infinite width",

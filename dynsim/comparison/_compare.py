@@ -33,11 +33,12 @@ def compare(
 ) -> Comparison:
     """Follows one setup by every route that covers it, and says where two routes part.
 
-    A setup is the linear model or an mlp with a readout of its own. Networks are trained (in float64), the mean-field equations solved, the flow and the dynamics
-    linearised about the initial weights followed from each of the same networks. A flow is compared
-    at time t = step: in units of steps dE/dt = -eta_E dL/dE, so that it is what descent becomes
-    for small learning rates (docs/theory/gradient_flow.md#flow-equations). It exists for sgd and
-    smoothed-sign (with hidden layers: sgd and linear ones) alone; what a route does not cover is in `missing`.
+    A setup is the linear model or an mlp with a readout of its own. Networks are trained (in
+    float64), the mean-field equations solved, the flow and the dynamics linearised about the
+    initial weights followed from each of the same networks. A flow is compared at time t = step: in
+    units of steps dE/dt = -eta_E dL/dE, so that it is what descent becomes for small learning rates
+    (docs/theory/gradient_flow.md#flow-equations). It exists for sgd and smoothed-sign alone, with
+    hidden layers for sgd and linear ones; what a route does not cover is in `missing`.
 
     Two routes part at the first step at which they differ by more than the networks' 95 % band
     (half its width) plus both numerical errors. The band holds at each step by itself: of T steps

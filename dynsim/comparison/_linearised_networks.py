@@ -65,13 +65,11 @@ class Outputs(NamedTuple):
         return jnp.concatenate(read)
 
 
-def linearised_network_curves(
-    setup: NetworkSetup, seed: int
-) -> tuple[Floats, LinearizedTraining]:
+def linearised_network_curves(setup: NetworkSetup, seed: int) -> tuple[Floats, LinearizedTraining]:
     """Loss and the update RMS of projection, embedding and every hidden layer before every step.
 
     Shape (3 + depth, T), of the network of one seed, in float64. Raises `InputError` for what is
-    not covered: mini-batches, a normalisation, sizes that are too large.
+    not covered: mini-batches, sizes that are too large.
     Source: docs/theory/linearized.md#linearised-model.
     """
     _check(setup)
@@ -81,11 +79,10 @@ def linearised_network_curves(
     shape = network_shape(replace(setup, precision="float64"))
     key = jax.random.fold_in(run_key(setup, seed), 0)
     network = initial_network(shape, prescribed.init_factor, key)
-    tokens = jnp.arange(count)
     found = predict_linearized(
         Outputs(prescribed.multiplier, setup.vocab_size),
         network,
-        tokens if count < setup.vocab_size else jnp.arange(setup.vocab_size),
+        jnp.arange(count),
         targets(setup, count),
         np.arange(setup.steps),
         loss=setup.loss_name,
@@ -107,8 +104,6 @@ def _check(setup: NetworkSetup) -> None:
     if setup.batch_size:
         allowed = "must be 0: the linearised dynamics are in full batch"
         raise InputError("batch_size", setup.batch_size, allowed)
-    if setup.normalisation != "none":
-        raise InputError("normalisation", setup.normalisation, "must be none when linearised")
     check_choice("targets", setup.targets, LINEAR_TARGETS)
     each = 3 * setup.output_count + setup.depth * setup.width
     if each * setup.steps * setup.vocab_size > MAX_NUMBERS:

@@ -11,12 +11,10 @@ from dataclasses import replace
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from dynsim._network_setup import NetworkSetup
 from dynsim._runs import check_fits, sized_key
 from dynsim._scales import scales
-from dynsim._targets import targets
 
 from ._krylov import krylov_size, krylov_tokens
 from ._network import FlowNetwork
@@ -74,9 +72,9 @@ def limit_start(
     """Infinite width at fixed vocabulary, or both large at a fixed ratio, up to the time `end`.
 
     `tolerance` is the relative length of a new part of a vector that still is a direction. With
-    `at_least` sizes are no smaller than those of this start, so that one program serves both. Raises
-    `InputError` for a reduction that does not fit the memory, for tokens that are not uniform where
-    both are large, and what `check_size` raises.
+    `at_least` sizes are no smaller than those of this start, so that one program serves both.
+    Raises `InputError` for a reduction that does not fit the memory, for tokens that are not
+    uniform where both are large, and what `check_size` raises.
     """
     if proportional:
         p = check_uniform(setup)

@@ -122,9 +122,7 @@ def gradient_flow(
     whole = smoothed or setup.loss_name != "mse"  # not invariant under rotations: actual tokens
 
     def checked_size(tokens: int, columns: int | None) -> int:
-        size = state_size(
-            tokens, setup.output_count, columns, weights=whole, depth=described.depth
-        )
+        size = state_size(tokens, setup.output_count, columns, weights=whole, depth=described.depth)
         if linearised:
             size = kernel_size(tokens, setup.output_count, described.depth)
         if size > MAX_STATE[solver]:
@@ -207,9 +205,7 @@ def _check_setup(setup: Setup | NetworkSetup, limit: str) -> None:
     check_choice("limit", limit, get_args(FlowLimit))
     deep = isinstance(setup, NetworkSetup)
     if deep and setup.optimizer != "sgd":
-        raise InputError(
-            "optimizer", setup.optimizer, "must be sgd for the flow of hidden layers"
-        )
+        raise InputError("optimizer", setup.optimizer, "must be sgd for the flow of hidden layers")
     if setup.optimizer == "sign":
         raise InputError(
             "optimizer",
@@ -240,7 +236,9 @@ def _check_setup(setup: Setup | NetworkSetup, limit: str) -> None:
 
 def _check_linearised(setup: Setup | NetworkSetup, limit: str) -> None:
     if setup.optimizer != "sgd":
-        raise InputError("optimizer", setup.optimizer, "must be sgd for the flow of a tangent kernel")
+        raise InputError(
+            "optimizer", setup.optimizer, "must be sgd for the flow of a tangent kernel"
+        )
     if isinstance(setup, NetworkSetup) and limit == "proportional":
         allowed = "must be finite or infinite when linearised with hidden layers"
         raise InputError("limit", limit, allowed)

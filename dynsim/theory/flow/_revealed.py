@@ -12,8 +12,6 @@ that of a small network. Source: docs/theory/gradient_flow.md#deep-flow-limits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Float
 

@@ -169,9 +169,7 @@ def _record(
     return jnp.stack([task.frequencies @ losses, *rms])
 
 
-def _linearised_record(
-    plan: Plan, task: KernelTask, state: Impulse
-) -> Float[Array, " quantities"]:
+def _linearised_record(plan: Plan, task: KernelTask, state: Impulse) -> Float[Array, " quantities"]:
     output = task.initial_output + moved_output(task, state.received)
     losses, _ = loss_and_residual(plan.loss, output, task.targets)
     updates, hidden_squares = moved_by_layer(task, state.received)

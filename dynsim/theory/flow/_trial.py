@@ -236,9 +236,7 @@ class _Trial:
         )
 
 
-def _fitted(
-    values: Float[np.ndarray, "..."], shape: tuple[int, ...]
-) -> Float[np.ndarray, "..."]:
+def _fitted(values: Float[np.ndarray, ...], shape: tuple[int, ...]) -> Float[np.ndarray, ...]:
     """`values` cut or filled up with zeros to `shape`."""
     cut = values[tuple(slice(0, size) for size in shape)]
     return np.pad(cut, [(0, size - own) for size, own in zip(shape, cut.shape, strict=True)])

@@ -127,9 +127,7 @@ def test_what_neighbouring_layers_conserve(setup):
             "embedding": {x.layer_map: a, x.embedding: e, **eta},
             "projection": {x.layer_map: b, x.projection: w, **eta, x.hidden_lr: rates.hidden[1]},
         }
-        found.append(
-            [evaluate(derivations.layer_invariant(pair), inputs[pair]) for pair in inputs]
-        )
+        found.append([evaluate(derivations.layer_invariant(pair), inputs[pair]) for pair in inputs])
     assert np.linalg.norm(a - start.hidden[0]) > 0.1, "nothing moved"
     for invariant in zip(*found, strict=True):
         assert_conserved(invariant, 1e-7)
@@ -211,9 +209,7 @@ def test_layers_that_do_nothing_leave_the_linear_models_limit(limit):
     found = small_network(described, setup.width, tokens, *options)
     assert found.reached == TIMES[-1]
     ends = found.embedding, found.projection
-    start = FlowStart(
-        found.frequencies, found.targets, *ends, 1.0, 0.0, 0.0, False, found.hidden
-    )
+    start = FlowStart(found.frequencies, found.targets, *ends, 1.0, 0.0, 0.0, False, found.hidden)
     _, record = end_of_flow(described, start, TIMES, setup)
     assert flow.loss[-1] < 0.9 * flow.loss[0]
     assert_close_curves(np.asarray(record[:, 0]), flow.loss, 1e-5)
@@ -259,9 +255,7 @@ def test_linearised_flow_is_that_of_the_linearised_network():
     found = predict_linearized(
         outputs, first, jnp.arange(5), dynsim.targets(PLAIN), TIMES, **options
     )
-    flow = gradient_flow(
-        PLAIN, TIMES, hidden_lrs=HIDDEN_LRS, linearised=True, tolerance=1e-10
-    )
+    flow = gradient_flow(PLAIN, TIMES, hidden_lrs=HIDDEN_LRS, linearised=True, tolerance=1e-10)
     assert_close_curves(flow.loss, found.loss, 1e-7)
     moved = np.asarray(found.params[2]) - start.hidden[1]
     below = start.embedding @ start.hidden[0].T

@@ -465,7 +465,9 @@ def test_a_flow_that_took_no_step_is_not_told_to_take_more(method):
 def test_widths_share_one_program():
     """A Gram flow's arrays have no axis of the width."""
     shapes = [
-        jax.tree.map(np.shape, task_and_state(setup, flow_network(setup), network(setup), weights=False))
+        jax.tree.map(
+            np.shape, task_and_state(setup, flow_network(setup), network(setup), weights=False)
+        )
         for setup in (SGD, replace(SGD, width=300))
     ]
     assert shapes[0] == shapes[1]
