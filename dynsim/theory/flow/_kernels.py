@@ -1,8 +1,8 @@
 """The flow of a network linearised about its start: its tangent kernel stays what it is.
 
-F(t) = F(0) - Theta Q, with Q the integral of the weighted residual R and Theta the tangent kernel of
-all layers, Theta Q = sum over layers of eta K Q G: K the Gram matrix of what a layer reads, G that
-of the readout at its output (`derivations.deep_output_flow`, with Q for R). What one layer has
+F(t) = F(0) - Theta Q, with Q the integral of the weighted residual R and Theta the tangent kernel
+of all layers, Theta Q = sum over layers of eta K Q G: K the Gram matrix of what a layer reads, G
+that of the readout at its output (`derivations.deep_output_flow`, with Q for R). What one layer has
 moved is its own term. Source: docs/theory/linearized.md#deep-tangent-kernel.
 """
 

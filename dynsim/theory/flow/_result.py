@@ -30,8 +30,8 @@ class Flow(Result):
     - `loss_error`: its change with two thirds of the quadrature nodes, or half of the neuron
       particles, shape (T,); zero where the effective tokens are exact, NaN where not asked for.
     - `projection_update_rms`, `embedding_update_rms`: shape (T,), defined as in `Training`.
-    - `hidden_update_rms`: shape (T, depth), sqrt(sum_i p_i mean_a [(A_l(t) - A_l(0)) h_{l-1,i}(t)]_a^2)
-      of every hidden layer; None where no layer is hidden.
+    - `hidden_update_rms`: shape (T, depth), sqrt(sum_i p_i mean_a [(A_l(t) - A_l(0))
+      h_{l-1,i}(t)]_a^2) of every hidden layer; None where no layer is hidden.
     - `effective_tokens`, `state_size`: what was integrated.
     - `solver_steps`, `rejected_steps`: of the solver.
     - `fastest_rate`: (of the projection's, of the embedding's, of each hidden layer's learning)

@@ -7,6 +7,7 @@ Source: docs/theory/gradient_flow.md#deep-flow-limits.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -115,7 +116,7 @@ class _Trial:
         both = hidden_std * root, hidden_std * root
         self.hidden = [
             GaussianMatrix(below, above, both, tolerance, room)
-            for below, above in zip(level[:-1], level[1:], strict=True)
+            for below, above in itertools.pairwise(level)
         ]
         first = level[-1].fresh(n)
         self.projection = np.zeros((n, capacity))
