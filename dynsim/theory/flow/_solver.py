@@ -74,6 +74,8 @@ def integrate(
 
     So is a start that stands for a limit up to the time `valid_until` alone.
     """
+    import diffrax  # half a second, which only a flow costs
+
     solution, record = solve(plan, task, state, times, np.float64(tolerance))
     loss, by_projection, by_embedding, *by_hidden = np.asarray(record).T
     reached, steps = float(solution.last_time[0]), int(solution.steps)
@@ -113,6 +115,8 @@ def solve(
 ) -> tuple[Solution, Float[Array, "T quantities"]]:
     """The solution, and at `times` the loss and the update RMS of projection, embedding and every
     hidden layer."""
+    import diffrax
+
     solver = diffrax.Dopri8() if plan.solver == "explicit" else diffrax.Kvaerno5()
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda _, now, __: _velocity(plan, task, now)),
