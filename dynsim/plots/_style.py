@@ -6,6 +6,7 @@ matplotlib is imported inside functions, so that `FORMATS` and `figure_format` c
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -114,6 +115,7 @@ def _save(figure: Figure, paths: Sequence[Path]) -> None:
     with style():
         engine, dpi = figure.get_layout_engine(), figure.dpi
         figure.dpi = plt.rcParams["savefig.dpi"]  # letters have other widths at another resolution
+        _label_powers_plainly(figure)
         with _without_marks(figure):
             if engine is not None:
                 engine.execute(figure)
@@ -123,6 +125,49 @@ def _save(figure: Figure, paths: Sequence[Path]) -> None:
             figure.savefig(path, format=one, metadata=METADATA[one], bbox_inches=box)
         figure.set_layout_engine(engine)
         figure.dpi = dpi
+
+
+def _label_powers_plainly(figure: Figure) -> None:
+    """Labels of logarithmic axes become text with raised digits, which `plain_power` writes.
+
+    They look the same; matplotlib's parser of mathematics takes longer than the rest of a figure.
+    """
+    from matplotlib.ticker import Formatter, LogFormatter
+
+    class Plain(Formatter):
+        def __init__(self, formatter: Formatter):
+            self.formatter = formatter
+
+        def set_axis(self, axis: Any) -> None:
+            self.formatter.set_axis(axis)
+
+        def set_locs(self, locs: Any) -> None:
+            self.formatter.set_locs(locs)
+
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return plain_power(self.formatter(x, pos))
+
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_formatter(), LogFormatter):
+                axis.set_major_formatter(Plain(axis.get_major_formatter()))
+            if isinstance(axis.get_minor_formatter(), LogFormatter):
+                axis.set_minor_formatter(Plain(axis.get_minor_formatter()))
+
+
+RAISED = str.maketrans(
+    "-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
+)
+POWER = re.compile(r"\$\\mathdefault\{(?P<times>[^{}^]*)(?P<base>\d+)\^\{(?P<power>-?\d+)\}\}\$")
+
+
+def plain_power(label: str) -> str:
+    """A label of a logarithmic axis without mathematics; other labels stay as they are."""
+    found = POWER.fullmatch(label)
+    if found is None:
+        return label
+    times = found["times"].replace(r"\times", "\u00d7").replace(" ", "")
+    return times + found["base"] + found["power"].translate(RAISED)
 
 
 @contextmanager
