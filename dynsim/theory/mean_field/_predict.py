@@ -28,13 +28,16 @@ from ._model import Model, model_of
 from ._particles import token_particles
 from ._replicas import Rates, Sampling, solutions
 from ._result import Floats, Prediction, outcome
-from ._solver import Plan
+from ._solver import Plan, solve
+from .nonlinear._few_tokens import solve as solve_few_tokens
 
 MAX_PARTICLES, MAX_REPLICAS = 2**15, 10_000
 DEFAULT_PARTICLES = 2048
 TOKENS_PER_NEURON = 4  # a sampled tail needs more particles than the neurons do
 DEFAULT_REPLICAS, MOST_EXTRA_REPLICAS = 16, 8
 TOKEN_REDUCTIONS = (64, 8)  # factors by which a small vocabulary may take fewer token particles
+FEW_TOKEN_NEURONS = 1024  # with which the default number of replicas is the least
+MAX_TOKEN_STEPS = 512  # directions of nonlinear layers on either side of a matrix
 MOST_STRATA = 16  # replicas that share a stratified sample of what is not evenly spread
 
 
@@ -54,9 +57,11 @@ def predict(
 ) -> Prediction:
     """Solves the mean-field equations forward in time at each pair of learning rates.
 
-    Covered are the linear model (`Setup`) and networks with up to eight linear hidden layers: a
-    `dynsim.laboratory.NetworkSetup` with `network` mlp, `activation` identity and `normalisation`
-    none, whose learning rates are those at its base width.
+    Covered are the linear model (`Setup`) and networks with up to eight hidden layers: a
+    `dynsim.laboratory.NetworkSetup` with `network` mlp, whose learning rates are those at its base
+    width. With `activation` identity and `normalisation` none the vocabulary may have any size.
+    With others every token is a direction of its own at every step, and tokens times steps are
+    at most 512.
 
     Time and memory depend on particles, outputs and steps alone, not on width or vocabulary; a
     sweep is one compiled computation, with the same random numbers at every learning rate. Fresh
@@ -66,7 +71,8 @@ def predict(
 
     **Arguments:**
 
-    - `particles`: number of token particles; by default 2048, or the power of two that is enough
+    - `particles`: number of token particles (of nonlinear layers all tokens are particles, and this
+      sets the neurons only); by default 2048, or the power of two that is enough
       for the setup's outputs and steps. Neuron particles: a quarter of it, or what is enough.
     - `replicas`: number of independent replicas that are averaged, at least 2; by default 16, and
       128 where the vocabulary is so small that these take no longer.
@@ -90,11 +96,17 @@ def predict(
     """
     require_x64()
     model = model_of(setup)
-    particles = _particles(setup, particles)
-    sets = _sets_of_solutions(setup, model, particles, error_estimate, finite_width)
+    if model.linear:
+        particles = _particles(setup, particles)
+        sets = _sets_of_solutions(setup, model, particles, error_estimate, finite_width)
+        solver = solve
+        whole = _Solutions(particles, max(particles // TOKENS_PER_NEURON, sets[0].neurons), True)
+        replicas = _replicas(whole.pairs(model.depth) // sets[0].pairs(model.depth), replicas)
+    else:
+        sets = _few_token_sets(setup, model, particles, error_estimate, finite_width)
+        particles, solver = setup.vocab_size, solve_few_tokens
+        replicas = _replicas((FEW_TOKEN_NEURONS // sets[0].neurons) ** 2, replicas)
     _check_memory(setup, model, sets[0])
-    whole = _Solutions(particles, max(particles // TOKENS_PER_NEURON, sets[0].neurons), True)
-    replicas = _replicas(whole.pairs(model.depth) // sets[0].pairs(model.depth), replicas)
     rates = _paired_rates(setup, model.depth, embedding_lrs, hidden_lrs, projection_lrs)
     work = sum(one.pairs(model.depth) for one in sets)
     strata = min(max(1, replicas // 8), MOST_STRATA)  # so that at least 8 blocks are independent
@@ -108,10 +120,12 @@ def predict(
                 progress(part * share)
 
         fields = (setup.output_count, setup.loss_name, model.optimizer, setup.steps, responses)
-        network = (model.depth, model.residual, model.muon)
+        network = (model.depth, model.residual, model.muon, model.activation, model.normalisation)
         plan = Plan(one.tokens, one.neurons, *fields, *network)
         sampling = Sampling(replicas, strata, rates, one.evenly_spread, memory_gb)
-        results.append(solutions(setup, model, plan, vocabularies[one.tokens], sampling, report))
+        results.append(
+            solutions(setup, model, plan, vocabularies[one.tokens], sampling, report, solver)
+        )
     neurons, reduced = sets[0].neurons, sets[-1].neurons
     with np.errstate(invalid="ignore", over="ignore"):
         mean, spread, bias, correction = combined(
@@ -185,6 +199,54 @@ def _sets_of_solutions(
         sets.append(_Solutions(*reduced, True))
     if finite_width:
         sets.append(_Solutions(*reduced, False))
+    return sets
+
+
+def _few_token_sets(
+    setup: Experiment,
+    model: Model,
+    particles: int | None,
+    error_estimate: bool,
+    finite_width: bool,
+) -> list[_Solutions]:
+    """The same for hidden layers with an activation or a norm: every token is a particle.
+
+    Raises `InputError` where tokens times steps are more directions than neuron particles bear.
+    """
+    tokens = setup.vocab_size
+    directions = tokens * setup.steps
+    if directions > MAX_TOKEN_STEPS:
+        name, value = ("activation", model.activation)
+        if value == "identity":
+            name, value = "normalisation", model.normalisation
+        raise InputError(
+            "vocab_size",
+            tokens,
+            f"times `steps` must be at most {MAX_TOKEN_STEPS} with `{name}` {value} in mean-field "
+            "theory (every token is a direction of its own at every step); take fewer, or "
+            "`activation` identity with `normalisation` none, or train networks",
+        )
+    of_neuron = 3 * (directions + tokens)  # of a level; of all levels together if residual
+    if model.residual:
+        of_neuron = 3 * model.depth * (directions + tokens)
+    if particles is not None:
+        check_integer("particles", particles, 2, MAX_PARTICLES)
+        if particles < TOKENS_PER_NEURON * of_neuron:
+            raise InputError(
+                "particles",
+                particles,
+                f"must be at least {TOKENS_PER_NEURON * of_neuron} for {tokens} tokens and "
+                f"{setup.steps} steps (a quarter of them are neurons; every token uses up "
+                "directions in their space at every step)",
+            )
+    given = FEW_TOKEN_NEURONS // 4 if particles is None else particles // TOKENS_PER_NEURON
+    neurons = max(given, 2 ** math.ceil(math.log2(of_neuron + 1)))
+    reduced = max(neurons // 2, of_neuron)
+    sets = [_Solutions(tokens, neurons, True)]
+    if error_estimate or finite_width:
+        sets.append(_Solutions(tokens, reduced, True))
+    if finite_width:
+        sets.append(_Solutions(tokens, reduced, False))
     return sets
 
 

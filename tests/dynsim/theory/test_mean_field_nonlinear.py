@@ -1,0 +1,167 @@
+"""Mean field with nonlinear hidden layers: against networks, closed forms and linear layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import assert_refused
+
+from dynsim import train
+from dynsim.laboratory import NetworkSetup
+from dynsim.theory.mean_field._model import Model
+from dynsim.theory.mean_field._predict import predict
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SETUP = NetworkSetup(
+    network="mlp",
+    activation="relu",
+    normalisation="none",
+    residual="no",
+    depth=1,
+    precision="float64",
+    width=8,
+    base_width=1,
+    parametrization="sp",
+    init_exponents="0,-1/2,-3/2",
+    lr_exponents="0,0,0,0",
+    vocab_size=3,
+    steps=3,
+    optimizer="adam",
+    embedding_lr=0.1,
+    hidden_lr=0.06,
+)
+NETWORKS = {
+    "relu, RMS norm, residual, Adam with decay, mini-batch, cross-entropy": replace(
+        SETUP,
+        normalisation="rms",
+        residual="yes",
+        outputs=2,
+        loss="ce",
+        targets="onehot",
+        tokens="zipf:1",
+        batch_size=8,
+        weight_decay=0.5,
+        vector_ratio=2.0,
+    ),
+    "gelu, layer norm, plain, two matrices, Muon, schedule": replace(
+        SETUP,
+        activation="gelu",
+        normalisation="layer",
+        optimizer="muon",
+        depth=2,
+        schedule="linear",
+    ),
+}
+UPDATES = (
+    "projection_update_rms",
+    "embedding_update_rms",
+    "projection_step_rms",
+    "hidden_update_rms",
+)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_few_neurons_are_a_finite_network(name):
+    """As many independent neurons as the network has: the network's own law."""
+    setup = NETWORKS[name]
+    prediction = predict(setup, particles=4 * 64, replicas=300, error_estimate=False)
+    networks = train(setup, 2000, horizons=range(1, setup.steps), record_updates=True)
+    losses = np.hstack([networks.initial_loss[:, None], networks.loss])
+    error = np.hypot(losses.std(axis=0) / np.sqrt(len(losses)), prediction.loss_error[0])
+    assert np.all(np.abs(prediction.loss[0] - losses.mean(axis=0)) < 3.5 * error)
+    assert np.all(error < 0.03 * losses[:, 0].mean())
+    assert losses[:, -1].mean() < 0.8 * losses[:, 0].mean(), "nothing was learned"
+    for update in UPDATES:
+        squares = getattr(networks, update) ** 2
+        rms = np.sqrt(squares.mean(axis=0))[-1]
+        error = squares.std(axis=0)[-1] / np.sqrt(len(squares)) / (2 * rms)
+        error = np.hypot(error, getattr(prediction, f"{update}_error")[0, -1])
+        assert np.all(np.abs(getattr(prediction, update)[0, -1] - rms) < 4 * error), update
+        assert np.all(error < 0.05 * rms), update
+
+
+def test_identity_is_the_solver_of_linear_layers(monkeypatch):
+    setup = replace(
+        SETUP,
+        activation="identity",
+        residual="yes",
+        width=4096,
+        outputs=2,
+        lr_exponents="0,-1,-1,0",
+        embedding_lr=0.05,
+        hidden_lr=0.3,
+    )
+    limit = {"error_estimate": False, "finite_width": False}
+    linear = predict(setup, particles=2048, replicas=64, **limit)
+    monkeypatch.setattr(Model, "linear", False)
+    nonlinear = predict(setup, particles=1024, replicas=64, **limit)
+    for column in ("loss", *UPDATES):
+        ours, theirs = getattr(nonlinear, column)[0], getattr(linear, column)[0]
+        assert np.all(np.abs(ours - theirs) < 0.03 * theirs.max()), column
+    assert linear.loss[0, -1] < 0.8 * linear.loss[0, 0], "nothing was learned"
+
+
+def test_first_step_of_a_readout_is_the_arc_cosine_kernel():
+    """Gradient descent at infinite width: Delta f_i = -eta d sum_j p_j r_j E[relu(h_i) relu(h_j)].
+
+    Source: Cho & Saul 2009: E = 1/2 for i = j and 1/(2 pi) of independent standard Gaussians.
+    """
+    width, rate = 2**20, 0.7
+    setup = replace(
+        SETUP,
+        optimizer="sgd",
+        width=width,
+        steps=2,
+        embedding_lr=0.0,
+        targets="sign",
+    )
+    found = predict(
+        setup,
+        hidden_lrs=0.0,
+        projection_lrs=rate / width,
+        particles=512,
+        replicas=16,
+        error_estimate=False,
+        finite_width=False,
+    )
+    squares = []
+    for target in np.array(np.meshgrid(*[[-1, 1]] * 3)).reshape(3, -1).T:
+        kernel = np.full((3, 3), 1 / (2 * np.pi)) + np.eye(3) * (0.5 - 1 / (2 * np.pi))
+        squares.append(np.mean((rate * kernel @ target / 3) ** 2))
+    measured = found.projection_update_rms[0, 1] ** 2
+    assert min(abs(measured / square - 1) for square in squares) < 0.03
+    assert max(squares) > 1.5 * min(squares)
+
+
+def test_first_step_of_a_hidden_matrix_has_the_gates_of_its_neurons():
+    """Under sign a neuron with any open gate moves as if linear, tokens on the average.
+
+    E[(Delta A e_i)^2] = (1 - 2^-m) eta^2 d [1 + (2/pi) (d - 1)/m], at residuals of equal size.
+    """
+    width, rate, tokens = 2**14, 1e-6, 3
+    setup = replace(SETUP, optimizer="sign", width=width, steps=2, targets="sign", embedding_lr=0.0)
+    found = predict(
+        setup,
+        hidden_lrs=rate,
+        particles=512,
+        replicas=16,
+        error_estimate=False,
+        finite_width=False,
+    )
+    square = (1 - 2.0**-tokens) * width * (1 + 2 / np.pi * (width - 1) / tokens)
+    assert found.hidden_update_rms is not None
+    assert found.hidden_update_rms[0, 1, 0] == pytest.approx(rate * square**0.5, rel=0.02)
+
+
+def test_bad_input():
+    long = replace(SETUP, vocab_size=103, steps=5)
+    assert_refused("vocab_size", lambda: predict(long), "512", "activation", "relu")
+    normed = replace(long, activation="identity", normalisation="layer")
+    assert_refused("vocab_size", lambda: predict(normed), "512", "normalisation", "layer")
+    assert_refused("particles", lambda: predict(SETUP, particles=100), "at least 144")
+    for field, value, words in (("tied", True, "false"), ("precision", "bfloat16", "float64")):
+        setup = replace(SETUP, outputs=None, **{field: value})
+        assert_refused(field, lambda setup=setup: predict(setup), words)
