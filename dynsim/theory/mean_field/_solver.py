@@ -58,7 +58,8 @@ LAYERS = ("embedding", "hidden", "projection")
 class Plan(NamedTuple):
     """What is compiled in: never a width, vocabulary, token law, learning rate or seed.
 
-    `optimizer` is entrywise; `muon` says whether hidden matrices have Muon instead.
+    `optimizer` is entrywise; `muon` says whether hidden matrices have Muon instead. `heads` are the
+    leading tokens that many neurons hear of alike, where tokens are not all so treated.
     """
 
     tokens: int
@@ -73,6 +74,7 @@ class Plan(NamedTuple):
     muon: bool = False
     activation: str = "identity"
     normalisation: str = "none"
+    heads: int = 0
 
 
 class Multipliers(NamedTuple):
