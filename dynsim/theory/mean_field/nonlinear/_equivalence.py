@@ -111,9 +111,14 @@ def _solve_one(
         """Every vector becomes a shared direction, at places from `first` on."""
         size = len(copies.by_column if of_rows else copies.by_row)
         noise = jax.random.normal(key, (len(vectors), size))
-        for place, vector in enumerate(vectors):
-            copies = shared_direction(copies, vector, of_rows, first + place, noise[place])
-        return copies
+        return share_with(copies, vectors, noise, of_rows, first)
+
+    def share_with(copies, vectors, noise, of_rows, first):
+        def one(copies, inputs):
+            place, vector, drawn = inputs
+            return shared_direction(copies, vector, of_rows, first + place, drawn), None
+
+        return jax.lax.scan(one, copies, (jnp.arange(len(vectors)), vectors, noise))[0]
 
     keys = jax.random.split(jax.random.fold_in(key, plan.steps), 5)
     order = jax.random.permutation(keys[0], count)
@@ -127,11 +132,9 @@ def _solve_one(
     last = plan.steps * a_step
     of_embedding = no_copies(count, nu, metric, last + max(plan.heads, 1))
     of_embedding = given_images(of_embedding, rows, crossing.T, False, jnp.asarray(last))
-    for place in range(plan.heads):
-        one = jnp.zeros(plan.tokens).at[place].set(1.0)
-        of_embedding = shared_direction(
-            of_embedding, one, True, jnp.asarray(last + place), first_embedding[place]
-        )
+    if plan.heads:
+        own = jnp.eye(plan.heads, plan.tokens), first_embedding[: plan.heads]
+        of_embedding = share_with(of_embedding, *own, True, last)
     of_hidden = no_copies(plan.tokens, metric, metric, last + 1)
     of_hidden = given_images(of_hidden, first_embedding, crossing, False, jnp.asarray(last))
     gaussian = sizes.embedding_std * sizes.hidden_std
