@@ -49,6 +49,7 @@ response_of_features = series("R_z")  # R_z[i, j, t, s]
 response_of_gradients = series("R_delta")  # R_delta[i, j, t, s]
 readout_entry = series("V")  # V[alpha]
 common_slope = sp.Symbol("phi_1", positive=True)
+gradient_share = sp.Symbol("C_psi", nonnegative=True)  # mean of delta_ia^2 / sum_j delta_ja^2
 slope = series("psi")  # psi[i, alpha] = phi'(h_{i alpha})
 
 SOURCE = "docs/theory/mean_field.md#nonlinear-layers"
@@ -186,9 +187,7 @@ def shared_and_own_gradient() -> Derivation:
     """delta_ia = V_a b_i E_a[phi'(h_ia)] + V_a b_i (phi'(h_ia) - E_a[phi'(h_ia)])."""
     mean = neuron_mean(slope[token, upper])
     shared = readout_entry[upper] * weighted_residual[token, step] * mean
-    own = (
-        readout_entry[upper] * weighted_residual[token, step] * (slope[token, upper] - mean)
-    )
+    own = readout_entry[upper] * weighted_residual[token, step] * (slope[token, upper] - mean)
     left, latex = "delta_ia", r"\delta_{i\alpha}"
     return Derivation(
         name="What neurons have in common of a gradient, and what is their own",
@@ -291,8 +290,7 @@ def gated_first_update() -> Derivation:
     eta^2 sigma_E^2 d [1 + (2/pi) d C], C the mean over neurons of delta_ia^2 / sum_j delta_ja^2.
     """
     d, of_sign = s.width, kernel("sign")
-    share = sp.Symbol("C_psi", nonnegative=True)
-    cosine = sp.sqrt(share)
+    share, cosine = gradient_share, sp.sqrt(gradient_share)
     mean, second = (
         moment.subs({input_std: s.embedding_std, gradient_std: 1})
         for moment in (of_sign.mean, of_sign.second_moment)

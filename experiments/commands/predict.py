@@ -20,8 +20,9 @@ class Predict:
 
     It covers the linear model (--network linear) and up to eight hidden layers (--network mlp):
     linear ones (--activation identity --normalisation none) with any vocabulary, others where
-    tokens times steps are at most 512. The same options and output as train, with `loss_error`,
-    the numerical error of the prediction.
+    tokens times steps are at most 512, and beyond that one hidden layer with --residual no
+    --normalisation none. The same options and output as train, with `loss_error`, the numerical
+    error of the prediction.
     """
 
     setup: Annotated[AnyNetwork, tyro.conf.arg(name="")]

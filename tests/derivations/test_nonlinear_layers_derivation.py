@@ -14,7 +14,7 @@ from derivations import symbols as s
 
 
 def test_gradient_of_a_matrix_is_a_sum_over_tokens(random):
-    """The printed sum against a difference of the loss, through tanh; its rank is that of tokens."""
+    """The printed sum against a difference of the loss, through tanh; the rank."""
     m, d, small = 3, 7, 1e-6
     embedding, matrix = random.standard_normal((m, d)), random.standard_normal((d, d))
     readout, target = random.standard_normal(d), random.standard_normal(m)
@@ -62,8 +62,9 @@ def test_neurons_agree_by_the_common_share_of_their_slopes(random, activation, s
 
 def test_first_step_without_slopes_is_that_of_linear_layers():
     linear = derivations.hidden_first_mean_field_update().expression.subs(hidden.hidden_level, 1)
-    share = sp.Symbol("C_psi", nonnegative=True)
-    gated = derivations.gated_first_update().expression.subs(share, s.alignment_square)
+    gated = derivations.gated_first_update().expression.subs(
+        nonlinear.gradient_share, s.alignment_square
+    )
     assert_same_expression(gated, linear)
 
 

@@ -32,7 +32,6 @@ from ._solver import Plan, solve
 from .nonlinear._equivalence import solve as solve_proportional
 from .nonlinear._few_tokens import solve as solve_few_tokens
 from .nonlinear._validity import (
-    MAX_TOKEN_STEPS,
     check_proportional,
     few_tokens,
     frequent_tokens,
@@ -258,9 +257,7 @@ def _few_token_sets(
     return sets
 
 
-def _proportional_sets(
-    setup: Experiment, model: Model, particles: int | None
-) -> list[_Solutions]:
+def _proportional_sets(setup: Experiment, model: Model, particles: int | None) -> list[_Solutions]:
     """The same for one nonlinear layer with many tokens: at most d neurons, and half as many.
 
     Raises `InputError` for what Gaussian equivalence does not cover, and for too few particles.

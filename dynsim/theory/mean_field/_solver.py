@@ -51,7 +51,6 @@ from ._population import (
 from ._sampling import even_points, normals
 from ._updates import readout_and_hidden_squares
 
-
 LAYERS = ("embedding", "hidden", "projection")
 
 

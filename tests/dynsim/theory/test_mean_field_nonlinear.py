@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from helpers import assert_refused
 
+import derivations
+from derivations import symbols as s
+from derivations._mean_field_nonlinear import gradient_share
 from dynsim import train
 from dynsim.laboratory import NetworkSetup
 from dynsim.theory.mean_field._model import Model
@@ -156,11 +159,48 @@ def test_first_step_of_a_hidden_matrix_has_the_gates_of_its_neurons():
     assert found.hidden_update_rms[0, 1, 0] == pytest.approx(rate * square**0.5, rel=0.02)
 
 
+WIDE = replace(SETUP, width=128, vocab_size=256, steps=4, optimizer="sign")
+
+
+def test_linear_layers_are_their_own_gaussian_equivalent(monkeypatch):
+    """Without own parts the copies of the embedding are one: many tokens, the linear solver."""
+    setup = replace(
+        WIDE, activation="identity", embedding_lr=0.1, hidden_lr=0.015, readout_ratio=0.05
+    )
+    linear = predict(setup, particles=1024, replicas=8, error_estimate=False)
+    monkeypatch.setattr(Model, "linear", False)
+    found = predict(setup, replicas=8)
+    error = np.hypot(linear.loss_error[0], found.loss_error[0])
+    distance = np.abs(linear.loss[0] - found.loss[0])
+    assert np.all(distance < 0.01 * linear.loss[0, 0] + 2 * error)
+    assert np.all(error < 0.01 * linear.loss[0, 0])
+    assert linear.loss[0, -1] < 0.6 * linear.loss[0, 0], "nothing was learned"
+
+
+def test_first_step_of_many_tokens_is_the_derived_one():
+    """eta^2 d [1 + (2/pi) d/m]: a share of 1/m of a neuron's gradient on the average, gates too."""
+    setup = replace(WIDE, vocab_size=512, steps=2, targets="sign", embedding_lr=0.0)
+    found = predict(setup, hidden_lrs=1e-6, replicas=4, finite_width=False)
+    value = derivations.gated_first_update().expression.subs(
+        {s.width: 128, s.embedding_std: 1, s.projection_lr: 1e-6, gradient_share: 1 / 512}
+    )
+    assert found.hidden_update_rms is not None
+    assert found.hidden_update_rms[0, 1, 0] == pytest.approx(float(value) ** 0.5, rel=0.03)
+
+
 def test_bad_input():
-    long = replace(SETUP, vocab_size=103, steps=5)
-    assert_refused("vocab_size", lambda: predict(long), "512", "activation", "relu")
-    normed = replace(long, activation="identity", normalisation="layer")
-    assert_refused("vocab_size", lambda: predict(normed), "512", "normalisation", "layer")
+    for changed, words in (
+        ({"depth": 2}, "must be 1 with this many tokens"),
+        ({"normalisation": "rms"}, "must be none"),
+        ({"residual": "yes"}, "must be no"),
+        ({"optimizer": "muon"}, "rank of its tokens"),
+        ({"width": 127}, "at least 128"),
+        ({"init_exponents": "0,-1/2,-1/2"}, "self term"),
+        ({"steps": 50}, "at most 21"),
+    ):
+        (field,) = changed
+        refused = replace(WIDE, **changed)
+        assert_refused(field, lambda refused=refused: predict(refused), words, "at most 512")
     assert_refused("particles", lambda: predict(SETUP, particles=100), "at least 144")
     for field, value, words in (("tied", True, "false"), ("precision", "bfloat16", "float64")):
         setup = replace(SETUP, outputs=None, **{field: value})

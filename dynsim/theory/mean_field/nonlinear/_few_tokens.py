@@ -5,7 +5,8 @@ and the width large, every neuron has the m numbers h_{l,i} at its level, and an
 matrix enters through its images of m vectors a step on either side: the features z_{l-1,i} from
 below and the gradients delta_{l,i} = dl_i/dh_l from above,
 
-    delta_{L,i} = (dz_L/dh_L)^T W^T b_i,   delta_{l-1,i} = s delta_{l,i} + (dz/dh)^T A_l^T delta_l,i.
+    delta_{L,i} = (dz_L/dh_L)^T W^T b_i,
+    delta_{l-1,i} = s delta_{l,i} + (dz_{l-1}/dh_{l-1})^T A_l^T delta_{l,i}.
 
 It is conditioned on both as with linear layers (`through_matrix`), where n outputs take the place
 of m tokens. The gradient of A_l is sum_i delta_{l,i} z_{l-1,i}^T, of rank m.
@@ -67,6 +68,11 @@ class State(NamedTuple):
     first_outputs: Float[Array, "m n"]
 
 
+def _of_layer(seen: Seen, place: int) -> Seen:
+    """What has been seen of one of the matrices."""
+    return jax.tree.map(lambda columns: columns[place], seen)
+
+
 @partial(program, static_argnames="plan")
 def solve(
     plan: Plan, tokens: Tokens, sizes: Sizes, descent: Descent, cases: Case
@@ -122,7 +128,7 @@ def _solve_one(
             z, _ = read(level, stream, jnp.ones(plan.neurons))
             if level == depth:
                 return outputs_of(z, first_projection)
-            rows, below = (jax.tree.map(lambda side: side[level], side) for side in seen)
+            rows, below = _of_layer(seen, level)
             noise = jax.random.normal(jax.random.fold_in(key, level), z.shape)
             image = image_by_itself(below, rows, z, metric, used * noise)
             stream = skip * stream + sizes.hidden_std * image
@@ -133,7 +139,7 @@ def _solve_one(
         weights, frames = state.weights, state.frames
         at = jax.random.fold_in(key, index)
         rule = Rule(population, skip, plan.responses, columns + m, index, at)
-        seen = [jax.tree.map(lambda side: side[place], state.seen) for place in range(depth)]
+        seen = [_of_layer(state.seen, place) for place in range(depth)]
 
         stream, read_by, pulls, below, of_hidden = weights.embedding, [], [], [], []
         for level in range(depth + 1):

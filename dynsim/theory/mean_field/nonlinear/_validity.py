@@ -10,6 +10,7 @@ from dynsim.theory.mean_field._model import Model
 
 MAX_TOKEN_STEPS = 512  # directions on either side of a matrix, where every token has its own
 LEAST_WIDTH = 128  # of Gaussian equivalence
+MOST_READOUT = 0.51  # sqrt(d) times the size of the readout's initial entries
 MOST_HEADS, HEAD_SHARE = 16, 0.01  # a frequent token has that share of sum p^2 at least
 
 
@@ -55,6 +56,16 @@ def check_proportional(setup: Experiment, model: Model, neurons: int) -> None:
     ):
         if given != covered:
             raise InputError(field, given, f"must be {covered} {many}{reason}{fewer}")
+    size = model.stds.projection * setup.width**0.5
+    if size > MOST_READOUT:
+        written = getattr(setup, "init_exponents", "auto") != "auto"
+        field = "init_exponents" if written else "parametrization"
+        raise InputError(
+            field,
+            getattr(setup, field),
+            f"must give the initial readout entries of at most {MOST_READOUT} / sqrt(`width`) "
+            f"{many}since larger initial outputs have a self term (here {size:.2g}){fewer}",
+        )
     if setup.width < LEAST_WIDTH:
         allowed = f"must be at least {LEAST_WIDTH} {many}which holds for wide layers{fewer}"
         raise InputError("width", setup.width, allowed)
