@@ -11,6 +11,9 @@ directions delta_i., and for the moved parts of A and e. So
   their readout's direction, and through a Gaussian matrix of its own for the rest;
 - token i sees the initial hidden matrix through shared directions, means over tokens weighted by
   their residual's direction, and through one of its own;
+- readout and residuals are shared directions too. What one matrix makes of them the other one
+  meets: A^T V, whose image under the embedding is the linear part of the outputs, and Z^T b. This
+  is the self term of the outputs: residuals, and with them the gradient of A, know of A^T V;
 - frequent tokens are shared directions themselves, with their own embedding as the image.
 
 Left out are correlations of the rest between neurons (of relative order 1/width), and dependences
@@ -43,9 +46,18 @@ from dynsim.theory.mean_field._solver import (
     optimizer_of,
 )
 
-from ._own_copies import Copies, given_images, no_copies, own_images, shared_direction
+from ._own_copies import (
+    Copies,
+    given_images,
+    image_for_all,
+    no_copies,
+    own_images,
+    shared_direction,
+    shared_image,
+)
 
 ODD = ("tanh", "identity")
+MOVED = 1e-3  # relative change of a readout from which on it has a direction of its own
 DIRECTED = 1e-12  # a readout or residual below it, relative to the mean square, has no direction
 
 
@@ -67,6 +79,7 @@ class State(NamedTuple):
     embedding: Copies  # as every hidden neuron sees it
     hidden: Copies  # as every token sees it
     pushed: tuple[Float[Array, "J N"], Float[Array, "K N"]]  # shared parts of the last updates
+    shown: Float[Array, "N n"]  # the readout whose direction was shared last
     first_outputs: Float[Array, "M n"]
 
 
@@ -85,7 +98,7 @@ def _solve_one(
     metric = jnp.full(count, width / count)
     nu, mass = tokens.multiplicities, tokens.multiplicities * tokens.frequencies
     shared = n if plan.activation in ODD else n + 1
-    a_step = shared + 1  # directions of either side
+    a_step = n + shared + 1  # directions of either side
     optimizer = optimizer_of(plan, descent.constants, LAYERS)
     decay, on = descent.constants.weight_decay, sizes.multipliers
     key = jax.random.key(case.seed)
@@ -120,6 +133,13 @@ def _solve_one(
 
         return jax.lax.scan(one, copies, (jnp.arange(len(vectors)), vectors, noise))[0]
 
+    def share_known(copies, vectors, images, of_rows, first):
+        def one(copies, inputs):
+            place, vector, image = inputs
+            return shared_image(copies, vector, image, of_rows, first + place), None
+
+        return jax.lax.scan(one, copies, (jnp.arange(len(vectors)), vectors, images))[0]
+
     keys = jax.random.split(jax.random.fold_in(key, plan.steps), 5)
     order = jax.random.permutation(keys[0], count)
     points = even_points(case.neuron_shifts[plan.steps], order)
@@ -142,15 +162,25 @@ def _solve_one(
     def step(state: State, inputs):
         index, batch, factor = inputs
         weights, embedding, hidden = state.weights, state.embedding, state.hidden
-        at = jax.random.split(jax.random.fold_in(key, index), 8)
+        at = jax.random.split(jax.random.fold_in(key, index), 10)
         moved, learned, readout = weights.embedding, weights.hidden, weights.readout
         place = index * a_step
 
         # Columns of the embedding and of the hidden matrix are input neurons. Their updates:
-        embedding = share(embedding, state.pushed[0], False, place, at[0])
-        hidden = share(hidden, state.pushed[1], False, place, at[1])
-        by_learned, embedding = own_images(embedding, learned, False, place + shared, at[2])
-        by_moved, hidden = own_images(hidden, moved, False, place + shared, at[3])
+        # A^T V at level 0, as all tokens see it, is what Z meets; its image is known.
+        # A readout that hardly moves has no new direction, only rounding.
+        change = jnp.sum((readout - state.shown) ** 2, axis=0)
+        new = change > MOVED**2 * jnp.sum(readout**2, axis=0)
+        shown = jnp.where(new[None, :], readout, state.shown)
+        hidden = share(hidden, shown.T, True, place, at[8])
+        below = jax.vmap(lambda one: image_for_all(hidden, one, True))(shown.T)
+        linear = (crossing @ (metric[:, None] * shown)).T
+        embedding = share_known(embedding, below, linear, False, place)
+        embedding = share(embedding, state.pushed[0], False, place + n, at[0])
+        hidden = share(hidden, state.pushed[1], False, place + n, at[1])
+        own = place + n + shared
+        by_learned, embedding = own_images(embedding, learned, False, own, at[2])
+        by_moved, hidden = own_images(hidden, moved, False, own, at[3])
         own_learned = weights.scale * by_learned.T + moved @ (metric[:, None] * learned.T)
         by_initial = weights.scale / sizes.embedding_std * gaussian * crossing
         by_initial = by_initial + sizes.hidden_std * by_moved  # A(0) e_i
@@ -169,10 +199,15 @@ def _solve_one(
             slopes = by_token[:, None] * by_neuron[None, :] / jnp.mean(by_neuron)
         delta = slopes * (weighted @ readout.T)  # (M, N)
         of_neurons, of_tokens = weights_of(readout), weights_of(weighted)
-        embedding = share(embedding, (delta @ of_neurons / count).T, True, place, at[4])
-        hidden = share(hidden, (of_tokens * mean[:, None]).T @ delta, True, place, at[5])
-        down, embedding = own_images(embedding, delta.T, True, place + shared, at[6])
-        push, hidden = own_images(hidden, delta, True, place + shared, at[7])
+        # And Z^T b, as all neurons see it, is what A meets.
+        embedding = share(embedding, weighted.T, True, place, at[9])
+        carried = jax.vmap(lambda one: image_for_all(embedding, one, True))(weighted.T)
+        linear = (crossing.T @ (nu[:, None] * weighted)).T
+        hidden = share_known(hidden, carried, linear, False, place)
+        embedding = share(embedding, (delta @ of_neurons / count).T, True, place + n, at[4])
+        hidden = share(hidden, (of_tokens * mean[:, None]).T @ delta, True, place + n, at[5])
+        down, embedding = own_images(embedding, delta.T, True, own, at[6])
+        push, hidden = own_images(hidden, delta, True, own, at[7])
         gradients = {
             "embedding": on.embedding
             * (weights.hidden_scale * push + delta @ (metric[:, None] * learned)),
@@ -206,7 +241,8 @@ def _solve_one(
             mean_square(features @ (metric[:, None] * (after.readout - readout))),
             mean_square(change),
         ]
-        return State(after, memory, embedding, hidden, pushed, first), jnp.stack(record)
+        state = State(after, memory, embedding, hidden, pushed, shown, first)
+        return state, jnp.stack(record)
 
     first_readout = readout
     nothing = jnp.zeros((count, count))
@@ -221,6 +257,7 @@ def _solve_one(
         of_embedding,
         of_hidden,
         (jnp.zeros((shared, count)), jnp.zeros((shared, count))),
+        jnp.zeros((count, n)),
         jnp.zeros((plan.tokens, n)),
     )
     state, record = jax.lax.scan(

@@ -70,6 +70,45 @@ def shared_direction(
     return given_images(copies, vectors, images, of_rows, place)
 
 
+def shared_image(
+    copies: Copies,
+    vector: Float[Array, " P"],
+    image: Float[Array, " Q"],
+    of_rows: bool,
+    place: Int[Array, ""],
+) -> Copies:
+    """Every member learns one image of a vector that is known already."""
+    inside, outside, metric, _ = _sides(copies.shared, copies, of_rows)
+    inside, outside = _with_image(inside, outside, metric, vector, image, place)
+    copies = copies._replace(shared=_seen(inside, outside, of_rows))
+    members = len(copies.own.rows.basis)
+    vectors, images = (
+        jnp.broadcast_to(one[None, :], (members, len(one))) for one in (vector, image)
+    )
+    return given_images(copies, vectors, images, of_rows, place)
+
+
+def image_for_all(copies: Copies, vector: Float[Array, " P"], of_rows: bool) -> Float[Array, " Q"]:
+    """The image of a vector in the span of the shared directions."""
+    inside, outside, metric, _ = _sides(copies.shared, copies, of_rows)
+    return outside.image @ (inside.basis.T @ (metric * vector))
+
+
+def _with_image(
+    inside: Side,
+    outside: Side,
+    metric: Float[Array, " P"],
+    vector: Float[Array, " P"],
+    image: Float[Array, " Q"],
+    place: Int[Array, ""],
+) -> tuple[Side, Side]:
+    """Both sides with what is new in a vector, and with its image."""
+    old, fresh, root = split(vector[:, None], inside.basis, metric)
+    new = (image[:, None] - outside.image @ old) / jnp.where(root == 0, 1, root)
+    inside = inside._replace(basis=write(inside.basis, fresh, place))
+    return inside, outside._replace(image=write(outside.image, where_new(fresh, new), place))
+
+
 def given_images(
     copies: Copies,
     vectors: Float[Array, "A P"],
@@ -81,11 +120,7 @@ def given_images(
     inside, outside, metric, _ = _sides(copies.own, copies, of_rows)
 
     def one(inside: Side, outside: Side, vector, image):
-        old, fresh, root = split(vector[:, None], inside.basis, metric)
-        length = jnp.where(root == 0, 1, root)
-        new = (image[:, None] - outside.image @ old) / length
-        inside = inside._replace(basis=write(inside.basis, fresh, place))
-        return inside, outside._replace(image=write(outside.image, where_new(fresh, new), place))
+        return _with_image(inside, outside, metric, vector, image, place)
 
     inside, outside = jax.vmap(one)(inside, outside, vectors, images)
     return copies._replace(own=_seen(inside, outside, of_rows))

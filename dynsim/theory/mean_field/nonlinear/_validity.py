@@ -10,7 +10,7 @@ from dynsim.theory.mean_field._model import Model
 
 MAX_TOKEN_STEPS = 512  # directions on either side of a matrix, where every token has its own
 LEAST_WIDTH = 128  # of Gaussian equivalence
-MOST_READOUT = 0.51  # sqrt(d) times the size of the readout's initial entries
+MOST_READOUT = 0.13  # sqrt(d) times the size of the readout's initial entries
 MOST_HEADS, HEAD_SHARE = 16, 0.01  # a frequent token has that share of sum p^2 at least
 
 
