@@ -195,7 +195,7 @@ def test_bad_input():
         ({"residual": "yes"}, "must be no"),
         ({"optimizer": "muon"}, "rank of its tokens"),
         ({"width": 127}, "at least 128"),
-        ({"init_exponents": "0,-1/2,-1/2"}, "self term"),
+        ({"init_exponents": "0,-1/2,-1/2"}, "initial outputs"),
         ({"steps": 50}, "at most 21"),
     ):
         (field,) = changed

@@ -64,7 +64,7 @@ def check_proportional(setup: Experiment, model: Model, neurons: int) -> None:
             field,
             getattr(setup, field),
             f"must give the initial readout entries of at most {MOST_READOUT} / sqrt(`width`) "
-            f"{many}since larger initial outputs have a self term (here {size:.2g}){fewer}",
+            f"{many}since larger initial outputs are not covered (here {size:.2g}){fewer}",
         )
     if setup.width < LEAST_WIDTH:
         allowed = f"must be at least {LEAST_WIDTH} {many}which holds for wide layers{fewer}"
