@@ -173,7 +173,7 @@ def test_linear_layers_are_their_own_gaussian_equivalent(monkeypatch):
     error = np.hypot(linear.loss_error[0], found.loss_error[0])
     distance = np.abs(linear.loss[0] - found.loss[0])
     assert np.all(distance < 0.01 * linear.loss[0, 0] + 2 * error)
-    assert np.all(error < 0.01 * linear.loss[0, 0])
+    assert np.all(error < 0.015 * linear.loss[0, 0])
     assert linear.loss[0, -1] < 0.6 * linear.loss[0, 0], "nothing was learned"
 
 

@@ -133,6 +133,15 @@ def _solve_one(
 
         return jax.lax.scan(one, copies, (jnp.arange(len(vectors)), vectors, noise))[0]
 
+    def share_met(copies, vectors, images, index, first, key):
+        """What the other matrix has made: at the start its image is known, later drawn."""
+        return jax.lax.cond(
+            index == 0,
+            lambda copies: share_known(copies, vectors, images, False, first),
+            lambda copies: share(copies, vectors, False, first, key),
+            copies,
+        )
+
     def share_known(copies, vectors, images, of_rows, first):
         def one(copies, inputs):
             place, vector, image = inputs
@@ -162,12 +171,12 @@ def _solve_one(
     def step(state: State, inputs):
         index, batch, factor = inputs
         weights, embedding, hidden = state.weights, state.embedding, state.hidden
-        at = jax.random.split(jax.random.fold_in(key, index), 10)
+        at = jax.random.split(jax.random.fold_in(key, index), 12)
         moved, learned, readout = weights.embedding, weights.hidden, weights.readout
         place = index * a_step
 
         # Columns of the embedding and of the hidden matrix are input neurons. Their updates:
-        # A^T V at level 0, as all tokens see it, is what Z meets; its image is known.
+        # A^T V at level 0, as all tokens see it, is what Z meets.
         # A readout that hardly moves has no new direction, only rounding.
         change = jnp.sum((readout - state.shown) ** 2, axis=0)
         new = change > MOVED**2 * jnp.sum(readout**2, axis=0)
@@ -175,7 +184,7 @@ def _solve_one(
         hidden = share(hidden, shown.T, True, place, at[8])
         below = jax.vmap(lambda one: image_for_all(hidden, one, True))(shown.T)
         linear = (crossing @ (metric[:, None] * shown)).T
-        embedding = share_known(embedding, below, linear, False, place)
+        embedding = share_met(embedding, below, linear, index, place, at[10])
         embedding = share(embedding, state.pushed[0], False, place + n, at[0])
         hidden = share(hidden, state.pushed[1], False, place + n, at[1])
         own = place + n + shared
@@ -203,7 +212,7 @@ def _solve_one(
         embedding = share(embedding, weighted.T, True, place, at[9])
         carried = jax.vmap(lambda one: image_for_all(embedding, one, True))(weighted.T)
         linear = (crossing.T @ (nu[:, None] * weighted)).T
-        hidden = share_known(hidden, carried, linear, False, place)
+        hidden = share_met(hidden, carried, linear, index, place, at[11])
         embedding = share(embedding, (delta @ of_neurons / count).T, True, place + n, at[4])
         hidden = share(hidden, (of_tokens * mean[:, None]).T @ delta, True, place + n, at[5])
         down, embedding = own_images(embedding, delta.T, True, own, at[6])
