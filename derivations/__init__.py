@@ -165,6 +165,12 @@ from ._mean_field_hidden import hidden_response as hidden_response
 from ._mean_field_hidden import low_rank_orthogonalisation as low_rank_orthogonalisation
 from ._mean_field_limits import fixed_vocabulary_limit as fixed_vocabulary_limit
 from ._mean_field_limits import proportional_limit as proportional_limit
+from ._mean_field_nonlinear import agreement_of_neurons as agreement_of_neurons
+from ._mean_field_nonlinear import common_slope_share as common_slope_share
+from ._mean_field_nonlinear import gated_first_update as gated_first_update
+from ._mean_field_nonlinear import nonlinear_matrix_gradient as nonlinear_matrix_gradient
+from ._mean_field_nonlinear import nonlinear_passage as nonlinear_passage
+from ._mean_field_nonlinear import shared_and_own_gradient as shared_and_own_gradient
 from ._parametrizations import ENTRYWISE_NORMALISED as ENTRYWISE_NORMALISED
 from ._parametrizations import NETWORK_LAYERS as NETWORK_LAYERS
 from ._parametrizations import PARAMETRIZATIONS as PARAMETRIZATIONS

@@ -13,8 +13,8 @@ from ._setup import MAX_SIZE, Descent, EmbeddingRate, Experiment, Part, Task
 
 NetworkName = Literal["linear", "mlp", "transformer"]
 Residual = Literal["yes", "no"]
-Activation = Literal["relu", "gelu", "identity"]
-Normalisation = Literal["rms", "none"]
+Activation = Literal["relu", "gelu", "tanh", "identity"]
+Normalisation = Literal["rms", "layer", "none"]
 ParametrizationName = Literal["sp", "ntk", "mup", "mfp", "umup", "lv"]
 Decay = Literal["coupled", "independent"]
 Precision = Literal["float32", "bfloat16", "float64"]
@@ -41,7 +41,8 @@ class NetworkModel(Part):
     activation: Activation = "relu"
     """of mlp and transformer; identity: a deep linear network"""
     normalisation: Normalisation = "rms"
-    """of mlp, before hidden layers and readout (transformer always has rms)"""
+    """of mlp, before hidden layers and readout (transformer always has rms); layer: rms after the
+    mean over neurons is subtracted"""
     tied: bool = False
     """the readout is the embedding's transpose (one output per token type)"""
     parametrization: ParametrizationName = "mup"

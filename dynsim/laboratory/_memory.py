@@ -45,7 +45,7 @@ def parameter_count(setup: NetworkSetup) -> int:
     hidden = setup.depth * per_layer * setup.width
     gains = {
         "linear": 0,
-        "mlp": setup.depth + 1 if setup.normalisation == "rms" else 0,
+        "mlp": 0 if setup.normalisation == "none" else setup.depth + 1,
         "transformer": 2 * setup.depth + 1,
     }[setup.network]
     return (setup.vocab_size + readout + hidden + gains) * setup.width

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from dynsim._activation import NORM_EPSILON, activated
 from dynsim._layers import Label, LayerValues
 from dynsim._network_setup import NetworkName, NetworkSetup
 
 MLP_RATIO = 4
-NORM_EPSILON = 1e-6
 ROTARY_BASE = 10_000.0
 
 
@@ -57,13 +57,13 @@ class Forward(NamedTuple):
     inputs: dict[str, Array]
 
 
-def _activation(name: str, x: Array) -> Array:
-    return {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "identity": lambda z: z}[name](x)
-
-
 def _normalised(gain: Array | None, x: Array) -> Array:
     """x / sqrt(mean x^2) times the gain, over the last axis; x itself without a gain."""
     return x if gain is None else _rms_norm(gain, x)
+
+
+def _centred(x: Array) -> Array:
+    return x - _mean(x)
 
 
 @jax.custom_vjp
@@ -117,7 +117,7 @@ class Linear(eqx.Module):
 class ResidualMLP(eqx.Module):
     """h_0 = e_i, h_l = h_{l-1} + W_l phi(norm(h_{l-1})), f = W phi(norm(h_L)).
 
-    Without `residual` h_{l-1} is not added.
+    Without `residual` h_{l-1} is not added. If `centred`, norm subtracts the mean first.
 
     Embedding (m, d), L hidden matrices (d, d), L + 1 norm gains (d,) or None each, readout (n, d)
     or None when tied. phi is not applied to the embedding itself: W_1 reads norm(e_i).
@@ -129,17 +129,21 @@ class ResidualMLP(eqx.Module):
     readout: Array | None
     activation: str = eqx.field(static=True)
     residual: bool = eqx.field(static=True)
+    centred: bool = eqx.field(static=True)
+
+    def _norm(self, level: int, stream: Array) -> Array:
+        return _normalised(self.gains[level], _centred(stream) if self.centred else stream)
 
     def __call__(self, tokens: Array, multipliers: LayerValues) -> Forward:
         inputs = {}
         stream = multipliers.embedding * self.embedding[tokens]
         for layer, weight in enumerate(self.hidden):
-            z = _normalised(self.gains[layer], stream)
-            z = _activation(self.activation, z) if layer else z
+            z = self._norm(layer, stream)
+            z = activated(self.activation, z) if layer else z
             inputs[f"hidden.{layer}"] = z
             added = multipliers.hidden * z @ weight.T
             stream = stream + added if self.residual else added
-        z = _activation(self.activation, _normalised(self.gains[-1], stream))
+        z = activated(self.activation, self._norm(-1, stream))
         inputs["readout"] = z
         readout = self.embedding if self.readout is None else self.readout
         return Forward(multipliers.readout * z @ readout.T, inputs)
@@ -173,7 +177,7 @@ class Block(eqx.Module):
         mixed = _attention(_rotated(query), _rotated(key), value).reshape(z.shape)
         stream = stream + multiplier * mixed @ self.output.T
         x = _normalised(self.mlp_gain, stream)
-        y = _activation(activation, multiplier * x @ self.up.T)
+        y = activated(activation, multiplier * x @ self.up.T)
         inputs = {"query": z, "key": z, "value": z, "output": mixed, "up": x, "down": y}
         return Forward(stream + multiplier * y @ self.down.T, inputs)
 
@@ -252,10 +256,16 @@ def initial_network(shape: NetworkShape, init_factor: LayerValues, key: Array) -
     readout = None if shape.tied else matrix("readout", shape.outputs, width)
     if shape.network == "mlp":
         hidden = tuple(matrix("hidden", width, width) for _ in range(shape.depth))
-        normalised = shape.normalisation == "rms"
+        normalised = shape.normalisation != "none"
         gains = tuple(gain() if normalised else None for _ in range(shape.depth + 1))
         return ResidualMLP(
-            embedding, hidden, gains, readout, shape.activation, shape.residual == "yes"
+            embedding,
+            hidden,
+            gains,
+            readout,
+            shape.activation,
+            shape.residual == "yes",
+            shape.normalisation == "layer",
         )
     if shape.network == "transformer":
         blocks = tuple(block() for _ in range(shape.depth))

@@ -18,9 +18,11 @@ from .train import HIDDEN_UPDATES, UPDATE_COLUMNS, hidden_columns, print_curves
 class Predict:
     """Predict what a wide network does, without training one: mean-field theory at any m/d.
 
-    It covers the linear model (--network linear) and linear hidden layers (--network mlp
-    --activation identity --normalisation none, depth 1 to 8). The same options and output as train,
-    with `loss_error`, the numerical error of the prediction.
+    It covers the linear model (--network linear) and up to eight hidden layers (--network mlp):
+    linear ones (--activation identity --normalisation none) with any vocabulary, others where
+    tokens times steps are at most 512, and beyond that one hidden layer with --residual no
+    --normalisation none. The same options and output as train, with `loss_error`, the numerical
+    error of the prediction.
     """
 
     setup: Annotated[AnyNetwork, tyro.conf.arg(name="")]

@@ -48,6 +48,8 @@ def every_derivation() -> dict[str, Derivation]:
     for passage in ("down", "up"):
         found[f"hidden_passage {passage}"] = derivations.hidden_passage(passage)
         found[f"hidden_response {passage}"] = derivations.hidden_response(passage)
+        found[f"nonlinear_passage {passage}"] = derivations.nonlinear_passage(passage)
+    found["common_slope_share"] = derivations.common_slope_share("relu")
     for name in ("deep_token_output", "deep_neuron_gradient", "deep_projection_gradient"):
         found[name] = getattr(derivations, name)(2)
     for layer in ("embedding", "projection"):

@@ -39,6 +39,23 @@ def combined(
     return total.mean(axis=1), spread, bias, correction.mean(axis=1)
 
 
+def extrapolated(
+    records: list[Records], share: float, block: int
+) -> tuple[Averages, Averages, Averages, Averages]:
+    """The same from solutions with N neurons and with N / 2, which differ by c/N from the limit.
+
+    `share` is N over the width, 0 for the limit; where it is 1 the first solutions are the answer.
+    The bias is a half of what is extrapolated, beyond chance.
+    """
+    many, few = records
+    change, part = many.mean(axis=1) - few.mean(axis=1), 1 - share
+    by_many, by_few = (standard_error(one, block) for one in records)
+    chance = np.hypot(by_many, by_few)
+    bias = part / 2 * np.sqrt(np.maximum(change**2 - (2 * chance) ** 2, 0))
+    spread = np.hypot((1 + part) * by_many, part * by_few)
+    return many.mean(axis=1) + part * change, spread, bias, -share * change
+
+
 def standard_error(samples: Records, block: int) -> Averages:
     """Of the mean over replicas, of which blocks of neighbours are independent."""
     count = samples.shape[1]

@@ -51,6 +51,7 @@ class Rule(NamedTuple):
     population: Population
     skip: float
     responses: bool
+    columns: int  # of a frame, for each level and side
     at: Int[Array, ""]  # the step
     key: Key[Array, ""]  # of its fresh Gaussians
 
@@ -76,38 +77,15 @@ def _through(
     frames: Float[Array, "f N F"],
     upwards: bool,
 ) -> Pass:
-    depth, n = len(hidden.scales), start.shape[1]
-    metric = rule.population.metric
-    columns = hidden.seen.rows.basis.shape[-1]
-    side = BELOW if upwards else ABOVE
+    depth, metric = len(hidden.scales), rule.population.metric
 
     def layer(carry, inputs):
         vectors, frames = carry
         place, moved, scale, seen = inputs
-        inside, outside = (seen.columns, seen.rows) if upwards else (seen.rows, seen.columns)
-        level = place + 1 if upwards else place  # of the image; level 0 reads the embedding
         table = moved if upwards else moved.T
-        known = known_image(inside, outside, vectors, metric, rule.responses)
         direct = rule.skip * vectors + table @ (metric[:, None] * vectors)
-        guess = scale * (known.expected + known.responding @ known.root) + direct
-        key = jax.random.fold_in(rule.key, 2 * place + side)
-        points = jax.random.uniform(key, (len(vectors) + 1, n))
-        block, noise = fresh_normals(
-            rule.population,
-            points[0],
-            points[1:],
-            jnp.argsort(guess[:, rule.at % n]),
-            frame_of(frames, level),
-        )
-        noise = without(outside.basis, metric, noise)
-        image = where_new(known.fresh, known.responding + noise)
-        frames = framed(frames, block, rule.at, level, side, columns)
-        coefficients = write(known.old.T, known.root.T, rule.at).T
-        inside = inside._replace(basis=write(inside.basis, known.fresh, rule.at))
-        outside = outside._replace(image=write(outside.image, image, rule.at))
-        seen = Seen(outside, inside) if upwards else Seen(inside, outside)
-        reached = scale * (known.expected + image @ known.root) + direct
-        return (reached, frames), (vectors, coefficients, seen)
+        step = through_matrix(rule, place, scale, seen, vectors, direct, frames, upwards)
+        return (step.reached, step.frames), (vectors, step.coefficients, step.seen)
 
     places = jnp.arange(depth)
     (reached, frames), (inputs, coefficients, seen) = jax.lax.scan(
@@ -117,6 +95,51 @@ def _through(
         reverse=not upwards,
     )
     return Pass(reached, inputs, coefficients, seen, frames)
+
+
+class Met(NamedTuple):
+    """One matrix that was applied to c vectors."""
+
+    reached: Float[Array, "N c"]
+    coefficients: Float[Array, "K c"]  # of the vectors in the basis of their side
+    seen: Seen
+    frames: Float[Array, "f N F"]
+
+
+def through_matrix(
+    rule: Rule,
+    place: int | Int[Array, ""],
+    scale: Float[Array, ""],
+    seen: Seen,
+    vectors: Float[Array, "N c"],
+    direct: Float[Array, "N c"],
+    frames: Float[Array, "f N F"],
+    upwards: bool,
+) -> Met:
+    """(scale)(Gaussian matrix) vectors + direct, of the matrix between levels place and place + 1.
+
+    Upwards it is applied to vectors of the lower level, else its transpose to ones of the upper.
+    """
+    metric, count = rule.population.metric, vectors.shape[1]
+    side = BELOW if upwards else ABOVE
+    inside, outside = (seen.columns, seen.rows) if upwards else (seen.rows, seen.columns)
+    level = place + 1 if upwards else place  # of the image; level 0 reads the embedding
+    known = known_image(inside, outside, vectors, metric, rule.responses)
+    guess = scale * (known.expected + known.responding @ known.root) + direct
+    key = jax.random.fold_in(rule.key, 2 * place + side)
+    points = jax.random.uniform(key, (len(vectors) + 1, count))
+    order = jnp.argsort(guess[:, rule.at % count])
+    frame = frame_of(frames, level)
+    block, noise = fresh_normals(rule.population, points[0], points[1:], order, frame)
+    noise = without(outside.basis, metric, noise)
+    image = where_new(known.fresh, known.responding + noise)
+    frames = framed(frames, block, rule.at, level, side, rule.columns)
+    coefficients = write(known.old.T, known.root.T, rule.at).T
+    inside = inside._replace(basis=write(inside.basis, known.fresh, rule.at))
+    outside = outside._replace(image=write(outside.image, image, rule.at))
+    seen = Seen(outside, inside) if upwards else Seen(inside, outside)
+    reached = scale * (known.expected + image @ known.root) + direct
+    return Met(reached, coefficients, seen, frames)
 
 
 def pair_table(

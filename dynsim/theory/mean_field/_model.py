@@ -21,12 +21,13 @@ class PerLayer(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A linear network with `depth` hidden matrices, at one width.
+    """A network with `depth` hidden matrices, at one width.
 
     Weights of the function are `multipliers` times the trained ones, and start with standard
     deviations `stds`; learning rates are `rate_factors` times those of the description. Weight
     decay is multiplied by the learning rate, or `independent` of it. `optimizer` is entrywise;
-    `muon` says whether hidden matrices have Muon instead.
+    `muon` says whether hidden matrices have Muon instead. Norm gains have `gain_rate` times the
+    embedding's learning rate.
     """
 
     depth: int
@@ -37,13 +38,21 @@ class Model(NamedTuple):
     multipliers: PerLayer
     rate_factors: PerLayer
     independent: bool
+    activation: str = "identity"
+    normalisation: str = "none"
+    gain_rate: float = 0.0
+
+    @property
+    def linear(self) -> bool:
+        """Whether outputs are linear in every layer's weights, but for the initial ones."""
+        return self.activation == "identity" and self.normalisation == "none"
 
 
 ONE = PerLayer(1.0, 1.0, 1.0)
 
 
 def model_of(setup: object) -> Model:
-    """The linear network that `setup` describes.
+    """The network that `setup` describes: linear, or an mlp.
 
     Raises `InputError` for a network that mean-field theory does not cover.
     """
@@ -52,7 +61,7 @@ def model_of(setup: object) -> Model:
         assert isinstance(setup, Setup)
         stds = PerLayer(1.0, 0.0, setup.projection_std)
         return Model(0, False, setup.optimizer, False, stds, ONE, ONE, False)
-    check_deep_linear(setup)
+    check_mlp(setup)
     prescribed = scales(setup)
     multiplier, factor, rate = (
         PerLayer(values.embedding, values.hidden, values.readout)
@@ -73,11 +82,14 @@ def model_of(setup: object) -> Model:
         multiplier,
         rate,
         setup.decay == "independent",
+        setup.activation,
+        setup.normalisation,
+        setup.vector_ratio * prescribed.learning_rate.vector / rate.embedding,
     )
 
 
-def check_deep_linear(setup: NetworkSetup) -> None:
-    """Raises `InputError` unless the network is an mlp that is linear in the embedding."""
+def check_mlp(setup: NetworkSetup) -> None:
+    """Raises `InputError` unless the network is an mlp of the kind that theory covers."""
     if setup.network != "mlp":
         raise InputError(
             "network",
@@ -85,18 +97,9 @@ def check_deep_linear(setup: NetworkSetup) -> None:
             "must be linear or mlp, the networks that mean-field theory covers (train covers "
             "transformer)",
         )
-    remedy = "with `network` mlp in mean-field theory, which covers linear hidden layers (train "
-    check_choice_for("activation", setup.activation, "identity", remedy + "covers others)")
-    check_choice_for("normalisation", setup.normalisation, "none", remedy + "covers others)")
     check_integer("depth", setup.depth, 1, MAX_DEPTH)
     if setup.tied:
         raise InputError("tied", setup.tied, "must be false in mean-field theory")
     if setup.precision == "bfloat16":
         raise InputError("precision", setup.precision, "must be float32 or float64 in theory")
     check_choice("targets", setup.targets, LINEAR_TARGETS)
-
-
-def check_choice_for(field: str, value: str, covered: str, why: str) -> None:
-    """Raises `InputError` unless the value is the one that is covered."""
-    if value != covered:
-        raise InputError(field, value, f"must be {covered} {why}")

@@ -23,18 +23,27 @@ from dynsim._precision import require_x64
 from dynsim._runs import device_memory
 from dynsim._setup import Experiment, Setup
 
-from ._averages import combined
+from ._averages import combined, extrapolated
 from ._model import Model, model_of
 from ._particles import token_particles
 from ._replicas import Rates, Sampling, solutions
 from ._result import Floats, Prediction, outcome
-from ._solver import Plan
+from ._solver import Plan, solve
+from .nonlinear._equivalence import solve as solve_proportional
+from .nonlinear._few_tokens import solve as solve_few_tokens
+from .nonlinear._validity import (
+    check_proportional,
+    few_tokens,
+    frequent_tokens,
+)
 
 MAX_PARTICLES, MAX_REPLICAS = 2**15, 10_000
 DEFAULT_PARTICLES = 2048
 TOKENS_PER_NEURON = 4  # a sampled tail needs more particles than the neurons do
 DEFAULT_REPLICAS, MOST_EXTRA_REPLICAS = 16, 8
 TOKEN_REDUCTIONS = (64, 8)  # factors by which a small vocabulary may take fewer token particles
+FEW_TOKEN_NEURONS = 1024  # with which the default number of replicas is the least
+PROPORTIONAL_TOKENS, PROPORTIONAL_NEURONS = 256, 256
 MOST_STRATA = 16  # replicas that share a stratified sample of what is not evenly spread
 
 
@@ -54,9 +63,12 @@ def predict(
 ) -> Prediction:
     """Solves the mean-field equations forward in time at each pair of learning rates.
 
-    Covered are the linear model (`Setup`) and networks with up to eight linear hidden layers: a
-    `dynsim.laboratory.NetworkSetup` with `network` mlp, `activation` identity and `normalisation`
-    none, whose learning rates are those at its base width.
+    Covered are the linear model (`Setup`) and networks with up to eight hidden layers: a
+    `dynsim.laboratory.NetworkSetup` with `network` mlp, whose learning rates are those at its base
+    width. With `activation` identity and `normalisation` none the vocabulary may have any size.
+    With others every token is a direction of its own at every step, if tokens times steps are at
+    most 512; beyond that one hidden layer without skip connection or norm is solved by Gaussian
+    equivalence of its neurons.
 
     Time and memory depend on particles, outputs and steps alone, not on width or vocabulary; a
     sweep is one compiled computation, with the same random numbers at every learning rate. Fresh
@@ -66,7 +78,8 @@ def predict(
 
     **Arguments:**
 
-    - `particles`: number of token particles; by default 2048, or the power of two that is enough
+    - `particles`: number of token particles (of nonlinear layers all tokens are particles, and this
+      sets the neurons only); by default 2048, or the power of two that is enough
       for the setup's outputs and steps. Neuron particles: a quarter of it, or what is enough.
     - `replicas`: number of independent replicas that are averaged, at least 2; by default 16, and
       128 where the vocabulary is so small that these take no longer.
@@ -78,7 +91,8 @@ def predict(
       bias; without it they are the replicas' standard errors.
     - `finite_width`: add the correction of order 1/width; without it, the infinite-width limit.
     - `responses`: False leaves out how tokens and neurons respond to their own past through each
-      other (R_w and R_r), which no valid theory may: a negative control.
+      other (R_w and R_r), which no valid theory may: a negative control. Under Gaussian equivalence
+      it leaves out the noise of the single neurons instead.
     - `memory_gb`: how much memory solutions computed side by side may take (at least one is
       computed); default 32 MiB on a CPU, which is its cache, and 2 GiB elsewhere.
     - `progress`: called with the fraction of work finished since the last call.
@@ -90,14 +104,25 @@ def predict(
     """
     require_x64()
     model = model_of(setup)
-    particles = _particles(setup, particles)
-    sets = _sets_of_solutions(setup, model, particles, error_estimate, finite_width)
+    if model.linear:
+        particles = _particles(setup, particles)
+        sets = _sets_of_solutions(setup, model, particles, error_estimate, finite_width)
+        solver = solve
+        whole = _Solutions(particles, max(particles // TOKENS_PER_NEURON, sets[0].neurons), True)
+        replicas = _replicas(whole.pairs(model.depth) // sets[0].pairs(model.depth), replicas)
+    elif few_tokens(setup):
+        sets = _few_token_sets(setup, model, particles, error_estimate, finite_width)
+        particles, solver = setup.vocab_size, solve_few_tokens
+        replicas = _replicas((FEW_TOKEN_NEURONS // sets[0].neurons) ** 2, replicas)
+    else:
+        sets = _proportional_sets(setup, model, particles)
+        particles, solver = sets[0].tokens, solve_proportional
+        replicas = _replicas(1, replicas)
     _check_memory(setup, model, sets[0])
-    whole = _Solutions(particles, max(particles // TOKENS_PER_NEURON, sets[0].neurons), True)
-    replicas = _replicas(whole.pairs(model.depth) // sets[0].pairs(model.depth), replicas)
     rates = _paired_rates(setup, model.depth, embedding_lrs, hidden_lrs, projection_lrs)
     work = sum(one.pairs(model.depth) for one in sets)
     strata = min(max(1, replicas // 8), MOST_STRATA)  # so that at least 8 blocks are independent
+    heads = 0 if solver is not solve_proportional else frequent_tokens(setup)
     vocabularies = {one.tokens: token_particles(setup, one.tokens) for one in sets}
     results = []
     for one in sets:
@@ -108,18 +133,25 @@ def predict(
                 progress(part * share)
 
         fields = (setup.output_count, setup.loss_name, model.optimizer, setup.steps, responses)
-        network = (model.depth, model.residual, model.muon)
-        plan = Plan(one.tokens, one.neurons, *fields, *network)
+        network = (model.depth, model.residual, model.muon, model.activation, model.normalisation)
+        plan = Plan(one.tokens, one.neurons, *fields, *network, heads)
         sampling = Sampling(replicas, strata, rates, one.evenly_spread, memory_gb)
-        results.append(solutions(setup, model, plan, vocabularies[one.tokens], sampling, report))
-    neurons, reduced = sets[0].neurons, sets[-1].neurons
-    with np.errstate(invalid="ignore", over="ignore"):
-        mean, spread, bias, correction = combined(
-            [records for records, _ in results],
-            min(setup.width, reduced) / setup.width,
-            strata,
-            neurons / reduced - 1 if error_estimate else math.inf,
+        results.append(
+            solutions(setup, model, plan, vocabularies[one.tokens], sampling, report, solver)
         )
+    neurons, reduced = sets[0].neurons, sets[-1].neurons
+    records = [found for found, _ in results]
+    with np.errstate(invalid="ignore", over="ignore"):
+        if solver is solve_proportional:
+            share = neurons / setup.width if finite_width else 0.0
+            mean, spread, bias, correction = extrapolated(records, share, strata)
+        else:
+            mean, spread, bias, correction = combined(
+                records,
+                min(setup.width, reduced) / setup.width,
+                strata,
+                neurons / reduced - 1 if error_estimate else math.inf,
+            )
         error = np.hypot(spread, bias)
         rms = np.sqrt(np.where(mean < 0, 0, mean))
         rms_error = error / np.maximum(2 * rms, np.sqrt(np.maximum(error, 1e-300)))
@@ -186,6 +218,63 @@ def _sets_of_solutions(
     if finite_width:
         sets.append(_Solutions(*reduced, False))
     return sets
+
+
+def _few_token_sets(
+    setup: Experiment,
+    model: Model,
+    particles: int | None,
+    error_estimate: bool,
+    finite_width: bool,
+) -> list[_Solutions]:
+    """The same for hidden layers with an activation or a norm: every token is a particle.
+
+    Raises `InputError` for too few particles.
+    """
+    tokens = setup.vocab_size
+    directions = tokens * setup.steps
+    of_neuron = 3 * (directions + tokens)  # of a level; of all levels together if residual
+    if model.residual:
+        of_neuron = 3 * model.depth * (directions + tokens)
+    if particles is not None:
+        check_integer("particles", particles, 2, MAX_PARTICLES)
+        if particles < TOKENS_PER_NEURON * of_neuron:
+            raise InputError(
+                "particles",
+                particles,
+                f"must be at least {TOKENS_PER_NEURON * of_neuron} for {tokens} tokens and "
+                f"{setup.steps} steps (a quarter of them are neurons; every token uses up "
+                "directions in their space at every step)",
+            )
+    given = FEW_TOKEN_NEURONS // 4 if particles is None else particles // TOKENS_PER_NEURON
+    neurons = max(given, 2 ** math.ceil(math.log2(of_neuron + 1)))
+    reduced = max(neurons // 2, of_neuron)
+    sets = [_Solutions(tokens, neurons, True)]
+    if error_estimate or finite_width:
+        sets.append(_Solutions(tokens, reduced, True))
+    if finite_width:
+        sets.append(_Solutions(tokens, reduced, False))
+    return sets
+
+
+def _proportional_sets(setup: Experiment, model: Model, particles: int | None) -> list[_Solutions]:
+    """The same for one nonlinear layer with many tokens: at most d neurons, and half as many.
+
+    Raises `InputError` for what Gaussian equivalence does not cover, and for too few particles.
+    """
+    check_proportional(setup, model, min(setup.width, PROPORTIONAL_NEURONS))
+    tokens = PROPORTIONAL_TOKENS if particles is None else particles
+    check_integer("particles", tokens, 2, MAX_PARTICLES)
+    least = 4 * (setup.output_count + 2) * setup.steps
+    if tokens < min(least, setup.vocab_size):
+        raise InputError(
+            "particles",
+            tokens,
+            f"must be at least {least} for {setup.output_count} outputs and {setup.steps} steps "
+            "(every step uses up directions in the particles' space)",
+        )
+    tokens, neurons = min(tokens, setup.vocab_size), min(setup.width, PROPORTIONAL_NEURONS)
+    return [_Solutions(tokens, neurons, True), _Solutions(tokens, neurons // 2, True)]
 
 
 def _check_memory(setup: Experiment, model: Model, largest: _Solutions) -> None:

@@ -69,6 +69,7 @@ def solutions(
         jnp.asarray(model.stds.hidden),
         jnp.asarray(model.stds.projection),
         Multipliers(*map(jnp.asarray, model.multipliers)),
+        jnp.asarray(model.gain_rate),
         jnp.asarray(float(used)),
         jnp.asarray(sampling.evenly_spread),
     )

@@ -24,6 +24,7 @@ Source: docs/theory/mean_field.md#mean-field-equations; docs/theory/mean_field.m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -50,11 +51,14 @@ from ._population import (
 from ._sampling import even_points, normals
 from ._updates import readout_and_hidden_squares
 
+LAYERS = ("embedding", "hidden", "projection")
+
 
 class Plan(NamedTuple):
     """What is compiled in: never a width, vocabulary, token law, learning rate or seed.
 
-    `optimizer` is entrywise; `muon` says whether hidden matrices have Muon instead.
+    `optimizer` is entrywise; `muon` says whether hidden matrices have Muon instead. `heads` are the
+    leading tokens that many neurons hear of alike, where tokens are not all so treated.
     """
 
     tokens: int
@@ -67,6 +71,9 @@ class Plan(NamedTuple):
     depth: int = 0
     residual: bool = False
     muon: bool = False
+    activation: str = "identity"
+    normalisation: str = "none"
+    heads: int = 0
 
 
 class Multipliers(NamedTuple):
@@ -85,6 +92,7 @@ class Sizes(NamedTuple):
     hidden_std: Float[Array, ""]
     projection_std: Float[Array, ""]
     multipliers: Multipliers
+    gain_rate: Float[Array, ""]  # of norm gains, over the embedding's
     neurons: Float[Array, ""]  # neuron particles in use; the others weigh nothing
     even: Bool[Array, ""]  # whether these are evenly spread in value, or drawn independently
 
@@ -165,7 +173,7 @@ def _solve_one(
     population = Population(width, neurons, used, sizes.even)
     nu, mass = tokens.multiplicities, tokens.multiplicities * tokens.frequencies
     occurs = jnp.any(case.shares > 0, axis=0)
-    optimizer, decay = _optimizer(plan, descent.constants), descent.constants.weight_decay
+    optimizer, decay = optimizer_of(plan, descent.constants, LAYERS), descent.constants.weight_decay
     skip = 1.0 if plan.residual else 0.0
     on = sizes.multipliers
     key = jax.random.key(case.seed)
@@ -231,7 +239,7 @@ def _solve_one(
         moved, projection, scale = weights.embedding, weights.projection, weights.scale
         hidden = Hidden(weights.hidden, weights.hidden_scales, state.hidden_seen)
         at = jax.random.fold_in(key, index)
-        rule = Rule(population, skip, plan.responses, index, at)
+        rule = Rule(population, skip, plan.responses, columns, index, at)
         readout, down = projection, None
         if plan.depth:
             _, block, _ = split(projection, frame_of(frames, plan.depth), neurons)
@@ -349,8 +357,10 @@ def _solve_one(
     return record.at[:, 3].set(jnp.append(record[1:, 3], last_step)), gap
 
 
-def _optimizer(plan: Plan, numbers: Constants) -> optax.GradientTransformation:
-    """Entrywise, but for hidden matrices that have Muon.
+def optimizer_of(
+    plan: Plan, numbers: Constants, trained: Sequence[str]
+) -> optax.GradientTransformation:
+    """Of all that is trained: entrywise, but for hidden matrices that have Muon.
 
     Muon acts on the coefficients of a gradient in orthonormal bases of its rows and columns, as it
     would on the matrix itself.
@@ -364,5 +374,5 @@ def _optimizer(plan: Plan, numbers: Constants) -> optax.GradientTransformation:
     )
     return optax.partition(
         {"entrywise": rule, "muon": muon},
-        {"embedding": "entrywise", "hidden": "muon", "projection": "entrywise"},
+        {name: "muon" if name == "hidden" else "entrywise" for name in trained},
     )

@@ -45,7 +45,7 @@ def readout_and_hidden_squares(
         place, moved, scale, seen = inputs
         chosen_key, noise_key = jax.random.split(jax.random.fold_in(key, place))
         noise = jax.random.normal(noise_key, vectors.shape)
-        image = _image(seen.rows, seen.columns, vectors, metric, population.used * noise)
+        image = image_by_itself(seen.rows, seen.columns, vectors, metric, population.used * noise)
         vectors = skip * vectors + scale * image + moved.T @ (metric[:, None] * vectors)
         shrunk = scale - hidden_std
         energy = metric * (moved**2 @ metric + shrunk**2 * population.width)
@@ -75,7 +75,7 @@ def _drawn_rows(
     return chosen, jnp.where(own > 0, running[-1] / jnp.where(own > 0, own, 1), 0)
 
 
-def _image(
+def image_by_itself(
     inside: Side,
     outside: Side,
     vectors: Float[Array, "P c"],

@@ -38,6 +38,7 @@ SETUPS = {
     "linear": SMALL,
     "mlp": MLP,
     "mlp without norm": dataclasses.replace(MLP, normalisation="none", activation="gelu"),
+    "mlp with layer norm": dataclasses.replace(MLP, normalisation="layer", activation="tanh"),
     "mlp tied": dataclasses.replace(MLP, tied=True, outputs=None, activation="identity"),
     "transformer": TRANSFORMER,
     "transformer tied": dataclasses.replace(
@@ -71,11 +72,15 @@ def as_numpy(network) -> dict[str, np.ndarray]:
 def activated(name: str, x: np.ndarray) -> np.ndarray:
     if name == "gelu":  # the tanh form
         return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    return np.maximum(x, 0) if name == "relu" else x
+    return {"relu": np.maximum(x, 0), "tanh": np.tanh(x), "identity": x}[name]
 
 
 def normalised(x: np.ndarray, gain: np.ndarray | None) -> np.ndarray:
     return x if gain is None else gain * x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)
+
+
+def centred(setup: NetworkSetup, x: np.ndarray) -> np.ndarray:
+    return x - x.mean(-1, keepdims=True) if setup.normalisation == "layer" else x
 
 
 def turned(x: np.ndarray, place: int) -> np.ndarray:
@@ -107,10 +112,12 @@ def by_numpy(setup: NetworkSetup, w: dict[str, np.ndarray], tokens: np.ndarray) 
         return by_readout * h @ readout.T
     if setup.network == "mlp":
         for layer in range(setup.depth):
-            z = normalised(h, w.get(f"gains.{layer}"))
+            z = normalised(centred(setup, h), w.get(f"gains.{layer}"))
             z = z if layer == 0 else activated(setup.activation, z)
             h = h + by_hidden * z @ w[f"hidden.{layer}"].T
-        z = activated(setup.activation, normalised(h, w.get(f"gains.{setup.depth}")))
+        z = activated(
+            setup.activation, normalised(centred(setup, h), w.get(f"gains.{setup.depth}"))
+        )
         return by_readout * z @ readout.T
     for place in range(setup.depth):
         b = {name: w[f"blocks.{place}.{name}"] for name in networks.Block.__dataclass_fields__}

@@ -135,8 +135,6 @@ def test_recorded_updates_are_those_of_the_coordinate_check():
 
 def test_bad_input():
     for field, value, words in (
-        ("activation", "relu", "identity"),
-        ("normalisation", "rms", "none"),
         ("depth", 9, "at most 8"),
         ("network", "transformer", "linear or mlp"),
     ):

@@ -1,0 +1,1 @@
+"""Mean-field theory of hidden layers with an activation function or a normalisation."""
