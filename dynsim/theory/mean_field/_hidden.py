@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 from ._conditioning import Seen, known_image, where_new, without, write
 from ._population import ABOVE, BELOW, Population, frame_of, framed, fresh_normals
@@ -52,7 +52,7 @@ class Rule(NamedTuple):
     skip: float
     responses: bool
     at: Int[Array, ""]  # the step
-    key: Key[Array, ""]  # of its fresh Gaussians
+    undirected: Float[Array, "L 2 N n"]  # its normals, for the matrices and both directions
 
 
 def pulled_down(
@@ -83,19 +83,16 @@ def _through(
 
     def layer(carry, inputs):
         vectors, frames = carry
-        place, moved, scale, seen = inputs
+        place, moved, scale, seen, undirected = inputs
         inside, outside = (seen.columns, seen.rows) if upwards else (seen.rows, seen.columns)
         level = place + 1 if upwards else place  # of the image; level 0 reads the embedding
         table = moved if upwards else moved.T
         known = known_image(inside, outside, vectors, metric, rule.responses)
         direct = rule.skip * vectors + table @ (metric[:, None] * vectors)
         guess = scale * (known.expected + known.responding @ known.root) + direct
-        key = jax.random.fold_in(rule.key, 2 * place + side)
-        points = jax.random.uniform(key, (len(vectors) + 1, n))
         block, noise = fresh_normals(
             rule.population,
-            points[0],
-            points[1:],
+            undirected,
             jnp.argsort(guess[:, rule.at % n]),
             frame_of(frames, level),
         )
@@ -113,7 +110,7 @@ def _through(
     (reached, frames), (inputs, coefficients, seen) = jax.lax.scan(
         layer,
         (start, frames),
-        (places, hidden.moved, hidden.scales, hidden.seen),
+        (places, hidden.moved, hidden.scales, hidden.seen, rule.undirected[:, side]),
         reverse=not upwards,
     )
     return Pass(reached, inputs, coefficients, seen, frames)

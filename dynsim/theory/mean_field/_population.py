@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ._conditioning import split
-from ._sampling import even_points, normals
+from ._sampling import in_order
 
 ABOVE, BELOW = 0, 1  # where a fresh Gaussian comes from: the matrix above a level, or below it
 
@@ -58,18 +58,15 @@ def framed(
 
 def fresh_normals(
     population: Population,
-    shift: Float[Array, " n"],
-    points: Float[Array, "N n"],
+    undirected: Float[Array, "N n"],
     order: Int[Array, " N"],
     frame: Float[Array, "N F"],
 ) -> tuple[Float[Array, "N n"], Float[Array, "N n"]]:
     """New directions for the frame, and standard normals (N, n).
 
-    They are evenly spread along `order` and orthogonal to the frame, or made of independent
-    uniform points.
+    They are evenly spread along `order` and orthogonal to the frame, or independent.
     """
-    spread = even_points(shift, order)
-    drawn = normals(jnp.where(population.even, spread, points))
+    drawn = in_order(undirected, jnp.where(population.even, order, jnp.arange(len(order))))
     _, even, _ = split(drawn, frame, population.metric)
     scaled = even * jnp.sqrt(population.width)
     return even, jnp.where(population.even, scaled, population.used * drawn)

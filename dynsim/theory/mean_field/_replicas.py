@@ -19,6 +19,7 @@ from ._averages import Records
 from ._limit import check_time
 from ._model import Model
 from ._particles import Floats, TokenParticles, batch_shares
+from ._random import Points, random_numbers
 from ._sampling import stratified_points
 from ._solver import Case, Descent, Multipliers, Plan, Sizes, Tokens, solve
 
@@ -99,16 +100,18 @@ def solutions(
             random[r // strata][2 * (r % strata) + k]
             for r, k in zip(replica[chosen].tolist(), side[chosen].tolist(), strict=True)
         ]
+        shares, *others = zip(*numbers, strict=True)
+        points = Points(*(jnp.asarray(np.stack(values)) for values in others))
         cases = Case(
             *(
                 jnp.asarray(values)
                 for values in (
                     *(given[rate[chosen]] for given in rates),
-                    [seed for seed, *_ in numbers],
                     1.0 - 2.0 * side[chosen],
-                    *map(np.stack, zip(*(rest for _, *rest in numbers), strict=True)),
+                    np.stack(shares),
                 )
-            )
+            ),
+            random_numbers(plan.depth, points, tokens.is_tail, sizes.even),
         )
         record, defect = solver(plan, tokens, sizes, descent, cases)
         fresh = min(chunk, len(replica) - start)
@@ -140,7 +143,7 @@ def _chunk_size(plan: Plan, sampling: Sampling) -> int:
 def _random_numbers(
     setup: Experiment, plan: Plan, particles: TokenParticles, strata: int, block: int
 ) -> list[tuple[Any, ...]]:
-    """What `Case` has in random numbers, for every replica of a block and both its sides.
+    """Shares and the fields of `Points`, for every replica of a block and both its sides.
 
     The sides of a replica share all that concerns the tokens.
     """
@@ -154,8 +157,8 @@ def _random_numbers(
     seeds = random.integers(2**31, size=2 * strata)
     return [
         (
-            seeds[k],
             shares[k // 2],
+            seeds[k],
             tokens[k // 2],
             token_shifts[k // 2],
             neurons[k],

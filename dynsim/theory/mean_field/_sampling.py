@@ -22,18 +22,23 @@ def stratified_points(
     return 0.5 + np.where(random.random(shape) < 0.5, -distance, distance)
 
 
-def even_points(shift: Float[Array, " n"], order: Int[Array, " P"]) -> Float[Array, "P n"]:
-    """Uniform points that fill the space of (place in the order, values) evenly.
+def even_points(shifts: Float[Array, "*draws n"], count: int) -> Float[Array, "*draws P n"]:
+    """Uniform points, `count` a draw, that fill the space of (place in the draw, values) evenly.
 
-    A Kronecker sequence (powers of the root of x^(n+1) = x + 1) along the order, shifted.
+    A Kronecker sequence (powers of the root of x^(n+1) = x + 1), shifted.
     """
-    outputs, count = len(shift), len(order)
+    outputs = shifts.shape[-1]
     base = 2.0
     for _ in range(64):
         base = (1 + base) ** (1 / (outputs + 1))
     slopes = np.asarray([base ** -(axis + 1) for axis in range(outputs)])
-    place = jnp.zeros(count).at[order].set(jnp.arange(1.0, count + 1))
-    return (place[:, None] * slopes[None, :] + shift[None, :]) % 1.0
+    steps = jnp.arange(1.0, count + 1)[:, None] * slopes[None, :]
+    return (steps + shifts[..., None, :]) % 1.0
+
+
+def in_order(values: Float[Array, "P n"], order: Int[Array, " P"]) -> Float[Array, "P n"]:
+    """The first row at the place that is first in the order, and so on."""
+    return jnp.zeros_like(values).at[order].set(values, unique_indices=True)
 
 
 def normals(points: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

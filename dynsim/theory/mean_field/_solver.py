@@ -47,7 +47,8 @@ from ._population import (
     framed,
     fresh_normals,
 )
-from ._sampling import even_points, normals
+from ._random import Random
+from ._sampling import in_order
 from ._updates import readout_and_hidden_squares
 
 
@@ -104,21 +105,14 @@ class Tokens(NamedTuple):
 
 class Case(NamedTuple):
     """What solutions that are computed side by side do not share (here without the axis of these).
-
-    Places 0 to T - 1 of the random numbers are for the steps' fresh Gaussians, the last token place
-    for Z w^T and the last neuron place for the initial projection.
     """
 
     embedding_lr: Float[Array, ""]
     hidden_lrs: Float[Array, " L"]
     projection_lr: Float[Array, ""]
-    seed: Int[Array, ""]  # of the random numbers of hidden layers
     side: Float[Array, ""]  # +1 or -1, the sign of the head tokens' fresh Gaussians
     shares: Float[Array, "T M"]
-    token_points: Float[Array, "places M n"]  # uniform in (0, 1)
-    token_shifts: Float[Array, "places n"]  # of the evenly spread ones
-    neuron_points: Float[Array, "places N n"]
-    neuron_shifts: Float[Array, "places n"]
+    random: Random
 
 
 class Weights(NamedTuple):
@@ -168,33 +162,28 @@ def _solve_one(
     optimizer, decay = _optimizer(plan, descent.constants), descent.constants.weight_decay
     skip = 1.0 if plan.residual else 0.0
     on = sizes.multipliers
-    key = jax.random.key(case.seed)
+    random = case.random
 
-    def neuron_normals(place, order, frame):
-        shift, points = case.neuron_shifts[place], case.neuron_points[place]
-        return fresh_normals(population, shift, points, order, frame)
-
-    def token_field(seen, index, scale, moved, readout):
+    def token_field(seen, index, undirected, scale, moved, readout):
         """u = Z w and (e_i - a z_i) . w, with the new direction of w and its image."""
         known = known_image(seen.columns, seen.rows, readout, neurons, plan.responses)
         shift = moved @ (neurons[:, None] * readout)
         outputs = scale * known.expected + shift
         _, residual = loss_and_residual(plan.loss, outputs, tokens.targets)
         order = jnp.lexsort((residual[:, index % n], occurs, tokens.is_tail))
-        points = even_points(case.token_shifts[index], order)
-        drawn = normals(jnp.where(tokens.is_tail[:, None], points, case.token_points[index]))
+        drawn = in_order(undirected, jnp.where(tokens.is_tail, order, jnp.arange(plan.tokens)))
         noise = drawn * jnp.where(tokens.is_tail, 1, case.side)[:, None]
         noise = without(seen.rows.basis, nu, noise)
         image = where_new(known.fresh, noise + known.responding)
         return known.expected + image @ known.root, shift, known.fresh, image
 
-    def neuron_field(seen, frames, index, scale, moved, weighted):
+    def neuron_field(seen, frames, index, undirected, scale, moved, weighted):
         """sum_i b_i e_i per neuron, and what has been seen of Z then."""
         known = known_image(seen.rows, seen.columns, weighted, nu, plan.responses)
         by_moved = moved.T @ (nu[:, None] * weighted)
         guess = scale * (known.expected + known.responding @ known.root) + by_moved
         order = jnp.argsort(guess[:, index % n])
-        block, noise = neuron_normals(index, order, frame_of(frames, 0))
+        block, noise = fresh_normals(population, undirected, order, frame_of(frames, 0))
         noise = without(seen.columns.basis, neurons, noise)
         image = where_new(known.fresh, known.responding + noise)
         seen = Seen(
@@ -222,16 +211,16 @@ def _solve_one(
     none_seen = nothing_seen(plan.neurons, plan.neurons, columns, plan.depth)
     frames = empty_frames(plan.neurons, columns, plan.depth, plan.residual)
     order = jnp.arange(plan.neurons)
-    _, start = neuron_normals(plan.steps, order, frame_of(frames, plan.depth))
+    top = frame_of(frames, plan.depth)
+    _, start = fresh_normals(population, random.neurons[-1], order, top)
     start = start * sizes.projection_std  # (N, n)
 
     def step(state: State, inputs):
-        index, share, factor = inputs
+        index, share, factor, own = inputs
         weights, frames = state.weights, state.frames
         moved, projection, scale = weights.embedding, weights.projection, weights.scale
         hidden = Hidden(weights.hidden, weights.hidden_scales, state.hidden_seen)
-        at = jax.random.fold_in(key, index)
-        rule = Rule(population, skip, plan.responses, index, at)
+        rule = Rule(population, skip, plan.responses, index, own.hidden)
         readout, down = projection, None
         if plan.depth:
             _, block, _ = split(projection, frame_of(frames, plan.depth), neurons)
@@ -240,7 +229,9 @@ def _solve_one(
             readout, frames = down.reached, down.frames
             hidden = hidden._replace(seen=down.seen)
 
-        field, shift, fresh, image = token_field(state.seen, index, scale, moved, readout)
+        field, shift, fresh, image = token_field(
+            state.seen, index, own.tokens, scale, moved, readout
+        )
         if not plan.depth:
             _, block, _ = split(fresh, frame_of(frames, 0), neurons)
             frames = framed(frames, block, index, 0, ABOVE, columns)
@@ -257,7 +248,9 @@ def _solve_one(
         by_embedding = mean_square((scale - sizes.embedding_std) * first_field + on_first)
 
         weighted = share[:, None] * residual  # b
-        residuals, seen, frames = neuron_field(seen, frames, index, scale, moved, weighted)
+        residuals, seen, frames = neuron_field(
+            seen, frames, index, own.neurons, scale, moved, weighted
+        )
         gradients = {"embedding": (on.embedding * weighted) @ readout.T}
         if down is not None:
             up = carried_up(rule, hidden, residuals, frames)
@@ -295,7 +288,7 @@ def _solve_one(
                 rows,
                 (seen, scale, moved),
                 mass,
-                jax.random.fold_in(at, 2 * plan.depth),
+                (own.rows, own.row_points),
             )
             by_projection, by_step = jnp.mean(of_rows.reshape(2, n), axis=1)
             record = [mass @ losses, by_projection, by_embedding, by_step, *of_hidden]
@@ -332,7 +325,14 @@ def _solve_one(
         (one, no_field),
     )
     state, record = jax.lax.scan(
-        step, state, (jnp.arange(plan.steps), case.shares, descent.factors)
+        step,
+        state,
+        (
+            jnp.arange(plan.steps),
+            case.shares,
+            descent.factors,
+            jax.tree.map(lambda values: values[: plan.steps], random),
+        ),
     )
     gap = defect(state.seen, nu, neurons)
     if plan.depth:
@@ -341,6 +341,7 @@ def _solve_one(
     last, *_ = token_field(
         state.seen,
         plan.steps,
+        random.tokens[-1],
         state.weights.scale,
         state.weights.embedding,
         state.weights.projection,

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 from ._conditioning import Seen, Side, without
 from ._hidden import Hidden
 from ._population import Population
-
-ROWS = 6  # neurons of a hidden layer whose rows stand for all of them
+from ._random import ROWS
 
 
 def readout_and_hidden_squares(
@@ -30,26 +29,25 @@ def readout_and_hidden_squares(
     readouts: Float[Array, "N c"],
     embedding: tuple[Seen, Float[Array, ""], Float[Array, "M N"]],
     mass: Float[Array, " M"],
-    key: Key[Array, ""],
+    random: tuple[Float[Array, "L N d"], Float[Array, " L"]],
 ) -> tuple[Float[Array, " c"], Float[Array, " L"]]:
     """sum_i p_i x_i^2 of every row of `readouts`, x_i = row . h_{L,i}, and of hidden layers.
 
     For hidden layers x_i is (A_l - A_l(0)) h_{l-1,i}, averaged over some neurons of the layer.
     `embedding` holds what has been seen of the initial one, its scale, and what training has moved;
-    `mass` is the frequency of a token particle times its multiplicity.
+    `mass` is the frequency of a token particle times its multiplicity. `random` is
+    normals for all rows, and a uniform point for each layer.
     """
     depth, count = len(hidden.scales), readouts.shape[1]
     metric = population.metric
 
     def layer(vectors, inputs):
-        place, moved, scale, seen = inputs
-        chosen_key, noise_key = jax.random.split(jax.random.fold_in(key, place))
-        noise = jax.random.normal(noise_key, vectors.shape)
+        place, moved, scale, seen, noise, point = inputs
         image = _image(seen.rows, seen.columns, vectors, metric, population.used * noise)
         vectors = skip * vectors + scale * image + moved.T @ (metric[:, None] * vectors)
         shrunk = scale - hidden_std
         energy = metric * (moved**2 @ metric + shrunk**2 * population.width)
-        chosen, weight = _drawn_rows(chosen_key, energy)
+        chosen, weight = _drawn_rows(point, energy)
         own = moved[chosen].T + shrunk * _rows(seen, chosen, metric, noise[:, :ROWS])
         own = own * jnp.sqrt(metric[chosen] * weight / population.width)[None, :]
         start = count + ROWS * place
@@ -58,18 +56,21 @@ def readout_and_hidden_squares(
     vectors = jnp.pad(readouts, ((0, 0), (0, ROWS * depth)))
     places = jnp.arange(depth)
     vectors, _ = jax.lax.scan(
-        layer, vectors, (places, hidden.moved, hidden.scales, hidden.seen), reverse=True
+        layer,
+        vectors,
+        (places, hidden.moved, hidden.scales, hidden.seen, *random),
+        reverse=True,
     )
     squares = mass @ _token_squares(vectors, metric, *embedding)
     return squares[:count], jnp.mean(squares[count:].reshape(depth, ROWS), axis=1)
 
 
 def _drawn_rows(
-    key: Key[Array, ""], energy: Float[Array, " N"]
+    point: Float[Array, ""], energy: Float[Array, " N"]
 ) -> tuple[Int[Array, " rows"], Float[Array, " rows"]]:
     """`ROWS` particles, evenly along the running sum of their energies, and 1/probability."""
     running = jnp.cumsum(energy)
-    places = (jax.random.uniform(key) + jnp.arange(ROWS)) / ROWS * running[-1]
+    places = (point + jnp.arange(ROWS)) / ROWS * running[-1]
     chosen = jnp.minimum(jnp.searchsorted(running, places, side="right"), len(energy) - 1)
     own = energy[chosen]
     return chosen, jnp.where(own > 0, running[-1] / jnp.where(own > 0, own, 1), 0)
