@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dynsim._errors import InputError, check_choice, check_integer
+from dynsim._errors import InputError, check_choice
 from dynsim._network_setup import NetworkSetup
 from dynsim._scales import scales
 from dynsim._setup import LINEAR_TARGETS, Setup, check_covered
@@ -88,7 +88,9 @@ def check_deep_linear(setup: NetworkSetup) -> None:
     remedy = "with `network` mlp in mean-field theory, which covers linear hidden layers (train "
     check_choice_for("activation", setup.activation, "identity", remedy + "covers others)")
     check_choice_for("normalisation", setup.normalisation, "none", remedy + "covers others)")
-    check_integer("depth", setup.depth, 1, MAX_DEPTH)
+    if setup.depth > MAX_DEPTH:
+        allowed = f"must be at most {MAX_DEPTH} in mean-field theory (train covers more)"
+        raise InputError("depth", setup.depth, allowed)
     if setup.tied:
         raise InputError("tied", setup.tied, "must be false in mean-field theory")
     if setup.precision == "bfloat16":

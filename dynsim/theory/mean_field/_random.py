@@ -77,6 +77,7 @@ def _spread_or_given(
     points: Float[Array, "*draws P n"],
 ) -> Float[Array, "*draws P n"]:
     """Normals evenly spread along the rows, where that is wanted, or made of `points`."""
+    spread = jnp.broadcast_to(spread, points.shape)
     return normals(jnp.where(spread, even_points(shifts, points.shape[-2]), points))
 
 

@@ -33,6 +33,7 @@ def even_points(shifts: Float[Array, "*draws n"], count: int) -> Float[Array, "*
         base = (1 + base) ** (1 / (outputs + 1))
     slopes = np.asarray([base ** -(axis + 1) for axis in range(outputs)])
     steps = jnp.arange(1.0, count + 1)[:, None] * slopes[None, :]
+    steps = jnp.expand_dims(steps, tuple(range(shifts.ndim - 1)))
     return (steps + shifts[..., None, :]) % 1.0
 
 

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from dynsim._losses import loss_and_residual
 from dynsim._optimizers import Constants, direction
@@ -104,8 +104,7 @@ class Tokens(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What solutions that are computed side by side do not share (here without the axis of these).
-    """
+    """What solutions side by side do not share, here without the axis of these."""
 
     embedding_lr: Float[Array, ""]
     hidden_lrs: Float[Array, " L"]
