@@ -69,6 +69,9 @@ class NetworkModel(Part):
         super().__post_init__()
         for option, choices in self._choices().items():
             check_choice(option, getattr(self, option), choices)
+        if self.depth == 0:
+            none = "must be at least 1; a network without hidden layers is `network` linear"
+            raise InputError("depth", self.depth, none)
         check_integer("depth", self.depth, 1, 1024)
         check_integer("head_width", self.head_width, 2, MAX_SIZE)
         check_integer("context", self.context, 1, MAX_SIZE)
@@ -99,14 +102,19 @@ class NetworkModel(Part):
 
 @dataclass(frozen=True, repr=False)
 class HiddenRate(EmbeddingRate):
-    """The two learning rates of toy networks."""
+    """The learning rates of toy networks."""
 
     hidden_lr: float = 0.01
     """learning rate of hidden layers (of linear: the projection) at base_width"""
+    readout_lr: float | None = None
+    """learning rate of the readout of mlp and transformer at base_width (default: readout_ratio
+    times that of hidden layers)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_rate("hidden_lr", self.hidden_lr)
+        if self.readout_lr is not None:
+            check_rate("readout_lr", self.readout_lr)
 
 
 @dataclass(frozen=True, repr=False)
@@ -165,8 +173,8 @@ class NetworkSetup(HiddenRate, NetworkFamily, Experiment):
     standard deviation 1, hidden and readout ones with 1/sqrt(fan-in). At width d a layer's
     multiplier, initial standard deviation and learning rate are those times
     (d / base_width)^exponent, exponents relative to SP's. Learning rates here are those at
-    `base_width`; the readout's is `readout_ratio` times the hidden one, that of norm gains
-    `vector_ratio` times the embedding's.
+    `base_width`; the readout's is `readout_lr`, or `readout_ratio` times the hidden one, that of
+    norm gains `vector_ratio` times the embedding's.
 
     Raises `InputError` for a value out of range or a combination that means nothing.
     """
@@ -183,6 +191,24 @@ class NetworkSetup(HiddenRate, NetworkFamily, Experiment):
                 self.head_width,
                 f"must divide `width` ({self.width}) in a transformer",
             )
+        if self.readout_lr is not None:
+            self._check_readout_lr(self.readout_lr)
+
+    def _check_readout_lr(self, rate: float) -> None:
+        if self.network == "linear" or self.tied:
+            network = "`network` linear, whose projection has `hidden_lr`"
+            network = "`tied`, where the readout is the embedding" if self.tied else network
+            raise InputError("readout_lr", rate, f"must be left out with {network}")
+        if self.readout_ratio != 1:
+            raise InputError(
+                "readout_ratio", self.readout_ratio, "must be left out with `readout_lr`"
+            )
+
+    def readout_rate(self, hidden_lr: Any) -> Any:
+        """Learning rate of the readout at `base_width` where hidden layers have `hidden_lr`."""
+        if self.readout_lr is not None:
+            return self.readout_lr + 0 * hidden_lr
+        return hidden_lr if self.network == "linear" else self.readout_ratio * hidden_lr
 
     @property
     def output_count(self) -> int:

@@ -344,8 +344,9 @@ def _runs(setup: NetworkSetup, columns: Columns) -> _Run:
 
 def base_rates(setup: NetworkSetup, embedding: Any, hidden: Any) -> LayerValues:
     """Learning rates at the base width by label, from the two that a grid has."""
-    readout = hidden if setup.network == "linear" else setup.readout_ratio * hidden
-    return LayerValues(embedding, hidden, readout, setup.vector_ratio * embedding)
+    return LayerValues(
+        embedding, hidden, setup.readout_rate(hidden), setup.vector_ratio * embedding
+    )
 
 
 def _loss(plan: _Plan, shared: _Shared, network: Network, batch: Batch) -> Array:

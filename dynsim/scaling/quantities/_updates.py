@@ -180,6 +180,7 @@ def check_moves(setup: AnySetup, layer: str, name: str) -> None:
     rate = f"{layer}_lr"
     if not isinstance(setup, Setup) and layer == "projection":
         rate = "hidden_lr" if setup.hidden_lr == 0 else "readout_ratio"
+        rate = rate if setup.readout_lr is None else "readout_lr"
     if getattr(setup, rate) == 0:
         raise InputError(rate, 0, f"must be positive for {name}")
 

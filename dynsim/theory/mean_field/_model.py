@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dynsim._errors import InputError, check_choice, check_integer
+from dynsim._errors import InputError, check_choice
 from dynsim._network_setup import NetworkSetup
 from dynsim._scales import scales
 from dynsim._setup import LINEAR_TARGETS, Setup, check_covered
@@ -97,7 +97,9 @@ def check_mlp(setup: NetworkSetup) -> None:
             "must be linear or mlp, the networks that mean-field theory covers (train covers "
             "transformer)",
         )
-    check_integer("depth", setup.depth, 1, MAX_DEPTH)
+    if setup.depth > MAX_DEPTH:
+        allowed = f"must be at most {MAX_DEPTH} in mean-field theory (train covers more)"
+        raise InputError("depth", setup.depth, allowed)
     if setup.tied:
         raise InputError("tied", setup.tied, "must be false in mean-field theory")
     if setup.precision == "bfloat16":

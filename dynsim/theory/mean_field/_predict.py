@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,6 +26,7 @@ from dynsim._setup import Experiment, Setup
 
 from ._averages import combined, extrapolated
 from ._model import Model, model_of
+from ._parallel import side_by_side
 from ._particles import token_particles
 from ._replicas import Rates, Sampling, solutions
 from ._result import Floats, Prediction, outcome
@@ -85,7 +87,7 @@ def predict(
       128 where the vocabulary is so small that these take no longer.
     - `embedding_lrs`, `projection_lrs`: shape (L,) each, paired; default the setup's one pair.
       The projection is the readout of a network with hidden layers; where only `hidden_lrs` are
-      given, its rates are `readout_ratio` times the first hidden layer's.
+      given, its rates are `readout_lr`, or `readout_ratio` times the first hidden layer's.
     - `hidden_lrs`: shape (L,), or (L, depth) for hidden layers one by one.
     - `error_estimate`: also solve with about half the particles, so that the errors contain the
       bias; without it they are the replicas' standard errors.
@@ -124,21 +126,24 @@ def predict(
     strata = min(max(1, replicas // 8), MOST_STRATA)  # so that at least 8 blocks are independent
     heads = 0 if solver is not solve_proportional else frequent_tokens(setup)
     vocabularies = {one.tokens: token_particles(setup, one.tokens) for one in sets}
-    results = []
-    for one in sets:
-        share = one.pairs(model.depth) / work
 
-        def report(part: float, share: float = share) -> None:
-            if progress is not None:
-                progress(part * share)
-
+    def solved(one: _Solutions, report: Callable[[float], None]) -> Any:
         fields = (setup.output_count, setup.loss_name, model.optimizer, setup.steps, responses)
         network = (model.depth, model.residual, model.muon, model.activation, model.normalisation)
         plan = Plan(one.tokens, one.neurons, *fields, *network, heads)
         sampling = Sampling(replicas, strata, rates, one.evenly_spread, memory_gb)
-        results.append(
-            solutions(setup, model, plan, vocabularies[one.tokens], sampling, report, solver)
+        share = one.pairs(model.depth) / work
+        return solutions(
+            setup,
+            model,
+            plan,
+            vocabularies[one.tokens],
+            sampling,
+            lambda part: report(part * share),
+            solver,
         )
+
+    results = side_by_side([partial(solved, one) for one in sets], progress or (lambda part: None))
     neurons, reduced = sets[0].neurons, sets[-1].neurons
     records = [found for found, _ in results]
     with np.errstate(invalid="ignore", over="ignore"):
@@ -348,7 +353,7 @@ def _paired_rates(
         hidden = np.empty((1, 0))
     else:
         hidden = _by_layer(setup.hidden_lr if hidden_lrs is None else hidden_lrs, depth)
-        own_projection = setup.readout_ratio * hidden[:, 0]
+        own_projection = setup.readout_rate(hidden[:, 0])
     one_each = (
         np.atleast_1d(np.asarray(own if given is None else given, dtype=np.float64))
         for given, own in ((embedding_lrs, setup.embedding_lr), (projection_lrs, own_projection))

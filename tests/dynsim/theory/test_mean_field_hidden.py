@@ -117,6 +117,38 @@ def test_rates_of_layers_are_their_own():
     assert found.to_xarray().hidden_update_rms.dims == ("rates", "step", "layer")
 
 
+def test_skips_around_matrices_that_do_nothing_are_the_linear_model():
+    """Hidden matrices that start at next to nothing and are frozen: depth leaves no trace."""
+    fields = {"width": 64, "vocab_size": 256, "steps": 4, "optimizer": "adam", "tokens": "zipf:1"}
+    frozen = {"init_exponents": "0,-4,-1", "parametrization": "sp", "hidden_lr": 0.0}
+    rates = {"embedding_lr": 0.05, "readout_lr": 0.02}
+    deep = replace(DEEP, depth=2, residual="yes", **fields, **frozen, **rates)
+    linear = Setup(init="mup", projection_lr=0.02, embedding_lr=0.05, **fields)
+    few = {"particles": 256, "replicas": 16, "error_estimate": False}
+    found, known = predict(deep, **few), predict(linear, **few)
+    for name in ("loss", *UPDATES[:3]):
+        ours, exact = (getattr(one, name)[0] for one in (found, known))
+        errors = (getattr(one, f"{name}_error")[0] for one in (found, known))
+        assert np.all(np.abs(ours - exact) <= 3.5 * np.hypot(*errors) + 1e-9), name
+    assert np.all(found.loss_error < 0.02 * found.loss[0, 0])
+    assert found.loss[0, -1] < 0.8 * found.loss[0, 0], "nothing was learned"
+    assert np.all(hidden_updates(found) < 1e-12)
+
+
+def test_readout_has_the_rate_that_it_is_given():
+    """By itself, or as a multiple of the hidden layers': the same networks."""
+    given, ratio = (
+        train(replace(DEEP, steps=2, **rate), 2).loss
+        for rate in ({"readout_lr": 0.015}, {"readout_ratio": 0.5})
+    )
+    np.testing.assert_array_equal(given, ratio)
+    assert_refused(
+        "readout_ratio", lambda: replace(DEEP, readout_lr=0.1, readout_ratio=2.0), "left out"
+    )
+    assert_refused("readout_lr", lambda: replace(DEEP, readout_lr=-0.1), "from 0")
+    assert_refused("readout_lr", lambda: replace(DEEP, network="linear", readout_lr=0.1), "linear")
+
+
 def test_recorded_updates_are_those_of_the_coordinate_check():
     setup = replace(DEEP, depth=2, width=32, base_width=32, activation="relu", vocab_size=20)
     recorded = train(setup, 2, record_updates=True)
@@ -140,6 +172,7 @@ def test_bad_input():
     ):
         setup = replace(DEEP, **{field: value}, **_valid(field))
         assert_refused(field, lambda setup=setup: predict(setup), words)
+    assert_refused("depth", lambda: replace(DEEP, depth=0), "linear")
     for wrong in ([[0.1, 0.1, 0.1]], [[[0.1]]]):
         assert_refused("hidden_lrs", lambda wrong=wrong: predict(DEEP, hidden_lrs=wrong), "2 lay")
     assert_refused("hidden_lrs", lambda: predict(Setup(), hidden_lrs=0.1), "no layer is hidden")

@@ -1,0 +1,1 @@
+"""Linear hidden layers in the mean field, held against trained networks."""
