@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.topics._claim import WRONG, Claim
 
-from .estimators import Family, ratio_exponent
+from .estimators import WITH_EMBEDDING, Family, ratio_exponent
 
 STUDY = "depth_ratio"
 TOGETHER = "docs/theory/learning_rates.md#matrices-together"
@@ -42,6 +42,10 @@ POWERS = {
 def _ratio(family: Family) -> str:
     if family.layers == "all":
         return JOINT
+    if family.layers == "embedding+hidden":
+        return JOINT.replace("all layers", "embedding and hidden matrix")
+    if family.layers == "hidden+readout" and family.depth > 1:
+        return ALONE.replace(ONE, "that of hidden matrices and readout, trained together")
     if family.layers == "hidden+readout":
         return ALONE.replace(
             "the hidden one", "that of hidden matrix and readout, trained together"
@@ -52,7 +56,7 @@ def _ratio(family: Family) -> str:
 
 
 def _sufficient(family: Family) -> str:
-    beside = " beside what the embedding removes" if family.layers == "all" else ""
+    beside = " beside what the embedding removes" if family.layers in WITH_EMBEDDING else ""
     return f"A rate is sufficient that removes nine tenths of what the best one removes{beside}."
 
 
@@ -138,39 +142,39 @@ CLAIMS = (
     _joint("muon-2", _muon("proportional", 2, "all"), 2),
     _claim(
         "control-depth-ratio-joint",
-        _adam("proportional", 1, "all"),
+        _adam("proportional", 1, "embedding+hidden"),
         2,
         0.5,
         1.0,
         tolerance=0.15,
         wrong=True,
-        citation="contradicts depth-ratio-joint-proportional; Hayou & Liu 2025, arXiv 2506.15025",
+        citation=f"contradicts {TOGETHER}; Hayou & Liu 2025, arXiv 2506.15025",
     ),
     _claim(
-        "control-depth-ratio-together-4",
-        _adam("proportional", 4, "hidden"),
+        "control-depth-ratio-together",
+        _adam("proportional", 2, "hidden+readout"),
         2,
         0.5,
-        0.875,
+        1.0,
         wrong=True,
-        citation="contradicts depth-ratio-together-4; docs/theory/learning_rates.md#greedy-ratio",
+        citation=f"contradicts {TOGETHER}",
     ),
     _claim(
         "control-depth-ratio-alone",
         _adam("proportional", 1, "hidden"),
-        12,
+        2,
         1.0,
         0.5,
         wrong=True,
-        citation=f"contradicts depth-ratio-alone-proportional; {TOGETHER}",
+        citation=f"contradicts {TOGETHER}",
     ),
     _claim(
         "control-depth-ratio-muon",
         _muon("proportional", 1, "hidden"),
-        12,
+        2,
         0.0,
         -0.5,
         wrong=True,
-        citation=f"contradicts depth-ratio-muon-proportional; {TOGETHER}",
+        citation=f"contradicts {TOGETHER}",
     ),
 )
