@@ -65,6 +65,8 @@ def _cell(source: str, width: int, networks: int, particles: int, seed: int = 0)
             hidden, readout = trained.hidden_update_rms, trained.projection_update_rms
         rows.append([*np.moveaxis(hidden, -1, 0), readout])
     sizes = np.square(np.moveaxis(np.array(rows), 2, -1)[:, :, 1:] / setup.hidden_lr)
+    unused = np.full((*sizes.shape[:-1], networks - sizes.shape[-1]), np.nan)
+    sizes = np.concatenate([sizes, unused], axis=-1)
     variables: dict[str, Any] = {"mean_square": (("embedding", "matrix", "step", "seed"), sizes)}
     if errors:
         error = np.array(errors)[:, :, 1:] / setup.hidden_lr

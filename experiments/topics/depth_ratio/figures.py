@@ -36,7 +36,7 @@ def _families(optimizer: str, column: int) -> Mapping[str, Family]:
         return {label: of(path, 1, "hidden") for path, label in PATHS.items()}
     if column == 1:
         found = {
-            "1 matrix": of("proportional", 1, "hidden"),
+            "1 hidden": of("proportional", 1, "hidden"),
             "2: hidden, readout": of("proportional", 1, "hidden+readout"),
             "2 hidden": of("proportional", 2, "hidden"),
         }

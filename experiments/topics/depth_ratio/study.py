@@ -169,11 +169,21 @@ def _cell(
     rates = [one["embedding" if name == "embedding" else "hidden"] for name, one in _named(grids)]
     rates[LAYERS.index("readout")] = grids[LAYERS.index("readout")]["readout"]
     return {
-        "loss": (("layers", "seed", "octave", "horizon"), np.moveaxis(np.array(losses), 0, 1)),
-        "loss_alone": (("seed", "horizon"), np.array(base)),
+        "loss": (
+            ("layers", "seed", "octave", "horizon"),
+            np.moveaxis(_filled(np.array(losses), networks), 0, 1),
+        ),
+        "loss_alone": (("seed", "horizon"), _filled(np.array(base), networks)),
         "rate": (("layers", "octave"), np.array(rates)),
         "vocab_size": ((), float(setup.vocab_size)),
     }
+
+
+def _filled(seeds: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """The same with NaN rows up to `count` seeds, as networks have."""
+    filled = np.full((count, *seeds.shape[1:]), np.nan, seeds.dtype)
+    filled[: len(seeds)] = seeds
+    return filled
 
 
 def _named(grids: list[Mapping[str, Floats]]) -> list[tuple[str, Mapping[str, Floats]]]:

@@ -345,6 +345,16 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "lazy-keeps-lv": growing("width", 0.3),
     "lv-entered-frozen-embedding": growing("width", 0.5),
     "lv-not-entered-trained-embedding": growing("width", -0.3),
+    **{
+        name: growing("width", 0.3)
+        for name in CLAIMS
+        if name.startswith(("mean-residual-", "depth-alignment-"))
+    },
+    **{
+        name: tilted("rate", 0.5, layers=one.evidence.keywords["family"].layers)
+        for name, one in CLAIMS.items()
+        if name.startswith("depth-ratio-")
+    },
 }
 
 
