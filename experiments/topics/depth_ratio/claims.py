@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from experiments.topics._claim import WRONG, Claim
 
-from .estimators import WITH_EMBEDDING, Family, ratio_exponent
+from .estimators import WITH_EMBEDDING, Family, ratio_exponent, variant_exponent
 
 STUDY = "depth_ratio"
 TOGETHER = "docs/theory/learning_rates.md#matrices-together"
@@ -95,6 +96,26 @@ def _claim(
     )
 
 
+def _variant(name: str, variant: str, layers: str, power: float) -> Claim:
+    """Of two hidden matrices, in another network than the plain one with one output."""
+    own = _claim(name, _adam("proportional", 2, layers), 2, power, 0.5)
+    words = {
+        "residual": ("a plain linear network", "a residual linear network"),
+        "two outputs": ("a plain linear network", "a plain linear network of two outputs"),
+    }
+    return replace(
+        own,
+        statement=own.statement.replace(*words[variant]),
+        study="depth_ratio_variants",
+        evidence=partial(
+            variant_exponent,
+            variant=variant,
+            family=_adam("proportional", 2, layers),
+            horizon=2,
+        ),
+    )
+
+
 def _joint(name: str, family: Family, horizon: int) -> Claim:
     power, rival = (0.0, -0.5) if family.optimizer == "muon" else (1.0, 0.5)
     return _claim(f"depth-ratio-joint-{name}", family, horizon, power, rival, tolerance=0.15)
@@ -140,6 +161,10 @@ CLAIMS = (
     ),
     _joint("muon", _muon("proportional", 1, "all"), 2),
     _joint("muon-2", _muon("proportional", 2, "all"), 2),
+    _variant("depth-ratio-residual-together-2", "residual", "hidden", 0.75),
+    _variant("depth-ratio-residual-joint-2", "residual", "all", 1.0),
+    _variant("depth-ratio-outputs-together-2", "two outputs", "hidden", 0.75),
+    _variant("depth-ratio-outputs-joint-2", "two outputs", "all", 1.0),
     _claim(
         "control-depth-ratio-joint",
         _adam("proportional", 1, "embedding+hidden"),

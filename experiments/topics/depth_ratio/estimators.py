@@ -171,3 +171,8 @@ def ratio_exponent(
         predicted=predicted_power(family) if predicted is None else predicted,
         simulated=simulated_slope(data, family, horizon),
     )
+
+
+def variant_exponent(data: xr.Dataset, variant: str, family: Family, horizon: int) -> Evidence:
+    """The same in networks that are not plain or have more than one output."""
+    return ratio_exponent(data.sel(variant=variant), family, horizon)

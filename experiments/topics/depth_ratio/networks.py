@@ -47,7 +47,7 @@ class Plan(NamedTuple):
 def network_losses(
     setup: NetworkSetup, key: int, embedding: Floats, hidden: Floats, readout: Floats
 ) -> Floats:
-    """Losses (R, T) before every step of one plain network at R triples of learning rates.
+    """Losses (R, T) before every step of one linear network at R triples of learning rates.
 
     The setup has squared errors, a full batch and learning rates without factors. `key` is the
     seed of the initial weights; targets are those of the setup.
@@ -71,11 +71,11 @@ def network_losses(
 
 
 def outputs(network: ResidualMLP) -> Array:
-    """Outputs (m, n) of a plain linear network for every token type."""
+    """Outputs (m, n) of a linear network for every token type."""
     assert network.readout is not None
     pulled = network.readout
     for weight in reversed(network.hidden):
-        pulled = pulled @ weight
+        pulled = pulled @ weight + (pulled if network.residual else 0.0)
     return network.embedding @ pulled.T
 
 

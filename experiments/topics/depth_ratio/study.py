@@ -43,19 +43,23 @@ LAYERS = ("embedding", "hidden", "readout", "hidden+readout", "embedding+hidden"
 EMBEDDING_LR = 0.3  # beside trained hidden layers: about the embedding's own optimum
 OCTAVES = np.arange(-11, 5) / 2
 JOINT_OCTAVES = OCTAVES + 2.0
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "residual": {"residual": "yes"},
+    "two outputs": {"outputs": 2},
+}
 RESOLUTION = 2**13
 FINER = "finer theory"  # with twice the particles
 
 
 def network_setup(
-    optimizer: str, path: str, depth: int, width: int, steps: int, seed: int
+    optimizer: str, path: str, depth: int, width: int, steps: int, seed: int, **fields: Any
 ) -> NetworkSetup:
-    """A plain linear network whose learning rates are those of its weights at every width."""
+    """A linear network, by default plain and with one output, whose learning rates are those of its
+    weights at every width."""
     return NetworkSetup(
         network="mlp",
         activation="identity",
         normalisation="none",
-        residual="no",
         depth=depth,
         width=width,
         vocab_size=PATHS[path](width),
@@ -66,8 +70,8 @@ def network_setup(
         parametrization="sp",
         init_exponents="0,-1/2,-1",
         lr_exponents="0,0,0",
-        outputs=1,
         seed=seed,
+        **({"residual": "no", "outputs": 1} | fields),
     )
 
 
@@ -131,13 +135,15 @@ def _cell(
     networks: int,
     particles: int,
     seed: int = 0,
+    variant: str = "",
 ) -> Any:
     """Losses (layers, seed, octave, horizon), and those of the embedding alone at its fixed rate.
 
     A seed is a task, with its own targets and, of networks, weights.
     """
     steps = max(horizons) + 1
-    setup = network_setup(optimizer, path, depth, width, steps, 0)
+    fields = VARIANTS.get(variant, {})
+    setup = network_setup(optimizer, path, depth, width, steps, 0, **fields)
     grids = [_rates(setup, layers, _grid(layers)) for layers in LAYERS]
     if source == FINER:
         particles *= 2
@@ -250,4 +256,26 @@ DEPTH_RATIO = Study(
     labels={"layers": list(LAYERS)},
 )
 
-STUDIES = (DEPTH_RATIO,)
+
+def _variant_cells(full: bool) -> list[Cell]:
+    if not full:
+        return []
+    family = {"optimizer": "adam", "path": "proportional", "depth": 2}
+    sizes = {"theory": (64, 256, 1024, 10_000, 100_000), "networks": (64, 128, 256, 512)}
+    return [
+        {"variant": variant, "source": source, **family, "width": width}
+        for source, widths in sizes.items()
+        for variant in VARIANTS
+        for width in widths
+    ]
+
+
+VARIANT_RATIO = Study(
+    "depth_ratio_variants",
+    cells=_variant_cells,
+    measure=_cell,
+    config=lambda full: {"horizons": [2], "tasks": 2, "networks": 6, "particles": 512},
+    labels={"layers": list(LAYERS)},
+)
+
+STUDIES = (DEPTH_RATIO, VARIANT_RATIO)
