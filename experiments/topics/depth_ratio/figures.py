@@ -24,6 +24,11 @@ GUIDES = {
     "adam": ((0.5, r"$\sqrt{d}$"), (1.0, "$d$")),
     "muon": ((-0.5, r"$1/\sqrt{d}$"), (0.0, "$1$")),
 }
+# Where the guides begin, and the limits of the panel.
+LAYOUT = {
+    "adam": ((13, (8, 5e4)), (13, (8, 5e4)), (40, (20, 5e5))),
+    "muon": ((0.02, (2e-3, 1)), (0.02, (2e-3, 1)), (0.3, (0.03, 6))),
+}
 
 
 def _families(optimizer: str, column: int) -> Mapping[str, Family]:
@@ -58,7 +63,9 @@ def depth_ratio(data: xr.Dataset) -> Figure:
             for place, (label, family) in enumerate(_families(optimizer, column).items()):
                 _draw(axes, data, family, horizon, label, place)
             axes.set(xscale="log", yscale="log")
-            _guides(axes, GUIDES[optimizer])
+            start, limits = LAYOUT[optimizer][column]
+            axes.set_ylim(limits)
+            _guides(axes, GUIDES[optimizer], start)
             axes.set_title(f"{name}: {title}", fontsize=9)
             axes.legend(fontsize=7)
     for axes in panels[1]:
@@ -92,12 +99,9 @@ def _draw(
     )
 
 
-def _guides(axes: Axes, guides: tuple[tuple[float, str], ...]) -> None:
-    """Grey slopes from one point in the panel's left lower or upper part."""
-    low, high = np.log(axes.get_ylim())
-    falling = any(power < 0 for power, _ in guides)
-    start = np.exp(low + (0.42 if falling else 0.06) * (high - low))
-    span = np.array([3e3, 6e4])
+def _guides(axes: Axes, guides: tuple[tuple[float, str], ...], start: float) -> None:
+    """Grey slopes from one point."""
+    span = np.array([1.5e3, 3e4])
     for power, text in guides:
         heights = start * (span / span[0]) ** power
         axes.plot(span, heights, color="0.6", linewidth=0.9, zorder=1)

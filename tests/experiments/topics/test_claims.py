@@ -347,13 +347,13 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "lv-not-entered-trained-embedding": growing("width", -0.3),
     **{
         name: growing("width", 0.3)
-        for name in CLAIMS
-        if name.startswith(("mean-residual-", "depth-alignment-"))
+        for name, one in CLAIMS.items()
+        if one.study in ("mean_residual", "depth_alignment") and one.expected == "holds"
     },
     **{
-        name: tilted("rate", 0.5, layers=one.evidence.keywords["family"].layers)
+        name: tilted("rate", 0.6, layers=one.evidence.keywords["family"].layers)
         for name, one in CLAIMS.items()
-        if name.startswith("depth-ratio-")
+        if name.startswith("depth-ratio-") and one.expected == "holds"
     },
 }
 
