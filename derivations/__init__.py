@@ -33,6 +33,10 @@ from ._deep_flow import level_up as level_up
 from ._deep_flow import new_direction as new_direction
 from ._deep_flow import open_gram as open_gram
 from ._deep_flow import readout_gram as readout_gram
+from ._depth_rates import rate_together as rate_together
+from ._depth_rates import ratio_power_together as ratio_power_together
+from ._depth_rates import single_rate as single_rate
+from ._depth_rates import trained_matrices as trained_matrices
 from ._derivation import Derivation as Derivation
 from ._derivation import Step as Step
 from ._feature_first_step import chance_agreement as chance_agreement

@@ -44,8 +44,9 @@ class Exponent:
     hidden_step_rms, hidden_update_rms, alignment, coherent_rms, incoherent_rms, loss,
     embedding_optimal_lr, projection_optimal_lr, optimal_rate_ratio (each layer tuned with the
     other frozen), joint_embedding_optimal_lr, joint_projection_optimal_lr,
-    joint_optimal_rate_ratio, or restoration (the embedding's displacement at the end of the LV
-    regime)"""
+    joint_optimal_rate_ratio, hidden_optimal_rate_ratio and joint_hidden_optimal_rate_ratio (of an
+    mlp, the embedding's rate over the hidden one), or restoration (the embedding's displacement at
+    the end of the LV regime)"""
     widths: Annotated[Sizes, shown("SIZE [SIZE ...]", "128 256 512 1024")] = None
     """widths d, two or more"""
     vocab_sizes: Annotated[Sizes, shown("SIZE [SIZE ...]")] = None

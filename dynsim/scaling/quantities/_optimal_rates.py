@@ -177,6 +177,14 @@ class OptimalRate(Quantity):
         return Sampled(_bounded(change[rows]), _layer_log(rates[rows], _fitted_optimum))
 
 
+def log_of_both(
+    rates: Floats, change: Floats, how: How
+) -> tuple[Floats, Callable[[Floats], Floats]]:
+    """Samples and ln of the quotient of two optima, from changes of loss that are no parabola."""
+    log_value = _joint_log(rates, "ratio") if how == "joint" else _layer_log(rates, _fitted_optimum)
+    return _bounded(change), log_value
+
+
 def value_and_error(sampled: Sampled) -> Value:
     """The quantity of solved tasks, and its standard error by leaving out one task at a time."""
     samples = sampled.samples

@@ -20,8 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._compiled import SYMPY
+from dynsim._network_setup import NetworkSetup
+from dynsim._scales import scales
 from dynsim._setup import MAX_SIZE, Setup
 from dynsim.laboratory._linear_training import train_linear
+from dynsim.laboratory._training import train_networks
 from dynsim.statistics import fitted_parabola
 from dynsim.theory._first_step import optimal_learning_rates
 from dynsim.theory.mean_field._predict import enough_particles, predict
@@ -29,10 +32,12 @@ from dynsim.theory.mean_field._predict import enough_particles, predict
 Floats = NDArray[np.float64]
 How = Literal["layerwise", "joint"]
 Progress = Callable[[float], object]
-Losses = Callable[[Setup, Floats, Floats], Floats]
+AnySetup = Setup | NetworkSetup
+Losses = Callable[[Any, Floats, Floats], Floats]
 """Of a task at pairs of rates (L,): the loss before the first and after the last update, (2, L)."""
 
 LAYERS = ("embedding", "projection")
+HIDDEN_START = -0.75  # power of the width: between 1/d and 1/sqrt(d)
 EXACT_OCTAVES = np.arange(-2.0, 3.0)
 STEPS_FROM_CENTRE = 4
 FINE = {"layerwise": 1 / 3, "joint": 1 / 2}  # octaves between neighbours
@@ -47,8 +52,9 @@ PARTICLES, REPLICAS, MORE_REPLICAS = 512, 2, 8  # more where few tokens make the
 class RateLosses:
     """Losses after the last update on a grid of rates, of S tasks.
 
-    - `rates`: shape (2, K), of the embedding and of the projection; geometric.
-    - `loss`: layer-wise (2, K, S), the other layer frozen; joint (K + 1, K + 1, S), where the first
+    - `rates`: shape (2, K), of the embedding and of the projection, or of the hidden matrices of a
+      network, at its base width; geometric.
+    - `loss`: layer-wise (2, K, S), all else frozen; joint (K + 1, K + 1, S), where the first
       row and column have a frozen layer.
     - `initial_loss`: shape (S,).
     """
@@ -58,12 +64,12 @@ class RateLosses:
     initial_loss: Floats
 
 
-def is_parabola(setup: Setup) -> bool:
+def is_parabola(setup: AnySetup) -> bool:
     """Whether the loss is exactly quadratic in the rate of a layer that is trained alone."""
-    return setup.steps == 2 and setup.loss_name == "mse"
+    return isinstance(setup, Setup) and setup.steps == 2 and setup.loss_name == "mse"
 
 
-def tasks(setup: Setup, labels: NDArray[np.int64]) -> list[Setup]:
+def tasks(setup: AnySetup, labels: NDArray[np.int64]) -> list[Any]:
     """One setup a seed, with its own targets and weights."""
     return [replace(setup, seed=(setup.seed + int(label)) % (MAX_SIZE + 1)) for label in labels]
 
@@ -90,8 +96,47 @@ def mean_field_losses(task: Setup, embedding_lrs: Floats, projection_lrs: Floats
     return solved.loss[:, [0, -1]].T
 
 
+def deep_network_losses(task: NetworkSetup, embedding_lrs: Floats, hidden_lrs: Floats) -> Floats:
+    """Losses of one finite network with hidden layers."""
+    horizon = task.steps - 1
+    trained = train_networks(task, embedding_lrs, hidden_lrs, seeds=[0], horizons=[horizon])
+    return np.stack([trained.initial_loss, trained.loss[:, 0]])
+
+
+def deep_mean_field_losses(task: NetworkSetup, embedding_lrs: Floats, hidden_lrs: Floats) -> Floats:
+    """Losses of the mean-field solution of a network with linear hidden layers."""
+    particles = enough_particles(task, PARTICLES)
+    solved = predict(
+        task,
+        particles=particles,
+        replicas=REPLICAS if task.vocab_size >= particles else MORE_REPLICAS,
+        embedding_lrs=embedding_lrs,
+        hidden_lrs=hidden_lrs,
+        error_estimate=False,
+        finite_width=False,
+    )
+    return solved.loss[:, [0, -1]].T
+
+
+def own_factors(setup: NetworkSetup) -> Floats:
+    """Of the rates of embedding and hidden layers at the base width: to the width's own, of weights
+    with multiplier one. (A gradient has the multiplier as a factor, which counts where an update
+    grows with its gradient.)"""
+    at_width = scales(setup)
+    power = 2 if setup.optimizer in ("sgd", "momentum") else 1
+    return np.array(
+        [
+            at_width.learning_rate.of(name) * at_width.multiplier.of(name) ** power
+            for name in ("embedding", "hidden")
+        ]
+    )
+
+
+OF_NETWORKS: tuple[Losses, ...] = (network_losses, deep_network_losses)
+
+
 def searched(
-    setup: Setup,
+    setup: AnySetup,
     labels: NDArray[np.int64],
     how: How,
     losses: Losses,
@@ -112,13 +157,13 @@ def searched(
     return found
 
 
-def _few(several: Sequence[Setup], losses: Losses) -> Sequence[Setup]:
+def _few(several: Sequence[Any], losses: Losses) -> Sequence[Any]:
     """The tasks that place a grid."""
-    return several[: COARSE_TASKS if losses is network_losses else 1]
+    return several[: COARSE_TASKS if losses in OF_NETWORKS else 1]
 
 
 def _of_all(
-    several: Sequence[Setup],
+    several: Sequence[Any],
     how: How,
     losses: Losses,
     centres: Floats,
@@ -139,9 +184,16 @@ def _in_the_middle(found: RateLosses, positions: Floats) -> bool:
     return bool(np.all(np.abs(best - positions[:, positions.shape[1] // 2]) <= 1))
 
 
-def _centres(setup: Setup, losses: Losses) -> Floats:
+def _centres(setup: AnySetup, losses: Losses) -> Floats:
     """Rates from which the search starts: the closed form of sign's first step, or, for optimizers
-    whose moves have another size, the rates at which one update changes the outputs by one."""
+    whose moves have another size, the rates at which one update changes the outputs by one.
+
+    Of a network with hidden layers: an embedding that moves by its initial size, and a hidden rate
+    between those of aligned and of incoherent updates.
+    """
+    if isinstance(setup, NetworkSetup):
+        power = HIDDEN_START + (setup.optimizer == "muon")
+        return np.array([1.0, setup.width**power]) / own_factors(setup)
     if setup.optimizer in ("sign", "adam"):
         with SYMPY:  # networks of several sizes are trained in threads
             centres = optimal_learning_rates(setup.width, setup.law(), init=setup.init)
@@ -157,7 +209,7 @@ def _centres(setup: Setup, losses: Losses) -> Floats:
 
 
 def _placed(
-    several: Sequence[Setup], how: How, losses: Losses, centres: Floats, exact: bool
+    several: Sequence[Any], how: How, losses: Losses, centres: Floats, exact: bool
 ) -> Floats:
     """Positions of the fine grid's rates in octaves from the centres, shape (2, K)."""
     offsets = EXACT_OCTAVES if exact else np.arange(-STEPS_FROM_CENTRE, STEPS_FROM_CENTRE + 1.0)
@@ -195,7 +247,7 @@ def _vertex(positions: Floats, curve: Floats) -> float:
 
 
 def _on_grid(
-    task: Setup, how: How, losses: Losses, centres: Floats, positions: Floats
+    task: AnySetup, how: How, losses: Losses, centres: Floats, positions: Floats
 ) -> tuple[Floats, float]:
     """One task's losses on the grid, shaped as `RateLosses.loss`, and its initial loss."""
     embedding, projection = centres[:, None] * 2.0**positions

@@ -10,13 +10,15 @@ from dynsim.scaling._quantity import Quantity
 
 from ._coherence import COHERENCE
 from ._hidden import HIDDEN
+from ._hidden_rates import HIDDEN_RATES
 from ._loss import Loss
 from ._optimal_rates import OPTIMAL_RATES
 from ._restoration import RESTORATION
 from ._updates import UPDATES
 
 QUANTITIES: Mapping[str, Quantity] = {
-    one.name: one for one in (*UPDATES, *HIDDEN, *COHERENCE, Loss(), *OPTIMAL_RATES, RESTORATION)
+    one.name: one
+    for one in (*UPDATES, *HIDDEN, *COHERENCE, Loss(), *OPTIMAL_RATES, *HIDDEN_RATES, RESTORATION)
 }
 
 

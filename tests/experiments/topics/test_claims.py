@@ -225,6 +225,15 @@ def embedding_octaves_per_doubling(data: xr.Dataset) -> xr.Dataset:
     return data.assign(loss=loss)
 
 
+def base_octaves_per_doubling(data: xr.Dataset) -> xr.Dataset:
+    """Losses of every further width moved by one more octave of the base learning rate."""
+    loss = data.loss.transpose("width", "base_lr", ...).copy(deep=True)
+    places = np.arange(data.sizes["base_lr"])
+    for index in range(data.sizes["width"]):
+        loss.values[index] = loss.values[index, np.clip(places + index, 0, places[-1])]
+    return data.assign(loss=loss)
+
+
 def costly(rule: str, factor: float) -> Corruption:
     """So many times the loss by one rule; still below the initial loss, at which losses end."""
     return lambda data: data.assign(loss=data.loss * xr.where(data.rule == rule, factor, 1.0))
@@ -345,6 +354,21 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "lazy-keeps-lv": growing("width", 0.3),
     "lv-entered-frozen-embedding": growing("width", 0.5),
     "lv-not-entered-trained-embedding": growing("width", -0.3),
+    **{
+        name: growing("width", 0.3)
+        for name, one in CLAIMS.items()
+        if one.study in ("mean_residual", "depth_alignment") and one.expected == "holds"
+    },
+    **{
+        name: base_octaves_per_doubling
+        for name, one in CLAIMS.items()
+        if one.study == "proxies" and one.expected == "holds"
+    },
+    **{
+        name: tilted("rate", 0.6, layers=one.evidence.keywords["family"].layers)
+        for name, one in CLAIMS.items()
+        if name.startswith("depth-ratio-") and one.expected == "holds"
+    },
 }
 
 

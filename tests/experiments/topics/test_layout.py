@@ -14,7 +14,15 @@ from experiments.topics._registry import CLAIMS, STUDIES, TOPICS, claim_files, p
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "experiments/topics"
 CLAIM_FILES = {"claims.toml", "claims_full.toml"}
-FILES = {"__init__.py", "study.py", "estimators.py", "claims.py", "figures.py", *CLAIM_FILES}
+FILES = {
+    "__init__.py",
+    "networks.py",
+    "study.py",
+    "estimators.py",
+    "claims.py",
+    "figures.py",
+    *CLAIM_FILES,
+}
 # The only topic that builds on another: the race's tasks and weights are those of `optimal_ratio`.
 IMPORTED = {("race", "optimal_ratio")}
 

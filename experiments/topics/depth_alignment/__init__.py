@@ -1,0 +1,1 @@
+"""Whose learning restores the alignment of the matrices above the embedding?"""

@@ -1,0 +1,1 @@
+"""What do hidden layers do to the ratio of the embedding's learning rate to theirs?"""

@@ -1,0 +1,1 @@
+"""Which features make a matrix coherent at every vocabulary, and what takes that away?"""

@@ -1,0 +1,1 @@
+"""Should a proxy model keep the vocabulary, or the ratio of vocabulary to width?"""
