@@ -188,15 +188,20 @@ def _mathml(expression: sp.Expr) -> str:
 
 def _left(text: str) -> str:
     """The left side of a formula, which derivations write as plain text, as MathML."""
-    parts = re.findall(r"[A-Za-z]+(?:_[A-Za-z0-9]+)?\*?|\)_\w\^\d|[\d.]+|\S", text)
+    parts = re.findall(
+        r"[A-Za-z]+_\([^)]*\)|[A-Za-z]+(?:_[A-Za-z0-9]+)?\*?|\)_\w\^\d|[\d.]+|\S", text
+    )
     return "".join(map(_left_part, parts))
 
 
 def _left_part(part: str) -> str:
     if tail := re.fullmatch(r"\)_(\w)\^(\d)", part):
-        return f"<msubsup><mo>)</mo><mi>{tail[1]}</mi><mn>{tail[2]}</mn></msubsup>"
+        bracket = '<mo stretchy="false">)</mo>'
+        return f"<msubsup>{bracket}<mi>{tail[1]}</mi><mn>{tail[2]}</mn></msubsup>"
+    if step := re.fullmatch(r"([A-Za-z]+)_\((.*)\)", part):
+        return f"<msub><mi>{step[1]}</mi><mtext>{step[2]}</mtext></msub>"
     if not part[0].isalpha():
-        return f"<mo>{part}</mo>"
+        return f'<mo stretchy="false">{part}</mo>'
     name = part.rstrip("*")
     written = f"<mi>{name}</mi>" if name in ("RMS", "mean") else _mathml(sp.Symbol(name))
     return f"<msup>{written}<mo>*</mo></msup>" if part.endswith("*") else written

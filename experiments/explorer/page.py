@@ -14,7 +14,7 @@ from dynsim import TokenLaw
 from experiments.output import json_text
 
 from .facts import facts
-from .fields import State
+from .fields import FIELDS, State
 from .formulas import formulas
 from .javascript import formulas_source
 
@@ -50,7 +50,7 @@ def page(state: State | None = None, law: TokenLaw | None = None) -> str:
 
 def fragment(state: State) -> str:
     """What stands behind the # of the page's address at a state."""
-    return urlencode(vars(state), safe=":/")
+    return urlencode({field.name: getattr(state, field.name) for field in FIELDS}, safe=":/")
 
 
 def library() -> list[dict[str, Any]]:

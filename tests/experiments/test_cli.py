@@ -1280,6 +1280,8 @@ OPTIONS = {
     "parametrization": "optimizer alignment zipf vocab-exponent format width",
     "recommend": "width base-width vocab-size tokens optimizer parametrization preset "
     "base-embedding-lr anchor config tied rule muon-scale",
+    "explore": "width vocab-size tokens batch-size outputs optimizer init embedding-lr steps "
+    "base-width port",
 }
 # Put before the drawn options, so that what is valid stays cheap (a later option wins).
 CHEAP = {
@@ -1303,6 +1305,7 @@ CHEAP = {
     "regimes": ["--data", "damaged"],
     "parametrization": ["mup"],
     "recommend": ["--width", "8", "--base-width", "4", "--vocab-size", "9"],
+    "explore": ["--width", "bogus"],
 }
 
 

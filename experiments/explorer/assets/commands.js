@@ -44,35 +44,37 @@ const commands = (() => {
   const of = {
     map: (one, ranges) => ({
       shell: [
-        derive(one, "projection"),
-        ...(one.steps > 1
-          ? [`${mapOf(one, at("width", one.width), at("vocab_size", one.vocab_size))} --json`] : []),
-        mapOf(one, axis("width", ...ranges.width), axis("vocab_size", ...ranges.vocab_size)),
+        ["where the μP regime ends, and the first update", derive(one, "projection")],
+        ...(one.steps > 1 ? [[`update ${one.steps}: the first value`,
+          `${mapOf(one, at("width", one.width), at("vocab_size", one.vocab_size))} --json`]] : []),
+        ["the whole map", mapOf(one, axis("width", ...ranges.width), axis("vocab_size", ...ranges.vocab_size))],
       ],
       python: HEAD + law(one) + (one.steps > 1
         ? `print(${agedUpdate(one)}.local_exponent)`
         : `print(${firstStep(one, "projection")}.local_exponent)`),
     }),
     updates: (one) => ({
-      shell: ["embedding", "projection", "readout"].map((layer) => derive(one, layer)),
+      shell: ["embedding", "projection", "readout"].map((layer) => [layer, derive(one, layer)]),
       python: HEAD + law(one) + ["embedding", "projection", "readout"].map(
         (layer) => `print(${firstStep(one, layer)})`).join("\n")
         + (one.steps > 1 ? `\nprint(${agedUpdate(one)})` : ""),
     }),
     ratio: (one) => ({
       shell: [
-        `${line("map", "--colour", "optimal_rate_ratio", "--x", at("width", one.width), "--y",
-          at("vocab_size", one.vocab_size), tokens(one), optimizer(one), init(one))} --json`,
-        line("parametrization", "--compare", sizes(one), option("base_width", one.base_width)),
+        ["best for one step: the first value",
+          `${line("map", "--colour", "optimal_rate_ratio", "--x", at("width", one.width), "--y",
+            at("vocab_size", one.vocab_size), tokens(one), optimizer(one), init(one))} --json`],
+        ["published rules",
+          line("parametrization", "--compare", sizes(one), option("base_width", one.base_width))],
       ],
       python: `${HEAD}${law(one)}rates = dynsim.optimal_learning_rates(${one.width}, law, `
         + `init=${text(one.init)})\nprint(rates.embedding / rates.projection)`,
     }),
     tokens: (one) => ({
-      shell: [one.batch_size
+      shell: [["tokens in the μP regime", one.batch_size
         ? `${line("map", "--colour", "mup_share", "--x", at("width", one.width), "--y",
           at("vocab_size", one.vocab_size), tokens(one), batch(one), optimizer(one))} --json`
-        : line("tokens", one.tokens, sizes(one).slice(2), sizes(one).slice(0, 2))],
+        : line("tokens", one.tokens, sizes(one).slice(2), sizes(one).slice(0, 2))]],
       python: one.batch_size
         ? `${HEAD}print(dynsim.regime_map("mup_share", "${at("width", one.width)}", `
           + `"${at("vocab_size", one.vocab_size)}", tokens=${text(one.tokens)}, `
@@ -81,8 +83,8 @@ const commands = (() => {
           + "print(law.frequencies[ratio > 1].sum())",
     }),
     life: (one) => ({
-      shell: [line("lifetime", sizes(one), one.law.uniform ? [] : tokens(one),
-        option("outputs", one.outputs), option("embedding_lr", one.embedding_lr), batch(one))],
+      shell: [["the end of the LV regime", line("lifetime", sizes(one), one.law.uniform ? [] : tokens(one),
+        option("outputs", one.outputs), option("embedding_lr", one.embedding_lr), batch(one))]],
       python: one.law.uniform
         ? `${HEAD}print(dynsim.restoration_displacement(${one.width}, ${one.vocab_size}, `
           + `effective_outputs=${one.outputs}${inBatch(one)}))`
@@ -91,11 +93,10 @@ const commands = (() => {
     }),
     rules: (one) => ({
       shell: [
-        line("recommend", sizes(one), tokens(one), option("base_width", one.base_width),
-          optimizer(one)),
-        ...(one.optimizer === "adam"
-          ? [line("parametrization", "--compare", sizes(one), option("base_width", one.base_width))]
-          : []),
+        ["three rules", line("recommend", sizes(one), tokens(one),
+          option("base_width", one.base_width), optimizer(one))],
+        ...(one.optimizer === "adam" ? [["published rules",
+          line("parametrization", "--compare", sizes(one), option("base_width", one.base_width))]] : []),
       ],
       python: `${HEAD}print(dynsim.recommend(${one.width}, ${one.base_width}, ${one.vocab_size}, `
         + `${text(one.tokens)}, optimizer=${text(one.optimizer)}))`,

@@ -21,7 +21,7 @@ const countFiles = (() => {
     if (values.length && values.every((pair) => Array.isArray(pair) && pair.length === 2))
       values = values.map(([one, other]) => (typeof other === "number" ? other : one));
     const wrong = values.find((value) => typeof value !== "number");
-    if (wrong !== undefined) refuse(words.WRONG_VALUE, { value: String(JSON.stringify(wrong)).slice(0, 40) });
+    if (wrong !== undefined) refuse(words.WRONG_VALUE, { value: (typeof wrong === "string" ? wrong : JSON.stringify(wrong)).slice(0, 40) });
     return values;
   }
 
@@ -44,8 +44,14 @@ const countFiles = (() => {
     if (!bare.some(Number.isNaN)) return bare;
     const cuts = [
       (line) => line.split("\t"), (line) => line.split(","), (line) => line.split(";"),
-      (line) => (/^(.*\S)\s+(\S+)$/.exec(line.trim()) ?? [line, line]).slice(1),
-      (line) => (/^(\S+)\s+(.*)$/.exec(line.trim()) ?? [line, line]).slice(1),
+      (line) => {
+        const [, word, last] = /^(.*\S)\s+(\S+)$/.exec(line.trim()) ?? [];
+        return word !== undefined && !Number.isNaN(number(last)) ? [word, last] : [line];
+      },
+      (line) => {
+        const [, first, word] = /^(\S+)\s+(.*)$/.exec(line.trim()) ?? [];
+        return word !== undefined && !Number.isNaN(number(first)) ? [first, word] : [line];
+      },
     ];
     for (const cut of cuts) {
       const rows = lines.map(([, line]) => cut(line));

@@ -498,9 +498,16 @@ const views = (() => {
         factor(rule.factors.hidden), factor(rule.factors.readout), factor(rule.ratio)];
       const rows = theory.rules(one).map((rule, n) => row(rule, line(RULES[n][1], RULES[n][2]),
         rule.name === "muP" ? "μP" : rule.name));
-      const also = one.optimizer === "adam"
-        ? theory.published(one).map((rule) => row(rule, "", escaped(rule.name))) : [];
-      return table(["", "rule", "embedding", "hidden", "readout", "ratio"], [...rows, ...also]);
+      const head = ["", "rule", "embedding", "hidden", "readout", "ratio"];
+      if (one.optimizer !== "adam")
+        return `${table(head, rows)}<p>Published rules are of Adam: choose it to compare.</p>`;
+      const groups = new Map();
+      for (const rule of theory.published(one)) {
+        const key = JSON.stringify(rule.powers);
+        groups.set(key, { ...rule, names: [...(groups.get(key)?.names ?? []), rule.name] });
+      }
+      return table(head, [...rows, ...[...groups.values()].map((rule) =>
+        row(rule, "", `<small>${escaped(rule.names.join("; "))}</small>`))]);
     },
     numbers: (one) => Object.fromEntries(theory.rules(one).flatMap((rule) => [
       [`${rule.name}_ratio_growth`, rule.ratio], [`${rule.name}_hidden`, rule.factors.hidden],
@@ -513,12 +520,16 @@ const views = (() => {
     const rho = theory.coherence(one, one.width, one.vocab_size);
     if (!Number.isFinite(rho)) return `${place}: ${escaped(theory.localExponent(one, one.width, one.vocab_size).reason)}.`;
     const far = facts.thresholds.FAR;
-    const where = rho > far ? "in the μP regime" : rho < 1 / far ? "in the LV regime" : "between the regimes";
+    const where = rho > far ? "in the μP regime" : rho < 1 / far ? "in the LV regime"
+      : `between the regimes, on the ${rho < 1 ? "LV" : "μP"} side`;
     const edge = theory.crossoverVocabulary(one);
     const next = edge === null
       ? (rho >= 1 ? "At this width no vocabulary leaves the μP regime." : "At this width no vocabulary is in the μP regime.")
       : `At this width the μP regime ends at a vocabulary of <b>${integer(edge)}</b>.`;
-    return `${place} the first update is <b>${where}</b>: ρ = ${short(rho)}. ${next}`;
+    const { share, reason } = theory.tokenRegimes(one);
+    const single = one.law.uniform || reason ? ""
+      : ` Single tokens differ: those in the μP regime are ${percent(share)} of all occurrences.`;
+    return `${place} the first update is <b>${where}</b>: ρ = ${short(rho)}. ${next}${single}`;
   }
 
   return { all: [map, updates, ratio, tokens, life, rules], ranges, headline, short, integer, escaped };

@@ -73,7 +73,7 @@ const explorer = (() => {
       select.value = given;
       wrong(select, meaning, problem, field.meaning);
     } };
-    return make("div", { class: "field" },
+    return make("div", { class: "field half" },
       make("div", { class: "row" }, make("label", { for: field.name }, field.label), select), meaning);
   }
 
@@ -212,7 +212,9 @@ const explorer = (() => {
       && !model.tokens.startsWith("counts:")
       ? [make("p", {}, `The page holds ${facts.counts.types} types of ${model.tokens}; a smaller vocabulary is `
         + "its most frequent types, while the command makes tokens of that vocabulary anew.")] : [];
-    box.replaceChildren(...notes, ...shell.map(copyable), copyable(python));
+    const captioned = (about, text) => make("div", {}, make("p", { class: "about" }, about), copyable(text));
+    box.replaceChildren(...notes, ...shell.map(([about, text]) => captioned(about, text)),
+      captioned("in Python", python));
   }
 
   function ramp() {

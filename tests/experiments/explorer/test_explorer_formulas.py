@@ -18,6 +18,8 @@ from dynsim._compiled import evaluate
 from experiments.explorer.formulas import formulas
 from experiments.explorer.javascript import arguments_of, formulas_source
 
+pytestmark = pytest.mark.xdist_group("explorer")  # derives the formulas once
+
 POINTS = 1000
 # Ranges from which the symbols are drawn by their logarithm; integers where sizes are.
 RANGES: dict[str, tuple[float, float]] = {
