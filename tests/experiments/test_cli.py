@@ -1000,6 +1000,13 @@ BAD = [
     (("exponent", "--depth", "3"), "--depth"),
     (("exponent", "--plot", "figure.bmp"), "--plot"),
     (("exponent", "--json=1"), "--json"),
+    (("explore", "--width", 0), "--width"),
+    (("explore", "--outputs", 5, "--vocab-size", 4), "--vocab-size"),
+    (("explore", "--embedding-lr", "inf"), "--embedding-lr"),
+    (("explore", "--tokens", "counts:words"), "--tokens"),
+    (("explore", "--out", "counts/inside"), "--out"),
+    (("explore", "--serve", "--port", -1), "--port"),
+    (("lifetime", "--tokens", "zipf:1", "--batch-size", 3), "--tokens"),
     (("derive", "--layer", "output"), "--layer"),
     (("derive", "--layer", "hidden", "--optimizer", "muon"), "--optimizer"),
     (("derive", "--layer", "hidden", "--width", 4), "--vocab-size"),
@@ -1305,7 +1312,7 @@ CHEAP = {
     "regimes": ["--data", "damaged"],
     "parametrization": ["mup"],
     "recommend": ["--width", "8", "--base-width", "4", "--vocab-size", "9"],
-    "explore": ["--width", "bogus"],
+    "explore": ["--out", "counts/inside"],
 }
 
 

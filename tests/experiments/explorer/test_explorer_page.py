@@ -121,6 +121,21 @@ def test_the_file_is_small_and_asks_for_nothing(start, explorer_file):
     assert all(f"{one['name']} {one['version']}".lower() in about for one in library())
 
 
+def test_the_command_writes_it_with_its_counts_and_its_state(tmp_path, browser, capsys):
+    counts, out = tmp_path / "counts", tmp_path / "explorer.html"
+    counts.write_text(COUNTED)
+    assert main(["explore", "--out", str(out), "--tokens", f"counts:{counts}", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["bytes"] == out.stat().st_size
+    one = Opened(browser, out)
+    model = one.page.evaluate("(({tokens, vocab_size}) => [tokens, vocab_size])(explorer.model())")
+    assert model == [f"counts:{counts}", 93] == [document["state"][k] for k in ("tokens", "vocab_size")]
+    square = one.page.evaluate("explorer.model().at(64, 93).P_2")
+    assert np.isclose(square, np.sum((read_counts(counts) / read_counts(counts).sum()) ** 2), rtol=1e-12)
+    assert one.complaints == []
+    one.page.close()
+
+
 def test_another_library_file_is_refused(monkeypatch, tmp_path):
     from experiments.explorer import page as module
 
