@@ -267,6 +267,21 @@ const views = (() => {
 
   // The ratio of the learning rates
 
+  /** Names of rules in a few words: those that one paper has for several gauges are joined. */
+  function joined(names) {
+    const [families, rest] = [new Map(), []];
+    for (const name of names) {
+      const [, author, gauge, alignment] = /^(\S+) (\w+), (.*)$/.exec(name) ?? [];
+      if (!author) rest.push(name);
+      else families.set(`${author}|${alignment}`, [...(families.get(`${author}|${alignment}`) ?? []), gauge]);
+    }
+    const together = [...families].map(([key, gauges]) => {
+      const [author, alignment] = key.split("|");
+      return `${author} ${gauges.join(", ")} (${alignment})`;
+    });
+    return escaped([...rest, ...together].join("; "));
+  }
+
   const powersOf = () => {
     const groups = new Map();
     for (const rule of facts.published)
@@ -327,7 +342,7 @@ const views = (() => {
         [line(2, "8 4"), "maximal update", short(now.maximal)],
       ];
       const rules = powersOf().map(([written, { names }], k) => `<p>${key(k ? "1 3" : "5 3")} published, `
-        + `d<sup>${written}</sup>: ${escaped(names.join("; "))}</p>`).join("");
+        + `d<sup>${written}</sup>: ${joined(names)}</p>`).join("");
       return table(["", "rule", `at d = ${integer(one.width)}`], rows) + rules;
     },
     numbers(one) {
@@ -506,8 +521,9 @@ const views = (() => {
         const key = JSON.stringify(rule.powers);
         groups.set(key, { ...rule, names: [...(groups.get(key)?.names ?? []), rule.name] });
       }
-      return table(head, [...rows, ...[...groups.values()].map((rule) =>
-        row(rule, "", `<small>${escaped(rule.names.join("; "))}</small>`))]);
+      const known = [...groups.values()].map((rule) => row(rule, "", `<small>${joined(rule.names)}</small>`));
+      return `${table(head, rows)}<p>Published rules of Adam:</p>${table(head.slice(1),
+        known.map((cells) => cells.slice(1)))}`;
     },
     numbers: (one) => Object.fromEntries(theory.rules(one).flatMap((rule) => [
       [`${rule.name}_ratio_growth`, rule.ratio], [`${rule.name}_hidden`, rule.factors.hidden],

@@ -81,10 +81,10 @@ const explorer = (() => {
   function tokensField(field) {
     const select = make("select", { id: "tokens", "aria-describedby": "tokens-meaning" });
     const exponent = make("input", { type: "text", id: "zipf", inputmode: "decimal", "aria-label": "Zipf exponent" });
-    const slider = make("input", { type: "range", min: 0, max: 2, step: 0.01, id: "zipf-slider", "aria-label": "Zipf exponent" });
+    const slider = make("input", { type: "range", min: 0, max: 2, step: 0.01, value: 1, id: "zipf-slider", "aria-label": "Zipf exponent" });
     const meaning = make("p", { class: "meaning", id: "tokens-meaning" });
     const file = make("input", { type: "file", id: "counts-file", "aria-label": "file of counts" });
-    const zipf = make("div", {}, make("div", { class: "row" },
+    const zipf = make("div", { class: "zipf" }, make("div", { class: "row" },
       make("label", { for: "zipf" }, "Zipf exponent α"), exponent), slider);
     select.addEventListener("change", () =>
       change("tokens", select.value === "zipf" ? `zipf:${exponent.value || 1}` : select.value));
@@ -102,7 +102,7 @@ const explorer = (() => {
         select.value = kind;
         const off = kind !== "zipf";
         exponent.disabled = slider.disabled = off;
-        zipf.style.opacity = off ? 0.4 : 1;
+        zipf.classList.toggle("off", off);
         const alpha = given.slice(given.indexOf(":") + 1);
         if (!off && exponent.value !== alpha) exponent.value = alpha;
         if (!off && document.activeElement !== slider) slider.value = Number(alpha);

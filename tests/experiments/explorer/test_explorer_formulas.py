@@ -118,6 +118,8 @@ def test_a_changed_formula_is_seen(tmp_path, random):
 
 
 def test_the_error_function_is_that_of_scipy(tmp_path):
-    x = np.concatenate([[0.0, 1.0, -1.0, 40.0], np.geomspace(1e-12, 8, 400), -np.geomspace(1e-3, 8)])
+    x = np.concatenate(
+        [[0.0, 1.0, -1.0, 40.0], np.geomspace(1e-12, 8, 400), -np.geomspace(1e-3, 8)]
+    )
     found = in_node({}, {"erf": x[:, None]}, tmp_path)["erf"]
     assert relative_error(found, scipy.special.erf(x)) < 1e-14

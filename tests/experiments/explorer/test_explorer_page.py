@@ -129,9 +129,15 @@ def test_the_command_writes_it_with_its_counts_and_its_state(tmp_path, browser, 
     assert document["bytes"] == out.stat().st_size
     one = Opened(browser, out)
     model = one.page.evaluate("(({tokens, vocab_size}) => [tokens, vocab_size])(explorer.model())")
-    assert model == [f"counts:{counts}", 93] == [document["state"][k] for k in ("tokens", "vocab_size")]
+    assert (
+        model
+        == [f"counts:{counts}", 93]
+        == [document["state"][k] for k in ("tokens", "vocab_size")]
+    )
     square = one.page.evaluate("explorer.model().at(64, 93).P_2")
-    assert np.isclose(square, np.sum((read_counts(counts) / read_counts(counts).sum()) ** 2), rtol=1e-12)
+    assert np.isclose(
+        square, np.sum((read_counts(counts) / read_counts(counts).sum()) ** 2), rtol=1e-12
+    )
     assert one.complaints == []
     one.page.close()
 
@@ -449,7 +455,9 @@ def test_files_of_counts_are_read_or_refused_as_by_the_command(start, tmp_path, 
             start.page.wait_for_function("document.getElementById('live').textContent")
             assert start.page.inner_text("#tokens-meaning") == error.written(flag)
             continue
-        start.page.wait_for_function("name => explorer.model().tokens === name", arg=f"counts:{name}")
+        start.page.wait_for_function(
+            "name => explorer.model().tokens === name", arg=f"counts:{name}"
+        )
         assert start.page.evaluate("explorer.model().vocab_size") == len(counts)
         shares = counts / counts.sum()
         square = start.page.evaluate("explorer.model().at(64, explorer.model().vocab_size).P_2")
