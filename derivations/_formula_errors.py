@@ -37,7 +37,12 @@ def initial_output_variance(init: Init) -> sp.Expr:
 
 @cache
 def unequal_residuals_error(
-    optimizer: Optimizer, targets: ErrorTargets, init: Init, *, mini_batch: bool, of_slope: bool
+    optimizer: Optimizer,
+    targets: ErrorTargets,
+    init: Init = "mup",
+    *,
+    mini_batch: bool = False,
+    of_slope: bool = False,
 ) -> sp.Expr:
     """Relative error of the RMS (or, `of_slope`, error of its local exponent), because squared
     residuals r^2 differ from token to token.
@@ -69,7 +74,9 @@ def unequal_residuals_error(
 
 
 @cache
-def initial_output_error(optimizer: Optimizer, init: Init, *, mini_batch: bool) -> sp.Expr:
+def initial_output_error(
+    optimizer: Optimizer, init: Init = "mup", *, mini_batch: bool = False
+) -> sp.Expr:
     """Relative change of the RMS by the initial output, to leading order in d and m.
 
     Squared error and targets of unit variance, so that S = (1 + sigma_f^2) sum_i w_i and J = 1.

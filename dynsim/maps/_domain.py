@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
 
 import derivations
@@ -129,7 +128,7 @@ def initial_std(setup: Setup, points: Points) -> Floats:
     return 1 / points.width if setup.init == "mup" else points.width**-0.5
 
 
-def _error(formula: sp.Expr, points: Points) -> Floats:
+def _error(formula: Any, points: Points) -> Floats:
     """An estimated error at every point."""
     values: dict[Any, Floats] = {
         symbol: points.law.power_sum(order, points.vocab_size)

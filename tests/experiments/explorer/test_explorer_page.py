@@ -449,11 +449,14 @@ def test_files_of_counts_are_read_or_refused_as_by_the_command(start, tmp_path, 
         file.write_text(content)
         start.page.evaluate("document.getElementById('live').textContent = ''")
         start.page.set_input_files("#counts-file", file)
+        refused, counts = None, np.empty(0)
         try:
             counts = read_counts(file)
         except InputError as error:
+            refused = error.written(flag)
+        if refused is not None:
             start.page.wait_for_function("document.getElementById('live').textContent")
-            assert start.page.inner_text("#tokens-meaning") == error.written(flag)
+            assert start.page.inner_text("#tokens-meaning") == refused
             continue
         start.page.wait_for_function(
             "name => explorer.model().tokens === name", arg=f"counts:{name}"
