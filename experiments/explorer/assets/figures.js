@@ -156,6 +156,27 @@ const views = (() => {
 
   const LINES = ["", "7 4", "9 3 2 3", "2 3"]; // dashes of the boundaries
 
+  const OF_GRID = ["tokens", "batch_size", "outputs", "init", "optimizer", "age", "embedding_lr"];
+  const grids = { key: "", grid: null }; // the last one, which a move of the point does not change
+
+  /** Values of the map's cells, row by row from below, the lines, and why cells have no value. */
+  function grid(one, x, y, width, height) {
+    const key = JSON.stringify([OF_GRID.map((name) => one[name]), x, y, width, height, laws.changes()]);
+    if (grids.key === key) return grids.grid;
+    const [reasons, rows] = [new Map(), []];
+    const [across, up] = [Math.round(width / CELL), Math.round(height / CELL)];
+    const [xs, ys] = [middles(...x, across), middles(...y, up)];
+    const values = ys.flatMap((m) => xs.map((d) => {
+      const { value, reason } = theory.localExponent(one, d, m);
+      if (reason) reasons.set(reason, 1 + (reasons.get(reason) ?? 0));
+      rows.push([d, m, value, reason ?? ""]);
+      return value;
+    }));
+    const pieces = theory.boundaries(one).map(({ ratio }) => contour(ratio, x, y));
+    Object.assign(grids, { key, grid: { values, across, up, pieces, reasons, rows } });
+    return grids.grid;
+  }
+
   const map = {
     id: "map",
     title: "Regime map",
@@ -165,21 +186,10 @@ const views = (() => {
     height: 330,
     draw(one, { width, height }) {
       const { width: x, vocab_size: y } = ranges(one);
-      const [reasons, rows] = [new Map(), []];
-      const value = (d, m) => {
-        const found = theory.localExponent(one, d, m);
-        if (found.reason) reasons.set(found.reason, 1 + (reasons.get(found.reason) ?? 0));
-        rows.push([d, m, found.value, found.reason ?? ""]);
-        return found.value;
-      };
-      const [across, up] = [Math.round(width / CELL), Math.round(height / CELL)];
-      const [xs, ys] = [middles(...x, across), middles(...y, up)];
-      const values = ys.flatMap((m) => xs.map((d) => value(d, m)));
-      const lines = theory.boundaries(one).flatMap(({ ratio }, k) => {
-        const points = contour(ratio, x, y);
-        return [["#fff", 4.5, null], ["#111", 2, LINES[k]]].map(([stroke, strokeWidth, dash]) =>
-          Plot.line(points, { x: "0", y: "1", z: "2", stroke, strokeWidth, strokeDasharray: dash, clip: true }));
-      });
+      const { values, across, up, pieces, reasons, rows } = grid(one, x, y, width, height);
+      const lines = pieces.flatMap((points, k) => [["#fff", 4.5, null], ["#111", 2, LINES[k]]].map(
+        ([stroke, strokeWidth, dash]) => Plot.line(points, {
+          x: "0", y: "1", z: "2", stroke, strokeWidth, strokeDasharray: dash, clip: true })));
       const point = [{ x: one.width, y: one.vocab_size }];
       const svg = plot({
         width, height, x: log("width d →", x), y: log("↑ vocabulary m", y),

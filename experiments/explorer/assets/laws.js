@@ -93,10 +93,12 @@ const laws = (() => {
     return known.get(name);
   }
 
+  let added = 0;
   function addCounts(name, counts) {
+    added += 1;
     files.set(name, counts);
     known.delete(name);
   }
 
-  return { law, addCounts, files };
+  return { law, addCounts, files, changes: () => added };
 })();

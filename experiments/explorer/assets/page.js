@@ -119,7 +119,7 @@ const explorer = (() => {
     const name = file.name;
     const refuse = (problem) => {
       controls.tokens.show(texts.tokens, problem);
-      announce(problem);
+      notice(problem);
     };
     if (file.size > countFiles.MOST_BYTES)
       return refuse(`${facts.flags.tokens} 'counts:${name}': the page reads files of at most 64 MiB`);
@@ -321,11 +321,12 @@ const explorer = (() => {
         if (Object.keys(again.problems).length)
           for (const name of states.names) texts[name] = String(facts.state[name]);
         update();
-        announce(told);
+        notice(told);
       }
       return;
     }
     delete document.body.dataset.wrong;
+    notice("");
     model = theory.model(state);
     element("headline").innerHTML = views.headline(model);
     for (const view of views.all) stale.add(view.id);
@@ -337,6 +338,11 @@ const explorer = (() => {
     timing.last = performance.now() - began;
   }
   const timing = { last: 0 };
+
+  /** Something that went wrong and that no field shows. */
+  function notice(text) {
+    element("notice").textContent = text;
+  }
 
   function announce(text) {
     element("live").textContent = text;
