@@ -29,10 +29,10 @@ def weighted_share_sum(power: int, of: int, *, mini_batch: bool) -> sp.Expr:
     return sp.Add(*(factor * s.POWER_SUMS[order] for (order,), factor in polynomial.terms()))
 
 
+@cache
 def initial_output_variance(init: Init) -> sp.Expr:
     """sigma_f^2 = d sigma_E^2 sigma_W^2 of an initialisation, in d."""
-    product = s.width * s.embedding_std**2 * s.projection_std**2
-    return sp.simplify(product.subs(initial_std(init)))
+    return (s.width * s.embedding_std**2 * s.projection_std**2).subs(initial_std(init))
 
 
 @cache

@@ -95,7 +95,9 @@ def facts(state: State, law: TokenLaw | None, versions: dict[str, str]) -> dict[
 
 def _rules(optimizer: str) -> dict[str, dict[str, float]]:
     """Powers of the width in the learning rates by layer, of a model without multipliers."""
-    known = next(name for name in derivations.TRAINING_OPTIMIZERS if name == optimizer)
+    known: derivations.TrainingOptimizer = next(
+        name for name in derivations.TRAINING_OPTIMIZERS if name == optimizer
+    )
     model = derivations.parametrization("sp")
     alignments = {"mup": derivations.FULL_ALIGNMENT, "lv": UNALIGNED_HIDDEN}
     return {
@@ -170,7 +172,7 @@ def _explanations() -> dict[str, list[derivations.Derivation]]:
 
 def explained(derivation: derivations.Derivation) -> dict[str, Any]:
     """A derivation for the reader: name, formula as MathML, assumptions, symbols and source."""
-    free = sorted(derivation.expression.free_symbols, key=str)
+    free = sorted(derivation.expression.atoms(sp.Symbol), key=str)
     return {
         "name": derivation.name,
         "formula": f'<math display="block"><mrow>{_left(derivation.left)}<mo>=</mo>'

@@ -51,7 +51,7 @@ def _first_steps() -> Iterator[tuple[str, sp.Expr]]:
             _, rms = derivations.feature_first_step(kernel)
             slope = derivations.local_exponent(rms.expression)
             law = derivations.alignment(of_one_token=False, mini_batch=mini_batch)
-            values = {
+            values: Any = {
                 s.alignment_square: law.alignment_square,
                 s.field_square_sum: law.field_square_sum,
                 derivations.mean_excess: 0,
@@ -84,7 +84,7 @@ def _coherence() -> Iterator[tuple[str, sp.Expr]]:
 
 def _later_steps() -> Iterator[tuple[str, sp.Expr]]:
     """Updates once the embedding has moved, and the end of the LV regime."""
-    unit = {s.projection_lr: 1, s.embedding_std: 1}
+    unit: Any = {s.projection_lr: 1, s.embedding_std: 1}
     for directions in DIRECTIONS:
         second = derivations.aged_update_second_moment(directions).expression
         slope = derivations.aged_local_exponent(directions)
@@ -105,7 +105,7 @@ def _at_age(expression: sp.Expr, age: dict[sp.Symbol, sp.Expr]) -> sp.Expr:
 
 def _learning_rates() -> Iterator[tuple[str, sp.Expr]]:
     for init in INITS:
-        std: dict[sp.Expr, Any] = dict(derivations.initial_std(init))
+        std: Any = derivations.initial_std(init)
         ratio = derivations.optimal_rate_ratio_with_output(init).expression
         yield f"optimal_ratio.{init}", ratio
         maximal = derivations.maximal_update_ratio().expression

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import scipy.special
@@ -24,11 +25,11 @@ class _Printer(JavascriptCodePrinter):
     def _print_erf(self, expression: sp.Expr) -> str:
         return f"erf({self._print(expression.args[0])})"
 
-    def _print_Pow(self, expression: sp.Expr) -> str:
-        base, exponent = expression.as_base_exp()
+    def _print_Pow(self, expr: sp.Expr) -> str:
+        base, exponent = expr.as_base_exp()
         if exponent == 2 and base.is_Symbol:
             return f"({self._print(base)}*{self._print(base)})"
-        return super()._print_Pow(expression)
+        return super()._print_Pow(expr)
 
 
 _PRINTER = _Printer()
@@ -36,7 +37,7 @@ _PRINTER = _Printer()
 
 def arguments_of(expression: sp.Expr) -> tuple[sp.Symbol, ...]:
     """The symbols that a printed function takes out of its argument, by name."""
-    return tuple(sorted(expression.free_symbols, key=str))
+    return tuple(sorted(expression.atoms(sp.Symbol), key=str))
 
 
 def function_source(expression: sp.Expr) -> str:
@@ -62,7 +63,7 @@ def erf_source() -> str:
     x = sp.Symbol("x")
     taylor = sp.erf(x).series(x, 0, 2 * SERIES_TERMS).removeO()
     series = [float(taylor.coeff(x, 2 * k + 1)) for k in range(SERIES_TERMS)]
-    scaled = np.polynomial.chebyshev.chebinterpolate(_erfcx_at, CHEBYSHEV_TERMS - 1)
+    scaled = np.polynomial.chebyshev.chebinterpolate(_ERFCX, CHEBYSHEV_TERMS - 1)
     return _ERF.format(
         small=json.dumps(SERIES_UP_TO),
         series=json.dumps(series[::-1]),
@@ -75,6 +76,7 @@ def _erfcx_at(t: np.ndarray) -> np.ndarray:
     return scipy.special.erfcx(CENTRE * (1 + t) / (1 - t))
 
 
+_ERFCX: Any = _erfcx_at  # numpy's annotation of such functions is narrower than what it takes
 _ERF = """\
 const erf = (() => {{
   const series = {series};
