@@ -74,6 +74,11 @@ def figures() -> None:
         run(sys.executable, "-m", "experiments.cli", "map", *options, "--plot", str(file))
 
 
+def screenshots() -> None:
+    """the explorer's pictures in docs/figures, in a browser (chromium and the extra `test`)"""
+    run(sys.executable, "docs/_ext/explorer_page.py")
+
+
 TASKS: dict[str, Callable[[], None]] = {
     "lint": lint,
     "tidy": tidy,
@@ -81,6 +86,7 @@ TASKS: dict[str, Callable[[], None]] = {
     "test": test,
     "docs": docs,
     "figures": figures,
+    "screenshots": screenshots,
 }
 
 
@@ -89,7 +95,7 @@ def main(names: list[str]) -> int:
     unknown = [name for name in names if name not in TASKS]
     if unknown or not names:
         for name, task in TASKS.items():
-            print(f"{name:<8} {task.__doc__}")
+            print(f"{name:<11} {task.__doc__}")
         return 2 if unknown else 0
     for name in names:
         print(f"== {name}", flush=True)

@@ -80,6 +80,12 @@ from ._first_step import self_term_ratio as self_term_ratio
 from ._first_step import self_term_second_moment as self_term_second_moment
 from ._first_step import update_mean as update_mean
 from ._first_step import update_second_moment as update_second_moment
+from ._formula_errors import ErrorTargets as ErrorTargets
+from ._formula_errors import initial_output_error as initial_output_error
+from ._formula_errors import initial_output_variance as initial_output_variance
+from ._formula_errors import residual_change as residual_change
+from ._formula_errors import unequal_residuals_error as unequal_residuals_error
+from ._formula_errors import weighted_share_sum as weighted_share_sum
 from ._gaussian import OPTIMIZERS as OPTIMIZERS
 from ._gaussian import Kernel as Kernel
 from ._gaussian import Optimizer as Optimizer
@@ -105,12 +111,14 @@ from ._law_first_step import Init as Init
 from ._law_first_step import first_step as first_step
 from ._law_first_step import initial_std as initial_std
 from ._law_first_step import zipf_law as zipf_law
+from ._learning_rates import field_with_output as field_with_output
 from ._learning_rates import maximal_update_ratio as maximal_update_ratio
 from ._learning_rates import optimal_embedding_lr_with_output as optimal_embedding_lr_with_output
 from ._learning_rates import optimal_learning_rate as optimal_learning_rate
 from ._learning_rates import (
     optimal_projection_lr_with_self_term as optimal_projection_lr_with_self_term,
 )
+from ._learning_rates import optimal_rate_ratio_with_output as optimal_rate_ratio_with_output
 from ._learning_rates import optimal_ratio as optimal_ratio
 from ._learning_rates import optimal_ratio_mup_uniform as optimal_ratio_mup_uniform
 from ._lv_ageing import DIRECTIONS as DIRECTIONS
@@ -215,6 +223,7 @@ from ._regimes import crossover_vocab_size as crossover_vocab_size
 from ._regimes import exponent as exponent
 from ._regimes import local_exponent as local_exponent
 from ._regimes import presence_order as presence_order
+from ._regimes import token_coherence_ratio as token_coherence_ratio
 from ._residual_laws import RESIDUAL_LAWS as RESIDUAL_LAWS
 from ._residual_laws import SIZES_CANCEL as SIZES_CANCEL
 from ._residual_laws import ResidualLaw as ResidualLaw
@@ -257,6 +266,7 @@ from ._vocabulary_alignment import alignment_exponent as alignment_exponent
 from ._vocabulary_alignment import batch_alignment_square as batch_alignment_square
 from ._vocabulary_alignment import embedding_hidden_trade as embedding_hidden_trade
 from ._vocabulary_alignment import hidden_update_growth as hidden_update_growth
+from ._vocabulary_alignment import hidden_update_growth_formula as hidden_update_growth_formula
 from ._vocabulary_alignment import learned_alignment_exponent as learned_alignment_exponent
 from ._vocabulary_alignment import vocabulary_alignment as vocabulary_alignment
 

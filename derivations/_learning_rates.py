@@ -18,7 +18,7 @@ from ._first_step import (
     update_mean,
     update_second_moment,
 )
-from ._law_first_step import UNIFORM_LAW
+from ._law_first_step import UNIFORM_LAW, Init, initial_std
 from ._token_laws import EQUAL_RESIDUALS
 
 ASSUMPTIONS = (
@@ -290,6 +290,45 @@ def optimal_projection_lr_with_self_term() -> Derivation:
             Step("Slope of the loss in the learning rate.", "dL/deta_W", r"L'", slope),
             Step("Curvature: the second moment, averaged over tokens.", "L''", "L''", curvature),
             Step("Divide.", left, latex, best),
+        ),
+        source="docs/theory/learning_rates.md#ratio-with-self-term",
+    )
+
+
+@cache
+def field_with_output() -> sp.Expr:
+    """S = E[r^2] P_2 of targets of unit variance: E[r^2] = 1 + sigma_f^2 with the output's."""
+    variance = s.width * s.embedding_std**2 * s.projection_std**2
+    return (1 + variance) * s.frequency_square_sum
+
+
+@cache
+def optimal_rate_ratio_with_output(init: Init, targets: str = "sign") -> Derivation:
+    """eta_E*/eta_W* of an initialisation, initial output included: in d, P_2 and P_3 alone."""
+    embedding = optimal_embedding_lr_with_output(targets)
+    projection = optimal_projection_lr_with_self_term()
+    std = initial_std(init)
+    kappa = self_term_ratio().expression.subs(s.residual_slope, 1)
+    below = projection.expression.subs(s.self_term_ratio, kappa)
+    below = below.subs(s.field_square_sum, field_with_output()).subs(std)
+    ratio = embedding.expression.subs(std) / below
+    left, latex = "eta_E*/eta_W*", r"\eta_E^*/\eta_W^*"
+    return Derivation(
+        name="One-step optimal learning-rate ratio, initial output included",
+        left=left,
+        latex_left=latex,
+        expression=ratio,
+        assumptions=tuple(dict.fromkeys((*embedding.assumptions, *projection.assumptions))),
+        steps=(
+            *embedding.steps,
+            *projection.steps,
+            Step(
+                "Targets have unit variance, so that S = (1 + sigma_f^2) P_2; squared error has "
+                "J = 1. Divide the two optima.",
+                left,
+                latex,
+                ratio,
+            ),
         ),
         source="docs/theory/learning_rates.md#ratio-with-self-term",
     )

@@ -120,13 +120,19 @@ def average_coherence_ratio(optimizer: Optimizer = "sign", *, mini_batch: bool =
 
 
 @cache
+def token_coherence_ratio(*, mini_batch: bool = False) -> sp.Expr:
+    """rho_i of one token under sign: coherent over incoherent power of what moves its output."""
+    return _coherent_over_incoherent("sign", of_one_token=True, mini_batch=mini_batch)
+
+
+@cache
 def crossover_frequency(*, mini_batch: bool = False) -> sp.Expr:
     """Frequency of the tokens whose own rho_i is 1 under sign: more frequent ones are in muP.
 
     In full batch rho_i = (2/pi) (d - 1) p_i^2/P_2; in a mini-batch p_i^2 is the mean square of the
     token's share of the batch, and the positive root is that of a quadratic equation.
     """
-    ratio = _coherent_over_incoherent("sign", of_one_token=True, mini_batch=mini_batch)
+    ratio = token_coherence_ratio(mini_batch=mini_batch)
     numerator, _ = sp.fraction(sp.together(ratio - 1))
     polynomial = sp.Poly(numerator, s.frequency)
     square, linear, constant = (polynomial.coeff_monomial(s.frequency**k) for k in (2, 1, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sympy as sp
 
 width = sp.Symbol("d", positive=True)
+base_width = sp.Symbol("d_0", positive=True)
 vocab_size = sp.Symbol("m", positive=True)
 outputs = sp.Symbol("n", positive=True)
 batch_size = sp.Symbol("B", positive=True)
@@ -24,6 +25,12 @@ projection_std = sp.Symbol("sigma_W", positive=True)
 frequency = sp.Symbol("p_i", positive=True)
 frequency_square_sum = sp.Symbol("P_2", positive=True)  # sum_j p_j^2
 frequency_cube_sum = sp.Symbol("P_3", positive=True)  # sum_j p_j^3
+POWER_SUMS: dict[int, sp.Expr] = {  # sum_j p_j^k by k
+    1: sp.Integer(1),
+    2: frequency_square_sum,
+    3: frequency_cube_sum,
+    **{order: sp.Symbol(f"P_{order}", positive=True) for order in (4, 5, 6)},
+}
 gradient_rank = sp.Symbol("k", positive=True)
 presence = sp.Symbol("q", positive=True)  # probability that a batch holds the token
 
@@ -44,6 +51,7 @@ mean_alignment = sp.Symbol("c_1", positive=True)  # sum_i p_i |c_i|
 
 MEANING: dict[sp.Symbol, str] = {
     width: "width",
+    base_width: "width at which learning rates were tuned",
     vocab_size: "vocabulary size",
     outputs: "number of outputs",
     batch_size: "batch size in tokens",

@@ -353,21 +353,31 @@ def _gradient_exponents(
     return _value(share, values), both, both
 
 
-def hidden_update_growth(
-    width: int, base_width: int, alignment_square: float, optimizer: TrainingOptimizer
-) -> float:
-    """Finite-size growth of the hidden layer's first update between two widths, over d/d_0.
+@cache
+def hidden_update_growth_formula(optimizer: TrainingOptimizer) -> sp.Expr:
+    """RMS(d)/RMS(d_0) (d_0/d) of the first hidden matrix's update, in d, `base_width` and C.
 
-    RMS(d)/RMS(d_0) (d_0/d) at equal entries of Delta W, from the first-step moments with squared
-    alignment C: sqrt(d [1 + (2/pi) (d - 1) C]) under sign and Adam, sqrt(d [1 + (d + 1) C]) under
-    SGD. It is 1 in the muP regime, sqrt(d_0/d) in the LV regime, and 1 under Muon (at equal
-    spectral norm of Delta W) while the gradient has full rank.
+    From the first-step moments at equal entries of Delta W: sqrt(d [1 + (2/pi) (d - 1) C]) under
+    sign and Adam, sqrt(d [1 + (d + 1) C]) under SGD; 1 under Muon while the gradient has full rank.
     """
     check_training_optimizer(optimizer)
     if optimizer == "muon":
-        return 1.0
+        return sp.Integer(1)
     moment = update_second_moment("hidden", _ENGINE[optimizer]).expression
     square = moment.subs(s.alignment, sp.sqrt(s.alignment_square))
-    ratio = square.subs(s.width, width) / square.subs(s.width, base_width)
-    value = ratio.subs(s.alignment_square, sp.Float(alignment_square, 30))
-    return float(sp.sqrt(value)) * base_width / width
+    ratio = square / square.subs(s.width, s.base_width)
+    return sp.sqrt(ratio) * s.base_width / s.width
+
+
+def hidden_update_growth(
+    width: int, base_width: int, alignment_square: float, optimizer: TrainingOptimizer
+) -> float:
+    """`hidden_update_growth_formula` at numbers: the finite-size growth between two widths, over
+    d/d_0. It is 1 in the muP regime, sqrt(d_0/d) in the LV regime, and 1 under Muon.
+    """
+    values = {
+        s.width: width,
+        s.base_width: base_width,
+        s.alignment_square: sp.Float(alignment_square, 30),
+    }
+    return float(hidden_update_growth_formula(optimizer).subs(values))

@@ -20,6 +20,7 @@ extensions = [
     "claims_table",
     "compiled_formulas",
     "derivations_directive",
+    "explorer_page",
     "gallery",
     "plain_docstrings",
 ]

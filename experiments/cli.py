@@ -18,6 +18,7 @@ from dynsim import InputError
 from .commands.compare import Compare
 from .commands.coordinate_check import CoordinateCheck
 from .commands.derive import Derive
+from .commands.explore import Explore
 from .commands.exponent import Exponent
 from .commands.flow import Flow
 from .commands.lifetime import Lifetime
@@ -51,6 +52,7 @@ COMMANDS: dict[str, type] = {
     "verify": Verify,
     "parametrization": Parametrize,
     "recommend": Recommend,
+    "explore": Explore,
     "transfer": TransferCommand,
     "regimes": Regimes,
 }

@@ -16,7 +16,7 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
         "lifetime",
     ),
     "Is my claim true? Are yours?": ("verify", "regimes"),
-    "In which regime are my width, vocabulary, corpus and batch?": ("map", "tokens"),
+    "In which regime are my width, vocabulary, corpus and batch?": ("explore", "map", "tokens"),
     "Which learning rates for a wider model, and is my model parametrized as I believe?": (
         "recommend",
         "parametrization",

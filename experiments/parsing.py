@@ -22,7 +22,7 @@ from .overview import DESCRIPTION, overview
 
 FLAGS = (
     *("--json", "--full", "--compare", "--resume", "--train-loss", "--derivation"),
-    *("--theory-only", "--list", "--help"),
+    *("--theory-only", "--list", "--serve", "--help"),
 )
 UNKNOWN = "Unrecognized options: "
 

@@ -35,6 +35,20 @@ from ._axes import Floats
 from ._domain import initial_std, mark_first_update, mark_later_updates, uniform_cells
 from ._laws import PowerLaws
 from ._plane import Missing, Plane, Points
+from ._reasons import (
+    LARGE_EPSILON,
+    LATER,
+    LATER_IN_BATCHES,
+    MUP_SHARE,
+    NO_FIRST_STEP,
+    ONE_NEURON,
+    OPTIMAL_RATIO,
+    RATES_OF_FULL_BATCH,
+    RATES_OF_ONE_OUTPUT,
+    SIGN_ONLY,
+    SIGNS_ONLY,
+    UNIFORM_ONLY,
+)
 
 LARGEST_TARGETS = 2**22  # entries of targets that a map draws
 SIGNS = ("sign", "adam")  # optimizers whose first moves are signs
@@ -85,7 +99,7 @@ def colour(name: str) -> Colour:
 def signs_only(plane: Plane, what: str) -> None:
     """Raises `Unavailable` where the optimizer's first moves are no signs."""
     if plane.optimizer not in SIGNS:
-        raise Unavailable(f"{what} is derived for `optimizer` sign or adam")
+        raise Unavailable(SIGNS_ONLY.format(what=what))
 
 
 def age_values(plane: Plane, points: Points) -> tuple[dict[Any, Floats], dict[Any, Any]]:
@@ -93,12 +107,12 @@ def age_values(plane: Plane, points: Points) -> tuple[dict[Any, Floats], dict[An
 
     Raises `Unavailable` where no age is derived.
     """
-    signs_only(plane, "what later updates do")
+    signs_only(plane, LATER)
     if not points.mini_batch:
         return {**points.numbers, s.displacement: points.age}, derivations.full_batch_age()
-    uniform_only(points, "what later updates do in a mini-batch")
+    uniform_only(points, LATER_IN_BATCHES)
     if plane.optimizer != "sign":
-        raise Unavailable("what later updates do in a mini-batch is derived for `optimizer` sign")
+        raise Unavailable(SIGN_ONLY.format(what=LATER_IN_BATCHES))
     m, batch = points.vocab_size, points.batch_size
     rate = np.where(points.embedding_lr > 0, points.embedding_lr, 1.0)
     values = {
@@ -115,7 +129,7 @@ def age_values(plane: Plane, points: Points) -> tuple[dict[Any, Floats], dict[An
 def uniform_only(points: Points, what: str) -> None:
     """Raises `Unavailable` for a token law that is not uniform."""
     if not (isinstance(points.law, PowerLaws) and not np.any(points.law.exponent)):
-        raise Unavailable(f"{what} is derived for uniform tokens")
+        raise Unavailable(UNIFORM_ONLY.format(what=what))
 
 
 def by_directions(outputs: Floats, function: Callable[[derivations.Directions], Floats]) -> Floats:
@@ -130,7 +144,7 @@ def by_directions(outputs: Floats, function: Callable[[derivations.Directions], 
 def kernel(plane: Plane) -> derivations.Optimizer:
     """The optimizer of the first step. Raises `Unavailable` where none is derived."""
     if plane.optimizer not in FIRST_STEP:
-        raise Unavailable(f"no first step is derived for `optimizer` {plane.optimizer}")
+        raise Unavailable(NO_FIRST_STEP.format(optimizer=plane.optimizer))
     decay, warmup = plane.paths.get("weight_decay"), plane.paths.get("warmup_steps")
     if any(path is not None and (path.variables or path() > 0) for path in (decay, warmup)):
         raise Unavailable("the formulas are without `weight_decay` and `warmup_steps`")
@@ -217,17 +231,17 @@ def _alignment(plane: Plane, points: Points, missing: Missing) -> Floats:
 
 
 def _optimal_rate_ratio(plane: Plane, points: Points, missing: Missing) -> Floats:
-    signs_only(plane, "the optimal ratio")
+    signs_only(plane, OPTIMAL_RATIO)
     if points.mini_batch:
-        raise Unavailable("optimal rates are derived for the full batch (`batch_size` 0)")
+        raise Unavailable(RATES_OF_FULL_BATCH)
     if np.any(points.outputs != 1):
-        raise Unavailable("optimal rates are derived for one output (`outputs` 1)")
+        raise Unavailable(RATES_OF_ONE_OUTPUT)
     setup = plane.example(missing)
     check_rates(setup)
     gradient = initial_std(setup, points) * points.numbers[s.frequency_square_sum]
     missing.mark(
         (setup.optimizer == "adam") & (setup.epsilon > NEGLIGIBLE * gradient),
-        "`epsilon` is not small against the gradients under adam",
+        LARGE_EPSILON,
     )
     rates = optimal_rates_at(points.numbers, plane.init, targets=setup.targets)
     return np.asarray(rates.embedding) / np.asarray(rates.projection)
@@ -236,7 +250,7 @@ def _optimal_rate_ratio(plane: Plane, points: Points, missing: Missing) -> Float
 def _restoration(plane: Plane, points: Points, missing: Missing) -> Floats:
     setup = plane.example(missing)
     check_options(setup)
-    missing.mark(points.width < 2, "one neuron has no coherent sum")
+    missing.mark(points.width < 2, ONE_NEURON)
     sizes = Sizes(
         np.maximum(points.width, 2),
         points.vocab_size,
@@ -276,7 +290,7 @@ def _spread(plane: Plane, points: Points, missing: Missing) -> Floats:
 
 
 def _mup_share(plane: Plane, points: Points, missing: Missing) -> Floats:
-    signs_only(plane, "the muP share")
+    signs_only(plane, MUP_SHARE)
     values = {**points.numbers}
     values.pop(s.frequency_cube_sum)
     one_neuron = points.width < 2

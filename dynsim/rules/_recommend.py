@@ -21,6 +21,8 @@ from ._answers import Anchor, MuonScale, Recommendation, Regime, RuleAnswer
 from ._words import KNOWN, NOT_KNOWN, PRESUMES, explanation, tied_words
 
 MAX_WIDTH = 2**31 - 1
+UNALIGNED_HIDDEN = derivations.NetworkAlignment(derivations.UNALIGNED, derivations.ALIGNED)
+FAR = 10  # times, by which rho must differ from 1 for a regime's name
 
 
 def recommend(
@@ -122,12 +124,7 @@ def recommend(
         multipliers.readout.multiplier - own_multipliers["readout"]
     )
     mup_factors = _factors(multipliers, optimizer, derivations.FULL_ALIGNMENT, growth)
-    lv_factors = _factors(
-        multipliers,
-        optimizer,
-        derivations.NetworkAlignment(derivations.UNALIGNED, derivations.ALIGNED),
-        growth,
-    )
+    lv_factors = _factors(multipliers, optimizer, UNALIGNED_HIDDEN, growth)
     if optimizer == "muon" and muon_scale == "rms":  # its updates grow with the root of the width
         mup_factors, lv_factors = (
             replace(one, hidden=one.hidden / growth**0.5) for one in (mup_factors, lv_factors)
@@ -192,30 +189,36 @@ def _known(optimizer: str) -> derivations.TrainingOptimizer:
     return next(name for name in derivations.TRAINING_OPTIMIZERS if name == optimizer)
 
 
+def layer_exponents(
+    multipliers: derivations.Parametrization,
+    optimizer: derivations.TrainingOptimizer,
+    alignment: derivations.NetworkAlignment,
+) -> dict[str, Fraction]:
+    """Powers of the width in the LRs by layer, in the own gauge; vectors have no multiplier."""
+    free = replace(
+        multipliers,
+        **{name: replace(layer, lr=None) for name, layer in multipliers.layers.items()},
+    )
+    solved = derivations.solve_stability(free, optimizer, alignment).parametrization
+    unit = solved.with_multipliers(optimizer)
+    rates = {
+        "embedding": solved.embedding.lr,
+        "hidden": solved.hidden.lr,
+        "readout": solved.readout.lr,
+        "vector": unit.embedding.lr,
+    }
+    return {name: rate or Fraction(0) for name, rate in rates.items()}
+
+
 def _factors(
     multipliers: derivations.Parametrization,
     optimizer: str,
     alignment: derivations.NetworkAlignment,
     growth: float,
 ) -> LayerValues:
-    """growth^(LR exponent) by layer, in the own gauge; vectors have no multiplier."""
-    known = _known(optimizer)
-    free = replace(
-        multipliers,
-        **{name: replace(layer, lr=None) for name, layer in multipliers.layers.items()},
-    )
-    solved = derivations.solve_stability(free, known, alignment).parametrization
-    unit = solved.with_multipliers(known)
-
-    def factor(exponent: Fraction | None) -> float:
-        return growth ** float(exponent or 0)
-
-    return LayerValues(
-        embedding=factor(solved.embedding.lr),
-        hidden=factor(solved.hidden.lr),
-        readout=factor(solved.readout.lr),
-        vector=factor(unit.embedding.lr),
-    )
+    """growth^(LR exponent) by layer."""
+    exponents = layer_exponents(multipliers, _known(optimizer), alignment)
+    return LayerValues(**{name: growth ** float(power) for name, power in exponents.items()})
 
 
 def _answer(
@@ -271,7 +274,7 @@ def _regime(law: TokenLaw, width: int) -> Regime:
     coherent = kernel > law.effective_vocab_size  # (2/pi) (d - 1) c_i^2 > 1, shape (m,)
     mass = min(1.0, float(law.frequencies[coherent].sum()))
     ratio = kernel * law.mean_alignment_square
-    name = "mup" if ratio > 10 else "lv" if ratio < 0.1 else "between"
+    name = "mup" if ratio > FAR else "lv" if ratio < 1 / FAR else "between"
     return Regime(
         coherence_ratio=ratio,
         effective_vocab_size=1 / law.mean_alignment_square,

@@ -16,6 +16,7 @@ from ._lv_lifetime import aged_update as aged_update
 from ._lv_lifetime import effective_outputs as effective_outputs
 from ._lv_lifetime import isotropic_restoration as isotropic_restoration
 from ._lv_lifetime import late_effective_outputs as late_effective_outputs
+from ._lv_lifetime import law_restoration_displacement as law_restoration_displacement
 from ._lv_lifetime import restoration_displacement as restoration_displacement
 from ._lv_lifetime import smoothed_speed as smoothed_speed
 from .flow._gradient_flow import FlowSolver as FlowSolver

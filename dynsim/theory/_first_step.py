@@ -446,7 +446,8 @@ def self_term_at(values: Mapping[Any, Any], init: derivations.Init) -> dict[Any,
     d, second = values[s.width], values[s.frequency_square_sum]
     std = derivations.initial_std(init)
     projection_std = np.asarray(evaluate(std[s.projection_std], {s.width: d}))
-    field = (1 + d * projection_std**2) * second
+    scales = {s.width: d, s.embedding_std: 1.0, s.projection_std: projection_std}
+    field = evaluate(derivations.field_with_output(), {**scales, s.frequency_square_sum: second})
     strengths = {s.embedding_std: 1.0, s.field_square_sum: field}
     kappa = evaluate(
         derivations.self_term_ratio(),

@@ -223,6 +223,30 @@ def restoration_displacement(
     return cast(float, brentq(log_ratio, 0.0, latest, xtol=1e-12))
 
 
+def law_restoration_displacement(
+    width: float, law: TokenLaw, *, effective_outputs: float = 1.0
+) -> float:
+    """`restoration_displacement` of any token law in full batch, for the average over tokens.
+
+    The root of rho = 1 in the mean square of the update by frequency; 0 where the average starts
+    in the muP regime. Rare tokens alone are restored later
+    (`derivations.early_restoration_displacement`).
+
+    Assumes and raises as `aged_update`. Source: docs/theory/lv_lifetime.md#ageing-under-zipf.
+    """
+    require_x64()
+    check_law(law)
+    directions = _directions(effective_outputs)
+    if not 2 <= width < math.inf:
+        raise InputError("width", width, "must be at least 2 (one neuron has no coherent sum)")
+    values = law_values(law) | {
+        s.width: np.asarray(float(width)),
+        s.effective_outputs: float(effective_outputs),
+    }
+    age = derivations.full_batch_age()
+    return float(restoration_displacements_at(values, age, directions))
+
+
 @lru_cache(maxsize=256)
 def isotropic_restoration(outputs: int) -> float:
     """K(n) of theta_c = K sqrt(n/d), m >> d, for Gaussian residuals of n >= 2 outputs.

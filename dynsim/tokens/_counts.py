@@ -23,6 +23,12 @@ COUNT_COLUMNS = (
 )
 THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 SHOWN = 40  # characters of a wrong line
+NO_COUNTS = "the file holds no counts"
+NO_SUM = "the counts must have a positive, finite sum"
+WRONG_LINE = "line {number} must be one non-negative number, or a word and its count, not {line!r}"
+WRONG_VALUE = "must hold one number a word, not {value!r}"
+WRONG_COUNT = "count {number} is {count:g}, must be a non-negative number"
+NO_COLUMN = "must have one column of counts, called count; it has {which}"
 
 Floats = NDArray[np.float64]
 
@@ -55,16 +61,15 @@ def read_counts(path: Path) -> Floats:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise InputError("tokens", name, f"the file cannot be read ({reason})") from None
     if not len(counts):
-        raise InputError("tokens", name, "the file holds no counts")
+        raise InputError("tokens", name, NO_COUNTS)
     if not np.all(np.isfinite(counts) & (counts >= 0)):
         bad = int(np.argmin(np.isfinite(counts) & (counts >= 0)))
-        raise InputError(
-            "tokens", name, f"count {bad + 1} is {counts[bad]:g}, must be a non-negative number"
-        )
+        allowed = WRONG_COUNT.format(number=bad + 1, count=counts[bad])
+        raise InputError("tokens", name, allowed)
     with np.errstate(over="ignore"):
         total = float(counts.sum())
     if not 0 < total < math.inf:
-        raise InputError("tokens", name, "the counts must have a positive, finite sum")
+        raise InputError("tokens", name, NO_SUM)
     return np.sort(counts)[::-1]
 
 
@@ -125,7 +130,7 @@ def _json_counts(name: str, document: Any) -> Floats:
             return _of_columns(name, {key: [row.get(key) for row in values] for key in values[0]})
     bad = next((value for value in values if not _is_count(value)), None)
     if bad is not None:
-        allowed = f"must hold one number a word, not {str(bad)[:SHOWN]!r}"
+        allowed = WRONG_VALUE.format(value=str(bad)[:SHOWN])
         raise InputError("tokens", name, allowed)
     return np.array(values, dtype=np.float64)
 
@@ -145,7 +150,7 @@ def _of_columns(name: str, columns: dict[str, Any]) -> Floats:
     chosen = by_name or list(found)
     if len(chosen) != 1:
         which = f"several columns of numbers: {', '.join(chosen)}" if chosen else "none of numbers"
-        allowed = f"must have one column of counts, called count; it has {which}"
+        allowed = NO_COLUMN.format(which=which)
         raise InputError("tokens", name, allowed)
     return found[chosen[0]]
 
@@ -208,8 +213,8 @@ def _pair_counts(
 
 
 def _wrong_line(name: str, number: int, line: str) -> InputError:
-    allowed = f"line {number} must be one non-negative number, or a word and its count"
-    return InputError("tokens", name, f"{allowed}, not {line.strip()[:SHOWN]!r}")
+    allowed = WRONG_LINE.format(number=number, line=line.strip()[:SHOWN])
+    return InputError("tokens", name, allowed)
 
 
 def _by_tab(line: str) -> list[str]:

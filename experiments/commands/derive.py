@@ -223,6 +223,11 @@ def _lines(document: dict[str, Any], exponent: sp.Expr) -> list[str]:
         f"  exponent        {number(document['exponent'])}   "
         f"(of d, with {_orders(exponent)}: {exponent})",
     ]
+    if document.get("crossover_vocab_size"):
+        lines.append(
+            f"  muP regime      up to a vocabulary of {document['crossover_vocab_size']} "
+            "(at this width; rho = 1, averaged over tokens)"
+        )
     if document["feature_overlap"] is not None:
         lines.append(
             f"  features        overlap of two tokens rho = {number(document['feature_overlap'])}, "
@@ -294,6 +299,12 @@ def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> d
         "feature_overlap": None if step.features is None else step.features.overlap,
         "feature_rms": None if step.features is None else step.features.root_mean_square,
     }
+    if options.layer == "projection" and options.rank is None:
+        from dynsim.maps import crossover_vocab_size
+
+        result["crossover_vocab_size"] = crossover_vocab_size(
+            width, law, optimizer=options.optimizer, batch_size=options.batch_size
+        )
     average = options.rank is None and not options.batch_size and options.residuals == "equal"
     self_averages = width >= SELF_AVERAGING_WIDTH and law.frequencies[0] <= SELF_AVERAGING_FREQUENCY
     if options.layer == "projection" and options.optimizer != "sgd" and average and self_averages:

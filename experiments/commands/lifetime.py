@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim import InputError, TokenLaw, check_integer, token_law
+from dynsim.tokens import check_law_name
 from experiments.output import number, print_json, print_table
 
 from ._files import print_files, with_files, write_files
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from dynsim import AgedUpdate
 
-OPTIONS = ("width", "vocab_size", "outputs", "embedding_lr", "batch_size")
+OPTIONS = ("width", "vocab_size", "tokens", "outputs", "embedding_lr", "batch_size")
 DRAWN_POINTS = 201
 AGES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # in lifetimes of the LV regime
 
@@ -29,14 +30,16 @@ AGES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # in lifetimes of the LV regime
 class Lifetime:
     """How long the LV regime lasts: steps until learned embeddings restore alignment.
 
-    Sign descent (or Adam in full batch) on uniform tokens, while residuals keep their size. The
-    regime ends where coherent and incoherent power of a step are equal: exponent 3/4.
+    Sign descent (or Adam in full batch), while residuals keep their size. The regime ends where
+    coherent and incoherent power of a step are equal: exponent 3/4.
     """
 
     width: int = 1024
     """width d"""
     vocab_size: int = 32768
     """vocabulary size m"""
+    tokens: str = "uniform"
+    """token law: uniform, zipf:ALPHA, counts:FILE, tokenizer:FILE, corpus or corpus:PATH"""
     outputs: float = 1.0
     """independent directions of the residuals n_eff (1: one output)"""
     embedding_lr: float = 0.01
@@ -63,10 +66,13 @@ class Lifetime:
 
 
 def _checked_law(options: Lifetime) -> TokenLaw:
-    """The uniform law of the vocabulary. Raises `InputError` for an option out of range."""
+    """The token law of the vocabulary. Raises `InputError` for an option out of range."""
     check_integer("width", options.width, 2, 2**53)
     check_integer("batch_size", options.batch_size, 0, 2**53)
-    law = token_law("uniform", options.vocab_size)
+    check_law_name("tokens", options.tokens)
+    if options.batch_size and options.tokens != "uniform":
+        raise InputError("tokens", options.tokens, "must be uniform with a mini-batch")
+    law = token_law(options.tokens, options.vocab_size)
     if not 1 <= options.outputs <= options.vocab_size:
         raise InputError("outputs", options.outputs, "must be from 1 to `vocab_size`")
     if not 1e-30 <= options.embedding_lr <= 1e30:
@@ -76,16 +82,10 @@ def _checked_law(options: Lifetime) -> TokenLaw:
 
 def _document(options: Lifetime, law: TokenLaw) -> dict[str, Any]:
     """When the LV regime ends, and the local exponent of an update at some ages."""
-    from dynsim import restoration_displacement
     from experiments.precision import enable_x64
 
     enable_x64()
-    end = restoration_displacement(
-        options.width,
-        law.vocab_size,
-        effective_outputs=options.outputs,
-        batch_size=options.batch_size,
-    )
+    end = _end(options, law)
     chance = _visit_chance(options, law)
     per_step = options.embedding_lr * chance
     displacements = np.array(AGES) * (end or options.width**-0.5)
@@ -98,6 +98,7 @@ def _document(options: Lifetime, law: TokenLaw) -> dict[str, Any]:
     return {
         "width": options.width,
         "vocab_size": law.vocab_size,
+        "tokens": law.name,
         "outputs": options.outputs,
         "embedding_lr": options.embedding_lr,
         "batch_size": options.batch_size,
@@ -108,6 +109,20 @@ def _document(options: Lifetime, law: TokenLaw) -> dict[str, Any]:
         "visits_per_step": chance,
         "ages": rows,
     }
+
+
+def _end(options: Lifetime, law: TokenLaw) -> float:
+    from dynsim import restoration_displacement
+    from dynsim.theory import law_restoration_displacement
+
+    if options.tokens != "uniform":
+        return law_restoration_displacement(options.width, law, effective_outputs=options.outputs)
+    return restoration_displacement(
+        options.width,
+        law.vocab_size,
+        effective_outputs=options.outputs,
+        batch_size=options.batch_size,
+    )
 
 
 def _visit_chance(options: Lifetime, law: TokenLaw) -> float:

@@ -1000,6 +1000,13 @@ BAD = [
     (("exponent", "--depth", "3"), "--depth"),
     (("exponent", "--plot", "figure.bmp"), "--plot"),
     (("exponent", "--json=1"), "--json"),
+    (("explore", "--width", 0), "--width"),
+    (("explore", "--outputs", 5, "--vocab-size", 4), "--vocab-size"),
+    (("explore", "--embedding-lr", "inf"), "--embedding-lr"),
+    (("explore", "--tokens", "counts:words"), "--tokens"),
+    (("explore", "--out", "counts/inside"), "--out"),
+    (("explore", "--serve", "--port", -1), "--port"),
+    (("lifetime", "--tokens", "zipf:1", "--batch-size", 3), "--tokens"),
     (("derive", "--layer", "output"), "--layer"),
     (("derive", "--layer", "hidden", "--optimizer", "muon"), "--optimizer"),
     (("derive", "--layer", "hidden", "--width", 4), "--vocab-size"),
@@ -1280,6 +1287,8 @@ OPTIONS = {
     "parametrization": "optimizer alignment zipf vocab-exponent format width",
     "recommend": "width base-width vocab-size tokens optimizer parametrization preset "
     "base-embedding-lr anchor config tied rule muon-scale",
+    "explore": "width vocab-size tokens batch-size outputs optimizer init embedding-lr steps "
+    "base-width port",
 }
 # Put before the drawn options, so that what is valid stays cheap (a later option wins).
 CHEAP = {
@@ -1303,6 +1312,7 @@ CHEAP = {
     "regimes": ["--data", "damaged"],
     "parametrization": ["mup"],
     "recommend": ["--width", "8", "--base-width", "4", "--vocab-size", "9"],
+    "explore": ["--out", "counts/inside"],
 }
 
 

@@ -1,0 +1,66 @@
+"""The vocabulary at which the muP regime ends, at one width and for one token law."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+
+import derivations
+from derivations import symbols as s
+from dynsim._compiled import evaluate
+from dynsim._errors import check_choice, check_integer
+from dynsim.tokens._laws import TokenLaw
+
+from ._laws import CountedLaws, Laws, PowerLaws
+
+
+def crossover_vocab_size(
+    width: int,
+    law: TokenLaw,
+    *,
+    optimizer: derivations.Optimizer = "sign",
+    batch_size: int = 0,
+) -> int | None:
+    """The largest vocabulary at which the projection's first update is coherent, rho >= 1.
+
+    rho is the average over tokens by frequency. Uniform and Zipf laws are continued to every
+    vocabulary; of counts and corpora a smaller vocabulary is the most frequent types. None where
+    no vocabulary parts the regimes: the law stays in the muP regime up to its largest size, or the
+    width is too small for one token. For uniform tokens this is the integer part of
+    (2/pi) (d - 1).
+
+    Raises `InputError` for a width below 1, a negative batch size or an unknown optimizer.
+    Source: docs/theory/regimes.md#interpolation.
+    """
+    check_integer("width", width, 1)
+    check_integer("batch_size", batch_size, 0)
+    check_choice("optimizer", optimizer, get_args(derivations.Optimizer))
+    family = _family(law)
+    ratio = derivations.average_coherence_ratio(optimizer, mini_batch=batch_size > 0)
+
+    def coherent(vocab_size: int) -> bool:
+        values = {
+            s.width: float(width),
+            s.frequency_square_sum: family.power_sum(2, vocab_size),
+            s.frequency_cube_sum: family.power_sum(3, vocab_size),
+        }
+        if batch_size:
+            values[s.batch_size] = float(batch_size)
+        return bool(evaluate(ratio, values) >= 1)
+
+    low, high = 1, family.largest
+    if not coherent(low) or coherent(high):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if coherent(middle) else (low, middle)
+    return low
+
+
+def _family(law: TokenLaw) -> Laws:
+    """The law at all vocabulary sizes."""
+    kind, _, exponent = law.name.partition(":")
+    if kind in ("uniform", "zipf"):
+        return PowerLaws(np.asarray(float(exponent or 0)), law.name)
+    return CountedLaws(law.frequencies)
