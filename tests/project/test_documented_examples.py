@@ -11,12 +11,11 @@ import json
 import re
 import shlex
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_markdown import PAGES, ROOT, indented_commands
+from pages import ROOT, documentation, indented_commands, python_blocks
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from experiments.cli import main
@@ -50,34 +49,10 @@ SMALLER = {
 }
 
 
-@dataclass(frozen=True)
-class Block:
-    """Python of a page; `not_run` is the reason that stands before a block that is not run."""
-
-    code: str
-    not_run: str
-
-
-def python_blocks(text: str) -> list[Block]:
-    """Blocks of ```python; a line `<!-- not run: REASON -->` before one says that it is not run."""
-    pattern = r"^(?:<!-- not run: (.+) -->\n+)?```python\n(.*?)^```"
-    found = re.finditer(pattern, text, re.DOTALL | re.MULTILINE)
-    return [Block(match[2], match[1] or "") for match in found]
-
-
-def pages() -> dict[str, str]:
-    """README.md and the documentation, by path."""
-    files = {param.id: param.values[0] for param in PAGES}
-    return {
-        str(name): file.read_text(encoding="utf-8")
-        for name, file in files.items()
-        if name == "README.md" or str(name).startswith("docs/")
-    }
-
-
+PAGES = documentation()
 EXAMPLES = [
     pytest.param(name, number, id=f"{name}-{number}")
-    for name, text in pages().items()
+    for name, text in PAGES.items()
     for number, block in enumerate(python_blocks(text))
     if name not in RUN_ELSEWHERE and not block.not_run
 ]
@@ -109,7 +84,7 @@ def execute(code: str, names: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("name", "number"), EXAMPLES)
 def test_python_examples_run(name, number, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    blocks = [smaller(name, block.code) for block in python_blocks(pages()[name])]
+    blocks = [smaller(name, block.code) for block in python_blocks(PAGES[name])]
     names = {}
     if name in ONE_SCRIPT:
         names = names_for(name) if "model" in blocks[number] else {}
@@ -137,7 +112,7 @@ def test_what_runs_elsewhere_is_read_there(name):
 
 @pytest.mark.parametrize("name", SMALLER)
 def test_what_is_made_smaller_stands_on_the_page(name):
-    code = "".join(block.code for block in python_blocks(pages()[name]))
+    code = "".join(block.code for block in python_blocks(PAGES[name]))
     for as_it_stands, _ in SMALLER[name]:
         assert as_it_stands in code
 
@@ -151,7 +126,7 @@ SLOW = re.compile(r"--networks|mean_field|--colour loss|tokens corpus( |$)|measu
 def shown_commands() -> list[str]:
     """Every command line of a page that is quick, once, with maps of 5 x 5 cells."""
     found: dict[str, None] = {}
-    for text in pages().values():
+    for text in PAGES.values():
         fenced = re.sub(r"^dynsim ", "    dynsim ", text, flags=re.MULTILINE)
         for line in indented_commands(fenced):
             words = shlex.split(line, comments=True)
