@@ -13,7 +13,7 @@ copyright = "The dynsim developers, Apache-2.0"
 release = version = installed_version("dynsim")
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # myst_parser, and the tutorials as notebooks
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "api_names",
@@ -25,6 +25,15 @@ extensions = [
     "plain_docstrings",
 ]
 myst_enable_extensions = ["dollarmath", "amsmath"]
+
+# The cells of docs/tutorials run whenever their page is read, in a folder of their own. A cell that
+# fails, fails the build. Nothing is kept between builds: a change of dynsim must be seen.
+nb_execution_mode = "auto"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds a cell; all cells of a page take less than 60 on idle cores
+nb_merge_streams = True
+
 autodoc_member_order = "bysource"
 autodoc_mock_imports = [] if find_spec("torch") else ["torch"]  # an optional extra
 autodoc_typehints = "none"  # array types print as numpy internals; docstrings give shapes

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +37,25 @@ BETWEEN = 0.06
 """space between two panels, as a part of their width"""
 
 
-def style() -> AbstractContextManager[None]:
-    """Within this context figures have the one style: draw figures `with style():`."""
+@contextmanager
+def style() -> Iterator[None]:
+    """Within this context figures have the one style: draw figures `with style():`.
+
+    A notebook's backend is loaded by the first figure, and switches interactive drawing on. That
+    must outlast the context, or the notebook shows no later figure.
+    """
+    import matplotlib
     import matplotlib.pyplot as plt
 
-    return plt.style.context(STYLE)
+    interactive = matplotlib.is_interactive()
+    try:
+        with plt.style.context(STYLE):
+            try:
+                yield
+            finally:
+                interactive = matplotlib.is_interactive()
+    finally:
+        matplotlib.interactive(interactive)
 
 
 def panels(

@@ -305,3 +305,20 @@ def test_importing_a_result_needs_no_matplotlib():
     source = Path(importlib.import_module("dynsim._results").__file__ or "").read_text()
     assert "\nimport matplotlib" not in source
     assert "\nimport xarray" not in source
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_backend_loaded_by_the_first_figure_stays_interactive(before):
+    """A notebook's backend switches this on while the first figure is drawn in the style."""
+    kept = matplotlib.is_interactive()
+    try:
+        matplotlib.interactive(before)
+        with style():
+            matplotlib.interactive(True)
+        assert matplotlib.is_interactive()
+        with style():
+            assert matplotlib.rcParams["axes.spines.top"] is False
+            matplotlib.interactive(False)
+        assert not matplotlib.is_interactive()
+    finally:
+        matplotlib.interactive(kept)

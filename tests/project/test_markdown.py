@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-import subprocess
-from pathlib import Path
 
 import pytest
+from pages import ROOT, indented_commands, tracked
 
 from experiments.cli import COMMANDS
 from experiments.parsing import parse
 
-ROOT = Path(__file__).parents[2]
 MAX_LENGTH = 120
-SKIPPED = {".git", ".venv", "_build", "node_modules"}
-
-
-def tracked() -> list[Path]:
-    """Markdown files that git tracks; without git, all that lie in the folder."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "*.md"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    names = [name for name in listed.stdout.split("\0") if name]
-    files = [ROOT / name for name in names] if names else sorted(ROOT.rglob("*.md"))
-    return [file for file in files if file.is_file() and not SKIPPED & set(file.parts)]
-
 
 PAGES = [pytest.param(file, id=file.relative_to(ROOT).as_posix()) for file in tracked()]
 
@@ -62,12 +47,6 @@ def test_a_long_line_is_found():
     assert (
         long_lines(f"<!-- x.py -->\n{long}\n<!-- end -->\n![{long}](a)\nhttps://{'a' * 130}") == []
     )
-
-
-def indented_commands(text: str) -> list[str]:
-    """Lines of indented code blocks that call dynsim, continued lines joined."""
-    joined = text.replace("\\\n", " ")
-    return [line.strip() for line in joined.splitlines() if re.match(r" {4,}dynsim [a-z]", line)]
 
 
 def test_commands_of_the_documentation_parse():

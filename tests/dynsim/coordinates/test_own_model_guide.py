@@ -6,6 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dynsim.coordinates import read_records
@@ -50,3 +52,35 @@ def test_ten_lines_lead_from_a_script_to_the_verdict(tmp_path, monkeypatch, caps
     (measured,) = re.findall(r"^    dynsim (parametrization .*measured.*)$", text, re.MULTILINE)
     assert main(shlex.split(measured)) == 0
     assert "what limits the LR" in capsys.readouterr().out
+
+
+def test_the_other_examples_of_the_guide_run(tmp_path, monkeypatch):
+    text = GUIDE.read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    _, labelling, with_jax = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+    class Vision(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches, self.head = torch.nn.Linear(12, 32), torch.nn.Linear(32, 5)
+
+    script = {"model": Vision()}
+    exec(compile(labelling, "guide", "exec"), script)
+    assert script["labels"]["patches.weight"] == "embedding"
+
+    random = np.random.default_rng(0)
+    params = {
+        "embed": jnp.asarray(random.standard_normal((7, 16)), jnp.float32),
+        "head": jnp.asarray(random.standard_normal((16, 7)) / 16, jnp.float32),
+    }
+    script = {
+        "apply": lambda params, tokens: params["embed"][tokens] @ params["head"],
+        "params": params,
+        "state": None,
+        "tokens": jnp.arange(7),
+        "train_step": lambda params, state: ({k: 0.9 * v for k, v in params.items()}, state),
+        "width": 16,
+        "vocab_size": 7,
+    }
+    exec(compile(with_jax, "guide", "exec"), script)
+    assert set(read_records([Path("coordinates.csv")]).step) == {0, 1, 2, 4, 8}
