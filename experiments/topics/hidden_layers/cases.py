@@ -75,7 +75,11 @@ CASES: Mapping[str, tuple[int, float, Mapping[str, Any]]] = {
     "1 plain layer, corpus": (1, 4, {"outputs": 8, **TEXT, **PLAIN, **FAST}),
     "2 layers, sign, oscillating": (2, 4, {**WILD}),
     "2 layers, sign, batch of 16": (2, 4, {"batch_size": 16, **SLOW}),
-    "2 plain layers, sign, Zipf 1.2": (2, 16, {"tokens": "zipf:1.2", "outputs": 2, **PLAIN, **FAST}),
+    "2 plain layers, sign, Zipf 1.2": (
+        2,
+        16,
+        {"tokens": "zipf:1.2", "outputs": 2, **PLAIN, **FAST},
+    ),
     "2 plain layers, Adam, few tokens": (
         2,
         1 / 16,
