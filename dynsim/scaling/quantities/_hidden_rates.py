@@ -56,7 +56,8 @@ class HiddenRateRatio(Quantity):
     no_value = NO_OPTIMUM
 
     def __init__(self, name: str, how: How):
-        self.name, self.how = name, how
+        self.name = name
+        self.how: How = how
         others = "all other layers frozen" if how == "layerwise" else "all layers trained together"
         self.meaning = (
             "the embedding's learning rate over that of the hidden matrices, at which the mean "

@@ -56,6 +56,7 @@ def _cell(source: str, width: int, networks: int, particles: int, seed: int = 0)
         case = replace(setup, embedding_lr=rate)
         if source == "theory":
             found = predict(case, particles=particles, replicas=4, error_estimate=False)
+            assert found.hidden_update_rms_error is not None
             error = [*np.moveaxis(found.hidden_update_rms_error[0], -1, 0)]
             errors.append([*error, found.projection_update_rms_error[0]])
             hidden = found.hidden_update_rms
@@ -63,6 +64,7 @@ def _cell(source: str, width: int, networks: int, particles: int, seed: int = 0)
         else:
             trained = train_networks(case, seeds=networks, record_updates=True)
             hidden, readout = trained.hidden_update_rms, trained.projection_update_rms
+        assert hidden is not None
         rows.append([*np.moveaxis(hidden, -1, 0), readout])
     sizes = np.square(np.moveaxis(np.array(rows), 2, -1)[:, :, 1:] / setup.hidden_lr)
     unused = np.full((*sizes.shape[:-1], networks - sizes.shape[-1]), np.nan)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -113,7 +113,7 @@ def _samples(pair: tuple[Curve, Curve | None]) -> Floats:
     return np.stack([one.losses for one in pair if one is not None])
 
 
-def _of_samples(pair: tuple[Curve, Curve | None]) -> Callable[..., float]:
+def _of_samples(pair: tuple[Curve, Curve | None]) -> Callable[..., Any]:
     return lambda samples, axis=-1: log_ratio(*pair, list(samples))
 
 

@@ -37,7 +37,7 @@ def has_direction(activation: str, normalisation: str, residuals: str) -> bool:
 
 
 def derived_rms(
-    data: xr.Dataset, activation: str, directed: bool, sizes: Sequence[float] | None = None
+    data: xr.Dataset, activation: str, directed: bool, sizes: Sequence[float] | Floats | None = None
 ) -> Floats:
     """The derived RMS of the update over that of the features; not `directed`: as with centred
     residuals, for which tanh stands."""

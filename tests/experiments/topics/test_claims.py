@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -365,7 +366,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         if one.study == "proxies" and one.expected == "holds"
     },
     **{
-        name: tilted("rate", 0.6, layers=one.evidence.keywords["family"].layers)
+        name: tilted("rate", 0.6, layers=cast(partial[Any], one.evidence).keywords["family"].layers)
         for name, one in CLAIMS.items()
         if name.startswith("depth-ratio-") and one.expected == "holds"
     },
