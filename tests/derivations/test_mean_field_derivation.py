@@ -83,6 +83,7 @@ def test_cross_term_is_the_engines_but_for_what_does_not_average():
     agreement = derivations.arcsine_law().expression.subs(
         s.alignment, KAPPA / sp.sqrt(1 + KAPPA**2)
     )
+    assert cross is not None
     assert cross != 0
     assert_same_expression(exact - cross**2, D * (1 - agreement**2))
 

@@ -31,7 +31,7 @@ def test_gradient_of_a_matrix_is_a_sum_over_tokens(random):
         nonlinear.features_below[nonlinear.token, hidden.lower, hidden.step],
     ]
     product = sp.lambdify(factors, term)
-    gradient = sum(product(delta[i][:, None], embedding[i][None, :]) for i in range(m))
+    gradient = np.sum([product(delta[i][:, None], embedding[i][None, :]) for i in range(m)], axis=0)
     assert np.linalg.matrix_rank(gradient) == m
     for place in ((0, 0), (2, 5), (6, 1)):
         change = np.zeros((d, d))

@@ -256,12 +256,13 @@ def _velocity(
             )
         moves.append(-rate * direction)
     if task.hidden is not None:
-        hidden = jax.vmap(_hidden_move)(task.hidden.lrs, above, carried)
-    return Weights(*moves, hidden)
+        hidden = jax.vmap(_hidden_move)(task.hidden.lrs, cast(Array, above), cast(Array, carried))
+    by_embedding, by_projection = moves
+    return Weights(by_embedding, by_projection, hidden)
 
 
 def _hidden_move(
     rate: Float[Array, ""], readout: Float[Array, "n D"], carried: Float[Array, "n D"]
 ) -> Float[Array, "D D"]:
-    values = {x.level_readout: readout, x.carried_residual: carried}
+    values: dict[Any, Any] = {x.level_readout: readout, x.carried_residual: carried}
     return -rate * evaluate(derivations.hidden_gradient(), values)

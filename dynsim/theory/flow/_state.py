@@ -94,9 +94,9 @@ def task_and_state(
             return _deep(setup, network, start, numbers)
         output = start.neurons_each * e @ w.T
         if weights or state_size(tokens, n, None, weights=False) > e.size + w.size:
-            return Task(*common, output, w, *numbers), Weights(e, w)
+            return Task(*common, output, w, *numbers, hidden=None), Weights(e, w)
         grams = e @ e.T, w @ w.T
-    task = Task(*common, output, np.zeros((n, 0)), *numbers)
+    task = Task(*common, output, np.zeros((n, 0)), *numbers, hidden=None)
     return task, Grams(output, *grams, output, grams[1])
 
 

@@ -38,14 +38,14 @@ _ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 /
 class Tokens(NamedTuple):
     """What tokens are in the limit.
 
-    M of them are known at the start, with `frequencies` (M,) and `targets` (M, n). `count` is 0 if
+    M of them are known at the start, with `frequencies` (M,) and `targets` (M, n). `number` is 0 if
     these are all that matter (fixed vocabulary), else how many tokens there are: all others have a
     target of 0 and the last one's frequency.
     """
 
     frequencies: Float[np.ndarray, " M"]
     targets: Float[np.ndarray, "M n"]
-    count: int
+    number: int
 
 
 class SmallNetwork(NamedTuple):
@@ -107,10 +107,10 @@ class _Trial:
         self.levels, self.rows = level, rows
         root, room = math.sqrt(width), capacity // 2
         embedding_std, hidden_std, projection_std = network.stds
-        many = embedding_std * root, embedding_std * math.sqrt(tokens.count)
-        lengths = many if tokens.count else (0.0, 0.0)
+        many = embedding_std * root, embedding_std * math.sqrt(tokens.number)
+        lengths = many if tokens.number else (0.0, 0.0)
         self.embedding = GaussianMatrix(rows, level[0], lengths, tolerance, room)
-        if not tokens.count:
+        if not tokens.number:
             first = level[0].fresh(known)
             self.embedding.known[first : first + known, :known] = many[0] * np.eye(known)
         both = hidden_std * root, hidden_std * root
@@ -126,7 +126,7 @@ class _Trial:
         self.frequencies = np.full(rows.capacity, tokens.frequencies[-1])
         self.frequencies[:known] = tokens.frequencies
         self.shapes = [
-            (room, room) if tokens.count else (rows.capacity, capacity),
+            (room, room) if tokens.number else (rows.capacity, capacity),
             *[(room, room)] * network.depth,
             (n, capacity),
         ]
@@ -148,23 +148,24 @@ class _Trial:
             above.insert(0, coefficients)
             readout = skip * readout + initial + (coefficients @ change) @ matrix.met[0]
         tokens, level = self.embedding.met
+        features = self.embedding.known.T  # of few tokens, level by level
         output = self.embedding.backward(readout)  # (n, tokens), and then what was learned
-        if self.tokens.count:
+        if self.tokens.number:
             output = output + (readout @ level.T) @ moved_embedding.T @ tokens
         else:
             output = output + readout @ moved_embedding.T
         residual = self.frequencies * (output - self.targets)
         carried = self.embedding.forward(residual)
-        if self.tokens.count:
+        if self.tokens.number:
             by_token = residual @ tokens.T
             carried = carried + (by_token @ moved_embedding) @ level
             velocity = [-rates.embedding * by_token.T @ (readout @ level.T)]
         else:
             carried = carried + residual @ moved_embedding
             velocity = [-rates.embedding * residual.T @ readout]
-            features = (self.embedding.known.T + moved_embedding)[: len(self.tokens.targets)]
+            features = (features + moved_embedding)[: len(self.tokens.targets)]
         for place, (matrix, change) in enumerate(zip(self.hidden, moved, strict=True)):
-            if self.tokens.count:
+            if self.tokens.number:
                 self._pull_down(place, carried)
             else:
                 learned = (features @ matrix.met[0].T) @ change.T @ matrix.met[1]
@@ -191,8 +192,8 @@ class _Trial:
         state, now = np.zeros(self.ends[-1]), 0.0
         first = self.velocity(state)
         initial = [self.embedding.known, *(one.known for one in self.hidden), self.projection]
-        sizes = [np.linalg.norm(part) for part in initial]
-        speeds = [np.linalg.norm(part) for part in self.split(first)]
+        sizes = [float(np.linalg.norm(part)) for part in initial]
+        speeds = [float(np.linalg.norm(part)) for part in self.split(first)]
         quickest = max(v / max(x, 1e-300) for v, x in zip(speeds, sizes, strict=True))
         step = min(end, FIRST_SHARE / max(quickest, 1e-300))
         for _ in range(max_steps):
@@ -201,12 +202,14 @@ class _Trial:
             new = state
             for row in _NODES:
                 weighted = zip(row, slopes, strict=True)
-                new = state + step * sum(w * slope for w, slope in weighted if w)
+                new = state + step * np.asarray(sum(w * slope for w, slope in weighted if w))
                 slopes.append(self.velocity(new))
-            wrong = step * sum(w * slope for w, slope in zip(_ERROR, slopes, strict=True) if w)
+            errors = (w * slope for w, slope in zip(_ERROR, slopes, strict=True) if w)
+            wrong = step * np.asarray(sum(errors))
             parts = zip(self.split(wrong), self.split(new), sizes, strict=True)
             error = max(
-                np.linalg.norm(off) / max(np.linalg.norm(part), FIRST_SHARE * size, 1e-300)
+                float(np.linalg.norm(off))
+                / max(float(np.linalg.norm(part)), FIRST_SHARE * size, 1e-300)
                 for off, part, size in parts
             )
             error /= TRIAL_TOLERANCE
@@ -223,7 +226,7 @@ class _Trial:
     def found(self, reached: float, at_least: tuple[int, int]) -> SmallNetwork:
         """The matrices as they are known, of a size that is a multiple of `ROUND`."""
         rows = self.rows.used
-        if self.tokens.count:
+        if self.tokens.number:
             rows = ROUND * math.ceil(rows / ROUND)
         size = ROUND * math.ceil(max(level.used for level in self.levels) / ROUND)
         rows, size = max(rows, at_least[0]), max(size, at_least[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ TIMES = np.linspace(0, 6, 4)
 PLAN = solver.Plan("mse", False, "explicit", 10_000)
 
 
-def network(setup):
+def network(setup) -> Any:
     return drawn_start(setup, 2, 0, lambda *_: None, reduce=False)
 
 
@@ -256,7 +257,7 @@ def test_linearised_flow_is_that_of_the_linearised_network():
     found = predict_linearized(
         outputs, first, jnp.arange(5), dynsim.targets(PLAIN), TIMES, **options
     )
-    flow = gradient_flow(PLAIN, TIMES, hidden_lrs=HIDDEN_LRS, linearised=True, tolerance=1e-10)
+    flow: Any = gradient_flow(PLAIN, TIMES, hidden_lrs=HIDDEN_LRS, linearised=True, tolerance=1e-10)
     assert_close_curves(flow.loss, found.loss, 1e-7)
     moved = np.asarray(found.params[2]) - start.hidden[1]
     below = start.embedding @ start.hidden[0].T
