@@ -26,7 +26,7 @@ from dynsim.scaling._quantity import (
     Unavailable,
     Value,
 )
-from dynsim.theory.mean_field._model import check_deep_linear
+from dynsim.theory.mean_field._model import model_of
 
 from ._optimal_rates import NO_OPTIMUM, log_of_both, value_and_error
 from ._rate_search import (
@@ -78,7 +78,7 @@ class HiddenRateRatio(Quantity):
 
     def check_mean_field(self, setup: AnySetup) -> None:
         assert isinstance(setup, NetworkSetup)
-        check_deep_linear(setup)
+        model_of(setup)  # refuses what theory does not cover
 
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None

@@ -50,8 +50,8 @@ FIELDS_OF_A_FLOW = {  # of a setup; others must keep their defaults
 }
 FIELDS_OF_A_DEEP_FLOW = (FIELDS_OF_A_FLOW - {"init", "projection_lr", "epsilon"}) | {
     *("network", "depth", "residual", "activation", "normalisation", "hidden_lr"),
-    *("readout_ratio", "parametrization", "lr_exponents", "init_exponents", "base_width"),
-    "precision",
+    *("readout_ratio", "readout_lr", "parametrization", "lr_exponents", "init_exponents"),
+    *("base_width", "precision"),
 }
 
 

@@ -70,7 +70,7 @@ def flow_network(setup: object, hidden_lrs: ArrayLike | None = None) -> FlowNetw
     rates = Rates(
         multiplier.embedding**2 * scale.embedding * setup.embedding_lr,
         tuple(multiplier.hidden**2 * scale.hidden * rate for rate in hidden),
-        multiplier.readout**2 * scale.readout * setup.readout_ratio * setup.hidden_lr,
+        multiplier.readout**2 * scale.readout * setup.readout_rate(setup.hidden_lr),
     )
     return FlowNetwork(setup.depth, setup.residual == "yes", stds, rates)
 
