@@ -16,175 +16,151 @@ WIDTH, STEPS = 256, 12
 PLAIN: Mapping[str, Any] = {"residual": "no"}
 SP: Mapping[str, Any] = {"init_exponents": "0,-1/2,-1/2"}
 NAMED: Mapping[str, Any] = {"init_exponents": "auto", "lr_exponents": "auto", "base_width": 64}
-CLASSES: Mapping[str, Any] = {"targets": "onehot", "loss": "ce"}
-TEXT: Mapping[str, Any] = {"tokens": "corpus", "targets": "bigram"}
-ADAM95: Mapping[str, Any] = {"optimizer": "adam", "beta2": 0.95}
+CLASSES: Mapping[str, Any] = {"targets": "onehot", "loss": "ce", "outputs": 4}
+TEXT: Mapping[str, Any] = {"tokens": "corpus", "targets": "bigram", "outputs": 2}
+ADAM: Mapping[str, Any] = {"optimizer": "adam", "beta2": 0.95}
+ADAMW: Mapping[str, Any] = {"optimizer": "adamw", "beta2": 0.95}
+MUON: Mapping[str, Any] = {"optimizer": "muon"}
+SGD: Mapping[str, Any] = {"optimizer": "sgd"}
+MOMENTUM: Mapping[str, Any] = {"optimizer": "momentum", "beta1": 0.8}
+SMOOTHED: Mapping[str, Any] = {"optimizer": "smoothed-sign", "epsilon": 1e-5}
 
 
 def _rates(embedding: float, hidden: float, readout: float = 1.0) -> Mapping[str, Any]:
     return {"embedding_lr": embedding, "hidden_lr": hidden, "readout_ratio": readout}
 
 
-FAST, SLOW, WILD = _rates(0.02, 0.002, 0.5), _rates(0.01, 0.001), _rates(0.06, 0.006)
-# (hidden layers, tokens over width, what differs); `width` is a field like others.
+def _batch(size: int, law: str) -> Mapping[str, Any]:
+    return {"batch_size": size, "tokens": f"zipf:{law}"}
+
+
+FAST, SLOW = _rates(0.02, 0.002, 0.5), _rates(0.01, 0.001)
+# (hidden layers, tokens over width, what differs)
 CASES: Mapping[str, tuple[int, float, Mapping[str, Any]]] = {
-    "1 layer, sign": (1, 4, {"outputs": 2, **FAST}),
-    "1 layer, sign, SP, few tokens": (1, 1 / 16, {**SP, **SLOW}),
-    "1 layer, sign, many tokens": (1, 32, {**FAST}),
-    "1 layer, sign, oscillating, SP": (1, 4, {**SP, **WILD}),
-    "1 layer, sign, d = 512": (1, 4, {"width": 512, **FAST}),
-    "1 layer, hidden alone, SP": (1, 1, {**SP, **_rates(0.0, 0.004, 0.0)}),
-    "1 layer, embedding alone": (1, 4, {"tokens": "zipf:1", **_rates(0.06, 0.0)}),
-    "1 plain layer, smoothed sign": (
-        1,
-        1 / 4,
-        {"outputs": 2, "optimizer": "smoothed-sign", "epsilon": 1e-5, **PLAIN, **FAST},
-    ),
-    "1 plain layer, Adam": (1, 4, {"outputs": 2, "optimizer": "adam", **PLAIN, **FAST}),
-    "1 layer, Adam, Zipf 1.2, batch of 32": (
+    "1 layer, sign": (1, 4, FAST),
+    "1 layer, sign, many tokens": (1, 32, FAST),
+    "1 layer, sign, few tokens, SP": (1, 1 / 16, {**SP, **_rates(0.003, 0.0003)}),
+    "1 layer, sign, oscillating, SP": (1, 4, {**SP, **_rates(0.01, 0.001)}),
+    "1 layer, sign, Zipf 1.2, batch of 32": (1, 8, {**_batch(32, "1.2"), **FAST}),
+    "1 layer, sign, hidden alone, SP": (1, 4, {**SP, **_rates(0.0, 0.004, 0.0)}),
+    "1 layer, sign, embedding alone, Zipf 1": (1, 4, {"tokens": "zipf:1", **_rates(0.06, 0.0)}),
+    "1 layer, sign, d = 512": (1, 4, {"width": 512, **SLOW}),
+    "1 plain layer, smoothed sign": (1, 4, {"outputs": 2, **SMOOTHED, **PLAIN, **FAST}),
+    "1 plain layer, Adam": (1, 4, {"outputs": 2, **ADAM, **PLAIN, **FAST}),
+    "1 plain layer, Adam, Zipf 1.2, batch of 32": (
         1,
         4,
-        {"tokens": "zipf:1.2", "batch_size": 32, **ADAM95, **FAST},
+        {"outputs": 2, **_batch(32, "1.2"), **ADAM, **PLAIN, **FAST},
     ),
+    "1 plain layer, Adam, corpus": (1, 4, {**TEXT, **ADAM, **PLAIN, **FAST}),
     "1 layer, Adam, Zipf 1, batch of 256, 30 steps": (
         1,
         8,
-        {"tokens": "zipf:1", "batch_size": 256, "steps": 30, **ADAM95, **FAST},
+        {"steps": 30, **_batch(256, "1"), **ADAM, **FAST},
     ),
-    "1 layer, AdamW, cosine, SP": (
+    "1 layer, Adam, cosine, SP, 30 steps": (
+        1,
+        2,
+        {"steps": 30, "schedule": "cosine", **ADAM, **SP, **_rates(0.004, 0.0004)},
+    ),
+    "1 layer, Muon": (1, 4, {**MUON, **_rates(0.02, 0.02, 0.1)}),
+    "1 layer, Muon, Zipf 1, SP": (
         1,
         4,
-        {"optimizer": "adamw", "weight_decay": 2.0, "schedule": "cosine", **SP, **FAST},
-    ),
-    "1 layer, Muon": (1, 4, {"outputs": 2, "optimizer": "muon", **_rates(0.02, 0.02, 0.1)}),
-    "1 plain layer, Muon, d = 512": (
-        1,
-        1,
-        {"width": 512, "optimizer": "muon", **PLAIN, **_rates(0.02, 0.02, 0.1)},
+        {"tokens": "zipf:1", **MUON, **SP, **_rates(0.006, 0.006, 0.1)},
     ),
     "1 layer, momentum, linear schedule": (
         1,
-        1,
-        {"optimizer": "momentum", "beta1": 0.8, "schedule": "linear", **_rates(10.0, 0.1, 0.1)},
+        2,
+        {"schedule": "linear", **MOMENTUM, **_rates(15.0, 0.1, 0.1)},
     ),
-    "1 layer, SGD, Zipf 1.2, many tokens": (
+    "1 layer, SGD, Zipf 1.2, classes": (
         1,
         16,
-        {"tokens": "zipf:1.2", "outputs": 4, "optimizer": "sgd", **CLASSES, **_rates(10, 0.1, 0.2)},
+        {"tokens": "zipf:1.2", **SGD, **CLASSES, **_rates(10.0, 0.1, 0.2)},
     ),
-    "1 plain layer, corpus": (1, 4, {"outputs": 8, **TEXT, **PLAIN, **FAST}),
-    "2 layers, sign, oscillating": (2, 4, {**WILD}),
-    "2 layers, sign, batch of 16": (2, 4, {"batch_size": 16, **SLOW}),
-    "2 plain layers, sign, Zipf 1.2": (
-        2,
-        16,
-        {"tokens": "zipf:1.2", "outputs": 2, **PLAIN, **FAST},
-    ),
-    "2 plain layers, Adam, few tokens": (
-        2,
-        1 / 16,
-        {"outputs": 2, "optimizer": "adam", **PLAIN, **FAST},
-    ),
-    "2 layers, Adam, Zipf 1.2, classes": (
+    "2 layers, sign, oscillating": (2, 4, _rates(0.04, 0.004)),
+    "2 layers, sign, Zipf 1, batch of 16": (2, 4, {**_batch(16, "1"), **FAST}),
+    "2 layers, sign, Zipf 1.2, SP": (2, 8, {"tokens": "zipf:1.2", **SP, **_rates(0.004, 0.0004)}),
+    "2 plain layers, sign, Zipf 1.2": (2, 16, {"tokens": "zipf:1.2", **PLAIN, **FAST}),
+    "2 plain layers, sign, corpus": (2, 4, {**TEXT, **PLAIN, **FAST}),
+    "2 plain layers, Adam, few tokens": (2, 1 / 16, {"outputs": 2, **ADAM, **PLAIN, **FAST}),
+    "2 layers, Adam, SP, d = 512": (2, 2, {"width": 512, **ADAM, **SP, **_rates(0.002, 0.0002)}),
+    "2 layers, Adam, NTK": (
         2,
         4,
-        {"tokens": "zipf:1.2", "outputs": 4, **ADAM95, **CLASSES, **FAST},
+        {"parametrization": "ntk", **NAMED, **ADAM, **_rates(0.02, 0.002)},
     ),
-    "2 layers, Adam, d = 512": (2, 1, {"width": 512, **ADAM95, **SP, **SLOW}),
-    "2 plain layers, Adam, corpus, classes": (
+    "2 layers, Adam, Zipf 1.2, classes": (2, 4, {"tokens": "zipf:1.2", **ADAM, **CLASSES, **SLOW}),
+    "2 layers, Adam, corpus, classes": (
         2,
         4,
-        {"outputs": 4, "optimizer": "adam", "loss": "ce", **TEXT, **PLAIN, **FAST},
+        {**TEXT, "outputs": 4, **ADAM, **SLOW},
     ),
     "2 layers, AdamW, cosine": (
         2,
         4,
-        {"optimizer": "adamw", "weight_decay": 2.0, "schedule": "cosine", **FAST},
+        {"weight_decay": 2.0, "schedule": "cosine", **ADAMW, **FAST},
+    ),
+    "2 layers, AdamW, Zipf 1.2, batch of 64": (
+        2,
+        4,
+        {"weight_decay": 0.02, "decay": "independent", **_batch(64, "1.2"), **ADAMW, **FAST},
     ),
     "2 plain layers, Muon, Zipf 1, classes": (
         2,
-        16,
-        {
-            "tokens": "zipf:1",
-            "outputs": 4,
-            "optimizer": "muon",
-            **CLASSES,
-            **PLAIN,
-            **_rates(0.02, 0.1, 0.01),
-        },
-    ),
-    "2 layers, Muon, SP, few tokens": (
-        2,
-        1 / 4,
-        {"optimizer": "muon", **SP, **_rates(0.02, 0.02, 0.1)},
+        8,
+        {"tokens": "zipf:1", **MUON, **CLASSES, **PLAIN, **_rates(0.02, 0.1, 0.01)},
     ),
     "2 layers, SGD, Zipf 1.2, 30 steps": (
         2,
         4,
-        {"tokens": "zipf:1.2", "optimizer": "sgd", "steps": 30, **_rates(10.0, 0.1, 0.1)},
+        {"tokens": "zipf:1.2", "steps": 30, **SGD, **_rates(2.0, 0.02, 0.1)},
     ),
-    "2 plain layers, SGD, SP": (2, 4, {"optimizer": "sgd", **SP, **PLAIN, **_rates(10, 0.1, 0.1)}),
-    "3 layers, momentum": (
-        3,
-        1,
-        {"optimizer": "momentum", "beta1": 0.8, **_rates(5.0, 0.03, 0.1)},
-    ),
-    "3 plain layers, sign, SP, Zipf 1": (3, 4, {"tokens": "zipf:1", **SP, **PLAIN, **SLOW}),
-    "3 layers, Adam, NTK": (
+    "3 layers, momentum": (3, 2, {**MOMENTUM, **_rates(5.0, 0.03, 0.1)}),
+    "3 plain layers, sign, Zipf 1, SP": (
         3,
         4,
-        {"optimizer": "adam", "parametrization": "ntk", **NAMED, **_rates(0.02, 0.002)},
+        {"tokens": "zipf:1", **SP, **PLAIN, **_rates(0.005, 0.0005)},
     ),
     "3 plain layers, Muon, batch of 128": (
         3,
         4,
-        {"optimizer": "muon", "batch_size": 128, **PLAIN, **_rates(0.02, 0.05, 0.02)},
+        {**_batch(128, "1"), **MUON, **PLAIN, **_rates(0.02, 0.05, 0.02)},
     ),
-    "4 layers, sign": (4, 4, {"outputs": 2, **SLOW}),
-    "4 layers, sign, oscillating": (4, 1, {**WILD}),
-    "4 layers, Adam, SP, few tokens": (4, 1 / 16, {**ADAM95, **SP, **SLOW}),
+    "4 layers, sign": (4, 4, SLOW),
+    "4 layers, sign, oscillating": (4, 4, FAST),
+    "4 layers, sign, corpus": (4, 4, {**TEXT, **_rates(0.005, 0.0005)}),
+    "4 layers, Adam, few tokens, SP": (4, 1 / 16, {**ADAM, **SP, **_rates(0.003, 0.0002)}),
+    "4 layers, Adam, Zipf 1.2, batch of 64": (4, 4, {**_batch(64, "1.2"), **ADAM, **SLOW}),
     "4 plain layers, Adam, Zipf 1, batch of 256": (
         4,
         8,
-        {"tokens": "zipf:1", "outputs": 2, "batch_size": 256, **ADAM95, **PLAIN, **FAST},
+        {**_batch(256, "1"), **ADAM, **PLAIN, **FAST},
     ),
-    "4 layers, AdamW, Zipf 1.2, batch of 64": (
+    "4 plain layers, Adam, muP": (
         4,
         4,
-        {
-            "tokens": "zipf:1.2",
-            "batch_size": 64,
-            "weight_decay": 0.02,
-            "decay": "independent",
-            **ADAM95,
-            "optimizer": "adamw",
-            **SLOW,
-        },
+        {"parametrization": "mup", **NAMED, **ADAM, **PLAIN, **_rates(0.02, 0.01)},
     ),
-    "4 layers, Muon, SP": (4, 4, {"optimizer": "muon", **SP, **_rates(0.02, 0.02, 0.1)}),
+    "4 plain layers, Adam, SP": (4, 4, {**ADAM, **SP, **PLAIN, **_rates(0.006, 0.0006)}),
+    "4 layers, Muon, SP": (4, 4, {**MUON, **SP, **_rates(0.003, 0.003, 0.1)}),
     "4 plain layers, Muon, few tokens, 30 steps": (
         4,
         1 / 4,
-        {"optimizer": "muon", "steps": 30, **PLAIN, **_rates(0.01, 0.02, 0.02)},
+        {"steps": 30, **MUON, **PLAIN, **_rates(0.01, 0.02, 0.02)},
     ),
-    "4 plain layers, SGD, classes": (
-        4,
-        8,
-        {"outputs": 2, "optimizer": "sgd", **CLASSES, **PLAIN, **_rates(10.0, 0.1, 0.1)},
-    ),
-    "4 layers, smoothed sign, corpus": (
-        4,
-        4,
-        {"outputs": 2, "optimizer": "smoothed-sign", "epsilon": 1e-5, **TEXT, **SLOW},
-    ),
-    "4 plain layers, Adam, mu-P": (
-        4,
-        1,
-        {"optimizer": "adam", "parametrization": "mup", **NAMED, **PLAIN, **_rates(0.02, 0.01)},
-    ),
-    "8 layers, sign": (8, 1, {**SLOW}),
-    "8 plain layers, Adam": (8, 4, {**ADAM95, **PLAIN, **SLOW}),
+    "8 layers, sign": (8, 1, _rates(0.005, 0.0005)),
+    "8 plain layers, Adam": (8, 4, {**ADAM, **PLAIN, **_rates(0.01, 0.0007)}),
 }
+# Cases that are also predicted without responses.
+CONTROLLED = (
+    "1 layer, sign, oscillating, SP",
+    "1 layer, sign, few tokens, SP",
+    "1 plain layer, Adam",
+    "1 layer, SGD, Zipf 1.2, classes",
+    "4 layers, Adam, few tokens, SP",
+)
 
 
 def case_setup(case: str, seed: int = 0) -> NetworkSetup:

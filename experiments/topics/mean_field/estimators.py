@@ -58,7 +58,7 @@ def update_excess(data: xr.Dataset) -> dict[tuple[str, int], float]:
     return found
 
 
-def _replicas(mean: Floats, error: Floats) -> Floats:
+def pretended_replicas(mean: Floats, error: Floats) -> Floats:
     """Pretended replicas of a prediction, last axis: with this mean, and this error of it.
 
     All entries of an array vary together, as they do over the steps of one run of the solver.
@@ -100,7 +100,7 @@ def loss_distance(
     samples, scales = [], []
     for cell in _cells(data):
         loss = cell.loss.transpose("step", "seed").to_numpy().astype(float)
-        replicas = _replicas(cell[prediction].to_numpy(), cell.predicted_error.to_numpy())
+        replicas = pretended_replicas(cell[prediction].to_numpy(), cell.predicted_error.to_numpy())
         samples += [loss[1:], replicas[1:]]  # networks and prediction start alike
         scales.append(loss[0].mean())
     measured = _distance(samples, scales, allowed, 1.0)
@@ -120,7 +120,7 @@ def update_distance(data: xr.Dataset, allowed: float = UPDATE_ALLOWED) -> Eviden
         ):
             moving = square.mean(axis=-1) > 0  # a frozen layer updates nothing, NaN is no layer
             if moving.any():
-                samples += [square[moving], _replicas(rms[moving], error[moving])]
+                samples += [square[moving], pretended_replicas(rms[moving], error[moving])]
                 scales.append(np.sqrt(square.mean(axis=-1).max()))
     measured = _distance(samples, scales, allowed, 0.5)
     return Evidence(predicted=0.0, simulated=None, measured=measured)

@@ -1,0 +1,77 @@
+"""The study of linear hidden layers: mean-field predictions beside finite networks, case by case.
+
+Cells hold the predictions with their numerical errors, every seed of the networks, and for some
+cases the negative control without responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynsim import predict
+from dynsim.laboratory import train_networks
+from experiments.topics._study import Study, grid
+
+from .cases import CASES, CONTROLLED, case_setup
+
+UPDATES = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
+MOST_LAYERS = 8
+FEW = 256  # tokens: solutions and networks of so few cost little, and there are more of them
+
+
+def _measure(
+    case: str, particles: int, replicas: int, seeds: int, seed: int = 0
+) -> Mapping[str, tuple[Sequence[str], Any]]:
+    """Prediction, control and every network's curve; NaN for layers that a case has not."""
+    setup = case_setup(case, seed)
+    solver: dict[str, Any] = {"particles": particles, "replicas": replicas}
+    if setup.vocab_size <= FEW:
+        solver["replicas"], seeds = 4 * replicas, 4 * seeds
+    found = predict(setup, **solver)
+    without = np.full(setup.steps, np.nan)
+    if case in CONTROLLED:
+        solver |= {"responses": False, "finite_width": False, "error_estimate": False}
+        without = predict(setup, **solver).loss[0]
+    networks = train_networks(
+        setup, seeds=seeds, horizons=range(1, setup.steps), record_updates=True
+    )
+    losses = np.hstack([networks.initial_loss[:, None], networks.loss])
+    assert networks.hidden_update_rms is not None
+    hidden = np.moveaxis(networks.hidden_update_rms, 2, 0)
+    squares = np.stack([*(getattr(networks, name) for name in UPDATES), *_filled(hidden)]) ** 2
+
+    def curves(suffix: str = "") -> NDArray[np.float64]:
+        layers = getattr(found, f"hidden_update_rms{suffix}")[0].T
+        return np.stack([*(getattr(found, n + suffix)[0] for n in UPDATES), *_filled(layers)])
+
+    return {
+        "predicted": (("step",), found.loss[0]),
+        "predicted_error": (("step",), found.loss_error[0]),
+        "correction": (("step",), found.finite_width_correction[0]),
+        "without_responses": (("step",), without),
+        "predicted_rms": (("update", "step"), curves()),
+        "predicted_rms_error": (("update", "step"), curves("_error")),
+        "loss": (("step", "seed"), losses.T.astype(np.float32)),
+        "mean_square": (("update", "step", "seed"), squares.swapaxes(1, 2).astype(np.float32)),
+        "status": ((), str(found.outcome[0])),
+    }
+
+
+def _filled(layers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Layers first, `MOST_LAYERS` of them."""
+    missing = [(0, MOST_LAYERS - len(layers))] + [(0, 0)] * (layers.ndim - 1)
+    return np.pad(layers, missing, constant_values=np.nan)
+
+
+HIDDEN_LAYERS = Study(
+    "hidden_layers",
+    cells=lambda full: grid(case=CASES) if full else [],
+    measure=_measure,
+    config=lambda full: {"particles": 2048, "replicas": 8, "seeds": 16},
+    labels={"update": [*UPDATES, *(f"hidden_{layer}" for layer in range(1, MOST_LAYERS + 1))]},
+)
+STUDIES = (HIDDEN_LAYERS,)
