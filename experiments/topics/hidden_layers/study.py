@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from dynsim import predict
@@ -20,7 +21,13 @@ from .cases import CASES, CONTROLLED, case_setup
 
 UPDATES = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
 MOST_LAYERS = 8
+MOST_STEPS = 30
 FEW = 256  # tokens: solutions and networks of so few cost little, and there are more of them
+FEW_TOKENS_TIMES = 4
+
+
+def config(full: bool) -> dict[str, int]:
+    return {"particles": 2048, "replicas": 8, "seeds": 16}
 
 
 def _measure(
@@ -30,7 +37,8 @@ def _measure(
     setup = case_setup(case, seed)
     solver: dict[str, Any] = {"particles": particles, "replicas": replicas}
     if setup.vocab_size <= FEW:
-        solver["replicas"], seeds = 4 * replicas, 4 * seeds
+        solver["replicas"] = FEW_TOKENS_TIMES * replicas
+        seeds *= FEW_TOKENS_TIMES
     found = predict(setup, **solver)
     without = np.full(setup.steps, np.nan)
     if case in CONTROLLED:
@@ -48,17 +56,30 @@ def _measure(
         layers = getattr(found, f"hidden_update_rms{suffix}")[0].T
         return np.stack([*(getattr(found, n + suffix)[0] for n in UPDATES), *_filled(layers)])
 
-    return {
-        "predicted": (("step",), found.loss[0]),
-        "predicted_error": (("step",), found.loss_error[0]),
-        "correction": (("step",), found.finite_width_correction[0]),
-        "without_responses": (("step",), without),
-        "predicted_rms": (("update", "step"), curves()),
-        "predicted_rms_error": (("update", "step"), curves("_error")),
-        "loss": (("step", "seed"), losses.T.astype(np.float32)),
-        "mean_square": (("update", "step", "seed"), squares.swapaxes(1, 2).astype(np.float32)),
-        "status": ((), str(found.outcome[0])),
-    }
+    return _filled_up(
+        {
+            "predicted": (("step",), found.loss[0]),
+            "predicted_error": (("step",), found.loss_error[0]),
+            "correction": (("step",), found.finite_width_correction[0]),
+            "without_responses": (("step",), without),
+            "predicted_rms": (("update", "step"), curves()),
+            "predicted_rms_error": (("update", "step"), curves("_error")),
+            "loss": (("step", "seed"), losses.T.astype(np.float32)),
+            "mean_square": (("update", "step", "seed"), squares.swapaxes(1, 2).astype(np.float32)),
+            "status": ((), str(found.outcome[0])),
+        }
+    )
+
+
+def _filled_up(
+    measured: Mapping[str, tuple[Sequence[str], Any]],
+) -> Mapping[str, tuple[Sequence[str], Any]]:
+    """All cases have as many steps and seeds, those that a case has not are NaN."""
+    sizes = {"step": MOST_STEPS, "seed": FEW_TOKENS_TIMES * config(True)["seeds"]}
+    cell = xr.Dataset(dict(measured))
+    missing = {name: (0, sizes[name] - size) for name, size in cell.sizes.items() if name in sizes}
+    cell = cell.pad(missing, constant_values=np.nan)
+    return {str(name): (one.dims, one.to_numpy()) for name, one in cell.variables.items()}
 
 
 def _filled(layers: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -71,7 +92,7 @@ HIDDEN_LAYERS = Study(
     "hidden_layers",
     cells=lambda full: grid(case=CASES) if full else [],
     measure=_measure,
-    config=lambda full: {"particles": 2048, "replicas": 8, "seeds": 16},
+    config=config,
     labels={"update": [*UPDATES, *(f"hidden_{layer}" for layer in range(1, MOST_LAYERS + 1))]},
 )
 STUDIES = (HIDDEN_LAYERS,)
