@@ -1,0 +1,71 @@
+"""Figure of nonlinear hidden layers. Lines are predictions, points are trained networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.topics.mean_field.estimators import loss_excess
+
+from .estimators import ALLOWED
+
+
+def nonlinear_layers_accuracy(many: xr.Dataset, few: xr.Dataset) -> Figure:
+    """Losses of networks and predictions, and their distance beyond two standard errors."""
+    figure, panels = plt.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
+    for data, (curves, distances), title in (
+        (many, panels[0], "tokens in proportion, d = 256"),
+        (few, panels[1], "few tokens, d = 512"),
+    ):
+        _curves(data, curves)
+        curves.set_title(title)
+        _distances(data, distances)
+    return figure
+
+
+def _curves(data: xr.Dataset, panel: Axes) -> None:
+    colours = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
+    for colour, case in zip(colours, data.case.values, strict=False):
+        cell = data.sel(case=case).isel(width=0)
+        loss = cell.loss.transpose("step", "seed").to_numpy()
+        first = loss[0].mean()
+        error = 2 * loss.std(axis=1, ddof=1) / np.sqrt(loss.shape[1])
+        panel.plot(cell.step, cell.predicted / first, color=colour, label=str(case))
+        panel.errorbar(
+            cell.step, loss.mean(axis=1) / first, error / first, fmt="o", ms=3, color=colour
+        )
+        if np.isfinite(cell.without_noise).all():
+            panel.plot(cell.step, cell.without_noise / first, ":", color=colour)
+    panel.set(xlabel="step", ylabel="loss / first loss", yscale="log")
+    panel.legend(fontsize=5)
+
+
+def _distances(data: xr.Dataset, panel: Axes) -> None:
+    cases = [str(case) for case in data.case.values]
+    width = int(data.width.values[0])
+    place = np.arange(len(cases))
+    for prediction, marker, label in (
+        ("predicted", "o", "mean field"),
+        ("without_noise", "x", "without the neurons' own noise"),
+    ):
+        excess = loss_excess(data, prediction)
+        share = np.array([100 * excess[case, width] for case in cases])
+        if np.isfinite(share).any():
+            panel.plot(share, place, marker, label=label)
+    panel.axvline(100 * ALLOWED, color="0.5", ls=":", label="allowed root mean square")
+    panel.set_yticks(place, cases, fontsize=6)
+    panel.set(xlabel="distance beyond two standard errors, % of the first loss")
+    panel.legend(fontsize=6)
+
+
+FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
+    "nonlinear_layers_accuracy": (
+        nonlinear_layers_accuracy,
+        ("nonlinear_layers", "nonlinear_few_tokens"),
+    )
+}
