@@ -95,7 +95,7 @@ def _describe(command: type) -> None:
             choices = get_args(takes[0])
             metavar = METAVARS.get(takes[0]) or f"{{{','.join(map(str, choices))}}}"
         mark = tyro.conf.arg(metavar=metavar, help_behavior_hint=_default_in_help)
-        command.__annotations__[name] = Annotated[(kind, *marks, mark)]
+        command.__annotations__[name] = Annotated[(kind, mark, *marks)]  # its own are stronger
 
 
 def _default_in_help(default: str) -> str:

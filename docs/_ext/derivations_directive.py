@@ -32,7 +32,8 @@ class DerivationDirective(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         for source in Path(derivations.__file__).parent.glob("*.py"):
             self.env.note_dependency(str(source))
-        name, *arguments = self.arguments
+        name, *texts = self.arguments
+        arguments = [int(one) if one.isdigit() else one for one in texts]
         try:
             derived = getattr(derivations, name)(*arguments)
         except (AttributeError, TypeError, KeyError) as error:

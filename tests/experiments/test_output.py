@@ -19,7 +19,7 @@ from experiments.commands.train import print_curves
 from experiments.output import flag, print_json, print_table, progress_bar
 
 ROOT = Path(__file__).parents[2]
-SURFACE = ("commands", "cli.py", "parsing.py", "output.py")
+SURFACE = ("commands", "cli.py", "parsing.py", "output.py", "overview.py", "explorer")
 FLAG = re.compile(r"(?<![\w-])--[a-z]")
 STOPPED = Outcome(Status.STOPPED, "after 3 steps; raise `max_steps`")
 

@@ -45,7 +45,11 @@ SMALLER = {
     ],
     "docs/guides/transfer.md": [("range(4)", "range(2)")],
     "docs/topics/lv_lifetime.md": [("np.arange(20)", "np.arange(3)")],
-    "docs/topics/optimal_rates.md": [("horizons=(1, 4)", "horizons=(1,)")],
+    "docs/topics/optimal_rates.md": [
+        ("width=4096, vocab_size=16384", "width=16, vocab_size=32"),
+        ("horizons=(1, 4)", "horizons=(1,)"),
+        ('source="theory"', 'source="networks"'),
+    ],
 }
 
 

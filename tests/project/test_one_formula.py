@@ -36,6 +36,11 @@ ALLOWED = {
     ("dynsim/claims/_formula.py", "pi"): "a word of the language of formulas",
     ("dynsim/_compiled.py", "erf"): "the table of special functions of the compiler",
     ("dynsim/_compiled.py", "erfc"): "the same",
+    ("experiments/topics/depth_ratio/study.py", "pi"): "where a grid of rates is centred",
+    (
+        "experiments/topics/depth_ratio/study.py",
+        "feature_update_second_moment: 2*chi/(pi*d)",
+    ): "the same",
     ("experiments/explorer/javascript.py", "erf"): "the special function of printed formulas",
     ("experiments/explorer/javascript.py", "erfcx"): "the same",
 }

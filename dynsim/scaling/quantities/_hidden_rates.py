@@ -78,7 +78,9 @@ class HiddenRateRatio(Quantity):
 
     def check_mean_field(self, setup: AnySetup) -> None:
         assert isinstance(setup, NetworkSetup)
-        model_of(setup)  # refuses what theory does not cover
+        if not model_of(setup).linear:
+            allowed = f"must be identity without `normalisation` for the mean field of {self.name}"
+            raise InputError("activation", setup.activation, allowed)
 
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None

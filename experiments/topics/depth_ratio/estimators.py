@@ -19,13 +19,13 @@ import derivations
 from derivations import symbols as s
 from dynsim import Estimate, bootstrap
 from dynsim.claims import Evidence
-from dynsim.statistics import exponent_of, log_slope
+from dynsim.statistics import Resamples, exponent_of, log_slope
 from experiments.results import study_config
 
 from .study import EMBEDDING_LR, trained_matrices
 
 Floats = NDArray[np.float64]
-RESAMPLES = 500
+RESAMPLES = Resamples.QUICK
 SHARE = 0.9  # of what the best rate removes
 LEAST = 0.001  # of the initial loss that the best rate must remove
 VOCAB_EXPONENTS = {"fixed": 0.0, "proportional": 1.0, "superlinear": 1.5}

@@ -75,7 +75,7 @@ def _cell(width: int, vocab_size: int, outputs: int, seeds: int, seed: int = 0) 
         hidden = jax.random.normal(for_hidden, (width, width), jnp.float32) * width**-0.5
         raw = jax.random.normal(jax.random.fold_in(key, 0), (vocab_size, outputs), jnp.float32)
         fields = embedding @ hidden.T
-        for place, wanted in enumerate((raw, raw - raw.mean(axis=0))):
+        for place, wanted in enumerate((raw, raw - raw.mean(axis=0, keepdims=True))):
             for row, activation in enumerate(ACTIVATIONS):
                 for column, normalisation in enumerate(NORMALISATIONS):
                     sizes = relative_update(activation, normalisation, fields, wanted)

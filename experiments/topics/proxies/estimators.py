@@ -36,7 +36,7 @@ def drift(data: xr.Dataset, network: str, path: str) -> Evidence:
         return log_best(data, losses, axis)
 
     measured = exponent_of(
-        data.width.to_numpy(), [curves(data, network, path)], logs, resamples=500
+        data.width.to_numpy(), [curves(data, network, path)], logs, resamples=Resamples.QUICK
     )
     return Evidence.of_fit(measured, predicted=0.0, simulated=None)
 

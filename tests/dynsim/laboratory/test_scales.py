@@ -157,6 +157,7 @@ def test_a_setup_survives_plain_data(setup):
 
 
 BAD = {
+    "readout_lr": (-1e-9, 1e31),
     "network": ("cnn",),
     "width": (0, -1, 1.5, 2**31),
     "vocab_size": (0, 2**31),
@@ -164,8 +165,8 @@ BAD = {
     "head_width": (0, 1),
     "context": (0, True),
     "residual": ("maybe", True),
-    "activation": ("tanh",),
-    "normalisation": ("layer",),
+    "activation": ("sine",),
+    "normalisation": ("batch",),
     "parametrization": ("MUP", ""),
     "lr_exponents": ("1,2", "a,b,c", "0,1,1/0", "0,0,5", "1e9,0,0", "0,0,0,0,0", "nan,0,0", ""),
     "init_exponents": ("0,0,0,0", "inf,0,0", "0;0;0"),

@@ -17,14 +17,20 @@ CLAIM_FILES = {"claims.toml", "claims_full.toml"}
 FILES = {
     "__init__.py",
     "networks.py",
+    "cases.py",
     "study.py",
     "estimators.py",
     "claims.py",
     "figures.py",
     *CLAIM_FILES,
 }
-# The only topic that builds on another: the race's tasks and weights are those of `optimal_ratio`.
-IMPORTED = {("race", "optimal_ratio")}
+# Topics that build on another: the race's tasks and weights are those of `optimal_ratio`, and the
+# distance of networks from a prediction is read as for the linear model.
+IMPORTED = {
+    ("race", "optimal_ratio"),
+    ("hidden_layers", "mean_field"),
+    ("nonlinear_layers", "mean_field"),
+}
 
 
 def imported(file: Path) -> set[str]:

@@ -30,6 +30,7 @@ SMALL = {
         **{"embedding_lr": 0.03, "projection_lr": 1e-4},
     },
     "transfer_coverage": {"trials": 1, "resamples": 2},
+    "mean_residual": {"vocab_size": 8, "outputs": 2, "seeds": 1},
     "transfer_coverage_one_seed": {"trials": 1, "resamples": 2},
 }
 TRAINERS = ("train", "token_updates", "predict", "train_networks", "network_coordinates")
@@ -47,6 +48,10 @@ def test_run_zero_is_described_as_it_is_stored(name):
     assert "seed" not in config
     assert config in (plain(full), plain(STUDIES[name].description(False)))
     assert STUDIES[name].description(True, seed=7) == {**full, "seed": 7}
+
+
+# Studies whose run 0 has the seeds of a later one, since those of run 0 served pilot runs.
+LATER = {"nonlinear_layers": 1, "nonlinear_few_tokens": 1}
 
 
 def plain(value):
@@ -115,7 +120,8 @@ def test_what_a_study_trains_or_solves_has_a_seed_of_its_run(name, monkeypatch):
         with pytest.raises(Reached) as found:
             study.measure(**study.cells(full)[0], **study.config(full), seed=run)
         (seed,) = found.value.args
-        assert SEEDS_OF_A_RUN * run <= seed < SEEDS_OF_A_RUN * (run + 1)
+        first = run + LATER.get(name, 0)
+        assert SEEDS_OF_A_RUN * first <= seed < SEEDS_OF_A_RUN * (first + 1)
 
 
 @pytest.mark.parametrize("name", SMALL)
