@@ -77,9 +77,16 @@ def _filled_up(
     """All cases have as many steps and seeds, those that a case has not are NaN."""
     sizes = {"step": MOST_STEPS, "seed": FEW_TOKENS_TIMES * config(True)["seeds"]}
     cell = xr.Dataset(dict(measured))
-    missing = {name: (0, sizes[name] - size) for name, size in cell.sizes.items() if name in sizes}
+    missing = {
+        str(name): (0, sizes[str(name)] - size)
+        for name, size in cell.sizes.items()
+        if str(name) in sizes
+    }
     cell = cell.pad(missing, constant_values=np.nan)
-    return {str(name): (one.dims, one.to_numpy()) for name, one in cell.variables.items()}
+    return {
+        str(name): ([str(dim) for dim in one.dims], one.to_numpy())
+        for name, one in cell.variables.items()
+    }
 
 
 def _filled(layers: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dynsim import InputError
 from dynsim.coordinates import read_records
 from experiments.cli import main
 
@@ -65,7 +66,10 @@ def test_the_other_examples_of_the_guide_run(tmp_path, monkeypatch):
             self.patches, self.head = torch.nn.Linear(12, 32), torch.nn.Linear(32, 5)
 
     script = {"model": Vision()}
-    exec(compile(labelling, "guide", "exec"), script)
+    (table,) = [line for line in labelling.splitlines() if line.startswith("print(")]
+    with pytest.raises(InputError, match=r"patches\.weight"):  # ambiguous: asked for by name
+        exec(labelling, dict(script))
+    exec(labelling.replace(table, ""), script)
     assert script["labels"]["patches.weight"] == "embedding"
 
     random = np.random.default_rng(0)
