@@ -11,6 +11,10 @@ from ._first_step import holds_for as holds_for
 from ._first_step import optimal_learning_rates as optimal_learning_rates
 from ._first_step import self_term_rms as self_term_rms
 from ._first_step import visit_chance as visit_chance
+from ._head_step import LOGITS as LOGITS
+from ._head_step import HeadStep as HeadStep
+from ._head_step import check_head as check_head
+from ._head_step import head_step as head_step
 from ._lv_lifetime import AgedUpdate as AgedUpdate
 from ._lv_lifetime import aged_update as aged_update
 from ._lv_lifetime import effective_outputs as effective_outputs
