@@ -39,7 +39,8 @@ class HeadStep(Result):
     At LR = 1 and small initial logits. Arrays over `LOGITS`: the targets, weighted by how often
     each follows; all other logits; all together.
 
-    - `layer`, `optimizer`, `width`, `law`, `bigrams`, `batch_size`, `init`: what was asked for.
+    - `layer`, `optimizer`, `width`, `law`, `bigrams`, `rank`, `batch_size`, `init`: the
+      arguments.
     - `rms`: root mean square of the change, shape (3, widths); NaN where it is not derived.
     - `mean`: mean of the change, of the same shape; positive where logits rise.
     - `local_exponent`: d ln rms / d ln width at fixed bigrams and batch, of the same shape.
@@ -60,6 +61,7 @@ class HeadStep(Result):
     width: Floats
     law: TokenLaw
     bigrams: Bigrams
+    rank: int | None
     batch_size: int
     init: derivations.Init
     rms: Floats
@@ -92,7 +94,7 @@ class HeadStep(Result):
 
     def described_by(self) -> dict[str, Any]:
         """The arguments of `head_step` that are names or numbers."""
-        asked = ("layer", "optimizer", "batch_size", "init")
+        asked = ("layer", "optimizer", "rank", "batch_size", "init")
         sizes = {"vocab_size": self.law.vocab_size, "outputs": self.bigrams.outputs}
         return {
             **{name: getattr(self, name) for name in asked},
@@ -106,6 +108,7 @@ class HeadStep(Result):
             f"{self.bigrams.outputs} outputs, at LR = 1",
             width=self.width,
             law=f"{self.law.name}, {self.law.vocab_size} token types",
+            rank=self.rank,
             batch_size=self.batch_size or "all tokens",
             init=self.init,
             rms_of_targets=self.rms[0],
@@ -123,6 +126,7 @@ def head_step(
     law: TokenLaw,
     bigrams: Bigrams,
     *,
+    rank: int | None = None,
     batch_size: int = 0,
     init: derivations.Init = "mup",
 ) -> HeadStep:
@@ -139,6 +143,7 @@ def head_step(
       the tokens of `law`.
     - `batch_size`: pairs (token, next token) in a batch, drawn independently; 0 is the full batch.
       Squared alignments are ratios of averages over batches in which the target occurs.
+    - `rank`: the context of this rank (1 the most frequent) in place of the average over contexts.
     - `optimizer`: sgd, sign, adam, or muon for the head, of which the RMS over all logits is
       derived alone.
 
@@ -155,10 +160,18 @@ def head_step(
     check_law(law)
     bigrams.check_law(law)
     widths = np.atleast_1d(check_numbers("width", width, 1))
-    asked = (layer, optimizer, widths, law, bigrams, batch_size, init)
+    seen = law.frequencies
+    if rank is not None:
+        check_integer("rank", rank, 1, law.vocab_size)
+        if batch_size:
+            raise InputError("rank", rank, "must be left out in a mini-batch (`batch_size`)")
+        seen = (np.arange(law.vocab_size) == rank - 1).astype(np.float64)
+        if not bigrams.next_tokens[rank - 1]:
+            raise InputError("rank", rank, "is a token that never occurs")
+    asked = (layer, optimizer, widths, law, bigrams, rank, batch_size, init)
     if optimizer == "muon":
         return HeadStep(*asked, *_muon(widths, law, bigrams))
-    averages = _averages(layer, optimizer, law.frequencies, bigrams, batch_size)
+    averages = _averages(layer, optimizer, law.frequencies, bigrams, seen, batch_size)
     mean, rms = derivations.head_step(layer, _kernel(optimizer), init=init)
     slope = derivations.local_exponent(rms.expression)
     values = [_values(one, widths, optimizer) for one in averages]
@@ -211,15 +224,14 @@ def _averages(
     optimizer: str,
     frequencies: Floats,
     bigrams: Bigrams,
+    seen: Floats,
     batch_size: int,
 ) -> tuple[Averages, Averages, Averages]:
     """Averages over the pairs of targets, of the other logits and of all, by symbol."""
     if batch_size:
         target, every = _BATCH[layer](frequencies, bigrams, batch_size)
-    elif layer == "tied":
-        target, every = _tied_averages(frequencies, bigrams, linear=optimizer == "sgd")
     else:
-        target, every = _LAYER[layer](frequencies, bigrams, linear=optimizer == "sgd")
+        target, every = _LAYER[layer](frequencies, bigrams, seen, linear=optimizer == "sgd")
     n = bigrams.outputs
     other = {symbol: (n * every[symbol] - target[symbol]) / (n - 1) for symbol in every}
     return target, other, every
@@ -236,25 +248,28 @@ def _values(averages: Averages, widths: Floats, optimizer: str) -> dict[Any, Any
 
 
 def _head_averages(
-    frequencies: Floats, bigrams: Bigrams, *, linear: bool
+    frequencies: Floats, bigrams: Bigrams, seen: Floats, *, linear: bool
 ) -> tuple[Averages, Averages]:
     """c_ik = p_i r_ik / sqrt(S_k); `linear`: of p_i r_ik, and S_k itself."""
     p, n = frequencies[bigrams.context], bigrams.outputs
     field = bigrams.field_square_sums(frequencies)
     scale = np.ones(n) if linear else field**-0.5
-    weight, entry = p * bigrams.probability, p * bigrams.residual
+    of_pair = seen[bigrams.context]
+    weight, entry = of_pair * bigrams.probability, p * bigrams.residual
     of_target = scale[bigrams.target]
-    second, third = np.sum(frequencies**2), np.sum(frequencies**3)
-    by_target = np.bincount(bigrams.target, weights=p * (entry**2 - (p / n) ** 2), minlength=n)
-    squares = np.maximum(by_target + third / n**2, 0)
-    drift = np.bincount(bigrams.target, weights=p**2 * bigrams.probability, minlength=n)
+    first, second = np.sum(seen * frequencies), np.sum(seen * frequencies**2)
+    by_target = np.bincount(
+        bigrams.target, weights=of_pair * (entry**2 - (p / n) ** 2), minlength=n
+    )
+    squares = np.maximum(by_target + second / n**2, 0)
+    drift = np.bincount(bigrams.target, weights=weight * p, minlength=n)
     target: Averages = {
         s.alignment_square: float(weight @ (entry * of_target) ** 2),
         s.alignment: float(weight @ (entry * of_target)),
     }
     every: Averages = {
         s.alignment_square: float(np.mean(squares * scale**2)),
-        s.alignment: float(np.mean((second / n - drift) * scale)),
+        s.alignment: float(np.mean((first / n - drift) * scale)),
     }
     if linear:
         target[s.field_square_sum] = float(weight @ field[bigrams.target])
@@ -263,7 +278,7 @@ def _head_averages(
 
 
 def _embedding_averages(
-    frequencies: Floats, bigrams: Bigrams, *, linear: bool
+    frequencies: Floats, bigrams: Bigrams, seen: Floats, *, linear: bool
 ) -> tuple[Averages, Averages]:
     """b_ik = r_ik / |r_i|; `linear`: of p_i r_ik, and the size p_i^2 |r_i|^2 of the gradient."""
     n = bigrams.outputs
@@ -271,25 +286,25 @@ def _embedding_averages(
     occurs = frequencies > 0
     scale = np.zeros_like(norm)
     scale[occurs] = frequencies[occurs] if linear else _inverse_root(norm[occurs])
-    weight = frequencies[bigrams.context] * bigrams.probability
+    weight = seen[bigrams.context] * bigrams.probability
     entry = bigrams.residual * scale[bigrams.context]
     target: Averages = {
         s.alignment_square: float(weight @ entry**2),
         s.alignment: float(weight @ entry),
     }
     every: Averages = {
-        s.alignment_square: float(frequencies @ (scale**2 * norm)) / n,
+        s.alignment_square: float(seen @ (scale**2 * norm)) / n,
         s.alignment: 0.0,  # the residuals of a token sum to zero
     }
     if linear:
         size = frequencies**2 * norm
         target[s.field_square_sum] = float(weight @ size[bigrams.context])
-        every[s.field_square_sum] = float(frequencies @ size)
+        every[s.field_square_sum] = float(seen @ size)
     return target, every
 
 
 def _tied_averages(
-    frequencies: Floats, bigrams: Bigrams, *, linear: bool
+    frequencies: Floats, bigrams: Bigrams, seen: Floats, *, linear: bool
 ) -> tuple[Averages, Averages]:
     """A_ik = p_i r_ik + p_k r_ki = (p_i + p_k)/n - B_ik with B_ik = p_i P(k|i) + p_k P(i|k).
 
@@ -297,100 +312,101 @@ def _tied_averages(
     of B change.
     """
     p, n = frequencies, bigrams.outputs
-    row, column, flow = _symmetric(bigrams, p)
+    row, column, flow, norm = _tied_rows(bigrams, p)
     plain = (p[row] + p[column]) / n
     change = (plain - flow) ** 2 - plain**2
-    second, third = np.sum(p**2), np.sum(p**3)
-    norm = (n * p**2 + 2 * p + second) / n**2 + np.bincount(row, weights=change, minlength=n)
-    norm = np.maximum(norm, np.finfo(np.float64).tiny)
     diagonal = 2 * p / n
     on_diagonal = row == column
     diagonal[row[on_diagonal]] -= flow[on_diagonal]
-    scale = np.ones(n) if linear else norm**-0.5
+    scale, ones = np.ones(n) if linear else norm**-0.5, np.ones(n)
 
     def over_all(of_row: Floats, of_column: Floats) -> float:
-        """Sum of p_i A_ik^2 x_i y_k over all pairs."""
+        """Sum of w_i A_ik^2 x_i y_k over all pairs, w the weight of a context."""
         separate = (
-            np.sum(p**3 * of_row) * np.sum(of_column)
-            + 2 * np.sum(p**2 * of_row) * np.sum(p * of_column)
-            + np.sum(p * of_row) * np.sum(p**2 * of_column)
+            np.sum(seen * p**2 * of_row) * np.sum(of_column)
+            + 2 * np.sum(seen * p * of_row) * np.sum(p * of_column)
+            + np.sum(seen * of_row) * np.sum(p**2 * of_column)
         )
-        return float(separate / n**2 + np.sum(p[row] * of_row[row] * of_column[column] * change))
+        return float(separate / n**2 + np.sum(seen[row] * of_row[row] * of_column[column] * change))
+
+    def entries(of_row: Floats, of_column: Floats) -> float:
+        """Sum of w_i A_ik x_i y_k over all pairs."""
+        separate = np.sum(seen * p * of_row) * np.sum(of_column)
+        separate += np.sum(seen * of_row) * np.sum(p * of_column)
+        return float(separate / n - np.sum(seen[row] * of_row[row] * of_column[column] * flow))
 
     i, k = bigrams.context, bigrams.target
-    weight, ones = p[i] * bigrams.probability, np.ones(n)
-    entry = p[i] / n + p[k] / n - _looked_up(row * n + column, flow, i * n + k)
-    same = i == k
+    weight, same = seen[i] * bigrams.probability, i == k
+    entry = (p[i] + p[k]) / n - flow[np.searchsorted(row * n + column, i * n + k)]
+    aligned = entry * (scale[i] + scale[k]) / 2
+    product = entry**2 + diagonal[i] * diagonal[k]
+    own = diagonal * scale
+    squares = over_all(scale**2, ones) + 2 * over_all(scale, scale) + over_all(ones, scale**2)
+    # On pairs k = i the two terms of a logit are one, and under sign D leaves them out.
+    repeated = 0.0 if linear else 2 * np.sum(seen * own**2)
+    products = over_all(scale, scale) + np.sum(seen * own) * np.sum(own) - repeated
     target: Averages = {
-        s.alignment_square: float(weight @ (entry * _mean_scale(scale[i], scale[k])) ** 2),
-        s.alignment: float(weight @ (entry * _mean_scale(scale[i], scale[k]))),
+        s.alignment_square: float(weight @ aligned**2),
+        s.alignment: float(weight @ aligned),
         derivations.own_product: float(
-            weight @ (scale[i] * scale[k] * (entry**2 + diagonal[i] * diagonal[k]) * ~same)
+            weight @ (product if linear else scale[i] * scale[k] * product * ~same)
         ),
         derivations.repeat_share: float(weight @ same),
     }
-    # On the pairs k = i the two terms are one: what D would hold there is taken out.
-    own = diagonal * scale
-    both = over_all(scale, scale) + np.sum(p * own) * np.sum(own) - 2 * np.sum(p * own**2)
-    squares = over_all(scale**2, ones) + 2 * over_all(scale, scale) + over_all(ones, scale**2)
-    mass = _mean_entries(p, n, row, column, flow, scale)
     every: Averages = {
         s.alignment_square: squares / 4 / n,
-        s.alignment: mass / n,
-        derivations.own_product: float(both) / n,
+        s.alignment: (entries(scale, ones) + entries(ones, scale)) / 2 / n,
+        derivations.own_product: float(products) / n,
         derivations.repeat_share: 1 / n,
     }
     if linear:
-        # Wick's theorem holds on the pairs k = i as on all others.
-        target[derivations.own_product] = float(weight @ (entry**2 + diagonal[i] * diagonal[k]))
         target[derivations.tied_norms] = float(weight @ (norm[i] + norm[k]))
         target[derivations.repeat_norm] = float(weight @ (norm[i] * same))
-        every[derivations.own_product] = float(over_all(ones, ones) + p @ own * np.sum(own)) / n
-        every[derivations.tied_norms] = float(p @ norm + np.mean(norm))
-        every[derivations.repeat_norm] = float(p @ norm) / n
-    assert third > 0
+        every[derivations.tied_norms] = float(seen @ norm + np.mean(norm))
+        every[derivations.repeat_norm] = float(seen @ norm) / n
     return target, every
 
 
-def _mean_scale(left: Floats, right: Floats) -> Floats:
-    """Half the sum, by which A_ik becomes (a_ik + a_ki) / 2."""
-    return (left + right) / 2
-
-
-def _mean_entries(
-    p: Floats,
-    n: int,
-    row: NDArray[np.int64],
-    column: NDArray[np.int64],
-    flow: Floats,
-    scale: Floats,
-) -> float:
-    """Sum of p_i A_ik (x_i + x_k) / 2 over all pairs."""
-    plain = 0.0
-    for of_row, of_column in ((scale, np.ones(n)), (np.ones(n), scale)):
-        plain += np.sum(p**2 * of_row) * np.sum(of_column)
-        plain += np.sum(p * of_row) * np.sum(p * of_column)
-    taken = np.sum(p[row] * flow * (scale[row] + scale[column]))
-    return float(plain / n - taken) / 2
-
-
-def _symmetric(
+def _tied_rows(
     bigrams: Bigrams, frequencies: Floats
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
-    """Rows, columns and values of B = Q + Q^T, Q_ik = p_i P(k | i), sorted by row and column."""
-    n = bigrams.outputs
-    flow = frequencies[bigrams.context] * bigrams.probability
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats]:
+    """Rows, columns and values of B = Q + Q^T, Q_ik = p_i P(k | i), and |A_i|^2 of all rows.
+
+    Sorted by row and column.
+    """
+    n, p = bigrams.outputs, frequencies
+    flow = p[bigrams.context] * bigrams.probability
     forward = bigrams.context * n + bigrams.target
     backward = bigrams.target * n + bigrams.context
     pairs, place = np.unique(np.concatenate([forward, backward]), return_inverse=True)
     total = np.bincount(place, weights=np.concatenate([flow, flow]))
     row, column = np.divmod(pairs, n)
-    return row, column, total
+    plain = (p[row] + p[column]) / n
+    change = np.bincount(row, weights=(plain - total) ** 2 - plain**2, minlength=n)
+    norm = (n * p**2 + 2 * p + np.sum(p**2)) / n**2 + change
+    return row, column, total, np.maximum(norm, np.finfo(np.float64).tiny)
 
 
-def _looked_up(keys: NDArray[np.int64], values: Floats, wanted: NDArray[np.int64]) -> Floats:
-    """Values at `wanted`, all of which are among the sorted `keys`."""
-    return values[np.searchsorted(keys, wanted)]
+def pair_alignment(layer: derivations.HeadLayer, law: TokenLaw, bigrams: Bigrams) -> Floats:
+    """Alignment of every pair of `bigrams`, shape (pairs,), in full batch; negative on targets.
+
+    Head: c_ik = p_i r_ik / sqrt(S_k). Embedding: b_ik = r_ik / |r_i|. Tied: the mean of
+    A_ik / |A_i| and A_ik / |A_k|, A_ik = p_i r_ik + p_k r_ki. A pair that never occurs has the
+    residual 1/n in place of r_ik.
+
+    Raises `InputError` for bigrams that are not of the law and for tied matrices with fewer outputs
+    than tokens.
+    """
+    check_head(layer, "sign", law.vocab_size, bigrams.outputs)
+    bigrams.check_law(law)
+    p, i, k, n = law.frequencies, bigrams.context, bigrams.target, bigrams.outputs
+    if layer == "head":
+        return p[i] * bigrams.residual / bigrams.field_square_sums(p)[k] ** 0.5
+    if layer == "embedding":
+        return bigrams.residual / bigrams.residual_norm_squares[i] ** 0.5
+    row, column, flow, norm = _tied_rows(bigrams, p)
+    entry = (p[i] + p[k]) / n - flow[np.searchsorted(row * n + column, i * n + k)]
+    return entry * (norm[i] ** -0.5 + norm[k] ** -0.5) / 2
 
 
 def _head_batch_averages(
@@ -490,5 +506,5 @@ def _muon(widths: Floats, law: TokenLaw, bigrams: Bigrams) -> tuple[Floats, ...]
     return rms, np.full_like(rms, np.nan), exponent, np.full(3, np.nan)
 
 
-_LAYER = {"head": _head_averages, "embedding": _embedding_averages}
+_LAYER = {"head": _head_averages, "embedding": _embedding_averages, "tied": _tied_averages}
 _BATCH = {"head": _head_batch_averages, "embedding": _embedding_batch_averages}
