@@ -1,4 +1,6 @@
 from ._bigrams import Bigrams as Bigrams
+from ._bigrams import bigrams_of as bigrams_of
+from ._bigrams import check_bigram_targets as check_bigram_targets
 from ._bigrams import corpus_bigrams as corpus_bigrams
 from ._bigrams import counted_bigrams as counted_bigrams
 from ._bigrams import onehot_bigrams as onehot_bigrams

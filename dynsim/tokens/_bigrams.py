@@ -195,6 +195,36 @@ def corpus_bigrams(path: str | None, vocab_size: int, outputs: int) -> Bigrams:
     return _of_pairs(pairs, counted, vocab_size, outputs, frequencies)
 
 
+def bigrams_of(targets: str, law: TokenLaw, outputs: int, seed: int = 0) -> Bigrams:
+    """What follows each token of a law, by name.
+
+    - `bigram`: the pairs of the text that the law comes from; the law is corpus or corpus:PATH.
+    - `onehot`: one class, drawn uniformly. `random:COUNT`: so many draws from the law itself.
+
+    Raises `InputError` for another name and for `bigram` with a law that is of no text.
+    """
+    check_bigram_targets("targets", targets)
+    kind, _, detail = targets.partition(":")
+    if kind == "onehot":
+        return onehot_bigrams(law.vocab_size, outputs, seed)
+    if kind == "random":
+        return random_bigrams(law, outputs, int(detail), seed)
+    family, _, path = law.name.partition(":")
+    if family != "corpus":
+        allowed = "must be corpus or corpus:PATH with `targets` bigram, whose pairs are counted"
+        raise InputError("tokens", law.name, allowed)
+    return corpus_bigrams(path or None, law.vocab_size, outputs)
+
+
+def check_bigram_targets(field: str, name: str) -> None:
+    """Raises `InputError` unless `name` is one of `bigrams_of`."""
+    kind, colon, detail = name.partition(":")
+    plain = kind in ("bigram", "onehot") and not colon
+    drawn = kind == "random" and detail.isascii() and detail.isdigit() and 0 < int(detail) < 2**27
+    if not (plain or drawn):
+        raise InputError(field, name, "must be bigram, onehot or random:COUNT, COUNT from 1")
+
+
 def counted_bigrams(
     context: Integers, target: Integers, count: Floats, vocab_size: int, outputs: int
 ) -> Bigrams:
