@@ -262,7 +262,7 @@ HEADS = Study(
     ],
     measure=_head_cell,
     config=lambda full: {"blocks": 6, "work": 2**30 if full else 2**27},
-    labels={"layer": LAYERS, "logits": ("target", "other"), "theory": THEORIES},
+    labels={"layer": list(LAYERS), "logits": ["target", "other"], "theory": list(THEORIES)},
 )
 
 STUDIES = (KERNEL, UPDATES, RANKS, BATCHES, ZIPF_MAP, HEADS)
