@@ -240,34 +240,29 @@ def _tied_sgd() -> tuple[sp.Expr, sp.Expr, tuple[Step, ...]]:
 
 
 @cache
-def head_crossover() -> Derivation:
+def head_crossover(layer: HeadLayer) -> Derivation:
     """Effective contexts at which the coherent part of a logit's change equals its noise.
 
-    N = (2/pi) (d - 1): below it the update of these logits grows like d, above it like sqrt(d).
+    N = (2/pi) (d - 1) under sign, tied (4/pi) (d - 1): below it the update of these logits grows
+    like sigma d, above it like sigma sqrt(d).
     """
-    _, rms = head_step("head", "sign")
-    square = sp.expand(rms.expression**2).subs(s.alignment_square, 1 / effective_contexts)
-    noise = sp.limit(square, effective_contexts, sp.oo)
-    ratio = sp.simplify(square / noise - 1)
-    crossing = sp.solve(sp.Eq(ratio, 1), effective_contexts)[0]
-    left = "N"
+    _, rms = head_step(layer, "sign")
+    square = sp.expand(rms.expression**2).subs({own_product: 0, repeat_share: 0})
+    noise = square.subs(s.alignment_square, 0)
+    ratio = sp.factor((square / noise - 1).subs(s.alignment_square, 1 / effective_contexts))
+    crossing = sp.factor(sp.solve(sp.Eq(ratio, 1), effective_contexts)[0])
     return Derivation(
-        name="Effective contexts at the crossover",
-        left=left,
-        latex_left=left,
-        expression=sp.factor(crossing),
+        name=f"Effective contexts at the crossover: {layer}",
+        left="N",
+        latex_left="N",
+        expression=crossing,
         assumptions=rms.assumptions,
         steps=(
             *rms.steps,
-            Step(
-                "With C = 1/N the coherent power over the noise is",
-                "rho",
-                r"\rho",
-                ratio,
-            ),
-            Step("Set it to one.", left, left, sp.factor(crossing)),
+            Step("With C = 1/N the coherent power over the noise is", "rho", r"\rho", ratio),
+            Step("Set it to one.", "N", "N", crossing),
         ),
-        source=SOURCE,
+        source=SOURCE if layer != "tied" else TIED_SOURCE,
     )
 
 

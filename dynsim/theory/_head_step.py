@@ -82,14 +82,15 @@ class HeadStep(Result):
 
     @property
     def crossover_width(self) -> Floats:
-        """Width at which coherent part and noise are equal, shape (3,): N = (2/pi) (d - 1).
+        """Width at which coherent part and noise are equal, shape (3,): N = (2/pi) (d - 1), tied
+        N = (4/pi) (d - 1).
 
-        Above it the change grows like the width, below it like its root. NaN but for the sign of
-        an untied matrix.
+        Above it the change grows by half a power of the width faster than below. NaN under SGD and
+        Muon.
         """
-        if self.layer == "tied" or self.optimizer not in ("sign", "adam"):
+        if self.optimizer not in ("sign", "adam"):
             return np.full(3, np.nan)
-        per_width = float(evaluate(derivations.head_crossover(), {s.width: 2.0}))
+        per_width = float(evaluate(derivations.head_crossover(self.layer), {s.width: 2.0}))
         return 1 + self.effective_contexts / per_width
 
     def described_by(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dynsim import InputError, TokenLaw, check_integer, token_law
 from dynsim.tokens import check_law_name, read_counts
 from experiments.output import number, print_json
 
+from ._derive_head import check_head_options, reads_bigrams, run_head
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, Json, WrittenFiles
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 OF_FEATURES = ("activation", "matrix", "depth", "residuals", "mean_residual")
 OPTIONS = ("layer", "optimizer", "width", "vocab_size", "tokens", "rank", "batch_size", "init")
-OPTIONS += OF_FEATURES
+OPTIONS += ("outputs", *OF_FEATURES)
 MAX_WIDTH = 10**15  # beyond this d - 1 = d in float64
 # The self term is shown where its sums over tokens and neurons self-average to about a percent.
 SELF_AVERAGING_WIDTH, SELF_AVERAGING_FREQUENCY = 32, 0.01
@@ -42,10 +43,11 @@ class Derive:
     mean square the update is; the answer says for which matrix, features and residuals it holds.
     """
 
-    layer: Literal["embedding", "projection", "hidden", "readout"]
-    """whose contribution to its output; projection: of the linear network"""
-    optimizer: Literal["sgd", "sign", "adam"] = "sign"
-    """whose first step"""
+    layer: Literal["embedding", "projection", "hidden", "readout", "head", "tied"]
+    """whose contribution to its output; projection: of the linear network; head: of a language
+    model, whose outputs are tokens; tied: one matrix that is embedding and head"""
+    optimizer: Literal["sgd", "sign", "adam", "muon"] = "sign"
+    """whose first step; muon: of the head"""
     width: int | None = None
     """width d"""
     vocab_size: int | None = None
@@ -56,6 +58,12 @@ class Derive:
     """the token of this rank (1 the most frequent) in place of the average"""
     batch_size: int = 0
     """tokens per batch, 0 for the full batch"""
+    targets: str | None = None
+    """below a softmax, what follows a token: bigram (the pairs of the corpus), onehot (one class,
+    drawn uniformly) or random:COUNT (so many draws from the token law)"""
+    outputs: int | None = None
+    """outputs n; of a softmax by default the vocabulary size, otherwise 1; fewer classes than
+    tokens are the outputs-1 most frequent tokens, then all others"""
     init: Literal["mup", "sp"] = "mup"
     """standard deviation of the projection's entries: mup 1/width, sp 1/sqrt(width)"""
     activation: Literal["identity", "tanh", "relu", "gelu"] = "identity"
@@ -79,6 +87,8 @@ class Derive:
         """Prints formula, derivation and (with width and vocabulary) numbers."""
         _check(self)
         self.files.check()
+        if reads_bigrams(self):
+            return run_head(self)
         rms, exponent = _formula(self)
         document: dict[str, Any] = {
             "layer": self.layer,
@@ -188,6 +198,16 @@ def _check(options: Derive) -> None:
         check_integer("width", options.width, 1, MAX_WIDTH)
     if options.rank is not None:
         check_integer("rank", options.rank, 1)
+    if reads_bigrams(options):
+        check_head_options(options)
+        return
+    if options.optimizer == "muon":
+        allowed = (
+            f"must be sgd, sign or adam with `layer` {options.layer}; Muon is for `layer` head"
+        )
+        raise InputError("optimizer", options.optimizer, allowed)
+    if options.outputs is not None:
+        check_integer("outputs", options.outputs, 1)
     from dynsim.theory import check_features
 
     check_features(
