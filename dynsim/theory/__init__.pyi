@@ -3,13 +3,17 @@ from ._first_step import FirstStep as FirstStep
 from ._first_step import OptimalLearningRates as OptimalLearningRates
 from ._first_step import batch_effective_vocab_size as batch_effective_vocab_size
 from ._first_step import check_features as check_features
+from ._first_step import check_outputs as check_outputs
 from ._first_step import coherence as coherence
 from ._first_step import crossover_rank as crossover_rank
 from ._first_step import first_step as first_step
 from ._first_step import has_common_mean as has_common_mean
 from ._first_step import holds_for as holds_for
+from ._first_step import initial_output_ratio as initial_output_ratio
 from ._first_step import optimal_learning_rates as optimal_learning_rates
 from ._first_step import self_term_rms as self_term_rms
+from ._first_step import self_term_step as self_term_step
+from ._first_step import self_term_undetermined as self_term_undetermined
 from ._first_step import visit_chance as visit_chance
 from ._head_step import LOGITS as LOGITS
 from ._head_step import HeadStep as HeadStep

@@ -29,8 +29,7 @@ OF_FEATURES = ("activation", "matrix", "depth", "residuals", "mean_residual")
 OPTIONS = ("layer", "optimizer", "width", "vocab_size", "tokens", "rank", "batch_size", "init")
 OPTIONS += ("outputs", *OF_FEATURES)
 MAX_WIDTH = 10**15  # beyond this d - 1 = d in float64
-# The self term is shown where its sums over tokens and neurons self-average to about a percent.
-SELF_AVERAGING_WIDTH, SELF_AVERAGING_FREQUENCY = 32, 0.01
+SMALL_RATIO = 0.1  # kappa, below which the self term changes the RMS by less than a percent
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,7 @@ class Derive:
             "tokens": self.tokens,
             "init": self.init,
             **{name: getattr(self, name) for name in OF_FEATURES},
+            "outputs": self.outputs or 1,
             "holds_for": _holds_for(self),
             "rms": None,
             "mean": None,
@@ -139,7 +139,8 @@ def _formula(options: Derive) -> tuple[derivations.Derivation, sp.Expr]:
         shape = {**tokens, "init": options.init}
         layer = derivations.LAYERS[0] if options.layer == "embedding" else options.layer
         assert layer != "readout"
-        _, rms = derivations.first_step(layer, options.optimizer, **shape)
+        many = (options.outputs or 1) > 1
+        _, rms = derivations.first_step(layer, options.optimizer, **shape, many_outputs=many)
         exponent = derivations.exponent(layer, options.optimizer, **shape)
         return _in_law_symbols(rms, options), _at_zipf_exponent(exponent, options)
     _, rms = derivations.feature_first_step(options.optimizer)
@@ -206,10 +207,9 @@ def _check(options: Derive) -> None:
             f"must be sgd, sign or adam with `layer` {options.layer}; Muon is for `layer` head"
         )
         raise InputError("optimizer", options.optimizer, allowed)
-    if options.outputs is not None:
-        check_integer("outputs", options.outputs, 1)
-    from dynsim.theory import check_features
+    from dynsim.theory import check_features, check_outputs
 
+    check_outputs(options.layer, 1 if options.outputs is None else options.outputs)
     check_features(
         options.layer,
         options.activation,
@@ -254,12 +254,31 @@ def _lines(document: dict[str, Any], exponent: sp.Expr) -> list[str]:
             f"root mean square {number(document['feature_rms'])} (the unit of the RMS)"
         )
         lines.append(f"  alignment       C = {number(document['alignment_square'])}")
-    if document.get("self_term"):
-        lines.append(
-            f"  with self term  {number(document['self_term']['rms'])}   (kappa = "
-            f"{number(document['self_term']['kappa'])}; mse, targets of unit variance)"
-        )
+    lines += _self_term_lines(document)
     return lines
+
+
+def _self_term_lines(document: dict[str, Any]) -> list[str]:
+    """What the initial output changes, which the RMS above holds where kappa is not small."""
+    kappa = document.get("kappa")
+    if kappa is None:
+        return []
+    told = f"kappa = {number(kappa)}; mse, targets of unit variance"
+    if document.get("rms_without_self_term"):
+        plain, slope = "rms_without_self_term", "local_exponent_without_self_term"
+        return [
+            f"  self term       in the RMS and its local exponent ({told}); without it, at small",
+            f"                  initial output, RMS {number(document[plain])} and exponent "
+            f"{number(document[slope])}",
+        ]
+    if document["self_term"]:
+        return [f"  with self term  {number(document['self_term']['rms'])}   ({told})"]
+    if kappa >= SMALL_RATIO:
+        return [
+            f"  self term       left out although kappa = {number(kappa)} is not small: the RMS is",
+            f"                  that of a small initial output ({document['self_term_left_out']})",
+        ]
+    return []
 
 
 def _in_law_symbols(rms: derivations.Derivation, options: Derive) -> derivations.Derivation:
@@ -290,9 +309,7 @@ def _at_zipf_exponent(exponent: sp.Expr, options: Derive) -> sp.Expr:
 
 
 def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> dict[str, Any]:
-    import derivations
     from dynsim import first_step
-    from dynsim.theory import self_term_rms
     from experiments.precision import enable_x64
 
     enable_x64()
@@ -304,6 +321,7 @@ def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> d
         rank=options.rank,
         batch_size=options.batch_size,
         init=options.init,
+        outputs=options.outputs or 1,
         **{name: getattr(options, name) for name in OF_FEATURES},
     )
     result: dict[str, Any] = {
@@ -325,19 +343,47 @@ def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> d
         result["crossover_vocab_size"] = crossover_vocab_size(
             width, law, optimizer=options.optimizer, batch_size=options.batch_size
         )
+    if options.layer == "projection" and options.optimizer != "sgd":
+        result |= _self_term(options, width, law, result)
+    return result
+
+
+def _self_term(
+    options: Derive, width: int, law: TokenLaw, without: dict[str, Any]
+) -> dict[str, Any]:
+    """The numbers with the self term, which lead where the initial output is not small."""
+    import derivations
+    from dynsim.theory import initial_output_ratio, self_term_step, self_term_undetermined
+
+    kappa = initial_output_ratio(float(width), law, init=options.init)
     average = options.rank is None and not options.batch_size and options.residuals == "equal"
-    self_averages = width >= SELF_AVERAGING_WIDTH and law.frequencies[0] <= SELF_AVERAGING_FREQUENCY
-    if options.layer == "projection" and options.optimizer != "sgd" and average and self_averages:
-        kappa, rms = self_term_rms(float(width), law, init=options.init)
-        result["self_term"] = {
-            "kappa": float(kappa),
-            "rms": float(rms),
+    reason = self_term_undetermined(float(width), law) if average else NOT_AVERAGED
+    if reason is not None:
+        return {"self_term": None, "kappa": kappa, "self_term_left_out": reason}
+    step = self_term_step(float(width), law, init=options.init)
+    found: dict[str, Any] = {
+        "kappa": kappa,
+        "self_term": {
+            "kappa": kappa,
+            "rms": step.rms,
+            "local_exponent": step.local_exponent,
             "assumptions": [
                 *derivations.self_term_second_moment().assumptions,
                 "mean squared error, targets of unit variance",
             ],
+        },
+    }
+    if kappa >= SMALL_RATIO:
+        found |= {
+            "rms": step.rms,
+            "local_exponent": step.local_exponent,
+            "rms_without_self_term": without["rms"],
+            "local_exponent_without_self_term": without["local_exponent"],
         }
-    return result
+    return found
+
+
+NOT_AVERAGED = "it is derived for the average over tokens in full batch, with equal residuals"
 
 
 def _around(options: Derive, width: int, law: TokenLaw) -> xr.Dataset:
@@ -353,6 +399,7 @@ def _around(options: Derive, width: int, law: TokenLaw) -> xr.Dataset:
         rank=options.rank,
         batch_size=options.batch_size,
         init=options.init,
+        outputs=options.outputs or 1,
         **{name: getattr(options, name) for name in OF_FEATURES},
     )
     return step.to_xarray().assign_attrs(marked_width=width)
