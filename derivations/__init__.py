@@ -117,6 +117,7 @@ from ._head_step import head_crossover as head_crossover
 from ._head_step import head_exponent as head_exponent
 from ._head_step import head_residual as head_residual
 from ._head_step import head_step as head_step
+from ._head_step import head_step_rms as head_step_rms
 from ._head_step import muon_head_rms as muon_head_rms
 from ._head_step import own_product as own_product
 from ._head_step import repeat_norm as repeat_norm

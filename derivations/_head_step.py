@@ -124,6 +124,11 @@ def head_step(
     )
 
 
+def head_step_rms(layer: HeadLayer, optimizer: Optimizer) -> Derivation:
+    """The RMS of `head_step`, muP."""
+    return head_step(layer, optimizer)[1]
+
+
 def _tied_step(optimizer: Optimizer, init: Init) -> tuple[Derivation, Derivation]:
     """Mean and RMS of e_i . Delta e_k + Delta e_i . e_k for one matrix of both.
 

@@ -208,6 +208,9 @@ def bigrams_of(targets: str, law: TokenLaw, outputs: int, seed: int = 0) -> Bigr
     if kind == "onehot":
         return onehot_bigrams(law.vocab_size, outputs, seed)
     if kind == "random":
+        if int(detail) > MAX_PAIRS // law.vocab_size:
+            allowed = f"must draw at most {MAX_PAIRS // law.vocab_size} tokens a token, for memory"
+            raise InputError("targets", targets, allowed)
         return random_bigrams(law, outputs, int(detail), seed)
     family, _, path = law.name.partition(":")
     if family != "corpus":
