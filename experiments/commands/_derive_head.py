@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from dynsim.tokens import check_bigram_targets
 from experiments.output import number, print_json, print_table
 
 from ._files import print_files, with_files, write_files
+from ._options import Files
 
 if TYPE_CHECKING:
     import sympy as sp
@@ -22,18 +23,50 @@ if TYPE_CHECKING:
     import derivations
     from dynsim.theory import HeadStep
 
-    from .derive import Derive
-
 LEVELS = (0.1, 0.5, 0.9)  # of the tokens of the text, below which an effective number lies
 
 
-def reads_bigrams(options: Derive) -> bool:
+class HeadOptions(Protocol):
+    """The options of `dynsim derive` that a softmax head reads."""
+
+    @property
+    def layer(self) -> str: ...
+    @property
+    def optimizer(self) -> Literal["sgd", "sign", "adam", "muon"]: ...
+    @property
+    def width(self) -> int | None: ...
+    @property
+    def vocab_size(self) -> int | None: ...
+    @property
+    def tokens(self) -> str: ...
+    @property
+    def rank(self) -> int | None: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def targets(self) -> str | None: ...
+    @property
+    def outputs(self) -> int | None: ...
+    @property
+    def init(self) -> Literal["mup", "sp"]: ...
+    @property
+    def format(self) -> Literal["text", "latex"]: ...
+    @property
+    def files(self) -> Files: ...
+    @property
+    def json(self) -> bool: ...
+
+
+def reads_bigrams(options: HeadOptions) -> bool:
     """Whether the options ask for a softmax head, what is below it, or one matrix for both."""
     return options.layer in ("head", "tied") or options.targets is not None
 
 
-def check_head_options(options: Derive) -> None:
-    """Raises `InputError` for an option that the layers of a softmax head do not have."""
+def check_head_options(options: HeadOptions, of_features: Mapping[str, Any]) -> None:
+    """Raises `InputError` for an option that the layers of a softmax head do not have.
+
+    `of_features`: the options of layers that read features, which are not at their defaults.
+    """
     from dynsim.theory import check_head
 
     if options.layer not in ("head", "embedding", "tied"):
@@ -49,10 +82,9 @@ def check_head_options(options: Derive) -> None:
             f"must be bigram, onehot or random:COUNT for the numbers of `layer` {options.layer}"
         )
         raise InputError("targets", None, allowed)
-    for name in ("activation", "matrix", "depth", "residuals", "mean_residual"):
-        if getattr(options, name) != type(options).__dataclass_fields__[name].default:
-            allowed = f"must be left out with `layer` {options.layer}, below a softmax"
-            raise InputError(name, getattr(options, name), allowed)
+    for name, value in of_features.items():
+        allowed = f"must be left out with `layer` {options.layer}, below a softmax"
+        raise InputError(name, value, allowed)
     vocab_size = options.vocab_size or 2
     outputs = options.outputs or vocab_size
     if options.vocab_size is not None:
@@ -62,7 +94,7 @@ def check_head_options(options: Derive) -> None:
         raise InputError("rank", options.rank, "must be left out with `batch_size`")
 
 
-def run_head(options: Derive) -> int:
+def run_head(options: HeadOptions) -> int:
     """Prints what one update of these matrices does to target and other logits."""
     import derivations
 
@@ -118,7 +150,7 @@ def run_head(options: Derive) -> int:
 
 
 def _formulas(
-    options: Derive,
+    options: HeadOptions,
 ) -> tuple[Any, sp.Expr | None, derivations.Derivation]:
     """Mean, exponent and RMS."""
     import derivations
@@ -133,7 +165,7 @@ def _formulas(
     return mean, exponent, rms
 
 
-def _alignment(options: Derive) -> str:
+def _alignment(options: HeadOptions) -> str:
     return {
         "head": "c_ik = p_i r_ik / sqrt(S_k), S_k = sum_j p_j^2 r_jk^2",
         "embedding": "b_ik = r_ik / |r_i|",
@@ -141,7 +173,7 @@ def _alignment(options: Derive) -> str:
     }[options.layer] + ", r_ik = 1/n - P(k | i)"
 
 
-def _holds_for(options: Derive) -> str:
+def _holds_for(options: HeadOptions) -> str:
     what = {
         "head": "the head",
         "embedding": "the embedding below a head",
@@ -150,14 +182,14 @@ def _holds_for(options: Derive) -> str:
     return f"{what}, softmax over {options.outputs or 'all'} outputs, small initial logits"
 
 
-def _counted(options: Derive) -> str:
+def _counted(options: HeadOptions) -> str:
     """What the effective number of the alignment counts."""
     return {"head": "contexts", "embedding": "next tokens", "tied": "contexts and next tokens"}[
         options.layer
     ]
 
 
-def _step(options: Derive, widths: Sequence[float]) -> HeadStep:
+def _step(options: HeadOptions, widths: Sequence[float]) -> HeadStep:
     from dynsim.theory import head_step
     from dynsim.tokens import bigrams_of
     from experiments.precision import enable_x64
@@ -180,7 +212,7 @@ def _step(options: Derive, widths: Sequence[float]) -> HeadStep:
     )
 
 
-def _around(options: Derive, width: int) -> Any:
+def _around(options: HeadOptions, width: int) -> Any:
     """First steps at widths a factor 32 up and down, the width itself among them and marked."""
     widths = width * 2.0 ** (np.arange(-10, 11) / 2)
     if options.optimizer == "muon" and options.vocab_size is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -10,11 +10,31 @@ from dynsim import InputError, TokenLaw, check_integer
 from dynsim.tokens import bigrams_of, check_bigram_targets
 from experiments.output import number, print_json, print_table
 
-if TYPE_CHECKING:
-    from .lifetime import Lifetime
+from ._options import Files
 
 
-def check_head_lifetime(options: Lifetime) -> None:
+class HeadLifetime(Protocol):
+    """The options of `dynsim lifetime` that a softmax head reads."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def outputs(self) -> float: ...
+    @property
+    def targets(self) -> str | None: ...
+    @property
+    def embedding_lr(self) -> float: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def files(self) -> Files: ...
+    @property
+    def json(self) -> bool: ...
+
+
+def check_head_lifetime(options: HeadLifetime) -> None:
     """Raises `InputError` for an option that a head does not have."""
     assert options.targets is not None
     check_bigram_targets("targets", options.targets)
@@ -29,7 +49,7 @@ def check_head_lifetime(options: Lifetime) -> None:
         raise InputError(field, path, allowed)
 
 
-def run_head_lifetime(options: Lifetime, law: TokenLaw) -> int:
+def run_head_lifetime(options: HeadLifetime, law: TokenLaw) -> int:
     """Prints in which regime target and other logits start; later steps are not derived."""
     from dynsim.theory import LOGITS, head_step
     from experiments.precision import enable_x64

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -200,7 +200,13 @@ def _check(options: Derive) -> None:
     if options.rank is not None:
         check_integer("rank", options.rank, 1)
     if reads_bigrams(options):
-        check_head_options(options)
+        defaults = {field.name: field.default for field in fields(options)}
+        changed = {
+            name: getattr(options, name)
+            for name in OF_FEATURES
+            if getattr(options, name) != defaults[name]
+        }
+        check_head_options(options, changed)
         return
     if options.optimizer == "muon":
         allowed = (
