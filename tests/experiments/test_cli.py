@@ -256,7 +256,7 @@ def test_derive_leads_with_the_self_term_where_it_counts(run):
     text = run("derive", *size, "--init", "sp").out
     lead = next(line for line in text.splitlines() if line.startswith("  RMS  "))
     assert f"{document['rms']:.4g}" in lead
-    small = run("derive", *size, "--json").document
+    small = run("derive", *size[:5], 64, "--json").document
     assert "rms_without_self_term" not in small
     zipf = run("derive", *size, "--init", "sp", "--tokens", "zipf:1", "--json").document
     assert zipf["self_term"] is None
