@@ -1,5 +1,6 @@
 from ._features import FeatureStatistics as FeatureStatistics
 from ._first_step import FirstStep as FirstStep
+from ._first_step import FirstStepLayer as FirstStepLayer
 from ._first_step import OptimalLearningRates as OptimalLearningRates
 from ._first_step import batch_effective_vocab_size as batch_effective_vocab_size
 from ._first_step import check_features as check_features

@@ -20,7 +20,7 @@ from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._precision import require_x64
 from dynsim._results import Declared, Result
 from dynsim._summary import summary
-from dynsim.tokens._bigrams import Bigrams
+from dynsim.tokens._bigrams import Bigrams, summed
 from dynsim.tokens._laws import TokenLaw
 
 from ._checks import check_law, check_numbers
@@ -380,10 +380,10 @@ def _tied_rows(
     forward = bigrams.context * n + bigrams.target
     backward = bigrams.target * n + bigrams.context
     pairs, place = np.unique(np.concatenate([forward, backward]), return_inverse=True)
-    total = np.bincount(place, weights=np.concatenate([flow, flow]))
+    total = summed(place, np.concatenate([flow, flow]), len(pairs))
     row, column = np.divmod(pairs, n)
     plain = (p[row] + p[column]) / n
-    change = np.bincount(row, weights=(plain - total) ** 2 - plain**2, minlength=n)
+    change = summed(row, (plain - total) ** 2 - plain**2, n)
     norm = (n * p**2 + 2 * p + np.sum(p**2)) / n**2 + change
     return row, column, total, np.maximum(norm, np.finfo(np.float64).tiny)
 

@@ -129,10 +129,15 @@ class Bigrams:
                 raise InputError("tokens", law.name, allowed)
 
     def _by_target(self, values: Floats) -> Floats:
-        return np.bincount(self.target, weights=values, minlength=self.outputs)
+        return summed(self.target, values, self.outputs)
 
     def _by_context(self, values: Floats) -> Floats:
-        return np.bincount(self.context, weights=values, minlength=self.vocab_size)
+        return summed(self.context, values, self.vocab_size)
+
+
+def summed(place: NDArray[np.integer], values: Floats, size: int) -> Floats:
+    """Sums of `values` by place, shape (size,)."""
+    return np.bincount(place, weights=values, minlength=size).astype(np.float64)
 
 
 def _check_pairs(bigrams: Bigrams) -> None:
@@ -253,7 +258,7 @@ def counted_bigrams(
         raise InputError("count", float(np.sum(count)), "must have a positive sum")
     occurs = count > 0
     pairs, place = np.unique(context[occurs] * outputs + target[occurs], return_inverse=True)
-    total = np.bincount(place, weights=count[occurs])
+    total = summed(place, count[occurs], len(pairs))
     frequencies = np.bincount(context, weights=count, minlength=vocab_size) / count.sum()
     return _of_pairs(pairs, total, vocab_size, outputs, frequencies)
 

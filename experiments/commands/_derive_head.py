@@ -217,7 +217,7 @@ def _around(options: HeadOptions, width: int) -> Any:
     widths = width * 2.0 ** (np.arange(-10, 11) / 2)
     if options.optimizer == "muon" and options.vocab_size is not None:
         widths = widths[widths <= min(options.vocab_size, options.outputs or options.vocab_size)]
-    return _step(options, widths[widths >= 1]).to_xarray().assign_attrs(marked_width=width)
+    return _step(options, widths[widths >= 1].tolist()).to_xarray().assign_attrs(marked_width=width)
 
 
 def _numbers(step: HeadStep) -> dict[str, Any]:

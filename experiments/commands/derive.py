@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     import derivations
+    from dynsim.theory import FirstStepLayer
 
 
 OF_FEATURES = ("activation", "matrix", "depth", "residuals", "mean_residual")
@@ -127,25 +128,32 @@ class Derive:
         return 0
 
 
+def _of_first_step(
+    options: Derive,
+) -> tuple[FirstStepLayer, derivations.Optimizer]:
+    """Layer and optimizer of what is no softmax head, as `_check` has asserted."""
+    return cast("FirstStepLayer", options.layer), cast("derivations.Optimizer", options.optimizer)
+
+
 def _formula(options: Derive) -> tuple[derivations.Derivation, sp.Expr]:
     """The RMS with its derivation, and its exponent."""
     import derivations
 
+    asked, optimizer = _of_first_step(options)
     tokens: dict[str, Any] = {
         "of_one_token": options.rank is not None,
         "mini_batch": options.batch_size > 0,
     }
     if not _reads_features(options):
         shape = {**tokens, "init": options.init}
-        layer = derivations.LAYERS[0] if options.layer == "embedding" else options.layer
-        assert layer != "readout"
+        layer = cast("derivations.Layer", asked)
         many = (options.outputs or 1) > 1
-        _, rms = derivations.first_step(layer, options.optimizer, **shape, many_outputs=many)
-        exponent = derivations.exponent(layer, options.optimizer, **shape)
+        _, rms = derivations.first_step(layer, optimizer, **shape, many_outputs=many)
+        exponent = derivations.exponent(layer, optimizer, **shape)
         return _in_law_symbols(rms, options), _at_zipf_exponent(exponent, options)
-    _, rms = derivations.feature_first_step(options.optimizer)
+    _, rms = derivations.feature_first_step(optimizer)
     law = derivations.unequal_alignment_square()
-    if not options.batch_size and options.optimizer != "sgd":
+    if not options.batch_size and optimizer != "sgd":
         rms = replace(
             rms,
             assumptions=(*rms.assumptions, *law.assumptions),
@@ -154,9 +162,7 @@ def _formula(options: Derive) -> tuple[derivations.Derivation, sp.Expr]:
         )
     elif options.batch_size:
         rms = replace(rms, assumptions=(*rms.assumptions, derivations.SIZES_CANCEL))
-    exponent = derivations.feature_exponent(
-        options.optimizer, **tokens, common_mean=_common_mean(options)
-    )
+    exponent = derivations.feature_exponent(optimizer, **tokens, common_mean=_common_mean(options))
     return rms, _at_zipf_exponent(exponent, options)
 
 
@@ -217,7 +223,7 @@ def _check(options: Derive) -> None:
 
     check_outputs(options.layer, 1 if options.outputs is None else options.outputs)
     check_features(
-        options.layer,
+        _of_first_step(options)[0],
         options.activation,
         options.matrix,
         options.depth,
@@ -320,8 +326,7 @@ def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> d
 
     enable_x64()
     step = first_step(
-        options.layer,
-        options.optimizer,
+        *_of_first_step(options),
         float(width),
         law,
         rank=options.rank,
@@ -347,7 +352,7 @@ def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> d
         from dynsim.maps import crossover_vocab_size
 
         result["crossover_vocab_size"] = crossover_vocab_size(
-            width, law, optimizer=options.optimizer, batch_size=options.batch_size
+            width, law, optimizer=_of_first_step(options)[1], batch_size=options.batch_size
         )
     if options.layer == "projection" and options.optimizer != "sgd":
         result |= _self_term(options, width, law, result)
@@ -398,8 +403,7 @@ def _around(options: Derive, width: int, law: TokenLaw) -> xr.Dataset:
 
     widths = width * 2.0 ** (np.arange(-10, 11) / 2)
     step = first_step(
-        options.layer,
-        options.optimizer,
+        *_of_first_step(options),
         widths[widths >= 1],
         law,
         rank=options.rank,

@@ -33,7 +33,9 @@ class HeadNetwork:
     ) -> HeadNetwork:
         random = np.random.default_rng([seed, bigrams.outputs, width])
         embedding = random.standard_normal((bigrams.vocab_size, width), dtype=np.float32)
-        head = random.standard_normal((bigrams.outputs, width), dtype=np.float32) / width
+        head = random.standard_normal((bigrams.outputs, width), dtype=np.float32) / np.float32(
+            width
+        )
         return HeadNetwork(bigrams, frequencies, embedding, head)
 
     def mean_squares(self) -> NDArray[np.float64]:
