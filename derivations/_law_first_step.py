@@ -42,6 +42,12 @@ def initial_std(init: Init) -> dict[sp.Expr, sp.Expr]:
     return {s.embedding_std: sp.Integer(1), s.projection_std: projection}
 
 
+EQUAL_OVER_OUTPUTS = (
+    "n outputs, squares averaged over them (c^2 = 1/n whatever the residuals; the mean is that of "
+    "residuals of one size)"
+)
+
+
 @cache
 def first_step(
     layer: Layer,
@@ -50,20 +56,25 @@ def first_step(
     of_one_token: bool = False,
     mini_batch: bool = False,
     init: Init = "mup",
+    many_outputs: bool = False,
 ) -> tuple[Derivation, Derivation]:
     """Mean and RMS of a layer's first update at LR = 1 and |r| = 1, for any token law.
 
     With `of_one_token` for the token of frequency p_i, otherwise averaged over tokens by
-    frequency (the mean linearly, the RMS in the square). One output. The free symbols left are
-    d, p_i, P_2, P_3 and B; a token law puts numbers or formulas in their place.
+    frequency (the mean linearly, the RMS in the square). The free symbols left are d, p_i, P_2,
+    P_3 and B; a token law puts numbers or formulas in their place. One output, or with
+    `many_outputs` n of them, on which the embedding's alignment alone depends: c^2 = 1/n.
     """
     token_law = alignment(of_one_token=of_one_token, mini_batch=mini_batch)
     units = {s.projection_lr: 1, s.embedding_lr: 1, **initial_std(init)}
     mean, second = update_mean(layer, optimizer), update_second_moment(layer, optimizer)
     assumptions = ("learning rate 1", "one output", *token_law.assumptions)
     if layer == "embedding":
+        if many_outputs:
+            assumptions = ("learning rate 1", EQUAL_OVER_OUTPUTS, *token_law.assumptions)
+        norm = sp.sqrt(s.outputs) if many_outputs else sp.Integer(1)
         return _embedding_first_step(
-            mean, second, units, assumptions, optimizer, of_one_token, mini_batch
+            mean, second, units, assumptions, optimizer, of_one_token, mini_batch, norm
         )
     square = in_alignment_square(second.expression, token_law.alignment_square)
     field = token_law.field_square_sum
@@ -86,6 +97,7 @@ def _embedding_first_step(
     optimizer: Optimizer,
     of_one_token: bool,
     mini_batch: bool,
+    residual_norm: sp.Expr,
 ) -> tuple[Derivation, Derivation]:
     """The embedding's case: the token law enters its update through its own gradient's size alone.
 
@@ -93,7 +105,7 @@ def _embedding_first_step(
     LR, so the chance of being present multiplies both moments. Under SGD the share of the batch
     multiplies the update.
     """
-    values = {**units, s.residual: 1, s.residual_norm: 1}
+    values = {**units, s.residual: 1, s.residual_norm: residual_norm}
     signal = mean.expression.subs(values)
     square = second.expression.subs(values)
     if optimizer == "sgd":

@@ -74,6 +74,9 @@ NAMES: dict[str, Name] = {
     "mean_square": Name("mean square"),
     "rms": Name("update RMS at LR 1"),
     "mean": Name("update at LR 1 for a residual of +1, mean"),
+    "mean_change": Name("change at LR 1, mean"),
+    "alignment_square": Name("squared alignment, mean over pairs", "$C$"),
+    "logits": Name("logits"),
     "local_exponent": Name("local exponent of the width"),
     "field_age": Name("learned part of the gradient over its noise", r"$\tau$"),
     # Tokens

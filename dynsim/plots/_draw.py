@@ -23,6 +23,7 @@ DRAWINGS: dict[str, Drawing] = {
     "Comparison": _curves.comparison,
     "Coordinates": _curves.coordinates,
     "FirstStep": _theory.first_step,
+    "HeadStep": _theory.head_step,
     "AgedUpdate": _theory.aged_update,
     "TokenLaw": _theory.token_law,
     "TokenUpdates": _theory.token_updates,

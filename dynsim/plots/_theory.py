@@ -61,6 +61,40 @@ def first_step(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     return axes[0]
 
 
+def head_step(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """RMS of a head's first update against width, target and other logits, and local exponents.
+
+    A dataset with the attribute `marked_width` has this width marked.
+    """
+    ordered = dataset.sortby("width")
+    widths = ordered.width.to_numpy()
+    axes = one_or_panels(ax, 2)
+    setup = setup_of(dataset)
+    shown = [
+        str(kind)
+        for kind in ordered.logits.values
+        if kind != "all" or ordered.rms.sel(logits="other").isnull().all()
+    ]
+    for number, kind in enumerate(shown):
+        one = ordered.sel(logits=kind)
+        if one.rms.isnull().all():
+            continue
+        for panel, name in zip(axes, ("rms", "local_exponent"), strict=False):
+            curve(panel, widths, one[name], color=cycle_colour(number), label=f"{kind} logits")
+    labels = (label(ordered.rms), label(ordered.local_exponent))
+    for panel, text in zip(axes, labels, strict=False):
+        panel.set(xscale="log", xlabel=label(ordered.width), ylabel=text)
+    axes[0].set_yscale("log")
+    axes[0].legend()
+    note(axes[0], f"first {setup['optimizer']} step of the {setup['layer']}")
+    if len(axes) > 1:
+        note(axes[1], size_text({**setup, "optimizer": None}))
+    if "marked_width" in dataset.attrs and len(widths) > 1:
+        for panel in axes:
+            panel.axvline(dataset.attrs["marked_width"], color="0.45", ls="--", lw=1, zorder=0)
+    return axes[0]
+
+
 def _exponent_levels(axes: Axes, exponents: np.ndarray) -> None:
     """Names for the powers 1/2 and 1 where the exponents lie between, and a range around them."""
     if not (exponents.min() >= 0.45 and exponents.max() <= 1.05):

@@ -31,12 +31,12 @@ FirstStepLayer = Literal["embedding", "projection", "hidden", "readout"]
 
 @dataclass(frozen=True, eq=False)
 class FirstStep(Result):
-    """What one update of a layer does to its output at LR = 1 and |r| = 1 (one output).
+    """What one update of a layer does to its output at LR = 1 and |r| = 1.
 
     Arrays have the shape of the widths asked for.
 
     - `layer`, `optimizer`, `width`, `law`, `rank`, `batch_size`, `init`, `activation`, `matrix`,
-      `depth`, `residuals`, `mean_residual`: what was asked for.
+      `depth`, `residuals`, `mean_residual`, `outputs`: what was asked for.
     - `holds_for`: the matrix, the features that it reads and the residuals, in words.
     - `features`: statistics of these features; the update is in units of their root mean square.
     - `alignment_square`: C, the squared alignment c_i^2 of the rank or its average over tokens;
@@ -74,6 +74,7 @@ class FirstStep(Result):
     mean_residual: float | None = None
     features: FeatureStatistics | None = None
     alignment_square: float | None = None
+    outputs: int = 1
 
     @property
     def holds_for(self) -> str:
@@ -83,7 +84,7 @@ class FirstStep(Result):
     def described_by(self) -> dict[str, Any]:
         """The arguments of `first_step`, by name."""
         asked = ("layer", "optimizer", "rank", "batch_size", "init")
-        asked += ("activation", "matrix", "depth", "residuals", "mean_residual")
+        asked += ("activation", "matrix", "depth", "residuals", "mean_residual", "outputs")
         law = {"tokens": self.law.name, "vocab_size": self.law.vocab_size}
         return {**{name: getattr(self, name) for name in asked}, **law}
 
@@ -116,6 +117,7 @@ def first_step(
     depth: int = 1,
     residuals: derivations.ResidualLaw = "equal",
     mean_residual: float | None = None,
+    outputs: int = 1,
 ) -> FirstStep:
     """First-step moments of a layer at finite width and vocabulary.
 
@@ -127,7 +129,8 @@ def first_step(
     **Arguments:**
 
     - `batch_size`: 0 is the full batch; for a mini-batch the squared alignment is a ratio of
-      averages, exact for uniform tokens and 3 to 5 % off in the averaged RMS for Zipf tokens.
+      averages: exact for uniform tokens. For Zipf tokens the averaged RMS comes out too large, by
+      up to 8 % in batches of a few tokens, 4 % from 64 tokens on and 2.5 % from 256 on.
     - `activation`: of the network's hidden layers, below and above the matrix. relu and gelu
       features have a mean over tokens, which makes updates of what reads them coherent at every
       vocabulary (a > 0).
@@ -136,6 +139,10 @@ def first_step(
     - `residuals`: sizes over tokens, before the slope of the activation above the matrix: equal
       (one output, targets of one size) or gaussian (one output and Gaussian targets, or many
       outputs, or further nonlinear layers above).
+
+    - `outputs`: of `layer` embedding or projection, number of outputs n with residuals of one
+      size. Rows of a projection do not depend on each other, so that n changes nothing there; the
+      embedding's squared alignment is 1/n. A softmax head is `head_step`.
 
     Source: docs/theory/first_step.md#projection-step, docs/theory/first_step.md#feature-step,
     docs/theory/first_step.md#unequal-residuals; `derivations.first_step`,
@@ -154,15 +161,23 @@ def first_step(
     if rank is not None:
         check_integer("rank", rank, 1, law.vocab_size)
     check_features(layer, activation, matrix, depth, residuals, batch_size, mean_residual)
+    check_outputs(layer, outputs)
     asked = (layer, optimizer, widths, law, rank, batch_size, init)
     how = (activation, matrix, depth, residuals, mean_residual)
     mini_batch, of_one_token = batch_size > 0, rank is not None
     if layer == "embedding":
         values = law_values(law, rank=rank, batch_size=batch_size) | {s.width: widths}
+        many = outputs > 1
         moments = first_step_at(
-            values, layer, optimizer, of_one_token=of_one_token, mini_batch=mini_batch, init=init
+            values | ({s.outputs: float(outputs)} if many else {}),
+            layer,
+            optimizer,
+            of_one_token=of_one_token,
+            mini_batch=mini_batch,
+            init=init,
+            many_outputs=many,
         )
-        return FirstStep(*asked, *moments, *how)
+        return FirstStep(*asked, *moments, *how, outputs=outputs)
     level = {"projection": 0, "hidden": matrix - 1, "readout": depth}[layer]
     above = activation if layer == "hidden" else "identity"
     features = feature_statistics(activation, level)
@@ -189,7 +204,7 @@ def first_step(
         )
     else:
         moments = _feature_moments(widths, features, alignment, optimizer, field, excess)
-    return FirstStep(*asked, *moments, *how, features, alignment.square)
+    return FirstStep(*asked, *moments, *how, features, alignment.square, outputs)
 
 
 def check_features(
@@ -221,6 +236,14 @@ def check_features(
     if mean_residual is not None:
         level = {"hidden": matrix - 1, "readout": depth}.get(layer, 0)
         _check_mean_residual(mean_residual, has_common_mean(activation, level))
+
+
+def check_outputs(layer: str, outputs: int) -> None:
+    """Raises `InputError` for a number of outputs that the first step of a layer does not have."""
+    check_integer("outputs", outputs, 1)
+    if outputs > 1 and layer in ("hidden", "readout"):
+        allowed = f"must be 1 with `layer` {layer}; many outputs are `residuals` gaussian there"
+        raise InputError("outputs", outputs, allowed)
 
 
 def has_common_mean(activation: str, level: int) -> bool:
@@ -325,11 +348,17 @@ def first_step_at(
     of_one_token: bool = False,
     mini_batch: bool = False,
     init: derivations.Init = "mup",
+    many_outputs: bool = False,
 ) -> tuple[Array, Array, Array]:
     """Mean, RMS and local exponent of `first_step` at numbers or arrays, by symbol: the width and
     those of `law_values`."""
     mean, rms = derivations.first_step(
-        layer, optimizer, of_one_token=of_one_token, mini_batch=mini_batch, init=init
+        layer,
+        optimizer,
+        of_one_token=of_one_token,
+        mini_batch=mini_batch,
+        init=init,
+        many_outputs=many_outputs,
     )
     slope = derivations.local_exponent(rms.expression)
     first, second, third = (evaluate(one, dict(values)) for one in (mean, rms, slope))
@@ -411,31 +440,88 @@ def batch_effective_vocab_size(law: TokenLaw, batch_size: int) -> float:
     return 1 / float(evaluate(derivations.batch_alignment(), values))
 
 
+SELF_AVERAGING_WIDTH, SELF_AVERAGING_FREQUENCY = 32, 0.01
+
+
+class SelfTermStep(NamedTuple):
+    """The projection's first sign update with the self term, at LR = 1."""
+
+    kappa: float
+    rms: float
+    local_exponent: float
+
+
 def self_term_rms(
     width: ArrayLike, law: TokenLaw, *, init: derivations.Init
 ) -> tuple[Array, Array]:
     """(kappa, rms) of the projection's first sign update with the self term, at LR = 1.
 
     Mean squared error, one output, independent targets of unit variance: the output variance
-    sigma_f^2 = d sigma_E^2 sigma_W^2 adds to theirs, S = (1 + sigma_f^2) P_2 and J = 1.
-    Raises `InputError` for an unknown `init` or a width below 1, and `RuntimeError` without 64-bit
-    types. Source: docs/theory/first_step.md#self-term.
+    sigma_f^2 = d sigma_E^2 sigma_W^2 adds to theirs, S = (1 + sigma_f^2) P_2 and J = 1. The sums
+    over tokens and neurons must average to about a percent, or the number is off by several.
+    Raises `InputError` for an unknown `init`, a width below 32 and a law whose first token has
+    more than 1 % of the frequency, and `RuntimeError` without 64-bit types.
+    Source: docs/theory/first_step.md#self-term.
     """
+    check_choice("init", init, get_args(derivations.Init))
+    check_law(law)
+    narrowest = float(np.min(check_numbers("width", width, 1)))
+    if narrowest < SELF_AVERAGING_WIDTH:
+        raise InputError("width", narrowest, f"must be at least {SELF_AVERAGING_WIDTH}")
+    reason = self_term_undetermined(narrowest, law)
+    if reason is not None:
+        raise InputError("tokens", law.name, f"must be a flatter law: {reason}")
     values = _self_term_values(width, law, init)
-    values |= {s.projection_lr: 1.0, s.alignment_square: law.mean_alignment_square}
-    values[s.frequency] = law.power_sum(2)
-    for symbol in (s.field_square_sum, s.frequency_square_sum, s.frequency_cube_sum):
-        values.pop(symbol)
     second = evaluate(derivations.self_term_second_moment(), values)
     return values[s.self_term_ratio], second**0.5
 
 
+def self_term_undetermined(width: float, law: TokenLaw) -> str | None:
+    """Why the self term's sums do not average to about a percent; None where they do."""
+    if width < SELF_AVERAGING_WIDTH:
+        return f"the width is below {SELF_AVERAGING_WIDTH}, so that sums over neurons scatter"
+    share = float(law.frequencies[0])
+    if share > SELF_AVERAGING_FREQUENCY:
+        return f"its first token is {share:.1%} of the text, so that sums over tokens scatter"
+    return None
+
+
+def initial_output_ratio(width: float, law: TokenLaw, *, init: derivations.Init) -> float:
+    """kappa, the self term over the noise in the projection's gradient, of any law.
+
+    Small where the initial output is. Raises as `self_term_rms`, but for no law.
+    """
+    return float(_self_term_values(width, law, init)[s.self_term_ratio])
+
+
+def self_term_step(width: float, law: TokenLaw, *, init: derivations.Init) -> SelfTermStep:
+    """`self_term_rms` at one width with its local exponent, d ln rms / d ln d at fixed law.
+
+    Raises as `self_term_rms`. Source: docs/theory/first_step.md#self-term.
+    """
+    kappa, rms = self_term_rms(width, law, init=init)
+    step = 1e-4  # of ln d; central differences are off by its square
+    wide, narrow = (
+        evaluate(
+            derivations.self_term_second_moment(),
+            _self_term_values(width * math.exp(sign * step), law, init),
+        )
+        for sign in (1, -1)
+    )
+    slope = (math.log(float(wide)) - math.log(float(narrow))) / (4 * step)
+    return SelfTermStep(float(kappa), float(rms), slope)
+
+
 def _self_term_values(width: ArrayLike, law: TokenLaw, init: derivations.Init) -> dict[Any, Any]:
-    """What `self_term_at` gives, for a token law."""
+    """What the second moment with self term needs at LR = 1, for a token law."""
     require_x64()
     check_law(law)
     check_choice("init", init, get_args(derivations.Init))
-    return self_term_at(law_values(law) | {s.width: check_numbers("width", width, 1)}, init)
+    values = self_term_at(law_values(law) | {s.width: check_numbers("width", width, 1)}, init)
+    values |= {s.projection_lr: 1.0, s.alignment_square: law.mean_alignment_square}
+    values[s.frequency] = law.power_sum(2)
+    used = derivations.self_term_second_moment().expression.free_symbols | {s.self_term_ratio}
+    return {symbol: value for symbol, value in values.items() if symbol in used}
 
 
 def self_term_at(values: Mapping[Any, Any], init: derivations.Init) -> dict[Any, Any]:

@@ -1,3 +1,10 @@
+from ._bigrams import Bigrams as Bigrams
+from ._bigrams import bigrams_of as bigrams_of
+from ._bigrams import check_bigram_targets as check_bigram_targets
+from ._bigrams import corpus_bigrams as corpus_bigrams
+from ._bigrams import counted_bigrams as counted_bigrams
+from ._bigrams import onehot_bigrams as onehot_bigrams
+from ._bigrams import random_bigrams as random_bigrams
 from ._corpus import CorpusTokens as CorpusTokens
 from ._corpus import corpus_tokens as corpus_tokens
 from ._counts import read_counts as read_counts

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from dynsim import InputError, TokenLaw, check_integer, token_law
 from dynsim.tokens import check_law_name, read_counts
 from experiments.output import number, print_json
 
+from ._derive_head import check_head_options, reads_bigrams, run_head
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, Json, WrittenFiles
 
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
     import xarray as xr
 
     import derivations
+    from dynsim.theory import FirstStepLayer
 
 
 OF_FEATURES = ("activation", "matrix", "depth", "residuals", "mean_residual")
 OPTIONS = ("layer", "optimizer", "width", "vocab_size", "tokens", "rank", "batch_size", "init")
-OPTIONS += OF_FEATURES
+OPTIONS += ("outputs", *OF_FEATURES)
 MAX_WIDTH = 10**15  # beyond this d - 1 = d in float64
-# The self term is shown where its sums over tokens and neurons self-average to about a percent.
-SELF_AVERAGING_WIDTH, SELF_AVERAGING_FREQUENCY = 32, 0.01
+SMALL_RATIO = 0.1  # kappa, below which the self term changes the RMS by less than a percent
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,11 @@ class Derive:
     mean square the update is; the answer says for which matrix, features and residuals it holds.
     """
 
-    layer: Literal["embedding", "projection", "hidden", "readout"]
-    """whose contribution to its output; projection: of the linear network"""
-    optimizer: Literal["sgd", "sign", "adam"] = "sign"
-    """whose first step"""
+    layer: Literal["embedding", "projection", "hidden", "readout", "head", "tied"]
+    """whose contribution to its output; projection: of the linear network; head: of a language
+    model, whose outputs are tokens; tied: one matrix that is embedding and head"""
+    optimizer: Literal["sgd", "sign", "adam", "muon"] = "sign"
+    """whose first step; muon: of the head"""
     width: int | None = None
     """width d"""
     vocab_size: int | None = None
@@ -56,6 +58,12 @@ class Derive:
     """the token of this rank (1 the most frequent) in place of the average"""
     batch_size: int = 0
     """tokens per batch, 0 for the full batch"""
+    targets: str | None = None
+    """below a softmax, what follows a token: bigram (the pairs of the corpus), onehot (one class,
+    drawn uniformly) or random:COUNT (so many draws from the token law)"""
+    outputs: int | None = None
+    """outputs n; of a softmax by default the vocabulary size, otherwise 1; fewer classes than
+    tokens are the outputs-1 most frequent tokens, then all others"""
     init: Literal["mup", "sp"] = "mup"
     """standard deviation of the projection's entries: mup 1/width, sp 1/sqrt(width)"""
     activation: Literal["identity", "tanh", "relu", "gelu"] = "identity"
@@ -79,6 +87,8 @@ class Derive:
         """Prints formula, derivation and (with width and vocabulary) numbers."""
         _check(self)
         self.files.check()
+        if reads_bigrams(self):
+            return run_head(self)
         rms, exponent = _formula(self)
         document: dict[str, Any] = {
             "layer": self.layer,
@@ -86,6 +96,7 @@ class Derive:
             "tokens": self.tokens,
             "init": self.init,
             **{name: getattr(self, name) for name in OF_FEATURES},
+            "outputs": self.outputs or 1,
             "holds_for": _holds_for(self),
             "rms": None,
             "mean": None,
@@ -117,24 +128,32 @@ class Derive:
         return 0
 
 
+def _of_first_step(
+    options: Derive,
+) -> tuple[FirstStepLayer, derivations.Optimizer]:
+    """Layer and optimizer of what is no softmax head, as `_check` has asserted."""
+    return cast("FirstStepLayer", options.layer), cast("derivations.Optimizer", options.optimizer)
+
+
 def _formula(options: Derive) -> tuple[derivations.Derivation, sp.Expr]:
     """The RMS with its derivation, and its exponent."""
     import derivations
 
+    asked, optimizer = _of_first_step(options)
     tokens: dict[str, Any] = {
         "of_one_token": options.rank is not None,
         "mini_batch": options.batch_size > 0,
     }
     if not _reads_features(options):
         shape = {**tokens, "init": options.init}
-        layer = derivations.LAYERS[0] if options.layer == "embedding" else options.layer
-        assert layer != "readout"
-        _, rms = derivations.first_step(layer, options.optimizer, **shape)
-        exponent = derivations.exponent(layer, options.optimizer, **shape)
+        layer = cast("derivations.Layer", asked)
+        many = (options.outputs or 1) > 1
+        _, rms = derivations.first_step(layer, optimizer, **shape, many_outputs=many)
+        exponent = derivations.exponent(layer, optimizer, **shape)
         return _in_law_symbols(rms, options), _at_zipf_exponent(exponent, options)
-    _, rms = derivations.feature_first_step(options.optimizer)
+    _, rms = derivations.feature_first_step(optimizer)
     law = derivations.unequal_alignment_square()
-    if not options.batch_size and options.optimizer != "sgd":
+    if not options.batch_size and optimizer != "sgd":
         rms = replace(
             rms,
             assumptions=(*rms.assumptions, *law.assumptions),
@@ -143,9 +162,7 @@ def _formula(options: Derive) -> tuple[derivations.Derivation, sp.Expr]:
         )
     elif options.batch_size:
         rms = replace(rms, assumptions=(*rms.assumptions, derivations.SIZES_CANCEL))
-    exponent = derivations.feature_exponent(
-        options.optimizer, **tokens, common_mean=_common_mean(options)
-    )
+    exponent = derivations.feature_exponent(optimizer, **tokens, common_mean=_common_mean(options))
     return rms, _at_zipf_exponent(exponent, options)
 
 
@@ -188,10 +205,25 @@ def _check(options: Derive) -> None:
         check_integer("width", options.width, 1, MAX_WIDTH)
     if options.rank is not None:
         check_integer("rank", options.rank, 1)
-    from dynsim.theory import check_features
+    if reads_bigrams(options):
+        defaults = {field.name: field.default for field in fields(options)}
+        changed = {
+            name: getattr(options, name)
+            for name in OF_FEATURES
+            if getattr(options, name) != defaults[name]
+        }
+        check_head_options(options, changed)
+        return
+    if options.optimizer == "muon":
+        allowed = (
+            f"must be sgd, sign or adam with `layer` {options.layer}; Muon is for `layer` head"
+        )
+        raise InputError("optimizer", options.optimizer, allowed)
+    from dynsim.theory import check_features, check_outputs
 
+    check_outputs(options.layer, 1 if options.outputs is None else options.outputs)
     check_features(
-        options.layer,
+        _of_first_step(options)[0],
         options.activation,
         options.matrix,
         options.depth,
@@ -234,12 +266,31 @@ def _lines(document: dict[str, Any], exponent: sp.Expr) -> list[str]:
             f"root mean square {number(document['feature_rms'])} (the unit of the RMS)"
         )
         lines.append(f"  alignment       C = {number(document['alignment_square'])}")
-    if document.get("self_term"):
-        lines.append(
-            f"  with self term  {number(document['self_term']['rms'])}   (kappa = "
-            f"{number(document['self_term']['kappa'])}; mse, targets of unit variance)"
-        )
+    lines += _self_term_lines(document)
     return lines
+
+
+def _self_term_lines(document: dict[str, Any]) -> list[str]:
+    """What the initial output changes, which the RMS above holds where kappa is not small."""
+    kappa = document.get("kappa")
+    if kappa is None:
+        return []
+    told = f"kappa = {number(kappa)}; mse, targets of unit variance"
+    if document.get("rms_without_self_term"):
+        plain, slope = "rms_without_self_term", "local_exponent_without_self_term"
+        return [
+            f"  self term       in the RMS and its local exponent ({told}); without it, at small",
+            f"                  initial output, RMS {number(document[plain])} and exponent "
+            f"{number(document[slope])}",
+        ]
+    if document["self_term"]:
+        return [f"  with self term  {number(document['self_term']['rms'])}   ({told})"]
+    if kappa >= SMALL_RATIO:
+        return [
+            f"  self term       left out although kappa = {number(kappa)} is not small: the RMS is",
+            f"                  that of a small initial output ({document['self_term_left_out']})",
+        ]
+    return []
 
 
 def _in_law_symbols(rms: derivations.Derivation, options: Derive) -> derivations.Derivation:
@@ -270,20 +321,18 @@ def _at_zipf_exponent(exponent: sp.Expr, options: Derive) -> sp.Expr:
 
 
 def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> dict[str, Any]:
-    import derivations
     from dynsim import first_step
-    from dynsim.theory import self_term_rms
     from experiments.precision import enable_x64
 
     enable_x64()
     step = first_step(
-        options.layer,
-        options.optimizer,
+        *_of_first_step(options),
         float(width),
         law,
         rank=options.rank,
         batch_size=options.batch_size,
         init=options.init,
+        outputs=options.outputs or 1,
         **{name: getattr(options, name) for name in OF_FEATURES},
     )
     result: dict[str, Any] = {
@@ -303,21 +352,49 @@ def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> d
         from dynsim.maps import crossover_vocab_size
 
         result["crossover_vocab_size"] = crossover_vocab_size(
-            width, law, optimizer=options.optimizer, batch_size=options.batch_size
+            width, law, optimizer=_of_first_step(options)[1], batch_size=options.batch_size
         )
+    if options.layer == "projection" and options.optimizer != "sgd":
+        result |= _self_term(options, width, law, result)
+    return result
+
+
+def _self_term(
+    options: Derive, width: int, law: TokenLaw, without: dict[str, Any]
+) -> dict[str, Any]:
+    """The numbers with the self term, which lead where the initial output is not small."""
+    import derivations
+    from dynsim.theory import initial_output_ratio, self_term_step, self_term_undetermined
+
+    kappa = initial_output_ratio(float(width), law, init=options.init)
     average = options.rank is None and not options.batch_size and options.residuals == "equal"
-    self_averages = width >= SELF_AVERAGING_WIDTH and law.frequencies[0] <= SELF_AVERAGING_FREQUENCY
-    if options.layer == "projection" and options.optimizer != "sgd" and average and self_averages:
-        kappa, rms = self_term_rms(float(width), law, init=options.init)
-        result["self_term"] = {
-            "kappa": float(kappa),
-            "rms": float(rms),
+    reason = self_term_undetermined(float(width), law) if average else NOT_AVERAGED
+    if reason is not None:
+        return {"self_term": None, "kappa": kappa, "self_term_left_out": reason}
+    step = self_term_step(float(width), law, init=options.init)
+    found: dict[str, Any] = {
+        "kappa": kappa,
+        "self_term": {
+            "kappa": kappa,
+            "rms": step.rms,
+            "local_exponent": step.local_exponent,
             "assumptions": [
                 *derivations.self_term_second_moment().assumptions,
                 "mean squared error, targets of unit variance",
             ],
+        },
+    }
+    if kappa >= SMALL_RATIO:
+        found |= {
+            "rms": step.rms,
+            "local_exponent": step.local_exponent,
+            "rms_without_self_term": without["rms"],
+            "local_exponent_without_self_term": without["local_exponent"],
         }
-    return result
+    return found
+
+
+NOT_AVERAGED = "it is derived for the average over tokens in full batch, with equal residuals"
 
 
 def _around(options: Derive, width: int, law: TokenLaw) -> xr.Dataset:
@@ -326,13 +403,13 @@ def _around(options: Derive, width: int, law: TokenLaw) -> xr.Dataset:
 
     widths = width * 2.0 ** (np.arange(-10, 11) / 2)
     step = first_step(
-        options.layer,
-        options.optimizer,
+        *_of_first_step(options),
         widths[widths >= 1],
         law,
         rank=options.rank,
         batch_size=options.batch_size,
         init=options.init,
+        outputs=options.outputs or 1,
         **{name: getattr(options, name) for name in OF_FEATURES},
     )
     return step.to_xarray().assign_attrs(marked_width=width)

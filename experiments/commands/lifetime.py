@@ -14,6 +14,7 @@ from dynsim.tokens import check_law_name
 from experiments.output import number, print_json, print_table
 
 from ._files import print_files, with_files, write_files
+from ._head_lifetime import check_head_lifetime, run_head_lifetime
 from ._options import NO_FILES, Json, WrittenFiles
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 OPTIONS = ("width", "vocab_size", "tokens", "outputs", "embedding_lr", "batch_size")
 DRAWN_POINTS = 201
+RESTORED = 0.7  # local exponent, 3/4 where learned embeddings add no noise of their own
 AGES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # in lifetimes of the LV regime
 
 
@@ -31,7 +33,8 @@ class Lifetime:
     """How long the LV regime lasts: steps until learned embeddings restore alignment.
 
     Sign descent (or Adam in full batch), while residuals keep their size. The regime ends where
-    coherent and incoherent power of a step are equal: exponent 3/4.
+    coherent and incoherent power of a step are equal: exponent 3/4. For a language model's head
+    (--targets) target and other logits are answered for apart.
     """
 
     width: int = 1024
@@ -41,7 +44,10 @@ class Lifetime:
     tokens: str = "uniform"
     """token law: uniform, zipf:ALPHA, counts:FILE, tokenizer:FILE, corpus or corpus:PATH"""
     outputs: float = 1.0
-    """independent directions of the residuals n_eff (1: one output)"""
+    """independent directions of the residuals n_eff (1: one output); of a head, its outputs"""
+    targets: str | None = None
+    """gaussian: n_eff Gaussian directions; below a softmax, what follows a token: bigram (the pairs
+    of the corpus), onehot or random:COUNT"""
     embedding_lr: float = 0.01
     """learning rate of the embedding, in its initial standard deviations"""
     batch_size: int = 0
@@ -53,8 +59,10 @@ class Lifetime:
         """Prints the lifetime in displacement, steps and visits, and the exponent at some ages."""
         law = _checked_law(self)
         self.files.check()
+        if self.targets not in (None, "gaussian"):
+            return run_head_lifetime(self, law)
         document = _document(self, law)
-        dataset = partial(_dataset, self, law, document["lifetime_displacement"])
+        dataset = partial(_dataset, self, law, document["lifetime_displacement"] or 0.0)
         config = {name: document[name] for name in OPTIONS}
         written = write_files(self.files, "lifetime", dataset, config)
         if self.json:
@@ -70,11 +78,21 @@ def _checked_law(options: Lifetime) -> TokenLaw:
     check_integer("width", options.width, 2, 2**53)
     check_integer("batch_size", options.batch_size, 0, 2**53)
     check_law_name("tokens", options.tokens)
-    if options.batch_size and options.tokens != "uniform":
+    head = options.targets not in (None, "gaussian")
+    if options.batch_size and options.tokens != "uniform" and not head:
         raise InputError("tokens", options.tokens, "must be uniform with a mini-batch")
     law = token_law(options.tokens, options.vocab_size)
     if not 1 <= options.outputs <= options.vocab_size:
         raise InputError("outputs", options.outputs, "must be from 1 to `vocab_size`")
+    if head:
+        check_head_lifetime(options)
+    elif options.targets is None and 1 < options.outputs == options.vocab_size:
+        allowed = (
+            "must be given with as many outputs as tokens: bigram, onehot or random:COUNT for a "
+            "language model's head, whose target logits align at the first step already, or "
+            "gaussian"
+        )
+        raise InputError("targets", None, allowed)
     if not 1e-30 <= options.embedding_lr <= 1e30:
         raise InputError("embedding_lr", options.embedding_lr, "must be from 1e-30 to 1e30")
     return law
@@ -95,6 +113,8 @@ def _document(options: Lifetime, law: TokenLaw) -> dict[str, Any]:
         {"displacement": move, "step": step, "local_exponent": float(slope)}
         for move, step, slope in zip(displacements, steps, aged.local_exponent, strict=True)
     ]
+    reached = float(_aged(options, law, np.array([end])).local_exponent[0])
+    restored = reached >= RESTORED
     return {
         "width": options.width,
         "vocab_size": law.vocab_size,
@@ -103,9 +123,9 @@ def _document(options: Lifetime, law: TokenLaw) -> dict[str, Any]:
         "embedding_lr": options.embedding_lr,
         "batch_size": options.batch_size,
         "initial_regime": "LV" if end else "muP",
-        "lifetime_displacement": end,
-        "lifetime_steps": end / per_step,
-        "lifetime_visits": end / options.embedding_lr,
+        "lifetime_displacement": end if restored else None,
+        "lifetime_steps": end / per_step if restored else None,
+        "lifetime_visits": end / options.embedding_lr if restored else None,
         "visits_per_step": chance,
         "ages": rows,
     }
@@ -155,7 +175,11 @@ def _dataset(options: Lifetime, law: TokenLaw, end: float) -> xr.Dataset:
 
 
 def _print(document: dict[str, Any]) -> None:
-    if document["initial_regime"] == "LV":
+    if document["initial_regime"] == "LV" and document["lifetime_steps"] is None:
+        print("The first step is in the LV regime, and learned embeddings do not end it: with")
+        print(f"  {number(document['outputs'])} directions at this width they add as much noise as")
+        print("  signal, so that the exponent does not come to 3/4 (below, it stays lower)")
+    elif document["initial_regime"] == "LV":
         print("The first step is in the LV regime; learned embeddings restore alignment at")
         end = number(document["lifetime_displacement"])
         print(f"  eta_E t_c = {end} initial standard deviations of the embedding,")

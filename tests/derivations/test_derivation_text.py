@@ -52,6 +52,14 @@ def every_derivation() -> dict[str, Derivation]:
     found["common_slope_share"] = derivations.common_slope_share("relu")
     for name in ("deep_token_output", "deep_neuron_gradient", "deep_projection_gradient"):
         found[name] = getattr(derivations, name)(2)
+    for layer in derivations.HEAD_LAYERS:
+        found[f"head_crossover {layer}"] = derivations.head_crossover(layer)
+        for optimizer in derivations.OPTIMIZERS:
+            mean, rms = derivations.head_step(layer, optimizer)
+            found[f"head_step mean {layer} {optimizer}"] = mean
+            found[f"head_step rms {layer} {optimizer}"] = rms
+    for layer in ("head", "embedding"):
+        found[f"batch_pair {layer}"] = derivations.batch_pair_alignment(layer)
     for layer in ("embedding", "projection"):
         found[f"optimal {layer}"] = derivations.optimal_learning_rate(layer)
     return found

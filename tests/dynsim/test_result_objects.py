@@ -31,6 +31,8 @@ from dynsim.plots._draw import DRAWINGS
 from dynsim.plots._style import COLOURS, figure_format, panels
 from dynsim.scaling.quantities._registry import QUANTITIES
 from dynsim.statistics import LossSurface
+from dynsim.theory import head_step
+from dynsim.tokens import random_bigrams
 from experiments.results import load, save
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -38,6 +40,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = Setup(width=4, vocab_size=6, outputs=2, steps=3, optimizer="sgd", embedding_lr=0.5)
 NETWORK = NetworkSetup(network="mlp", width=4, vocab_size=5, depth=1, steps=3)
 ZIPF = dynsim.token_law("zipf:1", 50)
+PAIRS = random_bigrams(ZIPF, 50, followers=3)
 
 
 def linearised() -> Result:
@@ -96,6 +99,7 @@ MADE: dict[str, Callable[[], Any]] = {
     "ScalingExponent": exponent,
     "Finding": lambda: judged()["ratio"],
     "FirstStep": lambda: dynsim.first_step("projection", "sign", [16, 64, 256], ZIPF),
+    "HeadStep": lambda: head_step("head", "sign", [16, 64], ZIPF, PAIRS),
     "AgedUpdate": lambda: dynsim.aged_update(64, ZIPF, np.linspace(0, 1, 9)),
     "TokenLaw": lambda: ZIPF,
     "OptimalRates": optimal,
@@ -115,6 +119,7 @@ PARTS = {
     *("Optimum", "JointOptimum", "Outcome", "LayerValues", "RuleAnswer", "Regime", "SlopeBand"),
     *("Scales", "CorpusTokens", "ModelShape", "NetworkShape", "StepParts"),
     *("Asymptotic", "Boundary", "Curve", "Evidence", "Fitted", "MapNetworks"),
+    "Bigrams",
     *("TransferCost", "OptimumTrend", "FeatureStatistics"),
 }
 PACKAGES = (

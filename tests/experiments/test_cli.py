@@ -27,6 +27,8 @@ import dynsim
 from derivations import symbols as s
 from dynsim.coordinates._records import write_records
 from dynsim.laboratory import NetworkSetup, NetworkTraining
+from dynsim.theory import head_step
+from dynsim.tokens import random_bigrams
 from experiments import cli
 from experiments.cli import COMMANDS, main
 from experiments.commands import _published_rules
@@ -215,6 +217,51 @@ def test_derive_says_for_which_matrix_it_holds(run):
     refused = run("derive", "--layer", "projection", "--matrix", 2)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--matrix" in refused.err
+
+
+def test_derive_of_a_head_answers_for_targets_and_others_apart(run, tmp_path):
+    size = ("--width", 64, "--vocab-size", 100, "--tokens", "zipf:1", "--targets", "random:2")
+    output = run("derive", "--layer", "head", *size, "--json", "--out", tmp_path)
+    law = dynsim.token_law("zipf:1", 100)
+    step = head_step("head", "sign", 64, law, random_bigrams(law, 100, 2))
+    document = output.document
+    assert (output.code, output.err) == (0, "")
+    for kind, rms, contexts in zip(
+        ("target", "other", "all"), step.rms[:, 0], step.effective_contexts, strict=True
+    ):
+        assert document["logits"][kind]["rms"] == pytest.approx(rms)
+        assert document["logits"][kind]["effective_contexts"] == pytest.approx(contexts)
+    assert document["rms"] == pytest.approx(step.rms[0, 0])
+    drawn = pd.read_csv(tmp_path / "derive.csv")
+    here = drawn[(drawn.width == 64) & (drawn.logits == "other")]
+    assert here.rms.item() == pytest.approx(step.rms[1, 0])
+    text = run("derive", "--layer", "tied", *size)
+    assert text.out.index("target") < text.out.index("Assumptions")  # numbers first
+    muon = run("derive", "--layer", "head", "--optimizer", "muon", *size, "--json").document
+    assert muon["logits"]["target"]["rms"] is None
+    assert muon["logits"]["all"]["rms"] == pytest.approx(0.8)
+    below = run("derive", "--layer", "embedding", "--outputs", 16, *size[:4], "--json").document
+    one = run("derive", "--layer", "embedding", *size[:4], "--json").document
+    assert one["rms"] / below["rms"] == pytest.approx(
+        ((1 + 2 / math.pi * 63) / (1 + 2 / math.pi * 63 / 16)) ** 0.5
+    )
+
+
+def test_derive_leads_with_the_self_term_where_it_counts(run):
+    """SP at m = 32 d: kappa = 4. Under muP it is small, and of Zipf tokens it is not known."""
+    size = ("--layer", "projection", "--width", 128, "--vocab-size", 4096)
+    document = run("derive", *size, "--init", "sp", "--json").document
+    assert document["kappa"] == pytest.approx(4)
+    assert document["rms"] == document["self_term"]["rms"] > document["rms_without_self_term"]
+    text = run("derive", *size, "--init", "sp").out
+    lead = next(line for line in text.splitlines() if line.startswith("  RMS  "))
+    assert f"{document['rms']:.4g}" in lead
+    small = run("derive", *size[:5], 64, "--json").document
+    assert "rms_without_self_term" not in small
+    zipf = run("derive", *size, "--init", "sp", "--tokens", "zipf:1", "--json").document
+    assert zipf["self_term"] is None
+    assert "sums over tokens scatter" in zipf["self_term_left_out"]
+    assert "is not small" in run("derive", *size, "--init", "sp", "--tokens", "zipf:1").out
 
 
 # tokens
@@ -469,6 +516,21 @@ def test_lifetime_is_the_derived_one(run, tmp_path):
     assert "12.5" in text.out
     small = run("lifetime", "--width", 256, "--vocab-size", 64)
     assert small.out.startswith("The first step is in the muP regime")
+
+
+def test_lifetime_of_a_head_is_none_for_its_targets(run):
+    size = ("--width", 64, "--vocab-size", 400)
+    head = run("lifetime", *size, "--outputs", 400, "--targets", "onehot", "--json").document
+    target, other, _ = head["logits"]
+    assert (target["initial_regime"], other["initial_regime"]) == ("muP", "LV")
+    assert target["local_exponent"] > 0.9 > 0.6 > other["local_exponent"]
+    assert other["lifetime_steps"] is None
+    refused = run("lifetime", *size, "--outputs", 400)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--targets" in refused.err
+    never = run("lifetime", *size, "--outputs", 399)
+    assert "do not end it" in never.out
+    assert run("lifetime", *size, "--outputs", 399, "--json").document["lifetime_steps"] is None
 
 
 @pytest.mark.parametrize(
@@ -1031,6 +1093,19 @@ BAD = [
     (("derive", "--layer", "hidden", "--init", "xavier"), "--init"),
     (("derive", "--layer", "hidden", "--format", "word"), "--format"),
     (("derive", "--layer"), "--layer"),
+    (("derive", "--layer", "head", *SIZES), "--targets"),
+    (("derive", "--layer", "head", *SIZES, "--targets", "random"), "--targets"),
+    (("derive", "--layer", "head", *SIZES, "--targets", "random:99999999"), "--targets"),
+    (("derive", "--layer", "head", *SIZES, "--targets", "bigram"), "--tokens"),
+    (("derive", "--layer", "hidden", *SIZES, "--targets", "onehot"), "--targets"),
+    (("derive", "--layer", "hidden", "--outputs", 2), "--outputs"),
+    (("derive", "--layer", "tied", *SIZES, "--targets", "onehot", "--outputs", 3), "--outputs"),
+    (("derive", "--layer", "head", *SIZES, "--targets", "onehot", "--outputs", 1), "--outputs"),
+    (("derive", "--layer", "head", *SIZES, "--targets", "onehot", "--rank", 99), "--rank"),
+    (("derive", "--layer", "tied", "--optimizer", "muon"), "--optimizer"),
+    (("derive", "--layer", "head", "--matrix", 2), "--matrix"),
+    (("lifetime", "--targets", "bogus"), "--targets"),
+    (("lifetime", "--targets", "onehot", "--plot", "a.png"), "--plot"),
     (("tokens", "bogus"), "--tokens"),
     (("tokens", "uniform", "--vocab-size", 0), "--vocab-size"),
     (("tokens", "uniform", "--vocab-size", "many"), "--vocab-size"),
@@ -1262,7 +1337,8 @@ SETUP = (
     "beta2 epsilon weight-decay schedule warmup-steps batch-size seed"
 )
 OPTIONS = {
-    "derive": "layer optimizer width vocab-size tokens rank batch-size init format plot",
+    "derive": "layer optimizer width vocab-size tokens rank batch-size init format plot targets "
+    "outputs",
     "tokens": "width vocab-size plot out",
     "train": f"{SETUP} seeds steps network depth hidden-lr head-width context plot out",
     "compare": f"{SETUP} seeds steps network particles plot out",
@@ -1280,7 +1356,7 @@ OPTIONS = {
     "exponent": f"{SETUP} quantity widths vocab-sizes batch-sizes output-counts step-counts seeds "
     "predict tolerance budget derivation theory-only network hidden-lr",
     "map": "x y colour width vocab-size tokens batch-size outputs optimizer seeds averaged-over",
-    "lifetime": "width vocab-size outputs embedding-lr batch-size plot",
+    "lifetime": "width vocab-size outputs embedding-lr batch-size plot targets",
     "verify": "out claim study full check seed",
     "regimes": "out figure list",
     "parametrization": "optimizer alignment zipf vocab-exponent format width",

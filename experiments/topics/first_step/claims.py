@@ -13,6 +13,7 @@ from .estimators import (
     corpus_crossover,
     cross_term,
     data_collapse,
+    head_logits,
     sign_kernel,
     zipf_crossover,
 )
@@ -140,6 +141,83 @@ def _tokens() -> tuple[Claim, ...]:
     )
 
 
+BIGRAM_MODEL = (
+    "the linear bigram model with a softmax over all outputs, from small initial logits and under "
+    "sign descent in full batch, with the bigrams of a text or of a Zipf law"
+)
+HEAD_UPDATES = {
+    # layer: what moves, the formula, the anchor
+    "head": (
+        "the head's first update",
+        "sqrt(d [1 + (2/pi) (d - 1) <c_ik^2>])",
+        "head-step",
+    ),
+    "embedding": (
+        "the embedding's first update",
+        "sigma_W sqrt(d [1 + (2/pi) (d - 1) <b_ik^2>])",
+        "head-step",
+    ),
+    "tied": (
+        "the first update of one matrix that is embedding and head",
+        "sqrt(d [2 + (2/pi) (d - 1) <(a_ik + a_ki)^2>]) / d at leading order",
+        "tied-step",
+    ),
+}
+HEAD_LOGITS = {
+    "target": "the logits of the tokens that follow, weighted by how often they do,",
+    "other": "all logits but that of the token that follows",
+}
+
+
+def _head(layer: str, logits: str) -> Claim:
+    moved, formula, anchor = HEAD_UPDATES[layer]
+    return Claim(
+        name=f"first-step-{layer}-{logits}-logits" if layer != "head" else f"head-{logits}-logits",
+        statement=f"In {BIGRAM_MODEL}, {moved} changes {HEAD_LOGITS[logits]} by the RMS that is "
+        "derived from the bigrams alone, with no number fitted.",
+        quantity="measured / derived RMS",
+        prediction=formula,
+        study="heads",
+        evidence=partial(head_logits, layer=layer, logits=logits),
+        tolerance=0.01,
+        citation=f"{STEP}#{anchor}",
+    )
+
+
+def _heads() -> tuple[Claim, ...]:
+    """A softmax head, the embedding below it, and one matrix for both; two controls."""
+    claims = [_head(layer, logits) for layer in HEAD_UPDATES for logits in HEAD_LOGITS]
+    controls = [
+        Claim(
+            name=f"control-head-{name}",
+            statement=f"Wrong on purpose: in {BIGRAM_MODEL}, the head's first update changes "
+            f"{HEAD_LOGITS['target']} by the RMS that is derived {how}.",
+            quantity="measured / derived RMS",
+            prediction=formula,
+            study="heads",
+            evidence=partial(head_logits, layer="head", logits="target", theory=theory),
+            tolerance=0.01,
+            citation=f"contradicts head-target-logits; {STEP}#head-step",
+            expected="fails",
+        )
+        for name, theory, how, formula in (
+            (
+                "equal-residuals",
+                "equal residuals",
+                "as if all tokens had residuals of one size, so that the vocabulary alone decided",
+                "sqrt(d [1 + (2/pi) (d - 1) P_3/P_2])",
+            ),
+            (
+                "shuffled-bigrams",
+                "shuffled bigrams",
+                "from bigrams whose targets are dealt out anew to the pairs",
+                "sqrt(d [1 + (2/pi) (d - 1) <c_ik^2>])",
+            ),
+        )
+    ]
+    return (*claims, *controls)
+
+
 def _controls() -> tuple[Claim, ...]:
     """Statements that are wrong on purpose and must fail."""
     return (
@@ -185,4 +263,4 @@ def _controls() -> tuple[Claim, ...]:
     )
 
 
-CLAIMS = (*_moments(), *_tokens(), *_controls())
+CLAIMS = (*_moments(), *_tokens(), *_heads(), *_controls())

@@ -247,3 +247,21 @@ def batch_absent(data: xr.Dataset) -> Evidence:
     ]
     sizes = data.batch_size.values.tolist()
     return _mean_ratio(samples, [width**0.5] * len(samples), sizes, power=0.5)
+
+
+def head_logits(data: xr.Dataset, *, layer: str, logits: str, theory: str = "bigrams") -> Evidence:
+    """RMS change of the logits of one kind over its derived value, mean over cells.
+
+    `theory`: as a control, with other bigrams or another formula than those of the networks.
+    """
+    measured = data.mean_square.sel(layer=layer, logits=logits)
+    derived = data.derived_square.sel(layer=layer, logits=logits, theory=theory)
+    cells = [
+        (case, width)
+        for case in data.case.values
+        for width in data.width.values
+        if bool(measured.sel(case=case, width=width).notnull().all())
+    ]
+    samples = [measured.sel(case=case, width=width).to_numpy() for case, width in cells]
+    reference = [float(derived.sel(case=case, width=width)) ** 0.5 for case, width in cells]
+    return _mean_ratio(samples, reference, power=0.5)

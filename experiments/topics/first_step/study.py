@@ -1,11 +1,14 @@
 """Studies of the first step, on finite networks (or sampled Gaussians).
 
-Nothing in a cell uses a theory formula. Claims and figures are functions of the stored datasets.
+Nothing that is measured uses a theory formula. Claims and figures are functions of the stored
+datasets. The study `heads` stores what theory derives beside its measurement, since the bigrams
+that this needs are too many to store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,11 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dynsim import Setup
+from dynsim import Setup, TokenLaw, first_step, token_law
 from dynsim._programs import program
 from dynsim.laboratory import token_updates
+from dynsim.theory import head_step
+from dynsim.tokens import Bigrams, bigrams_of, counted_bigrams
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study, grid
+
+from .head_networks import LAYERS, HeadNetwork
 
 
 def _unit_rates(seed: int, **fields: Any) -> Setup:
@@ -174,4 +181,89 @@ ZIPF_MAP = Study(
     labels={**UPDATES_OF, "side": ["narrow", "wide"]},
 )
 
-STUDIES = (KERNEL, UPDATES, RANKS, BATCHES, ZIPF_MAP)
+HEAD_CASES = {
+    # name: token law, what follows a token, vocabulary size, outputs
+    "text 256": ("corpus", "bigram", 256, 256),
+    "text 1024": ("corpus", "bigram", 1024, 1024),
+    "text 1024, 64 classes": ("corpus", "bigram", 1024, 64),
+    "text 4096": ("corpus", "bigram", 4096, 4096),
+    "text 16384": ("corpus", "bigram", 16384, 16384),
+    "zipf random 512": ("zipf:1", "random:8", 512, 512),
+    "zipf one-hot 512": ("zipf:1", "onehot", 512, 512),
+    "zipf random 4096": ("zipf:1", "random:8", 4096, 4096),
+}
+QUICK_HEADS = (("text 256", 64), ("zipf random 512", 64), ("zipf one-hot 512", 64))
+FULL_HEADS = (
+    *QUICK_HEADS,
+    *(("text 1024", width) for width in (64, 256)),
+    ("text 1024, 64 classes", 256),
+    *(("text 4096", width) for width in (64, 256, 1024)),
+    *(("text 16384", width) for width in (64, 256)),
+    ("zipf random 4096", 256),
+)
+THEORIES = ("bigrams", "shuffled bigrams", "equal residuals")
+
+
+def _head_cell(case: str, width: int, blocks: int, work: int, seed: int = 0) -> Any:
+    """Mean squares of target and other logits after one sign step, and what theory derives.
+
+    Blocks are means over several networks where these are small. `shuffled bigrams`: theory for
+    bigrams whose targets are dealt out anew to the pairs.
+    """
+    tokens, targets, m, n = HEAD_CASES[case]
+    law = token_law(tokens, m)
+    bigrams = bigrams_of(targets, law, n)
+    count = max(1, work // (m * m * width))
+    values = np.array(
+        [
+            np.mean(
+                [
+                    HeadNetwork.drawn(
+                        bigrams, law.frequencies, width, run_seed(seed, count * block + network)
+                    ).mean_squares()
+                    for network in range(count)
+                ],
+                axis=0,
+            )
+            for block in range(blocks)
+        ]
+    )
+    random = np.random.default_rng(0)
+    shuffled = counted_bigrams(
+        bigrams.context,
+        random.permutation(bigrams.target),
+        law.frequencies[bigrams.context] * bigrams.probability,
+        m,
+        n,
+    )
+    equal = float(first_step("projection", "sign", width, law).rms) ** 2
+    derived = [
+        [_derived(layer, width, law, one) for layer in LAYERS]
+        for one in (bigrams, replace(shuffled, frequencies=None))
+    ]
+    derived.append([[equal, equal] if layer == "head" else [np.nan] * 2 for layer in LAYERS])
+    if n < m:
+        values[:, LAYERS.index("tied")] = np.nan
+    return {
+        "mean_square": (("seed", "layer", "logits"), values),
+        "derived_square": (("theory", "layer", "logits"), np.array(derived)),
+    }
+
+
+def _derived(layer: Any, width: int, law: TokenLaw, bigrams: Bigrams) -> list[float]:
+    if layer == "tied" and bigrams.outputs < law.vocab_size:
+        return [np.nan, np.nan]
+    return (head_step(layer, "sign", width, law, bigrams).rms[:2, 0] ** 2).tolist()
+
+
+HEADS = Study(
+    "heads",
+    cells=lambda full: [
+        {"case": case, "width": width} for case, width in (FULL_HEADS if full else QUICK_HEADS)
+    ],
+    measure=_head_cell,
+    config=lambda full: {"blocks": 6, "work": 2**30 if full else 2**27},
+    labels={"layer": list(LAYERS), "logits": ["target", "other"], "theory": list(THEORIES)},
+)
+
+STUDIES = (KERNEL, UPDATES, RANKS, BATCHES, ZIPF_MAP, HEADS)

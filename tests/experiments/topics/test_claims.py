@@ -342,6 +342,11 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "corpus-rank-crossover": coherent(lambda d: 3.0),
     "minibatch-effective-vocab": coherent(lambda d: 1.5),
     "minibatch-absent-tokens": scaled("mean_square", 1.15),
+    **{
+        name: scaled("mean_square", 1.15)
+        for name, one in CLAIMS.items()
+        if one.study == "heads" and one.expected == "holds"
+    },
     "lv-age-update": slower(1.5),
     "lv-age-collapse": growing("width", 0.15),
     "optimum-mean-field": tilted("rate", 0, 1.4, layer="embedding", source="networks"),
