@@ -9,6 +9,14 @@ from ._base_rate import BaseRate as BaseRate
 from ._base_rate import LinearLayer as LinearLayer
 from ._base_rate import base_rate as base_rate
 from ._base_rate import frozen_embedding_floor as frozen_embedding_floor
+from ._bigram_anchors import one_hot_flow_share as one_hot_flow_share
+from ._bigram_anchors import one_hot_gradient_share as one_hot_gradient_share
+from ._bigram_anchors import sign_descent_residual as sign_descent_residual
+from ._bigram_anchors import sign_oscillation as sign_oscillation
+from ._bigram_anchors import zipf_gradient_exponent as zipf_gradient_exponent
+from ._bigram_anchors import zipf_gradient_loss as zipf_gradient_loss
+from ._bigram_anchors import zipf_sign_loss as zipf_sign_loss
+from ._bigram_anchors import zipf_sign_steps as zipf_sign_steps
 from ._boundaries import BoundaryFormula as BoundaryFormula
 from ._boundaries import restoration_boundary as restoration_boundary
 from ._boundaries import self_term_boundary as self_term_boundary

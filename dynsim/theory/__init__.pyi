@@ -1,3 +1,7 @@
+from ._bigrams import one_hot_flow_loss as one_hot_flow_loss
+from ._bigrams import one_hot_gradient_loss as one_hot_gradient_loss
+from ._bigrams import one_hot_sign_loss as one_hot_sign_loss
+from ._bigrams import one_hot_steps as one_hot_steps
 from ._features import FeatureStatistics as FeatureStatistics
 from ._first_step import FirstStep as FirstStep
 from ._first_step import OptimalLearningRates as OptimalLearningRates
