@@ -18,7 +18,10 @@ THEORY = (
     "the networks' vocabularies go from 100 to 10,000 and those of the closed form from 10,000 to "
     "1,000,000"
 )
-GRADIENT = f"{ONE_HOT}, is trained by gradient descent with learning rate 1/p_1"
+GRADIENT = (
+    f"{ONE_HOT}, is trained on targets of equal size by gradient descent from small random "
+    "weights with learning rate 1/p_1"
+)
 SIGN = (
     f"{ONE_HOT}, and targets from output to output in the same way, is trained by sign descent "
     "from small random weights with the best learning rate for each number of steps"

@@ -51,7 +51,9 @@ def flow_distance(data: xr.Dataset) -> Evidence:
         p = token_law("zipf:1", int(m)).frequencies
         exact = one_hot_flow_loss(p, FLOW_STEP / p[0], times)
         setup = flow_setup(int(m), config["width"], len(times), config.get("seed", 0))
-        flow = gradient_flow(setup, times, limit="infinite", error_estimate=False).loss
+        flow = gradient_flow(
+            setup, times, limit="infinite", nodes=int(m), error_estimate=False, tolerance=1e-13
+        ).loss
         simulated.append(float(np.max(np.abs(flow / flow[0] - exact))))
         losses = data.loss.sel(vocab_size=m).transpose("step", "seed").to_numpy()
         distances.append((losses, exact))

@@ -20,7 +20,7 @@ from experiments.topics._study import Study, grid
 
 BEYOND = 100  # times the trained vocabulary, at which theory is asked too
 MARGIN = 1.3  # times the steps of theory, for which gradient descent is trained
-OUTPUTS = 4  # of networks under gradient descent, whose rows all learn alike
+OUTPUTS = 16  # of networks under gradient descent, all of which learn alike
 RANDOM_START = 0.2
 
 
@@ -75,14 +75,14 @@ def _two_phases(start: Any, frequency: Any, wanted: Any, rates: Any, steps: Any)
 
 
 @partial(jax.jit, static_argnames="steps")
-def _gradient_losses(frequencies: Any, wanted: Any, rates: Any, steps: int) -> Any:
-    """The loss after 1, 2, ... steps of gradient descent from zero weights, shape (steps,)."""
+def _gradient_losses(start: Any, frequencies: Any, wanted: Any, rates: Any, steps: int) -> Any:
+    """The loss after 1, 2, ... steps of gradient descent, shape (steps,)."""
 
     def step(weights: Any, _: Any) -> Any:
         weights = _descent("sgd")(weights, frequencies, wanted, rates)
         return weights, _loss(weights, frequencies, wanted)
 
-    return jax.lax.scan(step, jnp.zeros_like(wanted), length=steps)[1]
+    return jax.lax.scan(step, start, length=steps)[1]
 
 
 def _sign_steps(task: Task, vocab_size: int, relative_loss: float, seed: int) -> float:
@@ -104,13 +104,15 @@ def _sign_steps(task: Task, vocab_size: int, relative_loss: float, seed: int) ->
 
 
 def _gradient_steps(task: Task, vocab_size: int, relative_loss: float, seed: int) -> float:
-    """Steps that a network takes whose few outputs have random targets, all tokens together."""
+    """Steps that a network takes from small random weights to targets 1 or -1, all tokens."""
     p = token_law(f"zipf:{task.zipf_exponent}", vocab_size).frequencies
-    wanted = np.random.default_rng(seed).standard_normal((vocab_size, OUTPUTS))
+    random = np.random.default_rng(seed)
+    wanted = random.choice([-1.0, 1.0], (vocab_size, OUTPUTS))
+    start = RANDOM_START * random.standard_normal(wanted.shape)
     expected = one_hot_steps(vocab_size, task.zipf_exponent, "sgd", relative_loss)
     last = int(MARGIN * expected) + 5
-    losses = np.asarray(_gradient_losses(p, wanted, np.full(vocab_size, 1 / p[0]), last))
-    initial = float(_loss(0.0, p, wanted))
+    losses = np.asarray(_gradient_losses(start, p, wanted, np.full(vocab_size, 1 / p[0]), last))
+    initial = float(_loss(start, p, wanted))
     log_steps = np.log(np.arange(1, last + 1))
     return float(np.exp(np.interp(-np.log(relative_loss), -np.log(losses / initial), log_steps)))
 
@@ -146,7 +148,7 @@ STEPS = Study(
     config=lambda full: {"seeds": 8 if full else 4, "relative_loss": 0.1},
 )
 
-FLOW_STEP = 0.2  # learning rate times the largest rate of the kernel
+FLOW_STEP = 0.1  # learning rate times the largest rate of the kernel
 
 
 def flow_setup(vocab_size: int, width: int, steps: int, seed: int = 0) -> Setup:
