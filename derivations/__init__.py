@@ -219,8 +219,8 @@ from ._phase_diagram import PhaseDiagram as PhaseDiagram
 from ._phase_diagram import large_vocabulary_boundary as large_vocabulary_boundary
 from ._phase_diagram import phase_diagram as phase_diagram
 from ._published_rules import PublishedRule as PublishedRule
-from ._published_rules import RuleComparison as RuleComparison
-from ._published_rules import compare_published_rules as compare_published_rules
+from ._published_rules import RuleFamily as RuleFamily
+from ._published_rules import TiedRule as TiedRule
 from ._published_rules import published_rules as published_rules
 from ._regimes import average_coherence_ratio as average_coherence_ratio
 from ._regimes import coherence_ratio as coherence_ratio
@@ -239,6 +239,8 @@ from ._residual_laws import residual_transform as residual_transform
 from ._residual_laws import residual_transform_slope as residual_transform_slope
 from ._residual_laws import transform_argument as transform_argument
 from ._residual_laws import unequal_alignment_square as unequal_alignment_square
+from ._rule_comparison import RuleComparison as RuleComparison
+from ._rule_comparison import compare_published_rules as compare_published_rules
 from ._stability import InfeasibleProgram as InfeasibleProgram
 from ._stability import LayerSolution as LayerSolution
 from ._stability import StabilitySolution as StabilitySolution

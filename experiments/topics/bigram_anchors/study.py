@@ -14,7 +14,7 @@ import optax
 from dynsim import Setup, token_law, train
 from dynsim._optimizers import constants, direction
 from dynsim.theory import one_hot_steps
-from dynsim.theory._bigrams import REACHES, Descent, steps_below
+from dynsim.theory._one_hot import REACHES, Descent, steps_below
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
