@@ -215,26 +215,30 @@ def _published(
     family: str | None,
     answer: Recommendation,
 ) -> dict[str, Any] | None:
-    """Who prescribes which power: of a tied matrix also what is said of one of its own."""
+    """Who prescribes which power.
+
+    Of a tied matrix also what is said of an embedding of its own, and of the matrices that are
+    Adam's beside Muon what rules for Adam throughout say of them.
+    """
     if family is None:
         return None
-    known: Any = family
-    compared = derivations.compare_published_rules(
-        answer.width, answer.vocab_size, answer.base_width, family=known, tied=answer.tied
-    )
-    own = _shifted(power, shift)
-    if name == "logits":
-        powers = {rule: str(x) for rule, x in compared.logit_multipliers.items()}
-        return {"power": own, "groups": _grouped(powers), "untied": None}
-    all_rules = derivations.compare_published_rules(
-        answer.width, answer.vocab_size, answer.base_width, family=known
-    )
-    place: Any = layer
-    untied = {str(x): list(names) for x, names in all_rules.groups[place].items()}
-    if name != "tied matrix":
-        return {"power": own, "groups": untied, "untied": None}
-    groups = {str(x): list(names) for x, names in compared.groups[place].items()}
-    return {"power": own, "groups": groups, "untied": untied}
+
+    def groups(of: Any, tied: bool) -> dict[str, list[str]]:
+        compared = derivations.compare_published_rules(
+            answer.width, answer.vocab_size, answer.base_width, family=of, tied=tied
+        )
+        if name == "logits":
+            return _grouped({rule: str(x) for rule, x in compared.logit_multipliers.items()})
+        place: Any = layer
+        return {str(x): list(names) for x, names in compared.groups[place].items()}
+
+    hidden, tied = name == "hidden", name in ("tied matrix", "logits")
+    others = {}
+    if family == "muon" and not hidden:
+        others["with Adam throughout"] = groups("adam", tied)
+    if name == "tied matrix":
+        others["of an embedding of its own"] = groups(family, False)
+    return {"power": _shifted(power, shift), "groups": groups(family, tied), "others": others}
 
 
 def _published_decay(family: str | None) -> dict[str, Any] | None:
@@ -247,7 +251,7 @@ def _published_decay(family: str | None) -> dict[str, Any] | None:
         for rule in derivations.published_rules(known)
         if rule.decay is not None
     }
-    return {"power": "0", "of": "(LR)(decay)", "groups": _grouped(powers), "untied": None}
+    return {"power": "0", "of": "(LR)(decay)", "groups": _grouped(powers), "others": {}}
 
 
 def _grouped(powers: Mapping[str, str]) -> dict[str, list[str]]:
@@ -291,9 +295,8 @@ def _print_published(published: dict[str, Any] | None) -> None:
         return
     of = f" of {published['of']}" if "of" in published else ""
     print_wrapped(f"  published{of}: {_written(published['groups'], published['power'])}", "    ")
-    if published["untied"]:
-        others = _written(published["untied"], published["power"])
-        print_wrapped(f"  published of an embedding of its own: {others}", "    ")
+    for where, groups in published["others"].items():
+        print_wrapped(f"  published {where}: {_written(groups, published['power'])}", "    ")
 
 
 def _written(groups: Mapping[str, list[str]], own: str | None) -> str:
