@@ -32,9 +32,7 @@ def test_sign_descent_step_by_step(step_size):
 def test_gradient_descent_step_by_step():
     weight, target, p, eta = 0.0, 1.3, 0.2, 2.0
     for steps in range(20):
-        share = value(
-            derivations.one_hot_gradient_share(), frequency=p, step_size=eta, steps=steps
-        )
+        share = value(derivations.one_hot_gradient_share(), frequency=p, step_size=eta, steps=steps)
         assert share == pytest.approx(p * ((weight - target) / target) ** 2)
         weight -= eta * p * (weight - target)
 

@@ -294,6 +294,7 @@ MEASURED = {  # the array in which a quantity stands
     "restoration": "restoration.embedding_lr",
 }
 
+
 def more_steps(power: float = 0.0, factor: float = 1.0) -> Corruption:
     """Networks of bigram tasks take steps that grow by another power of the vocabulary."""
     return lambda data: data.assign(steps=data.steps * factor * data.vocab_size**power)
