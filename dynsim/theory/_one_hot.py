@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -155,4 +155,5 @@ def _gradient_steps(frequencies: Floats, relative_loss: float) -> float:
     if above(0.0) <= 0:
         return 1.0
     largest = math.log(frequencies.max() / frequencies.min() * 1000)
-    return math.exp(brentq(above, 0.0, largest, xtol=1e-10))
+    log_steps: Any = brentq(above, 0.0, largest, xtol=1e-10)
+    return math.exp(log_steps)

@@ -139,7 +139,7 @@ def rate_evidence(answer: Recommendation, rule: str) -> list[dict[str, Any]]:
     chosen = next(one for one in answer.answers if one.rule == rule)
     growth = answer.width / answer.base_width
     family = FAMILY.get(answer.optimizer)
-    multipliers = dict(
+    multipliers: dict[str, Fraction] = dict(
         zip(("embedding", "hidden", "readout"), answer.multiplier_exponents, strict=True)
     )
     names = ("tied matrix", "logits") if answer.tied else ("embedding", "head")
