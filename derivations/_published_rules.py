@@ -302,7 +302,7 @@ def _muon_rules() -> tuple[PublishedRule, ...]:
         ),
         PublishedRule(
             name="Qiu et al.",
-            source="Qiu et al. 2025, arXiv 2512.05620, table 1 and section 3.4",
+            source="Qiu et al. 2025, arXiv 2512.05620, table 1",
             date="2025-12",
             own=_rates(0, 0, -1),
             presumes="muP: one step's gradient of low rank, full alignment",
