@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import derivations
 from experiments.output import number, print_wrapped
 
 from ._published_rules import written_names
@@ -222,6 +221,7 @@ def _published(
     """
     if family is None:
         return None
+    import derivations
 
     def groups(of: Any, tied: bool) -> dict[str, list[str]]:
         compared = derivations.compare_published_rules(
@@ -245,6 +245,8 @@ def _published_decay(family: str | None) -> dict[str, Any] | None:
     """Powers of the width in (LR)(weight decay) of hidden matrices, by who prescribes them."""
     if family is None:
         return None
+    import derivations
+
     known: Any = family
     powers = {
         rule.name: str(rule.decay)
