@@ -111,8 +111,6 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             "depth-ratio-muon-proportional": "the same, each with the rest frozen",
         },
         "hidden": {"hidden-ratio-muon": "power of the ratio embedding/hidden, MLP, m = 4d"},
-        "head": {},
-        "hidden decay": {},
     },
 }
 NOT_MEASURED = "no claim of ours yet"
@@ -197,12 +195,22 @@ def _derived(name: str, answer: Recommendation, rule: str) -> dict[str, str]:
 
 
 def _measured(name: str, family: str | None) -> list[dict[str, Any]]:
-    """The claims about a number, with their verdicts; of a tied matrix those of an embedding."""
-    alone = " (an embedding of its own)" if name == "tied matrix" else ""
-    claims = MEASURED[family].get("embedding" if alone else name, {}) if family else {}
+    """The claims about a number, with their verdicts.
+
+    Of a tied matrix those of an embedding too, and beside Muon those of a head below matrices that
+    Adam trains, each with words that say so.
+    """
+    if family is None:
+        return []
+    sources = [(family, name, "")]
+    if name == "tied matrix":
+        sources.append((family, "embedding", " (an embedding of its own)"))
+    if name == "head" and family == "muon":
+        sources.append(("adam", name, " (hidden matrices by Adam)"))
     return [
-        {"claim": one, "about": f"{about}{alone}", **cited_claims()[one]}
-        for one, about in claims.items()
+        {"claim": claim, "about": f"{about}{note}", **cited_claims()[claim]}
+        for optimizer, number, note in sources
+        for claim, about in MEASURED[optimizer].get(number, {}).items()
     ]
 
 

@@ -8,7 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from citations import names_a_source
 
 import derivations
 from dynsim import recommend
@@ -22,6 +21,17 @@ EXAMPLE = "dynsim recommend --preset gpt2 --base-width 768 --width 3072 --optimi
 SIZE = {"width": 3072, "base_width": 768, "vocab_size": 50257}
 
 
+SHOWN = re.compile(rf"(```text\n\$ {re.escape(EXAMPLE)}\n)(.*?)(\n```)", re.DOTALL)
+GUIDE = ROOT / "docs/guides/parametrizations.md"
+
+
+def parts_shown(printed):
+    """The answer, and the reasons of its numbers, of what the command prints."""
+    answer, _, rest = printed.partition("\n\n")
+    reasons = rest[rest.index("Why each number") : rest.index("\n\nrho =")]
+    return answer, reasons
+
+
 def output(capsys, *line):
     assert main(list(line)) == 0
     return capsys.readouterr().out
@@ -32,14 +42,11 @@ def of(rows):
 
 
 def test_the_documented_example_prints_what_the_guide_shows(capsys):
-    """From the answer to the last of its reasons, line by line."""
-    text = (ROOT / "docs/guides/parametrizations.md").read_text("utf-8")
-    (shown,) = re.findall(rf"```text\n\$ {re.escape(EXAMPLE)}\n(.*?)```", text, re.DOTALL)
-    printed = output(capsys, *EXAMPLE.split()[1:])
-    parts = [part.strip("\n") for part in shown.split("\n[...]\n")]
-    assert len(parts) == 2
-    assert printed.startswith(parts[0])
-    assert parts[1] in printed
+    """Written anew by `python -m tests.experiments.test_rate_evidence`."""
+    shown = SHOWN.search(GUIDE.read_text("utf-8"))
+    assert shown is not None
+    answer, reasons = parts_shown(output(capsys, *EXAMPLE.split()[1:]))
+    assert shown[2].split("\n[...]\n") == [answer, reasons]
 
 
 def test_a_gpt_four_times_as_wide_keeps_its_rates_and_divides_its_logits(capsys):
@@ -84,6 +91,8 @@ def test_lines_fit_a_hundred_columns(capsys, monkeypatch, line):
 @pytest.mark.parametrize("optimizer", derivations.TRAINING_OPTIMIZERS)
 @pytest.mark.parametrize("tied", [False, True])
 def test_every_number_names_its_derivation(optimizer, tied):
+    from citations import names_a_source
+
     rows = rate_evidence(recommend(**SIZE, optimizer=optimizer, tied=tied), "mup")
     for row in rows:
         assert names_a_source(row["derived"]["source"]), row
@@ -137,3 +146,14 @@ def test_names_of_one_paper_are_joined():
     names = ["a", "Everett SP, full alignment", "Everett NTK, full alignment", "b"]
     assert written_names(names) == "a, Everett (SP, NTK; full alignment), b"
     assert written_names(["Qiu et al."]) == "Qiu et al."
+
+
+if __name__ == "__main__":
+    import contextlib
+    import io
+
+    with contextlib.redirect_stdout(io.StringIO()) as written:
+        main(EXAMPLE.split()[1:])
+    block = "\n[...]\n".join(parts_shown(written.getvalue()))
+    text = GUIDE.read_text("utf-8")
+    GUIDE.write_text(SHOWN.sub(lambda found: found[1] + block + found[3], text), "utf-8")
