@@ -9,6 +9,14 @@ from ._base_rate import BaseRate as BaseRate
 from ._base_rate import LinearLayer as LinearLayer
 from ._base_rate import base_rate as base_rate
 from ._base_rate import frozen_embedding_floor as frozen_embedding_floor
+from ._bigram_anchors import one_hot_flow_share as one_hot_flow_share
+from ._bigram_anchors import one_hot_gradient_share as one_hot_gradient_share
+from ._bigram_anchors import sign_descent_residual as sign_descent_residual
+from ._bigram_anchors import sign_oscillation as sign_oscillation
+from ._bigram_anchors import zipf_gradient_exponent as zipf_gradient_exponent
+from ._bigram_anchors import zipf_gradient_loss as zipf_gradient_loss
+from ._bigram_anchors import zipf_sign_loss as zipf_sign_loss
+from ._bigram_anchors import zipf_sign_steps as zipf_sign_steps
 from ._boundaries import BoundaryFormula as BoundaryFormula
 from ._boundaries import restoration_boundary as restoration_boundary
 from ._boundaries import self_term_boundary as self_term_boundary
@@ -231,8 +239,8 @@ from ._phase_diagram import PhaseDiagram as PhaseDiagram
 from ._phase_diagram import large_vocabulary_boundary as large_vocabulary_boundary
 from ._phase_diagram import phase_diagram as phase_diagram
 from ._published_rules import PublishedRule as PublishedRule
-from ._published_rules import RuleComparison as RuleComparison
-from ._published_rules import compare_published_rules as compare_published_rules
+from ._published_rules import RuleFamily as RuleFamily
+from ._published_rules import TiedRule as TiedRule
 from ._published_rules import published_rules as published_rules
 from ._regimes import average_coherence_ratio as average_coherence_ratio
 from ._regimes import coherence_ratio as coherence_ratio
@@ -251,6 +259,8 @@ from ._residual_laws import residual_transform as residual_transform
 from ._residual_laws import residual_transform_slope as residual_transform_slope
 from ._residual_laws import transform_argument as transform_argument
 from ._residual_laws import unequal_alignment_square as unequal_alignment_square
+from ._rule_comparison import RuleComparison as RuleComparison
+from ._rule_comparison import compare_published_rules as compare_published_rules
 from ._stability import InfeasibleProgram as InfeasibleProgram
 from ._stability import LayerSolution as LayerSolution
 from ._stability import StabilitySolution as StabilitySolution

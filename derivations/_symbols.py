@@ -49,6 +49,14 @@ effective_outputs = sp.Symbol("n_eff", positive=True)
 field_age = sp.Symbol("tau", nonnegative=True)
 mean_alignment = sp.Symbol("c_1", positive=True)  # sum_i p_i |c_i|
 
+# One-hot tokens: every entry of the weights by itself
+steps = sp.Symbol("t", nonnegative=True)
+step_size = sp.Symbol("eta", positive=True)
+relative_loss = sp.Symbol("epsilon", positive=True)  # L(t)/L(0)
+initial_residual = sp.Symbol("r_0", nonnegative=True)  # size of an entry at the start
+arrival_rank = sp.Symbol("phi", positive=True)  # rank of the target that eta t reaches
+moving_entries = sp.Symbol("K", nonnegative=True)  # floor(phi)
+
 MEANING: dict[sp.Symbol, str] = {
     width: "width",
     base_width: "width at which learning rates were tuned",
@@ -80,5 +88,11 @@ MEANING: dict[sp.Symbol, str] = {
     effective_outputs: "independent directions of the residuals (participation ratio)",
     field_age: "field age, the learned part of the projection's gradient over its noise",
     mean_alignment: "frequency-weighted mean of the alignment coefficient's size",
+    steps: "number of steps",
+    step_size: "learning rate of weights without a name of their own",
+    relative_loss: "loss over the initial loss",
+    initial_residual: "size of a residual's entry at initialisation",
+    arrival_rank: "rank of the target that learning rate times steps reaches",
+    moving_entries: "entries of a token that sign descent has not yet brought to their targets",
     self_term_ratio: "self term over noise in the gradient's argument, in standard deviations",
 }

@@ -66,6 +66,10 @@ def _plain(value: Any) -> Any:
     return _plain(float(value))
 
 
+LINE_WIDTH = 100
+"""columns of a terminal that prose and tables keep to"""
+
+
 def print_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] | None = None
 ) -> None:
@@ -80,6 +84,14 @@ def print_table(
         print("  ".join(cells).rstrip())
         if note is not None:
             print(textwrap.indent(named(note, flag), "    "))
+
+
+def print_wrapped(text: str, indent: str = "") -> None:
+    """A paragraph in lines of at most 100 columns; lines after the first have `indent`."""
+    lines = textwrap.wrap(
+        text, LINE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    print("\n".join(lines))
 
 
 class _Bar(tqdm):

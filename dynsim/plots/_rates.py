@@ -242,16 +242,25 @@ def parametrization(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 
 
 def published_rules(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Powers of the width in the learning rates that published rules prescribe, in one gauge."""
+    """Powers of the width in the learning rates that published rules prescribe, in one gauge.
+
+    Dashes: the largest stable powers at full alignment.
+    """
     (axes,) = one_or_panels(ax, 1, size=(7.4, 3.0))
+    setup = setup_of(dataset)
     columns = xr.concat(
         [dataset.lr_exponent, dataset.ratio_exponent.expand_dims(layer=["embedding /\nhidden"])],
         "layer",
     )
     rules = [(str(rule), columns.sel(rule=rule).to_numpy()) for rule in dataset.rule.values]
     _layer_points(axes, columns.layer, rules)
+    for place, power in enumerate(dataset.derived.to_numpy()):
+        label = "derived, full alignment" if place == 0 else None
+        axes.plot([place - 0.4, place + 0.4], [power, power], "--", color="0.3", label=label)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=7)
     axes.set_ylabel("LR, power of the width")
-    note(axes, "Adam, all multipliers one; the last column is embedding LR / hidden LR")
+    tied = ", readout tied" if setup["tied"] else ""
+    note(axes, f"{setup['optimizer']}, all multipliers one{tied}")
     return axes
 
 

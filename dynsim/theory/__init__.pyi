@@ -29,6 +29,10 @@ from ._lv_lifetime import late_effective_outputs as late_effective_outputs
 from ._lv_lifetime import law_restoration_displacement as law_restoration_displacement
 from ._lv_lifetime import restoration_displacement as restoration_displacement
 from ._lv_lifetime import smoothed_speed as smoothed_speed
+from ._one_hot import one_hot_flow_loss as one_hot_flow_loss
+from ._one_hot import one_hot_gradient_loss as one_hot_gradient_loss
+from ._one_hot import one_hot_sign_loss as one_hot_sign_loss
+from ._one_hot import one_hot_steps as one_hot_steps
 from .flow._gradient_flow import FlowSolver as FlowSolver
 from .flow._gradient_flow import gradient_flow as gradient_flow
 from .flow._result import Flow as Flow

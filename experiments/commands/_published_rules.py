@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
-from experiments.output import number, print_table
+from experiments.output import number, print_table, print_wrapped
 
 from ._latex import latex_table
 
-GAUGE = "gauge: all multipliers one (table 3 of Tensor Programs V)"
+GAUGES = {
+    "adam": "all multipliers one (table 3 of Tensor Programs V)",
+    "muon": "all multipliers one; Muon's learning rate is its step's spectral norm over "
+    "sqrt(rows/columns), whatever an implementation multiplies by",
+}
+DERIVED = "derived, full alignment"
+LAYERS = {False: ("embedding", "hidden", "readout"), True: ("embedding", "hidden")}
+COLUMNS = {
+    False: ("embedding", "hidden", "readout", "decay"),
+    True: ("embedding", "logits", "hidden", "decay"),
+}
 
 MEASURED_RATIOS = {
     "fixed vocabulary m = 4": "lr-ratio-fixed-vocab",
@@ -17,22 +29,29 @@ MEASURED_RATIOS = {
 """families of our own networks, and the claims that hold their measured exponents"""
 
 
-def comparison_document(sizes: dict[str, int]) -> dict[str, Any]:
+def comparison_document(
+    sizes: dict[str, int], optimizer: str = "adam", tied: bool = False
+) -> dict[str, Any]:
     """The rules at `width`, `base_width` and `vocab_size`; where they agree; what was measured."""
     import derivations
 
-    comparison = derivations.compare_published_rules(**sizes)
+    family: derivations.RuleFamily = "muon" if optimizer == "muon" else "adam"
+    comparison = derivations.compare_published_rules(**sizes, family=family, tied=tied)
     rules = [
         {
             "name": rule.name,
             "source": rule.source,
+            "date": rule.date,
             "scope": rule.scope,
             "presumes": rule.presumes,
             "evidence": rule.evidence,
-            "lr_exponents": {layer: str(x) for layer, x in rule.lr_exponents.items()},
+            "trained_by": rule.trained_by,
+            "lr_exponents": {k: str(x) for k, x in comparison.exponents[rule.name].items()},
             "factors": dict(comparison.factors[rule.name]),
-            "ratio_exponent": str(rule.ratio_exponent),
+            "ratio_exponent": str(_ratio(comparison.exponents[rule.name])),
             "ratio_factor": comparison.ratio_factors[rule.name],
+            "decay_exponent": None if rule.decay is None else str(rule.decay),
+            "logit_multiplier_exponent": str(comparison.logit_multipliers.get(rule.name, 0)),
         }
         for rule in comparison.rules
     ]
@@ -40,8 +59,26 @@ def comparison_document(sizes: dict[str, int]) -> dict[str, Any]:
         layer: {str(x): list(names) for x, names in groups.items()}
         for layer, groups in comparison.groups.items()
     }
-    measured = measured_ratio_exponents()
-    return {**sizes, "gauge": GAUGE, "rules": rules, "agreement": agreement, "measured": measured}
+    derived = {
+        "lr_exponents": {layer: str(x) for layer, x in comparison.derived.items()},
+        "logit_multiplier_exponent": str(comparison.derived_logit_multiplier),
+        "source": "docs/theory/parametrizations.md#stability-program",
+    }
+    return {
+        **sizes,
+        "optimizer": optimizer,
+        "tied": tied,
+        "gauge": GAUGES[family],
+        "rules": rules,
+        "silent": list(comparison.silent),
+        "agreement": agreement,
+        "derived": derived,
+        "measured": measured_ratio_exponents() if family == "adam" and not tied else [],
+    }
+
+
+def _ratio(exponents: Mapping[Any, Fraction]) -> Fraction:
+    return exponents["embedding"] - exponents["hidden"]
 
 
 def measured_ratio_exponents() -> list[dict[str, Any]]:
@@ -67,37 +104,88 @@ def measured_ratio_exponents() -> list[dict[str, Any]]:
 
 def comparison_latex(document: dict[str, Any]) -> str:
     """The exponents as a LaTeX table."""
-    head = ("rule", "embedding", "hidden", "readout", "embedding/hidden")
+    columns = COLUMNS[document["tied"]]
     rows = [
-        [rule["name"], *rule["lr_exponents"].values(), rule["ratio_exponent"]]
-        for rule in document["rules"]
+        [rule["name"], *(_cells(rule)[column] for column in columns)]
+        for rule in (*document["rules"], _derived_row(document))
     ]
-    return latex_table(head, rows)
+    return latex_table(("rule", *columns), rows)
+
+
+def written_names(names: Sequence[str]) -> str:
+    """Names of rules in one line; those of one paper that differ by a letter's word are joined.
+
+    `Everett SP, full alignment` and `Everett NTK, full alignment` become `Everett (SP, NTK; full
+    alignment)`.
+    """
+    kinds: dict[str, list[str]] = {}
+    parts: list[str] = []
+    for name in names:
+        who, comma, kind = name.partition(", ")
+        if not comma:
+            parts.append(name)
+            continue
+        author, _, letters = who.partition(" ")
+        if kind not in kinds:
+            parts.append(f"{author}, {kind}")
+        kinds.setdefault(kind, []).append(letters)
+    return ", ".join(
+        f"{author} ({', '.join(kinds[kind])}; {kind})" if comma else author
+        for author, comma, kind in (part.partition(", ") for part in parts)
+    )
+
+
+def _derived_row(document: dict[str, Any]) -> dict[str, Any]:
+    return {"name": DERIVED, "date": "", "decay_exponent": None, **document["derived"]}
+
+
+def _cells(rule: dict[str, Any]) -> dict[str, str]:
+    """The exponents of a rule by the head of their column."""
+    decay = rule["decay_exponent"]
+    return {
+        **rule["lr_exponents"],
+        "logits": rule["logit_multiplier_exponent"],
+        "decay": "-" if decay is None else decay,
+    }
 
 
 def print_comparison(document: dict[str, Any]) -> None:
-    """Exponents and factors rule by rule, which rules agree, and the measured exponents."""
-    print(
-        "LR exponents of the width under Adam, and factors from width "
-        f"{document['base_width']} to {document['width']}; {document['gauge']}.\n"
-        "None of these rules depends on the vocabulary; here m/d = "
-        f"{number(document['vocab_size'] / document['width'])}.\n"
+    """Who agrees, exponents and factors rule by rule, the measured exponents and the sources."""
+    growth = document["width"] / document["base_width"]
+    tie = "one matrix as embedding and readout" if document["tied"] else "a readout of its own"
+    print_wrapped(
+        f"Powers of the width in learning rates, and factors from width {document['base_width']} "
+        f"to {document['width']}, for hidden matrices trained by {document['optimizer']} and {tie}."
     )
-    head = ("rule", "embedding", "hidden", "readout", "embedding/hidden", "presumes")
-    rows = [
-        [
-            rule["name"],
-            *(f"{x} (x{number(rule['factors'][k])})" for k, x in rule["lr_exponents"].items()),
-            f"{rule['ratio_exponent']} (x{number(rule['ratio_factor'])})",
-            rule["presumes"],
-        ]
-        for rule in document["rules"]
-    ]
-    print_table(head, rows)
+    print_wrapped(f"Gauge: {document['gauge']}.")
     print()
-    for layer, groups in document["agreement"].items():
-        print(f"{layer}: " + "; ".join(f"{x}: {', '.join(names)}" for x, names in groups.items()))
-    print("\nMeasured on our own networks (embedding + projection, one step, muP initialisation):")
+    for layer in LAYERS[document["tied"]]:
+        groups, derived = document["agreement"][layer], document["derived"]["lr_exponents"][layer]
+        name = "tied matrix" if document["tied"] and layer == "embedding" else layer
+        print(f"{name} (derived at full alignment: {derived})")
+        for x, names in groups.items():
+            factor = number(growth ** float(Fraction(x)))
+            print_wrapped(f"  {x} (x{factor}): {written_names(names)}", "    ")
+    print()
+    columns = COLUMNS[document["tied"]]
+    rows = [
+        [rule["name"], rule["date"], *(_cells(rule)[column] for column in columns)]
+        for rule in (*document["rules"], _derived_row(document))
+    ]
+    print_table(("rule", "date", *columns), rows)
+    print()
+    if document["silent"]:
+        print_wrapped(f"Nothing said of a tied readout: {written_names(document['silent'])}")
+    print_wrapped(
+        "decay: power of the width in what a step shrinks a hidden matrix by, (LR)(weight decay). "
+        "None of the rules depends on the vocabulary, which decides which applies; here m/d = "
+        f"{number(document['vocab_size'] / document['width'])}."
+    )
+    if document["measured"]:
+        print("\nMeasured on our own networks (embedding + projection, one step, muP start):")
     for row in document["measured"]:
         interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
         print(f"  {row['family']}: embedding/projection ~ d^{row['value']:.3f} {interval}")
+    print("\nSources (what was read and assumed: --json)")
+    for rule in document["rules"]:
+        print_wrapped(f"{rule['name']}: {rule['source']}. Presumes {rule['presumes']}.", "  ")

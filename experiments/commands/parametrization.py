@@ -30,6 +30,7 @@ T = TypeVar("T")
 VOCABULARY_OPTIONS = ("update_alignment", "vocab_exponent", "zipf", "batch_exponent")
 GIVEN = ("optimizer", "alignment", *VOCABULARY_OPTIONS)
 MEASURED = "measured:"
+COMPARED = ("adam", "adamw", "muon")  # optimizers of hidden matrices that rules are published for
 COMPARE_DEFAULTS = {"width": 4096, "vocab_size": 50257, "base_width": 256}
 
 
@@ -38,7 +39,8 @@ class Parametrize:
     """Largest stable learning-rate exponents of a parametrization, layer by layer.
 
     Exponents x are powers of the width (LR ~ d^x), exact, and may be given as fractions (1/2).
-    With --compare, what published rules prescribe at --width and --vocab-size, in one gauge.
+    With --compare, what published rules prescribe at --width and --vocab-size, in one gauge, for
+    hidden matrices trained by Adam or by Muon (--optimizer), with or without a --tied readout.
     """
 
     name: Annotated[str | None, tyro.conf.Positional] = None
@@ -66,8 +68,10 @@ class Parametrize:
     """width from which --compare scales (default 256)"""
     vocab_size: int | None = None
     """vocabulary size for --compare (default 50257)"""
-    format: Literal["table", "latex"] = "table"
-    """how to print"""
+    tied: Literal["yes", "no"] | None = None
+    """whether the readout is the embedding, for --compare (default no)"""
+    format: Literal["table", "latex", "json"] = "table"
+    """how to print (json: as with --json)"""
     files: WrittenFiles = NO_FILES
     json: Json = False
 
@@ -80,7 +84,7 @@ class Parametrize:
         if self.name is None:
             known = ", ".join(derivations.PARAMETRIZATIONS)
             raise InputError("NAME", None, f"must be one of {known}, or give `compare`")
-        _refuse(self, tuple(COMPARE_DEFAULTS), "only goes with `compare`")
+        _refuse(self, (*COMPARE_DEFAULTS, "tied"), "only goes with `compare`")
         solution = _solution(self, self.name)
         self.files.check()
         layers = {layer: _layer(solution, layer) for layer in derivations.NETWORK_LAYERS}
@@ -89,7 +93,7 @@ class Parametrize:
         setup = {"parametrization": self.name, **{name: getattr(self, name) for name in GIVEN}}
         dataset = partial(_dataset, layers, setup)
         written = write_files(self.files, "parametrization", dataset, setup)
-        if self.json:
+        if self.json or self.format == "json":
             hidden = solution.alignment.hidden
             document = {
                 "parametrization": solution.parametrization.name,
@@ -234,11 +238,11 @@ def _dataset(layers: dict[str, dict[str, Any]], setup: dict[str, Any]) -> xr.Dat
     return labelled("Parametrization", arrays, setup)
 
 
-def _rules_dataset(document: dict[str, Any], sizes: dict[str, int]) -> xr.Dataset:
+def _rules_dataset(document: dict[str, Any], setup: dict[str, Any]) -> xr.Dataset:
     """LR exponents of the published rules, in one gauge, as labelled arrays."""
     from dynsim._results import labelled
 
-    rules = document["rules"]
+    rules, derived = document["rules"], document["derived"]["lr_exponents"]
     layers = list(rules[0]["lr_exponents"])
     rows = [[float(Fraction(rule["lr_exponents"][layer])) for layer in layers] for rule in rules]
     factors = [[rule["factors"][layer] for layer in layers] for rule in rules]
@@ -246,10 +250,11 @@ def _rules_dataset(document: dict[str, Any], sizes: dict[str, int]) -> xr.Datase
         "lr_exponent": (("rule", "layer"), rows),
         "factor": (("rule", "layer"), factors),
         "ratio_exponent": (("rule",), [float(Fraction(rule["ratio_exponent"])) for rule in rules]),
+        "derived": (("layer",), [float(Fraction(derived[layer])) for layer in layers]),
         "rule": (("rule",), [rule["name"] for rule in rules]),
         "layer": (("layer",), layers),
     }
-    return labelled("PublishedRules", arrays, dict(sizes))
+    return labelled("PublishedRules", arrays, setup)
 
 
 EXPONENTS = (
@@ -316,8 +321,9 @@ def _compare(options: Parametrize) -> int:
     if options.name is not None:
         raise InputError("NAME", options.name, "does not go with `compare`")
     _refuse(options, VOCABULARY_OPTIONS, "does not go with `compare`")
-    if options.optimizer != "adam":
-        raise InputError("optimizer", options.optimizer, "must be adam with `compare`")
+    if options.optimizer not in COMPARED:
+        known = f"must be {', '.join(COMPARED[:-1])} or {COMPARED[-1]} with `compare`"
+        raise InputError("optimizer", options.optimizer, known)
     if options.alignment != "full":
         raise InputError("alignment", options.alignment, "does not go with `compare`")
     sizes = {
@@ -327,10 +333,11 @@ def _compare(options: Parametrize) -> int:
     for name, size in sizes.items():
         check_integer(name, size, 1, 2**31 - 1)
     options.files.check()
-    document = comparison_document(sizes)
-    dataset = partial(_rules_dataset, document, sizes)
-    written = write_files(options.files, "parametrization", dataset, sizes)
-    if options.json:
+    document = comparison_document(sizes, options.optimizer, options.tied == "yes")
+    setup = {**sizes, "optimizer": options.optimizer, "tied": document["tied"]}
+    dataset = partial(_rules_dataset, document, setup)
+    written = write_files(options.files, "parametrization", dataset, setup)
+    if options.json or options.format == "json":
         print_json(with_files(document, written))
     elif options.format == "latex":
         print(comparison_latex(document))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dynsim import InputError, check_integer
-from experiments.output import number, print_json, print_table
+from experiments.output import number, print_json, print_table, print_wrapped
 
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, Json, WrittenFiles
+from ._rate_evidence import print_evidence, rate_evidence
 
 if TYPE_CHECKING:
     from dynsim import LayerValues, Recommendation
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 
 RULES = {"mup": "muP", "lv": "LV", "interpolated": "interpolated"}
-LINE_WIDTH = 100
 UNKNOWN_TIE = (
     "This is for a readout of its own. If it is the embedding, add --tied yes: one matrix then has "
     "one learning rate, and logits need a multiplier."
@@ -37,7 +36,10 @@ LABEL_ORDER = ("embedding", "hidden", "readout", "vector")
 
 @dataclass(frozen=True)
 class Recommend:
-    """Learning rates for a wider model: the muP rule, the LV rule, and between them."""
+    """Learning rates for a wider model: the muP rule, the LV rule, and between them.
+
+    Behind each number stand its derivation, what our own networks measured, and published rules.
+    """
 
     width: int | None = None
     """width d to scale to"""
@@ -73,7 +75,7 @@ class Recommend:
     json: Json = False
 
     def run(self) -> int:
-        """Prints the three rules' learning rates, the regime and the reason."""
+        """Prints the three rules' learning rates, what stands behind each, and the regime."""
         from dynsim import recommend, token_law
 
         shape = self._shape()
@@ -116,6 +118,7 @@ class Recommend:
             "shape": None if shape is None else asdict(shape),
             "tied": tied,
             "notes": [*law.notes, *([UNKNOWN_TIE] if tied is None else [])],
+            "evidence": rate_evidence(answer, self.rule),
             "trainer": lines,
         }
         if self.json:
@@ -165,11 +168,19 @@ def in_one_sentence(answer: Recommendation, rule: str, factors: bool) -> str:
     """What to do with the learning rates, by the rule asked for."""
     chosen = next(one for one in answer.answers if one.rule == rule)
     times, given = ("x", "multiply the base learning rates") if factors else ("", "use the rates")
-    rates = [f"{label} {times}{number(chosen.learning_rates.of(label))}" for label in LABEL_ORDER]
+    names = {label: label for label in LABEL_ORDER}
+    if answer.tied:  # one matrix, one rate
+        names = {"embedding": "tied matrix", "hidden": "hidden", "vector": "vector"}
+    rates = [
+        f"{name} {times}{number(chosen.learning_rates.of(label))}" for label, name in names.items()
+    ]
+    if answer.readout_multiplier != 1:
+        rates.append(f"logits multiplied by {number(answer.readout_multiplier)}")
     others = " or ".join(f"--rule {one}" for one in RULES if one != rule)
+    told = "all rules agree" if answer.spread == 1 else f"{others} gives another"
     return (
         f"From width {answer.base_width} to {answer.width} {given}: {', '.join(rates)}. This is "
-        f"the {RULES[rule]} rule; {others} gives another."
+        f"the {RULES[rule]} rule; {told}."
     )
 
 
@@ -185,14 +196,14 @@ def _values(values: LayerValues, names: dict[str, str]) -> str:
 
 
 def _print(answer: Recommendation, document: dict[str, Any], factors: bool) -> None:
-    _print_wrapped(document["answer"])
+    print_wrapped(document["answer"])
     print()
     shape = document["shape"]
     if shape is not None:
         layers = "" if shape["layers"] is None else f", {shape['layers']} layers"
         tie = {True: ", readout tied to the embedding", False: ", readout of its own"}
         told = tie.get(document["tied"], ", whether the readout is tied is not said")
-        _print_wrapped(f"{shape['name']}{layers}{told}{_padding(shape)} ({shape['source']})")
+        print_wrapped(f"{shape['name']}{layers}{told}{_padding(shape)} ({shape['source']})")
     print(
         f"width {answer.base_width} -> {answer.width}, vocabulary size {answer.vocab_size}, "
         f"tokens {answer.tokens}, {answer.parametrization}, {answer.optimizer}\n"
@@ -214,22 +225,25 @@ def _print(answer: Recommendation, document: dict[str, Any], factors: bool) -> N
             f"{number(answer.readout_multiplier)}."
         )
     regime = answer.regime
-    print(
-        f"\nrho = {number(regime.coherence_ratio)} (average over tokens by frequency), effective "
+    print()
+    print_evidence(document["evidence"])
+    print()
+    print_wrapped(
+        f"rho = {number(regime.coherence_ratio)} (average over tokens by frequency), effective "
         f"vocabulary {number(regime.effective_vocab_size)}; the rules' ratios differ by "
         f"x{number(answer.spread)}"
     )
     for rule in answer.answers:
-        _print_wrapped(f"{RULES[rule.rule]} presumes {rule.presumes}.")
-        _print_wrapped(f"  Known: {rule.known}")
-        _print_wrapped(f"  Not known: {rule.not_known}")
+        print_wrapped(f"{RULES[rule.rule]} presumes {rule.presumes}.")
+        print_wrapped(f"  Known: {rule.known}")
+        print_wrapped(f"  Not known: {rule.not_known}")
     print()
-    _print_wrapped(answer.explanation)
+    print_wrapped(answer.explanation)
     for remark in document["notes"]:
-        _print_wrapped(remark)
+        print_wrapped(remark)
     print("\nFor a trainer (labels: dynsim.label_parameters):")
     for line in document["trainer"].values():
-        print(f"  {line}")
+        print_wrapped(f"  {line}", "    ")
 
 
 def _padding(shape: dict[str, Any]) -> str:
@@ -238,7 +252,3 @@ def _padding(shape: dict[str, Any]) -> str:
     if tokens is None or tokens == rows:
         return ""
     return f", {tokens} of its {rows} rows of the embedding are tokens and the others pad it"
-
-
-def _print_wrapped(text: str) -> None:
-    print(textwrap.fill(text, LINE_WIDTH, break_long_words=False, break_on_hyphens=False))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import sympy as sp
 
@@ -19,7 +22,8 @@ from derivations._parametrizations import (
     custom_parametrization,
     parametrization,
 )
-from derivations._published_rules import compare_published_rules, published_rules
+from derivations._published_rules import published_rules
+from derivations._rule_comparison import compare_published_rules
 from derivations._stability import solve_stability
 from derivations._stability_constraints import FULL_ALIGNMENT, NO_ALIGNMENT
 
@@ -176,3 +180,58 @@ def test_comparison_groups_and_factors():
     assert compared.vocabulary_ratio == pytest.approx(128256 / 4096)
     with pytest.raises(ValueError, match="width must be an integer"):
         compare_published_rules(0, 10)
+
+
+def test_every_adam_rule_at_full_alignment_has_the_derived_powers():
+    """The gauge takes out what their models multiply by: only the embedding is disputed."""
+    compared = compare_published_rules(3072, 50257, base_width=768)
+    assert compared.derived == {"embedding": 0, "hidden": -1, "readout": -1}
+    disputed = set(compared.groups["hidden"][-H])
+    assert disputed == {name for name in compared.exponents if "no alignment" in name}
+    assert {"CompleteP", "microsoft/mup", "Fan et al."} <= set(compared.agreeing("embedding"))
+
+
+def test_muon_rules_in_one_gauge():
+    """A step's spectral norm over sqrt(rows/columns): Adam's entry size grows with the root."""
+    compared = compare_published_rules(3072, 50257, base_width=768, family="muon")
+    rates = {name: tuple(powers.values()) for name, powers in compared.exponents.items()}
+    assert rates["Muon"] == (0, 0, 0)
+    assert rates["Moonlight"] == rates["Kimi K2"] == (0, H, 0)
+    assert rates["Scion"] == rates["modular norm"] == rates["Qiu et al."] == (0, 0, -1)
+    assert rates["Dion"] == (0, 0, -H)
+    assert rates["nanochat"] == (-H, 0, -H)
+    assert compared.derived == {"embedding": 0, "hidden": 0, "readout": -1}
+    assert compared.factors["Moonlight"]["hidden"] == pytest.approx(2)
+    assert compared.ratio_factors["Moonlight"] == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(64, 64), (256, 256), (64, 256), (256, 64)])
+def test_muons_two_scales_are_apart_by_the_root_of_the_width(rows, columns):
+    """An orthogonal matrix: entries of 0.2 against a spectral norm of sqrt(rows/columns)."""
+    random = np.random.default_rng(0)
+    u, _, v = np.linalg.svd(random.normal(size=(rows, columns)), full_matrices=False)
+    matched = 0.2 * math.sqrt(max(rows, columns)) * (u @ v)
+    assert math.sqrt(np.mean(matched**2)) == pytest.approx(0.2)
+    unit = np.linalg.norm(matched, 2) / math.sqrt(rows / columns)
+    assert unit == pytest.approx(0.2 * math.sqrt(columns * max(1, columns / rows)))
+
+
+def test_one_matrix_for_both_has_one_rate_and_a_multiplier():
+    for family in ("adam", "muon"):
+        compared = compare_published_rules(3072, 50257, base_width=768, family=family, tied=True)
+        assert compared.derived["embedding"] == compared.derived["readout"] == 0
+        assert compared.derived_logit_multiplier == -1
+        assert set(compared.exponents) == set(compared.logit_multipliers)
+        for powers in compared.exponents.values():
+            assert powers["embedding"] == powers["readout"]
+        assert not set(compared.silent) & set(compared.exponents)
+    assert compared.exponents["Scion"]["embedding"] == -1
+
+
+def test_rules_have_dates_and_names_of_their_own():
+    for family in ("adam", "muon"):
+        rules = published_rules(family)
+        assert len({rule.name for rule in rules}) == len(rules)
+        for rule in rules:
+            assert re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])", rule.date), rule.name
+            assert rule.trained_by["hidden"] == family

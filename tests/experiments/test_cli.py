@@ -1222,6 +1222,8 @@ BAD = [
     (("parametrization",), "NAME"),
     (("parametrization", "bogus"), "NAME"),
     (("parametrization", "mup", "--optimizer", "lion"), "--optimizer"),
+    (("parametrization", "mup", "--tied", "yes"), "--tied"),
+    (("parametrization", "--compare", "--optimizer", "sgd"), "--optimizer"),
     (("recommend",), "--width"),
     (("recommend", "--width", 0, "--vocab-size", 4, "--base-width", 4), "--width"),
     (("recommend", "--width", 0), "--width"),
@@ -1359,7 +1361,7 @@ OPTIONS = {
     "lifetime": "width vocab-size outputs embedding-lr batch-size plot targets",
     "verify": "out claim study full check seed",
     "regimes": "out figure list",
-    "parametrization": "optimizer alignment zipf vocab-exponent format width",
+    "parametrization": "optimizer alignment zipf vocab-exponent format width tied",
     "recommend": "width base-width vocab-size tokens optimizer parametrization preset "
     "base-embedding-lr anchor config tied rule muon-scale",
     "explore": "width vocab-size tokens batch-size outputs optimizer init embedding-lr steps "

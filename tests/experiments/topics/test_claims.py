@@ -294,7 +294,20 @@ MEASURED = {  # the array in which a quantity stands
     "restoration": "restoration.embedding_lr",
 }
 
+
+def more_steps(power: float = 0.0, factor: float = 1.0) -> Corruption:
+    """Networks of bigram tasks take steps that grow by another power of the vocabulary."""
+    return lambda data: data.assign(steps=data.steps * factor * data.vocab_size**power)
+
+
 CORRUPTIONS: Mapping[str, Corruption] = {
+    **{
+        f"bigram-{name}": more_steps(power=-0.4)
+        for name in ("gradient-zipf", "gradient-half", "sign-zipf", "sign-steep")
+    },
+    **{f"bigram-{name}": more_steps(power=0.4) for name in ("gradient-steep", "sign-flat")},
+    "bigram-steps": more_steps(factor=1.2),
+    "bigram-flow": lambda data: data.assign(loss=data.loss ** xr.where(data.step > 0, 2.0, 1.0)),
     **{
         one.name: off(one)
         for topic in TOPICS

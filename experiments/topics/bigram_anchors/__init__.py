@@ -1,0 +1,1 @@
+"""How do the steps that a bigram task takes grow with the vocabulary?"""
