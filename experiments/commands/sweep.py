@@ -66,7 +66,6 @@ class Sweep:
         from experiments.results import load
         from experiments.sweeps.complete import complete_sweep
         from experiments.sweeps.plan import Grid, learning_rate_axis
-        from experiments.sweeps.store import kept_of_interrupted
 
         grid = Grid(
             self.setup,
@@ -79,10 +78,7 @@ class Sweep:
             self.memory_gb,
             self.train_loss,
         )
-        try:
-            found = complete_sweep(grid, self.out, executor(self.executor), resume=self.resume)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(kept_of_interrupted(self.out)) from None
+        found = complete_sweep(grid, self.out, executor(self.executor), resume=self.resume)
         document = sweep_document(load(self.out), self.out, found)
         if self.json:
             print_json(document)

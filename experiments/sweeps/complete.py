@@ -11,6 +11,7 @@ from pathlib import Path
 import xarray as xr
 
 from dynsim import InputError
+from dynsim._files import Damaged
 from experiments.cells.executors import Executor
 from experiments.cells.store import (
     RESUMABLE,
@@ -20,12 +21,14 @@ from experiments.cells.store import (
     remove_leftovers,
     writing,
 )
+from experiments.interruption import kept
 from experiments.output import progress_bar
 from experiments.results import load, save, study_config
 
+from . import store as stored
 from .dataset import assemble
 from .plan import Grid, Task, differences, even_size, naming_grid_options
-from .store import Plan, begin, keep, kept, made_by, refuse_other_sweep
+from .store import Plan, begin, keep, made_by, refuse_other_sweep
 from .work import Job, Site, Trained, examine, train
 
 
@@ -76,7 +79,8 @@ def complete_sweep(
                 store.remove_if_empty()
             dataset = _assembled(grid, tasks, plan, store)
             with writing(path):
-                save(dataset, path)
+                save(dataset, path, replace=False)
+            kept(lambda: f"{path.name} is whole")
             store.remove()
     return False
 
@@ -93,6 +97,8 @@ def _finished(grid: Grid, path: Path, resume: bool) -> bool:
         refuse_existing(path)
     try:
         config = study_config(load(path))
+    except Damaged as error:
+        raise InputError("out", str(path), str(error)) from None
     except (OSError, ValueError, KeyError):
         raise InputError("out", str(path), "is not the file of a sweep") from None
     refuse_other_sweep(path, config, grid.config)
@@ -102,7 +108,7 @@ def _finished(grid: Grid, path: Path, resume: bool) -> bool:
 def _train_missing(
     grid: Grid, tasks: list[Task], plan: Plan, store: Store, where: Executor, work: Work
 ) -> None:
-    missing = {task.number: task for task in tasks if kept(store, plan, task) is None}
+    missing = {task.number: task for task in tasks if stored.kept(store, plan, task) is None}
     runs = {number: task.runs for number, task in missing.items()}
     jobs = ((number, _job(grid, task, plan)) for number, task in missing.items())
     before = len(grid.cells) * grid.runs - sum(runs.values())
@@ -143,7 +149,7 @@ def _job(grid: Grid, task: Task, plan: Plan) -> Job:
 
 def _assembled(grid: Grid, tasks: list[Task], plan: Plan, store: Store) -> xr.Dataset:
     """The dataset with its provenance, digests of its tokens, and what last bits depend on."""
-    pieces = [kept(store, plan, task) for task in tasks]
+    pieces = [stored.kept(store, plan, task) for task in tasks]
     attributes = {
         **plan["provenance"],
         "fingerprint": plan["fingerprint"],
