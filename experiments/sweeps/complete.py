@@ -59,9 +59,10 @@ def complete_sweep(
     if _finished(grid, path, resume):
         remove_leftovers(path)
         return True
-    cells = [dataclasses.asdict(cell) for cell in grid.cells]
     with where:
-        site = where.call(work.examine, grid.config, cells, grid.memory_gb)
+        with progress_bar(1.0, f"sweep: planning {len(grid.cells)} cells"):
+            cells = [dataclasses.asdict(cell) for cell in grid.cells]
+            site = where.call(work.examine, grid.config, cells, grid.memory_gb)
         with open_store(path, resume) as store:
             if _finished(grid, path, resume):  # by a process that owned the folder until now
                 store.remove()

@@ -21,7 +21,7 @@ from dynsim._errors import InputError, check_integer
 from dynsim._network_setup import NetworkSetup
 from dynsim._optimizers import weight_copies
 from dynsim._precision import require_x64
-from dynsim._runs import device_memory
+from dynsim._runs import free_memory
 from dynsim._setup import Experiment, Setup
 
 from ._averages import combined, extrapolated
@@ -180,7 +180,7 @@ def predict(
         neurons=neurons,
         replicas=replicas,
         outcome=tuple(
-            outcome(*row)
+            outcome(*row, setup.width if finite_width else math.inf)
             for row in zip(mean[..., 0], spread[..., 0], bias[..., 0], results[0][1], strict=True)
         ),
     )
@@ -288,14 +288,14 @@ def _check_memory(setup: Experiment, model: Model, largest: _Solutions) -> None:
     A residual network needs particles for the directions of all its levels together.
     """
     needed = 8 * (5 + weight_copies(model.optimizer)) * largest.pairs(model.depth)
-    present = device_memory()
+    present = free_memory()
     if model.depth and needed > present:
         raise InputError(
             "depth",
             model.depth,
             f"with {setup.output_count} outputs and {setup.steps} steps takes {largest.neurons} "
             f"neuron particles and {needed / 2**30:.3g} GiB, must fit the {present / 2**30:.3g} "
-            "GiB of this device; take fewer layers, `outputs` or `steps`",
+            "GiB of this device that are free; take fewer layers, `outputs` or `steps`",
         )
 
 
