@@ -71,7 +71,7 @@ def complete_sweep(
             plan = begin(store, grid.config, site, sizes)
             tasks = grid.tasks(plan["runs_per_task"])
             try:
-                _train_missing(grid, tasks, plan, store, where, work)
+                _train_missing(grid, tasks, plan, store, where, work, site["operations"])
             except OSError as error:  # of a task: the store's own are one line already
                 reason = str(error).split("\n")[0]
                 text = f"could not finish a task ({reason}); {RESUMABLE}"
@@ -107,22 +107,30 @@ def _finished(grid: Grid, path: Path, resume: bool) -> bool:
 
 
 def _train_missing(
-    grid: Grid, tasks: list[Task], plan: Plan, store: Store, where: Executor, work: Work
+    grid: Grid,
+    tasks: list[Task],
+    plan: Plan,
+    store: Store,
+    where: Executor,
+    work: Work,
+    operations: list[float],
 ) -> None:
+    """Trains the tasks that the store lacks; the bar and the order go by expected times."""
     missing = {task.number: task for task in tasks if stored.kept(store, plan, task) is None}
-    runs = {number: task.runs for number, task in missing.items()}
-    jobs = ((number, _job(grid, task, plan)) for number, task in missing.items())
-    before = len(grid.cells) * grid.runs - sum(runs.values())
-    with progress_bar(len(grid.cells) * grid.runs, "sweep") as bar:
-        bar.n = bar.initial = before  # rate and time left are those of this process
-        shares = dict.fromkeys(runs, 0.0)
-        done = float(before)
+    costs = {task.number: task.runs * operations[task.cell] for task in tasks}
+    whole = sum(costs.values())
+    order = list(missing)
+    if where.longest_first:  # else a last, long one keeps all others waiting
+        order.sort(key=lambda number: -costs[number])
+    jobs = ((number, _job(grid, missing[number], plan)) for number in order)
+    with progress_bar(1.0, "sweep") as bar:
+        # Rate and time left are those of this process.
+        bar.n = bar.initial = 1.0 - sum(costs[number] for number in missing) / whole
+        shares = dict.fromkeys(missing, 0.0)
 
         def progress(index: int, share: float) -> None:
-            nonlocal done
             shares[index] += share
-            done += share * runs[index]
-            bar.update(round(done) - bar.n)
+            bar.update(share * costs[index] / whole)
 
         for index, trained in where.results(work.train, jobs, progress):
             other = differences(made_by(plan["provenance"]), made_by(trained["provenance"]))

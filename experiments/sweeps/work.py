@@ -39,6 +39,7 @@ class Site(TypedDict):
     tokens: dict[str, str]  # digest by vocabulary size, see `tokens_digest`
     largest_tasks: list[int]
     memory_gb: list[float]
+    operations: list[float]  # of one run of each cell
 
 
 class Job(TypedDict):
@@ -80,6 +81,7 @@ def examine(
         tokens={size: digest for size, digest in digests.items() if digest is not None},
         largest_tasks=[largest_task(setup, memory_gb) for setup in setups],
         memory_gb=[memory_of_as_many(setup, memory_gb) for setup in setups],
+        operations=[operations(setup) for setup in setups],
     )
 
 

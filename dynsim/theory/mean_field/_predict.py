@@ -72,11 +72,11 @@ def predict(
     most 512; beyond that one hidden layer without skip connection or norm is solved by Gaussian
     equivalence of its neurons.
 
-    Time and memory depend on particles, outputs and steps alone, not on width or vocabulary; a
-    sweep is one compiled computation, with the same random numbers at every learning rate. Fresh
-    Gaussians are even in value and in the particles' state (array-randomised quasi Monte Carlo),
-    except those of the head tokens, which are as random as in a network and stratified over
-    replicas.
+    Time and memory of the solver depend on particles, outputs and steps alone, not on width or
+    vocabulary (which is cut into particles first, in about 100 bytes a type). A sweep is one
+    compiled computation, with the same random numbers at every learning rate. Fresh Gaussians are
+    even in value and in the particles' state (array-randomised quasi Monte Carlo), except those of
+    the head tokens, which are as random as in a network and stratified over replicas.
 
     **Arguments:**
 

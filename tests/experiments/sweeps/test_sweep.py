@@ -535,6 +535,22 @@ def test_a_worker_that_differs_is_refused(tmp_path):
     assert len(list(folder_of(tmp_path / "sweep.nc").glob("*.npz"))) == 6
 
 
+def test_the_longest_tasks_go_first_where_several_are_done_at_a_time(uninterrupted, tmp_path):
+    class Several(LocalExecutor):
+        longest_first = True
+
+    widths = []
+
+    def train(job, progress=None):
+        widths.append(job["setup"]["width"])
+        return WORK.train(job, progress)
+
+    path = tmp_path / "whole.nc"
+    sweep(path, where=Several(), work=Work(WORK.examine, train))
+    assert widths == [16] * 6 + [8] * 6
+    assert path.read_bytes() == uninterrupted.read_bytes()
+
+
 def test_a_folder_has_one_owner(tmp_path):
     path = tmp_path / "sweep.nc"
     with pytest.raises(Stop):
