@@ -6,12 +6,11 @@ imports jax or sympy before it runs, so that `dynsim --help` answers at once.
 
 from __future__ import annotations
 
+import runpy
 import sys
 
-if __name__ == "__main__":  # before the imports below, which take a while
-    from experiments.start import main as start
-
-    sys.exit(start())
+if __name__ == "__main__":  # the same as python -m dynsim, whose first steps come before imports
+    runpy.run_module("dynsim", run_name="__main__")
 
 import atexit
 import gc
@@ -39,8 +38,7 @@ from .commands.tokens import Tokens
 from .commands.train import Train
 from .commands.transfer import TransferCommand
 from .commands.verify import Verify
-from .ending import INTERRUPTED
-from .interruption import forget, interrupted_line
+from .interruption import INTERRUPTED, forget, interrupted_line
 from .output import flag, unwritten
 from .parsing import ParseError, parse
 from .streams import OutputLost, only_safe_characters, own_streams, printable

@@ -17,9 +17,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+
+from .interruption import INTERRUPTED, interrupted_line
 
 GRACE = 0.5  # seconds
-INTERRUPTED, CRASHED = 130, 70
+CRASHED = 70
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _came = threading.Event()
@@ -27,14 +30,12 @@ _leaving = threading.Lock()
 _unraisable = sys.unraisablehook
 
 
-def run_command() -> int:
+def run_command(command: Callable[[], int]) -> int:
     """Runs the command of this process and returns its exit code."""
     watch_signals()
     sys.warnoptions.append("ignore:resource_tracker")  # of processes whose parent was interrupted
     try:
-        from experiments.cli import main as run
-
-        code = run()
+        code = command()
     except SystemExit:
         if not _came.is_set():
             raise
@@ -90,7 +91,7 @@ def leave() -> None:
         time.sleep(60)  # another thread does so
     try:
         clear = "\r\x1b[K" if os.isatty(2) else ""  # what is left of a bar
-        os.write(2, f"{clear}dynsim: error: {_interrupted()}\n".encode())
+        os.write(2, f"{clear}dynsim: error: {interrupted_line()}\n".encode())
         if "multiprocessing" in sys.modules:
             import multiprocessing
 
@@ -98,15 +99,6 @@ def leave() -> None:
                 child.kill()
     finally:
         os._exit(INTERRUPTED)
-
-
-def _interrupted() -> str:
-    # Nothing is imported here: the main thread may hang in an import.
-    module = sys.modules.get("experiments.interruption")
-    with contextlib.suppress(Exception):
-        if module is not None:
-            return module.interrupted_line()
-    return "interrupted"
 
 
 def _report(error: BaseException) -> None:

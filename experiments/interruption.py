@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+INTERRUPTED = 130  # exit code
+
 _kept: list[Callable[[], str]] = []
 
 

@@ -10,7 +10,13 @@ def main() -> int:
         _signal.signal(one, _end_at_once)  # until more is known
     from .ending import run_command
 
-    return run_command()
+    return run_command(_command)
+
+
+def _command() -> int:
+    from .cli import main
+
+    return main()
 
 
 def _end_at_once(number: int, frame: object) -> None:

@@ -1330,8 +1330,9 @@ def test_the_fuzz_knows_every_command():
     assert set(OPTIONS) == set(CHEAP) == set(cli.COMMANDS)
 
 
+# A sample here; DYNSIM_COMMAND_LINES=1000 python -m pytest -k command_line_ends runs many.
 @settings(
-    max_examples=150,
+    max_examples=int(os.environ.get("DYNSIM_COMMAND_LINES", "60")),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(line=command_lines())

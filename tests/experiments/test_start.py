@@ -16,8 +16,8 @@ from strike import START, strike
 
 from experiments import cli
 from experiments.cli import main
-from experiments.ending import CRASHED, INTERRUPTED
-from experiments.interruption import forget, interrupted_line, keeping
+from experiments.ending import CRASHED
+from experiments.interruption import INTERRUPTED, forget, interrupted_line, keeping
 from experiments.streams import printable
 
 RUN = "import sys; from experiments.start import main; sys.exit(main())"
