@@ -31,3 +31,12 @@ def diverged(loss: Float[np.ndarray, "*runs steps"]) -> NDArray[np.bool_]:
     """Whether a loss (steps last) became non-finite or 1e6 times its start (and at least 1)."""
     limit = DIVERGENCE_FACTOR * np.maximum(loss[..., :1], 1)
     return np.asarray(~np.all(np.isfinite(loss) & (loss <= limit), axis=-1))
+
+
+def overflowed(updates: Float[np.ndarray, "*runs steps"]) -> NDArray[np.bool_]:
+    """Whether the size of an update (steps last) became non-finite; not where none was recorded.
+
+    A loss may stay finite then: cross-entropy is 0 where one output is infinitely far ahead.
+    """
+    recorded = np.isfinite(updates[..., 0])  # before the first step it is 0
+    return np.asarray(recorded & ~np.all(np.isfinite(updates), axis=-1))

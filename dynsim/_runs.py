@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +19,7 @@ from ._setup import Experiment
 
 MAX_SEEDS = 1_000_000
 SEED_LABELS = 2**32  # labels are below it
+SMALL = 2**26  # bytes that are always there; to ask the system takes longer than all else
 CACHE_BYTES = 32 * 2**20  # a CPU's last cache: more networks side by side than fit are slower
 
 
@@ -28,16 +31,54 @@ def device_memory() -> int:
     return int((stats or {}).get("bytes_limit", psutil.virtual_memory().total))
 
 
+def free_memory() -> int:
+    """Bytes that a device still has: of a processor's memory, what is free to this process."""
+    import psutil
+
+    device = jax.devices()[0]
+    if jax.default_backend() != "cpu" and (stats := device.memory_stats()):
+        return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    free = psutil.virtual_memory().available
+    with contextlib.suppress(ImportError):  # no Unix
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            free = min(free, most - psutil.Process().memory_info().vms)
+    for folder, limit, used in CONTAINERS:
+        with contextlib.suppress(OSError, ValueError):
+            bytes_of = [int((Path(folder) / name).read_text()) for name in (limit, used)]
+            free = min(free, bytes_of[0] - bytes_of[1])
+    return max(free, 0)
+
+
+CONTAINERS = (  # where Linux says what a container may take, and takes
+    ("/sys/fs/cgroup", "memory.max", "memory.current"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+
+
+def check_curves_fit(setup: Experiment, bytes_a_step: float) -> None:
+    """Raises `InputError` where what is recorded of every step does not fit the memory."""
+    free = free_memory()
+    if setup.steps * bytes_a_step > free:
+        raise InputError(
+            "steps",
+            setup.steps,
+            f"must be at most {int(free / bytes_a_step):,}: what is recorded of every step takes "
+            f"{bytes_a_step:,.0f} bytes, and {free / 2**30:.3g} GiB are free",
+        )
+
+
 def check_fits(needed: int, setup: Experiment, kind: str = "network") -> None:
     """Raises `InputError` if one network of `needed` bytes is more than the device holds."""
-    present = device_memory()
-    if needed > present:
+    if needed > SMALL and needed > (free := free_memory()):
         raise InputError(
             "width",
             setup.width,
             f"one {kind} of vocabulary {setup.vocab_size}, {setup.output_count} outputs and batch "
             f"{setup.batch_size} needs {needed / 2**30:.3g} GiB, must fit the "
-            f"{present / 2**30:.3g} GiB of this device",
+            f"{free / 2**30:.3g} GiB of this device that are free",
         )
 
 

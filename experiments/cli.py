@@ -6,14 +6,19 @@ imports jax or sympy before it runs, so that `dynsim --help` answers at once.
 
 from __future__ import annotations
 
+import runpy
+import sys
+
+if __name__ == "__main__":  # the same as python -m dynsim, whose first steps come before imports
+    runpy.run_module("dynsim", run_name="__main__")
+
 import atexit
 import gc
-import io
 import os
-import sys
 from collections.abc import Sequence
 
 from dynsim import InputError
+from dynsim._errors import shown
 
 from .commands.compare import Compare
 from .commands.coordinate_check import CoordinateCheck
@@ -33,8 +38,12 @@ from .commands.tokens import Tokens
 from .commands.train import Train
 from .commands.transfer import TransferCommand
 from .commands.verify import Verify
-from .output import flag, named
+from .interruption import INTERRUPTED, forget, interrupted_line
+from .output import flag, unwritten
 from .parsing import ParseError, parse
+from .streams import OutputLost, only_safe_characters, own_streams, printable
+
+LONGEST = 1000  # characters of an error
 
 COMMANDS: dict[str, type] = {
     "derive": Derive,
@@ -59,49 +68,67 @@ COMMANDS: dict[str, type] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit code (0, 1 a claim fails, 2 bad input, 130 interrupted)."""
+    """Runs a command; returns the exit code, see `experiments.ending`.
+
+    Without `arguments`, those of this process, whose interruptions are left to
+    `experiments.ending`.
+    """
     own_process = arguments is None
+    forget()
+    unwritten()
     if own_process:
         _prepare_process()
     try:
-        return parse(COMMANDS, sys.argv[1:] if arguments is None else arguments).run()
+        try:
+            command = parse(COMMANDS, sys.argv[1:] if arguments is None else arguments)
+            if own_process:
+                only_safe_characters()
+            code = command.run()
+            failure = unwritten()
+            return code if failure is None else _complain(failure, 2)
+        finally:
+            if own_process:
+                sys.stdout.flush()
     except (InputError, ParseError) as error:
         return _complain(error.written(flag) if isinstance(error, InputError) else str(error), 2)
-    except KeyboardInterrupt as interruption:
-        kept = named(str(interruption), flag) or "what was finished is kept"
-        _complain(f"interrupted; {kept}", 130)
+    except KeyboardInterrupt:
         if own_process:
-            os._exit(130)  # leaving an interrupted compilation in order can end in a crash
-        return 130
+            raise
+        return _complain(interrupted_line(), INTERRUPTED)
     except MemoryError:
         return _complain("not enough memory for this size; take a smaller one", 2)
+    except OutputLost as error:
+        return _complain(f"the output cannot be written ({error.strerror})", 2)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        where = "" if error.filename is None else f"{shown(str(error.filename))}: "
+        return _complain(f"{where}{error.strerror}", 2)
     except RuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not any(text in str(error) for text in OUT_OF_MEMORY):
             raise
         return _complain("not enough memory on the device for this size; take a smaller one", 2)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+
+
+# What XLA says of devices, of processors, and of a system that gives no more.
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "bad_alloc",
+                 "Cannot allocate memory", "can't start new thread")  # fmt: skip
 
 
 def _prepare_process() -> None:
     """Settings of a process of our own.
 
     Figures are only written to files, while notebooks set a backend of theirs for every command.
-    Names of files may hold bytes that are no UTF-8; they are printed escaped.
     Python would search all objects for cycles once more at its end, which takes a second.
     """
     atexit.register(gc.freeze)
     os.environ["MPLBACKEND"] = "agg"
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    own_streams()
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"dynsim: error: {message}", file=sys.stderr)
+    text = printable(message)
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST - 300]} ... {text[-290:]}"
+    print(f"dynsim: error: {text}", file=sys.stderr)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

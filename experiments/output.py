@@ -8,7 +8,8 @@ import os
 import sys
 import textwrap
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from dynsim import InputError, Outcome
 from dynsim._errors import named as named  # no name of the public interface, but of messages
+from dynsim._errors import shown
 
 SHOWN_EVERY = 0.5  # seconds
 PARTS_OF_A_WHOLE = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
@@ -136,6 +138,29 @@ def progress_bar(total: float, label: str) -> tqdm:
         mininterval=interval,
         maxinterval=interval,
     )
+
+
+_unwritten: list[str] = []
+
+
+@contextmanager
+def printed_all_the_same() -> Iterator[None]:
+    """A file of results that cannot be written does not end a command: it prints its numbers, and
+    ends with the line of `unwritten`."""
+    try:
+        yield
+    except OSError as error:
+        where = "" if error.filename is None else f"{shown(str(error.filename))}: "
+        _unwritten.append(f"{where}cannot be written ({error.strerror or error})")
+
+
+def unwritten() -> str | None:
+    """What could not be written since the last call, on one line."""
+    found = list(_unwritten)
+    _unwritten.clear()
+    if not found:
+        return None
+    return found[0] + (f", and {len(found) - 1} more" if len(found) > 1 else "")
 
 
 def writable_folder(option: str, folder: Path) -> Path:

@@ -14,12 +14,27 @@ from typing import Any
 
 import xarray as xr
 
+from dynsim._files import TEMPORARY_NAME as TEMPORARY_NAME
+from dynsim._files import write_file as write_file
+from dynsim._netcdf import netcdf_bytes, read_netcdf
+from dynsim._netcdf import unreadable as unreadable
+
 LIBRARIES = (
     *("jax", "jaxlib", "numpy", "scipy", "sympy", "diffrax", "equinox", "optax", "xarray"),
     "tokenizers",
 )
+VECTORS = (
+    "sse4_2",
+    "avx",
+    "fma",
+    "avx2",
+    "avx512f",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "sve",
+)
 STORED = Path(__file__).parent / "data"
-TEMPORARY_NAME = re.compile(r"\.(?P<name>.+)\.\d+\.tmp", re.DOTALL)
 
 
 @cache
@@ -54,7 +69,22 @@ def provenance(config: dict[str, Any]) -> dict[str, str]:
         "libraries": json.dumps({name: metadata.version(name) for name in LIBRARIES}),
         "python": platform.python_version(),
         "device": f"{first.platform}: {first.device_kind}" + (f" ({count})" if count > 1 else ""),
+        "processor": processor(),
+        "xla_flags": " ".join(sorted(os.environ.get("XLA_FLAGS", "").split())),
     }
+
+
+@cache
+def processor() -> str:
+    """The machine's architecture, and those of its vector instructions that change the order of
+    sums in compiled programs."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.machine()
+    line = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    found = set(line[1].split()) if line else set()
+    return " ".join([platform.machine(), *(name for name in VECTORS if name in found)])
 
 
 def fingerprint(config: dict[str, Any]) -> str:
@@ -62,36 +92,14 @@ def fingerprint(config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(provenance(config), sort_keys=True).encode()).hexdigest()
 
 
-def save(dataset: xr.Dataset, path: Path) -> None:
-    """Writes `dataset` as netCDF in one move: a reader never sees half a file."""
+def save(dataset: xr.Dataset, path: Path, *, replace: bool = True) -> None:
+    """Writes `dataset` as netCDF in one move: a reader never sees half a file.
+
+    Every array has HDF5's own checksums, and the file ends in the digest of the whole. Without
+    `replace`, raises `FileExistsError` if there is a file by now.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    packed = {
-        name: {"zlib": True, "complevel": 5}
-        for name, values in dataset.data_vars.items()
-        if values.dtype.kind == "f"
-    }
-    # In memory first: on a full disk HDF5 crashes the process.
-    write_file(path, dataset.to_netcdf(engine="h5netcdf", encoding=packed))
-
-
-def write_file(path: Path, content: bytes | memoryview) -> None:
-    """Writes a file in one move and flushes it to the disk: it is whole or absent, also after the
-    process is killed or a power cut. A killed one leaves `.NAME.PROCESS.tmp`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # a `TEMPORARY_NAME`
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_file(path, netcdf_bytes(dataset), replace=replace)
 
 
 def study_config(dataset: xr.Dataset) -> dict[str, Any]:
@@ -101,5 +109,4 @@ def study_config(dataset: xr.Dataset) -> dict[str, Any]:
 
 def load(path: Path) -> xr.Dataset:
     """The dataset at `path`, in memory. Raises `OSError` if there is none or it is damaged."""
-    with xr.open_dataset(path, engine="h5netcdf") as dataset:
-        return dataset.load().drop_encoding()  # how long texts were there would cut longer ones
+    return read_netcdf(path, trusted=path.parent == STORED)

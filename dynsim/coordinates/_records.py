@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynsim._errors import InputError, check_integer
+from dynsim._files import write_file
 from dynsim._layers import LABELS
 from dynsim._summary import summary
 
@@ -158,12 +159,12 @@ class RecordFile:
 
 def write_records(table: pd.DataFrame, path: Path) -> None:
     """Writes a table of records as `.csv` or `.nc`."""
-    partial = path.with_name(f".{path.name}.part")
     if path.suffix == ".csv":
-        table.to_csv(partial, index=False, quoting=csv.QUOTE_MINIMAL)
+        write_file(path, table.to_csv(index=False, quoting=csv.QUOTE_MINIMAL).encode())
     else:
-        table.rename_axis("record").to_xarray().to_netcdf(partial, engine="h5netcdf")
-    partial.replace(path)
+        from dynsim._netcdf import netcdf_bytes
+
+        write_file(path, netcdf_bytes(table.rename_axis("record").to_xarray()))
 
 
 def read_records(files: Iterable[Path]) -> pd.DataFrame:
@@ -190,7 +191,8 @@ def read_records(files: Iterable[Path]) -> pd.DataFrame:
 
 def _read(file: Path) -> pd.DataFrame:
     import pandas as pd
-    import xarray as xr
+
+    from dynsim._netcdf import read_netcdf
 
     if file.suffix not in SUFFIXES:
         raise InputError("FILE", str(file), f"must end in {' or '.join(SUFFIXES)}")
@@ -200,8 +202,7 @@ def _read(file: Path) -> pd.DataFrame:
         if file.suffix == ".csv":
             table = pd.read_csv(file, encoding="utf-8-sig", dtype={"module": str, "term": str})
         else:
-            with xr.open_dataset(file, engine="h5netcdf") as stored:
-                table = stored.load().to_dataframe().reset_index(drop=True)
+            table = read_netcdf(file).to_dataframe().reset_index(drop=True)
     except InputError:
         raise
     except UnicodeDecodeError:

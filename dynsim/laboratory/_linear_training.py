@@ -30,12 +30,13 @@ from dynsim._initial import (
     network_bytes,
     seed_keys,
 )
-from dynsim._losses import diverged, loss_and_residual
+from dynsim._losses import diverged, loss_and_residual, overflowed
 from dynsim._optimizers import Constants, constants, direction, schedule
 from dynsim._precision import require_x64
 from dynsim._programs import program
 from dynsim._results import Declared, Result
 from dynsim._runs import (
+    check_curves_fit,
     chunks,
     drawn_tokens,
     even,
@@ -48,6 +49,7 @@ from dynsim._summary import summary
 from dynsim._targets import targets
 
 STEPS_PER_CALL = 100  # steps of one jitted call, between two reports of progress
+RECORD_COPIES = 4  # of a step's numbers, while they are gathered and printed
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,8 @@ class Training(Result):
     - `projection_step_rms`: the same of (W_{t+1} - W_t) e_i(t), what step t itself changes by
       moving the projection, shape (L, K, T).
     - `step_parts`: more about every step, None unless it was asked for.
-    - `diverged`: shape (L, K); the loss became non-finite or 1e6 times its start (and at least 1).
+    - `diverged`: shape (L, K); the loss became non-finite or 1e6 times its start (and at least 1),
+      or a recorded update became non-finite.
 
     Definitions: docs/theory/model.md#quantities.
     """
@@ -121,7 +124,8 @@ class Training(Result):
 
     @property
     def diverged(self) -> NDArray[np.bool_]:
-        return diverged(self.loss)
+        lost = overflowed(self.projection_update_rms) | overflowed(self.embedding_update_rms)
+        return diverged(self.loss) | lost
 
     def __repr__(self) -> str:
         return summary(
@@ -249,6 +253,8 @@ def train_linear(
         ),
     )
     check_memory(setup, dtype)
+    columns = (7 if record_parts else 4) * len(labels) * len(embedding_rates)
+    check_curves_fit(setup, RECORD_COPIES * 8 * columns)
     segments = math.ceil(setup.steps / STEPS_PER_CALL)
     length = math.ceil(setup.steps / segments)
     plan = _plan(setup, length, dtype, record_updates, record_parts)

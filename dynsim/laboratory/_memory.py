@@ -26,7 +26,8 @@ def runs_side_by_side(setup: NetworkSetup, memory_gb: float | None = None) -> in
         raise InputError("memory_gb", memory_gb, "must be a number above 0 and at most 1e6")
     needed = run_bytes(setup)
     check_fits(needed, setup, setup.network)
-    budget = memory_budget(memory_gb, DEVICE_SHARE * device_memory())
+    elsewhere = 0.0 if jax.default_backend() == "cpu" else DEVICE_SHARE * device_memory()
+    budget = memory_budget(memory_gb, elsewhere)
     return max(1, int(budget / needed)) * len(jax.devices())
 
 

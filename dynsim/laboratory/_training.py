@@ -22,12 +22,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from dynsim._errors import InputError
 from dynsim._layers import LABELS, LayerValues
-from dynsim._losses import diverged
+from dynsim._losses import diverged, overflowed
 from dynsim._network_setup import NetworkSetup
 from dynsim._optimizers import Constants, constants, schedule
 from dynsim._precision import require_x64
 from dynsim._results import Declared, Result
 from dynsim._runs import (
+    check_curves_fit,
     chunks,
     even,
     sized_key,
@@ -50,6 +51,7 @@ from ._tasks import EVALUATION_PIECE, Batch, Task, task
 from ._updates import UpdateRecord, records_updates, update_sizes
 
 STEPS_PER_CALL = 256
+CURVE_BYTES = 32  # of a run and a step: its losses, while they are gathered and printed
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +107,14 @@ class NetworkTraining(Result):
 
     @property
     def diverged(self) -> NDArray[np.bool_]:
-        """Runs whose loss became non-finite or 1e6 times its start, shape (R,)."""
+        """Runs whose loss became non-finite or 1e6 times its start, or a recorded update
+        non-finite, shape (R,)."""
         trained = self.train_loss[:, : self.horizons[-1]]
-        return diverged(np.hstack([self.initial_loss[:, None], trained, self.loss]))
+        found = diverged(np.hstack([self.initial_loss[:, None], trained, self.loss]))
+        for updates in (self.projection_update_rms, self.embedding_update_rms):
+            if updates is not None:
+                found = found | overflowed(updates)
+        return found
 
     def __repr__(self) -> str:
         return summary(
@@ -216,6 +223,7 @@ def train_networks(
     """
     require_x64()
     columns = run_columns(setup, embedding_lrs, hidden_lrs, weight_decays, seeds)
+    check_curves_fit(setup, CURVE_BYTES * len(columns.seed))
     ends = check_horizons(setup, horizons)
     if record_updates and not records_updates(setup):
         allowed = "must be mlp with a readout of its own where updates are recorded"
@@ -274,6 +282,7 @@ def trained_networks(
     The next step takes the yielded `state` over: copy what is to be kept.
     """
     devices = jax.devices()
+    check_curves_fit(setup, CURVE_BYTES)
     count = even(len(columns.seed), runs_side_by_side(setup, memory_gb))
     count = math.ceil(count / len(devices)) * len(devices)
     spread = NamedSharding(Mesh(np.asarray(devices), ("runs",)), PartitionSpec("runs"))

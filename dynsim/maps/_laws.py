@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dynsim._files import write_file
 from dynsim.tokens._corpus import BYTE_ALPHABET, cache_folder, corpus_tokens
 from dynsim.tokens._counts import read_counts
 from dynsim.tokens._laws import MAX_VOCAB_SIZE
@@ -131,9 +132,9 @@ class CountedLaws:
         """The counts as a file, which the laws of all sizes read."""
         text = "".join(f"{count:.17g}\n" for count in self.counts)
         path = cache_folder() / f"counts-{hashlib.sha256(text.encode()).hexdigest()[:32]}.txt"
-        if not path.exists():
+        if not path.exists() or path.read_bytes() != text.encode():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            write_file(path, text.encode())
         return path
 
 

@@ -5,6 +5,7 @@ matplotlib is imported inside functions, so that `FORMATS` and `figure_format` c
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynsim._errors import InputError
+from dynsim._files import write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -136,7 +138,9 @@ def _save(figure: Figure, paths: Sequence[Path]) -> None:
                 figure.set_layout_engine(None)  # with an engine it would be drawn once more
             box = figure.get_tightbbox().padded(MARGIN)
         for path, one in zip(paths, formats, strict=True):
-            figure.savefig(path, format=one, metadata=METADATA[one], bbox_inches=box)
+            content = io.BytesIO()
+            figure.savefig(content, format=one, metadata=METADATA[one], bbox_inches=box)
+            write_file(path, content.getvalue())  # on a full disk no half figure
         figure.set_layout_engine(engine)
         figure.dpi = dpi
 

@@ -84,8 +84,9 @@ def exponent_of(
     log_size = np.log(np.asarray(sizes, dtype=np.float64))
 
     def slopes(*chosen: Floats, axis: int = -1) -> Floats:
-        logs = log_values(*chosen, axis=axis)
-        return np.array([log_slope(log_size[k:], logs[k:]) for k in (0, -2)])
+        with np.errstate(divide="ignore", invalid="ignore"):  # of what is zero at a size: no slope
+            logs = log_values(*chosen, axis=axis)
+            return np.array([log_slope(log_size[k:], logs[k:]) for k in (0, -2)])
 
     if by_jackknife:
         fit, last = (jackknife(partial(_entry, slopes, place), samples) for place in (0, 1))
@@ -93,7 +94,8 @@ def exponent_of(
         fit, last = bootstraps(slopes, samples, resamples=resamples, vectorized=vectorized)
     if len(log_size) < 3:
         return ExponentFit(fit.value, fit.low, fit.high)
-    rest = log_slope(log_size[1:], np.asarray(log_values(*samples, axis=-1))[1:])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rest = log_slope(log_size[1:], np.asarray(log_values(*samples, axis=-1))[1:])
     return ExponentFit(fit.value, fit.low, fit.high, float(rest) - fit.value, last)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import sysconfig
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._errors import InputError
+from dynsim._files import sealed, unsealed, write_file
 from dynsim._summary import summary
 
 from ._texts import cut_runs, read_texts
@@ -97,9 +99,8 @@ def _tokens(documents: Sequence[str], vocab_size: int) -> CorpusTokens:
     for document in documents:
         key.update(hashlib.sha256(document.encode()).digest())
     cached = cache_folder() / f"bpe-{key.hexdigest()[:32]}-{vocab_size}-{_tokenizers_version()}.npy"
-    try:
-        stream = np.load(cached)
-    except (OSError, ValueError, EOFError):
+    stream = _kept(cached)
+    if stream is None:
         stream = _tokenise(documents, vocab_size)
         _save(cached, stream)
     return CorpusTokens(stream, vocab_size)
@@ -158,12 +159,19 @@ def _tokenise(documents: Sequence[str], vocab_size: int) -> NDArray[np.uint32]:
     return rank[ids]
 
 
+def _kept(path: Path) -> NDArray[np.uint32] | None:
+    """The stream that was kept at `path`; None without one, or if it is damaged."""
+    try:
+        content = unsealed(path.read_bytes())
+    except OSError:
+        return None
+    return None if content is None else np.load(io.BytesIO(content), allow_pickle=False)
+
+
 def _save(path: Path, stream: NDArray[np.uint32]) -> None:
     """Keep `stream` at `path` in one move; a folder that cannot be written only costs time."""
-    try:
+    content = io.BytesIO()
+    np.save(content, stream)
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            np.save(file, stream)
-        os.replace(file.name, path)
-    except OSError:
-        pass
+        write_file(path, sealed(content.getvalue()))

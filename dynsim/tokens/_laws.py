@@ -20,6 +20,7 @@ from ._counts import read_counts
 KNOWN_LAWS = "must be uniform, zipf:ALPHA, counts:FILE, tokenizer:FILE, corpus or corpus:PATH"
 MOST_PADDING = 0.01  # of the types, that a vocabulary may have rows more
 MAX_ZIPF_EXPONENT = 20.0
+MOST_KEPT = 2**20  # types of laws that are kept for the next call
 MAX_VOCAB_SIZE = 2**27  # a law keeps one float64 a type: 1 GiB
 
 
@@ -173,10 +174,17 @@ def token_law(name: str, vocab_size: int | None = None) -> TokenLaw:
     return TokenLaw(name, _normalised(tokens.counts), tokens.notes)
 
 
-@lru_cache(maxsize=32)
 def _power_law(name: str, exponent: float, vocab_size: int) -> TokenLaw:
-    weights = np.arange(1, vocab_size + 1, dtype=np.float64) ** -exponent
-    return TokenLaw(name, weights / weights.sum())
+    kept = _kept_power_law if vocab_size <= MOST_KEPT else _kept_power_law.__wrapped__
+    return kept(name, exponent, vocab_size)
+
+
+@lru_cache(maxsize=32)
+def _kept_power_law(name: str, exponent: float, vocab_size: int) -> TokenLaw:
+    weights = np.arange(1, vocab_size + 1, dtype=np.float64)
+    weights **= -exponent  # in place: a law may have 1 GiB
+    weights /= weights.sum()
+    return TokenLaw(name, weights)
 
 
 def _counted(

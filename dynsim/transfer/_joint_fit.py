@@ -63,7 +63,8 @@ class JointFit:
         self.widths = [one.width for one in used]
         self.points = joined([one.points(number) for number, one in enumerate(used)])
         self.resamples: SeedResamples | ScatterResamples
-        self.resamples = SeedResamples({one.sample: len(one.seeds) for one in used}, resamples)
+        units = {one.sample: len(one.resampled_units) for one in used}
+        self.resamples = SeedResamples(units, resamples)
         self.rows = rows = curve_rows = mean_losses(used, self.resamples)
         self.loss = rows[0]
         self.noise: Noise | None = None

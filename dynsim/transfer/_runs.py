@@ -19,6 +19,7 @@ from ._surface import Points, parabolas
 Floats = NDArray[np.float64]
 
 PARABOLA_POINTS = 3
+MOST_SEEDS, GROUPS = 200, 100  # of more seeds groups are resampled: a fit is done without each
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +91,24 @@ class WidthRuns:
             np.sqrt(counts) / self.means[self.near],
         )
 
+    @cached_property
+    def resampled_units(self) -> NDArray[np.int64]:
+        """The first seed of each group that is resampled as one; each seed by itself if they are
+        few."""
+        seeds = len(self.seeds)
+        count = seeds if seeds <= MOST_SEEDS else GROUPS
+        return np.arange(count) * seeds // max(count, 1)
+
     def resampled_means(self, times: NDArray[np.int64]) -> Floats:
-        """Means near the optimum if seed s counts times[..., s] times, shape (..., near).
+        """Means near the optimum if unit s counts times[..., s] times, shape (..., near).
 
         A learning rate that none of these seeds has keeps its own mean.
         """
         losses = self.losses[self.near]
         present = np.isfinite(losses)
-        total = times @ np.where(present, losses, 0).T
-        count = times @ present.T
+        units = self.resampled_units
+        total = times @ np.add.reduceat(np.where(present, losses, 0), units, axis=1).T
+        count = times @ np.add.reduceat(present.astype(np.int64), units, axis=1).T
         return np.where(count > 0, total / np.maximum(count, 1), self.means[self.near])
 
 

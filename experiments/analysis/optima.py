@@ -19,7 +19,7 @@ from dynsim.statistics import (
     rate_exponent,
     surface_optimum,
 )
-from experiments.results import load
+from experiments.results import load, unreadable
 from experiments.sweeps.dataset import judged_loss
 
 CELL = ("width", "vocab_size", "embedding_lr", "hidden_lr", "seed")
@@ -30,6 +30,8 @@ VARIABLES = {
     "hidden_lr_factor": ("width",),
 }
 COORDINATES = ("width", "vocab_size", "embedding_lr", "hidden_lr", "horizon")
+WHOLE = ("width", "vocab_size", "horizon")
+LARGEST = 2**53  # above it not every whole number is a float
 SIZES = ("width", "vocab_size")
 Surfaces = dict[tuple[int, int], LossSurface]
 
@@ -38,18 +40,30 @@ def read_sweep(path: Path) -> xr.Dataset:
     """The sweep stored at `path`. Raises `InputError` if there is none."""
     try:
         sweep = load(path)
-    except (OSError, ValueError) as error:
-        known = "must be a netCDF file" if path.exists() else "there is no such file"
-        raise InputError("FILE", str(path), known) from error
+    except OSError as error:
+        raise InputError("FILE", str(path), unreadable(error)) from None
     for name, dimensions in VARIABLES.items():
         if name not in sweep or set(sweep[name].dims) != set(dimensions):
             needed = f"must be a sweep, with {name}({', '.join(dimensions)})"
             raise InputError("FILE", str(path), needed)
+        if sweep[name].dtype.kind not in "iuf":
+            raise InputError("FILE", str(path), f"must be a sweep, with numbers as its {name}")
     for name in COORDINATES:
         values = sweep[name].values
-        numeric = name in sweep.coords and values.dtype.kind in "iuf"
-        if not numeric or not np.all(values >= 0) or len(set(values)) < max(len(values), 1):
+        numeric = name in sweep.coords and values.dtype.kind in "iuf" and values.ndim == 1
+        if not numeric or not values.size or len(set(values)) < len(values):
             needed = f"must be a sweep, with different numbers as its coordinate {name}"
+            raise InputError("FILE", str(path), needed)
+        whole = name in WHOLE
+        if not np.all((values >= (1 if whole else 0)) & (values < LARGEST)):
+            needed = f"must be a sweep, with positive, finite numbers as its coordinate {name}"
+            raise InputError("FILE", str(path), needed)
+        if whole and np.any(values != np.floor(values)):
+            needed = f"must be a sweep, with whole numbers as its coordinate {name}"
+            raise InputError("FILE", str(path), needed)
+    for name in ("embedding_lr_factor", "hidden_lr_factor"):
+        if not np.all((sweep[name].values > 0) & np.isfinite(sweep[name].values)):
+            needed = f"must be a sweep, with positive, finite numbers as its {name}"
             raise InputError("FILE", str(path), needed)
     sweep = sweep.sortby(list(COORDINATES))
     try:

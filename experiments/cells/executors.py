@@ -12,17 +12,23 @@ import functools
 import itertools
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from importlib.util import find_spec
 from typing import Any, Protocol, Self
 
 from dynsim import InputError
+from dynsim._errors import shown
 
 from .store import RESUMABLE
 
 LOCAL_WORKERS = 2
+LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = 10
+RETRIES = 2  # of a task that fails on its worker
+MOST_FAILED = 3  # tasks, after which the others are not begun
 WORKERLESS_SECONDS = 600.0
 POLL_SECONDS = 0.01
 QUEUED_TASKS = 256
@@ -35,6 +41,7 @@ Progress = Callable[[int, float], object]  # of a job: the share finished since 
 
 class Executor(Protocol):
     name: str
+    longest_first: bool  # whether jobs are better given so: several are done at a time
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *failure: object) -> None: ...
@@ -56,6 +63,8 @@ def executor(name: str) -> Executor:
 
 class _ThisProcess:
     """What the executors of this process share: there is nothing to open or to close."""
+
+    longest_first = False
 
     def __enter__(self) -> Self:
         return self
@@ -105,10 +114,13 @@ class ThreadExecutor(_ThisProcess):
 class DaskExecutor:
     """Workers of the dask scheduler at `address`, or (None) two processes of this machine.
 
-    A task whose worker dies goes to another one. Raises `InputError` where dask is missing, the
-    scheduler does not answer or goes away, a task has killed several workers, or no worker has
+    A task whose worker dies goes to another one, and one that fails is tried again `RETRIES` times.
+    The others go on, until `MOST_FAILED` have failed. Raises `InputError` where dask is missing,
+    the scheduler does not answer or goes away, tasks have failed (it names them), or no worker has
     been there for `WORKERLESS_SECONDS`.
     """
+
+    longest_first = True
 
     def __init__(self, address: str | None):
         self.address = address
@@ -131,11 +143,7 @@ class DaskExecutor:
         try:
             if self.address is None:
                 self._cluster = _local_cluster()
-            self._client = distributed.Client(
-                self._cluster or self.address,
-                timeout=CONNECT_SECONDS,
-                set_as_default=False,  # xarray would take its locks from the cluster
-            )
+            self._client = self._connected(distributed.Client)
         except (OSError, ValueError) as error:
             self.__exit__()
             reason = str(error).split("\n")[0] or type(error).__name__
@@ -144,6 +152,35 @@ class DaskExecutor:
             self.__exit__()
             raise
         return self
+
+    def _connected(self, client: Callable[..., Any]) -> Any:
+        """A client of the scheduler. Raises `OSError` after `CONNECT_SECONDS` without an answer.
+
+        What is no scheduler may take the connection and never say a word, which dask waits for
+        without end. So a thread waits.
+        """
+        waiting: Future[Any] = Future()
+
+        def connect() -> None:
+            try:
+                waiting.set_result(
+                    client(
+                        self._cluster or self.address,
+                        timeout=CONNECT_SECONDS,
+                        set_as_default=False,  # xarray would take its locks from the cluster
+                    )
+                )
+            except BaseException as error:
+                waiting.set_exception(error)
+
+        if self._cluster is not None:
+            connect()
+        else:
+            threading.Thread(target=connect, daemon=True).start()
+        try:
+            return waiting.result(timeout=2 * CONNECT_SECONDS)
+        except TimeoutError:
+            raise OSError(f"nothing for {2 * CONNECT_SECONDS:g} seconds") from None
 
     def __exit__(self, *failure: object) -> None:
         for connection in (self._client, self._cluster):
@@ -163,21 +200,32 @@ class DaskExecutor:
         from distributed import as_completed
 
         waiting = iter(jobs)
-        running: dict[str, int] = {}
+        running: dict[str, tuple[int, Any]] = {}
+        failed: list[str] = []
         futures = as_completed(loop=self._client.loop)
 
         def submit(most: int) -> None:
             for index, job in itertools.islice(waiting, most):
-                future = self._client.submit(function, job, pure=False)
-                running[future.key] = index
+                future = self._client.submit(function, job, pure=False, retries=RETRIES)
+                running[future.key] = index, job
                 futures.add(future)
 
         submit(QUEUED_TASKS)
         while running:
             self._wait(futures)
             future = next(futures)
-            yield running.pop(future.key), self._result(future)
+            index, job = running.pop(future.key)
+            try:
+                result = self._result(future)
+            except _TaskFailed as error:
+                failed.append(f"{_named(index, job)}: {error}")
+                if error.fatal or len(failed) == MOST_FAILED:
+                    break
+            else:
+                yield index, result
             submit(1)
+        if failed:
+            raise self._lost(f"could not finish {'; '.join(failed)}")
 
     def _wait(self, futures: Any) -> None:
         """Returns when a task has ended; raises `InputError` when no worker is left to end one."""
@@ -206,13 +254,32 @@ class DaskExecutor:
         try:
             return future.result()
         except KilledWorker:
-            text = "has lost several workers to one task (killed, or out of memory)"
-            raise self._lost(text) from None
+            text = "several workers were lost to it, killed or out of memory"
+            raise _TaskFailed(text, fatal=True) from None
         except CancelledError:
             raise self._lost("has lost its scheduler") from None
+        except InputError:
+            raise
+        except Exception as error:
+            raise _TaskFailed(shown(f"{type(error).__name__}: {error}")) from None
 
     def _lost(self, what: str) -> InputError:
         return InputError("executor", self.name, f"{what}; {RESUMABLE}")
+
+
+class _TaskFailed(Exception):
+    """A task has failed for good; the message says how. A fatal one harms the cluster."""
+
+    def __init__(self, text: str, fatal: bool = False):
+        super().__init__(text)
+        self.fatal = fatal
+
+
+def _named(index: int, job: Any) -> str:
+    """A task in words."""
+    setup = job.get("setup", {}) if isinstance(job, dict) else {}
+    sizes = ", ".join(f"{n} {setup[n]}" for n in ("width", "vocab_size") if n in setup)
+    return f"task {index}" + (f" of {sizes}" if sizes else "")
 
 
 def _applied(job: tuple[Callable[..., Any], tuple[Any, ...]]) -> Any:
@@ -221,7 +288,11 @@ def _applied(job: tuple[Callable[..., Any], tuple[Any, ...]]) -> Any:
 
 
 def _local_cluster() -> Any:
-    """Two worker processes with one task each at a time, silent, and no diagnostics server."""
+    """Two worker processes with one task each at a time, silent, without a dashboard.
+
+    All of it listens on this machine alone. A scheduler runs the code of whoever reaches it, so
+    that other users of the machine are kept out by certificates, where cryptography is installed.
+    """
     import dask.config
     from distributed import LocalCluster
 
@@ -230,10 +301,20 @@ def _local_cluster() -> Any:
         "threads_per_worker": 1,
         "processes": True,
         "memory_limit": 0,  # tasks are planned to fit
-        "dashboard_address": ":0",
+        "host": LOOPBACK,
+        "dashboard_address": f"{LOOPBACK}:0",
         "silence_logs": SILENT,
         "env": {_PREALLOCATE: os.environ.get(_PREALLOCATE, "false")},  # they may share a GPU
     }
-    # Threads of numerical libraries stay as they are without dask: last bits depend on them.
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
+    if find_spec("cryptography") is not None:
+        from distributed.security import Security
+
+        options["security"] = Security.temporary()
+    settings = {
+        # Threads of numerical libraries stay as they are without dask: last bits depend on them.
+        "distributed.nanny.pre-spawn-environ": {},
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
+    }
+    with dask.config.set(settings):
         return LocalCluster(**options)

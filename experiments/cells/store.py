@@ -1,8 +1,9 @@
 """Finished cells in a folder: killed at any moment, nothing finished is lost.
 
 While FILE is in the making, `FILE.cells/` holds one file for every finished cell. Each is written
-in one move and carries its identity, a text that is equal only where the numbers are. A cell that
-is damaged or has another identity counts as not finished. One process at a time owns the folder.
+in one move and carries its identity, a text that is equal only where the numbers are, and a digest
+of its content. A cell that is damaged or has another identity counts as not finished. One process
+at a time owns the folder. Files of others in it are neither changed nor removed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import fcntl
 import io
 import os
-import shutil
+import re
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -22,11 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim import InputError
+from dynsim._errors import shown
+from dynsim._files import has_seal, sealed, unsealed
+from experiments.interruption import keeping
 from experiments.results import TEMPORARY_NAME, write_file
 
 Arrays = dict[str, NDArray[Any]]
 
 LOCK = "lock"
+PLAN = "plan.json"  # of a sweep
+CELL_NAME = re.compile(
+    r"(\d{6,}|[0-9a-f]{32}|(networks|mean_field)_[0-9a-f]{16}|width-\d+-vocab-size-\d+)\.npz"
+)
 RESUMABLE = "finished tasks are kept and `resume` goes on with them"
 REPEATABLE = "what was finished is kept and the same command goes on after it"
 IDENTITY = "identity"
@@ -50,17 +58,18 @@ class Store:
     def write(self, name: str, identity: str, arrays: Arrays) -> None:
         """Keeps a finished cell's arrays. Raises `InputError` where they cannot be written."""
         content = io.BytesIO()
-        # With the names, for damage may hide an entry of the archive.
         identified = {IDENTITY: np.array([identity, *sorted(arrays)]), **arrays}
         np.savez(content, **identified)  # type: ignore[arg-type]
         with writing(self.folder, self.advice):
-            write_file(self._file(name), content.getvalue())
+            write_file(self._file(name), sealed(content.getvalue()))
 
     def read(self, name: str, identity: str) -> Arrays | None:
         """A finished cell's arrays; None if it is not finished, damaged or another one."""
         try:
-            content = io.BytesIO(self._file(name).read_bytes())
-            with np.load(content, allow_pickle=False) as stored:
+            content = unsealed(self._file(name).read_bytes())
+            if content is None:
+                return None
+            with np.load(io.BytesIO(content), allow_pickle=False) as stored:
                 arrays = dict(stored)
             expected = arrays.pop(IDENTITY).tolist()
             return arrays if [identity, *sorted(arrays)] == expected else None
@@ -71,8 +80,17 @@ class Store:
         """The number of files of finished cells."""
         return len(list(self.folder.glob("*.npz")))
 
+    def kept(self) -> str:
+        """What an interruption leaves to go on with, in words; fields between backticks."""
+        count = self.finished()
+        return self.advice.replace("finished tasks", f"finished tasks ({count})") if count else ""
+
     def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes the folder, but for files that are not the store's."""
+        with contextlib.suppress(OSError):
+            self.clear()
+            (self.folder / LOCK).unlink(missing_ok=True)
+            self.folder.rmdir()
 
     def remove_if_empty(self) -> None:
         """Leaves no trace of work that has finished nothing."""
@@ -80,9 +98,9 @@ class Store:
             self.remove()
 
     def clear(self) -> None:
-        """Removes every file but the lock."""
+        """Removes every file of the store but the lock."""
         for file in self.folder.iterdir():
-            if file.name != LOCK:
+            if file.name != LOCK and self._is_own(file):
                 file.unlink()
 
     def clean(self) -> None:
@@ -91,6 +109,20 @@ class Store:
             temporary = TEMPORARY_NAME.fullmatch(file.name)
             if temporary and (file.parent == self.folder or temporary["name"] == self.path.name):
                 file.unlink()
+
+    def refuse_others(self) -> None:
+        """Raises `InputError` where the folder holds a file that this program did not write."""
+        for file in self.folder.iterdir():
+            if not self._is_own(file):
+                holds = f"holds {shown(file.name)}, which dynsim did not write: take another `out`"
+                raise InputError("out", str(self.folder), holds)
+
+    def _is_own(self, file: Path) -> bool:
+        if file.name in (LOCK, PLAN) or TEMPORARY_NAME.fullmatch(file.name):
+            return True
+        if file.suffix != ".npz" or not file.is_file():
+            return False
+        return bool(CELL_NAME.fullmatch(file.name)) or has_seal(file)
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.npz"
@@ -106,8 +138,10 @@ def open_store(path: Path, resume: bool, advice: str = RESUMABLE) -> Iterator[St
         lock = _lock(folder_of(path), resume)
     with lock:
         store = Store(path, advice)
+        store.refuse_others()
         store.clean()
-        yield store
+        with keeping(store.kept):
+            yield store
 
 
 def _lock(folder: Path, resume: bool) -> BinaryIO:

@@ -24,6 +24,7 @@ def write_files(
     if not files.wanted:
         return []
     from dynsim._results import table
+    from experiments.output import printed_all_the_same
     from experiments.plots._write import write_result
     from experiments.results import provenance, save, write_file
 
@@ -32,9 +33,11 @@ def write_files(
     written = write_result(numbers, files.plot, stem)
     if stem is not None:
         stored, rows = stem.with_suffix(".nc"), stem.with_suffix(".csv")
-        save(numbers.assign_attrs(provenance(config)), stored)
-        write_file(rows, table(numbers).to_csv(index=False).encode())
-        written += [stored, rows]
+        with printed_all_the_same():
+            save(numbers.assign_attrs(provenance(config)), stored)
+            written.append(stored)
+            write_file(rows, table(numbers).to_csv(index=False).encode())
+            written.append(rows)
     return written
 
 

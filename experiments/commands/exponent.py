@@ -167,8 +167,6 @@ def _kept_cells(out: Path | None, theory_only: bool) -> Iterator[Measure | None]
     with open_store(out / NAME, resume=True, advice=REPEATABLE) as store:
         try:
             yield kept(store)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(REPEATABLE) from None
         finally:
             store.remove_if_empty()
 

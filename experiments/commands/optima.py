@@ -152,7 +152,7 @@ def _print_group(group: dict[str, Any]) -> None:
     rows = []
     for one in group["optima"]:
         low, high = one["near_optimal"]
-        near = "-" if np.isnan(low) else f"{low:.3g} to {high:.3g}"
+        near = "-" if np.isnan(low) else f"{_end(low)} to {_end(high)}"
         found = one["status"].ok
         cells = (_estimate(one["optimum"]), near, number(one["loss"])) if found else ("-",) * 3
         rows.append([f"{one['width']:g}", *cells, one["status"].written(flag)])
@@ -168,6 +168,10 @@ def _print_group(group: dict[str, Any]) -> None:
         "none": "none",
     }
     print(f"intervals: {source[group['intervals']]}")
+
+
+def _end(value: float) -> str:
+    return f"{value:.3g}" if np.isfinite(value) else "-"
 
 
 def _estimate(one: dict[str, float]) -> str:
@@ -230,7 +234,7 @@ def _optimum_text(optimum: dict[str, Any]) -> str:
     if optimum["status"] is Status.UNDETERMINED:
         return str(Status.UNDETERMINED)
     low, high = optimum["near_optimal"]
-    text = f"{number(optimum['base'])} [{low:.3g}, {high:.3g}]"
+    text = f"{number(optimum['base'])} [{_end(low)}, {_end(high)}]"
     return text if optimum["status"] is Status.OK else f"{text} {optimum['status']}"
 
 

@@ -171,7 +171,7 @@ def draw_stored(name: str, source: Path, folder: Path, formats: Sequence[str]) -
     """Draws a figure from the stored studies of a folder; returns the files."""
     enable_x64()
     from dynsim._programs import compiled_sooner
-    from experiments.results import load
+    from experiments.results import load, unreadable
     from experiments.topics._figures import FIGURES, draw
 
     studies = {}
@@ -179,7 +179,7 @@ def draw_stored(name: str, source: Path, folder: Path, formats: Sequence[str]) -
         path = source / f"{need}.nc"
         try:
             studies[need] = load(path)
-        except (OSError, ValueError) as error:
-            raise InputError("data", str(path), "must be a netCDF study") from error
+        except OSError as error:
+            raise InputError("data", str(path), unreadable(error)) from None
     with compiled_sooner():  # the last digits are not seen
         return draw(name, studies, folder, formats)

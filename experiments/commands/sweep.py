@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+OPEN_SCHEDULER = (
+    "whoever reaches this scheduler can run code on its workers; tls:// keeps others out"
+)
 HEAD = ("width", "vocab_size", "embedding_lr", "hidden_lr", "loss", "diverged")
 
 
@@ -66,7 +70,6 @@ class Sweep:
         from experiments.results import load
         from experiments.sweeps.complete import complete_sweep
         from experiments.sweeps.plan import Grid, learning_rate_axis
-        from experiments.sweeps.store import kept_of_interrupted
 
         grid = Grid(
             self.setup,
@@ -79,10 +82,10 @@ class Sweep:
             self.memory_gb,
             self.train_loss,
         )
-        try:
-            found = complete_sweep(grid, self.out, executor(self.executor), resume=self.resume)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(kept_of_interrupted(self.out)) from None
+        where = executor(self.executor)
+        if self.executor.startswith("dask:") and "tls://" not in self.executor:
+            print(f"dynsim: warning: {OPEN_SCHEDULER}", file=sys.stderr)
+        found = complete_sweep(grid, self.out, where, resume=self.resume)
         document = sweep_document(load(self.out), self.out, found)
         if self.json:
             print_json(document)

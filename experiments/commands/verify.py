@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from dynsim import InputError
+from experiments.interruption import kept
 from experiments.output import (
     near_names,
     print_json,
@@ -211,7 +212,7 @@ def finished_study(study: Study, full: bool, folder: Path, bar: tqdm, seed: int 
     Its finished cells are kept until the file is written.
     """
     from experiments.cells.complete import complete_file
-    from experiments.cells.store import remove_leftovers
+    from experiments.cells.store import REPEATABLE, remove_leftovers
     from experiments.results import load
 
     path = folder / f"{study.name}.nc"
@@ -223,7 +224,9 @@ def finished_study(study: Study, full: bool, folder: Path, bar: tqdm, seed: int 
             return stored
     except (OSError, ValueError, KeyError):
         pass  # none, damaged, or not a result of ours: measure again
-    return complete_file(path, lambda store: study.run(full, bar.update, store, seed=seed))
+    measured = complete_file(path, lambda store: study.run(full, bar.update, store, seed=seed))
+    kept(lambda: REPEATABLE)
+    return measured
 
 
 def _row(claim: Claim, evidence: Evidence) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from dynsim.plots import draw
 from dynsim.plots._style import save, style
 from dynsim.plots._style import write as write_figure
+from experiments.output import printed_all_the_same
 
 
 def write(
@@ -27,13 +28,20 @@ def write(
     """Draws function(*arguments) as `stem`.png and so on; returns the files."""
     with style():
         figure = function(*arguments)
-    return write_figure(figure, stem, formats)
+    with printed_all_the_same():
+        return write_figure(figure, stem, formats)
+    return []
 
 
 def write_result(dataset: xr.Dataset, plot: Path | None, stem: Path | None) -> list[Path]:
     """Draws the dataset of a result, and writes it to the file `plot` and as `stem`.png, .pdf and
     .svg, where these are given; returns the files."""
     figure = cast(Figure, draw(dataset).figure)
-    if plot is not None:
-        save(figure, plot)
-    return [*([plot] if plot else []), *(write_figure(figure, stem) if stem else [])]
+    written = []
+    with printed_all_the_same():
+        if plot is not None:
+            save(figure, plot)
+            written.append(plot)
+        if stem is not None:
+            written += write_figure(figure, stem)
+    return written

@@ -11,6 +11,7 @@ from pathlib import Path
 import xarray as xr
 
 from dynsim import InputError
+from dynsim._files import Damaged
 from experiments.cells.executors import Executor
 from experiments.cells.store import (
     RESUMABLE,
@@ -20,12 +21,14 @@ from experiments.cells.store import (
     remove_leftovers,
     writing,
 )
+from experiments.interruption import kept
 from experiments.output import progress_bar
 from experiments.results import load, save, study_config
 
+from . import store as stored
 from .dataset import assemble
 from .plan import Grid, Task, differences, even_size, naming_grid_options
-from .store import Plan, begin, keep, kept, made_by, refuse_other_sweep
+from .store import Plan, begin, keep, made_by, refuse_other_sweep
 from .work import Job, Site, Trained, examine, train
 
 
@@ -56,9 +59,10 @@ def complete_sweep(
     if _finished(grid, path, resume):
         remove_leftovers(path)
         return True
-    cells = [dataclasses.asdict(cell) for cell in grid.cells]
     with where:
-        site = where.call(work.examine, grid.config, cells, grid.memory_gb)
+        with progress_bar(1.0, f"sweep: planning {len(grid.cells)} cells"):
+            cells = [dataclasses.asdict(cell) for cell in grid.cells]
+            site = where.call(work.examine, grid.config, cells, grid.memory_gb)
         with open_store(path, resume) as store:
             if _finished(grid, path, resume):  # by a process that owned the folder until now
                 store.remove()
@@ -67,7 +71,7 @@ def complete_sweep(
             plan = begin(store, grid.config, site, sizes)
             tasks = grid.tasks(plan["runs_per_task"])
             try:
-                _train_missing(grid, tasks, plan, store, where, work)
+                _train_missing(grid, tasks, plan, store, where, work, site["operations"])
             except OSError as error:  # of a task: the store's own are one line already
                 reason = str(error).split("\n")[0]
                 text = f"could not finish a task ({reason}); {RESUMABLE}"
@@ -76,7 +80,8 @@ def complete_sweep(
                 store.remove_if_empty()
             dataset = _assembled(grid, tasks, plan, store)
             with writing(path):
-                save(dataset, path)
+                save(dataset, path, replace=False)
+            kept(lambda: f"{path.name} is whole")
             store.remove()
     return False
 
@@ -93,6 +98,8 @@ def _finished(grid: Grid, path: Path, resume: bool) -> bool:
         refuse_existing(path)
     try:
         config = study_config(load(path))
+    except Damaged as error:
+        raise InputError("out", str(path), str(error)) from None
     except (OSError, ValueError, KeyError):
         raise InputError("out", str(path), "is not the file of a sweep") from None
     refuse_other_sweep(path, config, grid.config)
@@ -100,22 +107,30 @@ def _finished(grid: Grid, path: Path, resume: bool) -> bool:
 
 
 def _train_missing(
-    grid: Grid, tasks: list[Task], plan: Plan, store: Store, where: Executor, work: Work
+    grid: Grid,
+    tasks: list[Task],
+    plan: Plan,
+    store: Store,
+    where: Executor,
+    work: Work,
+    operations: list[float],
 ) -> None:
-    missing = {task.number: task for task in tasks if kept(store, plan, task) is None}
-    runs = {number: task.runs for number, task in missing.items()}
-    jobs = ((number, _job(grid, task, plan)) for number, task in missing.items())
-    before = len(grid.cells) * grid.runs - sum(runs.values())
-    with progress_bar(len(grid.cells) * grid.runs, "sweep") as bar:
-        bar.n = bar.initial = before  # rate and time left are those of this process
-        shares = dict.fromkeys(runs, 0.0)
-        done = float(before)
+    """Trains the tasks that the store lacks; the bar and the order go by expected times."""
+    missing = {task.number: task for task in tasks if stored.kept(store, plan, task) is None}
+    costs = {task.number: task.runs * operations[task.cell] for task in tasks}
+    whole = sum(costs.values())
+    order = list(missing)
+    if where.longest_first:  # else a last, long one keeps all others waiting
+        order.sort(key=lambda number: -costs[number])
+    jobs = ((number, _job(grid, missing[number], plan)) for number in order)
+    with progress_bar(1.0, "sweep") as bar:
+        # Rate and time left are those of this process.
+        bar.n = bar.initial = 1.0 - sum(costs[number] for number in missing) / whole
+        shares = dict.fromkeys(missing, 0.0)
 
         def progress(index: int, share: float) -> None:
-            nonlocal done
             shares[index] += share
-            done += share * runs[index]
-            bar.update(round(done) - bar.n)
+            bar.update(share * costs[index] / whole)
 
         for index, trained in where.results(work.train, jobs, progress):
             other = differences(made_by(plan["provenance"]), made_by(trained["provenance"]))
@@ -143,7 +158,7 @@ def _job(grid: Grid, task: Task, plan: Plan) -> Job:
 
 def _assembled(grid: Grid, tasks: list[Task], plan: Plan, store: Store) -> xr.Dataset:
     """The dataset with its provenance, digests of its tokens, and what last bits depend on."""
-    pieces = [kept(store, plan, task) for task in tasks]
+    pieces = [stored.kept(store, plan, task) for task in tasks]
     attributes = {
         **plan["provenance"],
         "fingerprint": plan["fingerprint"],

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from dynsim import InputError
+from dynsim._files import Damaged, sealed, unsealed
+from experiments.cells.store import PLAN as PLAN
 from experiments.cells.store import Arrays, Store, writing
 from experiments.results import write_file
 
 from .plan import Task, differences
 from .work import Site
-
-PLAN = "plan.json"
 
 
 class Plan(TypedDict):
@@ -51,7 +51,7 @@ def begin(store: Store, config: dict[str, Any], site: Site, runs_per_task: Seque
             memory_gb=site["memory_gb"],
         )
         with writing(store.folder):
-            write_file(store.folder / PLAN, json.dumps(plan, indent=1).encode())
+            write_file(store.folder / PLAN, sealed(json.dumps(plan, indent=1).encode()))
     refuse_other_sweep(store.path, plan["config"], config)
     if plan["fingerprint"] != site["fingerprint"]:
         made = differences(made_by(plan["provenance"]), made_by(site["provenance"]))
@@ -72,12 +72,17 @@ def begin(store: Store, config: dict[str, Any], site: Site, runs_per_task: Seque
 
 
 def _read(store: Store) -> Plan | None:
+    """The plan of the folder, if it has one. Its seal says that nobody has changed it."""
     try:
-        return json.loads((store.folder / PLAN).read_bytes())
+        content = unsealed((store.folder / PLAN).read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError:
-        raise InputError("out", str(store.folder), "holds a damaged plan.json") from None
+    except Damaged:
+        content = None
+    if content is None:
+        damaged = "holds a damaged plan.json: remove the folder to begin anew"
+        raise InputError("out", str(store.folder), damaged)
+    return json.loads(content)
 
 
 def keep(store: Store, plan: Plan, task: Task, arrays: Arrays) -> None:
@@ -98,16 +103,6 @@ def _name(task: Task) -> str:
 
 def _identity(plan: Plan, task: Task) -> str:
     return f"{plan['fingerprint']} cell {task.cell} runs {task.start} to {task.stop}"
-
-
-def kept_of_interrupted(path: Path) -> str:
-    """What is there of the sweep that was to become `path`, in words; fields between backticks."""
-    if path.exists():
-        return "what was finished is kept"
-    tasks = Store(path).finished()
-    if not tasks:
-        return "nothing was finished yet"
-    return f"finished tasks ({tasks}) are kept and `resume` goes on with them"
 
 
 def refuse_other_sweep(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:

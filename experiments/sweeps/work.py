@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -40,6 +39,7 @@ class Site(TypedDict):
     tokens: dict[str, str]  # digest by vocabulary size, see `tokens_digest`
     largest_tasks: list[int]
     memory_gb: list[float]
+    operations: list[float]  # of one run of each cell
 
 
 class Job(TypedDict):
@@ -81,6 +81,7 @@ def examine(
         tokens={size: digest for size, digest in digests.items() if digest is not None},
         largest_tasks=[largest_task(setup, memory_gb) for setup in setups],
         memory_gb=[memory_of_as_many(setup, memory_gb) for setup in setups],
+        operations=[operations(setup) for setup in setups],
     )
 
 
@@ -130,15 +131,9 @@ def largest_task(setup: NetworkSetup, memory_gb: float | None) -> int:
 
 def operations(setup: NetworkSetup) -> float:
     """Roughly the operations of one run: three passes through every matrix for each token."""
-    import jax
+    from dynsim.laboratory._memory import parameter_count
 
-    from dynsim import LayerValues
-    from dynsim.laboratory import initial_network, network_shape
-
-    factors = LayerValues(embedding=1.0, hidden=1.0, readout=1.0, vector=1.0)
-    begin = partial(initial_network, network_shape(setup), factors)
-    network = jax.eval_shape(begin, jax.random.key(0))
-    weights = sum(leaf.size for leaf in jax.tree.leaves(network))
+    weights = parameter_count(setup)
     looked_up = 0 if setup.tied else setup.vocab_size * setup.width
     tokens = setup.batch_size or setup.vocab_size
     return setup.steps * (6.0 * (weights - looked_up) * tokens + UPDATE_OPERATIONS * weights)

@@ -17,6 +17,7 @@ import pandas as pd
 from dynsim import InputError
 from dynsim._text_files import NotText, decoded, unpacked
 
+from ._cells import all_texts
 from ._roles import last_part
 from .options import PACKED
 
@@ -242,7 +243,12 @@ def _without_index(table: pd.DataFrame) -> pd.DataFrame:
 
 def _flat(table: pd.DataFrame, file: Path, notes: list[str]) -> pd.DataFrame:
     """The table without columns whose cells are lists or objects."""
-    nested = [name for name, column in table.items() if any(map(_is_nested, column))]
+    mixed = {name: column for name, column in table.items() if column.dtype.kind not in "biuf"}
+    nested = [
+        name
+        for name, column in mixed.items()
+        if not all_texts(column) and any(map(_is_nested, column))
+    ]
     if nested:
         notes.append(f"{file.name}: left out {', '.join(map(str, nested))}, whose cells are lists")
     return table.drop(columns=nested)

@@ -12,7 +12,7 @@ import xarray as xr
 
 from dynsim import InputError
 from dynsim.statistics._equal import merged
-from experiments.results import load
+from experiments.results import load, unreadable
 from experiments.sweeps.dataset import judged_loss
 
 from ._groups import PARABOLA_RATES, RUN
@@ -24,7 +24,10 @@ HOLDS_TWO = "is for sweeps that hold two rates"
 def netcdf_table(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFrame:
     """Runs of a netCDF file: of a sweep over both layers' rates, one of them chosen as
     `learning_rate`, or of losses over `learning_rate` itself."""
-    sweep = load(file)
+    try:
+        sweep = load(file)
+    except OSError as error:
+        raise InputError("FILE", str(file), unreadable(error)) from None
     if "loss" not in sweep:
         raise InputError("FILE", str(file), "is not a sweep: it has no loss")
     chosen = "learning_rate" in sweep.coords

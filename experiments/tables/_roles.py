@@ -15,7 +15,15 @@ from numpy.typing import ArrayLike
 from dynsim import InputError
 from dynsim.statistics._equal import EQUAL
 
-from ._cells import NOT_RUN, as_words, decimal_mark, is_missing, numbers, say_diverged
+from ._cells import (
+    NOT_RUN,
+    as_words,
+    decimal_mark,
+    is_missing,
+    numbers,
+    plain_numbers,
+    say_diverged,
+)
 from .options import TableOptions
 
 ROLES = ("width", "learning_rate", "loss", "seed")
@@ -168,6 +176,8 @@ def checked_cells(
         table = table.assign(seed=0)
     rates = [name for name in ("learning_rate", *TWO_RATES) if name in table]
     named = ["width", *rates, "loss"] + (["initial_loss"] if "initial_loss" in table else [])
+    if options.decimal != ",":
+        table = table.assign(**plain_numbers({name: table[name] for name in named}))
     decimal = _decimal(file, table[named], options)
     lost, table = _without_loss(file, table, decimal, notes)
     for name in named:

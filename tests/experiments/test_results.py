@@ -116,6 +116,17 @@ def test_provenance_says_what_made_the_numbers():
     assert stored["python"].count(".") == 2
 
 
+def test_provenance_names_what_changes_last_bits(monkeypatch):
+    before = fingerprint({})
+    monkeypatch.setenv("XLA_FLAGS", "--b=2 --a=1")
+    assert provenance({})["xla_flags"] == "--a=1 --b=2"
+    assert fingerprint({}) != before
+    monkeypatch.setenv("XLA_FLAGS", "--a=1  --b=2")
+    flags = fingerprint({})
+    monkeypatch.setattr("experiments.results.processor", lambda: "x86_64 avx")
+    assert fingerprint({}) != flags
+
+
 def test_provenance_counts_devices(monkeypatch):
     import jax
 

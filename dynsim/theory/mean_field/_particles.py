@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dynsim._errors import InputError
+from dynsim._runs import SMALL, free_memory
 from dynsim._setup import Experiment
 from dynsim._targets import targets
 
 TARGET_ROWS = 2**18  # actual target rows read; the tail beyond them repeats rows of the tail
+BYTES_A_TYPE = 100  # of a token type while the vocabulary is cut into particles
 CELLS_PER_GROUP = 32  # neighbours in rank among which cells are cut by target
 
 Floats = NDArray[np.float64]
@@ -48,6 +51,7 @@ def token_particles(setup: Experiment, count: int) -> TokenParticles:
     In mini-batch half of the tail's particles are tokens that some of the batches contain,
     weighted by the probability 1 - e^(-B T p_i) of that, and half are tokens that none contains.
     """
+    _check_memory(setup)
     law = setup.law().frequencies
     law = law[: np.count_nonzero(law)]
     known = targets(setup, tokens=min(TARGET_ROWS, len(law)))
@@ -93,6 +97,18 @@ def token_particles(setup: Experiment, count: int) -> TokenParticles:
         np.concatenate([np.ones(head), nu]),
         np.concatenate([known[:head], target]),
     )
+
+
+def _check_memory(setup: Experiment) -> None:
+    """Raises `InputError` for a vocabulary that does not fit the memory while it is cut."""
+    needed = setup.vocab_size * (BYTES_A_TYPE + 16 * setup.output_count)
+    if needed > SMALL and needed > (free := free_memory()):
+        raise InputError(
+            "vocab_size",
+            setup.vocab_size,
+            f"needs {needed / 2**30:.3g} GiB while it is cut into particles, must fit the "
+            f"{free / 2**30:.3g} GiB that are free",
+        )
 
 
 def batch_shares(

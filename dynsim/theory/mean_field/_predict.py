@@ -21,7 +21,7 @@ from dynsim._errors import InputError, check_integer
 from dynsim._network_setup import NetworkSetup
 from dynsim._optimizers import weight_copies
 from dynsim._precision import require_x64
-from dynsim._runs import device_memory
+from dynsim._runs import free_memory
 from dynsim._setup import Experiment, Setup
 
 from ._averages import combined, extrapolated
@@ -72,11 +72,11 @@ def predict(
     most 512; beyond that one hidden layer without skip connection or norm is solved by Gaussian
     equivalence of its neurons.
 
-    Time and memory depend on particles, outputs and steps alone, not on width or vocabulary; a
-    sweep is one compiled computation, with the same random numbers at every learning rate. Fresh
-    Gaussians are even in value and in the particles' state (array-randomised quasi Monte Carlo),
-    except those of the head tokens, which are as random as in a network and stratified over
-    replicas.
+    Time and memory of the solver depend on particles, outputs and steps alone, not on width or
+    vocabulary (which is cut into particles first, in about 100 bytes a type). A sweep is one
+    compiled computation, with the same random numbers at every learning rate. Fresh Gaussians are
+    even in value and in the particles' state (array-randomised quasi Monte Carlo), except those of
+    the head tokens, which are as random as in a network and stratified over replicas.
 
     **Arguments:**
 
@@ -180,7 +180,7 @@ def predict(
         neurons=neurons,
         replicas=replicas,
         outcome=tuple(
-            outcome(*row)
+            outcome(*row, setup.width if finite_width else math.inf)
             for row in zip(mean[..., 0], spread[..., 0], bias[..., 0], results[0][1], strict=True)
         ),
     )
@@ -288,14 +288,14 @@ def _check_memory(setup: Experiment, model: Model, largest: _Solutions) -> None:
     A residual network needs particles for the directions of all its levels together.
     """
     needed = 8 * (5 + weight_copies(model.optimizer)) * largest.pairs(model.depth)
-    present = device_memory()
+    present = free_memory()
     if model.depth and needed > present:
         raise InputError(
             "depth",
             model.depth,
             f"with {setup.output_count} outputs and {setup.steps} steps takes {largest.neurons} "
             f"neuron particles and {needed / 2**30:.3g} GiB, must fit the {present / 2**30:.3g} "
-            "GiB of this device; take fewer layers, `outputs` or `steps`",
+            "GiB of this device that are free; take fewer layers, `outputs` or `steps`",
         )
 
 

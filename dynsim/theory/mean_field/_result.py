@@ -118,11 +118,16 @@ def _of_hidden_layers(result: Prediction) -> dict[str, Floats]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def outcome(loss: Floats, spread: Floats, bias: Floats, defect: float) -> Outcome:
+LEAST_WIDTH = 8  # below it terms of order 1/width^2 exceed the stated errors
+
+
+def outcome(
+    loss: Floats, spread: Floats, bias: Floats, defect: float, width: float = math.inf
+) -> Outcome:
     """How the solution at one pair of rates ended, and what to do about it.
 
     `loss`, its standard error `spread` and its `bias` have shape (T,); `defect` is that of the
-    conditioning.
+    conditioning; `width` is infinite where the limit itself is asked for.
     """
     if diverged(loss):
         limit = DIVERGENCE_FACTOR * max(loss[0], 1)
@@ -146,5 +151,11 @@ def outcome(loss: Floats, spread: Floats, bias: Floats, defect: float) -> Outcom
         return Outcome(
             Status.INACCURATE,
             f"numerical error up to {worst:.2g} % of the initial loss; raise `{remedy}`",
+        )
+    if width < LEAST_WIDTH:
+        return Outcome(
+            Status.INACCURATE,
+            f"`width` is below {LEAST_WIDTH}: errors leave out what is of order 1/width^2, "
+            "which is percents of the initial loss there",
         )
     return OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 import tracemalloc
@@ -245,8 +246,17 @@ class TestCorpus:
     def test_damaged_cache_is_made_again(self, text_folder, cache_folder):
         first = corpus_tokens(str(text_folder), 450).stream
         (cached,) = cache_folder.glob("bpe-*-450-*.npy")
-        cached.write_bytes(cached.read_bytes()[:100])
-        assert np.array_equal(corpus_tokens(str(text_folder), 450).stream, first)
+        whole = cached.read_bytes()
+        other = np.load(cached)
+        other[0] ^= 1
+        buffer = io.BytesIO()
+        np.save(buffer, other)
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 1
+        for damaged in (whole[:100], buffer.getvalue(), b"PK\3\4xxxx", bytes(flipped)):
+            cached.write_bytes(damaged)
+            assert np.array_equal(corpus_tokens(str(text_folder), 450).stream, first)
+            assert cached.read_bytes() == whole
 
     def test_vocabularies_that_the_text_cannot_fill(self, tmp_path):
         file = tmp_path / "text"

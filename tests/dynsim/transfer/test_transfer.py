@@ -16,6 +16,21 @@ from dynsim.transfer._surface import Points, _Projected, fit_surfaces
 # The fit
 
 
+def test_groups_of_many_seeds_give_the_same_value_and_an_interval_as_wide(monkeypatch):
+    """Each fit without one seed is a fit: for thousands of seeds groups are left out instead."""
+    table = runs(noise=0.01, seeds=60, widths=WIDTHS[:3])
+    one = fit_transfer(*table, factor=3.0, resamples=200)
+    monkeypatch.setattr("dynsim.transfer._runs.MOST_SEEDS", 20)
+    monkeypatch.setattr("dynsim.transfer._runs.GROUPS", 20)
+    grouped = fit_transfer(*table, factor=3.0, resamples=200)
+    assert values(grouped) == pytest.approx(values(one), rel=1e-6)
+    spread = [np.array([getattr(fit, name).high - getattr(fit, name).low
+                        for name in TRANSFER_PARAMETERS]) for fit in (one, grouped)]  # fmt: skip
+    assert np.all(spread[1] < 2 * spread[0])
+    assert np.all(spread[1] > spread[0] / 2)
+    assert len(next(iter(grouped.resampled.left_out.values()))) == 20
+
+
 @pytest.mark.parametrize(
     "changes",
     [

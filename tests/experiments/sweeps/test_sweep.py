@@ -409,8 +409,64 @@ def test_a_damaged_plan_is_refused(tmp_path):
     path = tmp_path / "sweep.nc"
     with pytest.raises(Stop):
         sweep(path, work=stopping_after(1))
-    (folder_of(path) / store.PLAN).write_text("{")
-    assert_refused("out", lambda: sweep(path, resume=True), "damaged plan.json")
+    plan = folder_of(path) / store.PLAN
+    edited = plan.read_bytes().replace(b'"runs_per_task": [\n  4', b'"runs_per_task": [\n  3')
+    assert edited != plan.read_bytes()
+    for content in (b"{", b"{}", b"[]", edited):
+        plan.write_bytes(content)
+        assert_refused("out", lambda: sweep(path, resume=True), "damaged plan.json")
+
+
+def test_tasks_that_change_places_are_trained_again(uninterrupted, tmp_path):
+    """A task's file says which one it is, and an edited one is noticed."""
+    path = tmp_path / "whole.nc"
+    with pytest.raises(Stop):
+        sweep(path, work=stopping_after(5))
+    first, second, third = (folder_of(path) / f"00000{number}.npz" for number in range(3))
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    edited = dict(np.load(third))
+    edited["loss"] = edited["loss"] * 2
+    np.savez(third, **edited)
+    sweep(path, resume=True)
+    assert path.read_bytes() == uninterrupted.read_bytes()
+
+
+def test_files_of_others_are_neither_removed_nor_overwritten(tmp_path):
+    path = tmp_path / "sweep.nc"
+    folder = folder_of(path)
+    folder.mkdir()
+    for name in ("thesis.txt", "data.npz", "1.npz"):
+        other = folder / name
+        other.write_text("mine")
+        assert_refused("out", lambda: sweep(path, resume=True), name, "did not write")
+        assert other.read_text() == "mine"
+        other.unlink()
+
+    def train(job, progress=None):
+        (folder / "thesis.txt").write_text("mine")  # appears while the sweep runs
+        return WORK.train(job, progress)
+
+    sweep(path, resume=True, work=Work(WORK.examine, train))
+    assert [file.name for file in folder.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_that_appears_while_the_sweep_runs_is_kept(uninterrupted, tmp_path):
+    path = tmp_path / "whole.nc"
+
+    def train(job, progress=None):
+        path.write_text("mine")
+        return WORK.train(job, progress)
+
+    def appeared():
+        sweep(path, work=Work(WORK.examine, train))
+
+    assert_refused("out", appeared, "File exists", "finished tasks are kept")
+    assert path.read_text() == "mine"
+    path.unlink()
+    sweep(path, resume=True, work=stopping_after(0))
+    assert path.read_bytes() == uninterrupted.read_bytes()
 
 
 def test_an_existing_file_or_store_needs_resume(uninterrupted, tmp_path):
@@ -477,6 +533,22 @@ def test_a_worker_that_differs_is_refused(tmp_path):
 
     assert_refused("executor", other, "device is cpu: cpu there, gpu: H100 here")
     assert len(list(folder_of(tmp_path / "sweep.nc").glob("*.npz"))) == 6
+
+
+def test_the_longest_tasks_go_first_where_several_are_done_at_a_time(uninterrupted, tmp_path):
+    class Several(LocalExecutor):
+        longest_first = True
+
+    widths = []
+
+    def train(job, progress=None):
+        widths.append(job["setup"]["width"])
+        return WORK.train(job, progress)
+
+    path = tmp_path / "whole.nc"
+    sweep(path, where=Several(), work=Work(WORK.examine, train))
+    assert widths == [16] * 6 + [8] * 6
+    assert path.read_bytes() == uninterrupted.read_bytes()
 
 
 def test_a_folder_has_one_owner(tmp_path):
@@ -700,9 +772,9 @@ def test_bad_sweeps_are_one_line(command_file, tmp_path, monkeypatch, capsys, ar
 @pytest.mark.parametrize(
     ("tasks", "said"),
     [
-        (0, "nothing was finished yet"),
-        (5, "finished tasks (5) are kept and --resume goes on with them"),
-        (12, "what was finished is kept"),
+        (0, ""),
+        (5, "; finished tasks (5) are kept and --resume goes on with them"),
+        (12, "; sweep.nc is whole"),
     ],
 )
 def test_an_interrupted_command_says_what_is_kept(tmp_path, monkeypatch, capsys, tasks, said):
@@ -716,7 +788,7 @@ def test_an_interrupted_command_says_what_is_kept(tmp_path, monkeypatch, capsys,
     capsys.readouterr()
     assert main([*COMMAND, str(tmp_path / "sweep.nc")]) == 130
     printed = capsys.readouterr()
-    assert printed.err.strip().split("\n")[-1].endswith(f"dynsim: error: interrupted; {said}")
+    assert printed.err.strip().split("\n")[-1].endswith(f"dynsim: error: interrupted{said}")
     assert bool(os.listdir(tmp_path)) == bool(tasks)
 
 

@@ -6,12 +6,15 @@ import gc
 import logging
 import os
 import signal
+import socket
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import dask.config
 import distributed
+import psutil
 import pytest
 import sweep_stand_in as stand_in
 from helpers import assert_refused
@@ -72,7 +75,8 @@ def test_a_task_that_kills_its_workers_ends_the_sweep(in_one_process, tmp_path):
         with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
             sweep(path, DaskExecutor(None), Work(WORK.examine, stand_in.fatal_train))
 
-    assert_refused("executor", fatal, "'dask'", "several workers", "--resume goes on")
+    named = "of width 16, vocab_size"
+    assert_refused("executor", fatal, "'dask'", "several workers", named, "--resume goes on")
     finished = len(list(folder_of(path).glob("*.npz"))) if folder_of(path).exists() else 0
     assert finished <= 6
     sweep(path, LocalExecutor(), resume=True)
@@ -87,7 +91,7 @@ def cluster_of(workers: int) -> distributed.LocalCluster:
     return distributed.LocalCluster(
         n_workers=workers,
         processes=False,
-        dashboard_address=":0",
+        dashboard_address="127.0.0.1:0",
         silence_logs=executors.SILENT,
     )
 
@@ -148,6 +152,63 @@ def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
         where = DaskExecutor(address)
         assert_refused("executor", lambda at=where: sweep(tmp_path / "a.nc", at), "not answer")
     assert os.listdir(tmp_path) == []
+
+
+def test_what_takes_the_connection_and_says_nothing_does_not_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "CONNECT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        where = DaskExecutor(f"tcp://127.0.0.1:{deaf.getsockname()[1]}")
+        assert_refused("executor", lambda: sweep(tmp_path / "a.nc", where), "not answer")
+
+
+def test_a_cluster_of_this_machine_is_reached_from_this_machine_alone(monkeypatch):
+    """And has no dashboard; where there are certificates, it speaks to nobody without them."""
+    executor = DaskExecutor(None)
+    monkeypatch.setattr(executors, "LOCAL_WORKERS", 1)
+    with executor:
+        assert executor.call(max, 2, 5) == 5
+        scheduler = executor._cluster.scheduler
+        assert not scheduler.http_application.applications
+        address = scheduler.address
+        here = psutil.Process()
+        listening = [
+            connection.laddr.ip
+            for process in (here, *here.children(recursive=True))
+            for connection in process.net_connections("inet")
+            if connection.status == "LISTEN"
+        ]
+        assert set(listening) == {"127.0.0.1"}
+        if find_spec("cryptography") is not None:
+            assert address.startswith("tls://")
+            with pytest.raises(OSError):  # noqa: PT011
+                distributed.Client(address.replace("tls", "tcp"), timeout=1)
+
+
+def failing_train(job, progress=None):
+    """Fails for good at one cell, and elsewhere the first time."""
+    marker = Path(os.environ[stand_in.DIARY] + f".{job['setup']['width']}.{job['seeds']}")
+    if job["setup"]["width"] == 16 or not marker.exists():
+        marker.touch()
+        raise ZeroDivisionError("of this cell")
+    return WORK.train(job, progress)
+
+
+def test_a_task_that_fails_is_tried_again_and_in_the_end_reported(
+    in_one_process, scheduler, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(stand_in.DIARY, str(tmp_path / "diary"))
+    scheduler.scale(1)
+    path = tmp_path / "sweep.nc"
+
+    def failing():
+        where = DaskExecutor(scheduler.scheduler_address)
+        sweep(path, where, Work(WORK.examine, failing_train))
+
+    said = ("could not finish task ", "of width 16, vocab_size 4: 'ZeroDivisionError: of this")
+    assert_refused("executor", failing, *said, "--resume goes on")
+    sweep(path, LocalExecutor(), resume=True)
+    assert path.read_bytes() == in_one_process
+    scheduler.scale(0)
 
 
 def test_a_scheduler_that_goes_away_is_one_line(in_one_process, tmp_path, monkeypatch):
