@@ -19,6 +19,15 @@ from ._lv_lifetime import late_effective_outputs as late_effective_outputs
 from ._lv_lifetime import law_restoration_displacement as law_restoration_displacement
 from ._lv_lifetime import restoration_displacement as restoration_displacement
 from ._lv_lifetime import smoothed_speed as smoothed_speed
+from ._muon_rows import MuonRows as MuonRows
+from ._muon_rows import muon_count_norms as muon_count_norms
+from ._muon_rows import muon_row_norms as muon_row_norms
+from ._muon_rows import muon_rows as muon_rows
+from ._muon_rows import muon_scale as muon_scale
+from ._weight_decay import equilibrium_rms as equilibrium_rms
+from ._weight_decay import rare_visit_worth as rare_visit_worth
+from ._weight_decay import step_decay as step_decay
+from ._weight_decay import visit_worth as visit_worth
 from .flow._gradient_flow import FlowSolver as FlowSolver
 from .flow._gradient_flow import gradient_flow as gradient_flow
 from .flow._result import Flow as Flow
