@@ -154,4 +154,3 @@ def test_bad_input():
     assert_refused("frequencies", lambda: theory.muon_row_norms(-p, 8))
     assert_refused("batch_size", lambda: theory.muon_row_norms(p, 8, 0))
     assert_refused("shared_residual", lambda: theory.muon_row_norms(p, 8, 9, 1.5))
-    assert_refused("convention", lambda: theory.muon_scale("torch", 8, 8))
