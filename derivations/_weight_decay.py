@@ -221,11 +221,24 @@ def equilibrium_square() -> Derivation:
 
 @cache
 def kept_direction() -> Derivation:
-    """Cosine between a weight vector and itself t steps later at equilibrium: (1 - delta)^t.
+    """Cosine between a weight vector and itself t steps later at equilibrium: (1 - delta)^(t - m).
 
-    Neither V nor the learning rate enters: tokens of every frequency turn at one rate.
+    m = 2 beta_1/(1 - beta_1^2) steps are those in which momentum pushes on. Neither V nor the
+    learning rate enters: tokens of every frequency turn at one rate.
     """
-    value = (1 - step_decay) ** steps
+    short = (1 - beta1) / (1 + beta1)  # covariance at lag n: V short beta_1^n
+    pushed = sp.simplify(short * beta1 / (1 - beta1) ** 2)  # the sum of n beta_1^n
+    assert sp.simplify(pushed - beta1 / (1 - beta1**2)) == 0
+    memory = sp.simplify(2 * pushed)
+    assert (
+        sp.limit(
+            equilibrium_square().expression / (learning_rate**2 * visit_worth) * 2 * step_decay,
+            step_decay,
+            0,
+        )
+        == 1
+    )
+    value = (1 - step_decay) ** (steps - memory)
     return Derivation(
         name="cosine between a weight vector and itself t steps later",
         left="cos",
@@ -239,12 +252,28 @@ def kept_direction() -> Derivation:
         ),
         steps=(
             Step(
-                "Later updates are independent of the vector, and decay takes (1 - delta)^t of it. "
-                "At equilibrium its length is the same at both times.",
+                "Decay takes (1 - delta)^t of the vector, and updates that are independent of it "
+                "add nothing to the product:",
                 "cos",
                 r"\cos",
-                value,
+                (1 - step_decay) ** steps,
             ),
+            Step(
+                "Momentum spreads a gradient over steps on both sides of a time. Updates n steps "
+                "apart have the covariance V (1 - beta_1)/(1 + beta_1) beta_1^n, whose sum over "
+                "all pairs before and after is, in units of V:",
+                "sum of n c_n/V",
+                r"\textstyle\sum_nnc_n/V",
+                pushed,
+            ),
+            Step(
+                "Times eta^2 over sigma^2, which is 2 delta/V, it is as if so many steps had not "
+                "been taken:",
+                "m",
+                "m",
+                memory,
+            ),
+            Step("Together, to first order in delta m:", "cos", r"\cos", value),
         ),
         source=f"{PAGE}#decay-rotation",
     )

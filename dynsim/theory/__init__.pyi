@@ -25,6 +25,7 @@ from ._muon_rows import muon_row_norms as muon_row_norms
 from ._muon_rows import muon_rows as muon_rows
 from ._muon_rows import muon_scale as muon_scale
 from ._weight_decay import equilibrium_rms as equilibrium_rms
+from ._weight_decay import kept_direction as kept_direction
 from ._weight_decay import rare_visit_worth as rare_visit_worth
 from ._weight_decay import step_decay as step_decay
 from ._weight_decay import visit_worth as visit_worth

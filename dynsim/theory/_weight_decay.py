@@ -84,8 +84,7 @@ def step_decay(
     weight_decay: ArrayLike,
     convention: derivations.DecayConvention = "coupled",
 ) -> Floats:
-    """delta, the share of a weight that one step takes away. At equilibrium a vector turns away
-    from itself as (1 - delta)^t, whatever its token's frequency (#decay-rotation)."""
+    """delta, the share of a weight that one step takes away."""
     check_choice("convention", convention, derivations.DECAY_CONVENTIONS)
     lr = np.asarray(learning_rate, dtype=np.float64)
     decay = np.asarray(weight_decay, dtype=np.float64)
@@ -99,6 +98,27 @@ def step_decay(
     if (found >= 1).any():
         raise InputError("weight_decay", decay, "must take less than a whole weight in a step")
     return found
+
+
+def kept_direction(
+    learning_rate: ArrayLike,
+    weight_decay: ArrayLike,
+    steps: ArrayLike,
+    *,
+    beta1: float = 0.9,
+    convention: derivations.DecayConvention = "coupled",
+) -> Floats:
+    """Cosine between a row or matrix of noise at equilibrium and itself `steps` steps later.
+
+    The same for tokens of every frequency. Source: docs/theory/weight_decay.md#decay-rotation.
+    """
+    _check_beta("beta1", beta1)
+    values = {
+        decay_symbols.step_decay: step_decay(learning_rate, weight_decay, convention),
+        decay_symbols.steps: np.asarray(steps, dtype=np.float64),
+        decay_symbols.beta1: beta1,
+    }
+    return np.asarray(evaluate(derivations.kept_direction(), values))
 
 
 def _chances(visit_chance: ArrayLike) -> Floats:

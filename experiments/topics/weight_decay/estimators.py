@@ -12,7 +12,7 @@ from derivations import DecayConvention
 from dynsim import Estimate, bootstrap
 from dynsim.claims import Evidence
 from dynsim.statistics import Resamples, exponent_of, log_slope
-from dynsim.theory import equilibrium_rms, step_decay
+from dynsim.theory import equilibrium_rms, kept_direction
 from experiments.results import study_config
 
 from .study import BETAS, DECAYS, LAG
@@ -44,12 +44,6 @@ def derived_rms(data: xr.Dataset, convention: str, chance: Floats) -> Floats:
         beta2=BETAS[1],
         convention=cast(DecayConvention, convention),
     )
-
-
-def decay(data: xr.Dataset, convention: str) -> float:
-    """delta of a step."""
-    rate = study_config(data)["rate"]
-    return float(step_decay(rate, DECAYS[convention], cast(DecayConvention, convention)))
 
 
 def _within(data: xr.Dataset, source: str, convention: str, band: tuple[float, float]) -> Floats:
@@ -111,27 +105,31 @@ def turns(data: xr.Dataset, source: str, convention: str) -> tuple[Floats, Float
     )
 
 
-def turn_rate(square: Floats, lagged: Floats, axis: int = -1) -> Floats:
-    """-ln of the cosine over the steps between both looks. Momentum's own memory at both ends,
-    2 beta_1/(1 - beta_1^2) steps in which updates push on, is not counted."""
-    memory = 2 * BETAS[0] / (1 - BETAS[0] ** 2)
-    cosine = np.mean(lagged, axis=axis) / np.mean(square, axis=axis)
-    return -np.log(cosine) / (LAG - memory)
+def turn(square: Floats, lagged: Floats, axis: int = -1) -> Floats:
+    """-ln of the cosine between both looks."""
+    return -np.log(np.mean(lagged, axis=axis) / np.mean(square, axis=axis))
+
+
+def derived_turn(data: xr.Dataset, convention: str) -> float:
+    """The same of noise, for rows of every frequency."""
+    rate, name = study_config(data)["rate"], cast(DecayConvention, convention)
+    kept = kept_direction(rate, DECAYS[convention], LAG, beta1=BETAS[0], convention=name)
+    return -float(np.log(kept))
 
 
 def turn_ratio(data: xr.Dataset, source: str, band: tuple[float, float] = ALL) -> Evidence:
-    """Turning rate of rows over delta, geometric mean over groups and conventions."""
-    samples, rates, sizes = [], [], []
+    """Turn of rows over the law's, geometric mean over groups and conventions."""
+    samples, derived, sizes = [], [], []
     for convention in DECAYS:
         inside = _within(data, source, convention, band)
         both = np.stack(turns(data, source, convention), axis=1)[inside]  # group, 2, seed
         samples += list(both)
-        rates += [decay(data, convention)] * len(both)
+        derived += [derived_turn(data, convention)] * len(both)
         sizes += list(chances(data, source, convention)[inside])
-    expected = np.array(rates)
+    expected = np.array(derived)
 
     def ratio(*groups: Floats, axis: int = -1) -> Floats:
-        logs = np.stack([np.log(turn_rate(*_apart(group), axis=axis)) for group in groups])
+        logs = np.stack([np.log(turn(*_apart(group), axis=axis)) for group in groups])
         return logs - np.log(expected).reshape(-1, *[1] * (logs.ndim - 1))
 
     return Evidence.of_ratio(ratio, samples, sizes, resamples=RESAMPLES, vectorized=True)

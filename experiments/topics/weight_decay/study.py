@@ -213,8 +213,6 @@ DECAY_ROWS = Study(
 )
 
 LAYERS = 2
-LOOKED_AT = 256
-"""tokens on which updates are looked at"""
 POWERS = (0.0, 0.5, 1.0)
 """of the width in lambda"""
 
@@ -240,9 +238,13 @@ def _hidden(
     )
 
     def carried(weights: Any, inputs: Array) -> list[Array]:
-        found = [_normalised(weights["embedding"][inputs])]
+        """What the hidden matrices read, and what the head reads."""
+        stream = _normalised(weights["embedding"][inputs])
+        found = [stream]
         for layer in range(LAYERS):
-            found.append(jax.nn.relu(_normalised(found[-1] @ weights["hidden"][layer].T)) * 2**0.5)
+            branch = jax.nn.relu(_normalised(found[-1] @ weights["hidden"][layer].T))
+            stream = stream + branch
+            found.append(_normalised(stream))
         return found
 
     def loss(weights: Any, inputs: Array, wanted: Array) -> Array:
@@ -263,7 +265,7 @@ def _hidden(
         start = (before, state, moved)
         (weights, state, moved), _ = jax.lax.scan(step, start, number * LAG + jnp.arange(LAG))
         matrix = weights["hidden"]
-        read = jnp.stack(carried(weights, jnp.arange(LOOKED_AT))[:-1])
+        read = jnp.stack(carried(weights, jnp.arange(tokens))[:-1])
         added = jnp.einsum("ltk,lok->lto", read, moved)
         there = jnp.einsum("ltk,lok->lto", read, matrix)
         seen = jnp.stack(
@@ -317,7 +319,7 @@ DECAY_WIDTH = Study(
         "rate": 0.02,
         "decay": 0.1,
         "steps": 8192,
-        "seeds": 4,
+        "seeds": 3,
     },
     labels={"quantity": list(QUANTITIES)},
 )

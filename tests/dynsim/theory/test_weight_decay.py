@@ -88,9 +88,20 @@ def test_a_step_turns_by_the_share_that_kosson_gives():
     many = {decay_symbols.step_decay: 1e-4, decay_symbols.visit_chance: 1.0}
     visit = float(evaluate(derivations.visit_rotation_square(), many))
     # A cosine of 1 - angle^2/2 a step is what is kept of the direction.
-    kept = {decay_symbols.step_decay: 1e-4, decay_symbols.steps: 1.0}
-    cosine = float(evaluate(derivations.kept_direction(), kept))
+    cosine = float(theory.kept_direction(1e-3, 0.1, 1.0, beta1=0.0))
     assert 1 - visit / 2 == pytest.approx(cosine, abs=1e-8)
+
+
+@pytest.mark.parametrize("beta1", [0.0, 0.8])
+def test_direction_is_lost_as_in_a_sum_of_momenta(beta1):
+    """By the covariances of a linear filter of white noise, without the geometric sums."""
+    taken, lag = 1e-3, 100
+    age = np.arange(20_000)
+    momentum = (1 - beta1) * beta1 ** age[:400]
+    response = np.convolve(momentum, (1 - taken) ** age)[: len(age)]
+    cosine = response[:-lag] @ response[lag:] / (response @ response)
+    derived = float(theory.kept_direction(0.01, 0.1, lag, beta1=beta1))
+    assert np.log(derived) == pytest.approx(np.log(cosine), rel=0.005)
 
 
 def test_published_powers():
