@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 RESAMPLES = 1000
 RARE = (0.0, 2.0)
 FREQUENT = (5.0, 1e9)
+PINNED = (20.0, 1e9)
 ALL = (0.0, 1e9)
 """bands of visits within the memory of Adam's second moment, q/(1 - beta_2)"""
 
@@ -80,9 +81,10 @@ def size_ratio(
 
 
 def size_exponent(
-    data: xr.Dataset, source: str, band: tuple[float, float], predicted: float
+    data: xr.Dataset, source: str, band: tuple[float, float], predicted: float | None = None
 ) -> Evidence:
-    """Power of the visits a step in the RMS of rows, beside the slope of the law there."""
+    """Power of the visits a step in the RMS of rows, beside the slope of the law there, which is
+    the prediction if there is no other."""
     inside = _within(data, source, "coupled", band)
     chance = chances(data, source, "coupled")[inside]
     order = np.argsort(chance)
@@ -94,6 +96,8 @@ def size_exponent(
     measured = exponent_of(chance[order], [squares], logs, resamples=RESAMPLES, vectorized=True)
     law = np.log(derived_rms(data, "coupled", chance[order]))
     derived = float(log_slope(np.log(chance[order]), law))
+    if predicted is None:
+        return Evidence.of_fit(measured, predicted=derived, simulated=None)
     return Evidence.of_fit(measured, predicted=predicted, simulated=derived)
 
 
