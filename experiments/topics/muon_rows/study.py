@@ -97,6 +97,7 @@ MUON_ROWS = Study(
 )
 
 UPDATES = ("muon", "row norm, then muon", "muon, then row norm", "adam")
+OCTAVES = (-7, -6, -5, -4, -3, -2, -1)
 GROUPS = ("frequent", "between", "starved")
 MOMENTUM, HEAD_RATE = 0.95, 0.003
 
@@ -214,10 +215,10 @@ MUON_TRAINING = Study(
         "outputs": 64,
         "batch_size": 256,
         "steps": 1000,
-        "octaves": [-8, -7, -6, -5, -4, -3, -2, -1],
-        "seeds": 4,
+        "octaves": list(OCTAVES),
+        "seeds": 3,
     },
-    labels={"group": list(GROUPS), "octave": [-8, -7, -6, -5, -4, -3, -2, -1]},
+    labels={"group": list(GROUPS), "octave": list(OCTAVES)},
 )
 
 STUDIES = (MUON_ROWS, MUON_TRAINING)

@@ -207,8 +207,8 @@ DECAY_ROWS = Study(
         "batch_size": 8,
         "outputs": 16,
         "rate": 0.01,
-        "steps": 24_576,
-        "seeds": 8,
+        "steps": 16_384,
+        "seeds": 4,
     },
 )
 
@@ -310,7 +310,7 @@ def _widths(
 
 DECAY_WIDTH = Study(
     "decay_width",
-    cells=lambda full: grid(width=(32, 64, 128, 256), power=POWERS) if full else [],
+    cells=lambda full: grid(width=(32, 64, 128), power=POWERS) if full else [],
     measure=_widths,
     config=lambda full: {
         "vocab_size": 1024,
