@@ -22,6 +22,7 @@ from ._lv_lifetime import smoothed_speed as smoothed_speed
 from ._muon_rows import MuonRows as MuonRows
 from ._muon_rows import muon_count_norms as muon_count_norms
 from ._muon_rows import muon_row_norms as muon_row_norms
+from ._muon_rows import muon_row_squares as muon_row_squares
 from ._muon_rows import muon_rows as muon_rows
 from ._muon_rows import muon_scale as muon_scale
 from ._weight_decay import equilibrium_rms as equilibrium_rms

@@ -112,6 +112,23 @@ def test_classes_share_one_direction_each():
     assert row_squares(gradient) == pytest.approx(derived, abs=1e-9)
 
 
+def test_more_classes_than_rank_compete_as_rows():
+    """Each class as one row of weight sum p_j^2, which its tokens divide."""
+    rng = np.random.default_rng(6)
+    p, classes = frequencies(1.0), 200
+    of_class = rng.integers(0, classes, TOKENS)
+    total = np.bincount(of_class, p**2, classes)
+    share = theory.muon_row_squares(total, 32)
+    values = {symbols.frequency: p, symbols.frequency_square_sum: total[of_class]}
+    within = np.asarray(evaluate(derivations.muon_class_row_square(), values))
+    derived = share[of_class] * within
+    drawn = [
+        row_squares(p[:, None] * rng.standard_normal((classes, 32))[of_class]) for _ in range(10)
+    ]
+    for some in RANKS:
+        assert np.mean(drawn, axis=0)[some].mean() == pytest.approx(derived[some].mean(), rel=0.1)
+
+
 def test_what_repairs_it_and_what_does_not(draw):
     p = frequencies(1.0)
     gradient = (p[:, None] * draw())[:, :OUTPUTS]
