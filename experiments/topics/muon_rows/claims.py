@@ -91,7 +91,7 @@ CLAIMS = (
         study="muon_rows",
         evidence=partial(length_ratio, head="softmax", band=STARVED, alike=True),
         tolerance=0.3,
-        citation="contradicts muon-rows-starved",
+        citation=f"contradicts muon-rows-starved; {LAW}",
         expected="fails",
     ),
     Claim(

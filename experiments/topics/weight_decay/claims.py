@@ -158,7 +158,7 @@ CLAIMS = (
         study="decay_rows",
         evidence=partial(size_ratio, source="network", band=PINNED),
         tolerance=0.12,
-        citation="contradicts weight-decay-rows-one-moment",
+        citation=f"contradicts weight-decay-rows-one-moment; {SIZE}",
         expected="fails",
     ),
     _ratio(

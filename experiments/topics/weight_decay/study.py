@@ -147,6 +147,8 @@ def _network(
 
 CHANCES = tuple(2.0**-octave for octave in range(12))
 """of the rows in noise"""
+COPIES = 16
+"""rows in noise for each chance"""
 EDGES = (0, 1, 2, 4, 8, 16, 32, 64, 96, 128, 160, 208, 256)
 """Between these ranks means are taken in networks; as many groups as `CHANCES`."""
 
@@ -165,8 +167,9 @@ def _rows(
     for number in range(seeds):
         key = jax.random.key(run_seed(seed, number))
         if source == "noise":
-            sums = _noise(convention, steps, width, jnp.float32(chance), rate, key)
-            found[:, :, number] = np.asarray(sums)
+            repeated = jnp.float32(np.repeat(chance, COPIES))
+            sums = np.asarray(_noise(convention, steps, width, repeated, rate, key))
+            found[:, :, number] = sums.reshape(2, len(chance), COPIES).mean(axis=-1)
             continue
         for_teacher, for_network = jax.random.split(key)
         logits = jax.random.normal(for_teacher, (len(law), outputs), jnp.float32)
