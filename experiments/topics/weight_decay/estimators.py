@@ -47,7 +47,9 @@ def derived_rms(data: xr.Dataset, convention: str, chance: Floats) -> Floats:
     )
 
 
-def _within(data: xr.Dataset, source: str, convention: str, band: tuple[float, float]) -> Floats:
+def _within(
+    data: xr.Dataset, source: str, convention: str, band: tuple[float, float]
+) -> NDArray[np.bool_]:
     visits = chances(data, source, convention) / (1 - BETAS[1])
     return (visits > band[0]) & (visits <= band[1])
 

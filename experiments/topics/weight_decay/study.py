@@ -46,18 +46,18 @@ def adamw(
 def _adam_by_row(beta1: float, beta2: float) -> optax.GradientTransformation:
     """Adam without bias correction, its second moment the mean over the entries of a row."""
 
-    def start(weights: Any) -> Any:
+    def start(params: Any) -> Any:
         return (
-            jax.tree.map(jnp.zeros_like, weights),
-            jax.tree.map(lambda one: jnp.zeros_like(one[..., :1]), weights),
+            jax.tree.map(jnp.zeros_like, params),
+            jax.tree.map(lambda one: jnp.zeros_like(one[..., :1]), params),
         )
 
-    def update(gradients: Any, state: Any, weights: Any = None) -> Any:
-        first = jax.tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, state[0], gradients)
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        first = jax.tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, state[0], updates)
         second = jax.tree.map(
             lambda v, g: beta2 * v + (1 - beta2) * jnp.mean(g**2, axis=-1, keepdims=True),
             state[1],
-            gradients,
+            updates,
         )
         moved = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + EPSILON), first, second)
         return moved, (first, second)
@@ -261,7 +261,8 @@ def _hidden(
         wanted = jax.random.categorical(for_targets, logits[inputs])
         gradients = jax.grad(loss)(weights, inputs, wanted)
         moved, state = update.update(gradients, state, weights)
-        return (optax.apply_updates(weights, moved), state, moved["hidden"]), None
+        steps_by: Any = moved
+        return (optax.apply_updates(weights, moved), state, steps_by["hidden"]), None
 
     def look(carry: Any, number: Array) -> Any:
         before, state, moved, sums = carry

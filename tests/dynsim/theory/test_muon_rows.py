@@ -83,7 +83,7 @@ def test_batches(shared):
     """Drawn counts, and for each the rows of a drawn gradient of that batch."""
     rng = np.random.default_rng(3)
     p = frequencies(1.0)
-    squares, drawn = 0.0, 0.0
+    squares, drawn = np.zeros(TOKENS), np.zeros(TOKENS)
     for _ in range(40):
         counts = rng.multinomial(256, p)
         squares = squares + np.square(theory.muon_count_norms(counts, 32, shared)) / 40
