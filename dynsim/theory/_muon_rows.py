@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -54,7 +55,8 @@ def _level(weights: Floats, number: Floats, rank: int) -> float:
 
     low = np.log(weights.min()) - _LEAST_LEVEL
     high = np.log(weights.max() * number.sum() / rank) + 1
-    return float(np.exp(float(brentq(missing, low, high, xtol=1e-13))))
+    log_level: Any = brentq(missing, low, high, xtol=1e-13)
+    return float(np.exp(log_level))
 
 
 def _row_square(weights: Floats, level: float) -> Floats:
@@ -112,10 +114,10 @@ def _of_batches(p: Floats, rank: int, batch_size: int, shared: float) -> Floats:
     tokens = np.bincount(where).astype(np.float64)
     expected = batch_size * kinds
     few = expected <= _POISSON_LIMIT
-    number = np.arange(1, int(4 * _POISSON_LIMIT))
+    number = np.arange(1, int(4 * _POISSON_LIMIT)).astype(np.float64)
     mean = expected[few][:, None]
-    chance = np.exp(xlogy(number, mean) - mean - gammaln(number + 1.0))
-    weights = np.concatenate([_weight(number * 1.0, shared), _weight(expected[~few], shared)])
+    chance = np.exp(xlogy(number, mean) - mean - gammaln(number + 1))
+    weights = np.concatenate([_weight(number, shared), _weight(expected[~few], shared)])
     many = np.concatenate([tokens[few] @ chance, tokens[~few]])
     by_weight = muon_row_squares(weights, rank, many)
     squares = np.empty_like(kinds)
