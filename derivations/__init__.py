@@ -3,7 +3,9 @@
 Nothing here imports jax; `dynsim` compiles these expressions and `experiments` shows them.
 """
 
+from . import _decay_symbols as decay_symbols
 from . import _flow_symbols as flow_symbols
+from . import _muon_symbols as muon_symbols
 from . import _symbols as symbols
 from ._base_rate import BaseRate as BaseRate
 from ._base_rate import LinearLayer as LinearLayer
@@ -211,6 +213,17 @@ from ._mean_field_nonlinear import gated_first_update as gated_first_update
 from ._mean_field_nonlinear import nonlinear_matrix_gradient as nonlinear_matrix_gradient
 from ._mean_field_nonlinear import nonlinear_passage as nonlinear_passage
 from ._mean_field_nonlinear import shared_and_own_gradient as shared_and_own_gradient
+from ._muon_rows import MUON_CONVENTIONS as MUON_CONVENTIONS
+from ._muon_rows import MuonConvention as MuonConvention
+from ._muon_rows import muon_class_row_square as muon_class_row_square
+from ._muon_rows import muon_entry_rms as muon_entry_rms
+from ._muon_rows import muon_half_rank as muon_half_rank
+from ._muon_rows import muon_operator_rms as muon_operator_rms
+from ._muon_rows import muon_row_rank_power as muon_row_rank_power
+from ._muon_rows import muon_row_square as muon_row_square
+from ._muon_rows import muon_row_square_zipf as muon_row_square_zipf
+from ._muon_rows import muon_row_weight as muon_row_weight
+from ._muon_rows import muon_scale as muon_scale
 from ._parametrizations import ENTRYWISE_NORMALISED as ENTRYWISE_NORMALISED
 from ._parametrizations import NETWORK_LAYERS as NETWORK_LAYERS
 from ._parametrizations import PARAMETRIZATIONS as PARAMETRIZATIONS
@@ -299,5 +312,18 @@ from ._vocabulary_alignment import hidden_update_growth as hidden_update_growth
 from ._vocabulary_alignment import hidden_update_growth_formula as hidden_update_growth_formula
 from ._vocabulary_alignment import learned_alignment_exponent as learned_alignment_exponent
 from ._vocabulary_alignment import vocabulary_alignment as vocabulary_alignment
+from ._weight_decay import DECAY_CONVENTIONS as DECAY_CONVENTIONS
+from ._weight_decay import DECAY_GOALS as DECAY_GOALS
+from ._weight_decay import DecayConvention as DecayConvention
+from ._weight_decay import DecayGoal as DecayGoal
+from ._weight_decay import decayed_square as decayed_square
+from ._weight_decay import equilibrium_square as equilibrium_square
+from ._weight_decay import kept_direction as kept_direction
+from ._weight_decay import rare_visit_worth as rare_visit_worth
+from ._weight_decay import step_decay_of as step_decay_of
+from ._weight_decay import step_rotation_square as step_rotation_square
+from ._weight_decay import visit_rotation_square as visit_rotation_square
+from ._weight_decay import visit_worth_density as visit_worth_density
+from ._weight_decay import weight_decay_power as weight_decay_power
 
-__all__ = ["flow_symbols", "symbols"]
+__all__ = ["decay_symbols", "flow_symbols", "muon_symbols", "symbols"]

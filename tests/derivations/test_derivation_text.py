@@ -49,6 +49,11 @@ def every_derivation() -> dict[str, Derivation]:
         found[f"hidden_passage {passage}"] = derivations.hidden_passage(passage)
         found[f"hidden_response {passage}"] = derivations.hidden_response(passage)
         found[f"nonlinear_passage {passage}"] = derivations.nonlinear_passage(passage)
+    for convention in derivations.MUON_CONVENTIONS:
+        for name in ("muon_scale", "muon_entry_rms", "muon_operator_rms"):
+            found[f"{name} {convention}"] = getattr(derivations, name)(convention)
+    for convention in derivations.DECAY_CONVENTIONS:
+        found[f"step_decay_of {convention}"] = derivations.step_decay_of(convention)
     found["common_slope_share"] = derivations.common_slope_share("relu")
     for name in ("deep_token_output", "deep_neuron_gradient", "deep_projection_gradient"):
         found[name] = getattr(derivations, name)(2)

@@ -265,6 +265,19 @@ def of_network(network: str, one: str, other: str, condition: str = "") -> Corru
     return exchanged((f"{network}; {one}{condition}", f"{network}; {other}{condition}"))
 
 
+def steeper(name: str, power: float, along: str, **cells: str) -> Corruption:
+    """A mean square times a power of a coordinate, in the chosen entries."""
+
+    def corrupt(data: xr.Dataset) -> xr.Dataset:
+        chosen = xr.ones_like(data[name], dtype=bool)
+        for axis, value in cells.items():
+            chosen = chosen & (data[axis] == value)
+        grown = data[name] * data[along] ** (2 * power)
+        return data.assign({name: data[name].where(~chosen, grown)})
+
+    return corrupt
+
+
 ROOT, WIDTH = "sp, embedding x root", "sp, embedding x width"
 SLOWER = "; embedding LR / 4"
 
@@ -380,6 +393,37 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         for name, one in CLAIMS.items()
         if one.study in ("mean_residual", "depth_alignment") and one.expected == "holds"
     },
+    **{
+        name: scaled("row_square", 1.4)
+        for name in (
+            "muon-rows-squared-error",
+            "muon-rows-starved",
+            "muon-rows-half",
+            "muon-rows-batch",
+        )
+    },
+    "muon-rows-width": steeper("row_square", -0.4, "width"),
+    "muon-rows-width-steep": steeper("row_square", -0.4, "width"),
+    **{
+        name: scaled("mean_square", 1.9)
+        for name in (
+            "weight-decay-rows-noise",
+            "weight-decay-rows-network",
+            "weight-decay-rows-one-moment",
+            "weight-decay-hidden",
+        )
+    },
+    "weight-decay-rare-tokens": steeper("mean_square", -0.2, "chance"),
+    "weight-decay-frequent-tokens": steeper("mean_square", 0.2, "chance"),
+    "weight-decay-turn": scaled("lagged", 0.95),
+    "weight-decay-turn-network": scaled("lagged", 0.95),
+    **{
+        f"weight-decay-{what}-{short}": steeper("mean_square", 0.4, "width", quantity=quantity)
+        for what, quantity in (("size", "square"), ("turn", "step"))
+        for short in ("constant", "root", "width")
+    },
+    "weight-decay-largest": steeper("mean_square", -0.4, "width", quantity="largest"),
+    "weight-decay-relative-update": steeper("mean_square", 0.5, "width", quantity="added"),
     **{
         name: base_octaves_per_doubling
         for name, one in CLAIMS.items()

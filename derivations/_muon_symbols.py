@@ -1,0 +1,14 @@
+"""Symbols of Muon on an embedding."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+row_weight_square = sp.Symbol("w_i", positive=True)  # mean square of the row's entries
+row_level = sp.Symbol("ell", positive=True)  # the weight at which a row keeps half
+count = sp.Symbol("n_i", positive=True)
+shared_residual = sp.Symbol("rho_r", nonnegative=True)
+half_rank = sp.Symbol("i_half", positive=True)
+concentration = sp.Symbol("N_1", positive=True)  # sum_j h_j (1 - h_j)
+rows = sp.Symbol("M", positive=True)
+columns = sp.Symbol("N", positive=True)
