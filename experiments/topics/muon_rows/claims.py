@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from functools import partial
 
-from experiments.topics._claim import NEGATIVE, WRONG, Claim
+from experiments.topics._claim import WRONG, Claim
 
 from .estimators import (
     HALF,
     STARVED,
-    best_loss_ratio,
     length_ratio,
     rarest_exponent,
-    starved_loss_ratio,
 )
 
 LAW = "docs/theory/muon_rows.md#muon-rows"
 BATCH = "docs/theory/muon_rows.md#muon-rows-batch"
 WIDTH = "docs/theory/muon_rows.md#muon-rows-width"
-REPAIR = "docs/theory/muon_rows.md#muon-rows-repair"
 SETTING = (
     "at the first step of networks f = W e with 2,048 tokens under Zipf laws of exponents 1 and "
     "1.5, widths d = 32 to 256, {head}, the orthogonalised gradient of the embedding has rows"
 )
 OWN = "a softmax over the vocabulary and a target of its own for each token"
-TRAINED = (
-    "softmax networks f = W e with d = 32, 1,024 tokens under Zipf's law and 64 outputs, trained "
-    "for 1,000 steps on drawn batches of 256 tokens, {schedule}, each update of the embedding at "
-    "its own best learning rate,"
-)
 
 
 def _law(name: str, head: str, words: str, band: tuple[float, float], tolerance: float) -> Claim:
@@ -92,56 +84,6 @@ CLAIMS = (
         evidence=partial(length_ratio, head="softmax", band=STARVED, alike=True),
         tolerance=0.3,
         citation=f"contradicts muon-rows-starved; {LAW}",
-        expected="fails",
-    ),
-    Claim(
-        name="control-muon-rows-one-rate",
-        statement=f"{WRONG}in softmax networks f = W e with d = 32, 1,024 tokens under Zipf's law "
-        "and 64 outputs, trained for 1,000 steps on drawn batches, Muon leaves on the rarest "
-        "tokens what it leaves with rows of one length, at the same step of frequent tokens.",
-        quantity="excess loss of tokens of rank above 4 d, Muon over Muon then row norm, at one "
-        "rate",
-        prediction="1",
-        study="muon_training",
-        evidence=partial(starved_loss_ratio, octave=-6, schedule="linear"),
-        tolerance=0.2,
-        citation=f"contradicts {REPAIR}",
-        expected="fails",
-    ),
-    Claim(
-        name="control-muon-rows-free-at-constant-rates",
-        statement=f"{WRONG}in {TRAINED.format(schedule='at a constant learning rate')} reach the "
-        "same excess loss by Muon and by Muon of row-normalised gradients.",
-        quantity="best excess loss, Muon over row norm then Muon",
-        prediction="1",
-        study="muon_training",
-        evidence=partial(
-            best_loss_ratio,
-            update="muon",
-            other="row norm, then muon",
-            schedule="constant",
-            predicted=1.0,
-        ),
-        tolerance=0.04,
-        citation=f"contradicts {REPAIR}",
-        expected="fails",
-    ),
-    Claim(
-        name="control-muon-rows-costly-at-falling-rates",
-        statement=f"{NEGATIVE}in {TRAINED.format(schedule='learning rates falling to zero')} have "
-        "an excess loss by Muon that is 1.15 times that by Muon of row-normalised gradients.",
-        quantity="best excess loss, Muon over row norm then Muon",
-        prediction="1.15, what starvation costs at constant rates in a pilot run",
-        study="muon_training",
-        evidence=partial(
-            best_loss_ratio,
-            update="muon",
-            other="row norm, then muon",
-            schedule="linear",
-            predicted=1.15,
-        ),
-        tolerance=0.08,
-        citation=f"contradicts {REPAIR}",
         expected="fails",
     ),
 )

@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from dynsim import bootstrap, token_law
+from dynsim import token_law
 from dynsim.claims import Evidence
-from dynsim.statistics import Resamples, exponent_of, log_slope
+from dynsim.statistics import exponent_of, log_slope
 from dynsim.theory import muon_row_norms
 from experiments.results import study_config
 
@@ -81,44 +81,3 @@ def rarest_exponent(data: xr.Dataset, head: str, exponent: float) -> Evidence:
     measured = exponent_of(widths, [squares], logs, resamples=RESAMPLES, vectorized=True)
     derived = float(log_slope(np.log(widths), 0.5 * np.log(law)))
     return Evidence.of_fit(measured, predicted=exponent, simulated=derived)
-
-
-def best_losses(data: xr.Dataset, update: str, schedule: str) -> Floats:
-    """Excess losses in the text, shape (octaves, seeds)."""
-    cell = data.text.sel(update=update, schedule=schedule)
-    return cell.transpose("octave", "seed").to_numpy().astype(np.float64)
-
-
-def best_loss_ratio(
-    data: xr.Dataset, update: str, other: str, schedule: str, predicted: float
-) -> Evidence:
-    """Excess loss in the text at an update's own best learning rate over that of another one.
-    A seed's networks of both are resampled together."""
-    both = np.stack([best_losses(data, name, schedule) for name in (update, other)])
-
-    def ratio(losses: Floats, axis: int = -1) -> Floats:
-        one, two = np.mean(losses, axis=axis).min(axis=1)
-        return np.asarray(one / two)
-
-    measured = bootstrap(ratio, [both], resamples=Resamples.QUICK)
-    return Evidence(predicted=predicted, simulated=None, measured=measured)
-
-
-def starved_loss_ratio(data: xr.Dataset, octave: int, schedule: str) -> Evidence:
-    """Excess loss of the starved tokens under Muon over that with rows normalised afterwards, at
-    one rate of frequent rows, to be 1 if frequent rows were all that matters."""
-    both = np.stack(
-        [
-            data.excess.sel(update=name, schedule=schedule, octave=octave, group="starved")
-            .to_numpy()
-            .astype(np.float64)
-            for name in ("muon", "muon, then row norm")
-        ]
-    )
-
-    def ratio(losses: Floats, axis: int = -1) -> Floats:
-        one, two = np.mean(losses, axis=axis)
-        return np.asarray(one / two)
-
-    measured = bootstrap(ratio, [both], resamples=Resamples.QUICK)
-    return Evidence(predicted=1.0, simulated=None, measured=measured)

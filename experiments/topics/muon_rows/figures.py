@@ -14,26 +14,24 @@ from dynsim import token_law
 from dynsim.theory import muon_row_norms
 from experiments.results import study_config
 
-from .estimators import best_losses, measured_squares
+from .estimators import measured_squares
 from .study import EDGES
 
 MARKS = {"squared error": "o", "softmax": "s", "softmax, shared targets": "x"}
 
 
-def muon_rows(data: xr.Dataset, training: xr.Dataset) -> Figure:
-    """Left: lengths of rows by rank, lines are the law. Right: losses by learning rate."""
-    figure, panels = plt.subplots(1, 3, figsize=(11.5, 3.7), layout="constrained")
-    _rows(panels[0], data)
-    for axes, schedule in zip(panels[1:], ("constant", "linear"), strict=True):
-        _losses(axes, training, schedule)
-    panels[2].sharey(panels[1])
-    panels[1].set_ylabel("excess loss in the text")
-    panels[1].legend(loc="upper left", fontsize="small")
+def muon_rows(data: xr.Dataset) -> Figure:
+    """Lengths of rows by rank at two Zipf exponents. Lines are the law, marks networks."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
+    for axes, exponent in zip(panels, data.exponent.values, strict=True):
+        _rows(axes, data, float(exponent))
+    panels[0].set_ylabel("length of its row under Muon")
+    panels[0].legend(loc="lower left", fontsize="small")
     return figure
 
 
-def _rows(axes: Axes, data: xr.Dataset) -> None:
-    exponent, vocab_size = 1.0, study_config(data)["vocab_size"]
+def _rows(axes: Axes, data: xr.Dataset, exponent: float) -> None:
+    vocab_size = study_config(data)["vocab_size"]
     law = token_law(f"zipf:{exponent}", vocab_size).frequencies
     centres = [np.sqrt((low + 1) * high) for low, high in itertools.pairwise(EDGES)]
     for place, width in enumerate(data.width.values):
@@ -53,9 +51,9 @@ def _rows(axes: Axes, data: xr.Dataset) -> None:
         axes.annotate(
             f"$d = {int(width)}$",
             (ranks[-1], muon_row_norms(law, int(width))[-1]),
-            xytext=(-2, 4),
+            xytext=(3, 0),
             textcoords="offset points",
-            ha="right",
+            va="center",
             fontsize="small",
             color=f"C{place}",
         )
@@ -63,27 +61,10 @@ def _rows(axes: Axes, data: xr.Dataset) -> None:
         xscale="log",
         yscale="log",
         xlabel="rank $i$ of the token",
-        ylabel="length of its row under Muon",
-        title="first step, Zipf exponent 1",
-    )
-    axes.legend(loc="lower left", fontsize="small")
-
-
-def _losses(axes: Axes, data: xr.Dataset, schedule: str) -> None:
-    rates = 2.0 ** data.octave.to_numpy()
-    for place, update in enumerate(data.update.values):
-        losses = best_losses(data, str(update), schedule)
-        axes.plot(rates, losses.mean(axis=1), "o-", color=f"C{place}", label=str(update))
-        axes.fill_between(
-            rates, losses.min(axis=1), losses.max(axis=1), color=f"C{place}", alpha=0.2, lw=0
-        )
-    title = {"constant": "constant learning rate", "linear": "learning rate falling to zero"}
-    axes.set(
-        xscale="log",
-        yscale="log",
-        xlabel="step of a frequent token's entries",
-        title=title[schedule],
+        title=f"first step, Zipf exponent {exponent:g}",
+        ylim=(1e-3, 2),
+        xlim=(0.8, 8000),
     )
 
 
-FIGURES = {"muon_rows": (muon_rows, ("muon_rows", "muon_training"))}
+FIGURES = {"muon_rows": (muon_rows, ("muon_rows",))}

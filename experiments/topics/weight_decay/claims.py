@@ -31,7 +31,7 @@ NETWORK = (
     "batches of 8, targets drawn at every visit) under AdamW"
 )
 HIDDEN = (
-    "hidden matrices before a normalisation in residual networks of widths d = 32 to 128 under "
+    "hidden matrices before a normalisation in residual networks of widths d = 16 to 64 under "
     "AdamW with learning rates in proportion to 1/d and a coupled lambda in proportion to {decay}"
 )
 

@@ -314,7 +314,7 @@ def _widths(
 
 DECAY_WIDTH = Study(
     "decay_width",
-    cells=lambda full: grid(width=(32, 64, 128), power=POWERS) if full else [],
+    cells=lambda full: grid(width=(16, 32, 64), power=POWERS) if full else [],
     measure=_widths,
     config=lambda full: {
         "vocab_size": 1024,
