@@ -93,4 +93,4 @@ def unreadable(error: OSError) -> str:
     if isinstance(error, Damaged):
         return str(error)
     reason = _first_line(error) if error.filename is None else error.strerror
-    return f"must be a netCDF file ({reason})"
+    return f"cannot be read as a netCDF file ({reason})"

@@ -1,13 +1,13 @@
 """Where the command `dynsim` begins. What ends it at a signal comes before all imports."""
 
-import _signal
 import os
+import signal
 
 
 def main() -> int:
     """Runs the command of this process and returns its exit code, see `experiments.ending`."""
-    for one in (_signal.SIGINT, _signal.SIGTERM):
-        _signal.signal(one, _end_at_once)  # until more is known
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, _end_at_once)  # until more is known
     from .ending import run_command
 
     return run_command(_command)
