@@ -14,6 +14,8 @@ from typing import Any
 
 import xarray as xr
 
+import dynsim
+
 LIBRARIES = (
     *("jax", "jaxlib", "numpy", "scipy", "sympy", "diffrax", "equinox", "optax", "xarray"),
     "tokenizers",
@@ -38,7 +40,8 @@ def code_version() -> str:
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
-    return f"{metadata.version('dynsim')}+{digest.hexdigest()[:12]}"
+    # Of the checkout, which may run without being installed.
+    return f"{dynsim.__version__}+{digest.hexdigest()[:12]}"
 
 
 def provenance(config: dict[str, Any]) -> dict[str, str]:
