@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,7 +52,7 @@ class Item:
     study: Study
     estimate: Callable[[Cell, Mapping[str, Any]], float]
     budget: float
-    report: Callable[[xr.Dataset], Sequence[str]]
+    report: Callable[[xr.Dataset], Iterable[str]]
 
     @property
     def name(self) -> str:

@@ -53,10 +53,10 @@ def test_the_oldest_versions_are_the_lower_bounds():
     bounds = [*project["dependencies"], *project["optional-dependencies"]["suite"]]
     oldest, newest = pinned("constraints-oldest.txt"), pinned("constraints-newest.txt")
     for bound in bounds:
-        name, least, below = re.fullmatch(r"([\w-]+)>=([\d.]+)(?:,<([\d.]+))?", bound).groups()
+        ((name, least, below),) = re.findall(r"^([\w-]+)>=([\d.]+)(?:,<([\d.]+))?$", bound)
         own = oldest[normal(name)]
         assert own.removesuffix(".0").removesuffix(".0") == least.removesuffix(".0"), bound
-        if below is not None:
+        if below:
             assert numbers(newest[normal(name)]) < numbers(below), bound
         assert numbers(newest[normal(name)]) >= numbers(own)
     assert project["requires-python"] == f">={environments.OLDEST[0]}"

@@ -67,7 +67,7 @@ def factors_of(f: Callable[..., Any], params: Any, point: Any) -> Factors:
 
     What a row holds: of a matrix in factors its fan-out, of any other leaf all its numbers.
     """
-    leaves = jax.tree.leaves(params)
+    leaves: list[Any] = jax.tree.leaves(params)
     closed = _program(f, params, point)
     uses: dict[int, list[int]] = {leaf: [] for leaf in range(len(leaves))}
     filters: list[bool] = []
@@ -81,7 +81,7 @@ def factors_of(f: Callable[..., Any], params: Any, point: Any) -> Factors:
 
     jax.eval_shape(abstract, *leaves, *jax.tree.leaves(point))
     fan_out = {leaf: found[0] for leaf, found in uses.items() if len(found) == 1 and found[0] > 0}
-    numbers = sum(fan_out.get(leaf, value.size) for leaf, value in enumerate(leaves))
+    numbers = sum(fan_out.get(leaf, int(value.size)) for leaf, value in enumerate(leaves))
     return Factors(fan_out, numbers, not filters)
 
 
@@ -219,4 +219,4 @@ def _on_one_vector(equation: Any, place: int) -> bool:
 
 def _fan_out(equation: Any, place: int) -> int:
     contracted, _ = equation.params["dimension_numbers"]
-    return equation.invars[place].aval.shape[1 - contracted[place][0]]
+    return int(equation.invars[place].aval.shape[1 - contracted[place][0]])
