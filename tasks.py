@@ -53,6 +53,16 @@ def test() -> None:
     run(sys.executable, *TEST_ARGUMENTS)
 
 
+def oldest() -> None:
+    """pytest: all tests with the oldest versions that are allowed, in an environment of its own"""
+    run(sys.executable, "tests/environments.py", "oldest")
+
+
+def newest() -> None:
+    """pytest: all tests with the newest versions that are allowed, in an environment of its own"""
+    run(sys.executable, "tests/environments.py", "newest")
+
+
 def docs() -> None:
     """sphinx: the documentation, in docs/_build/html; a warning is an error"""
     html = ("-b", "html", "docs", "docs/_build/html")
@@ -84,6 +94,8 @@ TASKS: dict[str, Callable[[], None]] = {
     "tidy": tidy,
     "type": types,
     "test": test,
+    "oldest": oldest,
+    "newest": newest,
     "docs": docs,
     "figures": figures,
     "screenshots": screenshots,

@@ -33,7 +33,7 @@ class Program(Generic[P, R]):
     """A jitted function.
 
     - `traces`: how often it was traced: once for each shape, with whatever passes it is compiled.
-    - `lower`: that of `jax.jit`.
+    - `jitted`: what `jax.jit` made of the function, for all that only it has, such as `lower`.
     """
 
     def __init__(self, function: Callable[P, R], without_sums: bool, options: dict[str, Any]):
@@ -44,14 +44,14 @@ class Program(Generic[P, R]):
 
         self.traces = 0
         self._without_sums = without_sums
-        self._usual = jax.jit(counted, **options)
+        self.jitted = jax.jit(counted, **options)
         self._sooner = jax.jit(counted, compiler_options=LESS, **options)
-        self.lower = self._usual.lower
+        self.lower = self.jitted.lower
         update_wrapper(self, function)
 
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
         less = (self._without_sums or _sooner.get()) and _on_an_optimising_cpu()
-        return (self._sooner if less else self._usual)(*arguments, **named)
+        return (self._sooner if less else self.jitted)(*arguments, **named)
 
 
 def program(

@@ -14,6 +14,7 @@ from typing import Any
 
 import xarray as xr
 
+import dynsim
 from dynsim._files import TEMPORARY_NAME as TEMPORARY_NAME
 from dynsim._files import write_file as write_file
 from dynsim._netcdf import netcdf_bytes, read_netcdf
@@ -53,7 +54,8 @@ def code_version() -> str:
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
-    return f"{metadata.version('dynsim')}+{digest.hexdigest()[:12]}"
+    # Of the checkout, which may run without being installed.
+    return f"{dynsim.__version__}+{digest.hexdigest()[:12]}"
 
 
 def provenance(config: dict[str, Any]) -> dict[str, str]:

@@ -76,14 +76,15 @@ class Study:
         a seed that is no integer from 0 on.
         """
         check_run(seed)
-        config, cells = self._settings(full, seed), self.cells(full)
         found = complete_cells(
-            self._jobs(cells, config, full),
-            _measured,
-            where or self._threads(),
-            store,
-            advance,
+            self.jobs(full, seed), measured_cell, where or self._threads(), store, advance
         )
+        return self.dataset(self.cells(full), found, full, seed)
+
+    def dataset(
+        self, cells: Sequence[Cell], found: Sequence[Arrays], full: bool, seed: int = 0
+    ) -> xr.Dataset:
+        """What was `found` in these `cells`, which may be some of them, as one dataset."""
         pieces = [_labelled(cell, arrays) for cell, arrays in zip(cells, found, strict=True)]
         dataset = _combined(pieces).set_coords(self.coordinates)
         counted = {name: np.arange(size) for name, size in dataset.sizes.items()}
@@ -98,7 +99,9 @@ class Study:
         # Without a seed of its own a run is described as runs were before there were seeds.
         return {**self.config(full), **({"seed": seed} if seed else {})}
 
-    def _jobs(self, cells: Sequence[Cell], config: Mapping[str, Any], full: bool) -> list[CellJob]:
+    def jobs(self, full: bool, seed: int = 0) -> list[CellJob]:
+        """What `measured_cell` computes of every cell, in their order."""
+        cells, config = self.cells(full), self._settings(full, seed)
         made = fingerprint({"study": self.name, **config})
         measure = self.measure if full or self.laboratory else partial(_sooner, self.measure)
         jobs = []
@@ -121,7 +124,7 @@ def _sooner(measure: Callable[..., Any], **options: Any) -> Any:
         return measure(**options)
 
 
-def _measured(
+def measured_cell(
     job: tuple[Callable[..., Any], dict[str, Any], dict[str, Any]], progress: object = None
 ) -> Arrays:
     """One cell's variables, and the names of each one's dimensions."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 
+import environments
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +32,40 @@ def test_ci_runs_every_check():
     run = " ".join(groups).split()
     assert run == ["lint", "type", "docs"]  # and the tests by the README's command
     assert 'bash -euo pipefail -c "$readme_command"' in text(".ci/run")
+
+
+def test_ci_runs_a_few_tests_at_both_ends_of_the_versions():
+    assert "tests/environments.py oldest newest --smoke" in text(".ci/run")
+    assert all((ROOT / name).exists() for name in environments.SMOKE)
+
+
+def pinned(name: str) -> dict[str, str]:
+    lines = (line.split("==") for line in text(name).splitlines() if "==" in line)
+    return {normal(name): version for name, version in lines}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_oldest_versions_are_the_lower_bounds():
+    project = tomllib.loads(text("pyproject.toml"))["project"]
+    bounds = [*project["dependencies"], *project["optional-dependencies"]["suite"]]
+    oldest, newest = pinned("constraints-oldest.txt"), pinned("constraints-newest.txt")
+    for bound in bounds:
+        ((name, least, below),) = re.findall(r"^([\w-]+)>=([\d.]+)(?:,<([\d.]+))?$", bound)
+        own = oldest[normal(name)]
+        assert own.removesuffix(".0").removesuffix(".0") == least.removesuffix(".0"), bound
+        if below:
+            assert numbers(newest[normal(name)]) < numbers(below), bound
+        assert numbers(newest[normal(name)]) >= numbers(own)
+    assert project["requires-python"] == f">={environments.OLDEST[0]}"
+    named = [one.rpartition(" ")[2] for one in project["classifiers"] if "Python :: 3" in one]
+    assert {*environments.OLDEST, *environments.NEWER} == set(named)
+
+
+def numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
 
 
 def test_contributing_names_every_task_and_no_other():

@@ -1,7 +1,8 @@
 """The kernel as a matrix: how it is built in the fewest operations and in bounded memory.
 
 Of a function whose every output depends on its own point alone, the Jacobian of a point needs that
-point alone. Its rows are contracted in blocks of points. With many outputs a point, or Jacobians of
+point alone. Its rows, or the factors of matrices (`_factored`), are contracted in blocks of points.
+With many outputs a point, or Jacobians of
 a point that are too large, each row is pushed forward instead, through all points. Of any other
 function, such as one with batch normalisation, each column needs all points twice.
 """
@@ -22,6 +23,7 @@ from jax import Array
 from dynsim._errors import InputError
 
 from ._cost import Cost, cost_of
+from ._factored import Factors, Jacobian, factors_of, jacobian, product
 from ._functions import output_shape, outputs
 from ._products import linearisation, scaled
 
@@ -60,7 +62,8 @@ def point_kernels(f: Callable[..., Any], params: Any, rates: Any, x: Any) -> Arr
     points, n = shape[0], math.prod(shape[1:])
     alone = is_pointwise(f, params, x)
     cost = _pass_cost(f, params, _point(x, 0) if alone else x)
-    needed = NUMBER * n * (_parameters(params) + cost.numbers)
+    held = factors_of(f, params, _point(x, 0)).numbers if alone else _parameters(params)
+    needed = NUMBER * n * (held + cost.numbers)
     _check_fits("kernel", f"{points} blocks of {n} x {n} numbers", needed)
     return _own_blocks(f, params, rates, x, alone, max(1, int(BLOCK_BYTES // needed)))
 
@@ -78,18 +81,19 @@ def chosen_way(f: Callable[..., Any], params: Any, x1: Any, x2: Any) -> Way:
         return Way("columns", block, every)
     outputs_a_point = columns // right[0]
     one = _pass_cost(f, params, _point(x2, 0))
-    jacobian = NUMBER * outputs_a_point * (size + one.numbers)
-    points = max(1, int(BLOCK_BYTES // jacobian))
+    held = factors_of(f, params, _point(x2, 0)).numbers  # of one row
+    needed = NUMBER * outputs_a_point * (held + one.numbers)
+    points = max(1, int(BLOCK_BYTES // needed))
     turns = 1 + math.ceil(left[0] / points)
     passes = PASSES * outputs_a_point * (turns * all2.operations + all1.operations)
     share = (1 + 1 / (turns - 1)) / 2 if x2 is x1 else 1.0  # of the blocks, without mirrored ones
-    contract = Way("contract", points, share * (passes + 2 * rows * columns * size))
+    contract = Way("contract", points, share * (passes + 2 * rows * columns * held))
     push = Way(
         "push",
         max(1, min(outputs_a_point, block)),
         PASSES * (columns * all1.operations + outputs_a_point * all2.operations),
     )
-    if jacobian > POINT_JACOBIAN_BYTES:
+    if needed > POINT_JACOBIAN_BYTES:
         return push
     return min(contract, push, key=lambda way: way.operations)
 
@@ -150,36 +154,32 @@ def _contracted(f, params, rates, x1, x2, block: int) -> Array:
     """Blocks of J(x1) H J(x2)^T; of a symmetric kernel those below the diagonal are mirrored."""
     count1, count2 = (output_shape(f, params, x)[0] for x in (x1, x2))
     starts1, starts2 = range(0, count1, block), range(0, count2, block)
+    factors, rates = factors_of(f, params, _point(x1, 0)), jax.tree.leaves(rates)
     blocks: dict[tuple[int, int], Array] = {}
     for i, first in enumerate(starts1):
-        left = _rows(f, params, _part(x1, first, block))
+        left = _rows(f, params, _part(x1, first, block), factors)
         for j, second in enumerate(starts2):
             if x2 is x1 and j < i:
                 blocks[i, j] = blocks[j, i].T
                 continue
             same = x2 is x1 and j == i
-            right = left if same else _rows(f, params, _part(x2, second, block))
+            right = left if same else _rows(f, params, _part(x2, second, block), factors)
             blocks[i, j] = _product(rates, left, right)
     return jnp.block([[blocks[i, j] for j in range(len(starts2))] for i in range(len(starts1))])
 
 
-@partial(jax.jit, static_argnames="f")
-def _rows(f, params, x):
-    """Rows of the Jacobian, (N n, numbers of a leaf) of every leaf, each of its own point alone."""
-
-    def of_point(point):
-        net = linearisation(f, params, jax.tree.map(lambda leaf: leaf[None], point))
-        units = jnp.eye(net.start.size).reshape(net.start.size, *net.start.shape)
-        return jax.vmap(net.pull)(units)
-
-    rows = jax.lax.map(of_point, x)  # one by one: a batch of filter gradients costs far more
-    return jax.tree.map(lambda leaf, own: leaf.reshape(-1, own.size), rows, params)
+def _rows(f, params, x, factors: Factors) -> Jacobian:
+    """The Jacobian of every point by itself."""
+    fan_out = tuple(factors.fan_out.items())
+    return _compiled_rows(f, params, x, fan_out, factors.numbers, factors.together)
 
 
-@jax.jit
-def _product(rates, left, right):
-    products = jax.tree.map(lambda rate, a, b: rate * (a @ b.T), rates, left, right)
-    return sum(jax.tree.leaves(products))
+@partial(jax.jit, static_argnames=("f", "fan_out", "numbers", "together"))
+def _compiled_rows(f, params, x, fan_out, numbers, together):
+    return jacobian(f, params, x, Factors(dict(fan_out), numbers, together))
+
+
+_product = jax.jit(product)
 
 
 @partial(jax.jit, static_argnames=("f", "block"))
@@ -219,20 +219,22 @@ def _own_blocks(f, params, rates, x, alone, block):
     whole = linearisation(f, params, x)
     points = whole.start.shape[0]
     outputs_a_point = whole.start.size // points
+    scales = jax.tree.leaves(rates)
 
     def of_point(index):
-        net, row = whole, index
         if alone:
             own = jax.tree.map(lambda leaf: jnp.take(leaf, index[None], axis=0), x)
-            net, row = linearisation(f, params, own), 0
+            rows = jacobian(f, params, own, factors_of(f, params, own))
+            return product(scales, rows, rows)
 
         def gradient(output):
-            unit = jnp.zeros(net.start.shape).reshape(len(net.start), -1).at[row, output].set(1)
-            return net.pull(unit.reshape(net.start.shape))
+            unit = jnp.zeros(whole.start.shape).reshape(points, -1).at[index, output].set(1)
+            return whole.pull(unit.reshape(whole.start.shape))
 
-        rows = jax.vmap(gradient)(jnp.arange(outputs_a_point))
-        rows = jax.tree.map(lambda leaf: leaf.reshape(outputs_a_point, -1), rows)
-        return _product(rates, rows, rows)
+        gradients = jax.tree.leaves(jax.vmap(gradient)(jnp.arange(outputs_a_point)))
+        flat = [leaf.reshape(outputs_a_point, -1) for leaf in gradients]
+        rows = Jacobian(dict(enumerate(flat)), {}, {})
+        return product(scales, rows, rows)
 
     return jax.lax.map(of_point, jnp.arange(points), batch_size=block)
 

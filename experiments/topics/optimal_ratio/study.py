@@ -109,9 +109,12 @@ CASES: Mapping[str, Case] = {
 
 
 def _cell(case: str, width: int, seeds: int, seed: int = 0) -> Any:
+    return case_losses(CASES[case], width, seeds, seed)
+
+
+def case_losses(task: Case, width: int, seeds: int, seed: int = 0) -> Any:
     """Evaluation losses over both base rates, seeds and horizons (0, 1, 2: early, middle, late),
     as shares of the initial loss and above it cut off, which is all that an optimum needs."""
-    task = CASES[case]
     setup = replace(task.setup(width), seed=run_seed(seed))
     positions = [task.positions(axis) for axis in AXES]
     count = max(seeds, task.seeds)

@@ -92,15 +92,26 @@ def _losses(
     return axes, loss.reshape(shape)
 
 
+def race_setup(task: str, width: int, seed: int = 0) -> NetworkSetup:
+    """The network of one task."""
+    fields = {**MUP_WEIGHTS, "lr_exponents": "0,0,0", "base_width": SMALL, **TASKS[task]}
+    return NetworkSetup(width=width, seed=seed, **fields)
+
+
 def _cell(task: str, seeds: int, width: int, seed: int = 0) -> Any:
+    small = race_setup(task, SMALL, run_seed(seed))
+    return raced(small, width, OCTAVES[small.network], seeds)
+
+
+def raced(
+    small: NetworkSetup, width: int, octaves: Mapping[str, tuple[int, int]], seeds: int
+) -> Any:
     """One task: tuning at `SMALL`, every rule at `width`, and the grid at `width`.
 
-    Rates are actual ones, the same for all layers but the embedding.
+    Rates are actual ones, the same for all layers but the embedding. `octaves` are the first and
+    last of each axis.
     """
-    fields = {**MUP_WEIGHTS, "lr_exponents": "0,0,0", "base_width": SMALL, **TASKS[task]}
-    small = NetworkSetup(width=SMALL, seed=run_seed(seed), **fields)
     large = replace(small, width=width)
-    octaves = OCTAVES[small.network]
     axes, tuning = _losses(small, octaves, TUNING_SEEDS)
     best = np.unravel_index(np.argmin(tuning.mean(axis=-1)), tuning.shape[:2])
     tuned = np.array([axis[place] for axis, place in zip(axes, best, strict=True)])

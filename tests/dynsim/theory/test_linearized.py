@@ -23,6 +23,7 @@ from dynsim.theory import max_learning_rate, tangent_kernel_product
 from dynsim.theory.linearized import _dynamics as dynamics
 from dynsim.theory.linearized import _matrix as matrix
 from dynsim.theory.linearized import _predict as linearized
+from dynsim.theory.linearized._factored import factors_of
 from dynsim.theory.linearized._functions import checked_function
 from dynsim.theory.linearized._low_precision import low_precision
 from dynsim.theory.linearized._task import Task
@@ -136,6 +137,29 @@ def test_the_kernel_is_the_same_by_every_way_and_in_blocks_of_any_size(f, monkey
     own = tangent_kernel(f, params, x, learning_rates=RATES, per_example=True)
     blocks = np.einsum("ikil->ikl", expected.reshape(6, 3, 6, 3))
     np.testing.assert_allclose(own, blocks, rtol=1e-11, atol=1e-12)
+
+
+def twice(params, x):
+    """The hidden matrix acts twice, the readout once; a part is jitted, vectors stand beside."""
+    hidden = jnp.tanh(x @ params["square"].T + params["shift"][None])
+    hidden = jax.jit(lambda z: jnp.tanh(z @ params["square"]) * params["gain"][None])(hidden)
+    return jax.vmap(lambda z: params["readout"] @ z)(hidden) * params["scale"]
+
+
+def test_matrices_that_a_point_uses_once_are_known_by_factors():
+    random = np.random.default_rng(3)
+    sizes = {"square": (5, 5), "shift": (5,), "gain": (5,), "readout": (3, 5), "scale": ()}
+    params = {name: random.standard_normal(size) for name, size in sizes.items()}
+    fun, params, rates = checked_function(twice, params, 0.7)
+    found = factors_of(fun, params, POINTS[:1])
+    names = sorted(params)
+    assert {names[leaf]: size for leaf, size in found.fan_out.items()} == {"readout": 3}
+    assert factors_of(mlp, PARAMS, POINTS[:1]).numbers == 40 + 3  # of 40 * 5 + 3 * 40
+    expected = matrix._pushed(fun, params, rates, POINTS, TEST_POINTS, 4)
+    ours = matrix._contracted(fun, params, rates, POINTS, TEST_POINTS, 4)
+    np.testing.assert_allclose(ours, expected, rtol=1e-11, atol=1e-12)
+    product = lambda p, x: x @ (p["square"] @ p["readout"].T)  # noqa: E731
+    assert not factors_of(product, params, POINTS[:1]).fan_out
 
 
 def test_outputs_that_are_zero_at_the_start_do_not_hide_that_points_are_coupled():

@@ -1,0 +1,91 @@
+"""`python -m benchmarks.campaign`: the measurements for one accelerator."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+SLICE_MINUTES, ALL_MINUTES = 9.0, 25.0
+EPILOG = "docs/guides/campaign.md says what is measured, and how to go on after a slice."
+
+
+@contextlib.contextmanager
+def compiled_quickly(miniature: bool) -> Iterator[None]:
+    """A miniature is compiled without most optimisations."""
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", miniature or before)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 if everything is finished, 3 if something is left, 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.campaign",
+        description="Measures on one accelerator, in slices that resume.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for what is brought back")
+    parser.add_argument("--before", type=Path, help="folder with the files of an earlier slice")
+    parser.add_argument("--work", type=Path, help="folder of finished cells (default OUT.work)")
+    parser.add_argument(
+        "--minutes", type=float, default=SLICE_MINUTES, help="of this slice (default 9)"
+    )
+    parser.add_argument(
+        "--all-minutes", type=float, default=ALL_MINUTES, help="of all slices (default 25)"
+    )
+    parser.add_argument("--only", nargs="+", metavar="ITEM", help="these items only")
+    parser.add_argument("--miniature", action="store_true", help="the same at tiny sizes")
+    parser.add_argument("--list", action="store_true", help="what would be measured, and how long")
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")  # PyTorch has its turn after
+    from dynsim import InputError
+    from experiments.precision import enable_x64
+
+    enable_x64()
+    from .items import ITEMS
+    from .running import REPORT, Campaign, Clock, seconds_of_slices
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    full = not options.miniature
+    try:
+        names = [item.name for item in ITEMS]
+        for name in set(options.only or ()) - set(names):
+            raise InputError("only", name, f"must be one of {', '.join(names)}")
+        items = [item for item in ITEMS if not options.only or item.name in options.only]
+        if options.list:
+            for item in items:
+                for cell in item.study.cells(full):
+                    seconds = item.estimate(cell, item.study.config(full))
+                    say(f"{item.name:18s} {seconds:5.0f} s  {' '.join(map(str, cell.values()))}")
+            return 0
+        before = seconds_of_slices(options.before or options.out)
+        clock = Clock(60 * options.minutes, 60 * options.all_minutes - before)
+        work = options.work or options.out.with_name(options.out.name + ".work")
+        campaign = Campaign(items, full, options.out, work, options.before, clock, say)
+        with compiled_quickly(options.miniature):
+            finished = campaign.run()
+    except InputError as error:
+        print(f"campaign: error: {error}", file=sys.stderr)
+        return 2
+    report = json.loads((options.out / REPORT).read_text(encoding="utf-8"))
+    for name, lines in report["found"].items():
+        say(f"\n{name}: {report['finished'][name]}")
+        for line in lines:
+            say(f"  {line}")
+    return 0 if finished else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
