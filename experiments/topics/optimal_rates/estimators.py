@@ -100,9 +100,7 @@ def layer_exponent(data: xr.Dataset, family: str, *, horizon: int | None = None)
     rates = np.stack([rate for rate, _ in networks])
     # A seed is one task at every width, so its losses at all widths are resampled together.
     losses = np.stack([loss for _, loss in networks])
-    measured = exponent_of(
-        widths, [losses], log_ratios, resamples=RESAMPLES, vectorized=True
-    )
+    measured = exponent_of(widths, [losses], log_ratios, resamples=RESAMPLES, vectorized=True)
     simulated = log_slope(np.log(widths), log_ratios(np.stack([loss for _, loss in theory])))
     predicted = predicted_layerwise(family)
     return Evidence.of_fit(measured, predicted=predicted, simulated=float(simulated))
