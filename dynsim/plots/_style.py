@@ -256,15 +256,15 @@ def _marks(axes: Axes, axis: Axis) -> Line2D:
     places = places[(low <= places) & (places <= high)]
     ends = [0.0] * len(places)
     below = axis.axis_name == "x"
-    name = f"{axis.axis_name}tick"
+    style, name = dict[str, Any](plt.rcParams), f"{axis.axis_name}tick"
     return Line2D(
         places if below else ends,
         ends if below else places,
         linestyle="",
         marker=TICKDOWN if below else TICKLEFT,
-        markersize=plt.rcParams[f"{name}.minor.size"],
-        markeredgewidth=plt.rcParams[f"{name}.minor.width"],
-        color=plt.rcParams[f"{name}.color"],
+        markersize=style[f"{name}.minor.size"],
+        markeredgewidth=style[f"{name}.minor.width"],
+        color=style[f"{name}.color"],
         transform=axes.get_xaxis_transform() if below else axes.get_yaxis_transform(),
         zorder=axis.get_zorder(),
         clip_on=False,

@@ -1434,6 +1434,15 @@ def test_help_says_what_an_option_takes(command, capsys):
     assert command in ("optima", "regimes", "verify", "transfer", "coordinate-check") or groups
 
 
+def test_a_shell_can_complete_every_command_and_option(capsys):
+    with pytest.raises(SystemExit):
+        main(["--tyro-print-completion", "bash"])
+    printed = capsys.readouterr().out
+    for name, command in COMMANDS.items():
+        assert name in printed
+        assert all(flag in printed for flag in option_flags(command)), name
+
+
 def test_groups_of_options_change_no_option():
     for name, command in COMMANDS.items():
         flat, shown = set(option_flags(command)), set(option_flags(grouped(command)))
