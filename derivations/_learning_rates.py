@@ -196,8 +196,10 @@ def optimal_embedding_lr_with_output(targets: str = "sign") -> Derivation:
     f, std = sp.Symbol("f", real=True), sp.Symbol("sigma_f", positive=True)
     if targets == "sign":
         density = sp.exp(-(f**2) / (2 * std**2)) / (std * sp.sqrt(2 * sp.pi))
-        above = sp.integrate((f + 1) * density, (f, -1, sp.oo))
-        below = sp.integrate(-(f + 1) * density, (f, -sp.oo, -1))
+        # The primitive by sympy's quickest methods: its definite integrals take twice as long.
+        primitive = sp.integrate((f + 1) * density, f, heurisch=False, meijerg=False)
+        above = sp.limit(primitive, f, sp.oo) - primitive.subs(f, -1)
+        below = sp.limit(primitive, f, -sp.oo) - primitive.subs(f, -1)
         size = sp.simplify(above + below)
         assumed, mean_size = (
             "targets +1 or -1",

@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import io
 import re
+import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -18,7 +20,8 @@ import tyro
 import dynsim
 from dynsim import InputError
 
-from .overview import DESCRIPTION, overview
+from .grouping import Grouped, grouped
+from .overview import COLUMNS, DESCRIPTION, overview
 
 FLAGS = (
     *("--json", "--full", "--compare", "--resume", "--train-loss", "--derivation"),
@@ -52,18 +55,26 @@ def parse(commands: Mapping[str, type], arguments: Sequence[str]) -> Any:
             raise InputError(option, value, "takes no value")
     for command in commands.values():
         _describe(command)
-    errors = io.StringIO()
+    errors, asked = io.StringIO(), {"-h", "--help"} & set(arguments)
+    help_text = _Help()
     try:
-        with contextlib.redirect_stderr(errors):
-            return tyro.extras.subcommand_cli_from_dict(
-                dict(commands),
+        with (
+            contextlib.redirect_stderr(errors),
+            contextlib.redirect_stdout(help_text if asked else sys.stdout),
+        ):
+            name = arguments[0]
+            shown = {name: grouped(commands[name])} if name in commands else {}
+            given = tyro.extras.subcommand_cli_from_dict(
+                {**commands, **shown},
                 prog="dynsim",
                 description=DESCRIPTION,
                 args=list(arguments),
                 config=(tyro.conf.OmitArgPrefixes,),
             )
+            return given.command(commands[name]) if isinstance(given, Grouped) else given
     except SystemExit as stop:
         if stop.code in (0, None):
+            print(_wrapped(help_text.getvalue()), end="")
             raise
         message = _one_line(errors.getvalue())
         if message.startswith(UNKNOWN) and arguments[0] in commands:
@@ -72,6 +83,30 @@ def parse(commands: Mapping[str, type], arguments: Sequence[str]) -> Any:
         raise ParseError(message) from None
 
 
+class _Help(io.StringIO):
+    """Holds a help text, which is drawn as for stdout: with its colours and frames."""
+
+    def __init__(self):
+        super().__init__()
+        self.stdout = sys.stdout
+
+    @property
+    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.stdout.encoding
+
+    def isatty(self) -> bool:
+        return self.stdout.isatty()
+
+
+def _wrapped(text: str) -> str:
+    """A help text in which the description, too, is not too wide; frames stay as they are."""
+    lines = [
+        line if FRAME & set(line) else textwrap.fill(line, COLUMNS) for line in text.splitlines()
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+FRAME = set("│╭╰")
 METAVARS = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
 
 

@@ -17,8 +17,9 @@ def unit_crossing(rank: NDArray[np.float64], ratio: NDArray[np.float64]) -> floa
     from scipy.optimize import isotonic_regression
 
     smooth = isotonic_regression(ratio, increasing=False)
-    centres = np.array([np.log(block).mean() for block in np.split(rank, smooth.blocks[1:-1])])
-    levels = smooth.x[smooth.blocks[:-1]]
+    starts = smooth.blocks[:-1]
+    centres = np.add.reduceat(np.log(rank), starts) / np.diff(smooth.blocks)
+    levels = smooth.x[starts]
     if not levels[0] > 1 > levels[-1]:
         return math.nan
     return float(np.exp(np.interp(-1.0, -levels, centres)))

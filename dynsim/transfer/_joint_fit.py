@@ -21,6 +21,7 @@ from ._surface import (
     Surface,
     fit_surfaces,
     joined,
+    losses_of,
     parabolas,
 )
 
@@ -103,10 +104,7 @@ class JointFit:
         """Relative residuals of every row, none without a joint fit."""
         if not self.surfaces:
             return []
-        return [
-            _relative_residual(surface, self.points, loss)
-            for surface, loss in zip(self.surfaces, self.rows, strict=True)
-        ]
+        return _relative_residuals(self.surfaces, self.points, self.rows)
 
     @cached_property
     def resampled_error(self) -> Resampled | Scattered:
@@ -123,17 +121,12 @@ class JointFit:
         others, held_out = self.points.at(~last), self.points.at(last)
         if self.noise is not None:
             surface = _fit_rows(others, self.loss[None, ~last])[0]
-            residual = _relative_residual(surface, held_out, self.loss[last])
+            (residual,) = _relative_residuals([surface], held_out, self.loss[None, last])
             return float(np.sqrt(np.mean(residual**2))), np.nan
         assert isinstance(self.resamples, SeedResamples)
         rows = self.resamples.without_draws(self.rows)
         surfaces = _fit_rows(others, rows[:, ~last])
-        return self._rms_and_noise(
-            [
-                _relative_residual(surface, held_out, loss)
-                for surface, loss in zip(surfaces, rows[:, last], strict=True)
-            ]
-        )
+        return self._rms_and_noise(_relative_residuals(surfaces, held_out, rows[:, last]))
 
     def _rms_and_noise(self, residuals: list[Floats]) -> tuple[float, float]:
         resampled = self.resamples.of(residuals)
@@ -253,8 +246,10 @@ def _fit_rows(points: Points, rows: Floats) -> list[Surface]:
     return data + (fit_surfaces(points, rows[1:]) if len(rows) > 1 else [])
 
 
-def _relative_residual(surface: Surface, points: Points, loss: Floats) -> Floats:
-    return (loss - surface.loss(points.log_width, points.log_rate)) / loss
+def _relative_residuals(surfaces: Sequence[Surface], points: Points, rows: Floats) -> list[Floats]:
+    """Of every row of losses, shape (rows, points), from the surface of that row."""
+    fitted = losses_of(surfaces, points.log_width, points.log_rate)
+    return list((rows - fitted) / rows)
 
 
 def _curvature_law(widths: Sequence[float], shapes: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -111,6 +112,12 @@ class Surface:
         """L(N, η)."""
         distance = log_rate - self.best_log_rate(log_width)
         return self.lowest_loss(log_width) + self.curvature_at(log_width) / 2 * distance**2
+
+
+def losses_of(surfaces: Sequence[Surface], log_width: Floats, log_rate: Floats) -> Floats:
+    """L(N, η) of several surfaces at once, shape (surfaces, points)."""
+    table = np.array([dataclasses.astuple(one) for one in surfaces]).T[:, :, None]
+    return Surface(*table).loss(log_width[None, :], log_rate[None, :])
 
 
 def _growth(exponent: float | Floats, log_width: Floats) -> Floats:

@@ -83,8 +83,10 @@ def documented(described: type) -> dict[str, str]:
 
 @cache
 def _documented_here(part: type) -> dict[str, str]:
-    body = _classes(part.__module__)[part.__name__]
+    body = _classes(part.__module__).get(part.__name__)
     found: dict[str, str] = {}
+    if body is None:  # a class that was made, whose fields have their words with them
+        return found
     for statement, after in zip(body.body, body.body[1:], strict=False):
         if not isinstance(statement, ast.AnnAssign) or not isinstance(after, ast.Expr):
             continue

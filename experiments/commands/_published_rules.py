@@ -86,7 +86,7 @@ def measured_ratio_exponents() -> list[dict[str, Any]]:
     from experiments.precision import enable_x64
     from experiments.results import STORED, load
     from experiments.topics._claim_study import claim_networks
-    from experiments.topics._registry import claim_files
+    from experiments.topics._parts import claim_files
 
     enable_x64()
     study = "first_step_claims"

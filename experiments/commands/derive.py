@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -123,7 +124,7 @@ class Derive:
             print(rms.to_latex())
             print("\n" + "\n".join(f"% {line}" for line in lines))
         else:
-            print(rms.to_text() + "\n\n" + "\n".join(lines))
+            print(_answer(document) + "\n\n" + "\n".join(lines) + "\n\n" + rms.to_text())
             print_files(written)
         return 0
 
@@ -133,6 +134,28 @@ def _of_first_step(
 ) -> tuple[FirstStepLayer, derivations.Optimizer]:
     """Layer and optimizer of what is no softmax head, as `_check` has asserted."""
     return cast("FirstStepLayer", options.layer), cast("derivations.Optimizer", options.optimizer)
+
+
+def _answer(document: dict[str, Any]) -> str:
+    """What the formula says, and what that means for the learning rate, in one sentence."""
+    layer = "a hidden layer" if document["layer"] == "hidden" else f"the {document['layer']}"
+    start = f"The first step of {layer} under {document['optimizer']} changes its output by"
+    if document["rms"] is None:
+        exponent = document["exponent"]
+        power = exponent if exponent.isdigit() else f"({exponent})"
+        answer = (
+            f"{start} an RMS that grows like d^{power} at large width; a learning rate that falls "
+            "like this keeps the change the same."
+        )
+    else:
+        answer = f"{start} {number(document['rms'])} (RMS at LR = 1 and |r| = 1)."
+        local = document["local_exponent"]
+        if math.isfinite(local):
+            answer += (
+                f" Near width {document['width']} this grows like d^{number(local)}, so a learning "
+                f"rate like d^{number(-local)} keeps it the same."
+            )
+    return textwrap.fill(answer, 100)
 
 
 def _formula(options: Derive) -> tuple[derivations.Derivation, sp.Expr]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from experiments.plots._write import write
 
-from ._registry import parts
+from ._parts import parts
 
 FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     name: figure for module in parts("figures") for name, figure in module.FIGURES.items()

@@ -32,8 +32,10 @@ from dynsim.tokens import random_bigrams
 from experiments import cli
 from experiments.cli import COMMANDS, main
 from experiments.commands import _published_rules
+from experiments.grouping import grouped
 from experiments.output import flag
 from experiments.overview import QUESTIONS, first_line
+from experiments.parsing import option_flags
 from experiments.results import load
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -188,13 +190,15 @@ def test_derive_without_numbers_prints_the_formula(run):
     assert r"\begin{itemize}" in latex.out
 
 
-def test_derive_prints_the_numbers_under_the_derivation(run):
+def test_derive_prints_the_answer_before_the_derivation(run):
     text = run("derive", "--layer", "hidden", "--width", 64, "--vocab-size", 100)
     document = run(
         "derive", "--layer", "hidden", "--width", 64, "--vocab-size", 100, "--json"
     ).document
-    assert f"{document['rms']:.4g}" in text.out
-    assert f"{document['local_exponent']:.4g}" in text.out
+    answer, _, rest = text.out.partition("\n\n")
+    assert f"{document['rms']:.4g}" in answer
+    assert f"d^{document['local_exponent']:.4g}" in answer
+    assert "Assumptions" in rest
 
 
 def test_derive_says_for_which_matrix_it_holds(run):
@@ -1501,6 +1505,28 @@ def test_help_says_what_an_option_takes(command, capsys):
     assert "None}" not in printed
     assert "default: None" not in printed
     assert "default: )" not in printed
+    assert max(map(len, printed.splitlines())) <= 100
+    groups = re.findall(r"^(?:╭─)? ?(\w+) options", printed, flags=re.MULTILINE)
+    expected = {"train": ["size", "network", "task", "optimizer", "output"]}
+    expected["compare"] = expected["predict"] = expected["train"]
+    expected["derive"] = ["size", "network", "task", "output"]
+    assert groups == expected.get(command, groups)
+    assert command in ("optima", "regimes", "verify", "transfer", "coordinate-check") or groups
+
+
+def test_a_shell_can_complete_every_command_and_option(capsys):
+    with pytest.raises(SystemExit):
+        main(["--tyro-print-completion", "bash"])
+    printed = capsys.readouterr().out
+    for name, command in COMMANDS.items():
+        assert name in printed
+        assert all(flag in printed for flag in option_flags(command)), name
+
+
+def test_groups_of_options_change_no_option():
+    for name, command in COMMANDS.items():
+        flat, shown = set(option_flags(command)), set(option_flags(grouped(command)))
+        assert flat == shown, name
 
 
 def test_claims_are_listed_without_being_measured(run):

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from experiments.results import STORED, code_version, load
-from experiments.topics._registry import STUDIES, parts
+from experiments.topics._parts import parts
+from experiments.topics._registry import STUDIES
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(STORED.glob("*.nc"))

@@ -74,21 +74,28 @@ def curve(data: xr.Dataset, family: Family, source: str, width: int, horizon: in
     return Curve(cell.rate.sel(layers=family.layers).to_numpy(), rows)
 
 
-def log_sufficient(rates: Floats, losses: Floats, axis: int = -1) -> float:
-    """ln of the sufficient rate; NaN where it lies at the grid's lower end, or none helps."""
+def log_sufficient(rates: Floats, losses: Floats, axis: int = -1) -> Floats:
+    """ln of the sufficient rate; NaN where it lies at the grid's lower end, or none helps.
+
+    `losses` as in a `Curve`; between rates and seeds may stand resamples, for shape (resamples,).
+    """
     mean = losses.mean(axis=axis)
     removed = mean[-1] - mean[:-1]
-    needed = SHARE * removed.max()
-    first = int(np.argmax(removed >= needed))
-    if first == 0 or removed.max() < LEAST:
-        return math.nan
-    pair = slice(first - 1, first + 1)
-    return float(np.interp(needed, removed[pair], np.log(rates[pair])))
+    most = removed.max(axis=0)
+    needed = SHARE * most
+    first = np.argmax(removed >= needed, axis=0)
+    place = np.maximum(first, 1)
+    below, above = (np.take_along_axis(removed, k[None], axis=0)[0] for k in (place - 1, place))
+    log_rates = np.log(rates)
+    low, high = log_rates[place - 1], log_rates[place]
+    with np.errstate(divide="ignore", invalid="ignore"):  # where it is not at `place`
+        between = (high - low) / (above - below) * (needed - below) + low
+    return np.where((first == 0) | (most < LEAST), np.nan, between)
 
 
-def log_ratio(layer: Curve, embedding: Curve | None, losses: Sequence[Floats]) -> float:
+def log_ratio(layer: Curve, embedding: Curve | None, losses: Sequence[Floats]) -> Floats:
     """ln of the embedding's rate, its own sufficient one or the fixed one, over the layers'."""
-    own = math.log(EMBEDDING_LR)
+    own: float | Floats = math.log(EMBEDDING_LR)
     if embedding is not None:
         own = log_sufficient(embedding.rates, losses[1])
     return own - log_sufficient(layer.rates, losses[0])
@@ -120,7 +127,8 @@ def _of_samples(pair: tuple[Curve, Curve | None]) -> Callable[..., Any]:
 def ratio_at(data: xr.Dataset, family: Family, source: str, horizon: int, width: int) -> Estimate:
     """ln of the ratio of a cell with its interval."""
     ((pair),) = pairs(data, family, source, horizon, [width])
-    return bootstrap(_of_samples(pair), [_samples(pair)], resamples=RESAMPLES)
+    samples = [_samples(pair)]
+    return bootstrap(_of_samples(pair), samples, resamples=RESAMPLES, vectorized=True)
 
 
 def theory_ratios(data: xr.Dataset, family: Family, horizon: int) -> tuple[list[int], Floats]:

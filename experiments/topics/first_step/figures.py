@@ -28,7 +28,7 @@ from dynsim import (
 from dynsim.statistics import Resamples, unit_crossing
 from dynsim.theory._first_step import first_step_at, optimal_rates_at
 from experiments.topics._claim_study import claim_networks
-from experiments.topics._registry import claim_files
+from experiments.topics._parts import claim_files
 
 from .estimators import rank_law, update_cells
 from .study import ZIPF_MAP_WIDTH

@@ -23,7 +23,7 @@ from dynsim.statistics import Resamples
 from dynsim.theory._lv_lifetime import isotropic_restoration, restoration_displacements_at
 from experiments.output import number
 from experiments.topics._claim_study import claim_finding
-from experiments.topics._registry import claim_files
+from experiments.topics._parts import claim_files
 
 from .estimators import age_cells, displacements, local_exponents, restoration_steps
 

@@ -88,7 +88,10 @@ def layer_exponent(data: xr.Dataset, family: str, *, horizon: int | None = None)
         widths = [width for width in widths if width >= 256]  # m = 16 << d
 
     def log_ratios(losses: Floats, axis: int = -1) -> Floats:
-        return log_layer_ratio(rates, losses, axis)
+        by_rate = np.moveaxis(losses.mean(axis=axis), 2, -1)  # (width, layer, ..., octave)
+        places = np.expand_dims(np.log(rates), tuple(range(2, by_rate.ndim - 1)))
+        best = parabola_minimum(places, by_rate)
+        return best[:, 0] - best[:, 1]
 
     theory, networks = (
         [layer_curves(data, family, source, width, horizon) for width in widths]
@@ -97,7 +100,7 @@ def layer_exponent(data: xr.Dataset, family: str, *, horizon: int | None = None)
     rates = np.stack([rate for rate, _ in networks])
     # A seed is one task at every width, so its losses at all widths are resampled together.
     losses = np.stack([loss for _, loss in networks])
-    measured = exponent_of(widths, [losses], log_ratios, resamples=RESAMPLES)
+    measured = exponent_of(widths, [losses], log_ratios, resamples=RESAMPLES, vectorized=True)
     simulated = log_slope(np.log(widths), log_ratios(np.stack([loss for _, loss in theory])))
     predicted = predicted_layerwise(family)
     return Evidence.of_fit(measured, predicted=predicted, simulated=float(simulated))

@@ -22,10 +22,14 @@ def curves(data: xr.Dataset, network: str, path: str) -> Floats:
 
 
 def log_best(data: xr.Dataset, losses: Floats, axis: int = -1) -> Floats:
-    """ln of the best base rate at every width, from losses (widths, rates, seeds)."""
+    """ln of the best base rate at every width, from losses (widths, rates, ..., seeds).
+
+    Shape (widths, ...): between rates and seeds may stand resamples.
+    """
     rates = np.log(data.base_lr.to_numpy())
     mean = np.minimum(losses.mean(axis=axis), 1.0)
-    return np.asarray(quadratic_form_minimum([rates], mean - 1.0)[..., 0])
+    by_rate = np.moveaxis(mean, 1, -1)
+    return np.asarray(quadratic_form_minimum([rates], by_rate - 1.0)[..., 0])
 
 
 def drift(data: xr.Dataset, network: str, path: str) -> Evidence:
@@ -36,7 +40,11 @@ def drift(data: xr.Dataset, network: str, path: str) -> Evidence:
         return log_best(data, losses, axis)
 
     measured = exponent_of(
-        data.width.to_numpy(), [curves(data, network, path)], logs, resamples=Resamples.QUICK
+        data.width.to_numpy(),
+        [curves(data, network, path)],
+        logs,
+        resamples=Resamples.QUICK,
+        vectorized=True,
     )
     return Evidence.of_fit(measured, predicted=0.0, simulated=None)
 
@@ -45,9 +53,10 @@ def best_rates(data: xr.Dataset, network: str, path: str) -> list[Estimate]:
     """ln of the best base rate at every width with its interval."""
     return [
         bootstrap(
-            lambda losses, axis=-1: log_best(data, losses, axis),
+            lambda losses, axis=-1: log_best(data, losses[None], axis)[0],
             [one],
             resamples=Resamples.QUICK,
+            vectorized=True,
         )
         for one in curves(data, network, path)
     ]

@@ -28,7 +28,7 @@ def regret(data: xr.Dataset, task: str, rule: str, against: str) -> Estimate:
         start, this, other = paired.mean(axis=axis)
         return np.asarray((this - other) / (start - other))
 
-    return bootstrap(share, [np.stack([initial, these, others])])
+    return bootstrap(share, [np.stack([initial, these, others])], vectorized=True)
 
 
 def regret_evidence(data: xr.Dataset, task: str, rule: str, against: str) -> Evidence:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pytest
 
-from dynsim.plots._style import plain_power, save
+from dynsim.plots._style import MARGIN, plain_power, save, style
 
 
 def test_powers_are_written_without_mathematics():
@@ -21,3 +23,25 @@ def test_a_written_figure_has_the_labels_of_its_axes(tmp_path):
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert {"10⁰", "10²", "10⁴"} <= set(labels)
     plt.close(figure)
+
+
+@pytest.mark.parametrize("minor_size", [None, 6.0], ids=["as the style has them", "its own"])
+def test_marks_drawn_as_one_line_look_like_ticks(tmp_path, minor_size):
+    with style():
+        figure, axes = plt.subplots(figsize=(3, 2))
+    axes.set(xscale="log", xlim=(1, 1e4), yscale="log", ylim=(3e-5, 1e3))
+    if minor_size is not None:
+        axes.tick_params(which="minor", length=minor_size)
+    for name in ("ours", "matplotlib"):
+        if name == "ours":
+            save(figure, tmp_path / f"{name}.png")
+        else:
+            with style():
+                figure.dpi = 200
+                box = figure.get_tightbbox().padded(MARGIN)
+                figure.savefig(tmp_path / f"{name}.png", bbox_inches=box)
+    ours, theirs = (plt.imread(tmp_path / f"{name}.png") for name in ("ours", "matplotlib"))
+    plt.close(figure)
+    assert np.array_equal(ours, theirs)
+    left = int(0.1 * ours.shape[1])  # the labels, and the ticks beside them, are there at all
+    assert (ours[:, :left, :3].min(axis=(1, 2)) < 0.5).any()

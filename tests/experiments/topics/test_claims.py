@@ -17,7 +17,8 @@ from dynsim import bootstrap, claims
 from dynsim.statistics import _verdict
 from experiments.commands._verdicts import exit_code
 from experiments.topics._claim import LINEAR_MODEL, NEGATIVE, WRONG
-from experiments.topics._registry import CLAIMS, STUDIES, TOPICS, claim_files
+from experiments.topics._parts import TOPICS, claim_files
+from experiments.topics._registry import CLAIMS, STUDIES
 from experiments.topics._stored import stored_evidence, stored_study
 from experiments.topics.exact_limits import estimators as flows
 from experiments.topics.first_step import estimators as first_step

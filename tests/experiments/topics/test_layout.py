@@ -9,7 +9,8 @@ import pytest
 
 from experiments.results import STORED
 from experiments.topics._figures import FIGURES
-from experiments.topics._registry import CLAIMS, STUDIES, TOPICS, claim_files, part
+from experiments.topics._parts import TOPICS, claim_files, part
+from experiments.topics._registry import CLAIMS, STUDIES
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "experiments/topics"

@@ -17,7 +17,8 @@ from dynsim.claims._seeds import SEEDS_OF_A_RUN
 from dynsim.scaling import Measurement
 from experiments.results import study_config
 from experiments.topics import _claim_study
-from experiments.topics._registry import STUDIES, TOPICS, claim_files
+from experiments.topics._parts import TOPICS, claim_files
+from experiments.topics._registry import STUDIES
 from experiments.topics._seeds import MOST_RUNS, check_run, run_seed
 from experiments.topics._stored import stored_study
 
