@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -28,10 +29,27 @@ def device_memory() -> int:
     return int((stats or {}).get("bytes_limit", psutil.virtual_memory().total))
 
 
-def check_fits(needed: int, setup: Experiment, kind: str = "network") -> None:
-    """Raises `InputError` if one network of `needed` bytes is more than the device holds."""
+def check_fits(
+    needed: int,
+    setup: Experiment,
+    kind: str = "network",
+    bytes_with_head: Callable[[int], int] | None = None,
+) -> None:
+    """Raises `InputError` if one network of `needed` bytes is more than the device holds.
+
+    `bytes_with_head` is what the network needs with another number of outputs, and as many tokens.
+    """
     present = device_memory()
     if needed > present:
+        if bytes_with_head is not None and 2 <= setup.output_count == setup.vocab_size:
+            most = bisect_right(range(setup.vocab_size), present, key=bytes_with_head) - 1
+            raise InputError(
+                "vocab_size",
+                setup.vocab_size,
+                f"one {kind} with a head of {setup.output_count} outputs needs "
+                f"{needed / 2**30:.3g} GiB; must be at most {most}, the largest head that fits the "
+                f"{present / 2**30:.3g} GiB of this device at `width` {setup.width}",
+            )
         raise InputError(
             "width",
             setup.width,

@@ -36,6 +36,7 @@ from dynsim._scales import scales
 from dynsim._summary import summary
 
 from ._columns import Columns, check_horizons, run_columns
+from ._head import Pairs
 from ._memory import runs_side_by_side
 from ._networks import (
     Network,
@@ -361,6 +362,8 @@ def _loss(plan: _Plan, shared: _Shared, network: Network, batch: Batch) -> Array
 def _evaluation_loss(plan: _Plan, shared: _Shared, network: Network) -> Array:
     """In pieces of about a batch, so that it takes no more memory than a step."""
     batch = shared.task.evaluation()
+    if isinstance(batch.targets, Pairs):
+        return _loss(plan, shared, network, batch)
     at_once = max(shared.task.batch_size or batch.tokens.size, EVALUATION_PIECE)
 
     def add(total: Array, piece: Batch) -> tuple[Array, None]:
