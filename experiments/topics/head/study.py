@@ -186,12 +186,13 @@ def _update_cell(
 
 def _update_cells(full: bool) -> list[Cell]:
     widths = (64, 128, 256, 512, 1024, 2048) if full else (32, 64, 128, 256)
-    kinds = [("adam", head) for head in HEADS] + [("muon", head) for head in HEADS[:2]]
+    kinds = [("adam", head) for head in HEADS] + [("muon", "untied")]
     return [
         {"path": path, "optimizer": optimizer, "head": head, "width": width}
         for path in PATHS
         for optimizer, head in kinds
         for width in widths
+        if full or optimizer == "adam" or path == "proportional"
     ]
 
 
@@ -252,14 +253,16 @@ def _rate_cell(
 
 
 def _rate_cells(full: bool) -> list[Cell]:
-    widths = (64, 128, 256, 512, 1024, 2048) if full else (32, 64, 128, 256)
-    kinds = [("adam", path) for path in PATHS] + [
-        ("muon", path) for path in PATHS if full or path == "proportional"
+    widths = (64, 128, 256, 512, 1024, 2048) if full else (32, 64, 128)
+    lines = [("adam", "untied", path) for path in ("proportional", "fixed")] + [
+        (optimizer, head, path)
+        for path in ("proportional", "fixed")
+        for optimizer, head in (("muon", "untied"), ("adam", "tied"), ("muon", "tied"))
+        if full or (path == "proportional" and (optimizer, head) != ("muon", "tied"))
     ]
     return [
         {"path": path, "optimizer": optimizer, "head": head, "width": width}
-        for optimizer, path in kinds
-        for head in HEADS[:2]
+        for optimizer, head, path in lines
         for width in widths
     ]
 
@@ -268,7 +271,7 @@ HEAD_RATES = Study(
     "head_rates",
     cells=_rate_cells,
     measure=_rate_cell,
-    config=lambda full: {"steps": 256 if full else 48, "seeds": 3},
+    config=lambda full: {"steps": 256 if full else 48, "seeds": 2},
     labels={"layer": LAYERS, "octave": OCTAVES},
     laboratory=True,
 )
