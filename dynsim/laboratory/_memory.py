@@ -18,6 +18,7 @@ from dynsim._targets import BLOCK_ROWS
 from ._head import CLASSES_FROM
 from ._networks import MLP_RATIO
 from ._tasks import sparse_table, tokens_at_once
+from ._workers import core_count
 
 DEVICE_SHARE = 0.5  # of a GPU's memory, for networks side by side
 
@@ -33,6 +34,12 @@ def runs_side_by_side(setup: NetworkSetup, memory_gb: float | None = None) -> in
     check_network_fits(setup)
     budget = memory_budget(memory_gb, DEVICE_SHARE * device_memory())
     return max(1, int(budget / needed)) * len(jax.devices())
+
+
+def workers_that_fit(setup: NetworkSetup, runs: int, memory_gb: float | None = None) -> int:
+    """How many threads may train `runs` networks each: no more than cores, or than fit."""
+    budget = device_memory() if memory_gb is None else memory_gb * 2**30
+    return max(1, min(core_count(), int(budget / (runs * run_bytes(setup)))))
 
 
 def check_network_fits(setup: Setup | NetworkSetup) -> None:
