@@ -186,13 +186,15 @@ def _update_cell(
 
 def _update_cells(full: bool) -> list[Cell]:
     widths = (64, 128, 256, 512, 1024, 2048) if full else (32, 64, 128, 256)
-    kinds = [("adam", head) for head in HEADS] + [("muon", "untied")]
+    kinds = [("adam", "untied"), ("adam", "few")]
+    if full:
+        kinds += [("adam", "tied"), ("muon", "untied"), ("muon", "tied")]
     return [
         {"path": path, "optimizer": optimizer, "head": head, "width": width}
-        for path in PATHS
+        for path in ("proportional", "fixed")
         for optimizer, head in kinds
         for width in widths
-        if full or optimizer == "adam" or path == "proportional"
+        if full or head == "untied" or path == "proportional"
     ]
 
 
