@@ -12,9 +12,8 @@ TEXT = (
     "an mlp with one hidden layer (tanh, RMS norm, muP's initial weights) that predicts the next "
     "byte-pair token of Python's standard library"
 )
-GROWING = "d = 32 to 256 and m = n = 8 d"
-RATES_GROWING = "d = 32 to 128 and m = n = 8 d"
-RATES_FIXED = "d = 32 to 128 and m = n = 1024"
+GROWING = "d = 32 to 128 and m = n = 8 d"
+FIXED = "d = 32 to 128 and m = n = 1024"
 STEP = "exponent of d of a step's RMS at constant rates"
 RATE = "exponent of d of the best rate beyond muP's"
 HEAD_STEP = "docs/theory/first_step.md#head-step"
@@ -120,4 +119,4 @@ def _rates(path: str, sizes: str) -> tuple[Claim, ...]:
     )
 
 
-CLAIMS = (*STEPS, *_rates("proportional", RATES_GROWING), *_rates("fixed", RATES_FIXED))
+CLAIMS = (*STEPS, *_rates("proportional", GROWING), *_rates("fixed", FIXED))

@@ -185,16 +185,15 @@ def _update_cell(
 
 
 def _update_cells(full: bool) -> list[Cell]:
-    widths = (64, 128, 256, 512, 1024, 2048) if full else (32, 64, 128, 256)
+    widths = (64, 128, 256, 512, 1024, 2048) if full else (32, 64, 128)
     kinds = [("adam", "untied"), ("adam", "few")]
     if full:
         kinds += [("adam", "tied"), ("muon", "untied"), ("muon", "tied")]
     return [
         {"path": path, "optimizer": optimizer, "head": head, "width": width}
-        for path in ("proportional", "fixed")
+        for path in (("proportional", "fixed") if full else ("proportional",))
         for optimizer, head in kinds
         for width in widths
-        if full or head == "untied" or path == "proportional"
     ]
 
 
@@ -260,7 +259,7 @@ def _rate_cells(full: bool) -> list[Cell]:
         (optimizer, head, path)
         for path in ("proportional", "fixed")
         for optimizer, head in (("muon", "untied"), ("adam", "tied"), ("muon", "tied"))
-        if full or (path == "proportional" and (optimizer, head) != ("muon", "tied"))
+        if full
     ]
     return [
         {"path": path, "optimizer": optimizer, "head": head, "width": width}
