@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from .estimators import JOINT, line, log_optima, log_rates, step_samples
-from .study import LAYERS, PATHS
+from .study import LAYERS
 
 NAMES = {
     "hidden": "hidden matrix, its outputs",
@@ -42,10 +42,16 @@ def head_steps(data: xr.Dataset) -> Figure:
 
 def head_rates(data: xr.Dataset) -> Figure:
     """Losses over each layer's rate at muP's scale, the other rates at their best."""
+    paths = [str(path) for path in data.path.values]
     figure, panels = plt.subplots(
-        len(PATHS), len(LAYERS), figsize=(10, 6), layout="constrained", sharey=True
+        len(paths),
+        len(LAYERS),
+        figsize=(10, 3.5 * len(paths)),
+        layout="constrained",
+        sharey=True,
+        squeeze=False,
     )
-    for row, path in zip(panels, PATHS, strict=True):
+    for row, path in zip(panels, paths, strict=True):
         for panel, layer in zip(row, LAYERS, strict=True):
             cells = line(data, path, "adam", "untied")
             rates, losses = log_rates(cells, layer, JOINT)

@@ -202,7 +202,7 @@ HEAD_UPDATES = Study(
     cells=_update_cells,
     measure=_update_cell,
     config=lambda full: {"seeds": 4},
-    labels={"moment": MOMENTS, "update": SIZES},
+    labels={"moment": list(MOMENTS), "update": list(SIZES)},
     laboratory=True,
 )
 
@@ -255,15 +255,11 @@ def _rate_cell(
 
 def _rate_cells(full: bool) -> list[Cell]:
     widths = (64, 128, 256, 512, 1024, 2048) if full else (32, 64, 128)
-    lines = [("adam", "untied", path) for path in ("proportional", "fixed")] + [
-        (optimizer, head, path)
-        for path in ("proportional", "fixed")
-        for optimizer, head in (("muon", "untied"), ("adam", "tied"), ("muon", "tied"))
-        if full
-    ]
     return [
         {"path": path, "optimizer": optimizer, "head": head, "width": width}
-        for optimizer, head, path in lines
+        for path in (("proportional", "fixed") if full else ("proportional",))
+        for optimizer in (TRAINED if full else ("adam",))
+        for head in (HEADS[:2] if full else ("untied",))
         for width in widths
     ]
 
@@ -272,8 +268,8 @@ HEAD_RATES = Study(
     "head_rates",
     cells=_rate_cells,
     measure=_rate_cell,
-    config=lambda full: {"steps": 256 if full else 48, "seeds": 2},
-    labels={"layer": LAYERS, "octave": OCTAVES},
+    config=lambda full: {"steps": 256 if full else 48, "seeds": 8 if full else 2},
+    labels={"layer": list(LAYERS), "octave": list(OCTAVES)},
     laboratory=True,
 )
 
