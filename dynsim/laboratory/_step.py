@@ -53,7 +53,7 @@ def _blocked_loss(network: Network, multiplier: LayerValues, batch: Batch) -> Fl
     features = multiplier.readout * network(batch.tokens, multiplier).inputs["readout"]
     pairs = batch.targets
     if not isinstance(pairs, Pairs):
-        pairs = class_pairs(pairs.ravel(), batch.weights.dtype)
+        pairs = class_pairs(pairs.ravel(), str(batch.weights.dtype))
     rows = features.reshape(-1, features.shape[-1])
     return head_loss(rows, _readout(network), batch.weights.ravel(), pairs)
 

@@ -81,6 +81,7 @@ def _sizes(
         if not isinstance(batch.targets, Pairs):
             return rms(then_is.outputs - was.outputs)
         change = multiplier.readout * (then_is.inputs["readout"] - was.inputs["readout"])
+        assert first.readout is not None
         return rms_by(change, first.readout)
 
     inputs = now(batch.tokens, multiplier).inputs
