@@ -1,21 +1,26 @@
 """Throughput of the laboratory: `train_networks` against the same training in PyTorch on the CPU.
 
-    python -m benchmarks.laboratory_throughput [--json]
+    python -m benchmarks.laboratory_throughput [--json] [--compile] [--only NETWORK,WIDTH]
 
-Adam on one-hot targets, a grid of learning rates from one start. `train_networks` trains as many
-networks side by side as fit the cache; the PyTorch loop trains one after another with autograd,
-its fused Adam and its fused attention, on batches that are drawn beforehand. Both record the loss
-of every step. Before they are timed both must give the same losses in float64 from the same
-weights and batches. PyTorch is optional (`pip install -c constraints.txt -e ".[bench]"`); without
-it that part is left out.
+Adam on one-hot targets, a grid of learning rates from one start; `head` is an mlp with one softmax
+output per token type, on the next token of text. `train_networks` trains the networks of a grid in
+threads; the PyTorch loop trains one after another with autograd, its fused Adam and its fused
+attention, on batches that are drawn beforehand, with one thread and with as many as cores, eager
+and (`--compile`) by `torch.compile`, whichever is fastest. Both record the loss of every step.
+Before they are timed both must give the same losses in float64 from the same weights and batches
+(not for `head`). PyTorch is optional (`pip install -c constraints.txt -e ".[bench]"`); without it
+that part is left out.
 
-The unit is network-steps per second: runs x steps / time, without compilation, which is reported
-apart. "Singly" is `train_networks` with one network at a time. Contestants take turns, so that a
-load from elsewhere hits them alike, and every number is the median over the turns.
+The unit is milliseconds a network and step. It is the difference of two trainings, one of which is
+three times as long, so that compilation, initial weights and evaluations do not count. Contestants
+take turns, and every number is the least of the turns.
 
-The matmul share compares two rates in float32: the matrix products of a step (forward, and twice
-that backward; nothing else counted) over the time of the whole step, and one square matmul of JAX
-on this machine. The second table is the peak memory of this process after ever wider grids.
+The roofline: `matmul` is the least time that the matrix products of a step take (forward, and twice
+that backward) at the rate of one square matmul of JAX on this machine; `memory` is the least time
+to read and write weights and Adam's two moments once each at the machine's copying rate. `limit`
+names the larger one, or `rest` where both together are less than half of the step: handing out
+work, drawing batches, and what acts on entries. The last table is the peak memory of this process
+after ever wider grids.
 """
 
 from __future__ import annotations
@@ -24,8 +29,8 @@ import argparse
 import json
 import os
 import resource
-import statistics
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -55,41 +60,50 @@ except ImportError:
     torch: Any = None
     functional: Any = None
 
-REPEATS = 3
+REPEATS = 2
 RUNS = 16
-ONE_NETWORK_GB = 1e-9
+WIDTHS = (32, 64, 128, 256, 512)
+LONGER = 3
+STATE_BYTES = 24  # a float32 weight and its two moments, read and written
+COPIED = 2**26  # numbers
+AGREE_TO_WIDTH = 64  # wider networks are the same code, and take long in float64
 GRIDS = (1, 16, 256)
 
 BASE = NetworkSetup(
     vocab_size=512, tokens="zipf:1", targets="onehot", outputs=64, batch_size=256, head_width=16
 )
 SIZES = tuple(
-    replace(BASE, network=network, width=width, steps=steps)
-    for network, width, steps in (
-        ("linear", 64, 100),
-        ("linear", 256, 50),
-        ("mlp", 64, 50),
-        ("mlp", 256, 15),
-        ("transformer", 32, 25),
-        ("transformer", 128, 6),
-    )
+    replace(BASE, network=network, width=width, steps=max(2, steps // width))
+    for network, steps in (("linear", 6400), ("mlp", 2048), ("transformer", 256))
+    for width in WIDTHS
+)
+HEAD = replace(
+    BASE,
+    network="mlp",
+    depth=1,
+    vocab_size=4096,
+    outputs=None,
+    tokens=None,
+    targets="next-token",
+    steps=2,
 )
 RATES = np.geomspace(1e-4, 1e-2, RUNS)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; rates in network-steps per second, `None` where not measured."""
+    """One line of the table; milliseconds a network and step, `None` where not measured."""
 
     network: str
     width: int
     parameters: int
     dynsim: float
-    singly: float
-    compile_seconds: float
     torch: float | None
+    torch_by: str
     ratio: float | None
-    matmul_share: float
+    matmul: float
+    memory: float
+    limit: str
 
 
 def start_and_batches(setup: NetworkSetup) -> tuple[dict[str, Any], Any, Any]:
@@ -102,12 +116,12 @@ def start_and_batches(setup: NetworkSetup) -> tuple[dict[str, Any], Any, Any]:
     weights = dict(zip(parameter_names(network), leaves, strict=True))
     keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, 1)))(np.arange(setup.steps))
     batches = jax.vmap(task(setup).batch)(keys)
-    return weights, np.array(batches.tokens), np.array(batches.targets.argmax(-1))
+    classes = batches.targets if setup.targets == "next-token" else batches.targets.argmax(-1)
+    return weights, np.array(batches.tokens), np.array(classes)
 
 
-def torch_outputs(setup: NetworkSetup, w: dict[str, Any], tokens: Any, turn: Any) -> Any:
-    """The forward pass, (S, C) to (S, C, n)."""
-    by = scales(setup).multiplier
+def torch_outputs(setup: NetworkSetup, by: Any, w: dict[str, Any], tokens: Any, turn: Any) -> Any:
+    """The forward pass, (S, C) to (S, C, n), with multipliers `by`."""
 
     def norm(x: Any, gain: str) -> Any:
         return functional.rms_norm(x, (setup.width,), w[gain], NORM_EPSILON)
@@ -151,22 +165,33 @@ def rotation(setup: NetworkSetup, dtype: Any) -> Any:
 
 
 def torch_losses(
-    setup: NetworkSetup, start: dict[str, Any], tokens: Any, classes: Any
+    setup: NetworkSetup,
+    start: dict[str, Any],
+    tokens: Any,
+    classes: Any,
+    runs: int = RUNS,
+    compiled: bool = False,
 ) -> NDArray[np.float64]:
     """The grid in PyTorch, one network after another: losses (runs, steps)."""
     tokens, classes = torch.from_numpy(tokens).long(), torch.from_numpy(classes).long()
     first = {name: torch.from_numpy(w) for name, w in start.items()}
-    record = torch.empty((RUNS, setup.steps), dtype=first["embedding"].dtype)
+    record = torch.empty((runs, setup.steps), dtype=first["embedding"].dtype)
     turn = rotation(setup, record.dtype)
-    factors = learning_rate_factors(setup)
-    for run, rate in zip(record, RATES.tolist(), strict=True):
+    factors, by = learning_rate_factors(setup), scales(setup).multiplier
+
+    def loss_of(w: dict[str, Any], tokens: Any, classes: Any) -> Any:
+        outputs = torch_outputs(setup, by, w, tokens, turn).flatten(0, 1)
+        return functional.cross_entropy(outputs, classes.flatten())
+
+    if compiled:
+        loss_of = torch.compile(loss_of)
+    for run, rate in zip(record, RATES[:runs].tolist(), strict=True):
         w = {name: value.clone().requires_grad_() for name, value in first.items()}
         groups = [{"params": [w[n]], "lr": rate * factors.of(label_of(n))} for n in w]
         betas = setup.beta1, setup.beta2
         adam = torch.optim.Adam(groups, betas=betas, eps=setup.epsilon, fused=True)
         for step in range(setup.steps):
-            outputs = torch_outputs(setup, w, tokens[step], turn).flatten(0, 1)
-            loss = functional.cross_entropy(outputs, classes[step].flatten())
+            loss = loss_of(w, tokens[step], classes[step])
             adam.zero_grad()
             loss.backward()
             adam.step()
@@ -174,9 +199,9 @@ def torch_losses(
     return record.numpy().astype(np.float64)
 
 
-def dynsim_losses(setup: NetworkSetup, memory_gb: float | None = None) -> NDArray[np.float64]:
+def dynsim_losses(setup: NetworkSetup) -> NDArray[np.float64]:
     """The same in dynsim."""
-    return train_networks(setup, RATES, RATES, memory_gb=memory_gb).train_loss
+    return train_networks(setup, RATES, RATES).train_loss
 
 
 def check_agreement(setup: NetworkSetup) -> None:
@@ -198,32 +223,70 @@ def operations(setup: NetworkSetup) -> int:
     return 6 * setup.batch_size * (read + mixing)
 
 
-def measure(setup: NetworkSetup) -> Row:
-    compile_and_run = seconds(lambda: dynsim_losses(setup))
-    dynsim_losses(setup, ONE_NETWORK_GB)
-    start = start_and_batches(setup)
+def step_milliseconds(
+    train: Callable[[NetworkSetup], object], setup: NetworkSetup, runs: int
+) -> float:
+    """Of one network, from two lengths of training; the least of the turns."""
+
+    def least(one: NetworkSetup) -> float:
+        train(one)
+        return min(seconds(lambda: train(one)) for _ in range(REPEATS))
+
+    more = least(replace(setup, steps=LONGER * setup.steps)) - least(setup)
+    return 1e3 * more / ((LONGER - 1) * setup.steps * runs)
+
+
+def copy_rate() -> float:
+    """Bytes per second that a large array is read and written with."""
+    array = jax.numpy.ones(COPIED, "float32")
+    double = jax.jit(lambda x: x + 1)
+    double(array).block_until_ready()
+    return 8 * COPIED / min(seconds(lambda: double(array).block_until_ready()) for _ in range(3))
+
+
+def fastest_torch(setup: NetworkSetup, cores: int, compiled: bool) -> tuple[float, str]:
+    """Milliseconds a step of the fastest PyTorch loop, and what it is."""
+
+    def train(one: NetworkSetup) -> object:
+        return torch_losses(one, *batches[one.steps], runs=1, compiled=as_compiled)
+
+    batches = {
+        steps: start_and_batches(replace(setup, steps=steps))
+        for steps in (setup.steps, LONGER * setup.steps)
+    }
+    found = {}
+    for as_compiled in (False, True) if compiled else (False,):
+        for threads in {1, cores}:
+            torch.set_num_threads(threads)
+            name = f"{'compiled' if as_compiled else 'eager'}, {threads} threads"
+            found[name] = step_milliseconds(train, setup, 1)
+    best = min(found, key=lambda name: found[name])
+    return found[best], best
+
+
+def measure(
+    setup: NetworkSetup, rates: tuple[float, float], cores: int, compiled: bool, check: bool
+) -> Row:
+    ours = step_milliseconds(dynsim_losses, setup, RUNS)
+    theirs, name = None, "-"
     if torch is not None:
-        check_agreement(setup)
-    ours, singly, theirs, matmul = [], [], [], []
-    for _ in range(REPEATS):
-        ours.append(seconds(lambda: dynsim_losses(setup)))
-        singly.append(seconds(lambda: dynsim_losses(setup, ONE_NETWORK_GB)))
-        if torch is not None:
-            theirs.append(seconds(lambda: torch_losses(setup, *start)))
-        matmul.append(matmul_rate())
-    steps = RUNS * setup.steps
-    shares = [operations(setup) * steps / a / b for a, b in zip(ours, matmul, strict=True)]
-    ratios = [b / a for a, b in zip(ours, theirs, strict=False)]
+        if check and setup.targets != "next-token" and setup.width <= AGREE_TO_WIDTH:
+            check_agreement(setup)
+        theirs, name = fastest_torch(setup, cores, compiled)
+    matmul = 1e3 * operations(setup) / rates[0]
+    memory = 1e3 * STATE_BYTES * parameter_count(setup) / rates[1]
+    limit = "matmul" if matmul > memory else "memory"
     return Row(
-        network=setup.network,
+        network="head" if setup.targets == "next-token" else setup.network,
         width=setup.width,
         parameters=parameter_count(setup),
-        dynsim=steps / statistics.median(ours),
-        singly=steps / statistics.median(singly),
-        compile_seconds=compile_and_run - statistics.median(ours),
-        torch=steps / statistics.median(theirs) if theirs else None,
-        ratio=statistics.median(ratios) if ratios else None,
-        matmul_share=statistics.median(shares),
+        dynsim=ours,
+        torch=theirs,
+        torch_by=name,
+        ratio=None if theirs is None else theirs / ours,
+        matmul=matmul,
+        memory=memory,
+        limit=limit if matmul + memory > ours / 2 else "rest",
     )
 
 
@@ -238,64 +301,72 @@ def peak_memory() -> dict[int, float]:
 
 
 def table(rows: list[Row]) -> str:
-    def cell(value: float | None, form: str) -> str:
-        return "-" if value is None else format(value, form)
-
-    head = (
-        f"{'network':>11}  width  parameters  dynsim steps/s  singly  compile s  PyTorch steps/s  "
-        "ratio  matmul share"
-    )
-    lines = [head]
+    lines = [
+        f"{'network':>11}  width  parameters  dynsim  matmul  memory  matmul share  limit   "
+        "PyTorch  ratio  by"
+    ]
     for row in rows:
-        cells = (
-            f"{row.network:>11}",
-            f"{row.width:>5}",
-            f"{row.parameters:>10,}",
-            f"{row.dynsim:>14,.0f}",
-            f"{row.singly:>6,.0f}",
-            f"{row.compile_seconds:>9.1f}",
-            f"{cell(row.torch, ',.0f'):>15}",
-            f"{cell(row.ratio, '.1f'):>5}",
-            f"{row.matmul_share:>12.0%}",
+        theirs, ratio = (
+            "-" if value is None else format(value, form)
+            for value, form in ((row.torch, ".3f"), (row.ratio, ".1f"))
         )
-        lines.append("  ".join(cells))
+        lines.append(
+            f"{row.network:>11}  {row.width:>5}  {row.parameters:>10,}  {row.dynsim:>6.3f}  "
+            f"{row.matmul:>6.3f}  {row.memory:>6.3f}  {row.matmul / row.dynsim:>12.0%}  "
+            f"{row.limit:<6}  {theirs:>7}  {ratio:>5}  {row.torch_by}"
+        )
     return "\n".join(lines)
+
+
+def sizes(only: str | None) -> list[NetworkSetup]:
+    """All, or those whose network (or `head`) and width are written as in mlp,256."""
+    heads = [replace(HEAD, width=width) for width in WIDTHS[1:4]]
+    chosen = {tuple(one.split(",")) for one in (only or "").split()}
+    names = {**{id(one): one.network for one in SIZES}, **{id(one): "head" for one in heads}}
+    return [
+        one
+        for one in (*SIZES, *heads)
+        if only is None or (names[id(one)], str(one.width)) in chosen
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The laboratory's grids against PyTorch.")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the tables")
+    parser.add_argument("--compile", action="store_true", help="try torch.compile as well")
+    parser.add_argument("--only", help="some sizes alone, unchecked: 'mlp,256 head,128'")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     cores = len(os.sched_getaffinity(0))  # those this process is pinned to
-    if torch is not None:
-        torch.set_num_threads(cores)
-    peaks = peak_memory()
+    rates = max(matmul_rate() for _ in range(3)), copy_rate()
+    peaks = {} if arguments.only else peak_memory()
     rows = []
-    for setup in SIZES:
-        rows.append(measure(setup))
-        print(f"{setup.network} {setup.width} measured", file=sys.stderr)
+    for setup in sizes(arguments.only):
+        rows.append(measure(setup, rates, cores, arguments.compile, not arguments.only))
+        print(table(rows[-1:]), file=sys.stderr)
+    about = {
+        "runs": RUNS,
+        "batch_size": BASE.batch_size,
+        "cores": cores,
+        "matmul_per_second": rates[0],
+        "bytes_per_second": rates[1],
+        "device": jax.default_backend(),
+        "jax": jax.__version__,
+        "torch": None if torch is None else torch.__version__,
+    }
     if arguments.json:
-        about = {
-            "runs": RUNS,
-            "batch_size": BASE.batch_size,
-            "cores": cores,
-            "device": jax.default_backend(),
-            "jax": jax.__version__,
-            "torch": None if torch is None else torch.__version__,
-        }
         rows_and_peaks = {"rows": [asdict(row) for row in rows], "peak_mib": peaks}
         print(json.dumps({**about, **rows_and_peaks}, indent=2))
         return
     print(
-        f"{RUNS} runs, {BASE.batch_size} tokens a batch of {BASE.vocab_size} types, Adam, "
-        f"{cores} cores, JAX on {jax.default_backend()}, median of {REPEATS}\n"
+        f"{RUNS} runs, {BASE.batch_size} tokens a batch, Adam, {cores} cores, JAX on "
+        f"{jax.default_backend()}; milliseconds a network and step\n"
+        f"This machine: {rates[0] / 1e9:.0f} GFLOP/s of float32 matmul, {rates[1] / 1e9:.1f} GB/s "
+        "of copying\n"
     )
     print(table(rows))
     if torch is None:
         print('\nPyTorch is not installed: pip install -c constraints.txt -e ".[bench]"')
-    else:
-        print("\nThe losses of dynsim and PyTorch agree in float64 at every size.")
     wide = replace(BASE, network="mlp", width=256)
     print(f"\nPeak memory, networks of {run_bytes(wide) / 2**20:.1f} MiB in training:")
     print("\n".join(f"{runs:>5} runs  {peak:>6.0f} MiB" for runs, peak in peaks.items()))

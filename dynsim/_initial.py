@@ -16,6 +16,7 @@ from ._programs import program
 from ._runs import MAX_SEEDS as MAX_SEEDS
 from ._runs import check_fits, seed_labels, sized_key
 from ._setup import Setup
+from ._targets import BLOCK_ROWS, has_sparse_targets
 
 
 class Weights(NamedTuple):
@@ -71,15 +72,21 @@ def _normals(
     return jax.vmap(lambda key: std * jax.random.normal(key, (count,), dtype))(keys)
 
 
-def network_bytes(setup: Setup, dtype: str = "float32") -> int:
-    """Bytes of one linear network in training: weights, their start, gradient, optimizer state."""
+def network_bytes(setup: Setup, dtype: str = "float32", head: int | None = None) -> int:
+    """Bytes of one linear network in training: weights, their start, gradient, optimizer state.
+
+    `head`: as many token types and outputs instead of the setup's.
+    """
+    types, outputs = (setup.vocab_size, setup.output_count) if head is None else (head, head)
     copies = 4 + weight_copies(setup.optimizer)
     size = np.dtype(dtype).itemsize
-    weights = (setup.vocab_size + setup.output_count) * setup.width
+    weights = (types + outputs) * setup.width
     batch = 32 * setup.batch_size  # random numbers and token ids of one batch
-    return size * (copies * weights + 6 * setup.vocab_size * setup.output_count) + batch
+    tokens = min(types, BLOCK_ROWS) if has_sparse_targets(setup) else types
+    return size * (copies * weights + 6 * tokens * outputs) + batch
 
 
 def check_memory(setup: Setup, dtype: str) -> None:
     """Raises `InputError` if one network needs more memory than the machine has."""
-    check_fits(network_bytes(setup, dtype), setup)
+    by_head = partial(network_bytes, setup, dtype)
+    check_fits(network_bytes(setup, dtype), setup, bytes_with_head=by_head)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,13 @@ def free_memory() -> int:
     for folder, limit, used in CONTAINERS:
         with contextlib.suppress(OSError, ValueError):
             bytes_of = [int((Path(folder) / name).read_text()) for name in (limit, used)]
-            free = min(free, bytes_of[0] - bytes_of[1])
+            pages = re.search(
+                r"^(?:total_)?inactive_file (\d+)",
+                (Path(folder) / "memory.stat").read_text(),
+                re.MULTILINE,
+            )
+            kept = int(pages[1]) if pages else 0  # of files: given back when it is needed
+            free = min(free, bytes_of[0] - bytes_of[1] + kept)
     return max(free, 0)
 
 
@@ -70,9 +78,26 @@ def check_curves_fit(setup: Experiment, bytes_a_step: float) -> None:
         )
 
 
-def check_fits(needed: int, setup: Experiment, kind: str = "network") -> None:
-    """Raises `InputError` if one network of `needed` bytes is more than the device holds."""
+def check_fits(
+    needed: int,
+    setup: Experiment,
+    kind: str = "network",
+    bytes_with_head: Callable[[int], int] | None = None,
+) -> None:
+    """Raises `InputError` if one network of `needed` bytes is more than the device holds.
+
+    `bytes_with_head` is what the network needs with another number of outputs, and as many tokens.
+    """
     if needed > SMALL and needed > (free := free_memory()):
+        if bytes_with_head is not None and 2 <= setup.output_count == setup.vocab_size:
+            most = bisect_right(range(setup.vocab_size), free, key=bytes_with_head) - 1
+            raise InputError(
+                "vocab_size",
+                setup.vocab_size,
+                f"one {kind} with a head of {setup.output_count} outputs needs "
+                f"{needed / 2**30:.3g} GiB; must be at most {most}, the largest head that fits the "
+                f"{free / 2**30:.3g} GiB of this device that are free, at `width` {setup.width}",
+            )
         raise InputError(
             "width",
             setup.width,

@@ -5,7 +5,29 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ._setup import Experiment
+from ._setup import CLASS_TARGETS, Experiment
+from .tokens._bigrams import Bigrams, corpus_bigrams, onehot_bigrams
+
+MANY_OUTPUTS = 512
+"""outputs and tokens from which a table of class probabilities is kept sparse"""
+BLOCK_ROWS = 512
+"""tokens whose logits are held at once where targets are sparse: enough for fast products, few
+enough that the logits stay in cache"""
+
+
+def has_sparse_targets(setup: Experiment) -> bool:
+    """Whether the targets are classes of a head with many outputs, learned by cross-entropy."""
+    large = min(setup.output_count, setup.vocab_size) >= MANY_OUTPUTS
+    return large and setup.loss_name == "ce" and setup.targets in CLASS_TARGETS
+
+
+def sparse_targets(setup: Experiment) -> Bigrams:
+    """The targets bigram or onehot as pairs of token and class. A token that never occurs has
+    none."""
+    if setup.targets == "onehot":
+        return onehot_bigrams(setup.vocab_size, setup.output_count, setup.seed)
+    _, _, path = setup.law_name.partition(":")
+    return corpus_bigrams(path or None, setup.vocab_size, setup.output_count)
 
 
 def targets(setup: Experiment, tokens: int | None = None) -> NDArray[np.float64]:

@@ -33,6 +33,7 @@ from dynsim.statistics._exponents import log_slope
 from dynsim.theory._first_step import first_step
 
 from ._columns import run_columns
+from ._head import Pairs
 from ._networks import Network, Tree, label_of, parameter_names
 from ._tasks import Batch
 from ._training import trained_networks
@@ -153,8 +154,9 @@ def _probe(batch: Batch, sequence: int) -> Batch:
     if sequence == 1:
         return batch
     rows = max(1, PROBE_TOKENS // sequence)
-    tokens, targets, weights = (column[:rows] for column in batch)
-    return Batch(tokens, targets, weights / weights.sum())
+    assert not isinstance(batch.targets, Pairs)  # sequences have no whole law
+    weights = batch.weights[:rows]
+    return Batch(batch.tokens[:rows], batch.targets[:rows], weights / weights.sum())
 
 
 @jax.jit

@@ -46,7 +46,9 @@ from dynsim._runs import (
 )
 from dynsim._setup import Setup
 from dynsim._summary import summary
-from dynsim._targets import targets
+from dynsim._targets import has_sparse_targets, sparse_targets, targets
+
+from ._head import Pairs, bigram_pairs, head_pass, mean_square_outputs
 
 STEPS_PER_CALL = 100  # steps of one jitted call, between two reports of progress
 RECORD_COPIES = 4  # of a step's numbers, while they are gathered and printed
@@ -198,7 +200,7 @@ class _Task(NamedTuple):
 
     frequencies: Array
     cumulative: Array
-    targets: Array
+    targets: Array | Pairs
     projection_std: Array
 
 
@@ -345,10 +347,13 @@ def _plan(
 
 def _task(setup: Setup, dtype: str) -> _Task:
     frequencies = setup.law().frequencies
+    sparse = has_sparse_targets(setup)
     return _Task(
         jnp.asarray(frequencies, dtype),
         running_sum(frequencies),
-        jnp.asarray(targets(setup), dtype),
+        bigram_pairs(sparse_targets(setup), dtype)
+        if sparse
+        else jnp.asarray(targets(setup), dtype),
         jnp.asarray(setup.projection_std, dtype),
     )
 
@@ -372,12 +377,17 @@ def _batch_share(
     return counts / plan.batch_size
 
 
-def _gradients(
-    share: Float[Array, " m"], residual: Float[Array, "m n"], weights: Weights
-) -> Weights:
-    """dL/dE = p r W (m, d) and dL/dW = (p r)^T E (n, d)."""
+def _loss_and_gradients(
+    plan: _Plan, task: _Task, share: Float[Array, " m"], weights: Weights
+) -> tuple[Float[Array, " m"], Weights]:
+    """Losses of all tokens (m,); dL/dE = p r W (m, d) and dL/dW = (p r)^T E (n, d)."""
+    if isinstance(task.targets, Pairs):
+        found = head_pass(weights.embedding, weights.projection, share, task.targets)
+        return found.loss, Weights(found.by_features, found.by_readout)
+    outputs = weights.embedding @ weights.projection.T
+    loss, residual = loss_and_residual(plan.loss, outputs, task.targets)
     weighted = share[:, None] * residual
-    return Weights(weighted @ weights.projection, weighted.T @ weights.embedding)
+    return loss, Weights(weighted @ weights.projection, weighted.T @ weights.embedding)
 
 
 def _step(
@@ -416,6 +426,13 @@ def _update_rms(
     """Frequency-weighted RMS of both output updates and of this step's own, or NaN."""
     if not plan.record_updates:
         return [jnp.full((), jnp.nan, plan.dtype)] * 3
+    if isinstance(task.targets, Pairs):
+        squares = (
+            mean_square_outputs(weights.embedding, weights.projection - start.projection),
+            mean_square_outputs(weights.embedding - start.embedding, start.projection),
+            mean_square_outputs(weights.embedding, projection_step),
+        )
+        return [jnp.sqrt(task.frequencies @ square) for square in squares]
     updates = (*_output_updates(start, weights), weights.embedding @ projection_step.T)
     return [jnp.sqrt(task.frequencies @ jnp.mean(u**2, axis=-1)) for u in updates]
 
@@ -451,10 +468,8 @@ def _scan(
 
     def step(carry, index):
         weights, memory = carry
-        outputs = weights.embedding @ weights.projection.T
-        loss, residual = loss_and_residual(plan.loss, outputs, task.targets)
         share = _batch_share(plan, task, key, index)
-        gradients = _gradients(share, residual, weights)
+        loss, gradients = _loss_and_gradients(plan, task, share, weights)
         factor = descent.factors[index]
         change, memory = _step(plan, descent, factor, gradients, memory, weights, rates)
         updates_rms = _update_rms(plan, task, start, weights, change.projection)
@@ -495,12 +510,9 @@ def _first_token_updates(
     plan: _Plan, task: _Task, descent: _Descent, key: Array, start: Weights, rates: Weights
 ):
     with jax.default_matmul_precision("highest"):
-        _, residual = loss_and_residual(
-            plan.loss, start.embedding @ start.projection.T, task.targets
-        )
         share = _batch_share(plan, task, key, jnp.asarray(0))
         memory = direction(plan.optimizer, descent.constants).init(start)
-        gradients = _gradients(share, residual, start)
+        _, gradients = _loss_and_gradients(plan, task, share, start)
         change, _ = _step(plan, descent, descent.factors[0], gradients, memory, start, rates)
         updates = (
             start.embedding @ change.projection.T,

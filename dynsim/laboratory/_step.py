@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from dynsim._layers import LABELS, LayerValues
 from dynsim._optimizers import Constants, direction
 
+from ._head import CLASSES_FROM, Pairs, class_pairs, head_loss
 from ._networks import Network, Tree, parameter_labels
 from ._tasks import Batch
 
@@ -20,6 +21,9 @@ def batch_loss(
     network: Network, multiplier: LayerValues, batch: Batch, loss: str
 ) -> Float[Array, ""]:
     """Weighted mean over a batch: half the squared error summed over outputs, or cross-entropy."""
+    if _in_blocks(network, batch, loss):
+        return _blocked_loss(network, multiplier, batch)
+    assert not isinstance(batch.targets, Pairs)
     outputs = network(batch.tokens, multiplier).outputs
     outputs = outputs.astype(batch.weights.dtype)
     if loss == "mse":
@@ -29,6 +33,29 @@ def batch_loss(
     else:
         each = optax.softmax_cross_entropy(outputs, batch.targets)
     return jnp.sum(batch.weights * each)
+
+
+def _in_blocks(network: Network, batch: Batch, loss: str) -> bool:
+    """Whether all logits at once would be slower, or too many to be held."""
+    if isinstance(batch.targets, Pairs):
+        return True
+    classes = loss == "ce" and batch.targets.ndim == batch.tokens.ndim
+    same_precision = network.embedding.dtype == batch.weights.dtype
+    return classes and same_precision and len(_readout(network)) >= CLASSES_FROM
+
+
+def _readout(network: Network) -> Array:
+    return network.embedding if network.readout is None else network.readout
+
+
+def _blocked_loss(network: Network, multiplier: LayerValues, batch: Batch) -> Float[Array, ""]:
+    # The outputs of the forward pass are not used, and so not computed.
+    features = multiplier.readout * network(batch.tokens, multiplier).inputs["readout"]
+    pairs = batch.targets
+    if not isinstance(pairs, Pairs):
+        pairs = class_pairs(pairs.ravel(), str(batch.weights.dtype))
+    rows = features.reshape(-1, features.shape[-1])
+    return head_loss(rows, _readout(network), batch.weights.ravel(), pairs)
 
 
 def optimizer_direction(

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from dynsim._errors import InputError
 from dynsim._network_setup import NetworkSetup
 from dynsim._runs import drawn_tokens, running_sum
-from dynsim._targets import targets
+from dynsim._targets import has_sparse_targets, sparse_targets, targets
 from dynsim.tokens._corpus import CorpusTokens, corpus_tokens
 
+from ._head import Pairs, bigram_pairs
 from ._networks import network_shape
 
 EVALUATION_TOKENS = 4096
@@ -31,10 +32,13 @@ BLOCK_TOKENS = 1024
 
 
 class Batch(NamedTuple):
-    """Tokens (S, C), the target of each, (S, C, n) or class (S, C), and weights (S, C) of sum 1."""
+    """Tokens (S, C), the target of each, (S, C, n) or class (S, C), and weights (S, C) of sum 1.
+
+    Of a head with many outputs the whole law's targets are sparse pairs.
+    """
 
     tokens: Array
-    targets: Array
+    targets: Array | Pairs
     weights: Array
 
     def in_pieces(self, tokens: int) -> Batch:
@@ -48,7 +52,8 @@ class Batch(NamedTuple):
             filled = jnp.pad(x, [(0, count * size - rows)] + [(0, 0)] * (x.ndim - 1))
             return filled.reshape(count, size, *x.shape[1:])
 
-        return Batch(*(cut(x) for x in self))
+        assert not isinstance(self.targets, Pairs)
+        return Batch(cut(self.tokens), cut(self.targets), cut(self.weights))
 
 
 class TableTask(eqx.Module):
@@ -59,7 +64,7 @@ class TableTask(eqx.Module):
 
     frequencies: Array
     cumulative: Array
-    table: Array
+    table: Array | Pairs
     batch_size: int = eqx.field(static=True)
     sequence: int = eqx.field(static=True)
 
@@ -78,10 +83,12 @@ class TableTask(eqx.Module):
 
     def _law(self) -> Batch:
         tokens = jnp.arange(len(self.frequencies))[:, None]
-        return Batch(tokens, self.table[:, None], self.frequencies[:, None])
+        table = self.table if isinstance(self.table, Pairs) else self.table[:, None]
+        return Batch(tokens, table, self.frequencies[:, None])
 
     def _drawn(self, key: Array, count: int) -> Batch:
         shape = (count // self.sequence, self.sequence)
+        assert not isinstance(self.table, Pairs)
         tokens = drawn_tokens(key, self.cumulative, shape)
         weights = jnp.full(shape, 1 / count, self.frequencies.dtype)
         return Batch(tokens, self.table[tokens], weights)
@@ -131,13 +138,23 @@ def task(setup: NetworkSetup) -> Task:
         return _text_task(setup)
     dtype = network_shape(setup).dtype
     frequencies = setup.law().frequencies
+    sparse = sparse_table(setup)
     return TableTask(
         jnp.asarray(frequencies, dtype),
         running_sum(frequencies),
-        jnp.asarray(targets(setup), dtype),
+        bigram_pairs(sparse_targets(setup), dtype)
+        if sparse
+        else jnp.asarray(targets(setup), dtype),
         setup.batch_size,
         setup.sequence_length,
     )
+
+
+def sparse_table(setup: NetworkSetup) -> bool:
+    """Whether the targets of all tokens are kept as sparse pairs: in full batch, where every token
+    has its fixed place."""
+    full_batch = setup.batch_size == 0 and setup.precision != "bfloat16"
+    return full_batch and has_sparse_targets(setup)
 
 
 def text_split(corpus: CorpusTokens, sequence: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

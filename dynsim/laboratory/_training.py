@@ -37,7 +37,8 @@ from dynsim._scales import scales
 from dynsim._summary import summary
 
 from ._columns import Columns, check_horizons, run_columns
-from ._memory import runs_side_by_side
+from ._head import Pairs
+from ._memory import runs_side_by_side, workers_that_fit
 from ._networks import (
     Network,
     NetworkShape,
@@ -49,6 +50,7 @@ from ._networks import (
 from ._step import batch_loss, network_step, optimizer_direction
 from ._tasks import EVALUATION_PIECE, Batch, Task, task
 from ._updates import UpdateRecord, records_updates, update_sizes
+from ._workers import PIECES, Crew
 
 STEPS_PER_CALL = 256
 CURVE_BYTES = 32  # of a run and a step: its losses, while they are gathered and printed
@@ -230,31 +232,33 @@ def train_networks(
         raise InputError("network", setup.network, allowed)
     plan, count = _plan(setup), len(columns.seed)
     record = UpdateRecord(setup, count) if record_updates else None
-    before: Tree = None
-    initial: Tree = None
     loss, train_loss = np.empty((count, len(ends))), np.empty((count, setup.steps))
     initial_loss = np.empty(count)
     reached_at = range(setup.steps + 1) if record_updates else ends
-    for reached in trained_networks(
-        setup, columns, reached_at, memory_gb=memory_gb, progress=progress
-    ):
-        if record is not None:
-            now = jax.tree.map(jnp.copy, reached.state.network)
-            if reached.step == 0:
-                initial = now
-            else:
-                batch, multiplier = reached.shared.task.evaluation(), reached.shared.multiplier
-                sizes = update_sizes(batch, multiplier, initial, before, now)
-                kept = reached.kept(sizes[0]), reached.kept(sizes[1])
-                record.fill(reached.runs, reached.step - 1, kept)
-            before = now
-        if reached.step not in ends:
-            continue
-        evaluated = _evaluate(plan, reached.shared, reached.state.network)
-        loss[reached.runs, ends.index(reached.step)] = reached.kept(evaluated)
-        train_loss[reached.runs] = reached.kept(reached.state.train_loss)
-        initial_loss[reached.runs] = reached.kept(reached.initial_loss)
-        del reached  # else its weights would stay beside those of the next chunk
+    grid = _Grid(setup, columns, reached_at, memory_gb, progress, pieces=PIECES)
+
+    def train_chunk(chunk: slice) -> None:
+        before: Tree = None
+        initial: Tree = None
+        for reached in grid.trained(chunk):
+            if record is not None:
+                now = jax.tree.map(jnp.copy, reached.state.network)
+                if reached.step == 0:
+                    initial = now
+                else:
+                    batch, multiplier = reached.shared.task.evaluation(), reached.shared.multiplier
+                    sizes = grid.crew.call(update_sizes, batch, multiplier, initial, before, now)
+                    kept = reached.kept(sizes[0]), reached.kept(sizes[1])
+                    record.fill(reached.runs, reached.step - 1, kept)
+                before = now
+            if reached.step not in ends:
+                continue
+            evaluated = grid.crew.call(_evaluate, plan, reached.shared, reached.state.network)
+            loss[reached.runs, ends.index(reached.step)] = reached.kept(evaluated)
+            train_loss[reached.runs] = reached.kept(reached.state.train_loss)
+            initial_loss[reached.runs] = reached.kept(reached.initial_loss)
+
+    grid.crew.map(train_chunk, grid.chunks)
     return NetworkTraining(
         setup,
         columns.embedding_lr,
@@ -281,29 +285,62 @@ def trained_networks(
 
     The next step takes the yielded `state` over: copy what is to be kept.
     """
-    devices = jax.devices()
-    check_curves_fit(setup, CURVE_BYTES)
-    count = even(len(columns.seed), runs_side_by_side(setup, memory_gb))
-    count = math.ceil(count / len(devices)) * len(devices)
-    spread = NamedSharding(Mesh(np.asarray(devices), ("runs",)), PartitionSpec("runs"))
-    plan, shared = _plan(setup), _shared(setup)
-    calls = _boundaries(ends)
-    pieces = math.ceil(len(columns.seed) / count) * (len(calls) - 1)
-    for chunk in chunks(len(columns.seed), count):
+    grid = _Grid(setup, columns, ends, memory_gb, progress)
+    for chunk in grid.chunks:
+        yield from grid.trained(chunk)
+
+
+class _Grid:
+    """All runs in chunks of those that are trained side by side, and the threads that train them.
+
+    On a CPU the runs are cut into `pieces` at least, if there are as many, for as many cores.
+    """
+
+    def __init__(
+        self,
+        setup: NetworkSetup,
+        columns: Columns,
+        ends: Sequence[int],
+        memory_gb: float | None,
+        progress: Callable[[float], object] | None,
+        pieces: int = 1,
+    ):
+        devices = jax.devices()
+        check_curves_fit(setup, CURVE_BYTES)
+        self._columns, self._ends = columns, ends
+        runs = len(columns.seed)
+        most = runs_side_by_side(setup, memory_gb)
+        if jax.default_backend() == "cpu" and len(devices) == 1:
+            most = min(most, math.ceil(runs / pieces))
+        count = even(runs, most)
+        self._count = math.ceil(count / len(devices)) * len(devices)
+        self.crew = Crew(workers_that_fit(setup, self._count, memory_gb))
+        self._spread = NamedSharding(Mesh(np.asarray(devices), ("runs",)), PartitionSpec("runs"))
+        self._plan, self._shared = _plan(setup), _shared(setup)
+        self._runs = _runs(setup, columns)
+        self._calls = _boundaries(ends)
+        self.chunks = list(chunks(runs, self._count))
+        self._share = 1 / (len(self.chunks) * (len(self._calls) - 1))
+        self._progress = None if progress is None else self.crew.reporting(progress)
+
+    def trained(self, chunk: slice) -> Iterator[Reached]:
+        """The runs of a chunk after each of the `ends`."""
+        plan, shared, call = self._plan, self._shared, self.crew.call
         # A last, smaller chunk is filled up with copies: one compiled shape.
-        filled = np.resize(np.arange(chunk.start, chunk.stop), count)
-        here: Columns = jax.tree.map(lambda column: column[filled], columns)  # noqa: B023
-        runs = jax.device_put(_runs(setup, here), spread)
-        state, initial_loss = _begin(plan, shared, runs)
-        if 0 in ends:
+        filled = np.resize(np.arange(chunk.start, chunk.stop), self._count)
+        runs = jax.device_put(jax.tree.map(lambda x: x[filled], self._runs), self._spread)
+        state, initial_loss = call(_begin, plan, shared, runs)
+        if 0 in self._ends:
             yield Reached(chunk, 0, shared, state, initial_loss)
-        for first, last in itertools.pairwise(calls):
+        state = call(_advance, plan, shared, runs, state, 0, 0)  # compiles before any step is due
+        for first, last in itertools.pairwise(self._calls):
+            self.crew.check()
             state = _advance(plan, shared, runs, state, first, last)
-            if last in ends:
+            if last in self._ends:
                 yield Reached(chunk, last, shared, state, initial_loss)
-            if progress is not None:
+            if self._progress is not None:
                 jax.block_until_ready(state.train_loss)
-                progress(1 / pieces)
+                self._progress(self._share)
 
 
 def _boundaries(ends: Sequence[int]) -> list[int]:
@@ -370,6 +407,8 @@ def _loss(plan: _Plan, shared: _Shared, network: Network, batch: Batch) -> Array
 def _evaluation_loss(plan: _Plan, shared: _Shared, network: Network) -> Array:
     """In pieces of about a batch, so that it takes no more memory than a step."""
     batch = shared.task.evaluation()
+    if isinstance(batch.targets, Pairs):
+        return _loss(plan, shared, network, batch)
     at_once = max(shared.task.batch_size or batch.tokens.size, EVALUATION_PIECE)
 
     def add(total: Array, piece: Batch) -> tuple[Array, None]:

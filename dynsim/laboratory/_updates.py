@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dynsim._layers import LayerValues
 from dynsim._network_setup import NetworkSetup
 
+from ._head import Pairs, mean_square_outputs
 from ._networks import Network, ResidualMLP, Tree
 from ._tasks import Batch
 
@@ -68,14 +69,28 @@ def _sizes(
     def rms(update: Array) -> Array:
         return jnp.sqrt(jnp.sum(batch.weights * jnp.mean(jnp.square(update), axis=-1)))
 
+    def rms_by(features: Array, matrix: Array) -> Array:
+        """Of `features` times the matrix transposed; many outputs are not held."""
+        if not isinstance(batch.targets, Pairs):
+            return rms(features @ matrix.T)
+        rows = features.reshape(-1, features.shape[-1])
+        return jnp.sqrt(batch.weights.ravel() @ mean_square_outputs(rows, matrix))
+
+    def by_embedding() -> Array:
+        was, then_is = first(batch.tokens, multiplier), moved(batch.tokens, multiplier)
+        if not isinstance(batch.targets, Pairs):
+            return rms(then_is.outputs - was.outputs)
+        change = multiplier.readout * (then_is.inputs["readout"] - was.inputs["readout"])
+        assert first.readout is not None
+        return rms_by(change, first.readout)
+
     inputs = now(batch.tokens, multiplier).inputs
     moved = eqx.tree_at(lambda network: network.embedding, first, now.embedding)
-    by_embedding = moved(batch.tokens, multiplier).outputs - first(batch.tokens, multiplier).outputs
     features = multiplier.readout * inputs["readout"]
     sizes = (
-        rms(features @ (now.readout - first.readout).T),
-        rms(by_embedding),
-        rms(features @ (then.readout - now.readout).T),
+        rms_by(features, now.readout - first.readout),
+        by_embedding(),
+        rms_by(features, then.readout - now.readout),
     )
     hidden = [
         rms(multiplier.hidden * inputs[f"hidden.{layer}"] @ (weight - start).T)

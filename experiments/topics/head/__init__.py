@@ -1,0 +1,1 @@
+"""How large are the updates, and which rates are best, where a network also writes tokens?"""

@@ -1,0 +1,123 @@
+"""Evidence about language-model heads: exponents of single steps and of optimal rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from dynsim.claims import Evidence
+from dynsim.statistics import (
+    ExponentFit,
+    Resamples,
+    exponent_of,
+    jackknife,
+    log_slope,
+    parabola_minimum,
+)
+
+from .study import LAYERS
+
+Floats = NDArray[np.float64]
+PUBLISHED_CORRECTION = 0.23  # of the readout's rate beyond muP's, as a power of the width
+JOINT, ALONE = 1, 0  # turns of the search
+LATER = (2, 4, 8, 16)  # steps before the one whose alignment may have been restored
+
+
+def line(data: xr.Dataset, path: str, optimizer: str, head: str) -> xr.Dataset:
+    """The widths that were measured along a path."""
+    cells = data.sel(path=path, optimizer=optimizer, head=head)
+    return cells.sel(width=cells.width.values[cells.vocab_size.notnull().values])
+
+
+def step_samples(data: xr.Dataset, update: str, moment: int) -> tuple[list[int], list[Floats]]:
+    """Widths, and the mean squares of every seed of a width."""
+    cells = data.size.sel(update=update, moment=moment).transpose("width", "seed")
+    return [int(width) for width in cells.width.values], list(cells.to_numpy())
+
+
+def step_exponent(
+    data: xr.Dataset,
+    path: str,
+    update: str,
+    moment: int = 0,
+    *,
+    optimizer: str = "adam",
+    head: str = "untied",
+    predicted: float = 1.0,
+) -> Evidence:
+    """Exponent of d of a step's RMS at constant rates: 1 where it adds up coherently, 1/2 where
+    its terms have random signs."""
+    widths, samples = step_samples(line(data, path, optimizer, head), update, moment)
+
+    def logs(*cells: Floats, axis: int = -1) -> Floats:
+        return np.array([0.5 * np.log(np.mean(cell, axis=axis)) for cell in cells])
+
+    fit = exponent_of(widths, samples, logs, resamples=Resamples.QUICK, vectorized=True)
+    return Evidence.of_fit(fit, predicted=predicted, simulated=None)
+
+
+def restoration(data: xr.Dataset, path: str) -> Evidence:
+    """Exponent of the hidden matrix's later steps below a full head minus below few outputs."""
+    lines = [line(data, path, "adam", head) for head in ("untied", "few")]
+    samples, widths = [], step_samples(lines[0], "hidden", 0)[0]
+    for one in lines:
+        for moment in LATER:
+            samples += step_samples(one, "hidden", moment)[1]
+    shape = (2, len(LATER), len(widths))
+
+    def difference(*cells: Floats, axis: int = -1, start: int = 0) -> Floats:
+        logs = np.array([0.5 * np.log(np.mean(cell, axis=-1)) for cell in cells]).reshape(shape)
+        mean = logs.mean(axis=1)[:, start:]
+        slopes = log_slope(np.log(widths[start:]), mean.T)
+        return slopes[0] - slopes[1]
+
+    measured = jackknife(difference, samples)
+    last = jackknife(lambda *cells, axis=-1: difference(*cells, start=-2), samples)
+    drift = float(difference(*samples, start=1)) - measured.value
+    fit = ExponentFit(measured.value, measured.low, measured.high, drift, last)
+    return Evidence.of_fit(fit, predicted=0.0, simulated=None)
+
+
+def log_rates(cells: xr.Dataset, layer: str, turn: int) -> tuple[Floats, Floats]:
+    """Log rates (width, octave) at muP's scale and losses (width, octave, seed)."""
+    chosen = cells.sel(layer=layer).isel(turn=turn)
+    rates = np.log(chosen.rate.transpose("width", "octave").to_numpy())
+    return rates, chosen.loss.transpose("width", "octave", "seed").to_numpy()
+
+
+def log_optima(rates: Floats, losses: Floats) -> Floats:
+    """Log of the best rate at every width; NaN where it lies at an end."""
+    return np.asarray(parabola_minimum(rates, losses))
+
+
+def rate_exponent(
+    data: xr.Dataset,
+    path: str,
+    layer: str,
+    *,
+    optimizer: str = "adam",
+    head: str = "untied",
+    turn: int = JOINT,
+    predicted: float = 0.0,
+) -> Evidence:
+    """Exponent of d in a layer's best rate beyond muP's. By the jackknife over seeds, which are
+    one task at every width. NaN if a best rate lies at the end of what was searched."""
+    cells = line(data, path, optimizer, head)
+    rates, losses = log_rates(cells, layer, turn)
+
+    def logs(sample: Floats, axis: int = -1) -> Floats:
+        return log_optima(rates, sample.mean(axis=-1))
+
+    widths: Sequence[int] = [int(width) for width in cells.width.values]
+    if not np.all(np.isfinite(logs(losses))):
+        nothing = ExponentFit(np.nan, np.nan, np.nan)
+        return Evidence.of_fit(nothing, predicted=predicted, simulated=None)
+    fit = exponent_of(widths, [losses], logs, by_jackknife=True)
+    return Evidence.of_fit(fit, predicted=predicted, simulated=None)
+
+
+def layers_of(head: str) -> tuple[str, ...]:
+    return LAYERS[:2] if head == "tied" else LAYERS

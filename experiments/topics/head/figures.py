@@ -1,0 +1,73 @@
+"""Figures of language-model heads: sizes of steps and best rates against the width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from .estimators import JOINT, line, log_optima, log_rates, step_samples
+from .study import LAYERS
+
+NAMES = {
+    "hidden": "hidden matrix, its outputs",
+    "head_target": "head, logits of next tokens",
+    "head_all": "head, all logits",
+}
+
+
+def head_steps(data: xr.Dataset) -> Figure:
+    """RMS of the first step at constant rates, with lines d and sqrt(d) through the smallest."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
+    for panel, (head, title) in zip(
+        panels, (("untied", "n = m outputs"), ("few", "16 outputs")), strict=True
+    ):
+        for update, name in NAMES.items():
+            widths, samples = step_samples(line(data, "proportional", "adam", head), update, 0)
+            sizes = np.sqrt([np.mean(one) for one in samples])
+            points = panel.plot(widths, sizes, "o", label=name)
+            colour = points[0].get_color()
+            for power, style in ((1.0, "-"), (0.5, ":")):
+                panel.plot(
+                    widths, sizes[0] * (np.array(widths) / widths[0]) ** power, style, color=colour
+                )
+        panel.set(xscale="log", yscale="log", xlabel="width d, m = 8 d", title=title)
+    panels[0].set_ylabel("RMS of the first step over the rate")
+    panels[0].legend(title="solid: as d; dotted: as sqrt(d)", fontsize=8)
+    return figure
+
+
+def head_rates(data: xr.Dataset) -> Figure:
+    """Losses over each layer's rate at muP's scale, the other rates at their best."""
+    paths = [str(path) for path in data.path.values]
+    figure, panels = plt.subplots(
+        len(paths),
+        len(LAYERS),
+        figsize=(10, 3.5 * len(paths)),
+        layout="constrained",
+        sharey=True,
+        squeeze=False,
+    )
+    for row, path in zip(panels, paths, strict=True):
+        for panel, layer in zip(row, LAYERS, strict=True):
+            cells = line(data, path, "adam", "untied")
+            rates, losses = log_rates(cells, layer, JOINT)
+            mean = losses.mean(axis=-1)
+            best = np.exp(log_optima(rates, mean))
+            for width, rate, loss, at in zip(cells.width.values, rates, mean, best, strict=True):
+                lines = panel.plot(np.exp(rate), loss, "o-", ms=3, label=f"d = {int(width)}")
+                panel.axvline(at, color=lines[0].get_color(), ls=":")
+            size = "m = 8 d" if path == "proportional" else "m = 1024"
+            panel.set(xscale="log", title=f"{layer}, {size}", xlabel="rate at muP's scale")
+        row[0].set_ylabel("validation loss / initial loss")
+        row[0].legend(fontsize=8)
+    return figure
+
+
+FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
+    "head_steps": (head_steps, ("head_updates",)),
+    "head_rates": (head_rates, ("head_rates",)),
+}

@@ -1,0 +1,276 @@
+"""Studies of networks with a language-model head: one softmax output per token type.
+
+An mlp with one hidden layer on the byte-pair tokens of real text, whose head is a matrix of its
+own (untied) or the embedding itself (tied). `few` is the same network with 16 classes. Learning
+rates are muP's: at width d the embedding's is a constant, those of a hidden matrix and of a head of
+its own are constants over d, and Muon's of a hidden matrix is a constant. Norm gains are frozen.
+
+Vocabularies are fixed at 1024 types or grow as 8 d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from dynsim import LayerValues
+from dynsim._targets import sparse_targets
+from dynsim.laboratory import NetworkSetup, train_networks
+from dynsim.laboratory._columns import run_columns
+from dynsim.laboratory._head import mean_square_outputs
+from dynsim.laboratory._networks import ResidualMLP
+from dynsim.laboratory._training import trained_networks
+from experiments.topics._seeds import run_seed
+from experiments.topics._study import Cell, Study
+
+Floats = NDArray[np.float64]
+PATHS: Mapping[str, Callable[[int], int]] = {
+    "fixed": lambda _: 1024,
+    "proportional": lambda width: 8 * width,
+}
+HEADS = ("untied", "tied", "few")
+FEW_OUTPUTS = 16
+LAYERS = ("embedding", "hidden", "head")
+MOMENTS = (0, 1, 2, 4, 8, 16, 32)  # steps before the one that is measured
+OCTAVES = tuple(range(-3, 4))  # of a rate around where its search begins
+BASE = NetworkSetup(
+    network="mlp",
+    depth=1,
+    activation="tanh",
+    parametrization="sp",
+    init_exponents="0,-1/2,-1",
+    lr_exponents="0,0,0",
+    base_width=1,
+    vector_ratio=0.0,
+)
+# Rates of embedding, hidden matrix (times d; of Muon as it is) and head (times d).
+TRAINED: Mapping[str, tuple[float, float, float]] = {
+    "adam": (0.03, 0.3, 0.3),
+    "muon": (0.03, 0.1, 0.3),
+}
+START: Mapping[tuple[str, str], tuple[float, float, float]] = {
+    ("adam", "untied"): (2.0**-2, 2.0**-1, 2.0**1),
+    ("adam", "tied"): (2.0**-1, 2.0**0, 0.0),
+    ("muon", "untied"): (2.0**-2, 2.0**-2, 2.0**1),
+    ("muon", "tied"): (2.0**-1, 2.0**-1, 0.0),
+}
+
+
+def network(
+    path: str, width: int, optimizer: str, head: str, rates: tuple[float, float, float], **fields
+) -> NetworkSetup:
+    """The network of a cell at muP's rates."""
+    embedding, hidden, readout = rates
+    vocab_size = PATHS[path](width)
+    tied = head == "tied"
+    return replace(
+        BASE,
+        width=width,
+        vocab_size=vocab_size,
+        outputs=FEW_OUTPUTS if head == "few" else vocab_size,
+        tied=tied,
+        optimizer=optimizer,
+        embedding_lr=embedding,
+        hidden_lr=hidden if optimizer == "muon" else hidden / width,
+        readout_lr=None if tied else readout / width,
+        **fields,
+    )
+
+
+# Update magnitudes.
+
+
+@jax.jit
+def step_sizes(
+    tokens: Array,
+    weights: Array,
+    pairs: tuple[Array, Array, Array],
+    multiplier: LayerValues,
+    before: ResidualMLP,
+    after: ResidualMLP,
+) -> Array:
+    """Mean squares of what one step does: of the hidden matrix to its outputs, of the head to the
+    logits of the next tokens and to all logits, of the embedding to both kinds of logits."""
+    inputs = before(tokens, multiplier).inputs
+    hidden = inputs["hidden.0"][:, 0] @ (after.hidden[0] - before.hidden[0]).T
+    head_before, head_after = (
+        x.embedding if x.readout is None else x.readout for x in (before, after)
+    )
+    features = multiplier.readout * inputs["readout"][:, 0]
+    context, target, weight = pairs
+
+    def of_logits(z: Array, matrix: Array) -> tuple[Array, Array]:
+        at_targets = jnp.sum(z[context] * matrix[target], axis=-1)
+        return weight @ jnp.square(at_targets), weights @ mean_square_outputs(z, matrix)
+
+    moved = _with_embedding(before, after)
+    change = multiplier.readout * moved(tokens, multiplier).inputs["readout"][:, 0] - features
+    return jnp.stack(
+        [
+            weights @ jnp.mean(jnp.square(hidden), axis=-1),
+            *of_logits(features, head_after - head_before),
+            *of_logits(change, head_before),
+        ]
+    )
+
+
+def _with_embedding(before: ResidualMLP, after: ResidualMLP) -> ResidualMLP:
+    """The network before the step but for its embedding, which a tied head keeps reading before."""
+    return eqx.tree_at(lambda one: one.embedding, before, after.embedding)
+
+
+SIZES = ("hidden", "head_target", "head_all", "embedding_target", "embedding_all")
+
+
+def _update_cell(
+    path: str, optimizer: str, head: str, width: int, seeds: int, seed: int = 0
+) -> Mapping[str, Any]:
+    """Mean squares of single steps, by moment and seed, over squared rates at muP's scale."""
+    setup = network(
+        path,
+        width,
+        optimizer,
+        head,
+        TRAINED[optimizer],
+        targets="bigram",
+        steps=MOMENTS[-1] + 1,
+        seed=run_seed(seed),
+    )
+    bigrams, frequencies = sparse_targets(setup), setup.law().frequencies
+    pair_weights = frequencies[bigrams.context] * bigrams.probability
+    pairs = tuple(
+        jnp.asarray(x, kind)
+        for x, kind in (
+            (bigrams.context, "int32"),
+            (bigrams.target, "int32"),
+            (pair_weights, "float32"),
+        )
+    )
+    tokens = jnp.arange(setup.vocab_size)[:, None]
+    weights = jnp.asarray(frequencies, "float32")
+    ends = sorted({step for moment in MOMENTS for step in (moment, moment + 1)})
+    found = np.full((seeds, len(MOMENTS), len(SIZES)), np.nan)
+    loss = np.full((seeds, setup.steps), np.nan)
+    before: Any = None
+    for reached in trained_networks(setup, run_columns(setup, seeds=seeds), ends):
+        now = jax.tree.map(jnp.copy, reached.state.network)
+        if reached.step - 1 in MOMENTS:
+            for place, number in enumerate(range(reached.runs.start, reached.runs.stop)):
+                pair = (jax.tree.map(lambda x: x[place], one) for one in (before, now))  # noqa: B023
+                sizes = step_sizes(tokens, weights, pairs, reached.shared.multiplier, *pair)
+                found[number, MOMENTS.index(reached.step - 1)] = np.asarray(sizes)
+        before = now
+        if reached.step == ends[-1]:
+            loss[reached.runs] = reached.kept(reached.state.train_loss)
+    rates = (setup.hidden_lr, setup.embedding_lr if setup.tied else setup.readout_lr)
+    hidden, readout = (float(rate or 0) for rate in rates)
+    # Of the embedding, over the head's initial entries, which are of order 1/d; so is a tied
+    # head's multiplier.
+    by = np.array([hidden, readout, readout, *[setup.embedding_lr / width] * 2])
+    if setup.tied:
+        by[1:3] /= width
+    return {
+        "size": (("seed", "moment", "update"), found / by**2),
+        "train_loss": (("seed", "step"), loss),
+        "vocab_size": ((), float(setup.vocab_size)),
+    }
+
+
+def _update_cells(full: bool) -> list[Cell]:
+    widths = (64, 128, 256, 512, 1024, 2048) if full else (32, 64, 128)
+    kinds = [("adam", "untied"), ("adam", "few")]
+    if full:
+        kinds += [("adam", "tied"), ("muon", "untied"), ("muon", "tied")]
+    return [
+        {"path": path, "optimizer": optimizer, "head": head, "width": width}
+        for path in (("proportional", "fixed") if full else ("proportional",))
+        for optimizer, head in kinds
+        for width in widths
+    ]
+
+
+HEAD_UPDATES = Study(
+    "head_updates",
+    cells=_update_cells,
+    measure=_update_cell,
+    config=lambda full: {"seeds": 4},
+    labels={"moment": list(MOMENTS), "update": list(SIZES)},
+    laboratory=True,
+)
+
+
+# Optimal rates.
+
+
+def _rate_cell(
+    path: str, optimizer: str, head: str, width: int, steps: int, seeds: int, seed: int = 0
+) -> Mapping[str, Any]:
+    """Losses on text not trained on, by round, layer, octave and seed, and the rates searched.
+
+    Each layer's rate is searched alone, all others at their start (round 0); then again, all
+    others at the best of round 0 (round 1), which is one turn of coordinate descent.
+    """
+    layers = LAYERS[: 2 if head == "tied" else 3]
+    shape = (2, len(LAYERS), len(OCTAVES))
+    losses, rates = np.full((*shape, seeds), np.nan), np.full(shape, np.nan)
+    centre = list(START[optimizer, head])
+    for turn in range(2):
+        best = list(centre)
+        for place in range(len(layers)):
+            for number, octave in enumerate(OCTAVES):
+                tried = list(centre)
+                tried[place] *= 2.0**octave
+                rates[turn, place, number] = tried[place]
+                setup = network(
+                    path,
+                    width,
+                    optimizer,
+                    head,
+                    (tried[0], tried[1], tried[2]),
+                    targets="next-token",
+                    batch_size=512,
+                    steps=steps,
+                    schedule="linear",
+                    seed=run_seed(seed),
+                )
+                found = train_networks(setup, seeds=seeds)
+                loss = np.where(found.diverged, np.inf, found.loss[:, -1]) / found.initial_loss
+                losses[turn, place, number] = np.nan_to_num(loss, nan=1.0).clip(max=1.0)
+            best[place] = rates[turn, place, int(np.argmin(losses[turn, place].mean(axis=-1)))]
+        centre = best
+    return {
+        "loss": (("turn", "layer", "octave", "seed"), losses),
+        "rate": (("turn", "layer", "octave"), rates),
+        "vocab_size": ((), float(PATHS[path](width))),
+    }
+
+
+def _rate_cells(full: bool) -> list[Cell]:
+    widths = (64, 128, 256, 512, 1024, 2048) if full else (32, 64, 128)
+    return [
+        {"path": path, "optimizer": optimizer, "head": head, "width": width}
+        for path in (("proportional", "fixed") if full else ("proportional",))
+        for optimizer in (TRAINED if full else ("adam",))
+        for head in (HEADS[:2] if full else ("untied",))
+        for width in widths
+    ]
+
+
+HEAD_RATES = Study(
+    "head_rates",
+    cells=_rate_cells,
+    measure=_rate_cell,
+    config=lambda full: {"steps": 256 if full else 48, "seeds": 8 if full else 2},
+    labels={"layer": list(LAYERS), "octave": list(OCTAVES)},
+    laboratory=True,
+)
+
+STUDIES = (HEAD_UPDATES, HEAD_RATES)
