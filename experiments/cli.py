@@ -33,6 +33,7 @@ from .commands.tokens import Tokens
 from .commands.train import Train
 from .commands.transfer import TransferCommand
 from .commands.verify import Verify
+from .compiled_programs import keep_compiled_programs
 from .output import flag, named
 from .parsing import ParseError, parse
 
@@ -87,12 +88,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _prepare_process() -> None:
     """Settings of a process of our own.
 
+    Compiled programs are kept for the next one.
     Figures are only written to files, while notebooks set a backend of theirs for every command.
     Names of files may hold bytes that are no UTF-8; they are printed escaped.
     Python would search all objects for cycles once more at its end, which takes a second.
     """
     atexit.register(gc.freeze)
     os.environ["MPLBACKEND"] = "agg"
+    keep_compiled_programs()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -106,10 +106,10 @@ def _through(
 
 def applied(
     table: Float[Array, "P N"],
-    metric: Float[Array, " N"],
-    vectors: Float[Array, "N n"],
+    metric: Float[Array, " inside"],
+    vectors: Float[Array, "inside n"],
     upwards: bool = True,
-) -> Float[Array, "P n"]:
+) -> Float[Array, "outside n"]:
     """A table of pairs (or the transposed one) times vectors, in the table's precision."""
     weighted = (metric[:, None] * vectors).astype(table.dtype)
     product = table @ weighted if upwards else pulled(table, weighted)
