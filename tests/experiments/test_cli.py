@@ -1282,7 +1282,8 @@ OPTIONS = {
     "transfer": "group-by within factor rate out where last ignore loss-column decimal encoding",
     "coordinate-check": "network widths vocab-sizes record seeds tolerance parametrization "
     "lr-exponents init-exponents optimizer tokens targets batch-size head-width out",
-    "predict": f"{SETUP} accuracy replicas particles network depth activation normalisation residual",
+    "predict": f"{SETUP} accuracy replicas particles network depth activation normalisation "
+    "residual",
     "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
     "projection-lr batch-size seed time points limit epsilon solver tolerance particles network "
     "depth activation normalisation residual hidden-lr linearised",

@@ -53,12 +53,12 @@ def test_the_oldest_make_room_and_other_files_stay(environment, tmp_path):
 
 
 def test_a_second_command_reads_them_and_damage_is_compiled_again(tmp_path):
-    command = "train --width 4 --vocab-size 4 --steps 1 --seeds 1 --json".split()
+    sizes = ("--width", "4", "--vocab-size", "4", "--steps", "1", "--seeds", "1")
 
     def run() -> list[float]:
         environment = {**os.environ, VARIABLE: str(tmp_path), "JAX_PLATFORMS": "cpu"}
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        line = [sys.executable, "-m", "experiments.cli", *command]
+        line = [sys.executable, "-m", "experiments.cli", "train", *sizes, "--json"]
         done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
         assert done.stderr == ""
         return json.loads(done.stdout)["loss"]

@@ -91,7 +91,7 @@ def accurate(
     accuracy: float,
     most_particles: int,
     most_replicas: Callable[[Particles], int],
-    progress: Report,
+    progress: Callable[[float], object],
 ) -> Accurate:
     """The solution with an error of at most `accuracy` of the initial loss, if the limits allow.
 

@@ -198,7 +198,10 @@ def _with_enough_replicas(
     loss = found.mean[:, :1, 0]
     with np.errstate(invalid="ignore"):
         ok = np.isfinite(found.mean[..., 0]).all(axis=1)
-        bias, spread = (np.max((one[..., 0] / loss)[ok], initial=0.0) for one in found[2:0:-1])
+        bias, spread = (
+            float(np.max((one[..., 0] / loss)[ok], initial=0.0))
+            for one in (found.bias, found.spread)
+        )
     left = (0.9 * accuracy) ** 2 - bias**2
     if asked and left > 0 and math.isfinite(spread) and spread**2 > accuracy**2 - bias**2:
         more = math.ceil(min(found.replicas * spread**2 / left, MAX_REPLICAS))

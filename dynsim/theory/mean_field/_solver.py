@@ -248,12 +248,11 @@ def _solve_one(
         moved, projection, scale = weights.embedding, weights.projection, weights.scale
         hidden = Hidden(weights.hidden, weights.hidden_scales, state.hidden_seen)
         rule = Rule(population, skip, plan.responses, columns, index)
-        readout, down = projection, None
+        readout, down, sequences = projection, None, case.hidden_normals[index]
         if plan.depth:
             frame = frame_of(frames, plan.depth)
             _, block, _ = split(projection, frame, neurons)
             frames = framed(frames, block, index, plan.depth, ABOVE, columns)
-            sequences = case.hidden_normals[index]
             down = pulled_down(rule, hidden, projection, frames, sequences[0::2])
             readout, frames = down.reached, down.frames
             hidden = hidden._replace(seen=down.seen)
