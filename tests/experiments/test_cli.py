@@ -422,7 +422,7 @@ def test_predict_of_hidden_layers_has_the_keys_of_train(run):
     assert missing == {"loss_std_error", "diverged_seeds"}
     chosen = run("predict", *LINEAR_LAYERS, *size, "--accuracy", "20%", "--json").document
     assert chosen["accuracy_reached"] <= chosen["accuracy"] == 0.2
-    assert chosen["config"]["replicas"] == 4
+    assert chosen["config"]["replicas"] >= 4
     assert "hidden_2_update_rms" in run("predict", *LINEAR_LAYERS, *size, *solver).out
 
 

@@ -225,7 +225,7 @@ def test_an_accuracy_is_met_and_said():
     assert closed.accuracy == 0.01
     assert closed.accuracy_reached < 0.002
     setup = replace(SIGN, vocab_size=1024, steps=6)
-    best = predict(setup, particles=1024, replicas=64, error_estimate=False)
+    best = predict(setup, particles=1024, replicas=24, error_estimate=False)
     for accuracy in (0.2, 0.02):
         found = predict(setup, accuracy=accuracy)
         assert found.outcome == (OK,)
