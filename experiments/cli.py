@@ -38,6 +38,7 @@ from .commands.tokens import Tokens
 from .commands.train import Train
 from .commands.transfer import TransferCommand
 from .commands.verify import Verify
+from .compiled_programs import keep_compiled_programs
 from .interruption import INTERRUPTED, forget, interrupted_line
 from .output import flag, unwritten
 from .parsing import ParseError, parse
@@ -118,11 +119,13 @@ OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "bad_al
 def _prepare_process() -> None:
     """Settings of a process of our own.
 
+    Compiled programs are kept for the next one.
     Figures are only written to files, while notebooks set a backend of theirs for every command.
     Python would search all objects for cycles once more at its end, which takes a second.
     """
     atexit.register(gc.freeze)
     os.environ["MPLBACKEND"] = "agg"
+    keep_compiled_programs()
     own_streams()
 
 

@@ -19,6 +19,7 @@ from jaxtyping import install_import_hook
 # It acts on modules that are imported after this line, so none of dynsim may stand above it.
 install_import_hook(CHECKED, "checker.checked")
 
+os.environ["DYNSIM_COMPILATION_CACHE"] = "off"  # of commands in processes of their own
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # (m, n) + (n,) is as often a mistake
 

@@ -26,10 +26,14 @@ class Predict:
     """
 
     setup: Annotated[AnyNetwork, tyro.conf.arg(name="")]
+    accuracy: str | None = None
+    """error of the loss that is allowed, over the initial loss: 1% (the default) or 0.01"""
     particles: int | None = None
-    """token particles of the solver (default: 2048, or what outputs and steps need)"""
+    """token particles of the solver, in place of an accuracy (beside --replicas: 2048, or what
+    outputs and steps need)"""
     replicas: int | None = None
-    """independent solutions that are averaged (default: 16, and 128 for small vocabularies)"""
+    """independent solutions that are averaged, in place of an accuracy (beside --particles: 16, and
+    128 for small vocabularies)"""
     files: WrittenFiles = NO_FILES
     json: Json = False
 
@@ -42,11 +46,13 @@ class Predict:
 
         setup = self.setup.description()
         model_of(setup)  # refuses what theory does not cover, before any work
+        accuracy = None if self.accuracy is None else _share(self.accuracy)
         self.files.check()
         enable_x64()
         with progress_bar(1.0, "predict") as bar:
             result = predict(
                 setup,
+                accuracy=accuracy,
                 particles=self.particles,
                 replicas=self.replicas,
                 progress=bar.update,
@@ -71,6 +77,8 @@ class Predict:
                 for column in (name, f"{name}_error")
             },
             "diverged": bool(result.diverged[0]),
+            "accuracy": result.accuracy,
+            "accuracy_reached": result.accuracy_reached,
             "status": result.outcome[0].written(flag),
             "provenance": provenance(config),
         }
@@ -81,5 +89,22 @@ class Predict:
         by_layer = hidden_columns(document)
         print_curves(document | by_layer, ("loss", "loss_error", *UPDATE_COLUMNS, *by_layer))
         print(f"status: {document['status']}")
+        asked = "" if result.accuracy is None else f" (allowed: {100 * result.accuracy:.3g} %)"
+        print(
+            f"largest error of the loss: {100 * result.accuracy_reached:.2g} % of the initial loss"
+            f"{asked}, from {result.particles} token particles, {result.neurons} neuron particles "
+            f"and {result.replicas} replicas"
+        )
         print_files(written)
         return 0
+
+
+def _share(text: str) -> float:
+    """1% or 0.01 as a number. Raises `InputError` for what is neither."""
+    from dynsim import InputError
+
+    number = text.strip()
+    try:
+        return float(number[:-1]) / 100 if number.endswith("%") else float(number)
+    except ValueError:
+        raise InputError("accuracy", text, "must be a percentage or a share, 1% or 0.01") from None

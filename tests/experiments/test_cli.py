@@ -454,8 +454,11 @@ def test_predict_json_agrees_with_the_library(run):
         assert document[f"{name}_error"] == pytest.approx(getattr(result, f"{name}_error")[0])
     assert document["finite_width_correction"] == pytest.approx(result.finite_width_correction[0])
     assert document["diverged"] is False
+    assert document["accuracy"] is None
+    assert document["accuracy_reached"] == pytest.approx(result.accuracy_reached)
     text = run("predict", *size, *solver)
     assert text.code == 0
+    assert "largest error of the loss" in text.out
     assert "loss_error" in text.out.split("\n")[0]
 
 
@@ -468,6 +471,9 @@ def test_predict_of_hidden_layers_has_the_keys_of_train(run):
     assert np.shape(predicted["hidden_update_rms_error"]) == (2, 2)
     missing = set(trained) - set(predicted)
     assert missing == {"loss_std_error", "diverged_seeds"}
+    chosen = run("predict", *LINEAR_LAYERS, *size, "--accuracy", "20%", "--json").document
+    assert chosen["accuracy_reached"] <= chosen["accuracy"] == 0.2
+    assert chosen["config"]["replicas"] >= 4
     assert "hidden_2_update_rms" in run("predict", *LINEAR_LAYERS, *size, *solver).out
 
 
@@ -1149,6 +1155,9 @@ BAD = [
     (("predict", "--particles", 1), "--particles"),
     (("predict", "--particles", 10**9), "--particles"),
     (("predict", "--replicas", 1), "--replicas"),
+    (("predict", "--accuracy", "1 percent"), "--accuracy"),
+    (("predict", "--accuracy", "200%"), "--accuracy"),
+    (("predict", "--accuracy", "0.1", "--particles", 256), "--accuracy"),
     (("predict", "--outputs", 1000, "--steps", 1000), "--steps"),
     (("flow", "--optimizer", "sign"), "--optimizer"),
     (("flow", "--optimizer", "adam"), "--optimizer"),
@@ -1355,7 +1364,8 @@ OPTIONS = {
     "transfer": "group-by within factor rate out where last ignore loss-column decimal encoding",
     "coordinate-check": "network widths vocab-sizes record seeds tolerance parametrization "
     "lr-exponents init-exponents optimizer tokens targets batch-size head-width out",
-    "predict": f"{SETUP} replicas particles network depth activation normalisation residual",
+    "predict": f"{SETUP} accuracy replicas particles network depth activation normalisation "
+    "residual",
     "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
     "projection-lr batch-size seed time points limit epsilon solver tolerance particles network "
     "depth activation normalisation residual hidden-lr linearised",

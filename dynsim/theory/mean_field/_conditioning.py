@@ -85,13 +85,14 @@ def split(
     """(old, fresh, root) with vectors = basis @ old + fresh @ root.
 
     `fresh` is orthonormal in the metric and to the basis; a direction that is new only by rounding
-    is a column of zeros.
+    is a column of zeros. What is old is taken off twice, but for a basis in single precision, which
+    is only a frame.
     """
     size = jnp.sum(metric[:, None] * vectors**2)
-    old = basis.T @ (metric[:, None] * vectors)
-    rest = vectors - basis @ old
-    again = basis.T @ (metric[:, None] * rest)
-    old, rest = old + again, rest - basis @ again
+    old, rest = _taken_off(vectors, basis, metric)
+    if basis.dtype == vectors.dtype:
+        again, rest = _taken_off(rest, basis, metric)
+        old = old + again
     squares, axes = jnp.linalg.eigh(rest.T @ (metric[:, None] * rest))
     kept = (squares > NEW_DIRECTION**2 * size) & (squares > NEW_AMONG_NEW**2 * squares[-1])
     lengths = jnp.sqrt(jnp.where(kept, squares, 1))
@@ -99,6 +100,25 @@ def split(
     root = jnp.where(kept, lengths, 0)[:, None] * axes.T
     gram, one = fresh.T @ (metric[:, None] * fresh), jnp.eye(len(squares))
     return old, fresh @ (1.5 * one - 0.5 * gram), 0.5 * (one + gram) @ root  # one Newton step
+
+
+def _taken_off(
+    vectors: Float[Array, "P n"], basis: Float[Array, "P K"], metric: Float[Array, " P"]
+) -> tuple[Float[Array, "K n"], Float[Array, "P n"]]:
+    """Coefficients in the basis, and what they leave; in the basis's precision."""
+    old = pulled(basis, (metric[:, None] * vectors).astype(basis.dtype))
+    return old.astype(vectors.dtype), vectors - (basis @ old).astype(vectors.dtype)
+
+
+def pulled(table: Float[Array, "P N"], vectors: Float[Array, "P n"]) -> Float[Array, "N n"]:
+    """The transposed table times vectors.
+
+    In single precision it is written such that the table itself is not transposed, which takes
+    longer than the product. In double precision sums keep the order that stored results have.
+    """
+    if table.dtype == jnp.float32:
+        return (vectors.T @ table).T
+    return table.T @ vectors
 
 
 def response(

@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
-from ._conditioning import Seen, known_image, where_new, without, write
+from ._conditioning import Seen, known_image, pulled, where_new, without, write
 from ._population import ABOVE, BELOW, Population, frame_of, framed, fresh_normals
 
 
@@ -53,21 +53,28 @@ class Rule(NamedTuple):
     responses: bool
     columns: int  # of a frame, for each level and side
     at: Int[Array, ""]  # the step
-    key: Key[Array, ""]  # of its fresh Gaussians
 
 
 def pulled_down(
-    rule: Rule, hidden: Hidden, readout: Float[Array, "N n"], frames: Float[Array, "f N F"]
+    rule: Rule,
+    hidden: Hidden,
+    readout: Float[Array, "N n"],
+    frames: Float[Array, "f N F"],
+    sequences: Float[Array, "L N n"],
 ) -> Pass:
-    """From B_L = W to B_0."""
-    return _through(rule, hidden, readout, frames, upwards=False)
+    """From B_L = W to B_0. `sequences` are the fresh Gaussians of every matrix."""
+    return _through(rule, hidden, readout, frames, sequences, upwards=False)
 
 
 def carried_up(
-    rule: Rule, hidden: Hidden, residuals: Float[Array, "N n"], frames: Float[Array, "f N F"]
+    rule: Rule,
+    hidden: Hidden,
+    residuals: Float[Array, "N n"],
+    frames: Float[Array, "f N F"],
+    sequences: Float[Array, "L N n"],
 ) -> Pass:
     """From M_0 to M_L."""
-    return _through(rule, hidden, residuals, frames, upwards=True)
+    return _through(rule, hidden, residuals, frames, sequences, upwards=True)
 
 
 def _through(
@@ -75,26 +82,38 @@ def _through(
     hidden: Hidden,
     start: Float[Array, "N n"],
     frames: Float[Array, "f N F"],
+    sequences: Float[Array, "L N n"],
     upwards: bool,
 ) -> Pass:
     depth, metric = len(hidden.scales), rule.population.metric
 
     def layer(carry, inputs):
         vectors, frames = carry
-        place, moved, scale, seen = inputs
-        table = moved if upwards else moved.T
-        direct = rule.skip * vectors + table @ (metric[:, None] * vectors)
-        step = through_matrix(rule, place, scale, seen, vectors, direct, frames, upwards)
+        place, moved, scale, seen, sequence = inputs
+        direct = rule.skip * vectors + applied(moved, metric, vectors, upwards)
+        step = through_matrix(rule, place, scale, seen, vectors, direct, frames, sequence, upwards)
         return (step.reached, step.frames), (vectors, step.coefficients, step.seen)
 
     places = jnp.arange(depth)
     (reached, frames), (inputs, coefficients, seen) = jax.lax.scan(
         layer,
         (start, frames),
-        (places, hidden.moved, hidden.scales, hidden.seen),
+        (places, hidden.moved, hidden.scales, hidden.seen, sequences),
         reverse=not upwards,
     )
     return Pass(reached, inputs, coefficients, seen, frames)
+
+
+def applied(
+    table: Float[Array, "P N"],
+    metric: Float[Array, " inside"],
+    vectors: Float[Array, "inside n"],
+    upwards: bool = True,
+) -> Float[Array, "outside n"]:
+    """A table of pairs (or the transposed one) times vectors, in the table's precision."""
+    weighted = (metric[:, None] * vectors).astype(table.dtype)
+    product = table @ weighted if upwards else pulled(table, weighted)
+    return product.astype(vectors.dtype)
 
 
 class Met(NamedTuple):
@@ -114,11 +133,13 @@ def through_matrix(
     vectors: Float[Array, "N c"],
     direct: Float[Array, "N c"],
     frames: Float[Array, "f N F"],
+    sequence: Float[Array, "N c"],
     upwards: bool,
 ) -> Met:
     """(scale)(Gaussian matrix) vectors + direct, of the matrix between levels place and place + 1.
 
     Upwards it is applied to vectors of the lower level, else its transpose to ones of the upper.
+    `sequence` holds the fresh Gaussians, as in `fresh_normals`.
     """
     metric, count = rule.population.metric, vectors.shape[1]
     side = BELOW if upwards else ABOVE
@@ -126,11 +147,9 @@ def through_matrix(
     level = place + 1 if upwards else place  # of the image; level 0 reads the embedding
     known = known_image(inside, outside, vectors, metric, rule.responses)
     guess = scale * (known.expected + known.responding @ known.root) + direct
-    key = jax.random.fold_in(rule.key, 2 * place + side)
-    points = jax.random.uniform(key, (len(vectors) + 1, count))
     order = jnp.argsort(guess[:, rule.at % count])
     frame = frame_of(frames, level)
-    block, noise = fresh_normals(rule.population, points[0], points[1:], order, frame)
+    block, noise = fresh_normals(rule.population, sequence, order, frame)
     noise = without(outside.basis, metric, noise)
     image = where_new(known.fresh, known.responding + noise)
     frames = framed(frames, block, rule.at, level, side, rule.columns)

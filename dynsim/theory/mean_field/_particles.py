@@ -31,12 +31,14 @@ class TokenParticles:
       for an empty particle. A sum over tokens of g is sum_k nu_k g_k.
     - `targets`: shape (P, n).
     - `head`: how many of the leading particles are actual tokens with their actual targets.
+    - `padding`: how many empty particles were put behind all others.
     """
 
     frequencies: Floats
     multiplicities: Floats
     targets: Floats
     head: int
+    padding: int = 0
 
 
 def token_particles(setup: Experiment, count: int) -> TokenParticles:
@@ -127,7 +129,7 @@ def batch_shares(
     counts = random.multinomial(batch, chances / chances.sum(), size=steps)
     shares = np.zeros((steps, len(p)))
     shares[:, :head] = counts[:, :head] / batch
-    places = len(p) - head
+    places = len(p) - head - particles.padding
     present = slice(head, head + places // 2)
     if places < 2 or not np.any(nu[present]):
         return shares
@@ -143,6 +145,19 @@ def batch_shares(
     scale = np.divide(counts[:, -1], drawn, out=np.zeros(steps), where=drawn > 0)
     shares[:, present] = tail * scale[:, None] / batch
     return shares
+
+
+def padded(particles: TokenParticles, count: int) -> TokenParticles:
+    """The same tokens as `count` particles."""
+    p, nu, rows = particles.frequencies, particles.multiplicities, particles.targets
+    more = count - len(p)
+    return TokenParticles(
+        np.pad(p, (0, more)),
+        np.pad(nu, (0, more)),
+        np.pad(rows, ((0, more), (0, 0))),
+        particles.head,
+        particles.padding + more,
+    )
 
 
 def _padded(count: int, head: int, p: Floats, nu: Floats, rows: Floats) -> TokenParticles:

@@ -28,11 +28,16 @@ class Population(NamedTuple):
     even: Bool[Array, ""]
 
 
-def empty_frames(neurons: int, columns: int, depth: int, residual: bool) -> Float[Array, "f N F"]:
-    """A frame for each population, of `columns` directions for each level and side of it."""
+def empty_frames(
+    neurons: int, columns: int, depth: int, residual: bool, single: bool = False
+) -> Float[Array, "f N F"]:
+    """A frame for each population, of `columns` directions for each level and side of it.
+
+    In `single` precision directions are orthogonal to it about as well as to each other's noise.
+    """
     levels = depth + 1
     shape = (1, neurons, 2 * levels * columns) if residual else (levels, neurons, 2 * columns)
-    return jnp.zeros(shape)
+    return jnp.zeros(shape, jnp.float32 if single else jnp.float64)
 
 
 def frame_of(frames: Float[Array, "f N F"], level: int | Int[Array, ""]) -> Float[Array, "N F"]:
@@ -53,23 +58,35 @@ def framed(
     slots = frames.shape[2] // columns
     slot = side if alone else 2 * level + side
     place = (slots * index + slot) * block.shape[1]
-    return jax.lax.dynamic_update_slice(frames, block[None], (level if alone else 0, 0, place))
+    block = block[None].astype(frames.dtype)
+    return jax.lax.dynamic_update_slice(frames, block, (level if alone else 0, 0, place))
+
+
+def sequence_of(
+    population: Population, shift: Float[Array, " n"], points: Float[Array, "N n"]
+) -> Float[Array, "N n"]:
+    """Standard normals: evenly spread along an order that is not known yet, or independent."""
+    spread = even_points(shift, jnp.arange(len(points)))
+    return normals(jnp.where(population.even, spread, points))
 
 
 def fresh_normals(
     population: Population,
-    shift: Float[Array, " n"],
-    points: Float[Array, "N n"],
+    sequence: Float[Array, "N n"],
     order: Int[Array, " N"],
     frame: Float[Array, "N F"],
 ) -> tuple[Float[Array, "N n"], Float[Array, "N n"]]:
     """New directions for the frame, and standard normals (N, n).
 
-    They are evenly spread along `order` and orthogonal to the frame, or made of independent
-    uniform points.
+    They are `sequence` along `order`, orthogonal to the frame; or, if they are to be independent,
+    `sequence` as it is.
     """
-    spread = even_points(shift, order)
-    drawn = normals(jnp.where(population.even, spread, points))
+    drawn = jnp.where(population.even, along(order, sequence), sequence)
     _, even, _ = split(drawn, frame, population.metric)
     scaled = even * jnp.sqrt(population.width)
     return even, jnp.where(population.even, scaled, population.used * drawn)
+
+
+def along(order: Int[Array, " P"], sequence: Float[Array, "P n"]) -> Float[Array, "P n"]:
+    """Row k of the sequence for the particle that is number k in the order."""
+    return jnp.zeros_like(sequence).at[order].set(sequence, unique_indices=True)

@@ -24,6 +24,7 @@ from dynsim._precision import require_x64
 from dynsim._runs import free_memory
 from dynsim._setup import Experiment, Setup
 
+from ._accuracy import DEFAULT_ACCURACY, Accurate, Particles, Task, accurate, particles_for
 from ._averages import combined, extrapolated
 from ._model import Model, model_of
 from ._parallel import side_by_side
@@ -41,6 +42,8 @@ from .nonlinear._validity import (
 
 MAX_PARTICLES, MAX_REPLICAS = 2**15, 10_000
 DEFAULT_PARTICLES = 2048
+LEAST_ACCURACY = 1e-4
+MOST_DEFAULT_PARTICLES, MOST_WORK = 4096, 4  # without an accuracy asked for; work over the usual
 TOKENS_PER_NEURON = 4  # a sampled tail needs more particles than the neurons do
 DEFAULT_REPLICAS, MOST_EXTRA_REPLICAS = 16, 8
 TOKEN_REDUCTIONS = (64, 8)  # factors by which a small vocabulary may take fewer token particles
@@ -52,6 +55,7 @@ MOST_STRATA = 16  # replicas that share a stratified sample of what is not evenl
 def predict(
     setup: Setup | NetworkSetup,
     *,
+    accuracy: float | None = None,
     particles: int | None = None,
     replicas: int | None = None,
     embedding_lrs: ArrayLike | None = None,
@@ -80,11 +84,16 @@ def predict(
 
     **Arguments:**
 
+    - `accuracy`: the error of the loss that is allowed at any step, as a share of the initial loss
+      (by default 0.01); particles and replicas are chosen from a short first solve, as few as that
+      takes. Left to itself a prediction takes at most four times the work that the numbers below
+      take by default; an accuracy that is asked for takes what it needs. To be left out where
+      `particles` or `replicas` are given.
     - `particles`: number of token particles (of nonlinear layers all tokens are particles, and this
-      sets the neurons only); by default 2048, or the power of two that is enough
+      sets the neurons only); beside `replicas` by default 2048, or the power of two that is enough
       for the setup's outputs and steps. Neuron particles: a quarter of it, or what is enough.
-    - `replicas`: number of independent replicas that are averaged, at least 2; by default 16, and
-      128 where the vocabulary is so small that these take no longer.
+    - `replicas`: number of independent replicas that are averaged, at least 2; beside `particles`
+      by default 16, and 128 where the vocabulary is so small that these take no longer.
     - `embedding_lrs`, `projection_lrs`: shape (L,) each, paired; default the setup's one pair.
       The projection is the readout of a network with hidden layers; where only `hidden_lrs` are
       given, its rates are `readout_lr`, or `readout_ratio` times the first hidden layer's.
@@ -106,57 +115,19 @@ def predict(
     """
     require_x64()
     model = model_of(setup)
-    if model.linear:
-        particles = _particles(setup, particles)
-        sets = _sets_of_solutions(setup, model, particles, error_estimate, finite_width)
-        solver = solve
-        whole = _Solutions(particles, max(particles // TOKENS_PER_NEURON, sets[0].neurons), True)
-        replicas = _replicas(whole.pairs(model.depth) // sets[0].pairs(model.depth), replicas)
-    elif few_tokens(setup):
-        sets = _few_token_sets(setup, model, particles, error_estimate, finite_width)
-        particles, solver = setup.vocab_size, solve_few_tokens
-        replicas = _replicas((FEW_TOKEN_NEURONS // sets[0].neurons) ** 2, replicas)
-    else:
-        sets = _proportional_sets(setup, model, particles)
-        particles, solver = sets[0].tokens, solve_proportional
-        replicas = _replicas(1, replicas)
-    _check_memory(setup, model, sets[0])
+    chosen = particles is None and replicas is None
+    allowed = _accuracy(accuracy, chosen)
     rates = _paired_rates(setup, model.depth, embedding_lrs, hidden_lrs, projection_lrs)
-    work = sum(one.pairs(model.depth) for one in sets)
-    strata = min(max(1, replicas // 8), MOST_STRATA)  # so that at least 8 blocks are independent
-    heads = 0 if solver is not solve_proportional else frequent_tokens(setup)
-    vocabularies = {one.tokens: token_particles(setup, one.tokens) for one in sets}
-
-    def solved(one: _Solutions, report: Callable[[float], None]) -> Any:
-        fields = (setup.output_count, setup.loss_name, model.optimizer, setup.steps, responses)
-        network = (model.depth, model.residual, model.muon, model.activation, model.normalisation)
-        plan = Plan(one.tokens, one.neurons, *fields, *network, heads)
-        sampling = Sampling(replicas, strata, rates, one.evenly_spread, memory_gb)
-        share = one.pairs(model.depth) / work
-        return solutions(
-            setup,
-            model,
-            plan,
-            vocabularies[one.tokens],
-            sampling,
-            lambda part: report(part * share),
-            solver,
-        )
-
-    results = side_by_side([partial(solved, one) for one in sets], progress or (lambda part: None))
-    neurons, reduced = sets[0].neurons, sets[-1].neurons
-    records = [found for found, _ in results]
+    report = progress or (lambda part: None)
+    task = Task(setup, model, rates, responses, error_estimate, finite_width, memory_gb)
+    if model.linear and chosen:
+        found = _as_accurate_as_asked(task, allowed, accuracy is not None, report)
+    elif chosen:
+        found = _with_enough_replicas(task, allowed, accuracy is not None, report)
+    else:
+        found = _with_given(task, particles, replicas, report)
+    mean, spread, bias, correction = found.mean, found.spread, found.bias, found.correction
     with np.errstate(invalid="ignore", over="ignore"):
-        if solver is solve_proportional:
-            share = neurons / setup.width if finite_width else 0.0
-            mean, spread, bias, correction = extrapolated(records, share, strata)
-        else:
-            mean, spread, bias, correction = combined(
-                records,
-                min(setup.width, reduced) / setup.width,
-                strata,
-                neurons / reduced - 1 if error_estimate else math.inf,
-            )
         error = np.hypot(spread, bias)
         rms = np.sqrt(np.where(mean < 0, 0, mean))
         rms_error = error / np.maximum(2 * rms, np.sqrt(np.maximum(error, 1e-300)))
@@ -176,14 +147,129 @@ def predict(
         hidden_lrs=rates.hidden if model.depth else None,
         hidden_update_rms=rms[..., 4:] if model.depth else None,
         hidden_update_rms_error=rms_error[..., 4:] if model.depth else None,
-        particles=particles,
-        neurons=neurons,
-        replicas=replicas,
+        particles=found.particles.tokens,
+        neurons=found.particles.neurons,
+        replicas=found.replicas,
+        accuracy=allowed if chosen else None,
         outcome=tuple(
-            outcome(*row, setup.width if finite_width else math.inf)
-            for row in zip(mean[..., 0], spread[..., 0], bias[..., 0], results[0][1], strict=True)
+            outcome(*row, allowed, setup.width if finite_width else math.inf)
+            for row in zip(mean[..., 0], spread[..., 0], bias[..., 0], found.defects, strict=True)
         ),
     )
+
+
+def _accuracy(accuracy: float | None, chosen: bool) -> float:
+    """The accuracy asked for, checked, or the default."""
+    if accuracy is None:
+        return DEFAULT_ACCURACY
+    if not LEAST_ACCURACY <= accuracy <= 1:
+        raise InputError("accuracy", accuracy, f"must be from {LEAST_ACCURACY:g} to 1")
+    if not chosen:
+        allowed = "must be left out where `particles` or `replicas` are given"
+        raise InputError("accuracy", accuracy, allowed)
+    return accuracy
+
+
+def _as_accurate_as_asked(
+    task: Task, accuracy: float, asked: bool, report: Callable[[float], object]
+) -> Accurate:
+    """Of linear layers. By default the work has a limit."""
+    setup, model = task.setup, task.model
+    enough_particles(setup, DEFAULT_PARTICLES)  # refuses what needs too many
+    usual = _Solutions(DEFAULT_PARTICLES, DEFAULT_PARTICLES // TOKENS_PER_NEURON, True)
+    most_work = MOST_WORK * DEFAULT_REPLICAS * usual.pairs(model.depth)
+
+    def most_replicas(sizes: Particles) -> int:
+        if asked:
+            return MAX_REPLICAS
+        pairs = _Solutions(sizes.tokens, sizes.neurons, True).pairs(model.depth)
+        return max(most_work // pairs, DEFAULT_REPLICAS)
+
+    _check_memory(setup, model, _Solutions(*particles_for(task, 1)[:2], True))
+    most_particles = MAX_PARTICLES if asked else MOST_DEFAULT_PARTICLES
+    return accurate(task, accuracy, most_particles, most_replicas, report)
+
+
+def _with_enough_replicas(
+    task: Task, accuracy: float, asked: bool, report: Callable[[float], object]
+) -> Accurate:
+    """Of nonlinear layers: the usual particles, and more than the usual replicas where asked."""
+    found = _with_given(task, None, None, lambda part: report(0.5 * part))
+    loss = found.mean[:, :1, 0]
+    with np.errstate(invalid="ignore"):
+        ok = np.isfinite(found.mean[..., 0]).all(axis=1)
+        bias, spread = (
+            float(np.max((one[..., 0] / loss)[ok], initial=0.0))
+            for one in (found.bias, found.spread)
+        )
+    left = (0.9 * accuracy) ** 2 - bias**2
+    if asked and left > 0 and math.isfinite(spread) and spread**2 > accuracy**2 - bias**2:
+        more = math.ceil(min(found.replicas * spread**2 / left, MAX_REPLICAS))
+        return _with_given(task, None, more, lambda part: report(0.5 * part))
+    report(0.5)
+    return found
+
+
+def _with_given(
+    task: Task,
+    particles: int | None,
+    replicas: int | None,
+    progress: Callable[[float], object],
+) -> Accurate:
+    """With numbers that are given, or usual ones."""
+    setup, model, finite_width = task.setup, task.model, task.finite_width
+    if model.linear:
+        particles = _particles(setup, particles)
+        sets = _sets_of_solutions(setup, model, particles, task.error_estimate, finite_width)
+        solver = solve
+        whole = _Solutions(particles, max(particles // TOKENS_PER_NEURON, sets[0].neurons), True)
+        replicas = _replicas(whole.pairs(model.depth) // sets[0].pairs(model.depth), replicas)
+    elif few_tokens(setup):
+        sets = _few_token_sets(setup, model, particles, task.error_estimate, finite_width)
+        particles, solver = setup.vocab_size, solve_few_tokens
+        replicas = _replicas((FEW_TOKEN_NEURONS // sets[0].neurons) ** 2, replicas)
+    else:
+        sets = _proportional_sets(setup, model, particles)
+        particles, solver = sets[0].tokens, solve_proportional
+        replicas = _replicas(1, replicas)
+    _check_memory(setup, model, sets[0])
+    work = sum(one.pairs(model.depth) for one in sets)
+    strata = min(max(1, replicas // 8), MOST_STRATA)  # so that at least 8 blocks are independent
+    heads = 0 if solver is not solve_proportional else frequent_tokens(setup)
+    vocabularies = {one.tokens: token_particles(setup, one.tokens) for one in sets}
+
+    def solved(one: _Solutions, report: Callable[[float], None]) -> Any:
+        fields = (setup.output_count, setup.loss_name, model.optimizer, setup.steps)
+        network = (model.depth, model.residual, model.muon, model.activation, model.normalisation)
+        plan = Plan(one.tokens, one.neurons, *fields, task.responses, *network, heads)
+        sampling = Sampling(replicas, strata, task.rates, one.evenly_spread, task.memory_gb)
+        share = one.pairs(model.depth) / work
+        return solutions(
+            setup,
+            model,
+            plan,
+            vocabularies[one.tokens],
+            sampling,
+            lambda part: report(part * share),
+            solver,
+        )
+
+    results = side_by_side([partial(solved, one) for one in sets], progress)
+    neurons, reduced = sets[0].neurons, sets[-1].neurons
+    records = [found for found, _ in results]
+    with np.errstate(invalid="ignore", over="ignore"):
+        if solver is solve_proportional:
+            share = neurons / setup.width if finite_width else 0.0
+            averages = extrapolated(records, share, strata)
+        else:
+            averages = combined(
+                records,
+                min(setup.width, reduced) / setup.width,
+                strata,
+                neurons / reduced - 1 if task.error_estimate else math.inf,
+            )
+    used = Particles(particles, neurons, sets[-1].tokens, reduced)
+    return Accurate(*averages, results[0][1], used, replicas)
 
 
 class _Solutions(NamedTuple):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
 from dynsim._optimizers import constants, schedule, weight_copies
 from dynsim._runs import memory_budget
@@ -18,8 +19,8 @@ from dynsim._setup import Experiment
 from ._averages import Records
 from ._limit import check_time
 from ._model import Model
-from ._particles import Floats, TokenParticles, batch_shares
-from ._sampling import stratified_points
+from ._particles import Floats, Integers, TokenParticles, batch_shares
+from ._sampling import even_normals, normals_at, stratified_points
 from ._solver import Case, Descent, Multipliers, Plan, Sizes, Tokens, solve
 
 Solver = Callable[[Plan, Tokens, Sizes, Descent, Case], tuple[jax.Array, jax.Array]]
@@ -38,7 +39,9 @@ class Sampling(NamedTuple):
     """How solutions are sampled, and at which L learning rates of every layer.
 
     `strata` neighbouring replicas share a stratified sample. Neurons are spread evenly in value,
-    which is the limit, or drawn independently, as those of a finite network are.
+    which is the limit, or drawn independently, as those of a finite network are. The first of the
+    replicas is number `first`. Where not all neuron particles of the plan are `in_use`, the others
+    weigh nothing. `at_once` solutions share a call, or as many as the memory is good for.
     """
 
     replicas: int
@@ -46,6 +49,9 @@ class Sampling(NamedTuple):
     rates: Rates
     evenly_spread: bool
     memory_gb: float | None
+    first: int = 0
+    in_use: int | None = None
+    at_once: int | None = None
 
 
 def solutions(
@@ -62,7 +68,9 @@ def solutions(
     A replica is the mean of two solutions whose head tokens have opposite fresh Gaussians.
     `solver` is `solve` or the same function compiled otherwise.
     """
-    used = plan.neurons if sampling.evenly_spread else min(setup.width, plan.neurons)
+    used = plan.neurons if sampling.in_use is None else sampling.in_use
+    if not sampling.evenly_spread:
+        used = min(setup.width, used)
     sizes = Sizes(
         jnp.asarray(float(setup.width)),
         jnp.asarray(model.stds.embedding),
@@ -73,7 +81,7 @@ def solutions(
         jnp.asarray(float(used)),
         jnp.asarray(sampling.evenly_spread),
     )
-    descent = _descent(setup, model)
+    descent = descent_of(setup, model)
     tokens = Tokens(
         jnp.asarray(particles.frequencies),
         jnp.asarray(particles.multiplicities),
@@ -85,20 +93,21 @@ def solutions(
     ]
     shape = (sampling.replicas, len(rates[0]), 2)
     replica, rate, side = (axis.ravel() for axis in np.indices(shape))
-    chunk = _chunk_size(plan, sampling)
+    number = sampling.first + replica
+    chunk = sampling.at_once or _chunk_size(plan, sampling)
     strata, records, defects = sampling.strata, [], []
     random: dict[int, list[tuple[Any, ...]]] = {}  # of the blocks in use, by replica and side
     for start in range(0, len(replica), chunk):
         check_time()
         chosen = np.minimum(np.arange(start, start + chunk), len(replica) - 1)
-        blocks = dict.fromkeys((replica[chosen] // strata).tolist())
+        blocks = dict.fromkeys((number[chosen] // strata).tolist())
         random = {
-            b: random[b] if b in random else _random_numbers(setup, plan, particles, strata, b)
+            b: random[b] if b in random else _random_numbers(setup, plan, particles, sampling, b)
             for b in blocks
         }
         numbers = [
             random[r // strata][2 * (r % strata) + k]
-            for r, k in zip(replica[chosen].tolist(), side[chosen].tolist(), strict=True)
+            for r, k in zip(number[chosen].tolist(), side[chosen].tolist(), strict=True)
         ]
         cases = Case(
             *(
@@ -120,7 +129,7 @@ def solutions(
     return np.moveaxis(record, 0, 1), np.concatenate(defects).reshape(shape).max(axis=(0, 2))
 
 
-def _descent(setup: Experiment, model: Model) -> Descent:
+def descent_of(setup: Experiment, model: Model) -> Descent:
     """The optimizer's numbers; weight decay is in one of the two places."""
     numbers, independent = constants(setup), 0.0
     if model.independent:
@@ -139,13 +148,13 @@ def _chunk_size(plan: Plan, sampling: Sampling) -> int:
 
 
 def _random_numbers(
-    setup: Experiment, plan: Plan, particles: TokenParticles, strata: int, block: int
+    setup: Experiment, plan: Plan, particles: TokenParticles, sampling: Sampling, block: int
 ) -> list[tuple[Any, ...]]:
     """What `Case` has in random numbers, for every replica of a block and both its sides.
 
     The sides of a replica share all that concerns the tokens.
     """
-    random = np.random.default_rng([setup.seed, 0x3F1E, block])
+    random, strata = np.random.default_rng([setup.seed, 0x3F1E, block]), sampling.strata
     steps, n = setup.steps + 1, setup.output_count
     shares = [batch_shares(setup, particles, random) for _ in range(strata)]
     tokens = stratified_points(random, strata, (steps, plan.tokens, n))
@@ -153,14 +162,54 @@ def _random_numbers(
     neurons = stratified_points(random, 2 * strata, (steps, plan.neurons, n))
     neuron_shifts = random.random((2 * strata, steps, n))
     seeds = random.integers(2**31, size=2 * strata)
+    tail = even_sequences(token_shifts, plan.tokens)
+    tokens = np.asarray(normals_at(tokens))
+    if sampling.evenly_spread:
+        neurons = even_sequences(neuron_shifts, plan.neurons)
+    else:
+        neurons = np.asarray(normals_at(neurons))
+    hidden = _hidden_normals(plan, sampling.evenly_spread, seeds)
     return [
-        (
-            seeds[k],
-            shares[k // 2],
-            tokens[k // 2],
-            token_shifts[k // 2],
-            neurons[k],
-            neuron_shifts[k],
-        )
+        (seeds[k], shares[k // 2], tokens[k // 2], tail[k // 2], neurons[k], hidden[k])
         for k in range(2 * strata)
     ]
+
+
+def _hidden_normals(
+    plan: Plan, evenly_spread: bool, seeds: Integers
+) -> Float[np.ndarray, "seeds steps passes N n"]:
+    """Of every passage through a hidden matrix."""
+    linear = plan.activation == "identity" and plan.normalisation == "none"
+    passes = 2 * plan.depth if linear else 0  # others draw their own
+    shape = (plan.neurons, plan.outputs)
+    if not passes:
+        return np.empty((len(seeds), plan.steps, 0, *shape))
+    points = np.asarray(_uniform_points(plan.steps, passes, *shape, jnp.asarray(seeds)))
+    shift, points = points[..., 0, :], points[..., 1:, :]
+    if evenly_spread:
+        return even_sequences(shift, plan.neurons)
+    return np.asarray(normals_at(points))
+
+
+def even_sequences(
+    shifts: Float[np.ndarray, "*axes n"], count: int
+) -> Float[np.ndarray, "*axes count n"]:
+    """Evenly spread normals, a sequence for each shift."""
+    flat = shifts.reshape(-1, shifts.shape[-1])
+    return np.asarray(even_normals(flat, count)).reshape(*shifts.shape[:-1], count, -1)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _uniform_points(
+    steps: int, passes: int, neurons: int, outputs: int, seeds: Int[Array, " seeds"]
+) -> Float[Array, "seeds steps passes _ n"]:
+    """A shift and as many points as there are neurons."""
+
+    def of(seed, step, place):
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), place)
+        return jax.random.uniform(key, (neurons + 1, outputs))
+
+    by_place = jax.vmap(of, in_axes=(None, None, 0))
+    by_step = jax.vmap(by_place, in_axes=(None, 0, None))
+    by_seed = jax.vmap(by_step, in_axes=(0, None, None))
+    return by_seed(seeds, jnp.arange(steps), jnp.arange(passes))

@@ -17,7 +17,6 @@ from dynsim._setup import Setup
 from dynsim._summary import summary
 
 MAX_DEFECT = 1e-6  # of the conditioning
-NOTABLE_ERROR = 0.01  # of the initial loss
 RATES = "`embedding_lr` or `projection_lr`"
 
 Floats = NDArray[np.float64]
@@ -44,6 +43,9 @@ class Prediction(Result):
       error and, in quadrature, the bias that half as many particles show beyond chance (two
       standard errors). What is of order 1/width^2 is not part of it.
     - `particles`, `neurons`, `replicas`: how it was computed.
+    - `accuracy`: the error of the loss that was allowed, over the initial one; None where particles
+      or replicas were given. `accuracy_reached`: what it is, at the worst step of the rates that do
+      not diverge.
     - `outcome`: an `Outcome` for each of the L pairs: ok, diverged or inaccurate, with what to do.
 
     Source: docs/theory/mean_field.md#mean-field-equations; docs/theory/model.md#quantities.
@@ -84,6 +86,7 @@ class Prediction(Result):
     neurons: int
     replicas: int
     outcome: tuple[Outcome, ...]
+    accuracy: float | None = None
     hidden_lrs: Floats | None = None
     hidden_update_rms: Floats | None = None
     hidden_update_rms_error: Floats | None = None
@@ -93,6 +96,13 @@ class Prediction(Result):
         """Shape (L,): the loss became non-finite or 1e6 times its start (and at least 1)."""
         return diverged(self.loss)
 
+    @property
+    def accuracy_reached(self) -> float:
+        """Largest error of the loss over the initial one, infinite where it is not known."""
+        share = self.loss_error / np.maximum(self.loss[:, :1], 1e-300)
+        known = share[~self.diverged]
+        return float(np.max(np.where(np.isfinite(known), known, np.inf), initial=0.0))
+
     def __repr__(self) -> str:
         return summary(
             "Mean-field prediction",
@@ -101,6 +111,7 @@ class Prediction(Result):
             projection_lrs=self.projection_lrs,
             method=f"{self.particles} token particles, {self.neurons} neuron particles, "
             f"{self.replicas} replicas",
+            accuracy=f"{100 * self.accuracy_reached:.2g} % of the initial loss",
             loss=self.loss,
             loss_error=self.loss_error,
             finite_width_correction=self.finite_width_correction,
@@ -122,12 +133,18 @@ LEAST_WIDTH = 8  # below it terms of order 1/width^2 exceed the stated errors
 
 
 def outcome(
-    loss: Floats, spread: Floats, bias: Floats, defect: float, width: float = math.inf
+    loss: Floats,
+    spread: Floats,
+    bias: Floats,
+    defect: float,
+    accuracy: float,
+    width: float = math.inf,
 ) -> Outcome:
     """How the solution at one pair of rates ended, and what to do about it.
 
     `loss`, its standard error `spread` and its `bias` have shape (T,); `defect` is that of the
-    conditioning; `width` is infinite where the limit itself is asked for.
+    conditioning, and `accuracy` the error that is allowed over the initial loss. `width` is
+    infinite where the limit itself is asked for.
     """
     if diverged(loss):
         limit = DIVERGENCE_FACTOR * max(loss[0], 1)
@@ -145,7 +162,7 @@ def outcome(
             Status.INACCURATE,
             f"the finite-width correction diverged and is left out; lower {RATES}",
         )
-    if math.hypot(noise, drift) > NOTABLE_ERROR:
+    if math.hypot(noise, drift) > accuracy:
         remedy = "replicas" if noise > drift else "particles"
         worst = 100 * math.hypot(noise, drift)
         return Outcome(

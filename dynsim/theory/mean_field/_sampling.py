@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -27,13 +28,29 @@ def even_points(shift: Float[Array, " n"], order: Int[Array, " P"]) -> Float[Arr
 
     A Kronecker sequence (powers of the root of x^(n+1) = x + 1) along the order, shifted.
     """
-    outputs, count = len(shift), len(order)
+    count = len(order)
+    place = jnp.zeros(count).at[order].set(jnp.arange(1.0, count + 1))
+    return (place[:, None] * _slopes(len(shift))[None, :] + shift[None, :]) % 1.0
+
+
+def _slopes(outputs: int) -> Float[np.ndarray, " n"]:
     base = 2.0
     for _ in range(64):
         base = (1 + base) ** (1 / (outputs + 1))
-    slopes = np.asarray([base ** -(axis + 1) for axis in range(outputs)])
-    place = jnp.zeros(count).at[order].set(jnp.arange(1.0, count + 1))
-    return (place[:, None] * slopes[None, :] + shift[None, :]) % 1.0
+    return np.asarray([base ** -(axis + 1) for axis in range(outputs)])
+
+
+@partial(jax.jit, static_argnames="count")
+def even_normals(shifts: Float[Array, "S n"], count: int) -> Float[Array, "S count n"]:
+    """Normals at `even_points` one after another, for each shift."""
+    along = jnp.arange(count)
+    return jax.vmap(lambda shift: normals(even_points(shift, along)))(shifts)
+
+
+@jax.jit
+def normals_at(points: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`normals` as a program of its own."""
+    return normals(points)
 
 
 def normals(points: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -38,17 +38,17 @@ from dynsim._optimizers import Constants, direction
 from dynsim._programs import program
 
 from ._conditioning import Seen, defect, known_image, nothing_seen, split, where_new, without, write
-from ._hidden import Hidden, Pass, Rule, carried_up, pair_table, pulled_down
+from ._hidden import Hidden, Pass, Rule, applied, carried_up, pair_table, pulled_down
 from ._population import (
     ABOVE,
     BELOW,
     Population,
+    along,
     empty_frames,
     frame_of,
     framed,
     fresh_normals,
 )
-from ._sampling import even_points, normals
 from ._updates import readout_and_hidden_squares
 
 LAYERS = ("embedding", "hidden", "projection")
@@ -58,7 +58,8 @@ class Plan(NamedTuple):
     """What is compiled in: never a width, vocabulary, token law, learning rate or seed.
 
     `optimizer` is entrywise; `muon` says whether hidden matrices have Muon instead. `heads` are the
-    leading tokens that many neurons hear of alike, where tokens are not all so treated.
+    leading tokens that many neurons hear of alike, where tokens are not all so treated. Tables of
+    pairs of particles are kept in single precision if they are `single`.
     """
 
     tokens: int
@@ -74,6 +75,7 @@ class Plan(NamedTuple):
     activation: str = "identity"
     normalisation: str = "none"
     heads: int = 0
+    single: bool = False
 
 
 class Multipliers(NamedTuple):
@@ -113,20 +115,22 @@ class Tokens(NamedTuple):
 class Case(NamedTuple):
     """What solutions that are computed side by side do not share (here without the axis of these).
 
-    Places 0 to T - 1 of the random numbers are for the steps' fresh Gaussians, the last token place
-    for Z w^T and the last neuron place for the initial projection.
+    Places 0 to T - 1 of the normals are for the steps' fresh Gaussians, the last token place for
+    Z w^T and the last neuron place for the initial projection. Normals that are evenly spread are
+    sequences along an order of the particles that each step finds.
     """
 
     embedding_lr: Float[Array, ""]
     hidden_lrs: Float[Array, " L"]
     projection_lr: Float[Array, ""]
-    seed: Int[Array, ""]  # of the random numbers of hidden layers
+    seed: Int[Array, ""]  # of the random numbers that are drawn in the program
     side: Float[Array, ""]  # +1 or -1, the sign of the head tokens' fresh Gaussians
     shares: Float[Array, "T M"]
-    token_points: Float[Array, "places M n"]  # uniform in (0, 1)
-    token_shifts: Float[Array, "places n"]  # of the evenly spread ones
-    neuron_points: Float[Array, "places N n"]
-    neuron_shifts: Float[Array, "places n"]
+    token_normals: Float[Array, "places M n"]  # of the head tokens, independent
+    token_sequences: Float[Array, "places M n"]  # of the tail's, evenly spread
+    neuron_normals: Float[Array, "places N n"]  # evenly spread, or independent
+    hidden_normals: Float[Array, "steps passes N n"]  # the same, of matrix l downwards 2 l, upwards
+    # 2 l + 1
 
 
 class Weights(NamedTuple):
@@ -167,7 +171,10 @@ def _solve_one(
 
     The updates are those of projection, embedding, the projection's step and each hidden layer.
     """
-    n, columns, width = plan.outputs, plan.outputs * plan.steps, sizes.width
+    n, width = plan.outputs, sizes.width
+    # Without hidden layers the last step's effect on outputs is seen one step later.
+    steps = plan.steps if plan.depth else plan.steps + 1
+    columns, pair = n * steps, jnp.float32 if plan.single else jnp.float64
     used = (jnp.arange(plan.neurons) < sizes.neurons)[:, None]
     neurons = jnp.where(used[:, 0], width / sizes.neurons, 0)  # the metric of neuron sums
     population = Population(width, neurons, used, sizes.even)
@@ -178,31 +185,27 @@ def _solve_one(
     on = sizes.multipliers
     key = jax.random.key(case.seed)
 
-    def neuron_normals(place, order, frame):
-        shift, points = case.neuron_shifts[place], case.neuron_points[place]
-        return fresh_normals(population, shift, points, order, frame)
-
-    def token_field(seen, index, scale, moved, readout):
-        """u = Z w and (e_i - a z_i) . w, with the new direction of w and its image."""
+    def token_field(seen, index, scale, shift, readout):
+        """u = Z w, with the new direction of w and its image, given (e_i - a z_i) . w."""
         known = known_image(seen.columns, seen.rows, readout, neurons, plan.responses)
-        shift = moved @ (neurons[:, None] * readout)
         outputs = scale * known.expected + shift
         _, residual = loss_and_residual(plan.loss, outputs, tokens.targets)
         order = jnp.lexsort((residual[:, index % n], occurs, tokens.is_tail))
-        points = even_points(case.token_shifts[index], order)
-        drawn = normals(jnp.where(tokens.is_tail[:, None], points, case.token_points[index]))
-        noise = drawn * jnp.where(tokens.is_tail, 1, case.side)[:, None]
+        spread = along(order, case.token_sequences[index])
+        independent = case.side * case.token_normals[index]
+        noise = jnp.where(tokens.is_tail[:, None], spread, independent)
         noise = without(seen.rows.basis, nu, noise)
         image = where_new(known.fresh, noise + known.responding)
-        return known.expected + image @ known.root, shift, known.fresh, image
+        return known.expected + image @ known.root, known.fresh, image
 
     def neuron_field(seen, frames, index, scale, moved, weighted):
         """sum_i b_i e_i per neuron, and what has been seen of Z then."""
         known = known_image(seen.rows, seen.columns, weighted, nu, plan.responses)
-        by_moved = moved.T @ (nu[:, None] * weighted)
+        by_moved = applied(moved, nu, weighted, upwards=False)
         guess = scale * (known.expected + known.responding @ known.root) + by_moved
         order = jnp.argsort(guess[:, index % n])
-        block, noise = neuron_normals(index, order, frame_of(frames, 0))
+        sequence = case.neuron_normals[index]
+        block, noise = fresh_normals(population, sequence, order, frame_of(frames, 0))
         noise = without(seen.columns.basis, neurons, noise)
         image = where_new(known.fresh, known.responding + noise)
         seen = Seen(
@@ -212,6 +215,12 @@ def _solve_one(
         frames = framed(frames, block, index, 0, BELOW, columns)
         return scale * (known.expected + image @ known.root) + by_moved, seen, frames
 
+    def product(left, right):
+        return left.astype(pair) @ right.astype(pair).T
+
+    def moving(kept, moved, rate, direction):
+        return kept.astype(pair) * moved - rate.astype(pair) * direction.astype(pair)
+
     def mean_square(update):
         return mass @ jnp.mean(update**2, axis=-1)
 
@@ -219,7 +228,7 @@ def _solve_one(
         """Of the function's hidden matrices: of pairs of neurons, or in coefficients for Muon."""
         if plan.muon:
             return on.hidden * jnp.einsum("lki,lji->lkj", down.coefficients, up.coefficients)
-        return pair_table(on.hidden * down.inputs, up.inputs)
+        return pair_table((on.hidden * down.inputs).astype(pair), up.inputs.astype(pair))
 
     def hidden_push(seen: Seen, directions):
         if plan.muon:
@@ -228,9 +237,9 @@ def _solve_one(
 
     empty = nothing_seen(plan.tokens, plan.neurons, columns)
     none_seen = nothing_seen(plan.neurons, plan.neurons, columns, plan.depth)
-    frames = empty_frames(plan.neurons, columns, plan.depth, plan.residual)
-    order = jnp.arange(plan.neurons)
-    _, start = neuron_normals(plan.steps, order, frame_of(frames, plan.depth))
+    frames = empty_frames(plan.neurons, columns, plan.depth, plan.residual, plan.single)
+    order, no_frame = jnp.arange(plan.neurons), jnp.zeros((plan.neurons, 1))
+    _, start = fresh_normals(population, case.neuron_normals[plan.steps], order, no_frame)
     start = start * sizes.projection_std  # (N, n)
 
     def step(state: State, inputs):
@@ -238,17 +247,20 @@ def _solve_one(
         weights, frames = state.weights, state.frames
         moved, projection, scale = weights.embedding, weights.projection, weights.scale
         hidden = Hidden(weights.hidden, weights.hidden_scales, state.hidden_seen)
-        at = jax.random.fold_in(key, index)
-        rule = Rule(population, skip, plan.responses, columns, index, at)
-        readout, down = projection, None
+        rule = Rule(population, skip, plan.responses, columns, index)
+        readout, down, sequences = projection, None, case.hidden_normals[index]
         if plan.depth:
-            _, block, _ = split(projection, frame_of(frames, plan.depth), neurons)
+            frame = frame_of(frames, plan.depth)
+            _, block, _ = split(projection, frame, neurons)
             frames = framed(frames, block, index, plan.depth, ABOVE, columns)
-            down = pulled_down(rule, hidden, projection, frames)
+            down = pulled_down(rule, hidden, projection, frames, sequences[0::2])
             readout, frames = down.reached, down.frames
             hidden = hidden._replace(seen=down.seen)
 
-        field, shift, fresh, image = token_field(state.seen, index, scale, moved, readout)
+        first_readout = jnp.where(index == 0, readout, state.first_readout)
+        both = applied(moved, neurons, jnp.concatenate([readout, first_readout], axis=1))
+        shift, on_first = both[:, :n], both[:, n:]
+        field, fresh, image = token_field(state.seen, index, scale, shift, readout)
         if not plan.depth:
             _, block, _ = split(fresh, frame_of(frames, 0), neurons)
             frames = framed(frames, block, index, 0, ABOVE, columns)
@@ -257,22 +269,21 @@ def _solve_one(
             state.seen.columns._replace(basis=write(state.seen.columns.basis, fresh, index)),
         )
         first_field = jnp.where(index == 0, field, state.first_field)
-        first_readout = jnp.where(index == 0, readout, state.first_readout)
 
         outputs = scale * field + shift
         losses, residual = loss_and_residual(plan.loss, outputs, tokens.targets)
-        on_first = moved @ (neurons[:, None] * first_readout)
         by_embedding = mean_square((scale - sizes.embedding_std) * first_field + on_first)
 
         weighted = share[:, None] * residual  # b
         residuals, seen, frames = neuron_field(seen, frames, index, scale, moved, weighted)
-        gradients = {"embedding": (on.embedding * weighted) @ readout.T}
+        gradients = {"embedding": product(on.embedding * weighted, readout)}
         if down is not None:
-            up = carried_up(rule, hidden, residuals, frames)
+            up = carried_up(rule, hidden, residuals, frames, sequences[1::2])
             frames, hidden = up.frames, hidden._replace(seen=up.seen)
             gradients["hidden"] = hidden_gradient(down, up)
             residuals = up.reached
         gradients["projection"] = on.projection * residuals  # h
+        gradients = jax.tree.map(lambda one: one.astype(pair), gradients)
         directions, memory = cast(Any, optimizer.update(gradients, state.memory))
         rates = [factor * rate for rate in (case.embedding_lr, case.hidden_lrs, case.projection_lr)]
         embedding_lr, hidden_lrs, projection_lr = rates
@@ -280,7 +291,7 @@ def _solve_one(
             1 - rate * decay - factor * descent.independent_decay for rate in rates
         )
         after = Weights(
-            kept * moved - on.embedding * embedding_lr * directions["embedding"],
+            moving(kept, moved, on.embedding * embedding_lr, directions["embedding"]),
             weights.hidden,
             kept_projection * projection - on.projection * projection_lr * directions["projection"],
             kept * scale,
@@ -290,9 +301,9 @@ def _solve_one(
 
         if plan.depth:
             pushed = hidden_push(hidden.seen, directions["hidden"])
+            kept_hidden, rates = (one[:, None, None] for one in (kept_hidden, hidden_lrs))
             after = after._replace(
-                hidden=kept_hidden[:, None, None] * weights.hidden
-                - (on.hidden * hidden_lrs)[:, None, None] * pushed
+                hidden=moving(kept_hidden, weights.hidden, on.hidden * rates, pushed)
             )
             rows = jnp.concatenate([projection - start, change], axis=1)
             of_rows, of_hidden = readout_and_hidden_squares(
@@ -303,7 +314,7 @@ def _solve_one(
                 rows,
                 (seen, scale, moved),
                 mass,
-                jax.random.fold_in(at, 2 * plan.depth),
+                jax.random.fold_in(jax.random.fold_in(key, index), 2 * plan.depth),
             )
             by_projection, by_step = jnp.mean(of_rows.reshape(2, n), axis=1)
             record = [mass @ losses, by_projection, by_embedding, by_step, *of_hidden]
@@ -313,13 +324,13 @@ def _solve_one(
             earlier_step = mean_square(state.earlier[0] * field + state.earlier[1])
             by_projection = mean_square(outputs - scale * first_field - on_first)
             record = [mass @ losses, by_projection, by_embedding, earlier_step]
-        earlier = scale, moved @ (neurons[:, None] * change) - scale * field
+        earlier = scale, applied(moved, neurons, change) - scale * field
         state = State(after, memory, seen, hidden.seen, frames, first_readout, first_field, earlier)
         return state, jnp.stack(record)
 
-    pairs = jnp.zeros((plan.depth, plan.neurons, plan.neurons))
+    pairs = jnp.zeros((plan.depth, plan.neurons, plan.neurons), pair)
     begun = Weights(
-        jnp.zeros((plan.tokens, plan.neurons)),
+        jnp.zeros((plan.tokens, plan.neurons), pair),
         pairs,
         start,
         sizes.embedding_std,
@@ -327,7 +338,9 @@ def _solve_one(
     )
     trained = {"embedding": begun.embedding, "projection": begun.projection}
     if plan.depth:
-        trained["hidden"] = jnp.zeros((plan.depth, columns, columns)) if plan.muon else pairs
+        coefficients = jnp.zeros((plan.depth, columns, columns))
+        trained["hidden"] = coefficients if plan.muon else pairs
+    trained = jax.tree.map(lambda one: one.astype(pair), trained)
     no_field, one = jnp.zeros((plan.tokens, n)), jnp.ones(())
     state = State(
         begun,
@@ -339,22 +352,15 @@ def _solve_one(
         no_field,
         (one, no_field),
     )
-    state, record = jax.lax.scan(
-        step, state, (jnp.arange(plan.steps), case.shares, descent.factors)
-    )
+    more = steps - plan.steps
+    shares = jnp.concatenate([case.shares, case.shares[plan.steps - more : plan.steps]])
+    factors = jnp.concatenate([descent.factors, jnp.zeros(more)])
+    state, record = jax.lax.scan(step, state, (jnp.arange(steps), shares[:steps], factors))
     gap = defect(state.seen, nu, neurons)
     if plan.depth:
         of_layers = jax.vmap(defect, in_axes=(0, None, None))(state.hidden_seen, neurons, neurons)
         return record, jnp.maximum(gap, jnp.max(of_layers))
-    last, *_ = token_field(
-        state.seen,
-        plan.steps,
-        state.weights.scale,
-        state.weights.embedding,
-        state.weights.projection,
-    )
-    last_step = mean_square(state.earlier[0] * last + state.earlier[1])
-    return record.at[:, 3].set(jnp.append(record[1:, 3], last_step)), gap
+    return record[:-1].at[:, 3].set(record[1:, 3]), gap
 
 
 def optimizer_of(

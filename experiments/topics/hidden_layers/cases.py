@@ -161,10 +161,32 @@ CONTROLLED = (
     "1 layer, SGD, Zipf 1.2, classes",
     "4 layers, Adam, few tokens, SP",
 )
+# Cases whose first measurement, of 16 networks and 8 replicas, did not tell 4 % of an update from
+# the noise of both, with the networks and the replicas of a second measurement. Its random numbers
+# are others. The first eleven were farther away than allowed. The last five were not: they were
+# the least certain of all others, and are measured again to see what the choice of cases does.
+AGAIN: Mapping[str, tuple[int, int]] = {
+    "1 layer, Adam, Zipf 1, batch of 256, 30 steps": (64, 64),
+    "1 layer, sign, oscillating, SP": (96, 64),
+    "2 layers, SGD, Zipf 1.2, 30 steps": (96, 64),
+    "2 layers, sign, Zipf 1, batch of 16": (96, 64),
+    "2 layers, sign, Zipf 1.2, SP": (96, 64),
+    "2 layers, sign, oscillating": (192, 128),
+    "3 plain layers, sign, Zipf 1, SP": (96, 64),
+    "4 layers, Adam, Zipf 1.2, batch of 64": (64, 64),
+    "4 layers, sign": (96, 64),
+    "4 layers, sign, oscillating": (96, 64),
+    "4 plain layers, Adam, Zipf 1, batch of 256": (64, 64),
+    "1 layer, Muon": (64, 64),
+    "1 layer, sign, Zipf 1.2, batch of 32": (64, 64),
+    "2 layers, AdamW, cosine": (64, 64),
+    "2 plain layers, sign, Zipf 1.2": (64, 64),
+    "2 plain layers, sign, corpus": (64, 64),
+}
 
 
 def case_setup(case: str, seed: int = 0) -> NetworkSetup:
-    """A case, with the seed of a run."""
+    """A case, with the seed of a run; its second number where the case is measured again."""
     depth, ratio, fields = CASES[case]
     width = fields.get("width", WIDTH)
     setup = NetworkSetup(
@@ -180,6 +202,6 @@ def case_setup(case: str, seed: int = 0) -> NetworkSetup:
         lr_exponents="0,0,0",
         optimizer="sign",
         steps=STEPS,
-        seed=run_seed(seed),
+        seed=run_seed(seed, int(case in AGAIN)),
     )
     return replace(setup, **fields)

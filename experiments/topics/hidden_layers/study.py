@@ -1,7 +1,8 @@
 """The study of linear hidden layers: mean-field predictions beside finite networks, case by case.
 
 Cells hold the predictions with their numerical errors, every seed of the networks, and for some
-cases the negative control without responses.
+cases the negative control without responses. Cases of `AGAIN` are measured with more networks and
+replicas than the others.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from dynsim import predict
 from dynsim.laboratory import train_networks
 from experiments.topics._study import Study, grid
 
-from .cases import CASES, CONTROLLED, case_setup
+from .cases import AGAIN, CASES, CONTROLLED, case_setup
 
 UPDATES = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
 MOST_LAYERS = 8
 MOST_STEPS = 30
 FEW = 256  # tokens: solutions and networks of so few cost little, and there are more of them
 FEW_TOKENS_TIMES = 4
+MOST_NETWORKS = 192
 
 
 def config(full: bool) -> dict[str, int]:
@@ -39,6 +41,8 @@ def _measure(
     if setup.vocab_size <= FEW:
         solver["replicas"] = FEW_TOKENS_TIMES * replicas
         seeds *= FEW_TOKENS_TIMES
+    if case in AGAIN:
+        seeds, solver["replicas"] = AGAIN[case]
     found = predict(setup, **solver)
     without = np.full(setup.steps, np.nan)
     if case in CONTROLLED:
@@ -75,7 +79,7 @@ def _filled_up(
     measured: Mapping[str, tuple[Sequence[str], Any]],
 ) -> Mapping[str, tuple[Sequence[str], Any]]:
     """All cases have as many steps and seeds, those that a case has not are NaN."""
-    sizes = {"step": MOST_STEPS, "seed": FEW_TOKENS_TIMES * config(True)["seeds"]}
+    sizes = {"step": MOST_STEPS, "seed": MOST_NETWORKS}
     cell = xr.Dataset(dict(measured))
     missing = {
         str(name): (0, sizes[str(name)] - size)

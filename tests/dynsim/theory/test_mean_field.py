@@ -217,6 +217,27 @@ def test_gradient_descent_at_fixed_vocabulary_closes_in_grams(tokens):
     assert np.max(np.abs(prediction.loss[0] / other - 1)) > 0.1
 
 
+def test_an_accuracy_is_met_and_said():
+    """At fixed vocabulary the limit is known exactly; elsewhere a far better solution stands in."""
+    exact = gram_recursion(GRAMS, GRAMS.law().frequencies, dynsim.targets(GRAMS))
+    closed = predict(GRAMS)
+    assert_close_curves(closed.loss[0], exact, 2e-3)
+    assert closed.accuracy == 0.01
+    assert closed.accuracy_reached < 0.002
+    setup = replace(SIGN, vocab_size=1024, steps=6)
+    best = predict(setup, particles=1024, replicas=24, error_estimate=False)
+    for accuracy in (0.2, 0.02):
+        found = predict(setup, accuracy=accuracy)
+        assert found.outcome == (OK,)
+        assert 0 < found.accuracy_reached <= found.accuracy == accuracy
+        distance = np.abs(found.loss - best.loss)[0] / best.loss[0, 0]
+        assert np.max(distance - 3 * (best.loss_error / best.loss[0, 0])[0]) < 3 * accuracy
+        if accuracy == 0.2:
+            assert found.replicas == 4
+    assert found.replicas > 8
+    assert "of the initial loss" in repr(found)
+
+
 def test_one_compilation_serves_all_sizes_and_rates():
     small = replace(SIGN, width=64, vocab_size=40, tokens="zipf:1.0")
     large = replace(small, width=16384, vocab_size=10**6, tokens="uniform", init="mup")
@@ -317,6 +338,10 @@ def test_smallest_cases(steps):
 def test_bad_input():
     assert_refused("particles", lambda: predict(SIGN, particles=40), "at least 48")
     assert_refused("replicas", lambda: predict(SIGN, replicas=1), "at least 2")
+    for wrong in (0.0, 2.0, float("nan")):
+        assert_refused("accuracy", lambda wrong=wrong: predict(SIGN, accuracy=wrong), "to 1")
+    both = {"accuracy": 0.1, "replicas": 4}
+    assert_refused("accuracy", lambda: predict(SIGN, **both), "left out")
     with jax.enable_x64(False), pytest.raises(RuntimeError, match="64-bit"):
         predict(SIGN)
 

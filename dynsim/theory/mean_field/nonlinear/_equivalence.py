@@ -35,7 +35,7 @@ from dynsim._activation import activated
 from dynsim._losses import loss_and_residual
 from dynsim._programs import program
 from dynsim.theory.mean_field._conditioning import defect
-from dynsim.theory.mean_field._sampling import even_points, normals
+from dynsim.theory.mean_field._population import along
 from dynsim.theory.mean_field._solver import (
     LAYERS,
     Case,
@@ -151,8 +151,7 @@ def _solve_one(
 
     keys = jax.random.split(jax.random.fold_in(key, plan.steps), 5)
     order = jax.random.permutation(keys[0], count)
-    points = even_points(case.neuron_shifts[plan.steps], order)
-    readout = sizes.projection_std * normals(points)
+    readout = sizes.projection_std * along(order, case.neuron_normals[plan.steps])
     rows = jax.random.normal(keys[1], (count, count))  # of the hidden matrix, by hidden neuron
     first_embedding = jax.random.normal(keys[2], (plan.tokens, count))
     length = jnp.sqrt(rows**2 @ metric)

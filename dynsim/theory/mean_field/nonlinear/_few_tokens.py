@@ -38,6 +38,7 @@ from dynsim.theory.mean_field._population import (
     frame_of,
     framed,
     fresh_normals,
+    sequence_of,
 )
 from dynsim.theory.mean_field._solver import LAYERS, Case, Descent, Plan, Sizes, Tokens
 from dynsim.theory.mean_field._solver import optimizer_of as optimizer_of_layers
@@ -108,15 +109,11 @@ def _solve_one(
     begin = jax.random.split(jax.random.fold_in(key, plan.steps))
     points = jax.random.uniform(begin[0], (plan.neurons + 1, m))
     order, last = jnp.arange(plan.neurons), jnp.asarray(plan.steps)
-    block, embedding = fresh_normals(population, points[0], points[1:], order, frame_of(frames, 0))
+    sequence = sequence_of(population, points[0], points[1:])
+    block, embedding = fresh_normals(population, sequence, order, frame_of(frames, 0))
     frames = framed(frames, block, last, 0, BELOW, columns + m)
-    block, projection = fresh_normals(
-        population,
-        case.neuron_shifts[plan.steps],
-        case.neuron_points[plan.steps],
-        order,
-        frame_of(frames, depth),
-    )
+    start = case.neuron_normals[plan.steps]
+    block, projection = fresh_normals(population, start, order, frame_of(frames, depth))
     block = jnp.pad(block, ((0, 0), (0, max(m - plan.outputs, 0))))[:, :m]
     frames = framed(frames, block, last, depth, ABOVE, columns + m)
     first_projection = sizes.projection_std * projection
@@ -138,7 +135,14 @@ def _solve_one(
         index, share, factor = inputs
         weights, frames = state.weights, state.frames
         at = jax.random.fold_in(key, index)
-        rule = Rule(population, skip, plan.responses, columns + m, index, at)
+        rule = Rule(population, skip, plan.responses, columns + m, index)
+
+        def sequence(place, side):
+            points = jax.random.uniform(
+                jax.random.fold_in(at, 2 * place + side), (plan.neurons + 1, m)
+            )
+            return sequence_of(population, points[0], points[1:])
+
         seen = [_of_layer(state.seen, place) for place in range(depth)]
 
         stream, read_by, pulls, below, of_hidden = weights.embedding, [], [], [], []
@@ -150,9 +154,8 @@ def _solve_one(
                 break
             learned = weights.hidden[level] @ (metric[:, None] * z)
             scale = weights.scales[level]
-            up = through_matrix(
-                rule, level, scale, seen[level], z, skip * stream + learned, frames, True
-            )
+            direct, drawn = skip * stream + learned, sequence(level, BELOW)
+            up = through_matrix(rule, level, scale, seen[level], z, direct, frames, drawn, True)
             frames, seen[level] = up.frames, up.seen
             below.append(up.coefficients)
             initial = up.reached - skip * stream - learned  # (scale)(Gaussian matrix) z
@@ -173,7 +176,10 @@ def _solve_one(
         for place in reversed(range(depth)):
             scale, hidden = weights.scales[place], weights.hidden[place]
             direct = hidden.T @ (metric[:, None] * delta)
-            down = through_matrix(rule, place, scale, seen[place], delta, direct, frames, False)
+            drawn = sequence(place, ABOVE)
+            down = through_matrix(
+                rule, place, scale, seen[place], delta, direct, frames, drawn, False
+            )
             frames, seen[place] = down.frames, down.seen
             if plan.muon:
                 gradient = down.coefficients @ below[place].T

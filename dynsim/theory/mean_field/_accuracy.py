@@ -1,0 +1,359 @@
+"""Solutions that are as accurate as asked for, with as few particles and replicas as that takes.
+
+A first solve of few particles and replicas shows how much replicas differ, and what fewer particles
+change beyond chance. From both follow the replicas and the particles that the accuracy needs. The
+limit and its two companions, with fewer particles and with as few independent neurons, are solved
+by one compiled program: particles that a solution leaves out weigh nothing. The companions have
+fewer replicas, as many as the error that they contribute asks for.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from dynsim._losses import diverged
+from dynsim._optimizers import weight_copies
+from dynsim._programs import LESS
+from dynsim._runs import memory_budget
+from dynsim._setup import Experiment
+
+from ._averages import Averages, Records, standard_error
+from ._model import Model
+from ._parallel import side_by_side
+from ._particles import padded, token_particles
+from ._replicas import Rates, Sampling, descent_of, solutions
+from ._solver import Case, Descent, Multipliers, Plan, Sizes, Tokens, solve
+
+DEFAULT_ACCURACY = 0.01  # of the initial loss
+FIRST_TOKENS, FIRST_NEURONS = 2048, 512  # or what outputs and steps need
+FIRST_REPLICAS, FIRST_COMPANIONS = 4, 2
+AIM = 0.85  # of the accuracy, since replicas are counted from an estimate
+MOST_BIAS = 0.7  # of the accuracy; with more of it particles are what is missing
+SMALLEST_ENTRY = 1e-15  # of a first gradient, whose square a float32 still holds
+
+# Two calls run at a time, so that one needs no threads of its own.
+ALONE = {**LESS, "xla_cpu_multi_thread_eigen": False}
+
+Report = Callable[[float], None]
+Defects = Float[np.ndarray, " L"]
+
+
+class Task(NamedTuple):
+    """What is solved, and with which companions."""
+
+    setup: Experiment
+    model: Model
+    rates: Rates
+    responses: bool
+    error_estimate: bool
+    finite_width: bool
+    memory_gb: float | None
+
+
+class Particles(NamedTuple):
+    """How many, and how many of them the companions have in use."""
+
+    tokens: int
+    neurons: int
+    fewer_tokens: int
+    fewer_neurons: int
+
+
+class Accurate(NamedTuple):
+    """Mean, standard error, bias and finite-width correction; and how they were computed."""
+
+    mean: Averages
+    spread: Averages
+    bias: Averages
+    correction: Averages
+    defects: Defects
+    particles: Particles
+    replicas: int
+
+
+class Found(NamedTuple):
+    """Records by place: 0 of the limit, 1 and 2 of its companions as far as they are needed."""
+
+    records: dict[int, Records]
+    defects: Defects
+
+
+def accurate(
+    task: Task,
+    accuracy: float,
+    most_particles: int,
+    most_replicas: Callable[[Particles], int],
+    progress: Callable[[float], object],
+) -> Accurate:
+    """The solution with an error of at most `accuracy` of the initial loss, if the limits allow.
+
+    `most_replicas` says how many replicas of some particles are computed at the most. `progress`
+    is called with the fraction of work finished since the last call.
+    """
+    scale, left = 1, 1.0
+    places = range(3 if task.finite_width else 2 if task.error_estimate else 1)
+
+    def report(share: float, part: float) -> None:
+        nonlocal left
+        done = min(share * part, left)
+        left -= done
+        progress(done)
+
+    while True:
+        sizes = particles_for(task, scale)
+        found = _found(task, sizes, (0, FIRST_COMPANIONS), places, partial(report, 0.3))
+        rest = FIRST_COMPANIONS, FIRST_REPLICAS
+        found = _joined(found, _found(task, sizes, rest, places[:1], partial(report, 0.1)))
+        result = _summary(task, sizes, found)
+        needed = scale * max(1.0, _worst(result, result.bias) / (MOST_BIAS * accuracy))
+        larger = _power_of_two(needed)
+        while larger > scale and max(particles_for(task, larger)) > most_particles:
+            larger //= 2
+        if larger <= scale:
+            break
+        scale = larger
+    if _worst(result, np.hypot(result.spread, result.bias)) > accuracy:
+        most = max(most_replicas(sizes), FIRST_REPLICAS)
+        limit, companions = _replicas(task, result, found, accuracy)
+        limit = min(max(limit, FIRST_REPLICAS), most)
+        companions = min(max(companions, FIRST_COMPANIONS), limit)
+        work = limit - FIRST_REPLICAS + 2 * (companions - FIRST_COMPANIONS)
+        for place, last in enumerate((limit, companions, companions)[: len(found.records)]):
+            first = found.records[place].shape[1]
+            if last > first:
+                share = 0.6 * (last - first) / work
+                more = _found(task, sizes, (first, last), (place,), partial(report, share))
+                found = _joined(found, more)
+        result = _summary(task, sizes, found)
+    progress(left)
+    return result
+
+
+def particles_for(task: Task, scale: int) -> Particles:
+    """So many times the first ones, or all tokens there are, or what all directions need."""
+    setup, model = task.setup, task.model
+    columns = setup.output_count * (setup.steps + 1)
+    directions = columns * (model.depth + 1) if model.residual else columns
+    neurons = max(FIRST_NEURONS * scale, math.ceil(2.5 * directions))
+    fewer_neurons = max(neurons // 2, math.ceil(2.1 * directions))
+    # Where neurons are many for the directions' sake, tokens need not be.
+    tokens = min(FIRST_TOKENS * scale, FIRST_TOKENS * FIRST_NEURONS * scale**2 // neurons)
+    tokens = max(_power_of_two(tokens) // (1 if tokens & (tokens - 1) == 0 else 2), 1)
+    tokens = max(tokens, _power_of_two(2 * columns))
+    fewer_tokens = max(tokens // 2, columns)
+    if setup.vocab_size <= tokens:  # all of them are particles, without a bias
+        tokens = fewer_tokens = max(_power_of_two(setup.vocab_size), 2)
+    return Particles(tokens, neurons, fewer_tokens, fewer_neurons)
+
+
+def _power_of_two(least: float) -> int:
+    return 2 ** math.ceil(math.log2(max(least, 1)))
+
+
+def _found(
+    task: Task,
+    sizes: Particles,
+    replicas: tuple[int, int],
+    places: Sequence[int],
+    progress: Report,
+) -> Found:
+    """Replicas from the first to before the last, both halves of them beside each other.
+
+    `places` are those of the sets that are solved: the limit's and its companions'.
+    """
+    first, last = replicas
+    fewer = sizes.fewer_tokens, sizes.fewer_neurons
+    every = (sizes.tokens, sizes.neurons, True), (*fewer, True), (*fewer, False)
+    sets = [every[place] for place in places]
+    plan = _plan(task, sizes)
+    at_once = _at_once(plan, len(task.rates.embedding), task.memory_gb)
+    threading.Thread(target=_compiled, args=(task, plan, at_once), daemon=True).start()
+    vocabularies = {
+        count: padded(token_particles(task.setup, count), sizes.tokens)
+        for count in {count for count, _, _ in sets}
+    }
+
+    def some(begin: int, end: int, report: Report) -> list[tuple[Records, Defects]]:
+        share, found = (end - begin) / (last - first) / len(sets), []
+        for tokens, neurons, even in sets:
+            sampling = Sampling(
+                end - begin, 1, task.rates, even, task.memory_gb, begin, neurons, at_once
+            )
+            found.append(
+                solutions(
+                    task.setup,
+                    task.model,
+                    plan,
+                    vocabularies[tokens],
+                    sampling,
+                    lambda part: report(part * share),
+                    partial(_solve, task),
+                )
+            )
+        return found
+
+    middle = (first + last + 1) // 2
+    spans = [(first, middle), (middle, last)] if middle < last else [(first, last)]
+    parts = side_by_side([partial(some, *span) for span in spans], progress)
+    records = dict(
+        zip(
+            places,
+            (
+                np.concatenate([record for record, _ in pieces], axis=1)
+                for pieces in zip(*parts, strict=True)
+            ),
+            strict=True,
+        )
+    )
+    defects = np.max([defect for part in parts for _, defect in part], axis=0)
+    return Found(records, defects)
+
+
+def _joined(some: Found, more: Found) -> Found:
+    records = dict(some.records)
+    for place, one in more.records.items():
+        before = [records[place]] if place in records else []
+        records[place] = np.concatenate([*before, one], axis=1)
+    return Found(records, np.maximum(some.defects, more.defects))
+
+
+def _added(task: Task, sizes: Particles, found: Found) -> tuple[Records, Records]:
+    """What more particles change, of order 1/particles, and what a finite width adds."""
+    limit, nothing = found.records[0], np.zeros_like(found.records[0])
+    if 1 not in found.records:
+        return nothing, nothing
+    fewer, width = found.records[1], task.setup.width
+    change = limit[:, : fewer.shape[1]] - fewer
+    by_more = change / (sizes.neurons / sizes.fewer_neurons - 1)
+    if 2 not in found.records:
+        return by_more, np.zeros_like(fewer)
+    return by_more, min(width, sizes.fewer_neurons) / width * (found.records[2] - fewer)
+
+
+def _summary(task: Task, sizes: Particles, found: Found) -> Accurate:
+    limit = found.records[0]
+    with np.errstate(invalid="ignore", over="ignore"):
+        by_more, correction = _added(task, sizes, found)
+        lost = np.any(~np.isfinite(correction), axis=1)
+        correction = np.where(lost[:, None], 0, correction)
+        bias = np.zeros_like(limit[:, 0])
+        if task.error_estimate:
+            change, chance = by_more.mean(axis=1), _error(by_more)
+            bias = np.sqrt(np.maximum(change**2 - (2 * chance) ** 2, 0))
+        spread = np.where(lost, np.inf, np.hypot(_error(limit), _error(correction)))
+        mean, added = limit.mean(axis=1), correction.mean(axis=1)
+    return Accurate(mean + added, spread, bias, added, found.defects, sizes, limit.shape[1])
+
+
+def _error(records: Records) -> Averages:
+    """Standard error of the mean over replicas, larger where few replicas estimate it."""
+    return standard_error(records, 1) * (1 + 0.6 / (records.shape[1] - 1))
+
+
+def _worst(result: Accurate, error: Averages) -> float:
+    """Largest error of the loss over the initial one, where the solution exists."""
+    loss = result.mean[..., 0]
+    exists = np.isfinite(result.spread[..., 0]).all(axis=1) & ~diverged(loss)
+    share = error[exists, :, 0] / np.maximum(loss[exists, :1], 1e-300)
+    return float(share.max(initial=0.0))
+
+
+def _replicas(task: Task, result: Accurate, found: Found, accuracy: float) -> tuple[int, int]:
+    """How many the limit needs and how many its companions, for the least work."""
+    _, correction = _added(task, result.particles, found)
+    with np.errstate(invalid="ignore", over="ignore"):
+        by_limit, by_companions = (
+            _worst(result, _error(one)) * math.sqrt(one.shape[1])
+            for one in (found.records[0], correction)
+        )
+    square = max((AIM * accuracy) ** 2 - _worst(result, result.bias) ** 2, (0.3 * accuracy) ** 2)
+    # The error by_limit^2 / R + by_companions^2 / R' at the least work R + 2 R'.
+    both = by_limit + math.sqrt(2) * by_companions
+    limit, companions = (
+        math.ceil(min(one * both / square, 1e9)) for one in (by_limit, by_companions / math.sqrt(2))
+    )
+    return limit, companions
+
+
+def _plan(task: Task, sizes: Particles) -> Plan:
+    setup, model = task.setup, task.model
+    law = setup.law().frequencies
+    entry = law[np.count_nonzero(law) - 1] * model.stds.projection * model.multipliers.embedding
+    return Plan(
+        sizes.tokens,
+        sizes.neurons,
+        setup.output_count,
+        setup.loss_name,
+        model.optimizer,
+        setup.steps,
+        task.responses,
+        model.depth,
+        model.residual,
+        model.muon,
+        single=bool(entry >= SMALLEST_ENTRY),
+    )
+
+
+def _at_once(plan: Plan, rates: int, memory_gb: float | None) -> int:
+    """How many solutions share a call: a power of two, the same for all calls."""
+    pairs = (plan.tokens + plan.depth * plan.neurons) * plan.neurons
+    bytes_each = (4 if plan.single else 8) * (5 + weight_copies(plan.optimizer)) * pairs
+    most = min(memory_budget(memory_gb) / bytes_each, FIRST_REPLICAS * rates)
+    return 2 ** int(math.log2(max(1, most)))
+
+
+_programs: dict[tuple[Plan, int], Any] = {}  # compiled, by plan and number of cases
+_compiling = threading.Lock()
+
+
+def _solve(
+    task: Task, plan: Plan, tokens: Tokens, sizes: Sizes, descent: Descent, cases: Case
+) -> tuple[Any, Any]:
+    """`solve`, compiled once for all threads."""
+    return _compiled(task, plan, len(cases.side))(tokens, sizes, descent, cases)
+
+
+def _compiled(task: Task, plan: Plan, at_once: int) -> Any:
+    """The program of a plan. One is compiled beside the preparation of what it will solve."""
+    key = plan, at_once
+    with _compiling:
+        if key not in _programs:
+            options = ALONE if jax.default_backend() == "cpu" else None
+            lowered = solve.lower(plan, *_arguments(task, plan, at_once))
+            _programs[key] = lowered.compile(compiler_options=options)
+    return _programs[key]
+
+
+def _arguments(task: Task, plan: Plan, cases: int) -> tuple[Tokens, Sizes, Descent, Case]:
+    """Shapes of what a plan solves."""
+
+    def of(*shape: int, kind: type = float) -> Any:
+        return jax.ShapeDtypeStruct(shape, kind)
+
+    m, count, n, steps, depth = plan.tokens, plan.neurons, plan.outputs, plan.steps, plan.depth
+    one, places = of(), steps + 1
+    return (
+        Tokens(of(m), of(m), of(m, n), of(m, kind=bool)),
+        Sizes(one, one, one, one, Multipliers(one, one, one), one, one, of(kind=bool)),
+        descent_of(task.setup, task.model),
+        Case(
+            of(cases),
+            of(cases, depth),
+            of(cases),
+            of(cases, kind=int),
+            of(cases),
+            of(cases, steps, m),
+            of(cases, places, m, n),
+            of(cases, places, m, n),
+            of(cases, places, count, n),
+            of(cases, steps, 2 * depth, count, n),
+        ),
+    )

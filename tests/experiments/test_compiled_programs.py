@@ -1,0 +1,74 @@
+"""Compiled programs that are kept between commands: where, when not, and what damage does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import compiled_programs
+from experiments.compiled_programs import OF_JAX, VARIABLE, keep_compiled_programs
+
+
+@pytest.fixture
+def environment(monkeypatch, tmp_path):
+    for name in (*OF_JAX, VARIABLE, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DYNSIM_CACHE", str(tmp_path))
+    return monkeypatch
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_they_lie_in_the_cache_folder_unless_told_otherwise(environment, tmp_path):
+    keep_compiled_programs()
+    folder = Path(os.environ[OF_JAX[0]])
+    assert folder.is_relative_to(tmp_path / "programs")
+    environment.setenv(OF_JAX[0], "/elsewhere")
+    keep_compiled_programs()
+    assert os.environ[OF_JAX[0]] == "/elsewhere"
+    environment.delenv(OF_JAX[0])
+    for value in ("off", "OFF", str(tmp_path / "a file" / "below")):
+        (tmp_path / "a file").touch()
+        environment.setenv(VARIABLE, value)
+        keep_compiled_programs()
+        assert OF_JAX[0] not in os.environ
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_oldest_make_room_and_other_files_stay(environment, tmp_path):
+    environment.setenv(VARIABLE, str(tmp_path))
+    environment.setattr(compiled_programs, "MOST_BYTES", 40)
+    for number in range(5):
+        file = tmp_path / f"{number}-cache"
+        file.write_bytes(bytes(10))
+        os.utime(file, (number, number))
+    (tmp_path / "notes").write_bytes(bytes(100))
+    keep_compiled_programs()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["3-cache", "4-cache", "notes"]
+
+
+def test_a_second_command_reads_them_and_damage_is_compiled_again(tmp_path):
+    sizes = ("--width", "4", "--vocab-size", "4", "--steps", "1", "--seeds", "1")
+
+    def run() -> list[float]:
+        environment = {**os.environ, VARIABLE: str(tmp_path), "JAX_PLATFORMS": "cpu"}
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        line = [sys.executable, "-m", "experiments.cli", "train", *sizes, "--json"]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        return json.loads(done.stdout)["loss"]
+
+    first = run()
+    kept = sorted(tmp_path.glob("*-cache"))
+    assert kept
+    for number, file in enumerate(kept):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 0x10
+        file.write_bytes(content if number % 2 else content[: len(content) // 3])
+    assert run() == first
+    assert sorted(tmp_path.glob("*-cache")) == kept
