@@ -153,7 +153,7 @@ def torch_steps(setup: NetworkSetup, precision: str, runs: int) -> float:
     first = {name: torch.from_numpy(weight).to(device) for name, weight in start.items()}
     with torch.device(device):
         turn = laboratory.rotation(setup, first["embedding"].dtype)
-    factors = learning_rate_factors(setup)
+    factors, by = learning_rate_factors(setup), laboratory.scales(setup).multiplier
 
     def train() -> None:
         curve = []
@@ -166,7 +166,7 @@ def torch_steps(setup: NetworkSetup, precision: str, runs: int) -> float:
         for step in range(setup.steps):
             shorter = torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
             with shorter:
-                outputs = laboratory.torch_outputs(setup, weights, tokens[step], turn)
+                outputs = laboratory.torch_outputs(setup, by, weights, tokens[step], turn)
                 flat = outputs.flatten(0, 1).float()
                 loss = laboratory.functional.cross_entropy(flat, classes[step].flatten())
             adam.zero_grad()

@@ -260,7 +260,8 @@ def _marks(axes: Axes, axis: Axis) -> Line2D:
     places = places[(low <= places) & (places <= high)]
     ends = [0.0] * len(places)
     below = axis.axis_name == "x"
-    style, name = dict[str, Any](plt.rcParams), f"{axis.axis_name}tick"
+    style: Any = plt.rcParams
+    name = f"{axis.axis_name}tick"
     return Line2D(
         places if below else ends,
         ends if below else places,

@@ -59,7 +59,8 @@ DERIVED = {
     "logits": (
         "as a readout the entries of the one matrix, as large as an embedding's, move logits d "
         "times as much",
-        f"{PARAMETRIZATIONS}#stability-program; Yang et al. 2022, arXiv 2203.03466, appendix B.1",
+        f"{PARAMETRIZATIONS}#stability-program; docs/theory/first_step.md#tied-step; Yang et al. "
+        "2022, arXiv 2203.03466, appendix B.1",
     ),
     "vector": (
         "a gain or bias moves its neuron by its own step, at every width",
@@ -67,7 +68,7 @@ DERIVED = {
     ),
     "hidden decay": (
         "(LR)(weight decay) is kept, so that a step shrinks a weight by the same",
-        f"{PARAMETRIZATIONS}#abc-gauge",
+        "docs/theory/weight_decay.md#decay-and-width",
     ),
 }
 RATIO_RULES = {
@@ -84,6 +85,10 @@ RATIO_RULES = {
 # Our own claims, by optimizer and rate, and what they are about in a few words.
 MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "adam": {
+        "tied matrix": {
+            "first-step-tied-target-logits": "first step of target logits over the derived RMS",
+            "first-step-tied-other-logits": "the same, all other logits",
+        },
         "embedding": {
             "depth-ratio-joint-fixed": "power of the ratio to hidden, trained together, fixed m",
             "depth-ratio-joint-proportional": "the same along m = 4d",
@@ -96,16 +101,30 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             "update-magnitude-transformer-large-vocab": "power of the first update, m >> d",
         },
         "head": {
+            "head-target-logits": "first step of target logits over the derived RMS, real bigrams",
             "depth-alignment-readout": "power of the readout's update, trained",
             "control-transfer-readout-transformer": "share of muP's advantage, readout alone",
         },
         "hidden decay": {
+            "weight-decay-turn-width": "power of a step's turn at equilibrium, LR ~ 1/d, decay ~ d",
+            "weight-decay-relative-update": "power of a step's share of the output there",
+            "not-seen-weight-decay-root": "power of the largest singular value at decay ~ sqrt(d)",
             "not-seen-transfer-coupled-decay-transformer": "what decay costs SP more than muP",
             "not-seen-transfer-independent-decay-transformer": "the same, independent decay",
         },
     },
     "muon": {
+        "hidden decay": {
+            "weight-decay-turn-width": "power of a step's turn at equilibrium, LR ~ 1/d, decay ~ d",
+            "weight-decay-relative-update": "power of a step's share of the output there",
+            "not-seen-weight-decay-root": "power of the largest singular value at decay ~ sqrt(d)",
+        },
+        "tied matrix": {
+            "first-step-tied-target-logits": "first step of target logits over the derived RMS",
+            "first-step-tied-other-logits": "the same, all other logits",
+        },
         "embedding": {
+            "muon-rows-width": "were it Muon's: power of a rare token's step, alpha = 1",
             "depth-ratio-joint-muon": "power of the ratio to hidden, trained together, m = 4d",
             "depth-ratio-joint-muon-2": "the same, two hidden matrices",
             "depth-ratio-muon-proportional": "the same, each with the rest frozen",

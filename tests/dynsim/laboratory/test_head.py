@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,7 @@ def test_both_trainers_learn_sparse_targets_as_dense_ones(monkeypatch, tied):
     )
     linear = Setup(width=6, steps=3, **classes)
 
-    def trained() -> list[np.ndarray]:
+    def trained() -> list[Any]:
         found = train_networks(one, seeds=2, record_updates=not tied)
         both = train(linear, 2, dtype="float64")
         updates = [] if tied else [found.projection_step_rms, found.embedding_update_rms]
