@@ -20,7 +20,7 @@ NAMES = {
 
 
 def head_steps(data: xr.Dataset) -> Figure:
-    """RMS of the first step at constant rates, with lines d and sqrt(d) through the smallest."""
+    """RMS of the first step at constant rates, with lines d and sqrt(d) through the widest."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
     for panel, (head, title) in zip(
         panels, (("untied", "n = m outputs"), ("few", "16 outputs")), strict=True
@@ -31,12 +31,13 @@ def head_steps(data: xr.Dataset) -> Figure:
             points = panel.plot(widths, sizes, "o", label=name)
             colour = points[0].get_color()
             for power, style in ((1.0, "-"), (0.5, ":")):
-                panel.plot(
-                    widths, sizes[0] * (np.array(widths) / widths[0]) ** power, style, color=colour
-                )
-        panel.set(xscale="log", yscale="log", xlabel="width d, m = 8 d", title=title)
+                guide = sizes[-1] * (np.array(widths) / widths[-1]) ** power
+                panel.plot(widths, guide, style, color=colour, linewidth=1)
+        panel.set(xscale="log", yscale="log", xlabel="width $d$, $m = 8d$", title=title)
+        panel.set_xticks(widths, [str(int(width)) for width in widths])
+        panel.set_xticks([], minor=True)
     panels[0].set_ylabel("RMS of the first step over the rate")
-    panels[0].legend(title="solid: as d; dotted: as sqrt(d)", fontsize=8)
+    panels[0].legend(title=r"solid: as $d$; dotted: as $\sqrt{d}$", fontsize="small")
     return figure
 
 
@@ -58,12 +59,12 @@ def head_rates(data: xr.Dataset) -> Figure:
             mean = losses.mean(axis=-1)
             best = np.exp(log_optima(rates, mean))
             for width, rate, loss, at in zip(cells.width.values, rates, mean, best, strict=True):
-                lines = panel.plot(np.exp(rate), loss, "o-", ms=3, label=f"d = {int(width)}")
+                lines = panel.plot(np.exp(rate), loss, "o-", ms=3, label=f"$d = {int(width)}$")
                 panel.axvline(at, color=lines[0].get_color(), ls=":")
-            size = "m = 8 d" if path == "proportional" else "m = 1024"
-            panel.set(xscale="log", title=f"{layer}, {size}", xlabel="rate at muP's scale")
+            size = "$m = 8d$" if path == "proportional" else "$m = 1024$"
+            panel.set(xscale="log", title=f"{layer}, {size}", xlabel="LR over muP's scale")
         row[0].set_ylabel("validation loss / initial loss")
-        row[0].legend(fontsize=8)
+        row[0].legend(fontsize="small")
     return figure
 
 

@@ -63,7 +63,7 @@ def _sizes(axes: Axes, data: xr.Dataset) -> None:
             label=source,
         )
     axes.axvline(1 - BETAS[1], color="0.8", zorder=0)
-    axes.annotate(r"$1-\beta_2$", (1 - BETAS[1], 0.06), fontsize="small", ha="left")
+    axes.annotate(r" $1-\beta_2$", (1 - BETAS[1], 0.06), fontsize="small", ha="left")
     axes.set(
         xscale="log",
         yscale="log",
@@ -71,7 +71,7 @@ def _sizes(axes: Axes, data: xr.Dataset) -> None:
         ylabel="RMS of a row's entries",
         title="size of rows",
     )
-    axes.legend(fontsize="small", loc="lower right")
+    axes.legend(fontsize="small", loc="upper left")
 
 
 def _turns(axes: Axes, data: xr.Dataset) -> None:
@@ -109,7 +109,7 @@ def _widths(axes: Axes, data: xr.Dataset, quantity: str) -> None:
         )
     axes.set(xscale="log", yscale="log", xlabel="width $d$")
     axes.set_xticks(widths(data), [str(width) for width in widths(data)])
-    axes.minorticks_off()
+    axes.set_xticks([], minor=True)
 
 
 def _sizes_of(data: xr.Dataset) -> np.ndarray:
