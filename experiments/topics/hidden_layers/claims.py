@@ -70,7 +70,6 @@ CLAIMS = (
         evidence=updates_beyond,
         tolerance=0.15,
         citation=SOURCE,
-        expected="undecided",
     ),
     Claim(
         name="control-hidden-layers-without-responses",

@@ -384,6 +384,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "nonlinear-layers-equivalence": scaled("loss", 1.1),
     "mean-field-updates": scaled("mean_square", 1.3),
     "hidden-layers-loss-of-each": scaled("loss", 1.2),
+    "hidden-layers-updates-of-each": scaled("mean_square", 1.3),
     "flow-infinite-width": scaled("loss", 1.1),
     "flow-proportional": scaled("loss", 1.1),
     "lazy-keeps-lv": growing("width", 0.3),
