@@ -21,7 +21,7 @@ from dynsim.statistics import (
 from .study import LAYERS
 
 Floats = NDArray[np.float64]
-PUBLISHED_CORRECTION = 0.23  # of the readout's rate beyond muP's, as a power of the width
+CORRECTION = 0.23  # power of the width in a readout's rate beyond muP's: an open question
 JOINT, ALONE = 1, 0  # turns of the search
 LATER = (2, 4, 8, 16)  # steps before the one whose alignment may have been restored
 
