@@ -37,7 +37,10 @@ from dynsim.laboratory import (
 )
 from dynsim.theory import max_learning_rate, tangent_kernel, tangent_kernel_product
 from experiments.topics._registry import STUDIES
+from experiments.topics.bigram_anchors import study as bigrams
 from experiments.topics.depth_ratio.networks import network_losses
+from experiments.topics.muon_rows import study as rows
+from experiments.topics.weight_decay import study as decay
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("dynsim", "experiments")
@@ -222,6 +225,23 @@ def studies() -> None:
     fields = {"activation": "identity", "normalisation": "none", "lr_exponents": "0,0,0"}
     setup = NetworkSetup(network="mlp", parametrization="sp", **SIZES | fields)
     network_losses(setup, 0, *np.ones((3, 2)))
+    STUDIES["head_updates"].measure(
+        path="proportional", optimizer="adam", head="untied", width=32, seeds=1
+    )
+
+
+@jax.numpy_rank_promotion("allow")
+def studies_of_rows() -> None:
+    """What studies of single matrices compile."""
+    key, square = jax.random.key(0), jnp.ones((8, 8))
+    rows._row_squares(square, square, jnp.arange(8), jnp.ones(8), softmax=True)
+    bigrams._gradient_losses(square, jnp.ones(8), square, jnp.ones(8), steps=2)
+    bigrams._two_phases(square, 0.5, square, jnp.ones(8), 3)
+    decay._noise("coupled", 2 * decay.LAG, 8, jnp.ones(3), 0.1, key)
+    logits = jnp.zeros((decay.EDGES[-1], 4))
+    law = jnp.full(len(logits), 1 / len(logits))
+    decay._network("coupled", 2 * decay.LAG, 4, law, logits, 8, False, 0.1, key)
+    decay._hidden(2 * decay.LAG, 8, 4, logits, 0.1, 0.1, key)
 
 
 CALLS: dict[str, Callable[[], None]] = {
@@ -252,6 +272,7 @@ CALLS: dict[str, Callable[[], None]] = {
     "kernels": kernels,
     "special functions": special_functions,
     "studies": studies,
+    "studies of rows": studies_of_rows,
 }
 
 
