@@ -96,8 +96,10 @@ def _options(described: type, given: Any = None) -> Iterator[tuple[str, Any, Any
         if given is not None:
             default = dataclasses.field(default=getattr(given, field.name))
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            has_default = default.default is not dataclasses.MISSING
-            yield from _options(kind, default.default if has_default else None)
+            whole = default.default if default.default is not dataclasses.MISSING else None
+            if default.default_factory is not dataclasses.MISSING:
+                whole = default.default_factory()
+            yield from _options(kind, whole)
             continue
         if field.name in words:
             marks = [tyro.conf.arg(help=words[field.name]), *marks]  # its own are stronger

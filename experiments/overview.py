@@ -47,7 +47,7 @@ def overview(commands: Mapping[str, type]) -> str:
         lines.append("")
     lines += [
         "Every command takes --json, for one JSON document on stdout. Exit codes: 0, 1 a claim",
-        "fails, 2 bad input, 70 a mistake of dynsim, 130 interrupted. This is dynsim "
+        "fails, 2 bad input, 70 our mistake, 130 interrupted. This is dynsim "
         f"{dynsim.__version__} (dynsim --version).",
     ]
     return "\n".join(lines)

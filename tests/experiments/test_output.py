@@ -19,7 +19,10 @@ from experiments.commands.train import print_curves
 from experiments.output import flag, print_json, print_table, progress_bar
 
 ROOT = Path(__file__).parents[2]
-SURFACE = ("commands", "cli.py", "parsing.py", "output.py", "overview.py", "explorer")
+SURFACE = (
+    *("commands", "cli.py", "parsing.py", "output.py", "overview.py", "explorer"),
+    "interruption.py",
+)
 FLAG = re.compile(r"(?<![\w-])--[a-z]")
 STOPPED = Outcome(Status.STOPPED, "after 3 steps; raise `max_steps`")
 

@@ -397,7 +397,7 @@ def enough_particles(setup: Experiment, at_least: int) -> int:
             setup.steps,
             f"times `outputs` must be at most {MAX_PARTICLES // 4} for the mean-field solver, "
             "which keeps a direction for every output and step; the first step of a language "
-            "model's head is derived at any size (dynsim derive --layer head)",
+            "model's head is derived at any size (derive, `layer` head)",
         )
     return max(at_least, 2 ** math.ceil(math.log2(4 * directions)))
 

@@ -25,7 +25,7 @@ from dynsim.tokens import Bigrams, bigrams_of, counted_bigrams
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study, grid
 
-from .head_networks import LAYERS, HeadNetwork
+from .networks import LAYERS, HeadNetwork
 
 
 def _unit_rates(seed: int, **fields: Any) -> Setup:

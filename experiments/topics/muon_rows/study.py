@@ -32,7 +32,7 @@ def polar(gradient: Array) -> Array:
     values, vectors = jnp.linalg.eigh(gradient.T @ gradient)
     least = values[-1] * jnp.finfo(gradient.dtype).eps * gradient.shape[1]
     inverse = jnp.where(values > least, 1 / jnp.sqrt(jnp.maximum(values, least)), 0.0)
-    return (gradient @ vectors) * inverse @ vectors.T
+    return (gradient @ vectors) * inverse[None, :] @ vectors.T
 
 
 def _loss(embedding: Array, head: Array, wanted: Array, weight: Array, softmax: bool) -> Array:

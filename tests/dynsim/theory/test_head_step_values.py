@@ -11,7 +11,7 @@ import dynsim
 from dynsim import token_law
 from dynsim.theory import first_step, head_step, pair_alignment, self_term_rms, self_term_step
 from dynsim.tokens import bigrams_of, onehot_bigrams, random_bigrams
-from experiments.topics.first_step.head_networks import LAYERS, HeadNetwork
+from experiments.topics.first_step.networks import LAYERS, HeadNetwork
 from tests.helpers import assert_refused
 
 LAW = token_law("zipf:0.7", 40)

@@ -268,6 +268,11 @@ def close(found: float | None, expected: float | None) -> bool:
     return bool(np.isclose(found, expected, rtol=1e-9, atol=0))
 
 
+def plain(document: dict[str, Any], what: str) -> Any:
+    """A number of `derive` without the self term, which the page does not have."""
+    return document.get(f"{what}_without_self_term") or document[what]
+
+
 @pytest.mark.parametrize("name", STATES)
 def test_numbers_are_those_of_the_commands_that_are_shown(start, name):
     state = STATES[name]
@@ -280,7 +285,7 @@ def test_numbers_are_those_of_the_commands_that_are_shown(start, name):
     derived = shown("map")
     assert found["map"]["crossover_vocab_size"] == derived["crossover_vocab_size"]
     if state.steps == 1:
-        assert close(found["map"]["local_exponent"], derived["local_exponent"]) or (
+        assert close(found["map"]["local_exponent"], plain(derived, "local_exponent")) or (
             found["map"]["local_exponent"] != found["map"]["local_exponent"]
         )
     else:
@@ -288,7 +293,7 @@ def test_numbers_are_those_of_the_commands_that_are_shown(start, name):
     for number, layer in enumerate(("embedding", "projection", "readout")):
         document = shown("updates", number)
         for what in ("rms", "local_exponent"):
-            assert close(found["updates"][f"{layer}_{what}"], document[what]), (layer, what)
+            assert close(found["updates"][f"{layer}_{what}"], plain(document, what)), (layer, what)
     rules = shown("rules")
     for rule, key in (("muP", "mup"), ("LV", "lv"), ("interpolated", "interpolated")):
         assert close(found["rules"][f"{rule}_ratio_growth"], rules[key]["ratio_growth"])

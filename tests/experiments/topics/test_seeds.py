@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
+import jax
 import numpy as np
 import pytest
 from helpers import assert_refused
@@ -33,8 +34,20 @@ SMALL = {
     "transfer_coverage": {"trials": 1, "resamples": 2},
     "mean_residual": {"vocab_size": 8, "outputs": 2, "seeds": 1},
     "transfer_coverage_one_seed": {"trials": 1, "resamples": 2},
+    "bigram_steps": {"seeds": 1},
+    "decay_rows": {"seeds": 1, "steps": 512},
+    "decay_width": {"seeds": 1, "steps": 512, "vocab_size": 32, "outputs": 4},
+    "heads": {"blocks": 2, "work": 2**20},
+    "muon_rows": {"seeds": 1},
 }
-TRAINERS = ("train", "token_updates", "predict", "train_networks", "network_coordinates")
+TRAINERS = (
+    "train",
+    "token_updates",
+    "predict",
+    "train_networks",
+    "trained_networks",
+    "network_coordinates",
+)
 
 
 class Reached(Exception):
@@ -125,6 +138,7 @@ def test_what_a_study_trains_or_solves_has_a_seed_of_its_run(name, monkeypatch):
         assert SEEDS_OF_A_RUN * first <= seed < SEEDS_OF_A_RUN * (first + 1)
 
 
+@jax.numpy_rank_promotion("allow")
 @pytest.mark.parametrize("name", SMALL)
 def test_what_a_study_samples_itself_differs_between_runs(name, quick_compilation):
     full = not STUDIES[name].cells(False)
