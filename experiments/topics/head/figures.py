@@ -25,6 +25,7 @@ def head_steps(data: xr.Dataset) -> Figure:
     for panel, (head, title) in zip(
         panels, (("untied", "n = m outputs"), ("few", "16 outputs")), strict=True
     ):
+        panel.set(xscale="log", yscale="log")
         for update, name in NAMES.items():
             widths, samples = step_samples(line(data, "proportional", "adam", head), update, 0)
             sizes = np.sqrt([np.mean(one) for one in samples])
@@ -33,8 +34,8 @@ def head_steps(data: xr.Dataset) -> Figure:
             for power, style in ((1.0, "-"), (0.5, ":")):
                 guide = sizes[-1] * (np.array(widths) / widths[-1]) ** power
                 panel.plot(widths, guide, style, color=colour, linewidth=1)
-        panel.set(xscale="log", yscale="log", xlabel="width $d$, $m = 8d$", title=title)
-        panel.set_xticks(widths, [str(int(width)) for width in widths])
+            panel.set_xticks(widths, [str(int(width)) for width in widths])
+        panel.set(xlabel="width $d$, $m = 8d$", title=title)
         panel.set_xticks([], minor=True)
     panels[0].set_ylabel("RMS of the first step over the rate")
     panels[0].legend(title=r"solid: as $d$; dotted: as $\sqrt{d}$", fontsize="small")
