@@ -320,6 +320,13 @@ def _falling(power: int) -> list[tuple[int, int]]:
     return [(k, int(stirling(power, k))) for k in range(power + 1) if stirling(power, k)]
 
 
+def _entry_moment() -> tuple[sp.Expr, sp.Expr]:
+    """E[D^2] / B^2 of a pair, and what of it is not (1 - 1/B) times the square of the mean."""
+    moment, b = _batch_moment(0, 0), s.batch_size
+    square = (1 - 1 / b) * s.frequency**2 * head_residual().expression ** 2
+    return moment, sp.simplify(moment - square)
+
+
 @cache
 def batch_field() -> Derivation:
     """E[S_k] of a batch of B pairs (context, next token), in S_k, q_k, n and B.
@@ -328,10 +335,8 @@ def batch_field() -> Derivation:
     (1 - q_k) / n^2].
     """
     p, chance, b = s.frequency, target_probability, s.batch_size
-    moment = _batch_moment(0, 0)
-    residual = head_residual().expression
-    # What is not the square of the mean is linear in p P and p, so that it can be summed.
-    rest = sp.expand(sp.simplify(moment - (1 - 1 / b) * p**2 * residual**2))
+    moment, rest = _entry_moment()
+    rest = sp.expand(rest)  # linear in p P and p, so that it can be summed
     of_pair = sp.simplify(sp.diff(rest, chance) / p)
     of_context = sp.simplify(rest.subs(chance, 0) / p)
     assert sp.simplify(rest - of_pair * p * chance - of_context * p) == 0
@@ -362,9 +367,7 @@ def batch_row_norm() -> Derivation:
     """E[sum_k D_ik^2] / B^2 of one context in a batch, in p_i, R = |r_i|, n and B."""
     p, n, b = s.frequency, s.outputs, s.batch_size
     chance, norm = target_probability, s.residual_norm
-    moment = _batch_moment(0, 0)
-    residual = head_residual().expression
-    rest = sp.simplify(moment - (1 - 1 / b) * p**2 * residual**2)
+    moment, rest = _entry_moment()
     # The rest is linear in P: sum over n outputs with probabilities that add up to 1.
     slope, start = sp.simplify(sp.diff(rest, chance)), sp.simplify(rest.subs(chance, 0))
     value = sp.expand((1 - 1 / b) * p**2 * norm**2 + sp.simplify(slope + n * start))

@@ -285,6 +285,7 @@ def trained_networks(
 
     The next step takes the yielded `state` over: copy what is to be kept.
     """
+    check_curves_fit(setup, CURVE_BYTES)
     grid = _Grid(setup, columns, ends, memory_gb, progress)
     for chunk in grid.chunks:
         yield from grid.trained(chunk)
@@ -306,7 +307,6 @@ class _Grid:
         pieces: int = 1,
     ):
         devices = jax.devices()
-        check_curves_fit(setup, CURVE_BYTES)
         self._columns, self._ends = columns, ends
         runs = len(columns.seed)
         most = runs_side_by_side(setup, memory_gb)

@@ -310,6 +310,7 @@ def _at_once(plan: Plan, rates: int, memory_gb: float | None) -> int:
     return 2 ** int(math.log2(max(1, most)))
 
 
+MOST_PROGRAMS = 16  # that are kept; a study has plans without end, and a process little room
 _programs: dict[tuple[Plan, int], Any] = {}  # compiled, by plan and number of cases
 _compiling = threading.Lock()
 
@@ -328,8 +329,10 @@ def _compiled(task: Task, plan: Plan, at_once: int) -> Any:
         if key not in _programs:
             options = ALONE if jax.default_backend() == "cpu" else None
             lowered = solve.lower(plan, *_arguments(task, plan, at_once))
+            while len(_programs) >= MOST_PROGRAMS:
+                del _programs[next(iter(_programs))]  # the oldest
             _programs[key] = lowered.compile(compiler_options=options)
-    return _programs[key]
+        return _programs[key]
 
 
 def _arguments(task: Task, plan: Plan, cases: int) -> tuple[Tokens, Sizes, Descent, Case]:
