@@ -23,6 +23,12 @@ os.environ["DYNSIM_COMPILATION_CACHE"] = "off"  # of commands in processes of th
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # (m, n) + (n,) is as often a mistake
 
+# XLA's older code generator, and a program in one piece: a third of the time to compile. JAX 0.11
+# has no other any more. Read at the first compilation; processes that tests start inherit it.
+QUICK_COMPILER = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+if jax.__version_info__ < (0, 11) and QUICK_COMPILER not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{QUICK_COMPILER} {os.environ.get('XLA_FLAGS', '')}".strip()
+
 settings.register_profile(
     "dynsim", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
