@@ -23,6 +23,9 @@ os.environ["DYNSIM_COMPILATION_CACHE"] = "off"  # of commands in processes of th
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # (m, n) + (n,) is as often a mistake
 
+# The same as `quick_compilation`, for processes that tests start.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
 # XLA's older code generator, and a program in one piece: a third of the time to compile. JAX 0.11
 # has no other any more. Read at the first compilation; processes that tests start inherit it.
 QUICK_COMPILER = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
