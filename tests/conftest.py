@@ -3,6 +3,7 @@ measured once."""
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -51,6 +52,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue  # the file says with which others it shares
         shares = {"studies", "stored_studies"} & set(getattr(item, "fixturenames", ()))
         item.add_marker(pytest.mark.xdist_group("studies" if shares else item.path.stem))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays, so that the search for garbage need not visit it; and it is rarer:
+    traced programs are many small objects, of which a tenth of the time would go into it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)
