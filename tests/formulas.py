@@ -366,11 +366,11 @@ def _copies(text: str) -> Iterator[Finding]:
     tree = ast.parse(text)
     scopes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Module)]
     for scope in scopes:
-        single = _single_assignments(scope)
+        readers = (_Reader({}), _Reader(_single_assignments(scope)))
         for node in _own_nodes(scope):
             if not isinstance(node, ast.BinOp | ast.Call | ast.UnaryOp):
                 continue
-            for read in dict.fromkeys((_Reader({}).read(node), _Reader(single).read(node))):
+            for read in dict.fromkeys(reader.read(node) for reader in readers):
                 for part in parts_of(read):
                     name = known_name(part) if is_characteristic(part) else None
                     if name is not None:
@@ -409,8 +409,14 @@ class _Reader:
 
     def __init__(self, inlined: dict[str, ast.expr]) -> None:
         self.inlined = inlined
+        self.known: dict[tuple[ast.expr, int], Any] = {}
 
     def read(self, node: ast.expr, depth: int = 0) -> Any:
+        if (node, depth) not in self.known:
+            self.known[node, depth] = self._read(node, depth)
+        return self.known[node, depth]
+
+    def _read(self, node: ast.expr, depth: int) -> Any:
         match node:
             case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
                 return sp.nsimplify(value) if value == int(value) else sp.Float(value)
