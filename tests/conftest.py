@@ -3,6 +3,7 @@ measured once."""
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,15 @@ os.environ["DYNSIM_COMPILATION_CACHE"] = "off"  # of commands in processes of th
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # (m, n) + (n,) is as often a mistake
 
+# The same as `quick_compilation`, for processes that tests start.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
+# XLA's older code generator, and a program in one piece: a third of the time to compile. JAX 0.11
+# has no other any more. Read at the first compilation; processes that tests start inherit it.
+QUICK_COMPILER = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+if jax.__version_info__ < (0, 11) and QUICK_COMPILER not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{QUICK_COMPILER} {os.environ.get('XLA_FLAGS', '')}".strip()
+
 settings.register_profile(
     "dynsim", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -42,6 +52,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue  # the file says with which others it shares
         shares = {"studies", "stored_studies"} & set(getattr(item, "fixturenames", ()))
         item.add_marker(pytest.mark.xdist_group("studies" if shares else item.path.stem))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays, so that the search for garbage need not visit it; and it is rarer:
+    traced programs are many small objects, of which a tenth of the time would go into it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)

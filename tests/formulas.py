@@ -265,32 +265,64 @@ def fingerprint(expression: sp.Basic) -> tuple | None:
     scalars, ordered = _names(expression)
     if len(scalars) + len(ordered) > MAX_SYMBOLS:
         return None
-    rows = list(itertools.permutations(VALUES[: len(scalars)]))
-    orders = np.array(rows).reshape(len(rows), len(scalars))
-    numbers: dict[sp.Basic, Any] = {
-        symbol: orders[:, place].astype(complex) for place, symbol in enumerate(scalars)
-    }
-    results = []
-    for chosen in itertools.permutations(range(len(ordered))):
-        for symbol, place in zip(ordered, chosen, strict=True):
-            numbers[symbol] = MATRICES[place]
-        with np.errstate(all="ignore"):
-            if ordered:
-                values = [
-                    np.linalg.norm(_value(expression, {k: _at(v, row) for k, v in numbers.items()}))
-                    for row in range(len(orders))
-                ]
-            else:
-                values = np.abs(_value(expression, numbers)) * np.ones(len(orders))
-            results.append(np.abs(np.log(values)))
-    marks = np.sort(np.concatenate([np.atleast_1d(result) for result in results]))
+    orders = np.array(list(itertools.permutations(VALUES[: len(scalars)])))
+    choices = np.array(list(itertools.permutations(range(len(ordered)))), int)
+    marks = np.sort(_marks(expression, scalars, ordered, orders, choices))
     if not np.all(np.isfinite(marks)):
         return None
     return (len(scalars), len(ordered), *(float(f"{mark:.7g}") for mark in marks))
 
 
-def _at(value: Any, row: int) -> Any:
-    return value if value.ndim == 2 else value[row]
+def _marks(
+    expression: sp.Basic,
+    scalars: list[sp.Basic],
+    ordered: list[sp.Basic],
+    orders: np.ndarray,
+    choices: np.ndarray,
+) -> np.ndarray:
+    """|log |value|| at every order of the numbers and every choice of the matrices."""
+    count = len(orders) * len(choices)
+    shape = (count, 1, 1) if ordered else (count,)
+    each = np.repeat(orders, len(choices), axis=0).astype(complex)
+    numbers: dict[sp.Basic, Any] = {
+        symbol: each[:, place].reshape(shape) for place, symbol in enumerate(scalars)
+    }
+    chosen = np.tile(choices, (len(orders), 1))
+    numbers |= {symbol: MATRICES[chosen[:, place]] for place, symbol in enumerate(ordered)}
+    with np.errstate(all="ignore"):
+        values = _value(expression, numbers)
+        if ordered:
+            values = np.linalg.norm(values * np.ones(shape), axis=(-2, -1))
+        return np.abs(np.log(np.abs(values) * np.ones(count)))
+
+
+@cache
+def _known_marks() -> dict[tuple[int, int], np.ndarray]:
+    """All values in fingerprints of derived formulas, by how many names these have."""
+    found: dict[tuple[int, int], list[float]] = {}
+    for scalars, ordered, *marks in known_formulas():
+        found.setdefault((scalars, ordered), []).extend(marks)
+    return {names: np.sort(marks) for names, marks in found.items()}
+
+
+@cache
+def known_name(expression: sp.Basic) -> str | None:
+    """The derived formula that an expression is, if it is one.
+
+    Of a derived formula the fingerprint holds the value at any one assignment, so most expressions
+    are told apart by one value.
+    """
+    scalars, ordered = _names(expression)
+    marks = _known_marks().get((len(scalars), len(ordered)))
+    if marks is None:
+        return None
+    orders, choices = np.array([VALUES[: len(scalars)]]), np.array([range(len(ordered))], int)
+    (mark,) = _marks(expression, scalars, ordered, orders, choices)
+    place = np.searchsorted(marks, mark)
+    near = marks[max(place - 1, 0) : place + 1]
+    if not np.any(np.abs(near - mark) <= 1e-6 * mark + 1e-9):
+        return None
+    return known_formulas().get(fingerprint(expression))
 
 
 def _names(expression: sp.Basic) -> tuple[list[sp.Basic], list[sp.Basic]]:
@@ -317,11 +349,11 @@ def _value(node: sp.Basic, numbers: dict[sp.Basic, Any]) -> Any:
         case sp.MatMul():
             result = values[0]
             for value in values[1:]:
-                matrices = np.ndim(result) == 2 and np.ndim(value) == 2
+                matrices = np.shape(result)[-1:] == np.shape(value)[-1:] == (3,)
                 result = result @ value if matrices else result * value
             return result
         case sp.Transpose():
-            return values[0].T
+            return np.swapaxes(values[0], -2, -1)
         case sp.Pow():
             return values[0] ** values[1]
     return _SCALAR[node.func](*values)
@@ -332,17 +364,16 @@ def _value(node: sp.Basic, numbers: dict[sp.Basic, Any]) -> Any:
 
 def _copies(text: str) -> Iterator[Finding]:
     tree = ast.parse(text)
-    known = known_formulas()
     scopes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Module)]
     for scope in scopes:
-        single = _single_assignments(scope)
+        readers = (_Reader({}), _Reader(_single_assignments(scope)))
         for node in _own_nodes(scope):
             if not isinstance(node, ast.BinOp | ast.Call | ast.UnaryOp):
                 continue
-            for read in dict.fromkeys((_Reader({}).read(node), _Reader(single).read(node))):
+            for read in dict.fromkeys(reader.read(node) for reader in readers):
                 for part in parts_of(read):
-                    if is_characteristic(part) and fingerprint(part) in known:
-                        name = known[fingerprint(part)]
+                    name = known_name(part) if is_characteristic(part) else None
+                    if name is not None:
                         yield Finding(node.lineno, ast.unparse(node), name)
 
 
@@ -378,8 +409,14 @@ class _Reader:
 
     def __init__(self, inlined: dict[str, ast.expr]) -> None:
         self.inlined = inlined
+        self.known: dict[tuple[ast.expr, int], Any] = {}
 
     def read(self, node: ast.expr, depth: int = 0) -> Any:
+        if (node, depth) not in self.known:
+            self.known[node, depth] = self._read(node, depth)
+        return self.known[node, depth]
+
+    def _read(self, node: ast.expr, depth: int) -> Any:
         match node:
             case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
                 return sp.nsimplify(value) if value == int(value) else sp.Float(value)

@@ -38,7 +38,7 @@ def uses(root: Path = ROOT) -> list[Use]:
     return [
         use
         for module, text in sources(root).items()
-        if module != DOOR
+        if module != DOOR and any(name in text for name in COMPILERS)
         for use in uses_in(module, text)
     ]
 
@@ -71,6 +71,7 @@ class _Reader:
         }
         self.calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         self.derivations, self.direct, self.compilers = {"derivations"}, {}, set()
+        self.bindings: dict[tuple[str, ast.AST], list[tuple[ast.AST, ast.AST]]] = {}
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 self.derivations |= {
@@ -107,6 +108,11 @@ class _Reader:
 
     def _bindings(self, name: str, place: ast.AST) -> list[tuple[ast.AST, ast.AST]]:
         """Expressions that a name may stand for: assigned, looped over, returned or handed in."""
+        if (name, place) not in self.bindings:
+            self.bindings[name, place] = self._found_bindings(name, place)
+        return self.bindings[name, place]
+
+    def _found_bindings(self, name: str, place: ast.AST) -> list[tuple[ast.AST, ast.AST]]:
         scope, bound = self._scope(place), []
         while scope is not None:
             for node in ast.walk(scope):

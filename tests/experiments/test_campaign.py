@@ -21,6 +21,8 @@ from benchmarks.campaign.running import Campaign, Clock  # noqa: E402
 
 sys.path.remove(str(ROOT))
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NAMES = [item.name for item in ITEMS]
 
 

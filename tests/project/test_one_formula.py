@@ -29,7 +29,6 @@ def _docs_extension():
 
 compiled_formulas = _docs_extension()
 SOURCES = compiled_formulas.sources()
-USES = compiled_formulas.uses()
 
 # What numeric code may hold of `formulas.GAUSSIAN_FUNCTIONS` and `formulas.CONSTANTS`, and why.
 ALLOWED = {
@@ -49,13 +48,18 @@ ALLOWED = {
 # What is compiled
 
 
-def test_every_compiled_expression_comes_from_a_derivation():
-    typed = [f"{use.module}:{use.line}" for use in USES if not use.derivations]
+@pytest.fixture(scope="module")
+def uses() -> list:
+    return compiled_formulas.uses()
+
+
+def test_every_compiled_expression_comes_from_a_derivation(uses):
+    typed = [f"{use.module}:{use.line}" for use in uses if not use.derivations]
     assert not typed, f"evaluated, but not taken from derivations: {typed}"
 
 
-def test_the_list_is_what_the_simulator_needs():
-    rows = dict(compiled_formulas.table(USES))
+def test_the_list_is_what_the_simulator_needs(uses):
+    rows = dict(compiled_formulas.table(uses))
     expected = {
         "first_step": "dynsim/",
         "self_term_second_moment": "dynsim/",
@@ -71,10 +75,10 @@ def test_the_list_is_what_the_simulator_needs():
     assert all(hasattr(derivations, name) for name in rows)
 
 
-def test_every_call_in_the_text_is_in_the_list():
+def test_every_call_in_the_text_is_in_the_list(uses):
     """The number of calls by a plain search of the words, comments and definitions aside."""
     for module, text in SOURCES.items():
-        found = sum(use.module == module for use in USES)
+        found = sum(use.module == module for use in uses)
         lines = [line.split("#")[0] for line in text.splitlines()]
         said = sum(line.count(" evaluate(") + line.count("(evaluate(") for line in lines)
         if module != compiled_formulas.DOOR and "import evaluate" in text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -512,6 +513,9 @@ print(json.dumps([*found, sorted(used), sizes.tolist()]))
 """
 
 
+TWO_DEVICES = "--xla_force_host_platform_device_count=2"
+
+
 def test_several_devices_share_the_runs():
     run = subprocess.run(
         [sys.executable, "-c", ON_TWO_DEVICES, json.dumps(dataclasses.asdict(LINEAR))],
@@ -519,7 +523,8 @@ def test_several_devices_share_the_runs():
         text=True,
         timeout=300,
         env={
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+            **{name: os.environ[name] for name in os.environ if name.startswith(("JAX_", "XLA_"))},
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {TWO_DEVICES}",
             "JAX_PLATFORMS": "cpu",
             "PATH": "",
         },

@@ -28,7 +28,10 @@ from experiments.explorer.page import fragment, library, page
 from experiments.explorer.serving import loopback, serve
 from experiments.output import flag
 
-pytestmark = pytest.mark.xdist_group("explorer")  # derives the formulas once
+pytestmark = [
+    pytest.mark.xdist_group("explorer"),  # derives the formulas once
+    pytest.mark.usefixtures("quick_compilation"),
+]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 NO_BROWSER = "no browser: apt-get install chromium"

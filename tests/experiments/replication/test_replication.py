@@ -14,6 +14,8 @@ from experiments.replication.runs import VERDICTS, plan_of, replicate
 from experiments.replication.shares import Share, claim_rows, coverage, stored_replication
 from experiments.topics._registry import CLAIMS, STUDIES
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def toy(low, simulated, verdict, expected=("holds", "fails"), quantity="exponent of d"):
     """Two claims, the second a control, under four seeds: intervals [low, low + 1]."""

@@ -35,6 +35,8 @@ from experiments.sweeps.work import (
     train,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def sweep(path, grid=None, where=None, resume=False, work=WORK):
     return complete_sweep(

@@ -17,6 +17,8 @@ from experiments.topics.transfer_theory import study as study
 from experiments.topics.transfer_theory.claims import CLAIMS
 from experiments.topics.transfer_theory.study import CASES, CURVES, OCTAVES, RULES
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 HALF = Fraction(1, 2)
 UPDATE_INITIAL = "projection update, initial embedding"
 UPDATE_LEARNED = "projection update, learned embedding"
