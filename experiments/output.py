@@ -97,11 +97,22 @@ def print_table(
 
 
 def _fitting(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[int]]:
-    """Columns of the tables, each of which has the first column and fits the line."""
+    """Columns of the fewest tables that fit the line, about equally wide."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    parts = _within(widths, LINE_WIDTH)
+    for limit in range(LINE_WIDTH - 1, 0, -1):
+        narrower = _within(widths, limit)
+        if len(narrower) > len(parts) or len(parts) == 1:
+            break
+        parts = narrower
+    return parts
+
+
+def _within(widths: Sequence[int], limit: int) -> list[list[int]]:
+    """Columns of tables no wider than `limit`, each of which has the first column."""
     parts, used = [[0]], widths[0]
     for column, width in enumerate(widths[1:], 1):
-        if used + GAP + width > LINE_WIDTH and len(parts[-1]) > 1:
+        if used + GAP + width > limit and len(parts[-1]) > 1:
             parts.append([0])
             used = widths[0]
         parts[-1].append(column)
@@ -162,6 +173,7 @@ def options_of(described: Any, names: Collection[str], defaults: Any) -> list[st
 
 def print_next(what: str, words: Sequence[object]) -> None:
     """The last line of a command: what to look at next, and the command that shows it."""
+    print()
     quoted = [shlex.quote(str(word)) for word in ("dynsim", *words)]
     line = f"Next, {what}: {' '.join(quoted)}"
     if len(line) <= LINE_WIDTH:

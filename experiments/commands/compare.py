@@ -113,7 +113,7 @@ def _document(result: Comparison, config: dict[str, Any]) -> dict[str, Any]:
 
 def in_one_sentence(result: Comparison) -> str:
     """Which routes part first, and in what; or that none do."""
-    routes = " and ".join(result.curves)
+    routes = ", ".join(result.curves)
     first = [one for one in result.partings if one.first_step is not None]
     if not first:
         return f"{routes} agree over all {result.setup.steps} steps: any of them will do here."

@@ -250,10 +250,8 @@ def _print(answer: dict[str, Any]) -> None:
     if not answer["exponents"]:
         print("\nOne width and one vocabulary size: no exponents.\n")
         return
-    print(
-        "\nExponents, 95 % intervals over seeds; the actual LR has the rule's exponent as well:\n"
-    )
-    names = [f"{RATE_NAMES[row['rate']]}, {_held(row)}" for row in answer["exponents"]]
+    print("\nPowers of the width (at m) and of the vocabulary (at d), 95 % intervals over seeds:\n")
+    names = [f"{RATE_NAMES[row['rate']]}{_held(row)}" for row in answer["exponents"]]
     measures = ("base (power)", "actual (power)", "fit (optima)", "status")
     rows = [
         [
@@ -287,8 +285,8 @@ def _print(answer: dict[str, Any]) -> None:
 def _held(row: dict[str, Any]) -> str:
     """The size that is held while the other varies; a table of runs may have none."""
     if row["size"] != "width":
-        return f"in vocabulary at d={row['width']}"
-    return f"in width at m={row['vocab_size']}" if row["vocab_size"] else "in width"
+        return f" at d={row['width']}"
+    return f" at m={row['vocab_size']}" if row["vocab_size"] else ""
 
 
 def _optimum_cells(optimum: dict[str, Any]) -> tuple[str, str, str]:
