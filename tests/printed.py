@@ -10,6 +10,7 @@ from experiments.commands._help_examples import example, shortened
 from experiments.parsing import parse
 
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.]*\w)")
+ROUNDING = 1e-12
 RELATIVE = 2e-3  # by which processors and versions of libraries may differ
 
 
@@ -27,7 +28,7 @@ def assert_same_print(printed: str, expected: str) -> None:
     for number, other in zip(numbers, expected_numbers, strict=True):
         digits = other.partition("e")[0].partition(".")[2]
         power = float(f"1e{other.partition('e')[2] or 0}")
-        last_digit = power * 10.0 ** -len(digits) if digits else 0.0
+        last_digit = power * 10.0 ** -len(digits) if digits else ROUNDING
         tolerance = max(1.01 * last_digit, RELATIVE * abs(float(other)))
         assert abs(float(number) - float(other)) <= tolerance, (number, other)
 

@@ -149,6 +149,8 @@ def print_result(result: ScalingExponent, shown: Sequence[ScalingExponent] = ())
     print()
     _print_values(result)
     _print_local(result)
+    if result.notes or result.plan is not None or result.band is not None:
+        print()
     for note in result.notes:
         print_wrapped(f"note: {named(note, flag)}.", "  ")
     if result.plan is not None and result.measured is not None and result.has_interval:
@@ -217,8 +219,8 @@ def _print_local(result: ScalingExponent) -> None:
         for name, title in (("wide", "No further"), *WIDE):
             if name in result.why:
                 print_wrapped(f"{title}: {named(result.why[name], flag)}.", "  ")
-    print()
     if result.drift is not None:
+        print()
         print(f"Without the smallest size the measured exponent changes by {result.drift:+.3f}.")
 
 

@@ -1532,7 +1532,7 @@ def test_verify_prints_the_example_of_its_help(run, stored_studies, tmp_path, mo
 
 def test_another_print_is_noticed():
     assert_same_print("loss  0.4694 [1, 2]\n----\n", "loss 0.4693   [1, 2]\n--------")
-    for other in ("loss 0.47 [1, 2]", "lost 0.4694 [1, 2]", "loss 0.4694 [1, 3]", "loss 0.4694"):
+    for other in ("loss 0.48 [1, 2]", "lost 0.4694 [1, 2]", "loss 0.4694 [1, 3]", "loss 0.4694"):
         with pytest.raises((AssertionError, ValueError)):
             assert_same_print("loss 0.4694 [1, 2]", other)
 
