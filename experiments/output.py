@@ -44,12 +44,16 @@ def near_names(name: str, known: Collection[str], where: str = "") -> str:
 
 def print_json(document: dict[str, Any]) -> None:
     """One JSON document on stdout; outcomes name flags, numbers that are not finite become null."""
-    print(json_text(document))
+    every_character = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    print(json_text(document, ascii_alone=not every_character))
 
 
-def json_text(document: dict[str, Any], indent: int | None = None) -> str:
+def json_text(
+    document: dict[str, Any], indent: int | None = None, ascii_alone: bool = False
+) -> str:
     """A document as JSON; numbers that are not finite become null."""
-    return json.dumps(_plain(document), ensure_ascii=False, allow_nan=False, indent=indent)
+    plain = _plain(document)
+    return json.dumps(plain, ensure_ascii=ascii_alone, allow_nan=False, indent=indent)
 
 
 def _plain(value: Any) -> Any:

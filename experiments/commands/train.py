@@ -218,8 +218,10 @@ def print_curves(document: dict[str, Any], columns: Sequence[str], axis: str = "
     """A table of the document's curves: at all points of the axis, or at some and how many."""
     places = [value if isinstance(value, int) else f"{value:g}" for value in document[axis]]
     steps = len(places)
-    count = steps if steps <= MOST_SHOWN else SHOWN_OF_MANY
-    shown = np.unique(np.linspace(0, steps - 1, count).round().astype(int))
+    shown = np.arange(steps)
+    if steps > MOST_SHOWN:  # the last two, too, so that a loss that jumps to and fro is seen
+        spread = np.linspace(0, steps - 1, SHOWN_OF_MANY - 1).round().astype(int)
+        shown = np.union1d(spread, [steps - 2])
     rows = [
         [str(places[k]), *(number(float(document[name][k])) for name in columns)] for k in shown
     ]

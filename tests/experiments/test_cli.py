@@ -1029,6 +1029,18 @@ def test_transfer_marks_misfits_and_what_has_no_reference(run, tmp_path):
     assert "?: misfit, see below the group" in text
 
 
+@pytest.mark.parametrize("command", ["transfer", "optima"])
+def test_too_few_runs_are_told_in_a_sentence(run, command):
+    """One width with two learning rates."""
+    output = run(command, "runs.csv")
+    assert output.code == 0
+    told = " ".join(output.out.split())
+    assert told.startswith("all runs: ")
+    assert "that needs two widths at which the lowest loss lies between other learning" in told
+    assert "here 0 of 1 are so." in told
+    assert "nan" not in told
+
+
 def test_transfer_says_what_is_missing(run, tmp_path):
     path = transfer_table(tmp_path, "all.csv")
     lines = path.read_text().split("\n")
