@@ -95,7 +95,7 @@ def test_bars_have_human_units(monkeypatch):
         terminal = Terminal()
         monkeypatch.setattr(sys, "stderr", terminal)
         with progress_bar(total, "work", alike) as bar:
-            bar.update(total / 2)
+            bar.update(0.5 if total == 1.0 else 2)
             bar.delay = 0
             bar.refresh()
             assert re.search(shown, terminal.getvalue().rpartition("\r")[2])
