@@ -160,8 +160,19 @@ def asked(arguments: Sequence[str]) -> None:
 
 
 def again(*more: object, without: Collection[str] = ()) -> list[str]:
-    """The words of this command with further options, and `without` some that take no value."""
-    return [*(word for word in _asked if word not in without), *map(str, more)]
+    """The words of this command with further options, and `without` some that take no value.
+
+    An option with one value that stands there already is replaced.
+    """
+    words = [str(word) for word in more]
+    kept: list[str] = []
+    value = False  # whether the next word is that of an option that is replaced
+    for word in _asked:
+        replaced = word.partition("=")[0] in words and word.startswith("--")
+        if not (replaced or value or word in without):
+            kept.append(word)
+        value = replaced and "=" not in word and word not in without
+    return [*kept, *words]
 
 
 def options_of(described: Any, names: Collection[str], defaults: Any) -> list[str]:

@@ -147,7 +147,8 @@ def _print(document: dict[str, Any]) -> None:
 def _answer(best: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> str:
     """Where the best rates are at the narrowest and at the widest, of the first vocabulary."""
     found = [row for row in best if row["vocab_size"] == best[0]["vocab_size"]]
-    ends = [row for row in (found[0], found[-1]) if math.isfinite(row["loss"] or math.nan)]
+    ends = [row for row in (found[0], found[-1]) if row["loss"] is not None]
+    ends = [row for row in ends if math.isfinite(row["loss"])]
     if not ends:
         return "All runs of a size diverged: the grid's learning rates are too large."
     told = " and ".join(

@@ -71,6 +71,9 @@ def test_the_next_command_has_the_words_of_the_last_and_can_be_copied(capsys):
     print_next("with networks", again("--out", "a folder", without=["--theory-only"]))
     line = "\nNext, with networks: dynsim exponent --vocab-size '4*d' --out 'a folder'\n"
     assert capsys.readouterr().out == line
+    assert again("--vocab-size", 9, "--seed", 1) == [
+        *("exponent", "--theory-only", "--vocab-size", "9", "--seed", "1")
+    ]
     print_next("more", again(*("--option", "value") * 9))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
