@@ -189,19 +189,25 @@ def options_of(described: Any, names: Collection[str], defaults: Any) -> list[st
 def print_next(what: str, words: Sequence[object]) -> None:
     """The last line of a command: what to look at next, and the command that shows it."""
     print()
-    quoted = [shlex.quote(str(word)) for word in ("dynsim", *words)]
-    line = f"Next, {what}: {' '.join(quoted)}"
+    start = f"Next, {what}:"
+    line = f"{start} {shlex.join(['dynsim', *map(str, words)])}"
     if len(line) <= LINE_WIDTH:
         print(line)
         return
-    print(f"Next, {what}:")
-    lines, indent = [f"  {quoted[0]}"], "    "
-    for word in _with_values(quoted[1:]):
-        if len(lines[-1]) + len(word) + 3 > LINE_WIDTH:
-            lines.append(f"{indent}{word}")
+    print(start)
+    print("\n".join(f"  {one}" for one in command_lines(words, LINE_WIDTH - 2)))
+
+
+def command_lines(words: Sequence[object], width: int = LINE_WIDTH) -> list[str]:
+    """A command of dynsim in lines of at most `width` columns that can be copied together."""
+    quoted = [shlex.quote(str(word)) for word in words]
+    lines = ["dynsim"]
+    for word in _with_values(quoted):
+        if len(lines[-1]) + len(word) + len("  \\") > width:
+            lines.append(f"  {word}")
         else:
             lines[-1] += f" {word}"
-    print(" \\\n".join(lines))
+    return [*(f"{line} \\" for line in lines[:-1]), lines[-1]]
 
 
 def _with_values(words: Sequence[str]) -> list[str]:

@@ -7,8 +7,11 @@ writes.
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
+
+from experiments.output import LINE_WIDTH, command_lines
 
 EXAMPLES = Path(__file__).parents[1] / "data" / "help_examples.json"
 FIRST_LINES, FEWEST_LINES = 16, 8  # of an output that is shortened
@@ -23,7 +26,9 @@ def example(command: str) -> dict[str, Any]:
 def example_text(command: str) -> str:
     """The example as help shows it."""
     found = example(command)
-    return "\n".join(["Example:", "", f"$ {found['command']}", *found["output"], ""])
+    line = command_lines(shlex.split(found["command"])[1:], LINE_WIDTH - 2)
+    shown = [f"$ {line[0]}", *(f"  {one}" for one in line[1:])]
+    return "\n".join(["Example:", "", *shown, "", *found["output"], ""])
 
 
 def shortened(output: str) -> list[str]:
