@@ -142,7 +142,7 @@ def _findings(file: ClaimFile, full: bool, seed: int, folder: Path) -> list[Find
     study = claim_study(file.path.stem, file.claims)
     needed = {cell["cell"] for cell in study.cells(full)}
     kept = _kept(path)
-    with progress_bar(len(needed), f"verify: {file.path.stem}") as bar:
+    with progress_bar(len(needed), f"verify: {file.path.stem}", alike=False) as bar:
         if kept is not None:
             bar.update(len(needed & set(kept["cell"].values.tolist())))
             study = extended(study, kept)
