@@ -289,7 +289,7 @@ def _print_networks(result: RegimeMap, found: MapNetworks) -> None:
             number(float(row[0])),
             number(float(row[1])),
             number(float(row[2])),
-            estimate(*(float(value) for value in row[3:6])),
+            estimate(float(row[3]), float(row[4]), float(row[5])),
             "outside" if row[6] else "",
         ]
         for row in zip(
