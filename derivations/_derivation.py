@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -28,7 +29,7 @@ class Step:
         return f"{self.reason}\n      {self.left} = {self.right}"
 
     def to_latex(self) -> str:
-        reason = latex_words(self.reason)
+        reason = latex_prose(self.reason)
         return f"{reason}\n\\[ {self.latex_left} = {sp.latex(self.right)} \\]"
 
 
@@ -88,7 +89,7 @@ class Derivation:
             f"\\paragraph{{{latex_words(self.name)}}}",
             "Assumptions:",
             "\\begin{itemize}",
-            *(f"\\item {latex_words(assumption)}" for assumption in self.assumptions),
+            *(f"\\item {latex_prose(assumption)}" for assumption in self.assumptions),
             "\\end{itemize}",
             "\\begin{enumerate}",
             *(f"\\item {step.to_latex()}" for step in self.steps),
@@ -110,6 +111,39 @@ _LATEX_WORDS = {
     "}": "\\}",
     "~": "\\textasciitilde{}",
 }
+
+
+# A symbol with an index or a power in a sentence, such as sigma_E^2; no part of a path.
+_INDEXED = re.compile(
+    r"(?<![\w/.#-])([A-Za-z]+)(?:_([A-Za-z0-9]+))?(?:\^(-?[A-Za-z0-9]+|\([^()]*\)))?(?![\w/#^])"
+)
+_GREEK = (
+    *("alpha", "beta", "gamma", "delta", "epsilon", "eta", "kappa", "lambda", "mu", "nu", "phi"),
+    *("pi", "rho", "sigma", "tau", "theta", "Delta"),
+)
+_COMMANDS = (*_GREEK, "sum")
+
+
+def latex_prose(words: str) -> str:
+    """A sentence with every indexed symbol set as mathematics, and the rest as words."""
+    parts, end = [], 0
+    for found in _INDEXED.finditer(words):
+        name, index, power = found.groups()
+        if index is None and power is None:
+            continue
+        parts.append(latex_words(words[end : found.start()]))
+        symbol = name if len(name) == 1 else rf"\mathrm{{{name}}}"
+        symbol = f"\\{name}" if name in _COMMANDS else symbol
+        below = "" if index is None else f"_{{{_index(index)}}}"
+        above = "" if power is None else f"^{{{_index(power.strip('()'))}}}"
+        parts.append(f"${symbol}{below}{above}$")
+        end = found.end()
+    return "".join([*parts, latex_words(words[end:])])
+
+
+def _index(name: str) -> str:
+    sign, letters = ("-", name[1:]) if name.startswith("-") else ("", name)
+    return f"{sign}\\{letters}" if letters in _COMMANDS else name
 
 
 def latex_words(words: str) -> str:

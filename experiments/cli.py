@@ -40,7 +40,7 @@ from .commands.transfer import TransferCommand
 from .commands.verify import Verify
 from .compiled_programs import keep_compiled_programs
 from .interruption import INTERRUPTED, forget, interrupted_line
-from .output import flag, unwritten
+from .output import asked, flag, unwritten
 from .parsing import ParseError, parse
 from .streams import OutputLost, only_safe_characters, own_streams, printable
 
@@ -81,7 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _prepare_process()
     try:
         try:
-            command = parse(COMMANDS, sys.argv[1:] if arguments is None else arguments)
+            words = sys.argv[1:] if arguments is None else list(arguments)
+            command = parse(COMMANDS, words)
+            asked(words)
             if own_process:
                 only_safe_characters()
             code = command.run()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import sys
 import textwrap
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,7 +23,9 @@ from dynsim._errors import named as named  # no name of the public interface, bu
 from dynsim._errors import shown
 
 SHOWN_EVERY = 0.5  # seconds
-PARTS_OF_A_WHOLE = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+ELAPSED = "{desc}: {n_fmt} of {total_fmt} |{bar}| {elapsed}"
+PARTS = f"{ELAPSED}, {{remaining}} left"
+PARTS_OF_A_WHOLE = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
 
 
 def flag(field: str) -> str:
@@ -41,12 +44,16 @@ def near_names(name: str, known: Collection[str], where: str = "") -> str:
 
 def print_json(document: dict[str, Any]) -> None:
     """One JSON document on stdout; outcomes name flags, numbers that are not finite become null."""
-    print(json_text(document))
+    every_character = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    print(json_text(document, ascii_alone=not every_character))
 
 
-def json_text(document: dict[str, Any], indent: int | None = None) -> str:
+def json_text(
+    document: dict[str, Any], indent: int | None = None, ascii_alone: bool = False
+) -> str:
     """A document as JSON; numbers that are not finite become null."""
-    return json.dumps(_plain(document), ensure_ascii=False, allow_nan=False, indent=indent)
+    plain = _plain(document)
+    return json.dumps(plain, ensure_ascii=ascii_alone, allow_nan=False, indent=indent)
 
 
 def _plain(value: Any) -> Any:
@@ -70,6 +77,7 @@ def _plain(value: Any) -> Any:
 
 LINE_WIDTH = 100
 """columns of a terminal that prose and tables keep to"""
+GAP = 2  # columns between those of a table
 
 
 def print_table(
@@ -77,15 +85,55 @@ def print_table(
 ) -> None:
     """A table with aligned columns, with a note under each row where there are `notes`.
 
-    Notes name flags for the fields that stand between backticks.
+    What is wider than 100 columns is put into several tables, which have the first column in
+    common. Notes stand in the last of them and name flags for the fields between backticks.
     """
+    parts = _fitting(head, rows)
+    for place, columns in enumerate(parts):
+        if place:
+            print()
+        last = place == len(parts) - 1
+        _print_aligned(
+            [head[k] for k in columns],
+            [[row[k] for k in columns] for row in rows],
+            notes if last else None,
+        )
+
+
+def _fitting(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[int]]:
+    """Columns of the fewest tables that fit the line, about equally wide."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    parts = _within(widths, LINE_WIDTH)
+    for limit in range(LINE_WIDTH - 1, 0, -1):
+        narrower = _within(widths, limit)
+        if len(narrower) > len(parts) or len(parts) == 1:
+            break
+        parts = narrower
+    return parts
+
+
+def _within(widths: Sequence[int], limit: int) -> list[list[int]]:
+    """Columns of tables no wider than `limit`, each of which has the first column."""
+    parts, used = [[0]], widths[0]
+    for column, width in enumerate(widths[1:], 1):
+        if used + GAP + width > limit and len(parts[-1]) > 1:
+            parts.append([0])
+            used = widths[0]
+        parts[-1].append(column)
+        used += GAP + width
+    return parts
+
+
+def _print_aligned(
+    head: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] | None
+) -> None:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     below = [None, None, *(notes or [None] * len(rows))]
     for row, note in zip((head, ["-" * width for width in widths], *rows), below, strict=True):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
-        if note is not None:
-            print(textwrap.indent(named(note, flag), "    "))
+        print((" " * GAP).join(cells).rstrip())
+        for line in [] if note is None else named(note, flag).splitlines():
+            print_wrapped(f"    {line}", "      ")
 
 
 def print_wrapped(text: str, indent: str = "") -> None:
@@ -94,6 +142,83 @@ def print_wrapped(text: str, indent: str = "") -> None:
         text, LINE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
     print("\n".join(lines))
+
+
+def print_lines(text: str) -> None:
+    """Lines of at most 100 columns; what is broken goes on with two more columns of indent."""
+    for line in text.splitlines():
+        indent = len(line) - len(line.lstrip()) + 2
+        print_wrapped(line, " " * indent) if line else print()
+
+
+_asked: list[str] = []
+
+
+def asked(arguments: Sequence[str]) -> None:
+    """Keeps what the command line was called with, for `again`."""
+    _asked[:] = arguments
+
+
+def again(*more: object, without: Collection[str] = ()) -> list[str]:
+    """The words of this command with further options, and `without` some that take no value.
+
+    An option with one value that stands there already is replaced.
+    """
+    words = [str(word) for word in more]
+    kept: list[str] = []
+    value = False  # whether the next word is that of an option that is replaced
+    for word in _asked:
+        replaced = word.partition("=")[0] in words and word.startswith("--")
+        if not (replaced or value or word in without):
+            kept.append(word)
+        value = replaced and "=" not in word and word not in without
+    return [*kept, *words]
+
+
+def options_of(described: Any, names: Collection[str], defaults: Any) -> list[str]:
+    """These fields as options of a command, those left out that have the value of `defaults`."""
+    given = ((name, getattr(described, name)) for name in names)
+    return [
+        word
+        for name, value in given
+        if value is not None and value != getattr(defaults, name)
+        for word in (flag(name), f"{value:g}" if isinstance(value, float) else str(value))
+    ]
+
+
+def print_next(what: str, words: Sequence[object]) -> None:
+    """The last line of a command: what to look at next, and the command that shows it."""
+    print()
+    start = f"Next, {what}:"
+    line = f"{start} {shlex.join(['dynsim', *map(str, words)])}"
+    if len(line) <= LINE_WIDTH:
+        print(line)
+        return
+    print(start)
+    print("\n".join(f"  {one}" for one in command_lines(words, LINE_WIDTH - 2)))
+
+
+def command_lines(words: Sequence[object], width: int = LINE_WIDTH) -> list[str]:
+    """A command of dynsim in lines of at most `width` columns that can be copied together."""
+    quoted = [shlex.quote(str(word)) for word in words]
+    lines = ["dynsim"]
+    for word in _with_values(quoted):
+        if len(lines[-1]) + len(word) + len("  \\") > width:
+            lines.append(f"  {word}")
+        else:
+            lines[-1] += f" {word}"
+    return [*(f"{line} \\" for line in lines[:-1]), lines[-1]]
+
+
+def _with_values(words: Sequence[str]) -> list[str]:
+    """Words of a command, each option together with its values."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1].startswith("--") and not word.startswith("--"):
+            found[-1] += f" {word}"
+        else:
+            found.append(word)
+    return found
 
 
 class _Bar(tqdm):
@@ -121,16 +246,17 @@ class _Bar(tqdm):
         super().close()
 
 
-def progress_bar(total: float, label: str) -> tqdm:
+def progress_bar(total: float, label: str, alike: bool = True) -> tqdm:
     """A progress bar on stderr with the time left; a `total` of 1.0 is work in parts of a whole.
 
+    Of parts that are not `alike` the time left is not known, and only what has passed is shown.
     Text on stdout goes between its lines within `with bar.external_write_mode(sys.stdout)`.
     """
     interval = 0.2 if sys.stderr.isatty() else 10.0
     return _Bar(
         total=total,
         desc=label,
-        bar_format=PARTS_OF_A_WHOLE if total == 1.0 else None,
+        bar_format=PARTS_OF_A_WHOLE if total == 1.0 else PARTS if alike else ELAPSED,
         file=sys.stderr,
         dynamic_ncols=True,
         leave=False,
@@ -191,3 +317,12 @@ def writable_file(option: str, path: Path) -> Path:
 def number(value: float | None) -> str:
     """A number for a table; - for none or one that is not finite."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.4g}"
+
+
+def estimate(value: float, low: float, high: float, write: Callable[[float], str] = number) -> str:
+    """A value with its interval; - for none, and no interval where it has no ends."""
+    if not math.isfinite(value):
+        return "-"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return write(value)
+    return f"{write(value)} [{write(low)}, {write(high)}]"

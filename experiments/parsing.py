@@ -75,6 +75,10 @@ def parse(commands: Mapping[str, type], arguments: Sequence[str]) -> Any:
     except SystemExit as stop:
         if stop.code in (0, None):
             print(_wrapped(help_text.getvalue()), end="")
+            if asked and arguments[0] in commands:
+                from .commands._help_examples import example_text
+
+                print(f"\n{example_text(arguments[0])}", end="")
             raise
         message = _one_line(errors.getvalue())
         if message.startswith(UNKNOWN) and arguments[0] in commands:

@@ -210,6 +210,7 @@ def _judged(
     if np.any(np.mean(squares, axis=-1) == 0):
         return nothing, "zero"
     slope = fit_exponent(sizes, list(squares), power=0.5, resamples=Resamples.QUICK)
+    slope = _widened(slope, squares.shape[-1])
     low, high = band.low - tolerance, band.high + tolerance
     if slope.low > high:
         return slope, "blows up"
@@ -217,6 +218,27 @@ def _judged(
         return slope, "too small"
     inside = slope.value <= high and (slope.value >= low or not below)
     return slope, "holds" if inside else "undecided"
+
+
+ENOUGH_SEEDS = 4  # from which on the seeds say by themselves how much they scatter
+
+
+def widening(seeds: int) -> float:
+    """By what an interval of so few seeds is widened: Student's t over the normal distribution's.
+
+    A bootstrap over two seeds has three different resamples, and its interval is no 95 % interval.
+    """
+    if seeds >= ENOUGH_SEEDS:
+        return 1.0
+    from scipy.special import ndtri, stdtrit
+
+    return float(stdtrit(seeds - 1, 0.975) / ndtri(0.975) * math.sqrt(seeds / (seeds - 1)))
+
+
+def _widened(slope: Estimate, seeds: int) -> Estimate:
+    factor = widening(seeds)
+    ends = (slope.value + factor * (end - slope.value) for end in (slope.low, slope.high))
+    return Estimate(slope.value, *ends)
 
 
 def _has_gradient(matrix: str, setup: NetworkSetup) -> bool:
@@ -333,5 +355,11 @@ def notes(dataset: xr.Dataset, found: Sequence[Finding]) -> list[str]:
             f"{name} is stable only if the readout's initial weights and what the layers below "
             "learn are not aligned (Omega = 1/2). They are, as gradients pass through these "
             "weights (Omega = 1): the output moves like width^1/2."
+        )
+    seeds = dataset.sizes["seed"]
+    if seeds < ENOUGH_SEEDS and any(f.verdict == "undecided" for f in found):
+        texts.append(
+            f"{seeds} seeds cannot decide: their intervals are widened by a factor "
+            f"{widening(seeds):.2g} (Student's t); take 8."
         )
     return texts

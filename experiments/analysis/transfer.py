@@ -113,7 +113,12 @@ def in_one_sentence(group: Group) -> str:
     slope = fit.trend.slope
     name = f"{group.label}: " if group.label else ""
     if math.isnan(slope.value):
-        return f"{name}Whether the best learning rate moves with the width is undetermined."
+        found = sum(curve.outcome.ok for curve in fit.curves)
+        return (
+            f"{name}Whether the best learning rate moves with the width cannot be said: that needs "
+            "two widths at which the lowest loss lies between other learning rates, and here "
+            f"{found} of {len(fit.curves)} {'is' if found == 1 else 'are'} so."
+        )
     power = f"width^{slope.value:.2g}"
     if math.isnan(slope.low):
         text = f"The best learning rate goes like {power}, with unknown noise"

@@ -9,10 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynsim import InputError
-from experiments.output import print_json, progress_bar, writable_folder
+from experiments.output import (
+    again,
+    print_json,
+    print_next,
+    print_wrapped,
+    progress_bar,
+    writable_folder,
+)
 from experiments.precision import enable_x64
 
-from ._verdicts import as_expected, print_verdicts
+from ._verdicts import in_one_sentence, print_verdicts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,6 +47,7 @@ def check_files(paths: Sequence[Path], as_json: bool) -> int:
         count = len(file.claims)
         claims = f"{count} claim{'s' if count > 1 else ''}"
         print(f"{file.path}: valid, {claims}, SHA-256 {file.digest}")
+    print_next("measure them", again(without=["--check"]))
     return 0
 
 
@@ -75,6 +83,7 @@ def verify_files(
         for path in figures:
             if path.suffix == ".png":
                 print(f"figure: {path}")
+        print_next("on other random numbers", again("--seed", seed + 1))
     return rows
 
 
@@ -133,7 +142,7 @@ def _findings(file: ClaimFile, full: bool, seed: int, folder: Path) -> list[Find
     study = claim_study(file.path.stem, file.claims)
     needed = {cell["cell"] for cell in study.cells(full)}
     kept = _kept(path)
-    with progress_bar(len(needed), f"verify: {file.path.stem}") as bar:
+    with progress_bar(len(needed), f"verify: {file.path.stem}", alike=False) as bar:
         if kept is not None:
             bar.update(len(needed & set(kept["cell"].values.tolist())))
             study = extended(study, kept)
@@ -242,12 +251,13 @@ def _print(
     changed: Sequence[str],
     seed: int,
 ) -> None:
+    print_wrapped(in_one_sentence(rows))
+    print()
     print_verdicts(rows, [_note(row) for row in rows])
     for path, digest in digests.items():
         print(f"{path}: SHA-256 {digest}" + (f", seed {seed}" if seed else ""))
     for text in changed:
-        print(text)
-    print(f"{sum(map(as_expected, rows))} of {len(rows)} verdicts as expected")
+        print_wrapped(text, "  ")
 
 
 def _note(row: Mapping[str, Any]) -> str:

@@ -12,7 +12,15 @@ import numpy as np
 
 from dynsim import InputError, check_integer, token_law
 from dynsim.tokens import check_bigram_targets
-from experiments.output import number, print_json, print_table
+from experiments.output import (
+    again,
+    number,
+    print_json,
+    print_lines,
+    print_next,
+    print_table,
+    print_wrapped,
+)
 
 from ._files import print_files, with_files, write_files
 from ._options import Files
@@ -132,7 +140,10 @@ def run_head(options: HeadOptions) -> int:
     if options.json:
         print_json(with_files(document, written))
         return 0
-    if document["logits"]:
+    latex = options.format == "latex"
+    print_wrapped(("% " if latex else "") + _answer(document), "% " if latex else "")
+    print()
+    if document["logits"] and not latex:
         _print_numbers(document)
         print()
     lines = [f"holds for {document['holds_for']}"]
@@ -144,9 +155,53 @@ def run_head(options: HeadOptions) -> int:
     if options.format == "latex":
         print(rms.to_latex() + "\n\n" + "\n".join(f"% {line}" for line in lines))
     else:
-        print(rms.to_text() + "\n\n" + "\n".join(lines))
+        print_lines(rms.to_text() + "\n\n" + "\n".join(lines))
         print_files(written)
+        if options.width is None:
+            targets = [] if options.targets else ["--targets", "onehot"]
+            print_next("numbers", again("--width", 1024, "--vocab-size", 8192, *targets))
+        else:
+            sizes = ["--width", 4 * options.width, "--base-width", options.width]
+            law = ["--vocab-size", options.vocab_size, "--tokens", options.tokens]
+            tie = ["--tied", "yes" if options.layer == "tied" else "no"]
+            optimizer = ["--optimizer", options.optimizer]
+            print_next("a wider model", ["recommend", *sizes, *law, *tie, *optimizer])
     return 0
+
+
+def _answer(document: dict[str, Any]) -> str:
+    """What an update does to logits, and what that means for the learning rate."""
+    layer = {"embedding": "the embedding", "tied": "the tied matrix"}.get(
+        document["layer"], "the head"
+    )
+    start = f"The first step of {layer} under {document['optimizer']}"
+    logits = document["logits"]
+    if logits is None:
+        if document["exponent"] is None:
+            return f"{start} moves logits by the RMS at the end of this derivation."
+        return (
+            f"{start} moves logits by an RMS that grows like d^({document['exponent']}) at large "
+            "width, N = d^nu the effective number below; a learning rate that falls like this "
+            "keeps the change the same."
+        )
+    moved = {kind: number(one["rms"]) for kind, one in logits.items()}
+    slope = {kind: number(one["local_exponent"]) for kind, one in logits.items()}
+    if not math.isfinite(logits["target"]["rms"]):
+        text = f"{start} moves logits by {moved['all']} (root mean square at LR = 1)"
+        chosen = "all"
+    else:
+        text = (
+            f"{start} moves target logits by {moved['target']} and other logits by "
+            f"{moved['other']} (root mean square at LR = 1)"
+        )
+        chosen = "target"
+    if not math.isfinite(logits[chosen]["local_exponent"]):
+        return f"{text}."
+    which = "" if chosen == "all" else " of targets"
+    return (
+        f"{text}; the change{which} grows like d^{slope[chosen]} here, so a learning rate like "
+        f"d^{number(-logits[chosen]['local_exponent'])} keeps it the same."
+    )
 
 
 def _formulas(
@@ -269,24 +324,26 @@ def _levels(values: np.ndarray, weight: np.ndarray) -> dict[str, float]:
 def _print_numbers(document: dict[str, Any]) -> None:
     rank = f", context of rank {document['rank']}" if document["rank"] else ""
     batch = f", batches of {document['batch_size']} pairs" if document["batch_size"] else ""
-    print(
+    print_wrapped(
         f"width {document['width']}, vocabulary size {document['vocab_size']}, outputs "
         f"{document['outputs']}, tokens {document['tokens']}, targets {document['targets']}"
         f"{rank}{batch}, LR 1"
     )
     columns = (
-        ("RMS", "rms"),
-        ("mean", "mean"),
-        ("local exponent", "local_exponent"),
+        ("RMS (LR 1)", "rms"),
+        ("mean (LR 1)", "mean"),
+        ("local exponent (of d)", "local_exponent"),
         ("C", "alignment_square"),
-        ("N = 1/C", "effective_contexts"),
+        ("N = 1/C (tokens)", "effective_contexts"),
         ("width at rho = 1", "crossover_width"),
     )
     rows = [
-        [kind, *("-" if math.isnan(one[key]) else number(one[key]) for _, key in columns)]
+        [kind, *(number(one[key]) for _, key in columns)]
         for kind, one in document["logits"].items()
     ]
     print_table(("logits", *(name for name, _ in columns)), rows)
+    if any("-" in row for row in rows):
+        print("-: not derived for these logits, or at no width")
     shares = ", ".join(f"{level:.0%}" for level in LEVELS)
     for key, text in (
         ("effective_contexts_of_an_output", "effective contexts of an output"),

@@ -14,7 +14,15 @@ from dynsim._summary import NINETY_FIVE
 from dynsim.scaling._paths import power_of
 from dynsim.scaling._resolution import LETTERS
 from dynsim.scaling._result import DEFAULT_TOLERANCE
-from experiments.output import flag, named, number, print_table
+from experiments.output import (
+    estimate,
+    flag,
+    named,
+    number,
+    print_lines,
+    print_table,
+    print_wrapped,
+)
 
 if TYPE_CHECKING:
     from dynsim import Estimate, ScalingExponent
@@ -76,23 +84,61 @@ def result_document(result: ScalingExponent) -> dict[str, Any]:
 
 
 def print_theory(
-    result: ScalingExponent, shown: Sequence[ScalingExponent], derivation: bool
+    result: ScalingExponent,
+    shown: Sequence[ScalingExponent],
+    derivation: bool,
+    theory_only: bool = False,
 ) -> None:
-    """The columns of theory that are new since they were printed last."""
+    """What theory answers, and its columns that are new since they were printed last."""
     known = {name for one in shown for name in COLUMNS if _value(one, name)}
+    if not shown:
+        print_wrapped(in_one_sentence(result))
+        print(flush=True)
     if not shown and derivation and result.derivation:
-        print(f"{result.derivation}\n")
+        print_lines(f"{result.derivation}\n")
+        print()
     if result.plan is not None and all(one.plan is None for one in shown):
-        print(f"{result.plan}.", flush=True)
+        print_wrapped(f"{result.plan}.")
     for name in COLUMNS:
-        text = _value(result, name)
+        text = "" if theory_only else _value(result, name)  # then the table comes soon
         if text and name not in known:
             print(f"{_title(result, name)}: {text}", flush=True)
 
 
-def print_result(result: ScalingExponent) -> None:
-    """The answer in a sentence, the columns side by side, values, local slopes, the verdict."""
-    print(f"\n{named(result.sentence, flag)}\n")
+def in_one_sentence(result: ScalingExponent) -> str:
+    """The power, and by what the quantity is multiplied where the size is doubled."""
+    sentence = named(result.sentence, flag)
+    fit, field, exact = result.measured, result.mean_field, result.asymptotic
+    theory = result.derived if field is None else field.value
+    theory = theory if exact is None else float(exact.exponent)
+    power = theory if fit is None else fit.value
+    if power is None or not math.isfinite(power):
+        return f"{sentence}."
+    ends = (fit.low, fit.high) if fit is not None and result.has_interval else (math.nan, math.nan)
+    factor = estimate(*(2.0**one for one in (power, *ends)), write="{:.3g}".format)
+    return f"{sentence}: doubling the {SIZE_NAMES[result.family.along]} multiplies it by {factor}."
+
+
+SIZE_NAMES = {
+    "width": "width",
+    "vocab_size": "vocabulary",
+    "batch_size": "batch",
+    "outputs": "outputs",
+    "steps": "updates",
+}
+
+
+def print_result(result: ScalingExponent, shown: Sequence[ScalingExponent] = ()) -> None:
+    """The answer in a sentence, the columns side by side, values, local slopes, the verdict.
+
+    What was `shown` of theory is not said again.
+    """
+    sentence = in_one_sentence(result)
+    if shown and in_one_sentence(shown[0]) != sentence:
+        print()
+    if not shown or in_one_sentence(shown[0]) != sentence:
+        print_wrapped(sentence)
+        print()
     rows = [
         (_title(result, name), _value(result, name) or "-", named(result.why.get(name, ""), flag))
         for name in COLUMNS
@@ -103,8 +149,10 @@ def print_result(result: ScalingExponent) -> None:
     print()
     _print_values(result)
     _print_local(result)
+    if result.notes or result.plan is not None or result.band is not None:
+        print()
     for note in result.notes:
-        print(f"note: {named(note, flag)}.")
+        print_wrapped(f"note: {named(note, flag)}.", "  ")
     if result.plan is not None and result.measured is not None and result.has_interval:
         half = (result.measured.high - result.measured.low) / 2
         print(f"The interval is ± {half:.2g}; ± {result.plan.half_width:.2g} was expected.")
@@ -112,7 +160,7 @@ def print_result(result: ScalingExponent) -> None:
         band = f"{result.band.predicted:.4g} ± {result.band.tolerance:.4g}"
         verdict = result.verdict or f"no verdict ({named(result.why['verdict'], flag)})"
         doubts = f" ({', and '.join(result.doubts)})" if result.doubts else ""
-        print(f"Predicted {band}: {verdict}{doubts}")
+        print_wrapped(f"Predicted {band}: {verdict}{doubts}", "  ")
 
 
 def _print_values(result: ScalingExponent) -> None:
@@ -170,9 +218,9 @@ def _print_local(result: ScalingExponent) -> None:
         print_table(head, rows)
         for name, title in (("wide", "No further"), *WIDE):
             if name in result.why:
-                print(f"{title}: {named(result.why[name], flag)}.")
-    print()
+                print_wrapped(f"{title}: {named(result.why[name], flag)}.", "  ")
     if result.drift is not None:
+        print()
         print(f"Without the smallest size the measured exponent changes by {result.drift:+.3f}.")
 
 
@@ -274,7 +322,8 @@ def _value(result: ScalingExponent, name: str) -> str:
 
 
 def _interval(value: float, low: float, high: float) -> str:
-    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low < high else "")
+    ends = (low, high) if low < high else (math.nan, math.nan)
+    return estimate(value, *ends, write="{:.3f}".format)
 
 
 def _estimate(one: Estimate) -> dict[str, float]:

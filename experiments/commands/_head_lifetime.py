@@ -8,9 +8,18 @@ import numpy as np
 
 from dynsim import InputError, TokenLaw, check_integer
 from dynsim.tokens import bigrams_of, check_bigram_targets
-from experiments.output import number, print_json, print_table
+from experiments.output import number, print_json, print_next, print_table, print_wrapped
 
 from ._options import Files
+
+HEAD = (
+    "logits",
+    "first regime",
+    "local exponent (of d)",
+    "RMS (LR 1)",
+    "effective contexts",
+    "end (steps)",
+)
 
 
 class HeadLifetime(Protocol):
@@ -88,14 +97,17 @@ def run_head_lifetime(options: HeadLifetime, law: TokenLaw) -> int:
     if options.json:
         print_json(document)
         return 0
-    for row in rows[:2]:
-        if row["initial_regime"] == "muP":
-            print(f"{row['logits']} logits: muP regime, alignment holds from the first step")
-        else:
-            print(f"{row['logits']} logits: LV regime at first; when it ends is not derived")
-    columns = tuple(rows[0])
+    told = {
+        "muP": "are in the muP regime, aligned from the first step",
+        "LV": "are in the LV regime at first; when it ends is not derived",
+    }
+    sentence = "; ".join(
+        f"{row['logits']} logits {told[row['initial_regime']]}" for row in rows[:2]
+    )
+    print_wrapped(sentence[0].upper() + sentence[1:] + ".")
+    print()
     print_table(
-        columns,
+        HEAD,
         [
             [
                 value
@@ -108,4 +120,9 @@ def run_head_lifetime(options: HeadLifetime, law: TokenLaw) -> int:
             for row in rows
         ],
     )
+    print("-: not derived")
+    sizes = ("--width", options.width, "--vocab-size", law.vocab_size, "--tokens", options.tokens)
+    head = ("--layer", "head", "--targets", options.targets)
+    own = () if outputs == law.vocab_size else ("--outputs", outputs)
+    print_next("where these numbers come from", ["derive", *head, *sizes, *own])
     return 0

@@ -149,10 +149,33 @@ def _cells(rule: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def in_one_sentence(document: dict[str, Any]) -> str:
+    """Over which layers published rules disagree, and by how much at these widths."""
+    growth = document["width"] / document["base_width"]
+    sides = {
+        "tied matrix" if document["tied"] and layer == "embedding" else layer: list(groups)
+        for layer, groups in document["agreement"].items()
+        if len(groups) > 1 and layer in LAYERS[document["tied"]]
+    }
+    if not sides:
+        return "The published rules agree on every layer's learning rate."
+    spans = []
+    for layer, powers in sides.items():
+        found = [float(Fraction(power)) for power in powers]
+        factor = number(growth ** (max(found) - min(found)))
+        spans.append(f"{layer} (d^{' or d^'.join(powers)}: a factor {factor})")
+    return (
+        f"From width {document['base_width']} to {document['width']} the {len(document['rules'])} "
+        f"published rules disagree on the learning rates of {', '.join(spans)}."
+    )
+
+
 def print_comparison(document: dict[str, Any]) -> None:
     """Who agrees, exponents and factors rule by rule, the measured exponents and the sources."""
     growth = document["width"] / document["base_width"]
     tie = "one matrix as embedding and readout" if document["tied"] else "a readout of its own"
+    print_wrapped(in_one_sentence(document))
+    print()
     print_wrapped(
         f"Powers of the width in learning rates, and factors from width {document['base_width']} "
         f"to {document['width']}, for hidden matrices trained by {document['optimizer']} and {tie}."

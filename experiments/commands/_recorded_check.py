@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.output import print_json, print_table, writable_folder
+from experiments.output import (
+    again,
+    print_json,
+    print_next,
+    print_table,
+    print_wrapped,
+    writable_folder,
+)
 
 if TYPE_CHECKING:
     from dynsim.coordinates import CoordinateCheck, MeasuredAlignment
@@ -23,6 +30,11 @@ SHOWN = {
     "update_on_learned": "dW dz",
 }
 INSTEAD = {"update_on_initial": "update"}  # of scores and outputs
+CONSEQUENCE = {
+    "as predicted": "learning rates tuned at one width can be used at others by this rule",
+    "undecided": "more seeds or widths would decide",
+    "fails": "a learning rate, multiplier or initialisation is not what it says",
+}
 MOST_ROWS, MOST_POWERS = 40, 10
 FAILING_MARK = " !"
 
@@ -51,6 +63,12 @@ def check_recorded(
         _print(found)
         for path in document.get("files", []):
             print(path)
+        if folder is None:
+            print_next("the figure", again("--out", "coordinates"))
+        elif not parametrization.startswith("exponents:"):
+            print_next("what is prescribed", ["parametrization", parametrization])
+        else:
+            print_next("what named rules prescribe", ["parametrization", "--compare"])
     return int(found.verdict == "fails")
 
 
@@ -68,11 +86,18 @@ def _written(found: CoordinateCheck, folder: Path) -> list[Path]:
 def _print(found: CoordinateCheck) -> None:
     steps = list(found.steps)
     ends = f"{steps[0]} -> {steps[-1]}" if len(steps) > 1 else steps[0]
-    print(
+    print_wrapped(
+        f"{found.verdict[0].upper()}{found.verdict[1:]}: {len(found.modules)} modules against "
+        f"{found.parametrization}, powers within {found.tolerance:g}: "
+        f"{CONSEQUENCE[found.verdict]}."
+    )
+    print()
+    print_wrapped(
         f"Powers of the width {found.widths[0]} to {found.widths[-1]} in the size of each term, "
         f"after {ends} steps, {len(found.widths)} widths, {found.seeds} "
-        f"seed{'s' if found.seeds > 1 else ''}.\n"
+        f"seed{'s' if found.seeds > 1 else ''}."
     )
+    print()
     modules = list(found.modules)
     hidden = 0
     if len(modules) > MOST_ROWS:
@@ -95,11 +120,8 @@ def _print(found: CoordinateCheck) -> None:
     _print_mistakes(found)
     _print_alignment(found.alignments)
     for note in found.notes:
-        print(f"Note: {note}.")
-    print(
-        f"\n{found.verdict}: {len(found.modules)} modules against {found.parametrization}, powers "
-        f"within {found.tolerance:g} (docs: guides/coordinate_check)."
-    )
+        print_wrapped(f"Note: {note}.", "  ")
+    print("docs: guides/coordinate_check")
 
 
 def _print_mistakes(found: CoordinateCheck) -> None:
@@ -110,14 +132,14 @@ def _print_mistakes(found: CoordinateCheck) -> None:
     if found.mistakes:
         print("\nLikely mistakes:")
     for mistake, names in found.mistakes.items():
-        print(f"  {few_names(names)}: {mistake}")
+        print_wrapped(f"  {few_names(names)}: {mistake}", "    ")
     failing = [slope for slope in found.slopes if slope.verdict in FAILURES]
     if failing:
         print("\nFirst failing power of each module:")
     names = list(dict.fromkeys(slope.module for slope in failing))
     for name in names[:MOST_POWERS]:
         first = next(slope for slope in failing if slope.module == name)
-        print(f"  {name}: {slope_text(first)}")
+        print_wrapped(f"  {name}: {slope_text(first)}", "    ")
     if len(names) > MOST_POWERS:
         print(f"  ... and {len(names) - MOST_POWERS} more")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.output import number, print_table
+from experiments.output import estimate, number, print_table
 
 HEAD = (
     *("claim", "predicted", "simulated", "measured", "95 % interval"),
@@ -17,7 +17,6 @@ COLUMNS = """simulated: theory at the measured sizes, read in the same way as th
 measured: from trained networks, with its 95 % interval
 drift: how the measured value changes when the smallest size is left out
 last slope: between the two largest sizes of an exponent, with its 95 % interval"""
-LONGEST = 110  # characters of a line under a claim
 UNEXPECTED = "(!): the claim expects another verdict"
 
 
@@ -37,24 +36,30 @@ def as_expected(row: Mapping[str, Any]) -> bool:
     return row["verdict"] == row["expected"]
 
 
+def in_one_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many claims have the verdict that they expect, and what that means."""
+    expected = sum(map(as_expected, rows))
+    lost = [row["name"] for row in rows if not as_expected(row)]
+    start = f"{expected} of {len(rows)} verdicts as expected"
+    if not lost:
+        return f"{start}: theory holds here where it should, and fails where it should."
+    more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+    return f"{start}; other verdicts: {', '.join(lost[:3])}{more} (marked (!) below)."
+
+
 def print_verdicts(rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:
     """The numbers and the verdict of each claim, with a note under each, line by line."""
-    below = ["\n".join(map(_wrapped, note.splitlines())) for note in notes]
-    print_table(HEAD, [_cells(row) for row in rows], below)
+    print_table(HEAD, [_cells(row) for row in rows], notes)
     print()
     print(COLUMNS)
     if not all(map(as_expected, rows)):
         print(UNEXPECTED)
 
 
-def _wrapped(line: str) -> str:
-    return textwrap.fill(line, LONGEST, subsequent_indent="  ", break_on_hyphens=False)
-
-
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     last = "-"
     if row["last"] is not None:
-        last = f"{number(row['last'])} {_interval(row['last_low'], row['last_high'])}"
+        last = estimate(row["last"], row["last_low"], row["last_high"])
     return (
         row["name"],
         f"{number(row['predicted'])} ± {number(row['tolerance'])}",
@@ -68,4 +73,4 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _interval(low: float, high: float) -> str:
-    return f"[{number(low)}, {number(high)}]"
+    return f"[{number(low)}, {number(high)}]" if math.isfinite(low + high) else "-"

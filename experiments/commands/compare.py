@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from experiments.output import flag, named, number, print_json, print_table, progress_bar
+from experiments.output import (
+    again,
+    flag,
+    named,
+    number,
+    print_json,
+    print_next,
+    print_table,
+    print_wrapped,
+    progress_bar,
+)
 
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, AnyNetwork, Json, WrittenFiles
@@ -65,6 +75,10 @@ class Compare:
         else:
             _print(result)
             print_files(written)
+            if self.files.wanted:
+                print_next("twice as long", again("--steps", 2 * setup.steps))
+            else:
+                print_next("the curves", again("--plot", "compare.png"))
         return 0
 
 
@@ -97,7 +111,24 @@ def _document(result: Comparison, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def in_one_sentence(result: Comparison) -> str:
+    """Which routes part first, and in what; or that none do."""
+    routes = ", ".join(result.curves)
+    first = [one for one in result.partings if one.first_step is not None]
+    if not first:
+        return f"{routes} agree over all {result.setup.steps} steps: any of them will do here."
+    worst = min(first, key=lambda one: (one.first_step, -one.steps_apart))
+    return (
+        f"{worst.first} and {worst.second} part from step {worst.first_step} on, in "
+        f"{worst.quantity} ({worst.end} at the end); {len(result.partings) - len(first)} of "
+        f"{len(result.partings)} comparisons agree throughout."
+    )
+
+
 def _print(result: Comparison) -> None:
+    sentence = in_one_sentence(result)
+    print_wrapped(sentence[0].upper() + sentence[1:])
+    print()
     head = ("quantity", "routes", "part at step", "steps apart", "at the end")
     print_table(head, [_row(one) for one in result.partings])
     print(
@@ -105,7 +136,7 @@ def _print(result: Comparison) -> None:
         "numerical errors;\none step in twenty can be chance. At the end: second over first."
     )
     for route, why in result.missing.items():
-        print(f"no {route}: {named(why, flag)}")
+        print_wrapped(f"no {route}: {named(why, flag)}", "  ")
     for route, curves in result.curves.items():
         if not curves.outcome.ok:
             print(f"{route}: {curves.outcome.written(flag)}")

@@ -21,7 +21,16 @@ import tyro
 from dynsim import InputError
 from dynsim._errors import check_choice
 from dynsim._network_setup import ParametrizationName
-from experiments.output import number, print_json, print_table, progress_bar, writable_folder
+from experiments.output import (
+    again,
+    number,
+    print_json,
+    print_next,
+    print_table,
+    print_wrapped,
+    progress_bar,
+    writable_folder,
+)
 from experiments.precision import enable_x64
 
 from ._options import Json, RatedFamily
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
 
     from experiments.cells.store import Store
 MIN_TOLERANCE = 0.01
+COMPILATION = 200_000  # weights that are trained in about the time of a compilation
 SYMBOLS = {
     "initial": "W0 z0",
     "update_on_initial": "dW z0",
@@ -113,7 +123,17 @@ class CoordinateCheck:
             print_json(document)
         else:
             _print(document)
+            self._print_next(document["verdict"])
         return int(document["verdict"] == "fails")
+
+    def _print_next(self, verdict: str) -> None:
+        if verdict == "undecided":
+            print_next("twice as many seeds", again("--seeds", 2 * self.seeds))
+        elif verdict == "fails" or self.out is not None:
+            rule = ["parametrization", self.setup.parametrization]
+            print_next("what is prescribed", [*rule, "--optimizer", self.setup.optimizer])
+        else:
+            print_next("the figure", again("--out", "coordinates"))
 
     def _recorded(self) -> int:
         """Judges recorded runs."""
@@ -143,18 +163,30 @@ class CoordinateCheck:
     def _measured(self, store: Store | None = None) -> xr.Dataset:
         from experiments.analysis.coordinates import measure_coordinates
 
-        with progress_bar(len(self.widths) * len(self.vocab_sizes), "coordinates") as bar:
+        # Wide networks come last, and take longer than the narrow ones before them.
+        costs = [
+            COMPILATION + width * (width + vocab_size)
+            for width in sorted(set(self.widths))
+            for vocab_size in sorted(set(self.vocab_sizes))
+        ]
+        shares = iter([cost / sum(costs) for cost in costs])
+        with progress_bar(1.0, "coordinates") as bar:
             return measure_coordinates(
                 self.setup,
                 self.widths,
                 self.vocab_sizes,
                 self.record,
                 self.seeds,
-                advance=bar.update,
+                advance=lambda: bar.update(next(shares, 0.0)),
                 store=store,
             )
 
 
+CONSEQUENCE = {
+    "as predicted": "learning rates tuned at one width can be used at others by this rule",
+    "undecided": "more seeds or wider networks would decide",
+    "fails": "a learning rate, multiplier or initialisation is not what it says",
+}
 HEAD = ("layer", "m", "W0 z0", "dW z0", "W0 dz", "dW dz", "A", "verdict")
 
 
@@ -173,10 +205,18 @@ def _print(document: dict[str, Any]) -> None:
             name, verdict = (matrix, layer["verdict"]) if first else ("", "")
             rows.append([name, str(m), *cells, aligned, verdict])
             below.append(None)
-    print(
-        f"Powers of the width {config['widths'][0]} to {config['widths'][-1]} in the size of each "
-        f"term, after {steps[0]} -> {steps[-1]} steps, {config['seeds']} seeds.\n"
+    verdict = document["verdict"]
+    print_wrapped(
+        f"{verdict[0].upper()}{verdict[1:]}: {config['network']} in {config['parametrization']}, "
+        f"slopes within {document['tolerance']:g} of what it prescribes: {CONSEQUENCE[verdict]}."
     )
+    print()
+    print_wrapped(
+        f"Powers of the width {config['widths'][0]} to {config['widths'][-1]} in the size of each "
+        f"term, after {steps[0]} -> {steps[-1]} steps, {config['seeds']} seeds. A: alignment "
+        "exponent of the first update (prescribed)."
+    )
+    print()
     print_table(HEAD, rows, below)
     from experiments.analysis.coordinates import FAILURES
 
@@ -184,14 +224,11 @@ def _print(document: dict[str, Any]) -> None:
     if failing:
         print()
     for row in _worst(failing):
-        print(_complaint(row))
+        print_wrapped(_complaint(row), "  ")
     print()
     for note in document["notes"]:
-        print(f"Note: {note}")
-    print(
-        f"{document['verdict']}: {config['network']} in {config['parametrization']}, slopes within "
-        f"{document['tolerance']:g} of what it prescribes (docs: guides/coordinate_check)."
-    )
+        print_wrapped(f"Note: {note}", "  ")
+    print("docs: guides/coordinate_check")
     for path in document.get("figures", []):
         if Path(path).suffix == ".png":
             print(f"figure: {path}")

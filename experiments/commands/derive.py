@@ -13,7 +13,7 @@ import numpy as np
 
 from dynsim import InputError, TokenLaw, check_integer, token_law
 from dynsim.tokens import check_law_name, read_counts
-from experiments.output import number, print_json
+from experiments.output import again, number, print_json, print_lines, print_next
 
 from ._derive_head import check_head_options, reads_bigrams, run_head
 from ._files import print_files, with_files, write_files
@@ -121,12 +121,23 @@ class Derive:
         if self.json:
             print_json(with_files(document, written))
         elif self.format == "latex":
-            print(rms.to_latex())
-            print("\n" + "\n".join(f"% {line}" for line in lines))
+            print("\n".join(f"% {line}" for line in (*_answer(document).splitlines(), *lines)))
+            print("\n" + rms.to_latex())
         else:
-            print(_answer(document) + "\n\n" + "\n".join(lines) + "\n\n" + rms.to_text())
+            print_lines(_answer(document) + "\n\n" + "\n".join(lines) + "\n\n" + rms.to_text())
             print_files(written)
+            if self.width is None:
+                print_next("numbers", again("--width", 4096, "--vocab-size", 50257))
+            else:
+                sizes = (self.width, self.vocab_size)
+                print_next("a wider model", wider(*sizes, self.tokens, self.optimizer))
         return 0
+
+
+def wider(width: int, vocab_size: int | None, tokens: str, optimizer: str) -> list[object]:
+    """The learning rates of a model that is four times as wide as this one."""
+    sizes = ["--width", 4 * width, "--base-width", width, "--vocab-size", vocab_size]
+    return ["recommend", *sizes, "--tokens", tokens, "--optimizer", optimizer]
 
 
 def _of_first_step(

@@ -10,7 +10,7 @@ import tyro
 
 from dynsim import InputError, TokenLaw, check_integer, token_law
 from experiments.explorer.fields import State
-from experiments.output import print_json, writable_file
+from experiments.output import again, print_json, print_next, print_wrapped, writable_file
 
 from ._options import Json
 
@@ -82,9 +82,12 @@ class Explore:
         if self.json:
             print_json({"file": self.out, "bytes": len(content), "state": vars(state)})
         else:
-            print(
-                f"{self.out} ({len(content) / 1e6:.2f} MB): open it in a browser, no network needed"
+            print_wrapped(
+                f"{self.out} ({len(content) / 1e6:.1f} MB) shows the regimes from width "
+                f"{state.width} and {state.vocab_size} tokens on: open it in a browser, no network "
+                "needed."
             )
+            print_next("the same at an address of this machine", again("--serve"))
         return 0
 
     def _state(self) -> tuple[State, TokenLaw | None]:

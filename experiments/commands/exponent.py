@@ -13,7 +13,7 @@ import tyro
 
 from dynsim import InputError
 from dynsim.scaling._family import Along, family, growing_size, paths_and_options
-from experiments.output import progress_bar
+from experiments.output import again, print_next, progress_bar
 
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, Json, WrittenFiles
@@ -92,7 +92,8 @@ class Exponent:
                 def report(result: ScalingExponent) -> None:
                     if not self.json:
                         with bar.external_write_mode(sys.stdout):
-                            print_theory(result, shown, self.derivation)
+                            if not (self.theory_only and shown):
+                                print_theory(result, shown, self.derivation, self.theory_only)
                         shown.append(result)
 
                 result = exponent(
@@ -116,8 +117,14 @@ class Exponent:
 
             print_json(with_files(document, written))
             return 0
-        print_result(result)
+        print_result(result, shown)
         print_files(written)
+        if self.theory_only:
+            print_next("with networks", again(without=["--theory-only"]))
+        elif self.files.out is None:
+            print_next("figure, table row and claim", again("--out", NAME))
+        elif (self.files.out / "claim.toml").exists():
+            print_next("the same as a claim", ["verify", self.files.out / "claim.toml"])
         return 0
 
     def _write(self, result: ScalingExponent, config: dict[str, Any]) -> list[Path]:

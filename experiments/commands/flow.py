@@ -10,11 +10,11 @@ import numpy as np
 import tyro
 
 from dynsim import InputError, check_integer
-from experiments.output import flag, print_json
+from experiments.output import flag, print_json, print_next
 
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, AnyNetwork, Json, WrittenFiles
-from .train import HIDDEN_UPDATES, hidden_columns, print_curves
+from .train import HIDDEN_UPDATES, hidden_columns, print_answer, print_curves, setup_options
 
 COLUMNS = ("loss", "loss_error", "projection_update_rms", "embedding_update_rms")
 MAX_POINTS = 100_000
@@ -109,8 +109,11 @@ class Flow:
         if self.json:
             print_json(with_files(document, written))
             return 0
+        print_answer(document, "time")
         layers = hidden_columns(document)
         print_curves(document | layers, (*COLUMNS, *layers), axis="time")
-        print(f"status: {document['status']}")
+        print(f"status: {document['status']}; a time of 1 is one step of train")
         print_files(written)
+        options = setup_options(self.setup)
+        print_next("beside networks and mean field", ["compare", *options])
         return 0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dynsim import InputError, TokenLaw, check_integer, token_law
 from dynsim.tokens import check_law_name
-from experiments.output import number, print_json, print_table
+from experiments.output import number, print_json, print_next, print_table, print_wrapped
 
 from ._files import print_files, with_files, write_files
 from ._head_lifetime import check_head_lifetime, run_head_lifetime
@@ -70,7 +70,16 @@ class Lifetime:
         else:
             _print(document)
             print_files(written)
+            print_next("move the sliders", ["explore", *explored(self, law)])
         return 0
+
+
+def explored(options: Lifetime, law: TokenLaw) -> list[object]:
+    """Where the explorer starts to show the same."""
+    sizes = ["--width", options.width, "--vocab-size", law.vocab_size]
+    laws = [] if options.tokens == "uniform" else ["--tokens", options.tokens]
+    batch = ["--batch-size", options.batch_size] if options.batch_size else []
+    return [*sizes, *laws, *batch, "--embedding-lr", f"{options.embedding_lr:g}"]
 
 
 def _checked_law(options: Lifetime) -> TokenLaw:
@@ -174,20 +183,42 @@ def _dataset(options: Lifetime, law: TokenLaw, end: float) -> xr.Dataset:
     return aged.to_xarray().assign_attrs(lifetime_displacement=end)
 
 
+AGE_HEAD = (
+    "displacement (initial standard deviations)",
+    "step (updates)",
+    "local exponent (power of d)",
+)
+
+
 def _print(document: dict[str, Any]) -> None:
-    if document["initial_regime"] == "LV" and document["lifetime_steps"] is None:
-        print("The first step is in the LV regime, and learned embeddings do not end it: with")
-        print(f"  {number(document['outputs'])} directions at this width they add as much noise as")
-        print("  signal, so that the exponent does not come to 3/4 (below, it stays lower)")
-    elif document["initial_regime"] == "LV":
-        print("The first step is in the LV regime; learned embeddings restore alignment at")
-        end = number(document["lifetime_displacement"])
-        print(f"  eta_E t_c = {end} initial standard deviations of the embedding,")
-        print(
-            f"  that is after {number(document['lifetime_steps'])} steps "
-            f"({number(document['lifetime_visits'])} visits of a token)"
-        )
-    else:
-        print("The first step is in the muP regime: alignment holds from the start")
+    print_wrapped(in_one_sentence(document))
+    print()
     rows = document["ages"]
-    print_table(tuple(rows[0]), [[number(value) for value in row.values()] for row in rows])
+    print_table(AGE_HEAD, [[number(value) for value in row.values()] for row in rows])
+    print_wrapped(
+        "displacement: of an embedding entry; local exponent: of the projection's update, 1/2 in "
+        "the LV regime, 1 in the muP regime",
+        "  ",
+    )
+
+
+def in_one_sentence(document: dict[str, Any]) -> str:
+    """When the LV regime ends, and which rule holds until then."""
+    if document["initial_regime"] != "LV":
+        return (
+            "The first step is in the muP regime: updates are aligned from the start, as muP's "
+            "learning rates presume."
+        )
+    if document["lifetime_steps"] is None:
+        return (
+            "The first step is in the LV regime, and learned embeddings do not end it: with "
+            f"{number(document['outputs'])} directions at this width they add as much noise as "
+            "signal, so that the exponent does not come to 3/4 (below, it stays lower)."
+        )
+    steps, visits = number(document["lifetime_steps"]), number(document["lifetime_visits"])
+    return (
+        f"The first step is in the LV regime; learned embeddings restore alignment after {steps} "
+        f"steps ({visits} visits of a token), when they have moved by "
+        f"{number(document['lifetime_displacement'])} of their initial standard deviation: from "
+        "then on updates are aligned, as the muP rule presumes."
+    )

@@ -13,7 +13,18 @@ import tyro
 
 from dynsim import Setup
 from dynsim.scaling._family import PATH_FIELDS
-from experiments.output import flag, named, number, print_json, print_table, progress_bar
+from experiments.output import (
+    again,
+    estimate,
+    flag,
+    named,
+    number,
+    print_json,
+    print_next,
+    print_table,
+    print_wrapped,
+    progress_bar,
+)
 
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, Json, WrittenFiles
@@ -154,6 +165,10 @@ class Map:
             return 0
         _print(result)
         print_files(written)
+        if self.files.wanted:
+            print_next("one point of it with its formula", _middle(result))
+        else:
+            print_next("the picture", again("--plot", "map.png"))
         return 0
 
 
@@ -215,18 +230,57 @@ def _print(result: RegimeMap) -> None:
     import numpy as np
 
     axes = " over ".join(one.described() for one in (result.y, result.x))
-    print(f"{result.colour}: {result.of.meaning}")
+    known = result.values[np.isfinite(result.values)]
+    if known.size:
+        span = f"goes from {number(float(known.min()))} to {number(float(known.max()))}"
+    else:
+        span = "has no value"
+    print_wrapped(f"{result.colour.replace('_', ' ')} {span} over this map{_consequence(result)}.")
+    print()
+    print_wrapped(f"{result.colour}: {result.of.meaning}", "  ")
     print(f"{axes}, {result.theory.replace('_', ' ')} theory")
-    low, high = np.nanmin(result.values), np.nanmax(result.values)
-    print(f"from {number(float(low))} to {number(float(high))}")
     for line in result.boundaries:
-        print(f"line {line.name}: {line.meaning}; {line.formula}")
+        print_wrapped(f"line {line.name}: {line.meaning}; {line.formula}", "  ")
     for reason, count in result.missing_counts.items():
-        print(f"no value in {count} of {result.values.size} cells: {named(reason, flag)}")
+        told = f"no value in {count} of {result.values.size} cells: {named(reason, flag)}"
+        print_wrapped(told, "  ")
     for note in result.notes:
-        print(f"note: {named(note, flag)}")
+        print_wrapped(f"note: {named(note, flag)}", "  ")
     if result.networks is not None:
         _print_networks(result, result.networks)
+
+
+REGIME = {  # above this value updates are aligned, as in the muP regime
+    "local_exponent": 0.75,
+    "mup_share": 0.5,
+}
+
+
+def _consequence(result: RegimeMap) -> str:
+    """How much of the map is in the muP regime, where the colour says so."""
+    import numpy as np
+
+    known = result.values[np.isfinite(result.values)]
+    if result.colour not in REGIME or not known.size:
+        return ""
+    share = float(np.mean(known > REGIME[result.colour]))
+    return (
+        f": {share:.0%} of it is in the muP regime (above {REGIME[result.colour]:g}), where muP's "
+        "learning rates hold from the first step"
+    )
+
+
+def _middle(result: RegimeMap) -> list[object]:
+    """The command that derives the first update at the middle of the map."""
+    sizes: dict[str, object] = {"width": 1024, "vocab_size": 32768}
+    for name in sizes:
+        given = str(result.options.get(name, ""))
+        sizes[name] = int(given) if given.isdecimal() else sizes[name]
+    for axis in (result.x, result.y):
+        if axis.name in sizes:
+            sizes[axis.name] = round(float(axis.values[len(axis.values) // 2]))
+    words = [word for name, size in sizes.items() for word in (flag(name), size)]
+    return ["derive", "--layer", "projection", *words]
 
 
 def _print_networks(result: RegimeMap, found: MapNetworks) -> None:
@@ -235,7 +289,7 @@ def _print_networks(result: RegimeMap, found: MapNetworks) -> None:
             number(float(row[0])),
             number(float(row[1])),
             number(float(row[2])),
-            f"{number(float(row[3]))} [{number(float(row[4]))}, {number(float(row[5]))}]",
+            estimate(float(row[3]), float(row[4]), float(row[5])),
             "outside" if row[6] else "",
         ]
         for row in zip(
@@ -255,4 +309,4 @@ def _print_networks(result: RegimeMap, found: MapNetworks) -> None:
         rows,
     )
     for reason, count in found.left_out.items():
-        print(f"{count} points without networks: {named(reason, flag)}")
+        print_wrapped(f"{count} points without networks: {named(reason, flag)}", "  ")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,18 @@ import numpy as np
 import tyro
 
 from dynsim import InputError, Status
-from experiments.output import flag, named, number, print_json, print_table, writable_folder
+from experiments.output import (
+    estimate,
+    flag,
+    named,
+    number,
+    options_of,
+    print_json,
+    print_next,
+    print_table,
+    print_wrapped,
+    writable_folder,
+)
 from experiments.tables.options import DEFAULTS, PACKED, TABLES, TableOptions
 
 from ._options import Json
@@ -25,8 +37,8 @@ RATE_NAMES = {  # of `dynsim.statistics.TUNED_RATES`, in their order
 }
 SIZE_NAMES = {"width": "width", "vocab_size": "vocabulary", "seeds": "seeds"}
 OPTIMA_LEGEND = (
-    "[..]: rates whose loss exceeds the lowest by at most 1 % of what training removes, or two "
-    "standard errors",
+    "[..]: base rates whose loss exceeds the lowest by at most 1 % of what training removes, or "
+    "two standard errors",
     "flat: it spans more than a factor 4 or ends at the grid's end or a frozen layer; edge: the "
     "lowest loss is at the grid's end, in no exponent; undetermined: no rate lowers the loss by "
     "more than its error",
@@ -104,15 +116,15 @@ class Optima:
             print_json(document)
             return 0
         for answer in document["horizons"]:
-            print(
-                f"After {answer['horizon']} steps. Best base learning rates, [all nearly as good]:"
-            )
+            print_wrapped(f"After {answer['horizon']} steps: {in_one_sentence(answer)}")
+        for answer in document["horizons"]:
+            print(f"\nafter {answer['horizon']} steps\n")
             _print(answer)
         fitted = any(answer["exponents"] for answer in document["horizons"])
-        for line in OPTIMA_LEGEND + (EXPONENTS_LEGEND if fitted else ()):
-            print(line)
+        _print_legend(OPTIMA_LEGEND + (EXPONENTS_LEGEND if fitted else ()))
         for path in document.get("figures", []):
             print(path)
+        print_next("do the rates transfer", ["transfer", self.file])
         return 0
 
     def _run_table(self) -> int:
@@ -131,20 +143,66 @@ class Optima:
         if self.json:
             print_json(document)
             return 0
-        print(document["read"])
-        for note in document["notes"]:
-            print(f"  {note}")
         two_rates = "exponents" in document["groups"][0]
         for group in document["groups"]:
-            print(f"\n{group['label']}: best learning rates")
+            told = in_one_sentence(group) if two_rates else _one_rate_sentence(group)
+            print_wrapped(f"{group['label']}: {told}", "  ")
+        print()
+        print_wrapped(document["read"])
+        for note in document["notes"]:
+            print_wrapped(f"  {note}", "    ")
+        for group in document["groups"]:
+            print(f"\n{group['label']}: best learning rates\n")
             if two_rates:
                 _print(group)
             else:
                 _print_group(group)
         legend = OPTIMA_LEGEND + EXPONENTS_LEGEND if two_rates else TABLE_LEGEND
-        for line in legend:
-            print(line)
+        _print_legend(legend)
+        options = options_of(self.table, [field.name for field in fields(self.table)], DEFAULTS)
+        plain = not (self.table.where or self.table.ignore or self.group_by)
+        print_next("do the rates transfer", ["transfer", self.file, *(options if plain else [])])
         return 0
+
+
+def _print_legend(lines: Sequence[str]) -> None:
+    for line in lines:
+        print_wrapped(line, "  ")
+
+
+def in_one_sentence(answer: dict[str, Any]) -> str:
+    """By what power of the width the best rates move, or why none is known."""
+    of_width = [row for row in answer["exponents"] if row["size"] == "width"]
+    known = [row for row in of_width if np.isfinite(row["exponent"])]
+    if not answer["exponents"]:
+        return "the best base learning rates of one size; two widths or more show how they move."
+    if not known:
+        return (
+            "no power of the width is known: fewer than two widths have their lowest loss inside "
+            "the grid of learning rates; give wider grids or more seeds."
+        )
+    told = ", ".join(
+        f"{RATE_NAMES[row['rate']]} like d^{_interval_text(row['exponent'], *row['ci'])}"
+        for row in known
+        if not row["rate"].endswith("_alone")
+    )
+    doubts = {row["rate"]: row["status"] for row in known if row["status"] != "ok"}
+    doubt = f" (in doubt: {', '.join(sorted(set(doubts.values())))}, see the legend)"
+    return f"the best base rates move with the width d: {told}{doubt if doubts else ''}."
+
+
+def _one_rate_sentence(group: dict[str, Any]) -> str:
+    found = sum(one["status"].ok for one in group["optima"])
+    power = group["exponent"]
+    if not np.isfinite(power["value"]):
+        return (
+            "how the best learning rate moves with the width cannot be said: that needs two widths "
+            "at which the lowest loss lies between other learning rates, and here "
+            f"{found} of {len(group['optima'])} are so."
+        )
+    low, high = power["low"], power["high"]
+    kept = " (no movement is seen)" if low <= 0 <= high else ""
+    return f"the best learning rate moves like width^{_estimate(power)}{kept}."
 
 
 def _print_group(group: dict[str, Any]) -> None:
@@ -156,7 +214,7 @@ def _print_group(group: dict[str, Any]) -> None:
         found = one["status"].ok
         cells = (_estimate(one["optimum"]), near, number(one["loss"])) if found else ("-",) * 3
         rows.append([f"{one['width']:g}", *cells, one["status"].written(flag)])
-    print_table(("width", "optimum", "nearly as good", "lowest loss", "status"), rows)
+    print_table(("width", "best (rate)", "nearly as good (rates)", "lowest loss", "status"), rows)
     if np.isfinite(group["exponent"]["value"]):
         print(f"power of the width: {_estimate(group['exponent'])}")
     if np.isfinite(group["bend"]["value"]):
@@ -175,49 +233,50 @@ def _end(value: float) -> str:
 
 
 def _estimate(one: dict[str, float]) -> str:
-    value, low, high = (number(one[name]) for name in ("value", "low", "high"))
-    return value if np.isnan(one["low"]) else f"{value} [{low}, {high}]"
+    return estimate(one["value"], one["low"], one["high"])
 
 
 def _print(answer: dict[str, Any]) -> None:
-    print()
     optima = answer["optima"]
     rates = [rate for rate in RATE_NAMES if rate in optima[0]]
     sizes = ("width", "vocab_size", "seeds") if optima[0]["vocab_size"] else ("width", "seeds")
-    head = (*(SIZE_NAMES[name] for name in sizes), *(RATE_NAMES[rate] for rate in rates))
+    head = ("of", *(SIZE_NAMES[name] for name in sizes), "best (base rate)", "[..]", "status")
     rows = [
-        [
-            *(str(row[name]) for name in sizes),
-            *(_optimum_text(row[rate]) for rate in rates),
-        ]
+        [RATE_NAMES[rate], *(str(row[name]) for name in sizes), *_optimum_cells(row[rate])]
+        for rate in rates
         for row in optima
     ]
     print_table(head, rows)
     if not answer["exponents"]:
         print("\nOne width and one vocabulary size: no exponents.\n")
         return
-    print(
-        "\nExponents, 95 % intervals over seeds; the actual LR has the rule's exponent as well:\n"
-    )
-    measures = ("base", "actual", "drift", "narrower fit", "Theil-Sen", "compatible")
-    head = ("of", "in", "at", *measures, "fit", "status")
+    print("\nPowers of the width (at m) and of the vocabulary (at d), 95 % intervals over seeds:\n")
+    names = [f"{RATE_NAMES[row['rate']]}{_held(row)}" for row in answer["exponents"]]
+    measures = ("base (power)", "actual (power)", "fit (optima)", "status")
     rows = [
         [
-            RATE_NAMES[row["rate"]],
-            "width" if row["size"] == "width" else "vocabulary",
-            _held(row),
+            name,
             _interval_text(row["exponent"], *row["ci"]),
             _interval_text(row["actual_exponent"], *row["actual_ci"]),
+            _count_text(row),
+            row["status"],
+        ]
+        for name, row in zip(names, answer["exponents"], strict=True)
+    ]
+    print_table(("of", *measures), rows)
+    print()
+    checks = ("drift", "narrower fit", "Theil-Sen", "compatible (powers)")
+    rows = [
+        [
+            name,
             _signed(row["drift"]),
             _signed(row["reach_drift"]),
             _signed(row["theil_sen"]),
             _range_text(*row["compatible"]),
-            _count_text(row),
-            row["status"],
         ]
-        for row in answer["exponents"]
+        for name, row in zip(names, answer["exponents"], strict=True)
     ]
-    print_table(head, rows)
+    print_table(("of", *checks), rows)
     if all(row["seeds"] == 1 for row in optima):
         print("\nOne seed: there are no intervals over seeds.")
     print()
@@ -226,26 +285,32 @@ def _print(answer: dict[str, Any]) -> None:
 def _held(row: dict[str, Any]) -> str:
     """The size that is held while the other varies; a table of runs may have none."""
     if row["size"] != "width":
-        return f"d={row['width']}"
-    return f"m={row['vocab_size']}" if row["vocab_size"] else "-"
+        return f" at d={row['width']}"
+    return f" at m={row['vocab_size']}" if row["vocab_size"] else ""
 
 
-def _optimum_text(optimum: dict[str, Any]) -> str:
+def _optimum_cells(optimum: dict[str, Any]) -> tuple[str, str, str]:
+    """The best rate, all that are nearly as good, and the status."""
+    status = str(optimum["status"])
     if optimum["status"] is Status.UNDETERMINED:
-        return str(Status.UNDETERMINED)
+        return "-", "-", status
     low, high = optimum["near_optimal"]
-    text = f"{number(optimum['base'])} [{_end(low)}, {_end(high)}]"
-    return text if optimum["status"] is Status.OK else f"{text} {optimum['status']}"
+    return number(optimum["base"]), f"{_end(low)} to {_end(high)}", status
 
 
 def _interval_text(value: float, low: float, high: float) -> str:
     if not np.isfinite(value):
         return "-"
-    return _signed(value) + (f" [{low:+.2f}, {high:+.2f}]" if np.isfinite(low) else "")
+    return _signed(value) + (
+        f" [{low:+.2f}, {high:+.2f}]" if np.isfinite([low, high]).all() else ""
+    )
 
 
 def _range_text(low: float, high: float) -> str:
-    return "-" if np.isnan(low) else f"[{low:+.2f}, {high:+.2f}]"
+    if np.isnan(low):
+        return "-"
+    ends = (f"{one:+.2f}" if np.isfinite(one) else "any" for one in (low, high))
+    return " to ".join(ends)
 
 
 def _signed(value: float) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import tyro
 
 from dynsim import InputError, check_integer
-from experiments.output import print_json, print_table
+from experiments.output import flag, print_json, print_next, print_table, print_wrapped
 
 from ._files import print_files, with_files, write_files
 from ._latex import latex_table
@@ -112,6 +112,8 @@ class Parametrize:
         else:
             _print_layers(solution, layers)
             print_files(written)
+            check = ["coordinate-check", "--parametrization", self.name]
+            print_next("do small networks do so", check)
         return 0
 
 
@@ -287,9 +289,16 @@ def _print_layers(
     solution: derivations.StabilitySolution, layers: dict[str, dict[str, Any]]
 ) -> None:
     measured = all("lr_exponent_low" in layer for layer in layers.values())
+    powers = ", ".join(
+        f"{_power(layer['lr_exponent'], measured)} ({name})" for name, layer in layers.items()
+    )
+    print_wrapped(
+        f"Under {solution.parametrization.name} with {solution.optimizer} the largest stable "
+        f"learning rates go like {powers} in the width d: scale each by this "
+        "power, and updates keep their size."
+    )
     print(
-        f"{solution.parametrization.name}, {solution.optimizer}; hidden alignment "
-        f"{_alignment_text(solution.alignment.hidden, measured)}; exponents of the width:\n"
+        f"\nhidden alignment {_alignment_text(solution.alignment.hidden, measured)}; powers of d:\n"
     )
     limits = (layer["binding_constraint"] for layer in layers.values())
     rows = [[*row, limit] for row, limit in zip(_cells(layers, "-", measured), limits, strict=True)]
@@ -303,6 +312,11 @@ def _print_layers(
     )
     for name, layer in layers.items():
         print(f"  {name}: {layer['lr_exponent_low']:.2f} to {layer['lr_exponent_high']:.2f}")
+
+
+def _power(exponent: float, measured: bool) -> str:
+    exact = f"{exponent:.2f}" if measured else str(Fraction(exponent).limit_denominator(1000))
+    return f"d^{exact}" if "/" not in exact else f"d^({exact})"
 
 
 def _alignment_text(alignment: derivations.LayerAlignment, measured: bool) -> str:
@@ -344,4 +358,8 @@ def _compare(options: Parametrize) -> int:
     else:
         print_comparison(document)
         print_files(written)
+        given = [word for name, size in sizes.items() for word in (flag(name), size)]
+        tie = ["--tied", options.tied] if options.tied else []
+        rates = ["recommend", *given, "--optimizer", options.optimizer, *tie]
+        print_next("which of them here", rates)
     return 0

@@ -7,11 +7,18 @@ from typing import Annotated
 
 import tyro
 
-from experiments.output import flag, print_json, progress_bar
+from experiments.output import again, flag, print_json, print_next, print_wrapped, progress_bar
 
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, AnyNetwork, Json, WrittenFiles
-from .train import HIDDEN_UPDATES, UPDATE_COLUMNS, hidden_columns, print_curves
+from .train import (
+    HIDDEN_UPDATES,
+    UPDATE_COLUMNS,
+    hidden_columns,
+    print_answer,
+    print_curves,
+    setup_options,
+)
 
 
 @dataclass(frozen=True)
@@ -86,16 +93,21 @@ class Predict:
         if self.json:
             print_json(with_files(document, written))
             return 0
+        print_answer(document)
         by_layer = hidden_columns(document)
         print_curves(document | by_layer, ("loss", "loss_error", *UPDATE_COLUMNS, *by_layer))
         print(f"status: {document['status']}")
         asked = "" if result.accuracy is None else f" (allowed: {100 * result.accuracy:.3g} %)"
-        print(
+        print_wrapped(
             f"largest error of the loss: {100 * result.accuracy_reached:.2g} % of the initial loss"
             f"{asked}, from {result.particles} token particles, {result.neurons} neuron particles "
             f"and {result.replicas} replicas"
         )
         print_files(written)
+        if self.files.wanted:
+            print_next("beside trained networks", ["compare", *setup_options(self.setup)])
+        else:
+            print_next("a figure", again("--plot", "predict.png"))
         return 0
 
 

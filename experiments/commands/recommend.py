@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dynsim import InputError, check_integer
-from experiments.output import number, print_json, print_table, print_wrapped
+from experiments.output import number, print_json, print_next, print_table, print_wrapped
 
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, Json, WrittenFiles
@@ -126,6 +126,8 @@ class Recommend:
         else:
             _print(answer, document, factors)
             print_files(written)
+            rule = ["parametrization", self.parametrization, "--optimizer", self.optimizer]
+            print_next("why these powers", rule)
         return 0
 
     def _shape(self) -> ModelShape | None:

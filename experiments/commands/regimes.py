@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from dynsim import InputError
-from experiments.output import near_names, print_json, print_table, progress_bar, writable_folder
+from experiments.output import (
+    near_names,
+    print_json,
+    print_next,
+    print_table,
+    print_wrapped,
+    progress_bar,
+    writable_folder,
+)
 from experiments.precision import enable_x64
 
 from ._options import Json
@@ -86,8 +94,11 @@ class Regimes:
         if self.json:
             print_json({"figures": paths, "data": source})
         else:
+            print_wrapped(_answer(names, paths, folder, self.data))
+            print()
             for path in paths:
                 print(path)
+            print_next("all figures by name", ["regimes", "--list"])
         return 0
 
     def _print_names(self, needs: dict[str, tuple[str, ...]]) -> None:
@@ -95,7 +106,21 @@ class Regimes:
             print_json({"figures": needs})
             return
         rows = [[name, ", ".join(studies) or "theory alone"] for name, studies in needs.items()]
-        print_table(("figure", "drawn from"), rows)
+        print_wrapped(
+            f"{len(rows)} figures can be drawn from studies that come with dynsim or that dynsim "
+            "verify measures."
+        )
+        print()
+        print_table(("figure", "drawn from (studies)"), rows)
+        print_next("draw one", ["regimes", "--figure", "regime_interpolation"])
+
+
+def _answer(names: Sequence[str], paths: Sequence[Path], folder: Path, data: Path | None) -> str:
+    """What was drawn, from which numbers, and where it lies."""
+    figures = "1 figure" if len(names) == 1 else f"{len(names)} figures"
+    source = "the studies that come with dynsim" if data is None else str(data)
+    files = "1 file" if len(paths) == 1 else f"{len(paths)} files"
+    return f"{figures} drawn from {source}: {files} in {folder}, to be opened by a viewer."
 
 
 def _drawable(asked: Sequence[str], source: Path) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from dynsim.laboratory import NetworkFamily
-from experiments.output import number, print_json, print_table
+from experiments.output import (
+    number,
+    print_json,
+    print_next,
+    print_table,
+    print_wrapped,
+)
 
 from ._options import Json
 
@@ -21,7 +29,7 @@ if TYPE_CHECKING:
 OPEN_SCHEDULER = (
     "whoever reaches this scheduler can run code on its workers; tls:// keeps others out"
 )
-HEAD = ("width", "vocab_size", "embedding_lr", "hidden_lr", "loss", "diverged")
+HEAD = ("width", "vocabulary", "best embedding LR", "best hidden LR", "loss", "diverged (runs)")
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,6 +121,8 @@ def sweep_document(dataset: xr.Dataset, path: Path, already_finished: bool) -> d
 
 def _print(document: dict[str, Any]) -> None:
     config, path = document["config"], document["path"]
+    print_wrapped(_answer(document["best"], config))
+    print()
     if document["already_finished"]:
         print(f"{path} was finished already; nothing was trained.\n")
     rows = [
@@ -125,8 +135,27 @@ def _print(document: dict[str, Any]) -> None:
         for row in document["best"]
     ]
     print_table(HEAD, rows)
-    print(
-        f"\nLowest mean loss over {config['seeds']} seeds after {config['horizons'][-1]} steps, "
-        f"and its base learning rates; diverged: of {document['runs'] // document['cells']} runs."
+    print()
+    print_wrapped(
+        f"Lowest mean loss over {config['seeds']} seeds after {config['horizons'][-1]} steps, "
+        f"and its base learning rates; diverged: of {document['runs'] // document['cells']} runs. "
+        f"All {document['runs']} runs are in {path}."
     )
-    print(f"{document['runs']} runs are in {path}; dynsim optima {path} fits their optima.")
+    print_next("fit the optima", ["optima", path])
+
+
+def _answer(best: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> str:
+    """Where the best rates are at the narrowest and at the widest, of the first vocabulary."""
+    found = [row for row in best if row["vocab_size"] == best[0]["vocab_size"]]
+    ends = [row for row in (found[0], found[-1]) if row["loss"] is not None]
+    ends = [row for row in ends if math.isfinite(row["loss"])]
+    if not ends:
+        return "All runs of a size diverged: the grid's learning rates are too large."
+    told = " and ".join(
+        f"{number(row['embedding_lr'])} and {number(row['hidden_lr'])} at width {row['width']}"
+        for row in (ends if ends[0] is not ends[-1] else ends[:1])
+    )
+    return (
+        f"The best base learning rates of embedding and hidden layers are {told} (vocabulary "
+        f"{best[0]['vocab_size']}, after {config['horizons'][-1]} steps)."
+    )

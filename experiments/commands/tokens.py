@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
@@ -14,7 +14,14 @@ from dynsim import TokenLaw, check_integer, token_law
 from dynsim.tokens import check_law_name
 from dynsim.tokens._texts import printable
 from dynsim.tokens._unfilled import Unfilled
-from experiments.output import number, print_json
+from experiments.output import (
+    estimate,
+    number,
+    print_json,
+    print_next,
+    print_table,
+    print_wrapped,
+)
 
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, Json, WrittenFiles
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 DEFAULT_VOCAB_SIZE = 4096
+RANK_HEAD = ("rank", "frequency (share of tokens)", "effective vocabulary (tokens)")
 SHOWN_RANKS = (1, 10, 100, 1000, 10_000, 100_000, 1_000_000)
 
 
@@ -78,28 +86,59 @@ class Tokens:
         if self.json:
             print_json(with_files(document, written))
             return 0
+        share = document["mup_share_of_tokens"]
+        print_wrapped(_answer(document))
+        print()
         print(
             f"{printable(law.name)}, {law.vocab_size} types ({document['types_that_occur']} occur)"
         )
         for note in law.notes:
             print(f"  {note}")
-        interval = f"[{number(fit.low)}, {number(fit.high)}]"
-        print(f"  Zipf exponent              {number(fit.value)} {interval}")
+        print(f"  Zipf exponent              {estimate(fit.value, fit.low, fit.high)}")
         print(
             f"  effective vocabulary       {number(document['mean_effective_vocab_size'])} "
             "(weighted by frequency)"
         )
-        print(f"  at width {self.width}: crossover at rank {number(document['crossover_rank'])};")
         print(
-            f"    muP regime: {above.mean():.1%} of the types, "
-            f"{document['mup_share_of_tokens']:.1%} of the tokens"
+            f"  muP regime                 up to rank {number(document['crossover_rank'])}: "
+            f"{above.mean():.1%} of the types, {share:.1%} of the tokens"
         )
-        print("  rank      frequency   effective vocabulary")
-        for row in document["ranks"]:
-            size = number(row["effective_vocab_size"])
-            print(f"  {row['rank']:<9} {row['frequency']:<11.4g} {size}")
+        if not np.isfinite([fit.value, document["crossover_rank"]]).all():
+            print("  -: too few ranks for a fit, or no rank at which the regimes meet")
+        print()
+        rows = [
+            [
+                str(row["rank"]),
+                number(row["frequency"]),
+                number(row["effective_vocab_size"]),
+            ]
+            for row in document["ranks"]
+        ]
+        print_table(RANK_HEAD, rows)
         print_files(written)
+        law_options = ("--vocab-size", law.vocab_size, "--tokens", self.law)
+        sizes = ("--width", self.width, *law_options)
+        print_next("the first update", ["derive", "--layer", "projection", *sizes])
         return 0
+
+
+def _answer(document: dict[str, Any]) -> str:
+    """Which share of the tokens is in which regime, and how many equal ones they act like."""
+    share, name = document["mup_share_of_tokens"], printable(document["law"])
+    if share >= 1:
+        where = f"all tokens of {name} are in the muP regime"
+    elif share <= 0:
+        where = f"all tokens of {name} start in the LV regime"
+    else:
+        where = (
+            f"{share:.1%} of the tokens of {name} are in the muP regime, the other {1 - share:.1%} "
+            "start in the LV regime"
+        )
+    return (
+        f"At width {document['width']} {where}: to the average gradient the "
+        f"{document['vocab_size']} types act like {number(document['mean_effective_vocab_size'])} "
+        "equally frequent ones."
+    )
 
 
 def _law(name: str, vocab_size: int | None) -> TokenLaw:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -12,7 +13,17 @@ from numpy.typing import NDArray
 
 from dynsim import Setup
 from dynsim.laboratory import NetworkSetup
-from experiments.output import number, print_json, print_table, progress_bar
+from experiments.output import (
+    again,
+    flag,
+    number,
+    options_of,
+    print_json,
+    print_next,
+    print_table,
+    print_wrapped,
+    progress_bar,
+)
 
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, AnyNetwork, Json, WrittenFiles
@@ -65,7 +76,16 @@ class Train:
             return 0
         print_training(document)
         print_files(written)
+        if isinstance(setup, Setup):
+            print_next("the same by theory", ["predict", *setup_options(self.setup)])
+        else:
+            print_next("a figure", again("--plot", "train.png"))
         return 0
+
+
+def setup_options(setup: AnyNetwork) -> list[str]:
+    """The options of a setup that are not at their defaults."""
+    return options_of(setup, [field.name for field in fields(setup)], AnyNetwork())
 
 
 def _evaluated(setup: NetworkSetup, seeds: int, progress: Any) -> NetworkTraining:
@@ -138,12 +158,52 @@ def _document(
 
 
 def print_training(document: dict[str, Any]) -> None:
-    """The curves that were recorded, and how many seeds diverged."""
+    """What came out, the curves that were recorded, and how many seeds diverged."""
+    print_answer(document)
     recorded = [name for name in UPDATE_COLUMNS if document[name] is not None]
     by_layer = hidden_columns(document)
     print_curves(document | by_layer, ("loss", "loss_std_error", *recorded, *by_layer))
+    seeds = document["config"]["seeds"]
+    if seeds == 1:
+        print("-: one seed has no standard error; take two --seeds or more")
+    if "not_recorded" in document:
+        print_wrapped(document["not_recorded"])
     if document["diverged"]:
-        print(f"diverged: {document['diverged_seeds']} of {document['config']['seeds']} seeds")
+        print(f"diverged: {document['diverged_seeds']} of {seeds} seeds (-: not finite)")
+
+
+def print_answer(document: dict[str, Any], axis: str = "step", who: str = "") -> None:
+    """Where the loss goes and how far outputs are moved, in one sentence, and a blank line."""
+    loss, places = np.asarray(document["loss"], dtype=float), document[axis]
+    kind = document["config"]["loss"]
+    finite = np.flatnonzero(np.isfinite(loss))
+    if len(finite) < len(loss):
+        last = places[finite[-1]] if len(finite) else None
+        since = "from the start" if last is None else f"after {axis} {last:g}"
+        advice = "take smaller learning rates"
+        if not document.get("diverged"):
+            advice = "the status below says why"
+        print_wrapped(f"{who}The {kind} loss is not finite {since}: {advice}.")
+    elif len(loss) == 1:
+        print_wrapped(
+            f"{who}The {kind} loss starts at {number(loss[0])}; one step shows no more: "
+            f"{flag('steps')} 10 follows it."
+        )
+    else:
+        change = 100 * (loss[-1] / loss[0] - 1) if loss[0] else math.nan
+        share = "" if math.isnan(change) else f" ({change:+.3g} %)"
+        moved = document["projection_update_rms"]
+        update = (
+            ""
+            if moved is None or not math.isfinite(moved[-1])
+            else "; the trained projection has then moved outputs by "
+            f"{number(float(moved[-1]))} (root mean square)"
+        )
+        print_wrapped(
+            f"{who}The {kind} loss goes from {number(loss[0])} to {number(loss[-1])}{share} by "
+            f"{axis} {places[-1]:g}{update}."
+        )
+    print()
 
 
 def hidden_columns(document: dict[str, Any]) -> dict[str, Any]:
@@ -158,8 +218,10 @@ def print_curves(document: dict[str, Any], columns: Sequence[str], axis: str = "
     """A table of the document's curves: at all points of the axis, or at some and how many."""
     places = [value if isinstance(value, int) else f"{value:g}" for value in document[axis]]
     steps = len(places)
-    count = steps if steps <= MOST_SHOWN else SHOWN_OF_MANY
-    shown = np.unique(np.linspace(0, steps - 1, count).round().astype(int))
+    shown = np.arange(steps)
+    if steps > MOST_SHOWN:  # the last two, too, so that a loss that jumps to and fro is seen
+        spread = np.linspace(0, steps - 1, SHOWN_OF_MANY - 1).round().astype(int)
+        shown = np.union1d(spread, [steps - 2])
     rows = [
         [str(places[k]), *(number(float(document[name][k])) for name in columns)] for k in shown
     ]

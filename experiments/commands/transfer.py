@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,19 +13,23 @@ import tyro
 
 from dynsim import InputError, Status
 from experiments.output import (
+    LINE_WIDTH,
+    again,
+    estimate,
     flag,
     named,
     number,
+    options_of,
     print_json,
+    print_next,
     print_table,
+    print_wrapped,
     progress_bar,
     writable_folder,
 )
 from experiments.tables.options import DEFAULTS, TableOptions
 
 from ._options import Json
-
-LINE_WIDTH = 100
 
 if TYPE_CHECKING:
     from dynsim import Estimate
@@ -127,7 +131,16 @@ class TransferCommand:
             print_json(document)
         else:
             _print(document, groups, sets)
+            self._print_next()
         return 0
+
+    def _print_next(self) -> None:
+        if self.out is None:
+            print_next("the figure", again("--out", "transfer"))
+            return
+        options = options_of(self.table, [field.name for field in fields(self.table)], DEFAULTS)
+        plain = not (self.table.where or self.table.ignore)
+        print_next("each optimum", ["optima", self.file[0], *(options if plain else [])])
 
 
 def _print(
@@ -135,9 +148,10 @@ def _print(
 ) -> None:
     for one in document["groups"]:
         print(textwrap.fill(one["answer"], LINE_WIDTH, subsequent_indent="  "))
-    print(f"\n{document['read']}")
+    print()
+    print_wrapped(document["read"])
     for note in document["notes"]:
-        print(f"  {note}")
+        print_wrapped(f"  {note}", "    ")
     print()
     head = ("group", "E", "its noise", "held out", "its noise", *METRICS)
     rows, below = [], []
@@ -149,19 +163,21 @@ def _print(
         if k in alone:
             cells["R_inf"] = "-"
         rows.append([group.label, *map(number, errors), *cells.values()])
-        below.append("; ".join(_remarks(group)))
+        below.append("\n".join(_remarks(group)))
     print_table(head, rows, below)
     _print_costs(groups)
     misfits = any(cell.endswith(MISFIT_MARK) for row in rows for cell in row[1:])
     mark = f"; {MISFIT_MARK.strip()}: misfit, see below the group" if misfits else ""
     sources = dict.fromkeys(group.fit.intervals for group in groups)
     told = " and ".join(INTERVALS[source] for source in sources)
-    print(f"\nintervals: 95 %, {told}; -: undetermined{mark}")
+    print()
+    print_wrapped(f"intervals: 95 %, {told}; -: undetermined, see below the group{mark}")
     for line in _references([group.label for group in groups], sets):
-        print(line)
+        print_wrapped(line, "  ")
     print()
     for symbol, formula in document["formulas"].items():
-        print(formula if formula.startswith(f"{symbol}(") else f"{symbol}: {formula}")
+        text = formula if formula.startswith(f"{symbol}(") else f"{symbol}: {formula}"
+        print_wrapped(text, "  ")
     for path in document.get("figures", []):
         print(path)
 
@@ -174,14 +190,14 @@ def _print_costs(groups: Sequence[Group]) -> None:
         widest = max((one.used for one in costs), default=None)
         for one in costs:
             if one.used == widest:
-                share = [f"{100 * value / one.lowest:.3g}" for value in astuple(one.cost)]
-                interval = "" if math.isnan(one.cost.low) else f" [{share[1]}, {share[2]}]"
+                share = [100 * value / one.lowest for value in astuple(one.cost)]
+                cost = estimate(*share, write="{:.3g}".format)
                 read = "-" if math.isnan(one.read) else f"{100 * one.read / one.lowest:.3g}"
-                sizes = (f"{one.tuned:g}", f"{one.used:g}")
-                rows.append([group.label, *sizes, f"{share[0]}{interval}", read])
+                rows.append([group.label, f"{one.tuned:g}", f"{one.used:g}", cost, read])
     if rows:
         print("\nLoss lost by a learning rate tuned at another width, % of the lowest loss:\n")
-        print_table(("group", "tuned at", "used at", "H/2 (shift of ln eta*)^2", "read"), rows)
+        names = ("tuned at width", "used at width", "H/2 (shift of ln eta*)^2 (%)", "read (%)")
+        print_table(("group", *names), rows)
 
 
 def _trend(group: Group) -> str:
@@ -198,8 +214,7 @@ def _trend(group: Group) -> str:
 
 
 def _estimate(one: Estimate) -> str:
-    value, low, high = map(number, (one.value, one.low, one.high))
-    return value if math.isnan(one.low) else f"{value} [{low}, {high}]"
+    return estimate(one.value, one.low, one.high)
 
 
 def _references(labels: Sequence[str], sets: Sequence[ComparedGroups]) -> list[str]:
@@ -223,8 +238,7 @@ def _interval(parameter: TransferParameter) -> str:
     if parameter.status is Status.UNDETERMINED:
         return "-"
     mark = MISFIT_MARK if parameter.status is Status.MISFIT else ""
-    value, low, high = map(number, (parameter.value, parameter.low, parameter.high))
-    return f"{value}{mark}" if math.isnan(parameter.low) else f"{value} [{low}, {high}]{mark}"
+    return f"{estimate(parameter.value, parameter.low, parameter.high)}{mark}"
 
 
 def _remarks(group: Group) -> list[str]:
@@ -243,4 +257,4 @@ def _remarks(group: Group) -> list[str]:
     ]
     runs = f"{group.runs} runs, {group.fit.diverged} diverged"
     trend = [_trend(group)] if _trend(group) else []
-    return [runs, f"widths {', '.join(used) or 'none'}", *left_out, *remarks, *trend]
+    return [f"{runs}; widths {', '.join(used) or 'none'}", *left_out, *remarks, *trend]

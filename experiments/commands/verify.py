@@ -15,9 +15,12 @@ import tyro
 from dynsim import InputError
 from experiments.interruption import kept
 from experiments.output import (
+    again,
     near_names,
     print_json,
+    print_next,
     print_table,
+    print_wrapped,
     progress_bar,
     writable_folder,
 )
@@ -25,7 +28,7 @@ from experiments.precision import enable_x64
 from experiments.topics._seeds import check_run
 
 from ._options import Json
-from ._verdicts import as_expected, exit_code, print_verdicts, seed_folder
+from ._verdicts import as_expected, exit_code, in_one_sentence, print_verdicts, seed_folder
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -101,6 +104,7 @@ class Verify:
             if not (self.claim or self.study):
                 for option, count in Counter(left.values()).items():
                     print(f"{count} more claims are measured with {option}")
+            print_next("on other random numbers", again("--seed", self.seed + 1))
         return exit_code(rows)
 
     def _print_names(self) -> int:
@@ -121,7 +125,17 @@ class Verify:
         else:
             cells = [[row["name"], row["study"], row["measured_with"] or ""] for row in rows]
             statements = [textwrap.fill(row["statement"], 94) for row in rows]
+            count = f"{len(rows)} claims are" if len(rows) > 1 else "1 claim is"
+            now = sum(row["measured_with"] is None for row in rows)
+            print_wrapped(
+                f"{count} listed, each with its study; {now} of them this command measures without "
+                "further options."
+            )
+            print()
             print_table(("claim", "study", "measured with"), cells, statements)
+            first = next((row for row in rows if row["measured_with"] is None), rows[0])
+            option = (first["measured_with"] or "").split()
+            print_next("measure one", ["verify", "--claim", first["name"], *option])
         return 0
 
     def _claim_files(self) -> int:
@@ -166,7 +180,7 @@ class Verify:
             return started
 
         try:
-            with progress_bar(cells, "verify") as bar:
+            with progress_bar(cells, "verify", alike=False) as bar:
                 for study in studies:
                     bar.set_description(f"verify: {study.name}", refresh=study.laboratory)
                     data[study.name] = finished_study(study, self.full, folder, bar, self.seed)
@@ -257,14 +271,14 @@ def _print(rows: list[dict[str, Any]], figures: list[Path]) -> None:
         f"{row['statement']} Quantity: {row['quantity']}; prediction: {row['prediction']}"
         for row in rows
     ]
+    print_wrapped(in_one_sentence(rows))
+    print()
     print_verdicts(rows, notes)
     for row in rows:
         if not as_expected(row):
             text = f"{row['name']}: {row['statement']} Expected verdict: {row['expected']}."
             print(textwrap.fill(text, 100, subsequent_indent="  "))
-    expected = sum(map(as_expected, rows))
-    fail = "claims named control- or not-seen- must fail"
-    print(f"{expected} of {len(rows)} verdicts as expected ({fail})")
+    print("claims named control- or not-seen- must fail")
     for path in figures:
         if path.suffix == ".png":
             print(f"figure: {path}")

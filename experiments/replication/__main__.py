@@ -51,7 +51,7 @@ class Replication:
                 raise InputError("claim", name, near_names(name, known))
         plan = plan_of(self.claim, self.quick_seeds, self.full_seeds)
         folder = writable_folder("out", self.out)
-        with progress_bar(plan.cells(), "replication") as bar:
+        with progress_bar(plan.cells(), "replication", alike=False) as bar:
             data = replicate(plan, folder, bar)
         rows = [
             [row.claim, row.version, row.expected, str(row.as_expected)] for row in claim_rows(data)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 from coordinate_records import records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from printed import assert_example, assert_same_print, example_line
 
 import derivations
 import dynsim
@@ -217,7 +219,8 @@ def test_derive_says_for_which_matrix_it_holds(run):
     readout = run("derive", "--layer", "readout", "--activation", "relu", *sizes).document
     assert readout["rms"] == pytest.approx(second["rms"], rel=1e-4)
     text = run("derive", "--layer", "hidden", "--activation", "tanh", "--matrix", 3)
-    assert "holds for hidden matrix 3, which reads tanh features without a mean" in text.out
+    told = " ".join(text.out.split())
+    assert "holds for hidden matrix 3, which reads tanh features without a mean" in told
     refused = run("derive", "--layer", "projection", "--matrix", 2)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--matrix" in refused.err
@@ -344,7 +347,7 @@ def test_tokens_of_files(run):
 
 UPDATES = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
 LINEAR_LAYERS = ("--network", "mlp", "--activation", "identity", "--normalisation", "none")
-TRAIN = ("train", "--width", 6, "--vocab-size", 9, "--steps", 4)
+TRAIN = ("train", "--width", 64, "--vocab-size", 256, "--steps", 4)
 
 
 def test_train_json_agrees_with_the_library(run):
@@ -358,7 +361,7 @@ def test_train_json_agrees_with_the_library(run):
         "diverged",
     }
     assert keys <= set(document)
-    setup = dynsim.Setup(width=6, vocab_size=9, steps=4, embedding_lr=0.1)
+    setup = dynsim.Setup(width=64, vocab_size=256, steps=4, embedding_lr=0.1)
     result = dynsim.train(setup, 3)
     assert document["loss"] == pytest.approx(result.loss[0].mean(axis=0))
     error = result.loss[0].std(axis=0, ddof=1) / math.sqrt(3)
@@ -459,7 +462,7 @@ def test_predict_json_agrees_with_the_library(run):
     text = run("predict", *size, *solver)
     assert text.code == 0
     assert "largest error of the loss" in text.out
-    assert "loss_error" in text.out.split("\n")[0]
+    assert text.out.startswith("The mse loss goes from ")
 
 
 def test_predict_of_hidden_layers_has_the_keys_of_train(run):
@@ -478,9 +481,9 @@ def test_predict_of_hidden_layers_has_the_keys_of_train(run):
 
 
 def test_flow_json_agrees_with_the_library(run):
-    size = ("--width", 6, "--vocab-size", 9, "--embedding-lr", 0.5, "--time", 4, "--points", 3)
+    size = ("--width", 64, "--vocab-size", 256, "--embedding-lr", 0.5, "--time", 4, "--points", 3)
     document = run("flow", *size, "--json").document
-    setup = dynsim.Setup(width=6, vocab_size=9, embedding_lr=0.5, optimizer="sgd")
+    setup = dynsim.Setup(width=64, vocab_size=256, embedding_lr=0.5, optimizer="sgd")
     result = dynsim.gradient_flow(setup, [0.0, 2.0, 4.0])
     assert document["time"] == [0, 2, 4]
     for name in ("loss", "loss_error", "projection_update_rms", "embedding_update_rms"):
@@ -493,8 +496,8 @@ def test_flow_json_agrees_with_the_library(run):
     assert json.loads(document["provenance"]["config"]) == document["config"]
     text = run("flow", *size)
     assert text.code == 0
-    assert [line.split()[0] for line in text.out.splitlines()[2:5]] == ["0", "2", "4"]
-    assert text.out.endswith("status: ok\n")
+    assert [line.split()[0] for line in text.out.splitlines()[5:8]] == ["0", "2", "4"]
+    assert "status: ok;" in text.out
     stopped = run("flow", *size, "--max-steps", 1, "--json")
     assert stopped.code == 0
     assert stopped.document["finished"] is False
@@ -560,7 +563,7 @@ DRAWN = {
     "tokens": ("zipf:1", "--vocab-size", 50),
     "train": TRAIN[1:],
     "predict": (*TRAIN[1:], "--particles", 64, "--replicas", 2),
-    "flow": ("--width", 6, "--vocab-size", 9, "--points", 3),
+    "flow": ("--width", 64, "--vocab-size", 256, "--embedding-lr", 0.5, "--time", 4, "--points", 3),
     "lifetime": ("--width", 64),
     "recommend": ("--width", 512, "--base-width", 64, "--vocab-size", 1000),
     "parametrization": ("mup",),
@@ -598,7 +601,7 @@ def test_only_what_is_asked_for_is_written(run, tmp_path, monkeypatch):
     monkeypatch.setattr(_published_rules, "measured_ratio_exponents", list)
     path = tmp_path / "law.pdf"
     text = run("tokens", "uniform", "--vocab-size", 9, "--plot", path)
-    assert text.out.splitlines()[-1] == str(path)
+    assert str(path) in text.out.splitlines()
     assert list(tmp_path.iterdir()) == [path]
     rules = run("parametrization", "--compare", "--json", "--out", tmp_path)
     assert load(tmp_path / "parametrization.nc").attrs["result"] == "PublishedRules"
@@ -644,7 +647,7 @@ def test_compare_says_where_routes_part(run):
 def test_train_text_and_one_seed(run):
     text = run(*TRAIN, "--seeds", 1)
     assert text.code == 0
-    assert text.out.split("\n")[0].split() == [
+    assert text.out.split("\n\n")[1].split("\n")[0].split() == [
         "step",
         "loss",
         "loss_std_error",
@@ -678,8 +681,9 @@ def test_coordinate_check_judges_and_draws(run, tmp_path):
 def test_coordinate_check_exits_with_one_on_a_mistake(run):
     output = run(*CHECK, "--outputs", 4, "--lr-exponents=-1/2,-1,1/2")
     assert output.code == 1
-    assert "readout: dW z0 blows up" in output.out
-    assert "the exponents given imply" in output.out
+    told = " ".join(output.out.split())
+    assert "readout: dW z0 blows up" in told
+    assert "the exponents given imply" in told
     assert "embedding: " not in output.out
     frozen = run(*CHECK, "--outputs", 4, "--lr-exponents=-1,-1,-1/2")
     assert frozen.code == 1
@@ -867,8 +871,8 @@ def test_regimes_draws_and_lists_by_name(run, tmp_path):
     assert stems == {path.stem for path in tmp_path.iterdir()}
     listed = run("regimes", "--list", "--json").document["figures"]
     assert listed["regime_map"] == ["zipf_map", "updates"]
-    head, _, *rows = run("regimes", "--list").out.splitlines()
-    assert head.split() == ["figure", "drawn", "from"]
+    _, _, head, _, *rows = run("regimes", "--list").out.splitlines()
+    assert head.split() == ["figure", "drawn", "from", "(studies)"]
     assert ["regime_map", "zipf_map,", "updates"] in [row.split() for row in rows]
     unknown = run("regimes", "--figure", "regime_mup")
     assert_one_complaint(unknown, "--figure")
@@ -1005,14 +1009,24 @@ def test_transfer_compares_within_sets(run, tmp_path):
     assert "must be one of rule, network, unit, file" in unknown.err
 
 
+def metrics_shown(text: str) -> dict[str, str]:
+    """The cells of the only group's metrics by their heading, of all tables that hold them."""
+    found: dict[str, str] = {}
+    lines = text.splitlines()
+    for head, below in zip(lines, lines[2:], strict=False):
+        if head.startswith("group  ") and below.startswith("all runs  "):
+            cells = (re.split(r"\s{2,}", line)[1:] for line in (head, below))
+            found |= dict(zip(*cells, strict=True))
+    return found
+
+
 def test_transfer_marks_misfits_and_what_has_no_reference(run, tmp_path):
     path = transfer_table(tmp_path, "one.csv")
     right = run("transfer", path, "--json").document["groups"][0]
-    shown = run("transfer", path).out.split("\n")
-    row = next(line for line in shown if line.startswith("all runs  "))
+    cells = metrics_shown(run("transfer", path).out)
     assert right["R_inf"]["value"] == 0
-    assert re.split(r"\s{2,}", row)[6] == "-"
-    assert "?" not in row
+    assert cells["R_inf"] == "-"
+    assert not any("?" in cell for cell in cells.values())
     lines = path.read_text().split("\n")
     steeper = [
         ",".join([*cells[:3], str(float(cells[3]) * (1.03 if cells[0] == "256" else 1))])
@@ -1020,9 +1034,20 @@ def test_transfer_marks_misfits_and_what_has_no_reference(run, tmp_path):
     ]
     path.write_text("\n".join([lines[0], *steeper]))
     text = run("transfer", path).out
-    row = next(line for line in text.split("\n") if line.startswith("all runs  "))
-    assert re.search(r"\] \?( |$)", row)
-    assert "?: misfit, see below the group" in text
+    assert any(cell.endswith("] ?") for cell in metrics_shown(text).values())
+    assert "?: misfit, see below the group" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("command", ["transfer", "optima"])
+def test_too_few_runs_are_told_in_a_sentence(run, command):
+    """One width with two learning rates."""
+    output = run(command, "runs.csv")
+    assert output.code == 0
+    told = " ".join(output.out.split())
+    assert told.startswith("all runs: ")
+    assert "that needs two widths at which the lowest loss lies between other learning" in told
+    assert "here 0 of 1 are so." in told
+    assert "nan" not in told
 
 
 def test_transfer_says_what_is_missing(run, tmp_path):
@@ -1501,6 +1526,38 @@ def test_every_command_stands_under_a_question(capsys):
         assert max(map(len, printed.splitlines())) <= 100
 
 
+# verify prints its example where studies are measured, explore where its page is made.
+EXAMPLES = [command for command in COMMANDS if command not in ("verify", "explore")]
+
+
+@pytest.fixture(scope="module")
+def example_folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("examples")
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_a_command_prints_the_example_of_its_help(run, example_folder, monkeypatch, command):
+    """Its first lines are an answer, its last a command; all fit the line, without NaN."""
+    monkeypatch.chdir(example_folder)
+    if command in ("optima", "transfer") and not Path("sweep.nc").exists():
+        run(*example_line("sweep"))
+    assert_example(command, run(*example_line(command)).out)
+
+
+def test_verify_prints_the_example_of_its_help(run, stored_studies, tmp_path, monkeypatch):
+    (tmp_path / "dynsim-verify").mkdir()
+    shutil.copy(stored_studies / "kernel.nc", tmp_path / "dynsim-verify")
+    monkeypatch.chdir(tmp_path)
+    assert_example("verify", run(*example_line("verify")).out)
+
+
+def test_another_print_is_noticed():
+    assert_same_print("loss  0.4694 [1, 2]\n----\n", "loss 0.4693   [1, 2]\n--------")
+    for other in ("loss 0.48 [1, 2]", "lost 0.4694 [1, 2]", "loss 0.4694 [1, 3]", "loss 0.4694"):
+        with pytest.raises((AssertionError, ValueError)):
+            assert_same_print("loss 0.4694 [1, 2]", other)
+
+
 def test_the_version_is_that_of_the_package(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
@@ -1548,5 +1605,6 @@ def test_claims_are_listed_without_being_measured(run):
     shown = run("verify", "--list", "--claim", name).out
     assert name in shown
     assert listed[0]["statement"][:60] in " ".join(shown.split())
-    assert len([line for line in shown.splitlines() if not line.startswith(" ")]) == 3
+    table = shown.split("\n\n")[1]
+    assert len([line for line in table.splitlines() if not line.startswith(" ")]) == 3
     assert_one_complaint(run("verify", "--list", "my.toml"), "--list")

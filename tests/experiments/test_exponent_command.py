@@ -70,25 +70,30 @@ def test_missing_columns_are_null_and_say_why(power, capsys):
     assert document["derived"] == pytest.approx(0.7)
 
 
-def test_the_text_begins_with_theory_and_answers_in_a_sentence(power, capsys):
+def test_the_text_begins_with_what_theory_answers(power, capsys):
     code, out, _ = run(capsys, *LINE, "--derivation")
     assert code == 0
     paragraphs = out.split("\n\n")
-    answer = next(one for one in paragraphs if "grows like d^" in one)
+    assert paragraphs[0].startswith("projection_step_rms grows like d^(7/10) along m = d^1.5")
+    assert " ".join(paragraphs[0].split()).endswith("doubling the width multiplies it by 1.62.")
+    answer = next(one for one in paragraphs[1:] if "grows like d^" in one)
     assert answer.startswith("projection_step_rms grows like d^0.69 [0.67, 0.72] along m = d^1.5;")
-    assert answer.endswith("derived asymptotically 7/10")
+    told = " ".join(answer.split())
+    assert "derived asymptotically 7/10: doubling the width multiplies it by 1.6" in told
     before = out[: out.index(answer)]
     assert "derived formula at these sizes: 0.7000" in before
     # 1.96 standard errors of three values with 1 % each: 1.96 * 0.01 / (ln 2 sqrt 2)
     assert "mean field at these sizes: 0.7000 ± 0.02 (95 %)" in before
-    assert power.asymptotic(None).derivation.to_text() in before
+    derivation = power.asymptotic(None).derivation.to_text()
+    assert " ".join(derivation.split()) in " ".join(before.split())
     assert "--vocab-size d^1.5 is 181.019 at --width 32" in out
-    assert out.strip().endswith("Predicted 0.7 ± 0.05: holds")
+    assert "\nPredicted 0.7 ± 0.05: holds\n\nNext, " in out
 
 
 def test_several_forms_of_sizes(power, capsys):
     texts = [("--widths", "32,64,128"), ("--widths", 32, "64,128"), ("--widths", 32, 64, 128)]
     answers = [run(capsys, *one, "--theory-only")[1] for one in texts]
+    answers = [one.partition("\nNext, ")[0] for one in answers]
     assert answers[0] == answers[1] == answers[2]
 
 
@@ -144,7 +149,8 @@ def test_a_claim_looks_at_the_theory_that_the_verdict_looked_at(power, tmp_path,
 def test_a_budget_prints_the_derived_power_first(power, capsys):
     code, out, _ = run(capsys, "--vocab-size", "4*d", "--budget", "2s")
     assert code == 0
-    first, second, *_ = out.splitlines()
+    assert out.startswith("projection_step_rms grows like d^(7/10) along m = 4*d, derived")
+    first, second, *_ = out.partition("\n\n")[2].splitlines()
     assert first == "derived, as width goes to infinity: 7/10"
     assert second.startswith("budget 2 s: sizes 64 128 256")
     assert out.count("budget 2 s") == 1

@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import re
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,16 @@ from dynsim._outcome import OK, Outcome, Status
 from experiments import output
 from experiments.commands._published_rules import measured_ratio_exponents
 from experiments.commands.train import print_curves
-from experiments.output import flag, print_json, print_table, progress_bar
+from experiments.output import (
+    again,
+    asked,
+    flag,
+    print_json,
+    print_next,
+    print_table,
+    progress_bar,
+)
+from experiments.streams import Printed
 
 ROOT = Path(__file__).parents[2]
 SURFACE = (
@@ -31,6 +41,68 @@ def test_outcomes_in_a_document_are_lines_that_name_flags(capsys):
     print_json({"ended": STOPPED, "parts": [OK]})
     document = json.loads(capsys.readouterr().out)
     assert document == {"ended": "stopped: after 3 steps; raise --max-steps", "parts": ["ok"]}
+
+
+def test_an_output_that_writes_ascii_alone_ends_no_command(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", Printed(written, "ascii", "backslashreplace"))
+    print_json({"file": "Läufe.csv"})
+    print_next("1 ± 0.02", ["tokens", "counts:Läufe"])
+    sys.stdout.flush()
+    document, _, text = written.getvalue().decode("ascii").partition("\n\n")
+    assert json.loads(document) == {"file": "Läufe.csv"}
+    assert text.startswith(r"Next, 1 \xb1 0.02: dynsim tokens 'counts:L\xe4ufe'")
+
+
+def test_a_wide_table_is_several_that_have_the_first_column(capsys):
+    names = [f"quantity_{number}" for number in range(20)]
+    print_table(["step", *names], [["0", *map(str, range(20))]], ["a note"])
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 100
+    tables = [one.splitlines() for one in printed.strip().split("\n\n")]
+    assert [name for one in tables for name in one[0].split()[1:]] == names
+    assert [cell for one in tables for cell in one[2].split()[1:]] == list(map(str, range(20)))
+    assert {one[0].split()[0] for one in tables} == {"step"}
+    assert printed.count("a note") == 1
+
+
+def test_the_next_command_has_the_words_of_the_last_and_can_be_copied(capsys):
+    asked(["exponent", "--vocab-size", "4*d", "--theory-only"])
+    print_next("with networks", again("--out", "a folder", without=["--theory-only"]))
+    line = "\nNext, with networks: dynsim exponent --vocab-size '4*d' --out 'a folder'\n"
+    assert capsys.readouterr().out == line
+    assert again("--vocab-size", 9, "--seed", 1) == [
+        *("exponent", "--theory-only", "--vocab-size", "9", "--seed", "1")
+    ]
+    print_next("more", again(*("--option", "value") * 9))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert shlex.split(" ".join(line.rstrip("\\") for line in lines[2:]))[1:] == [
+        *("exponent", "--vocab-size", "4*d", "--theory-only"),
+        *("--option", "value") * 9,
+    ]
+
+
+def test_bars_have_human_units(monkeypatch):
+    """Of a whole its share, of alike parts their number, of others no time left."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for total, alike, shown in (
+        (1.0, True, r"work:  50% .* left"),
+        (4, True, r"work: 2 of 4 .* left"),
+        (4, False, r"work: 2 of 4 [^,]*$"),
+    ):
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with progress_bar(total, "work", alike) as bar:
+            bar.update(0.5 if total == 1.0 else 2)
+            bar.delay = 0
+            bar.refresh()
+            assert re.search(shown, terminal.getvalue().rpartition("\r")[2])
+        assert not terminal.getvalue().rpartition("\r")[2].strip()
 
 
 def test_places_in_a_file_are_no_flags():
@@ -70,6 +142,8 @@ def test_a_table_of_steps_says_what_it_leaves_out(capsys, steps, rows):
     left_out = [f"{rows} of {steps} steps (all: --json or --out)"] if rows < steps else []
     assert lines[rows:] == left_out
     assert [lines[0].split()[0], lines[rows - 1].split()[0]] == ["0", str(steps - 1)]
+    if left_out:  # a cycle of two steps is seen
+        assert lines[rows - 2].split()[0] == str(steps - 2)
 
 
 def test_published_rules_stand_beside_what_was_measured():

@@ -16,6 +16,7 @@ from dynsim.laboratory import (
     QUANTITIES,
     TERMS,
     NetworkSetup,
+    SlopeBand,
     network_coordinates,
     reference_setup,
     scales,
@@ -28,12 +29,14 @@ from dynsim.laboratory._training import trained_networks
 from experiments.analysis import coordinates
 from experiments.analysis.coordinates import (
     FAILURES,
+    _judged,
     alignments,
     coordinate_document,
     findings,
     layer_verdict,
     measure_coordinates,
     setup_of,
+    widening,
 )
 from experiments.cells.complete import complete_file
 from experiments.cells.store import folder_of, open_store
@@ -332,6 +335,22 @@ def test_verdicts_follow_the_rule():
         assert [verdict_of(data, term, step) for step in STEPS] == [first, last]
     assert verdict_of(synthetic(-3, "update_on_learned"), "update_on_learned", 1) == "holds"
     assert verdict_of(synthetic(0.2, term, noise=1.0), term, 1) == "undecided"
+
+
+def test_two_seeds_fail_no_right_network():
+    """Terms that do not grow, with seeds that scatter; a power of one is told all the same."""
+    random, widths, band = np.random.default_rng(0), [16, 32, 64], SlopeBand(-0.5, 0.0)
+    failing = {"as drawn": 0, "widened": 0}
+    for _ in range(40):
+        squares = np.exp(1.5 * random.normal(size=(3, 2)))
+        slope, verdict = _judged(widths, squares, band, 0.15, True)
+        failing["widened"] += verdict in FAILURES
+        drawn = [slope.value + (end - slope.value) / widening(2) for end in (slope.low, slope.high)]
+        failing["as drawn"] += drawn[0] > 0.15 or drawn[1] < -0.65
+    assert failing["widened"] == 0 < failing["as drawn"]
+    grows = np.array(widths)[:, None] ** 2.0 * np.exp(0.01 * random.normal(size=(3, 2)))
+    assert _judged(widths, grows, band, 0.15, True)[1] == "blows up"
+    assert widening(4) == 1
 
 
 def test_sizes_that_are_zero_or_not_finite():

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
+from printed import assert_example, example_line
 
 from dynsim import InputError
 from dynsim.tokens import read_counts
@@ -143,6 +144,12 @@ def test_the_command_writes_it_with_its_counts_and_its_state(tmp_path, browser, 
     )
     assert one.complaints == []
     one.page.close()
+
+
+def test_the_command_prints_the_example_of_its_help(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(example_line("explore")) == 0
+    assert_example("explore", capsys.readouterr().out)
 
 
 def test_another_library_file_is_refused(monkeypatch, tmp_path):
