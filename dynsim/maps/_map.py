@@ -79,6 +79,8 @@ def regime_map(
     not go together, a colour that does not depend on an axis, and a map without any value;
     `RuntimeError` if JAX's 64-bit types are off.
 
+    Shapes: values of the result are (y, x); `seeds` is a count or labels (S,).
+
     **Example:**
 
     >>> from dynsim import regime_map

@@ -128,6 +128,8 @@ def optimal_rates(
     horizons are read from one run. Raises `InputError` for bad arguments, and what `predict` and
     `train` raise. Source: docs/theory/learning_rates.md#greedy-ratio.
 
+    Shapes: `horizons` (H,), increasing; the result holds one optimum a horizon.
+
     **Example:**
 
     >>> from dynsim import Setup, optimal_rates

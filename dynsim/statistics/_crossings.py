@@ -14,6 +14,8 @@ def unit_crossing(rank: NDArray[np.float64], ratio: NDArray[np.float64]) -> floa
     Isotonic regression of the ratio over rank, then interpolation in log rank between the
     centres of the two level stretches on either side of 1. NaN where the ratio never crosses.
 
+    Shapes: `rank` and `ratio` (K,).
+
     **Example:**
 
     >>> import numpy as np
@@ -63,6 +65,8 @@ def collapse_spread(
 
     RMS deviation of log(value) from the polynomial in log(scaled_size) of the given degree that
     fits all cells best: about the relative error with which the scaled size predicts the value.
+
+    Shapes: `scaled_size` and `value` (cells,), both positive.
 
     **Example:**
 

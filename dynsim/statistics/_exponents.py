@@ -128,6 +128,8 @@ def _entry(of: Callable[..., Floats], place: int, *samples: Floats, axis: int = 
 def log_slope(log_size: Floats, log_value: Floats) -> Floats:
     """Least-squares slope of log_value on log_size, along the first axis of log_value.
 
+    Shapes: `log_size` (K,), `log_value` (K, ...); the result is (...).
+
     **Example:**
 
     >>> import numpy as np
@@ -142,6 +144,8 @@ def log_slope(log_size: Floats, log_value: Floats) -> Floats:
 
 def median_slope(log_size: Floats, log_value: Floats) -> float:
     """Median of all pairs' slopes (Theil and Sen).
+
+    Shapes: `log_size` and `log_value` (K,).
 
     **Example:**
 

@@ -86,6 +86,8 @@ def bootstrap(
     value each resample. A statistic that is no number in some resample has no interval: its ends
     are NaN.
 
+    Shapes: samples (..., S) of S seeds; the statistic has the keyword `axis` and gives a number.
+
     **Example:**
 
     >>> import numpy as np
@@ -167,6 +169,8 @@ def jackknife(statistic: Callable[..., ArrayLike], samples: Sequence[Floats]) ->
 
     Samples are as in `bootstrap`: seeds along the last axis, the statistic with `axis`. A single
     seed in every sample leaves no interval (NaN).
+
+    Shapes: samples (..., S) of S seeds.
 
     **Example:**
 

@@ -58,6 +58,8 @@ def fitted_parabola(
 def fitted_vertex(place: Floats, loss: Floats) -> tuple[float, float]:
     """Place and loss of the minimum of the parabola through all points, NaN if it has none.
 
+    Shapes: `place` and `loss` (K,), at least three points.
+
     **Example:**
 
     >>> import numpy as np

@@ -151,6 +151,8 @@ def first_step(
     Raises `InputError` for an unknown name, a width below 1, a rank outside the vocabulary or an
     argument that the layer does not have, and `RuntimeError` without 64-bit types.
 
+    Shapes: `width` is a number or of any shape, which the arrays of the result have.
+
     **Example:**
 
     >>> from dynsim import first_step, token_law
@@ -525,6 +527,8 @@ def self_term_rms(
     more than 1 % of the frequency, and `RuntimeError` without 64-bit types.
     Source: docs/theory/first_step.md#self-term.
 
+    Shapes: `width` is a number or of any shape, which the RMS has.
+
     **Example:**
 
     >>> from dynsim import token_law
@@ -664,6 +668,8 @@ def optimal_learning_rates(
     Raises `InputError` for an unknown name or a width below 1, and `RuntimeError` without 64-bit
     types. Source: docs/theory/learning_rates.md#greedy-ratio and
     docs/theory/learning_rates.md#ratio-with-self-term.
+
+    Shapes: `width` is a number or of any shape, which both rates have.
 
     **Example:**
 

@@ -155,6 +155,8 @@ def head_step(
     matrices with fewer outputs than tokens, and what is not derived: SGD and tied matrices in
     mini-batch, Muon but for the head; `RuntimeError` without 64-bit types.
 
+    Shapes: `width` (widths,) or a number; the arrays of the result are (3, widths).
+
     **Example:**
 
     >>> from dynsim import token_law

@@ -103,6 +103,8 @@ def aged_update(
     64-bit types.
     Source: docs/theory/lv_lifetime.md#later-steps; `derivations.aged_update_second_moment`.
 
+    Shapes: `width` and `displacement` broadcast, and the arrays of the result have their shape.
+
     **Example:**
 
     >>> from dynsim import aged_update, token_law
@@ -374,6 +376,8 @@ def smoothed_speed(epsilon: ArrayLike, gradient_std: ArrayLike) -> Array:
     exp(k^2/2) erfc(k/sqrt 2), k = epsilon / gradient_std, without its overflow.
     Source: docs/theory/lv_lifetime.md#lifetime-of-other-optimizers;
     `derivations.smoothed_speed`.
+
+    Shapes: both arguments broadcast, in one unit; the result has their shape.
 
     **Example:**
 

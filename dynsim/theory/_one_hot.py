@@ -55,6 +55,8 @@ def one_hot_gradient_loss(frequencies: ArrayLike, steps: ArrayLike) -> Floats:
 def one_hot_flow_loss(frequencies: ArrayLike, learning_rate: float, steps: ArrayLike) -> Floats:
     """Relative loss sum_i p_i e^(-2 eta p_i t) of gradient flow, as `one_hot_gradient_loss`.
 
+    Shapes: `frequencies` (m,); `steps` any shape, which the result has.
+
     **Example:**
 
     >>> from dynsim import token_law

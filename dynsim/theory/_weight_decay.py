@@ -23,6 +23,8 @@ def visit_worth(visit_chance: ArrayLike, beta2: float = 0.999) -> Floats:
     Gradients are noise, and beta_1's memory is short against beta_2's; `rare_visit_worth` is for
     any beta_1 and small q. Source: docs/theory/weight_decay.md#visit-worth.
 
+    Shapes: `visit_chance` any shape, which the result has.
+
     **Example:**
 
     >>> from dynsim.theory import visit_worth
@@ -41,6 +43,8 @@ def visit_worth(visit_chance: ArrayLike, beta2: float = 0.999) -> Floats:
 
 def rare_visit_worth(visit_chance: ArrayLike, beta1: float = 0.9, beta2: float = 0.999) -> Floats:
     """V for visits much rarer than one in Adam's memory: exact in beta_1 < sqrt(beta_2).
+
+    Shapes: `visit_chance` any shape, which the result has.
 
     **Example:**
 
@@ -80,6 +84,8 @@ def equilibrium_rms(
 
     Source: docs/theory/weight_decay.md#decay-equilibrium.
 
+    Shapes: all arguments broadcast, and the result has their shape.
+
     **Example:**
 
     >>> from dynsim.theory import equilibrium_rms
@@ -104,6 +110,8 @@ def step_decay(
     convention: derivations.DecayConvention = "coupled",
 ) -> Floats:
     """delta, the share of a weight that one step takes away.
+
+    Shapes: both arguments broadcast, and the result has their shape.
 
     **Example:**
 
@@ -137,6 +145,8 @@ def kept_direction(
     """Cosine between a row or matrix of noise at equilibrium and itself `steps` steps later.
 
     The same for tokens of every frequency. Source: docs/theory/weight_decay.md#decay-rotation.
+
+    Shapes: all arguments broadcast, and the result has their shape.
 
     **Example:**
 

@@ -265,6 +265,8 @@ def counted_bigrams(
     Raises `InputError` for ids outside the vocabulary or the outputs, and for counts that are
     negative, not finite or all zero.
 
+    Shapes: `context`, `target` and `count` (pairs,) each.
+
     **Example:**
 
     >>> import numpy as np

@@ -154,6 +154,8 @@ def max_learning_rate(
     `weights` are the points' p_i, by default 1/N each; infinite where nothing learns.
     Other arguments and errors are those of `tangent_kernel`.
 
+    Shapes: `weights` (N,), one entry a point.
+
     **Example:**
 
     >>> import jax.numpy as jnp
