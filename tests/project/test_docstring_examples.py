@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pages import ROOT
 
-STATED = re.compile(r"shape|\((?:\w+|\.\.\.),(?: ?\w+| ?\.\.\.)*\)|labels", re.IGNORECASE)
+STATED = re.compile(r"shapes?\b|labels", re.IGNORECASE)
 ARRAY = re.compile(r"Array|Floats|Integers|ndarray")
 WITH_SHAPE = re.compile(r"(?:Float|Int|Bool)\[")
 
