@@ -69,6 +69,11 @@ def docs() -> None:
     run(tool("sphinx-build"), "-W", "--keep-going", "-q", *html)
 
 
+def pdf() -> None:
+    """the theory pages as docs/_build/dynsim-theory.pdf, from the built pages (chromium)"""
+    run(sys.executable, "docs/_ext/theory_pdf.py")
+
+
 def figures() -> None:
     """every figure of docs/figures, drawn again from the stored studies, and the maps"""
     with tempfile.TemporaryDirectory() as folder:
@@ -97,6 +102,7 @@ TASKS: dict[str, Callable[[], None]] = {
     "oldest": oldest,
     "newest": newest,
     "docs": docs,
+    "pdf": pdf,
     "figures": figures,
     "screenshots": screenshots,
 }

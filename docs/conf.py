@@ -43,7 +43,8 @@ _mathjax = find_spec("sphinx-mathjax-offline")
 assert _mathjax is not None
 assert _mathjax.submodule_search_locations is not None
 _file = Path(_mathjax.submodule_search_locations[0]) / "static" / "mathjax" / "tex-svg.js"
-html_static_path = [str(_file)]
+html_static_path = ["_static", str(_file)]
+html_css_files = ["tables.css"]
 mathjax_path = _file.name
 
 html_theme = "furo"

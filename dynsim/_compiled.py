@@ -109,7 +109,17 @@ def _of_few_numbers(
 
 
 def evaluate(derived: Derivation | sp.Expr, values: dict[sp.Symbol, Any]) -> Any:
-    """The derived expression at `values` (float64 numbers or arrays), compiled once."""
+    """The derived expression at `values` (float64 numbers or arrays), compiled once.
+
+    **Example:**
+
+    >>> import derivations
+    >>> from derivations import symbols
+    >>> from dynsim import evaluate
+    >>> boundary = derivations.crossover_vocab_size()
+    >>> round(float(evaluate(boundary, {symbols.width: 1024.0})), 1)
+    651.3
+    """
     expression = derived.expression if isinstance(derived, Derivation) else derived
     arguments = tuple(sorted(values, key=str))
     return compiled(expression, arguments)(*(values[symbol] for symbol in arguments))

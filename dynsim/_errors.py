@@ -44,7 +44,19 @@ def shown(value: object) -> str:
 
 
 def check_integer(field: str, value: int, low: int, high: int | None = None) -> None:
-    """Raises `InputError` unless `value` is an integer within [low, high]."""
+    """Raises `InputError` unless `value` is an integer within [low, high].
+
+    **Example:**
+
+    >>> from dynsim import InputError, check_integer
+    >>> check_integer("steps", 3, 1, 10)
+    >>> try:
+    ...     check_integer("steps", 0, 1, 10)
+    ... except InputError as error:
+    ...     print(error)
+    ...
+    steps 0: must be an integer of at least 1 and at most 10
+    """
     allowed = f"must be an integer of at least {low}"
     if high is not None:
         allowed += f" and at most {high}"

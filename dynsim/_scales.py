@@ -36,7 +36,15 @@ class Scales:
 
 
 def training_optimizer(setup: NetworkFamily) -> derivations.TrainingOptimizer:
-    """The optimizer as the stability program names it, which does not smooth the sign."""
+    """The optimizer as the stability program names it, which does not smooth the sign.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import training_optimizer
+    >>> training_optimizer(NetworkSetup(optimizer="smoothed-sign", network="mlp"))
+    'sign'
+    """
     if setup.optimizer == "smoothed-sign":
         return "sign"
     return cast(derivations.TrainingOptimizer, setup.optimizer)  # a family refuses all others
@@ -79,7 +87,15 @@ def vector_exponent(setup: NetworkSetup, resolved: Parametrization) -> Fraction:
 
 
 def scales(setup: NetworkSetup) -> Scales:
-    """The numbers of `setup.parametrization` at `setup.width`."""
+    """The numbers of `setup.parametrization` at `setup.width`.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import scales
+    >>> scales(NetworkSetup(network="mlp", width=512, base_width=128)).learning_rate.hidden
+    0.25
+    """
     growth = setup.width / setup.base_width
     standard = derivations.parametrization("sp")
     resolved = resolved_parametrization(setup)
@@ -105,11 +121,30 @@ def scales(setup: NetworkSetup) -> Scales:
 
 
 def learning_rate_factors(setup: NetworkSetup) -> LayerValues:
-    """Learning rates at `setup.width` over those at the base width, by label."""
+    """Learning rates at `setup.width` over those at the base width, by label.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import learning_rate_factors
+    >>> factors = learning_rate_factors(
+    ...     NetworkSetup(network="mlp", width=512, base_width=128, optimizer="adam")
+    ... )
+    >>> factors.embedding, factors.hidden
+    (0.5, 0.25)
+    """
     return scales(setup).learning_rate
 
 
 def grid_factors(setup: NetworkSetup) -> tuple[float, float]:
-    """The same for the two axes of a grid: the embedding, and hidden layers or the projection."""
+    """The same for the two axes of a grid: the embedding, and hidden layers or the projection.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import grid_factors
+    >>> grid_factors(NetworkSetup(network="mlp", width=512, base_width=128, optimizer="adam"))
+    (0.5, 0.25)
+    """
     factors = learning_rate_factors(setup)
     return factors.embedding, factors.readout if setup.network == "linear" else factors.hidden

@@ -37,6 +37,12 @@ def targets(setup: Experiment, tokens: int | None = None) -> NDArray[np.float64]
     Gaussians over sqrt(k); `sign`: +1 or -1; `onehot`: 1 at a uniformly random class;
     `bigram`: the corpus's next-token frequencies. The row of a token depends on `setup.seed`,
     `setup.output_count` and its rank alone, not on width, vocabulary size, device or precision.
+
+    **Example:**
+
+    >>> from dynsim import Setup, targets
+    >>> targets(Setup(vocab_size=64, targets="sign", outputs=3), tokens=2).shape
+    (2, 3)
     """
     count = setup.vocab_size if tokens is None else min(tokens, setup.vocab_size)
     random = np.random.default_rng([setup.seed, 0x7A26])

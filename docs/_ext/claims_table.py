@@ -7,12 +7,13 @@ and of intervals under fresh seeds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from functools import cache
 from typing import Any
 
-HEADS = ("claim", "statement", "prediction", "predicted", "simulated", "measured", "verdict")
-WIDTHS = (18, 20, 24, 10, 8, 16, 8)
+HEADS = ("claim", "verdict", "measured", "predicted", "simulated", "statement and prediction")
+WIDTHS = (20, 9, 17, 11, 9, 34)
 
 
 @cache
@@ -32,12 +33,11 @@ def rows(study: str) -> list[tuple[str, ...]]:
         found.append(
             (
                 claim.name,
-                f"{claim.statement} Quantity: {claim.quantity}.",
-                claim.prediction,
+                claim.verdict(evidence),
+                f"{number(measured.value)} {interval}",
                 f"{number(evidence.predicted)} ± {number(claim.tolerance)}",
                 number(evidence.simulated),
-                f"{number(measured.value)} {interval}",
-                claim.verdict(evidence),
+                f"{claim.statement} Quantity: {claim.quantity}. Prediction: {claim.prediction}",
             )
         )
     return found
@@ -74,7 +74,7 @@ def ratio_rows() -> list[tuple[str, ...]]:
                 row.case,
                 "jointly" if row.tuned == "ratio" else "alone",
                 str(row.steps),
-                f"{x.actual.value:.2f} [{x.actual.low:.2f}, {x.actual.high:.2f}]{left}",
+                (_interval(x.actual, 2) if math.isfinite(x.actual.value) else "-") + left,
                 f"[{low:.1f}, {high:.1f}]" if x.status == "flat" else "-",
                 number(row.theory),
                 row.verdicts["d"],
@@ -126,8 +126,8 @@ def _parameter(parameter: Any) -> str:
     return _interval(parameter) + " ?" * (parameter.status is Status.MISFIT)
 
 
-def _interval(found: Any) -> str:
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+def _interval(found: Any, digits: int = 3) -> str:
+    return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
 VERDICT_HEADS = ("claim", "version", "expected", "as expected", "holds", "undecided", "fails")

@@ -274,6 +274,22 @@ def claim(
     options of a setup can be given. `prediction` is 1 for a ratio if left out.
 
     Raises `InputError` for the first thing that is not allowed.
+
+    **Example:**
+
+    >>> from dynsim import claim
+    >>> grows = claim(
+    ...     "projection-mup",
+    ...     "At a vocabulary of 32 the projection's update grows as the width.",
+    ...     "projection_step_rms",
+    ...     widths=[128, 256, 512],
+    ...     vocab_size=32,
+    ...     prediction=1,
+    ...     tolerance=0.1,
+    ...     optimizer="sign",
+    ... )
+    >>> grows.sizes, grows.predicted_number
+    ((128, 256, 512), '1')
     """
     check_keys(options)
     if prediction is None:

@@ -81,7 +81,28 @@ def _line_of(places: Mapping[str, int], *keys: str) -> int | None:
 
 
 def claim_file(path: Path | str) -> ClaimFile:
-    """Reads a claim file. Raises `InputError` for the first thing that is wrong in it."""
+    """Reads a claim file. Raises `InputError` for the first thing that is wrong in it.
+
+    **Example:**
+
+    >>> from pathlib import Path
+    >>> from dynsim import claim
+    >>> from dynsim.claims import claim_file, claim_text
+    >>> small = claim(
+    ...     "projection-mup-small",
+    ...     "At 4 tokens the projection's update grows as the width.",
+    ...     "projection_step_rms",
+    ...     widths=[16, 32, 64],
+    ...     vocab_size=4,
+    ...     prediction=1,
+    ...     tolerance=0.3,
+    ...     rival=0.5,
+    ...     optimizer="sign",
+    ... )
+    >>> _ = Path("claims.toml").write_text(claim_text(small), encoding="utf-8")
+    >>> [one.name for one in claim_file("claims.toml").claims]
+    ['projection-mup-small']
+    """
     path = Path(path)
     try:
         with open(path, "rb") as file:

@@ -13,7 +13,26 @@ DATES = ("registered",)
 
 
 def claim_text(claims: Claim | Sequence[Claim]) -> str:
-    """The claim file that holds these claims; `claim_file` reads the same claims from it."""
+    """The claim file that holds these claims; `claim_file` reads the same claims from it.
+
+    **Example:**
+
+    >>> from dynsim import claim
+    >>> from dynsim.claims import claim_text
+    >>> small = claim(
+    ...     "projection-mup-small",
+    ...     "At 4 tokens the projection's update grows as the width.",
+    ...     "projection_step_rms",
+    ...     widths=[16, 32, 64],
+    ...     vocab_size=4,
+    ...     prediction=1,
+    ...     tolerance=0.3,
+    ...     rival=0.5,
+    ...     optimizer="sign",
+    ... )
+    >>> print(claim_text(small).splitlines()[1])
+    name = "projection-mup-small"
+    """
     given = [claims] if isinstance(claims, Claim) else claims
     return "\n".join(_table(one.content) for one in given)
 

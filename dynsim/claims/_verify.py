@@ -67,6 +67,24 @@ def verify(
 
     Claims that share a setup share its training. Raises `InputError` for a claim that cannot be
     measured, before anything is trained.
+
+    **Example:**
+
+    >>> from dynsim import claim, verify
+    >>> small = claim(
+    ...     "projection-mup-small",
+    ...     "At a vocabulary of 4 the projection's update grows as the width.",
+    ...     "projection_step_rms",
+    ...     widths=[16, 32, 64],
+    ...     vocab_size=4,
+    ...     prediction=1,
+    ...     tolerance=0.3,
+    ...     optimizer="sign",
+    ...     seeds=4,
+    ... )
+    >>> verdicts = verify(small)
+    >>> verdicts.findings[0].verdict
+    'holds'
     """
     given, files = _given(claims)
     check_integer("seed", seed, 0, MOST_RUNS - 1)
@@ -121,6 +139,23 @@ def check(claim: Claim) -> None:
     Raises `InputError` for a quantity that does not exist, or not for these setups, for tokens that
     cannot be read, for a network that does not fit the memory, for a theory that has no value at
     one of the setups, and for a prediction that is not derived or whose band contains the rival.
+
+    **Example:**
+
+    >>> from dynsim import claim
+    >>> from dynsim.claims import check
+    >>> small = claim(
+    ...     "projection-mup-small",
+    ...     "At 4 tokens the projection's update grows as the width.",
+    ...     "projection_step_rms",
+    ...     widths=[16, 32, 64],
+    ...     vocab_size=4,
+    ...     prediction=1,
+    ...     tolerance=0.3,
+    ...     rival=0.5,
+    ...     optimizer="sign",
+    ... )
+    >>> check(small)  # returns: it can be measured
     """
     if claim.full:
         try:

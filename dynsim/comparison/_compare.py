@@ -53,6 +53,14 @@ def compare(
     Raises `InputError` for other networks, fewer than two steps or seeds, and
     what `train` raises or `predict` for its `particles`; `RuntimeError` if JAX's 64-bit types are
     off.
+
+    **Example:**
+
+    >>> from dynsim import Setup, compare
+    >>> setup = Setup(width=16, vocab_size=32, batch_size=8, optimizer="sign", steps=2)
+    >>> found = compare(setup, seeds=2, particles=64, replicas=2)
+    >>> sorted(found.curves), sorted(found.missing)  # a batch has no flow
+    (['mean field', 'networks'], ['flow', 'linearised'])
     """
     require_x64()
     check_compared(setup)

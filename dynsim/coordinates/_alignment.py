@@ -114,6 +114,16 @@ def stability_alignment(
     matrices 1/2).
 
     Raises `InputError` without a readout or a hidden matrix.
+
+    **Example:**
+
+    >>> from dynsim import Estimate
+    >>> from dynsim.coordinates import MeasuredAlignment, stability_alignment
+    >>> half, one = Estimate(0.5, 0.45, 0.55), Estimate(1.0, 0.95, 1.05)
+    >>> hidden = MeasuredAlignment("hidden", 1, 1, A=half, U=half, Omega=half)
+    >>> readout = MeasuredAlignment("readout", 1, 1, A=one, U=one, Omega=half)
+    >>> stability_alignment([hidden, readout]).hidden.update_on_initial
+    Fraction(1, 2)
     """
     import derivations
 

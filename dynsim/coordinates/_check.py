@@ -237,6 +237,28 @@ def check_coordinates(
       alignment of first updates; uniform leaves the least.
 
     Raises `InputError` for runs that cannot be compared.
+
+    **Example:**
+
+    >>> import pandas as pd
+    >>> from dynsim.coordinates import check_coordinates
+    >>> powers = {
+    ...     **{"weight": -0.5, "input": 0, "initial": 0, "weight_update": -1},
+    ...     **{"update_on_initial": 0, "learned_input": 0},
+    ...     **{"initial_on_learned": 0, "update_on_learned": 0},
+    ... }
+    >>> at_start = ("weight", "input", "initial")
+    >>> rows = [
+    ...     {
+    ...         **{"width": width, "vocab_size": 100, "seed": 0, "module": "fc", "label": "hidden"},
+    ...         **{"step": int(term not in at_start), "term": term, "rms": float(width) ** power},
+    ...         "reads_embedding": 1,
+    ...     }
+    ...     for width in (64, 128, 256)
+    ...     for term, power in powers.items()
+    ... ]
+    >>> check_coordinates(pd.DataFrame(rows), "mup").verdict
+    'as predicted'
     """
     if not MIN_TOLERANCE <= tolerance <= 1:
         raise InputError("tolerance", tolerance, f"must be a number from {MIN_TOLERANCE} to 1")
@@ -278,7 +300,32 @@ def check_coordinates(
 
 
 def recorded_alignment(files: Sequence[Path]) -> tuple[MeasuredAlignment, ...]:
-    """A, U and Omega of recorded runs. Raises `InputError` for files that cannot be used."""
+    """A, U and Omega of recorded runs. Raises `InputError` for files that cannot be used.
+
+    **Example:**
+
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from dynsim.coordinates import recorded_alignment
+    >>> powers = {
+    ...     **{"weight": -0.5, "input": 0, "initial": 0, "weight_update": -1},
+    ...     **{"update_on_initial": 0, "learned_input": 0},
+    ...     **{"initial_on_learned": 0, "update_on_learned": 0},
+    ... }
+    >>> at_start = ("weight", "input", "initial")
+    >>> rows = [
+    ...     {
+    ...         **{"width": width, "vocab_size": 100, "seed": 0, "module": "fc", "label": "hidden"},
+    ...         **{"step": int(term not in at_start), "term": term, "rms": float(width) ** power},
+    ...         "reads_embedding": 1,
+    ...     }
+    ...     for width in (64, 128, 256)
+    ...     for term, power in powers.items()
+    ... ]
+    >>> pd.DataFrame(rows).to_csv("runs.csv", index=False)
+    >>> [(found.layer, found.step) for found in recorded_alignment([Path("runs.csv")])]
+    [('hidden that reads the embedding', 1)]
+    """
     table = read_records(files)
     check_grid(table)
     table = _common_modules(_with_moving_steps(table, []), [])

@@ -63,6 +63,12 @@ def parametrization_powers(name: str) -> Powers:
     and readout, then of one update, each with the multiplier.
 
     Raises `InputError` for another name.
+
+    **Example:**
+
+    >>> from dynsim.coordinates import parametrization_powers
+    >>> parametrization_powers("mup").update
+    {'embedding': 0.0, 'hidden': -1.0, 'readout': -1.0, 'vector': 0.0}
     """
     if name.startswith(OWN):
         return _written(name)

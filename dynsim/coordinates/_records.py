@@ -171,6 +171,16 @@ def read_records(files: Iterable[Path]) -> pd.DataFrame:
     """The rows of all files, checked; rows that occur again count once.
 
     Raises `InputError` with the file, and the column or row, for what cannot be used.
+
+    **Example:**
+
+    >>> from pathlib import Path
+    >>> from dynsim.coordinates import read_records
+    >>> head = "width,vocab_size,seed,step,module,label,term,rms,reads_embedding"
+    >>> row = "64,100,0,0,fc,hidden,weight,0.125,1"
+    >>> _ = Path("run.csv").write_text(f"{head}{chr(10)}{row}", encoding="utf-8")
+    >>> read_records([Path("run.csv")])["rms"].tolist()
+    [0.125]
     """
     import pandas as pd
 

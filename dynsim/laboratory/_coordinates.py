@@ -115,6 +115,14 @@ def network_coordinates(
 
     Raises `InputError` for steps that do not increase from 0 or exceed `setup.steps`, and
     `RuntimeError` if JAX's 64-bit types are off.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import network_coordinates
+    >>> setup = NetworkSetup(network="mlp", depth=1, width=16, vocab_size=32, batch_size=8, steps=1)
+    >>> network_coordinates(setup, [0, 1]).matrices
+    ('embedding', 'hidden.0', 'readout')
     """
     require_x64()
     recorded = check_recorded_steps(setup, steps)
@@ -136,7 +144,15 @@ def network_coordinates(
 
 
 def check_recorded_steps(setup: NetworkSetup, steps: Sequence[int]) -> list[int]:
-    """The recorded steps, from 0 on. Raises `InputError`."""
+    """The recorded steps, from 0 on. Raises `InputError`.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import check_recorded_steps
+    >>> check_recorded_steps(NetworkSetup(steps=10), [0, 1, 10])
+    [0, 1, 10]
+    """
     recorded = sorted({0, *steps})
     if len(recorded) < 2 or recorded[0] < 0 or recorded[-1] > setup.steps:
         allowed = f"must be numbers of steps, at least one above 0, at most {setup.steps} (`steps`)"
@@ -238,7 +254,15 @@ class SlopeBand:
 
 
 def reference_setup(setup: NetworkSetup) -> NetworkSetup:
-    """The setup with its parametrization's own exponents, whatever others were written."""
+    """The setup with its parametrization's own exponents, whatever others were written.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import reference_setup
+    >>> reference_setup(NetworkSetup(network="mlp", lr_exponents="0,0,0")).lr_exponents
+    'auto'
+    """
     return replace(setup, lr_exponents="auto", init_exponents="auto")
 
 
@@ -259,6 +283,15 @@ def slope_bands(
     the stability program, docs/theory/parametrizations.md#stability-program.
 
     Raises `InputError` for optimizers that are not entrywise normalised.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import slope_bands
+    >>> setup = NetworkSetup(network="mlp", vocab_size=4096, optimizer="adam")
+    >>> band = slope_bands(setup, [64, 128, 256], "hidden.0")["update_on_initial"]
+    >>> round(band.low, 2), round(band.high, 2)
+    (-0.49, 0.0)
     """
     if setup.optimizer not in derivations.ENTRYWISE_NORMALISED:
         known = " or ".join(derivations.ENTRYWISE_NORMALISED)
@@ -305,6 +338,15 @@ def vocabulary_alignment_exponent(setup: NetworkSetup, widths: Sequence[int]) ->
 
     The least-squares power of the width in sqrt(d [1 + (2/pi)(d - 1) C]), C from the token law and
     batch (`dynsim.first_step`): between 1/2 and 1, 1 for vocabularies that are small at all widths.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import vocabulary_alignment_exponent
+    >>> few, many = (NetworkSetup(network="mlp", vocab_size=size) for size in (4, 2**20))
+    >>> widths = [64, 128, 256]
+    >>> [round(vocabulary_alignment_exponent(setup, widths), 2) for setup in (few, many)]
+    [0.98, 0.5]
     """
     law = setup.law()
     sizes = np.asarray(widths, np.float64)
@@ -313,7 +355,16 @@ def vocabulary_alignment_exponent(setup: NetworkSetup, widths: Sequence[int]) ->
 
 
 def reads_embedding(matrix: str, setup: NetworkSetup) -> bool:
-    """Whether a matrix's input is the (normalised) embedding of one token alone."""
+    """Whether a matrix's input is the (normalised) embedding of one token alone.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import reads_embedding
+    >>> setup = NetworkSetup(network="mlp", depth=2)
+    >>> reads_embedding("hidden.0", setup), reads_embedding("hidden.1", setup)
+    (True, False)
+    """
     if setup.network == "linear":
         return matrix == "readout"
     return matrix in ("hidden.0", "blocks.0.query", "blocks.0.key", "blocks.0.value")

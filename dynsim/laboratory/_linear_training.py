@@ -245,6 +245,15 @@ def train_linear(
 
     Raises `InputError` for a network that does not fit `memory_gb`-sized steps at all, and
     `RuntimeError` if JAX's 64-bit types are off.
+
+    **Example:**
+
+    >>> from dynsim import Setup
+    >>> from dynsim.laboratory import train_linear
+    >>> setup = Setup(width=16, vocab_size=32, optimizer="sign", steps=3)
+    >>> runs = train_linear(setup, seeds=2, embedding_lrs=[0.0, 0.1], projection_lrs=[0.01, 0.01])
+    >>> runs.loss.shape  # pairs of learning rates, seeds, steps and the start
+    (2, 2, 3)
     """
     require_x64()
     labels = seed_labels(seeds)
@@ -310,6 +319,14 @@ def token_updates(
     """The first step's update of every token's output, seed by seed (a count or labels).
 
     Raises as `train` does.
+
+    **Example:**
+
+    >>> from dynsim import Setup
+    >>> from dynsim.laboratory import token_updates
+    >>> updates = token_updates(Setup(width=16, vocab_size=32, optimizer="sign"), seeds=2)
+    >>> updates.projection.shape  # seeds, tokens
+    (2, 32)
     """
     require_x64()
     check_memory(setup, dtype)

@@ -27,6 +27,14 @@ def runs_side_by_side(setup: NetworkSetup, memory_gb: float | None = None) -> in
     """How many networks are trained side by side within `memory_gb` (default as `train_networks`).
 
     Raises `InputError` for a network that does not fit the device at all.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import runs_side_by_side
+    >>> setup = NetworkSetup(network="mlp", width=64, vocab_size=128)
+    >>> runs_side_by_side(setup, memory_gb=0.1) > runs_side_by_side(setup, memory_gb=0.01)
+    True
     """
     if memory_gb is not None and not 0 < memory_gb <= 1e6:
         raise InputError("memory_gb", memory_gb, "must be a number above 0 and at most 1e6")
@@ -73,7 +81,15 @@ def table_bytes(setup: NetworkSetup) -> int:
 
 
 def parameter_count(setup: NetworkSetup) -> int:
-    """Trained numbers of one network."""
+    """Trained numbers of one network.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import parameter_count
+    >>> parameter_count(NetworkSetup(network="linear", width=16, vocab_size=32, outputs=1))
+    528
+    """
     per_layer = {"linear": 0, "mlp": 1, "transformer": 4 + 2 * MLP_RATIO}[setup.network]
     readout = 0 if setup.tied else setup.output_count
     hidden = setup.depth * per_layer * setup.width
@@ -86,7 +102,16 @@ def parameter_count(setup: NetworkSetup) -> int:
 
 
 def run_bytes(setup: NetworkSetup) -> int:
-    """Memory of one network in training: weights, gradient, step, optimizer state, activations."""
+    """Memory of one network in training: weights, gradient, step, optimizer state, activations.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import run_bytes
+    >>> narrow, wide = (NetworkSetup(network="mlp", width=width) for width in (64, 512))
+    >>> run_bytes(wide) > run_bytes(narrow)
+    True
+    """
     size = 8 if setup.precision == "float64" else 4
     copies = 3 + weight_copies(setup.entrywise_optimizer)
     tokens = tokens_at_once(setup)

@@ -45,7 +45,16 @@ class NetworkShape(NamedTuple):
 
 
 def network_shape(setup: NetworkSetup) -> NetworkShape:
-    """The shape of the setup's network."""
+    """The shape of the setup's network.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import network_shape
+    >>> shape = network_shape(NetworkSetup(network="mlp", width=16, vocab_size=32))
+    >>> shape.width, shape.vocab_size
+    (16, 32)
+    """
     values = {name: getattr(setup, name) for name in NetworkShape._fields if name != "outputs"}
     return NetworkShape(**values, outputs=setup.output_count)
 
@@ -234,7 +243,19 @@ def _attention(query: Array, key: Array, value: Array) -> Array:
 
 def initial_network(shape: NetworkShape, init_factor: LayerValues, key: Array) -> Network:
     """A network with Gaussian weights: standard deviation 1 (embedding) or 1/sqrt(fan-in), times
-    the layer's `init_factor`; gains start at 1. Weights are float32, or float64 if so asked."""
+    the layer's `init_factor`; gains start at 1. Weights are float32, or float64 if so asked.
+
+    **Example:**
+
+    >>> import jax
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import initial_network, network_shape, scales
+    >>> setup = NetworkSetup(network="mlp", width=16, vocab_size=32, base_width=16)
+    >>> key, factors = jax.random.key(0), scales(setup).init_factor
+    >>> network = initial_network(network_shape(setup), factors, key)
+    >>> network.embedding.shape, network.hidden[0].shape
+    ((32, 16), (16, 16))
+    """
     width = shape.width
     keys = iter(jax.random.split(key, 2 + 6 * shape.depth))
 
@@ -289,6 +310,18 @@ def label_of(name: str) -> Label:
 
 
 def parameter_labels(network: Tree) -> Tree:
-    """A tree like the network's, with a label in place of each parameter."""
+    """A tree like the network's, with a label in place of each parameter.
+
+    **Example:**
+
+    >>> import jax
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import initial_network, network_shape, parameter_labels, scales
+    >>> setup = NetworkSetup(network="linear", width=16, vocab_size=32, base_width=16)
+    >>> key, factors = jax.random.key(0), scales(setup).init_factor
+    >>> network = initial_network(network_shape(setup), factors, key)
+    >>> parameter_labels(network)
+    Linear(embedding='embedding', readout='readout')
+    """
     labels = [label_of(name) for name in parameter_names(network)]
     return jax.tree.unflatten(jax.tree.structure(network), labels)

@@ -133,7 +133,15 @@ Task = TableTask | TextTask
 
 
 def task(setup: NetworkSetup) -> Task:
-    """The setup's task. Raises `InputError` for a text that is too short for it."""
+    """The setup's task. Raises `InputError` for a text that is too short for it.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import task
+    >>> type(task(NetworkSetup(network="mlp", vocab_size=32))).__name__
+    'TableTask'
+    """
     if setup.targets == "next-token":
         return _text_task(setup)
     dtype = network_shape(setup).dtype

@@ -32,6 +32,13 @@ def train(
     A number of seeds K means those labelled 0, ..., K - 1; a sequence gives the labels.
 
     Raises `InputError` for another description, and as they do.
+
+    **Example:**
+
+    >>> from dynsim import Setup, train
+    >>> setup = Setup(width=16, vocab_size=32, optimizer="sign", steps=3)
+    >>> train(setup, seeds=2).loss.shape  # pairs of learning rates, seeds, steps and the start
+    (1, 2, 3)
     """
     if isinstance(setup, Setup):
         return train_linear(setup, seeds, **options)

@@ -222,6 +222,15 @@ def train_networks(
 
     Raises `InputError` for a network that does not fit the device, a text too short for the batch,
     or wrong arguments, and `RuntimeError` if JAX's 64-bit types are off.
+
+    **Example:**
+
+    >>> from dynsim import NetworkSetup
+    >>> from dynsim.laboratory import train_networks
+    >>> setup = NetworkSetup(network="mlp", depth=1, width=16, vocab_size=32, batch_size=8, steps=2)
+    >>> runs = train_networks(setup, embedding_lrs=[0.01, 0.1], hidden_lrs=0.01, horizons=[1, 2])
+    >>> runs.loss.shape  # runs, horizons
+    (2, 2)
     """
     require_x64()
     columns = run_columns(setup, embedding_lrs, hidden_lrs, weight_decays, seeds)

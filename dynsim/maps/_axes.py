@@ -94,6 +94,12 @@ def axis(field: str, given: str | Axis) -> Axis:
     """An axis from its text. `field` is what an error names: x or y.
 
     Raises `InputError` for a text that is none, an unknown name, and an empty range.
+
+    **Example:**
+
+    >>> from dynsim.maps import axis
+    >>> axis("x", "width=16:256:3").values
+    array([ 16.,  64., 256.])
     """
     if isinstance(given, Axis):
         return given
@@ -129,6 +135,12 @@ def axis_of(name: str, values: Sequence[float], spacing: Spacing | None = None) 
 
     Raises `InputError` for an unknown name, fewer than two values, values that do not increase or
     leave the allowed range.
+
+    **Example:**
+
+    >>> from dynsim.maps import axis_of
+    >>> axis_of("width", [16, 64, 256]).name
+    'width'
     """
     kind = _named("axis", name)
     numbers = np.asarray(values, dtype=np.float64)

@@ -32,6 +32,13 @@ def crossover_vocab_size(
 
     Raises `InputError` for a width below 1, a negative batch size or an unknown optimizer.
     Source: docs/theory/regimes.md#interpolation.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.maps import crossover_vocab_size
+    >>> crossover_vocab_size(1024, token_law("uniform", 100))  # the integer part of (2/pi) 1023
+    651
     """
     check_integer("width", width, 1)
     check_integer("batch_size", batch_size, 0)

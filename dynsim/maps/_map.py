@@ -78,6 +78,17 @@ def regime_map(
     Cells without a value are counted by reason. Raises `InputError` for axes and options that do
     not go together, a colour that does not depend on an axis, and a map without any value;
     `RuntimeError` if JAX's 64-bit types are off.
+
+    Shapes: values of the result are (y, x); `seeds` is a count or labels (S,).
+
+    **Example:**
+
+    >>> from dynsim import regime_map
+    >>> found = regime_map("local_exponent", "width=64:4096:3", "vocab_size=64:65536:3")
+    >>> found.values.round(2)
+    array([[0.7 , 0.92, 0.99],
+           [0.51, 0.57, 0.78],
+           [0.5 , 0.5 , 0.52]])
     """
     require_x64()
     of = named_colour(colour)

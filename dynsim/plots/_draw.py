@@ -46,6 +46,17 @@ def draw(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
 
     On `ax` the main panel is drawn; without it a new figure, whose first axes are returned.
     Raises `InputError` for a dataset that is not of a result.
+
+    **Example:**
+
+    >>> from dynsim import first_step, token_law
+    >>> from dynsim.plots import draw, style
+    >>> step = first_step("projection", "sign", [64, 256, 1024], token_law("uniform", 256))
+    >>> with style():
+    ...     axes = draw(step.to_xarray())
+    ...
+    >>> axes.get_xlabel()
+    'width $d$'
     """
     result = dataset.attrs.get("result")
     if result not in DRAWINGS:

@@ -49,6 +49,16 @@ def style() -> Iterator[None]:
 
     A notebook's backend is loaded by the first figure, and switches interactive drawing on. That
     must outlast the context, or the notebook shows no later figure.
+
+    **Example:**
+
+    >>> import matplotlib.pyplot as plt
+    >>> from dynsim.plots import style
+    >>> with style():
+    ...     figure, axes = plt.subplots()
+    ...     lines = axes.loglog([1, 10], [1, 10])
+    ...
+    >>> plt.close(figure)
     """
     import matplotlib
     import matplotlib.pyplot as plt
@@ -111,6 +121,18 @@ def write(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[
 
     The files hold no date and no version, so that the same figure is written as the same bytes.
     The figure is closed.
+
+    **Example:**
+
+    >>> from pathlib import Path
+    >>> import matplotlib.pyplot as plt
+    >>> from dynsim.plots import style, write
+    >>> with style():
+    ...     figure, axes = plt.subplots()
+    ...     lines = axes.loglog([1, 10], [1, 10])
+    ...
+    >>> [file.name for file in write(figure, Path("powers"), ["png", "svg"])]
+    ['powers.png', 'powers.svg']
     """
     paths = [stem.with_name(f"{stem.name}.{one}") for one in formats]
     _save(figure, paths)

@@ -46,6 +46,16 @@ def label_parameters(
 
     Raises `InputError` that names the parameters without a label, and for a label that is not
     embedding, hidden, readout or vector.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim import label_parameters
+    >>> names = {"embed.weight": "embedding", "blocks.*": "hidden"}
+    >>> model = {"embed": {"weight": np.ones((8, 4))}, "blocks": {"0": np.ones((4, 4))}}
+    >>> labels = label_parameters(model, names)
+    >>> labels["embed.weight"], labels["blocks.0"]
+    ('embedding', 'hidden')
     """
     if _is_model(model):
         by_name = labels
@@ -114,6 +124,17 @@ def optax_optimizer(
     - `weight_decays`: passed on as `weight_decay=`, as in `RuleAnswer.weight_decays`.
 
     Unlabelled or wrongly labelled parameters raise `InputError` when the optimizer is initialised.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp
+    >>> from dynsim import LayerValues, optax_optimizer
+    >>> rates = LayerValues(embedding=1e-2, hidden=1e-3, readout=1e-3, vector=1e-2)
+    >>> optimizer = optax_optimizer(rates, {"embed": "embedding", "*": "hidden"})
+    >>> params = {"embed": jnp.ones(2), "block": jnp.ones(2)}
+    >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
+    >>> {name: round(float(update[0]), 4) for name, update in updates.items()}
+    {'block': -0.001, 'embed': -0.01}
     """
     import jax
     import optax
@@ -181,6 +202,18 @@ def torch_parameter_groups(
 
     Raises `InputError` for parameters without a name or a label, an unknown label, and for `groups`
     that leave out a trained parameter or hold one twice.
+
+    **Example:**
+
+    >>> import torch
+    >>> from dynsim import LayerValues, torch_parameter_groups
+    >>> parts = {"embed": torch.nn.Embedding(8, 4), "head": torch.nn.Linear(4, 8)}
+    >>> model = torch.nn.ModuleDict(parts)
+    >>> labels = {"embed.*": "embedding", "head.weight": "readout", "head.*": "vector"}
+    >>> rates = LayerValues(embedding=1e-2, hidden=1e-3, readout=1e-3, vector=1e-2)
+    >>> groups = torch_parameter_groups(model, labels, rates)
+    >>> [(group["label"], group["lr"]) for group in groups]
+    [('embedding', 0.01), ('readout', 0.001), ('vector', 0.01)]
     """
     if tied is not None:
         check_choice("tied", tied, get_args(Tied))

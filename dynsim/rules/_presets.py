@@ -230,6 +230,12 @@ def model_shape(name: str) -> ModelShape:
     """The shape of a well-known open model, from its published configuration.
 
     Raises `InputError` with the known names.
+
+    **Example:**
+
+    >>> from dynsim.rules import model_shape
+    >>> model_shape("gpt2").vocab_size
+    50257
     """
     check_choice("preset", name, tuple(shape.name for shape in MODEL_SHAPES))
     return next(shape for shape in MODEL_SHAPES if shape.name == name)
@@ -243,6 +249,16 @@ def config_shape(path: Path) -> ModelShape:
     known.
 
     Raises `InputError` for a file that cannot be read and for one without width or vocabulary.
+
+    **Example:**
+
+    >>> import json
+    >>> from pathlib import Path
+    >>> from dynsim.rules import config_shape
+    >>> _ = Path("config.json").write_text(json.dumps({"hidden_size": 512, "vocab_size": 8000}))
+    >>> shape = config_shape(Path("config.json"))
+    >>> shape.width, shape.vocab_size
+    (512, 8000)
     """
     file = path / "config.json" if path.is_dir() else path
     try:

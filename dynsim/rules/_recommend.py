@@ -91,6 +91,13 @@ def recommend(
     Source: docs/theory/parametrizations.md#stability-program,
     docs/theory/learning_rates.md#maximal-update-ratio, docs/theory/lv_lifetime.md#end-of-lv,
     docs/theory/lv_lifetime.md#ageing-under-zipf.
+
+    **Example:**
+
+    >>> from dynsim import recommend
+    >>> advice = recommend(4096, 256, 50257, optimizer="adamw")
+    >>> {answer.rule: round(answer.factors.embedding, 3) for answer in advice.answers}
+    {'mup': 1.0, 'lv': 0.25, 'interpolated': 0.96}
     """
     check_integer("width", width, 1, MAX_WIDTH)
     check_integer("base_width", base_width, 1, MAX_WIDTH)

@@ -13,3 +13,4 @@ from ._quantity import Sampled as Sampled
 from ._quantity import Unavailable as Unavailable
 from ._quantity import Value as Value
 from ._result import ScalingExponent as ScalingExponent
+from .quantities._registry import QUANTITIES as QUANTITIES

@@ -87,6 +87,14 @@ def exponent(
 
     Raises `InputError` for what does not parse, leaves the allowed range at a size, or has no such
     quantity, and `RuntimeError` if JAX's 64-bit types are off.
+
+    **Example:**
+
+    >>> from dynsim import exponent
+    >>> setup = {"vocab_size": "d^0.5", "optimizer": "sign"}
+    >>> found = exponent("projection_step_rms", widths=[64, 128], train=False, **setup)
+    >>> found.asymptotic.exponent, round(found.derived, 2)
+    (Fraction(3, 4), 0.74)
     """
     require_x64()
     chosen = named_quantity(quantity)

@@ -173,6 +173,13 @@ def family(along: Along = "width", sizes: Sequence[int] = (), **options: Any) ->
 
     Raises `InputError` for sizes that do not increase, a path that does not parse or leaves the
     allowed range at one of the sizes, and for an unknown option.
+
+    **Example:**
+
+    >>> from dynsim.scaling import family
+    >>> found = family("width", [64, 256], vocab_size="8*d^0.5")
+    >>> [(setup.width, setup.vocab_size) for setup in found.setups()]
+    [(64, 64), (256, 128)]
     """
     check_choice("along", along, get_args(Along))
     if along in options:

@@ -43,6 +43,14 @@ def measured_cells(
     - `progress`: called with the fraction of work finished since the last call.
 
     Raises `Unavailable` for a quantity that is not measured, and as training does.
+
+    **Example:**
+
+    >>> from dynsim.scaling import QUANTITIES, family, measured_cells
+    >>> setups = family("width", [8, 16], vocab_size=4, optimizer="sign").setups()
+    >>> cells = measured_cells(QUANTITIES["projection_step_rms"], setups, seeds=2)
+    >>> [cell.samples.shape for cell in cells]
+    [(2,), (2,)]
     """
     with started(quantity, setups, seeds, measure=measure, progress=progress) as cells:
         return [cell.result() for cell in cells]

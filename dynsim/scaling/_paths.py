@@ -140,6 +140,13 @@ def scaling_path(
 
     `field` is what an error names, `allowed` the variables that may occur. Raises
     `InputError` that points at the place.
+
+    **Example:**
+
+    >>> from dynsim.scaling import scaling_path
+    >>> path = scaling_path("16*d^(1/2)")
+    >>> sorted(path.variables)
+    ['d']
     """
     if isinstance(text, ScalingPath):
         text = text.text

@@ -127,6 +127,16 @@ def optimal_rates(
     Learning rates and steps of the setup are not used; its schedule must be constant, because the
     horizons are read from one run. Raises `InputError` for bad arguments, and what `predict` and
     `train` raise. Source: docs/theory/learning_rates.md#greedy-ratio.
+
+    Shapes: `horizons` (H,), increasing; the result holds one optimum a horizon.
+
+    **Example:**
+
+    >>> from dynsim import Setup, optimal_rates
+    >>> setup = Setup(width=16, vocab_size=32, optimizer="sign")
+    >>> found = optimal_rates(setup, [1], seeds=2, particles=64)
+    >>> found.embedding[0].low < found.embedding[0].value < found.embedding[0].high
+    True
     """
     check_choice("how", how, get_args(How))
     check_choice("source", source, get_args(Source))

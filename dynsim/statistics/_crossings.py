@@ -13,6 +13,16 @@ def unit_crossing(rank: NDArray[np.float64], ratio: NDArray[np.float64]) -> floa
 
     Isotonic regression of the ratio over rank, then interpolation in log rank between the
     centres of the two level stretches on either side of 1. NaN where the ratio never crosses.
+
+    Shapes: `rank` and `ratio` (K,).
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import unit_crossing
+    >>> rank = np.arange(1.0, 101.0)
+    >>> round(unit_crossing(rank, 20 / rank), 1)
+    20.0
     """
     from scipy.optimize import isotonic_regression
 
@@ -29,6 +39,13 @@ def first_passage(values: NDArray[np.float64], level: float) -> NDArray[np.float
     """The place along the first axis, interpolated, at which values (T, ...) first reach a level.
 
     Shape (...). NaN where they never do, and where they are there from the start.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import first_passage
+    >>> float(first_passage(np.array([0.0, 1.0, 3.0]), level=2.0))
+    1.5
     """
     reached = values >= level
     first = np.maximum(reached.argmax(axis=0), 1)
@@ -48,6 +65,16 @@ def collapse_spread(
 
     RMS deviation of log(value) from the polynomial in log(scaled_size) of the given degree that
     fits all cells best: about the relative error with which the scaled size predicts the value.
+
+    Shapes: `scaled_size` and `value` (cells,), both positive.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import collapse_spread
+    >>> size = np.geomspace(1, 100, 20)
+    >>> round(collapse_spread(size, np.sqrt(1 + size)), 3)  # one curve: a collapse
+    0.0
     """
     x, y = np.log(scaled_size), np.log(value)
     x = (x - x.mean()) / (x.std() or 1)

@@ -57,6 +57,16 @@ def fit_exponent(
     `samples[k]` are the seeds of the cell of `sizes[k]`, smallest size first. For an RMS give the
     squares and `power` = 1/2. For any other y give `log_value`, which takes a cell (..., S) or its
     resamples (..., R, S) to log y, a number or shape (R,).
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim import fit_exponent
+    >>> widths = np.array([64, 128, 256])
+    >>> samples = [np.array([0.99, 1.0, 1.01]) * width**0.5 for width in widths]  # three seeds each
+    >>> fit = fit_exponent(widths, samples)
+    >>> f"{fit.value:.2f}, inside [{fit.low:.2f}, {fit.high:.2f}]"
+    '0.50, inside [0.49, 0.51]'
     """
     of_cell = log_value or (lambda cell: power * np.log(np.mean(cell, axis=-1)))
 
@@ -80,6 +90,18 @@ def exponent_of(
     `log_values(*samples, axis=-1)` returns log y at every size, smallest first, shape (K,); with
     `vectorized` it takes resamples too, and returns shape (K, R). Samples are as in `bootstrap`;
     `by_jackknife` gives the intervals of `jackknife`.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import exponent_of
+    >>> widths = np.array([64, 128])
+    >>> samples = [np.array([0.9, 1.0, 1.1]) * width**0.5 for width in widths]
+    >>> def log_values(*samples, axis=-1):
+    ...     return np.log([sample.mean(axis=axis) for sample in samples])
+    ...
+    >>> round(exponent_of(widths, samples, log_values).value, 3)
+    0.5
     """
     log_size = np.log(np.asarray(sizes, dtype=np.float64))
 
@@ -104,13 +126,35 @@ def _entry(of: Callable[..., Floats], place: int, *samples: Floats, axis: int = 
 
 
 def log_slope(log_size: Floats, log_value: Floats) -> Floats:
-    """Least-squares slope of log_value on log_size, along the first axis of log_value."""
+    """Least-squares slope of log_value on log_size, along the first axis of log_value.
+
+    Shapes: `log_size` (K,), `log_value` (K, ...); the result is (...).
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import log_slope
+    >>> log_size = np.log([64.0, 128.0, 256.0])
+    >>> float(log_slope(log_size, 0.5 * log_size).round(6))
+    0.5
+    """
     centred = log_size - log_size.mean()
     return centred @ (log_value - np.mean(log_value, axis=0)) / (centred @ centred)
 
 
 def median_slope(log_size: Floats, log_value: Floats) -> float:
-    """Median of all pairs' slopes (Theil and Sen)."""
+    """Median of all pairs' slopes (Theil and Sen).
+
+    Shapes: `log_size` and `log_value` (K,).
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import median_slope
+    >>> log_size = np.log([64.0, 128.0, 256.0])
+    >>> round(median_slope(log_size, 0.5 * log_size), 6)
+    0.5
+    """
     from scipy.stats import theilslopes
 
     return float(theilslopes(log_value, log_size).slope)
@@ -121,6 +165,13 @@ def compatible_slopes(log_size: ArrayLike, low: ArrayLike, high: ArrayLike) -> t
 
     Two linear programs in (a, b); ends may be infinite. (NaN, NaN) if there is no such line;
     a slope beyond ±100 counts as infinite.
+
+    **Example:**
+
+    >>> from dynsim.statistics import compatible_slopes
+    >>> low, high = compatible_slopes([0.0, 1.0], [-0.1, 0.9], [0.1, 1.1])
+    >>> round(low, 2), round(high, 2)
+    (0.8, 1.2)
     """
     from scipy.optimize import linprog
 

@@ -85,6 +85,17 @@ def bootstrap(
     With `vectorized` the statistic takes samples (..., resamples, seeds) as well and returns one
     value each resample. A statistic that is no number in some resample has no interval: its ends
     are NaN.
+
+    Shapes: samples (..., S) of S seeds; the statistic has the keyword `axis` and gives a number.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim import bootstrap
+    >>> seeds = np.array([1.0, 1.2, 0.9, 1.1])
+    >>> mean = bootstrap(lambda sample, axis=-1: sample.mean(axis=axis), [seeds])
+    >>> f"{mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]"
+    '1.05 [0.90, 1.20]'
     """
 
     def alone(*chosen: Floats, axis: int = -1) -> Floats:
@@ -103,6 +114,17 @@ def bootstraps(
     """`bootstrap` of several numbers of the same samples, from the same resamples.
 
     `statistics(*samples)` returns them, shape (K,); with `vectorized` shape (K, resamples).
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import bootstraps
+    >>> seeds = np.array([1.0, 1.2, 0.9, 1.1])
+    >>> def both(sample, axis=-1):
+    ...     return np.stack([sample.mean(axis=axis), sample.max(axis=axis)])
+    ...
+    >>> [round(found.value, 2) for found in bootstraps(both, [seeds])]
+    [1.05, 1.2]
     """
     from scipy.stats import DegenerateDataWarning
     from scipy.stats import bootstrap as scipy_bootstrap
@@ -147,6 +169,17 @@ def jackknife(statistic: Callable[..., ArrayLike], samples: Sequence[Floats]) ->
 
     Samples are as in `bootstrap`: seeds along the last axis, the statistic with `axis`. A single
     seed in every sample leaves no interval (NaN).
+
+    Shapes: samples (..., S) of S seeds.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import jackknife
+    >>> seeds = np.array([1.0, 1.2, 0.9, 1.1])
+    >>> mean = jackknife(lambda sample, axis=-1: sample.mean(axis=axis), [seeds])
+    >>> f"{mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]"  # Student's interval
+    '1.05 [0.84, 1.26]'
     """
     value = float(np.asarray(statistic(*samples, axis=-1)))
     left_out: list[Floats] = []
@@ -160,7 +193,18 @@ def jackknife(statistic: Callable[..., ArrayLike], samples: Sequence[Floats]) ->
 
 def jackknife_interval(value: float, left_out: Collection[Floats]) -> Estimate:
     """The interval of `jackknife` from a statistic's values without one seed at a time, one array
-    of shape (S,) each sample."""
+    of shape (S,) each sample.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import jackknife_interval
+    >>> seeds = np.array([1.0, 1.2, 0.9, 1.1])
+    >>> without_one = (seeds.sum() - seeds) / 3
+    >>> interval = jackknife_interval(seeds.mean(), [without_one])
+    >>> f"[{interval.low:.2f}, {interval.high:.2f}]"
+    '[0.84, 1.26]'
+    """
     several = [own for own in left_out if np.size(own) > 1]
     if not several:
         return Estimate(value, math.nan, math.nan)

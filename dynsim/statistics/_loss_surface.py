@@ -121,6 +121,18 @@ def surface_optimum(surface: LossSurface, rate: TunedRate, *, excess: float = EX
     `embedding_alone` and `hidden_alone` have the other layer frozen, `ratio_alone` is their
     quotient; its loss is NaN. Raises `InputError` for another `rate`, `ValueError` if the grid
     does not hold what `rate` needs (`LossSurface.tuned_rates`).
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import LossSurface, surface_optimum
+    >>> rates = np.geomspace(0.01, 1, 9)
+    >>> x, y = np.meshgrid(np.log(rates / 0.1), np.log(rates / 0.1), indexing="ij")
+    >>> loss = np.stack([above + 0.1 * (x**2 + y**2) for above in (1.0, 1.1)], axis=-1)  # two seeds
+    >>> surface = LossSurface(rates, rates, loss, initial_loss=np.full(2, 2.0))
+    >>> best = surface_optimum(surface, "ratio")
+    >>> round(best.value, 3), best.status.value
+    (1.0, 'ok')
     """
     check_choice("rate", rate, TUNED_RATES)
     if rate not in surface.tuned_rates:
@@ -157,6 +169,17 @@ def optimum_interval(
     """Optimum of `surface_optimum` with its 95 % bootstrap interval over seeds (NaN with one).
 
     A resample's optimum beyond the grid counts as the grid's end.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import LossSurface, optimum_interval
+    >>> rates = np.geomspace(0.01, 1, 9)
+    >>> x, y = np.meshgrid(np.log(rates / 0.1), np.log(rates / 0.1), indexing="ij")
+    >>> loss = np.stack([above + 0.1 * (x**2 + y**2) for above in (1.0, 1.1)], axis=-1)  # two seeds
+    >>> surface = LossSurface(rates, rates, loss, initial_loss=np.full(2, 2.0))
+    >>> round(optimum_interval(surface, "embedding").value, 3)
+    0.1
     """
     log_value = log_optimum(surface, rate)
 
@@ -170,7 +193,17 @@ def optimum_interval(
 
 
 def is_determined(optimum: Optimum) -> bool:
-    """Whether an optimum has a logarithm: inside its grid, and no frozen layer."""
+    """Whether an optimum has a logarithm: inside its grid, and no frozen layer.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import is_determined, rate_optimum
+    >>> rates = np.geomspace(0.01, 1, 9)
+    >>> falling = rate_optimum(rates, 2 - rates, initial_loss=2.0)  # lowest at the end of the grid
+    >>> is_determined(falling)
+    False
+    """
     return optimum.status in (Status.OK, Status.FLAT) and 0 < optimum.value < math.inf
 
 
@@ -188,7 +221,19 @@ def rate_limits(surface: LossSurface, rate: TunedRate) -> tuple[float, float]:
 def log_optimum(
     surface: LossSurface, rate: TunedRate, weight_scale: float = WEIGHT_SCALE
 ) -> Callable[[Floats], Floats]:
-    """Function of changes of loss (K_E, K_H, ..., S) on the surface's grid: ln optimum (...)."""
+    """Function of changes of loss (K_E, K_H, ..., S) on the surface's grid: ln optimum (...).
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import LossSurface, log_optimum
+    >>> rates = np.geomspace(0.01, 1, 9)
+    >>> x, y = np.meshgrid(np.log(rates / 0.1), np.log(rates / 0.1), indexing="ij")
+    >>> loss = np.stack([above + 0.1 * (x**2 + y**2) for above in (1.0, 1.1)], axis=-1)  # two seeds
+    >>> surface = LossSurface(rates, rates, loss, initial_loss=np.full(2, 2.0))
+    >>> round(float(np.exp(log_optimum(surface, "ratio")(loss - 2.0))), 3)
+    1.0
+    """
     rates = surface.embedding_lrs, surface.hidden_lrs
     axes = [np.log(axis[axis > 0]) for axis in rates]
     frozen = [int(axis[0] == 0) for axis in rates]

@@ -97,6 +97,15 @@ def rate_optimum(
 
     Between grid points the loss is interpolated monotonically in ln eta (PCHIP); losses above the
     initial one count as equal to it. Raises `ValueError` for other arguments.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import rate_optimum
+    >>> rates = np.geomspace(0.01, 1, 9)
+    >>> best = rate_optimum(rates, 1 + 0.1 * np.log(rates / 0.12) ** 2, initial_loss=2.0)
+    >>> round(best.value, 3), best.status.value
+    (0.12, 'ok')
     """
     from scipy.interpolate import PchipInterpolator
 
@@ -147,6 +156,16 @@ def joint_optimum(
     the embedding and with the projection frozen. Where the axes have different factors the losses
     on the diagonals are interpolated to the smaller one (Akima, in the log rate). Other arguments
     as `rate_optimum`. Raises `ValueError` for other grids.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import joint_optimum
+    >>> rates = np.geomspace(0.01, 1, 9)
+    >>> x, y = np.meshgrid(np.log(rates / 0.1), np.log(rates / 0.1), indexing="ij")
+    >>> best = joint_optimum(rates, rates, 1 + 0.1 * (x**2 + y**2), initial_loss=2.0)
+    >>> round(best.embedding.value, 3), round(best.ratio.value, 3)
+    (0.1, 1.0)
     """
     axes = [np.asarray(a, dtype=np.float64) for a in (embedding_rates, projection_rates)]
     loss = np.asarray(loss, dtype=np.float64)
@@ -189,6 +208,18 @@ def optima_ratio(embedding: Optimum, projection: Optimum) -> Optimum:
     """Quotient of two layer-wise optima; its interval holds all quotients of near-optimal rates.
 
     Its status is the worse of the two, its loss NaN (no network was trained at both).
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import optima_ratio, rate_optimum
+    >>> rates = np.geomspace(0.01, 1, 9)
+    >>> best = [
+    ...     rate_optimum(rates, 1 + 0.1 * np.log(rates / at) ** 2, initial_loss=2.0)
+    ...     for at in (0.2, 0.1)
+    ... ]
+    >>> round(optima_ratio(*best).value, 3)
+    2.0
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         value, low, high = (

@@ -35,6 +35,15 @@ def fitted_parabola(
 
     `place` and `weight` (default: 1) have shape (K,), `loss` (..., K); results (...). The vertex
     of a parabola that opens downwards is its highest point: look at the sign of the curvature.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import fitted_parabola
+    >>> place = np.array([-1.0, 0.0, 1.0, 2.0])
+    >>> vertex, lowest, curvature = fitted_parabola(place, 3 + (place - 0.5) ** 2)
+    >>> float(vertex.round(6)), float(lowest.round(6)), float(curvature.round(6))
+    (0.5, 3.0, 2.0)
     """
     weight = np.ones_like(place) if weight is None else weight
     middle = place.mean()
@@ -47,7 +56,19 @@ def fitted_parabola(
 
 
 def fitted_vertex(place: Floats, loss: Floats) -> tuple[float, float]:
-    """Place and loss of the minimum of the parabola through all points, NaN if it has none."""
+    """Place and loss of the minimum of the parabola through all points, NaN if it has none.
+
+    Shapes: `place` and `loss` (K,), at least three points.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import fitted_vertex
+    >>> place = np.array([-1.0, 0.0, 1.0])
+    >>> vertex, lowest = fitted_vertex(place, 3 + (place - 0.5) ** 2)
+    >>> round(vertex, 6), round(lowest, 6)
+    (0.5, 3.0)
+    """
     vertex, lowest, curvature = fitted_parabola(place, loss)
     return (float(vertex), float(lowest)) if curvature > 0 else (math.nan, math.nan)
 
@@ -58,6 +79,15 @@ def parabola_vertex(place: Floats, loss: Floats) -> tuple[Any, Any]:
     `loss` has shape (..., K) and `place` one that broadcasts with it; results (...). In closed
     form, by divided differences. NaN where the smallest loss lies at the edge of the grid or the
     parabola opens downwards.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import parabola_vertex
+    >>> place = np.array([-1.0, 0.0, 1.0])
+    >>> vertex, lowest = parabola_vertex(place, 3 + (place - 0.25) ** 2)
+    >>> float(vertex), float(lowest)
+    (0.25, 3.0)
     """
     place = np.broadcast_to(place, loss.shape)
     best = np.argmin(np.where(np.isnan(loss), np.inf, loss), axis=-1)
@@ -84,6 +114,14 @@ def parabola_minimum(rates: Floats, loss: Floats) -> Any:
 
     Linear in what is given: exact for rates where the loss is quadratic in the rate, and for log
     rates where it is quadratic in them.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import parabola_minimum
+    >>> rates = np.array([0.1, 0.2, 0.3, 0.4])
+    >>> float(parabola_minimum(rates, (rates - 0.22) ** 2).round(6))
+    0.22
     """
     return parabola_vertex(rates, loss)[0]
 

@@ -107,6 +107,21 @@ def rate_exponent(
     - `factors`: what the parametrization multiplies the base rate with at each size.
 
     Raises `ValueError` for other sizes, and what `surface_optimum` raises.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import LossSurface, rate_exponent
+    >>> rates = np.geomspace(1e-3, 1, 13)
+    >>> def surface(width):  # the best hidden learning rate is 1.28 / width
+    ...     x, y = np.meshgrid(np.log(rates / 0.1), np.log(rates * width / 1.28), indexing="ij")
+    ...     loss = np.repeat((1 + 0.1 * (x**2 + y**2))[..., None], 2, axis=-1)
+    ...     return LossSurface(rates, rates, loss, initial_loss=np.full(2, 5.0))
+    ...
+    >>> widths = [16, 32, 64]
+    >>> found = rate_exponent(widths, [surface(width) for width in widths], "hidden")
+    >>> round(found.value, 2)
+    -1.0
     """
     sizes = np.asarray(sizes, dtype=np.float64)
     if len(sizes) != len(surfaces) or np.any(np.diff(sizes) <= 0):

@@ -94,7 +94,17 @@ class Evidence:
 
 
 def judged(evidence: Evidence, tolerance: float) -> Verdict:
-    """The verdict on evidence by the rule of this module."""
+    """The verdict on evidence by the rule of this module.
+
+    **Example:**
+
+    >>> from dynsim import Estimate
+    >>> from dynsim.claims import Evidence, judged
+    >>> measured = Estimate(1.02, 0.99, 1.05)
+    >>> evidence = Evidence(predicted=1.0, simulated=1.01, measured=measured)
+    >>> judged(evidence, 0.1), judged(evidence, 0.02)
+    ('holds', 'undecided')
+    """
     low, high = evidence.predicted - tolerance, evidence.predicted + tolerance
     measured = evidence.measured
     if not measured.low < measured.high:

@@ -150,6 +150,15 @@ def first_step(
 
     Raises `InputError` for an unknown name, a width below 1, a rank outside the vocabulary or an
     argument that the layer does not have, and `RuntimeError` without 64-bit types.
+
+    Shapes: `width` is a number or of any shape, which the arrays of the result have.
+
+    **Example:**
+
+    >>> from dynsim import first_step, token_law
+    >>> step = first_step("projection", "sign", [256, 4096], token_law("zipf:1", 50257))
+    >>> step.rms.round(1), step.local_exponent.round(3)
+    (array([ 54. , 829.7]), array([0.958, 0.997]))
     """
     require_x64()
     check_choice("layer", layer, get_args(FirstStepLayer))
@@ -216,7 +225,13 @@ def check_features(
     batch_size: int,
     mean_residual: float | None,
 ) -> None:
-    """Raises `InputError` for features and residuals that a layer does not have."""
+    """Raises `InputError` for features and residuals that a layer does not have.
+
+    **Example:**
+
+    >>> from dynsim.theory import check_features
+    >>> check_features("hidden", "relu", 2, 1, "equal", 0, None)  # returns: the layer has them
+    """
     check_choice("activation", activation, derivations.FEATURE_ACTIVATIONS)
     check_choice("residuals", residuals, derivations.RESIDUAL_LAWS)
     check_integer("matrix", matrix, 1, MAX_LEVEL)
@@ -239,7 +254,13 @@ def check_features(
 
 
 def check_outputs(layer: str, outputs: int) -> None:
-    """Raises `InputError` for a number of outputs that the first step of a layer does not have."""
+    """Raises `InputError` for a number of outputs that the first step of a layer does not have.
+
+    **Example:**
+
+    >>> from dynsim.theory import check_outputs
+    >>> check_outputs("embedding", 4)  # returns: the step is derived
+    """
     check_integer("outputs", outputs, 1)
     if outputs > 1 and layer in ("hidden", "readout"):
         allowed = f"must be 1 with `layer` {layer}; many outputs are `residuals` gaussian there"
@@ -247,7 +268,14 @@ def check_outputs(layer: str, outputs: int) -> None:
 
 
 def has_common_mean(activation: str, level: int) -> bool:
-    """Whether the features behind `level` hidden matrices have a mean over tokens."""
+    """Whether the features behind `level` hidden matrices have a mean over tokens.
+
+    **Example:**
+
+    >>> from dynsim.theory import has_common_mean
+    >>> has_common_mean("relu", 1), has_common_mean("tanh", 1)
+    (True, False)
+    """
     return level > 0 and activation in WITH_MEAN
 
 
@@ -264,7 +292,14 @@ def _check_mean_residual(value: float, common_mean: bool) -> None:
 
 
 def holds_for(layer: str, activation: str, matrix: int, depth: int, residuals: str) -> str:
-    """For which matrix, features and residuals the first step of these arguments holds."""
+    """For which matrix, features and residuals the first step of these arguments holds.
+
+    **Example:**
+
+    >>> from dynsim.theory import holds_for
+    >>> holds_for("hidden", "identity", 1, 1, "equal").split("; ")[0]
+    'hidden matrix 1, which reads the embedding (no mean over tokens)'
+    """
     if layer == "embedding":
         return "the embedding, read by a linear projection"
     level = {"projection": 0, "hidden": matrix - 1}.get(layer, depth)
@@ -385,6 +420,14 @@ def visit_chance(law: TokenLaw, batch_size: int, *, rank: int | None = None) -> 
 
     The average is weighted by frequency. Raises `InputError` for a batch without tokens and a rank
     outside the vocabulary.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.theory import visit_chance
+    >>> law = token_law("uniform", 1000)
+    >>> round(visit_chance(law, batch_size=1000), 3)  # 1 - 1/e for many tokens
+    0.632
     """
     check_law(law)
     check_integer("batch_size", batch_size, 1)
@@ -401,6 +444,12 @@ def coherence(width: float, law: TokenLaw) -> NDArray[np.float64]:
     """rho_i = (2/pi) (d - 1) / m_eff,i of every token: above 1 muP regime, below 1 LV regime.
 
     Raises `InputError` for a width below 1. Source: docs/theory/regimes.md#zipf-tokens.
+
+    **Example:**
+
+    >>> from dynsim import coherence, token_law
+    >>> coherence(1001, token_law("zipf:1", 1000))[:3].round(1)  # of the three most frequent tokens
+    array([387.3,  96.8,  43. ])
     """
     check_law(law)
     check_numbers("width", width, 1)
@@ -413,6 +462,12 @@ def crossover_rank(width: float, law: TokenLaw) -> float:
     """Rank at which rho_i = 1, interpolated in log rank; 0 or inf where no token crosses.
 
     For a Zipf law this is `derivations.crossover_rank`, ~ d^(1/(2 alpha)).
+
+    **Example:**
+
+    >>> from dynsim import crossover_rank, token_law
+    >>> round(crossover_rank(4096, token_law("zipf:1", 50257)), 1)
+    39.8
     """
     ratio = coherence(width, law)
     above = int(np.count_nonzero(ratio > 1))
@@ -432,6 +487,13 @@ def batch_effective_vocab_size(law: TokenLaw, batch_size: int) -> float:
     the vocabulary is much larger than the batch.
     Raises `InputError` for a batch without tokens.
     Source: docs/theory/regimes.md#batch-vocabulary; `derivations.batch_alignment`.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.theory import batch_effective_vocab_size
+    >>> round(batch_effective_vocab_size(token_law("uniform", 100_000), batch_size=256), 1)
+    254.7
     """
     check_law(law)
     check_integer("batch_size", batch_size, 1)
@@ -441,6 +503,8 @@ def batch_effective_vocab_size(law: TokenLaw, batch_size: int) -> float:
 
 
 SELF_AVERAGING_WIDTH, SELF_AVERAGING_FREQUENCY = 32, 0.01
+NARROW = "the width is below {width}, so that sums over neurons scatter"
+FREQUENT_TOKEN = "its first token is {share} of the text, so that sums over tokens scatter"
 
 
 class SelfTermStep(NamedTuple):
@@ -462,6 +526,16 @@ def self_term_rms(
     Raises `InputError` for an unknown `init`, a width below 32 and a law whose first token has
     more than 1 % of the frequency, and `RuntimeError` without 64-bit types.
     Source: docs/theory/first_step.md#self-term.
+
+    Shapes: `width` is a number or of any shape, which the RMS has.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.theory import self_term_rms
+    >>> kappa, rms = self_term_rms(1024, token_law("uniform", 4096), init="sp")
+    >>> f"{kappa:.2f} {rms:.1f}"
+    '1.41 36.0'
     """
     check_choice("init", init, get_args(derivations.Init))
     check_law(law)
@@ -477,12 +551,20 @@ def self_term_rms(
 
 
 def self_term_undetermined(width: float, law: TokenLaw) -> str | None:
-    """Why the self term's sums do not average to about a percent; None where they do."""
+    """Why the self term's sums do not average to about a percent; None where they do.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.theory import self_term_undetermined
+    >>> self_term_undetermined(1024, token_law("uniform", 4096)) is None
+    True
+    """
     if width < SELF_AVERAGING_WIDTH:
-        return f"the width is below {SELF_AVERAGING_WIDTH}, so that sums over neurons scatter"
+        return NARROW.format(width=SELF_AVERAGING_WIDTH)
     share = float(law.frequencies[0])
     if share > SELF_AVERAGING_FREQUENCY:
-        return f"its first token is {share:.1%} of the text, so that sums over tokens scatter"
+        return FREQUENT_TOKEN.format(share=f"{share:.1%}")
     return None
 
 
@@ -490,6 +572,14 @@ def initial_output_ratio(width: float, law: TokenLaw, *, init: derivations.Init)
     """kappa, the self term over the noise in the projection's gradient, of any law.
 
     Small where the initial output is. Raises as `self_term_rms`, but for no law.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.theory import initial_output_ratio
+    >>> law = token_law("uniform", 1024)
+    >>> [round(initial_output_ratio(256, law, init=init), 3) for init in ("mup", "sp")]
+    [0.125, 1.414]
     """
     return float(_self_term_values(width, law, init)[s.self_term_ratio])
 
@@ -498,6 +588,14 @@ def self_term_step(width: float, law: TokenLaw, *, init: derivations.Init) -> Se
     """`self_term_rms` at one width with its local exponent, d ln rms / d ln d at fixed law.
 
     Raises as `self_term_rms`. Source: docs/theory/first_step.md#self-term.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.theory import self_term_step
+    >>> step = self_term_step(1024, token_law("uniform", 4096), init="sp")
+    >>> f"{step.rms:.1f} {step.local_exponent:.3f}"
+    '36.0 0.591'
     """
     kappa, rms = self_term_rms(width, law, init=init)
     step = 1e-4  # of ln d; central differences are off by its square
@@ -570,6 +668,16 @@ def optimal_learning_rates(
     Raises `InputError` for an unknown name or a width below 1, and `RuntimeError` without 64-bit
     types. Source: docs/theory/learning_rates.md#greedy-ratio and
     docs/theory/learning_rates.md#ratio-with-self-term.
+
+    Shapes: `width` is a number or of any shape, which both rates have.
+
+    **Example:**
+
+    >>> from dynsim import optimal_learning_rates, token_law
+    >>> law = token_law("uniform", 4096)
+    >>> rates = optimal_learning_rates(1024, law, init="mup", self_term=False)
+    >>> float((rates.embedding / rates.projection).round(1))  # (pi/2) 64 + 1023/64
+    116.5
     """
     check_choice("init", init, get_args(derivations.Init))
     check_choice("targets", targets, TARGETS)

@@ -154,6 +154,19 @@ def head_step(
     Raises `InputError` for an unknown name, a width below 1, bigrams that are not of the law, tied
     matrices with fewer outputs than tokens, and what is not derived: SGD and tied matrices in
     mini-batch, Muon but for the head; `RuntimeError` without 64-bit types.
+
+    Shapes: `width` (widths,) or a number; the arrays of the result are (3, widths).
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.theory import LOGITS, head_step
+    >>> from dynsim.tokens import random_bigrams
+    >>> law = token_law("zipf:1", 64)
+    >>> pairs = random_bigrams(law, outputs=64, followers=4)
+    >>> step = head_step("head", "sign", [64, 256], law, pairs)
+    >>> dict(zip(LOGITS, step.local_exponent[:, 1].round(2).tolist()))
+    {'target': 0.99, 'other': 0.98, 'all': 0.98}
     """
     require_x64()
     check_head(layer, optimizer, law.vocab_size, bigrams.outputs, batch_size)
@@ -189,7 +202,13 @@ def head_step(
 def check_head(
     layer: str, optimizer: str, vocab_size: int, outputs: int, batch_size: int = 0
 ) -> None:
-    """Raises `InputError` for what `head_step` does not have."""
+    """Raises `InputError` for what `head_step` does not have.
+
+    **Example:**
+
+    >>> from dynsim.theory import check_head
+    >>> check_head("head", "sign", vocab_size=64, outputs=64)  # returns: the step is derived
+    """
     check_choice("layer", layer, derivations.HEAD_LAYERS)
     check_choice("optimizer", optimizer, HEAD_OPTIMIZERS)
     check_integer("batch_size", batch_size, 0)
@@ -397,6 +416,15 @@ def pair_alignment(layer: derivations.HeadLayer, law: TokenLaw, bigrams: Bigrams
 
     Raises `InputError` for bigrams that are not of the law and for tied matrices with fewer outputs
     than tokens.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.theory import pair_alignment
+    >>> from dynsim.tokens import onehot_bigrams
+    >>> pairs = onehot_bigrams(vocab_size=8, outputs=4)
+    >>> pair_alignment("embedding", token_law("uniform", 8), pairs).round(3)[:2]
+    array([-0.866, -0.866])
     """
     check_head(layer, "sign", law.vocab_size, bigrams.outputs)
     bigrams.check_law(law)

@@ -102,6 +102,16 @@ def aged_update(
     mini-batch of another than the uniform law or without `embedding_lr`; `RuntimeError` without
     64-bit types.
     Source: docs/theory/lv_lifetime.md#later-steps; `derivations.aged_update_second_moment`.
+
+    Shapes: `width` and `displacement` broadcast, and the arrays of the result have their shape.
+
+    **Example:**
+
+    >>> from dynsim import aged_update, token_law
+    >>> law = token_law("uniform", 4096)
+    >>> update = aged_update(64, law, [0.0, 0.3, 1.0])  # in initial standard deviations
+    >>> update.rms.round(2), update.local_exponent.round(2)
+    (array([ 8.04, 20.8 , 64.5 ]), array([0.5 , 0.93, 0.99]))
     """
     require_x64()
     check_law(law)
@@ -191,6 +201,12 @@ def restoration_displacement(
     `InputError` for a width below 2, a vocabulary that is not positive and `effective_outputs`
     below 1, and `RuntimeError` without 64-bit types.
     Source: docs/theory/lv_lifetime.md#end-of-lv.
+
+    **Example:**
+
+    >>> from dynsim import restoration_displacement
+    >>> round(restoration_displacement(256, 65536), 4)  # for m >> d about 1/sqrt(d)
+    0.0626
     """
     from scipy.optimize import brentq
 
@@ -233,6 +249,14 @@ def law_restoration_displacement(
     (`derivations.early_restoration_displacement`).
 
     Assumes and raises as `aged_update`. Source: docs/theory/lv_lifetime.md#ageing-under-zipf.
+
+    **Example:**
+
+    >>> from dynsim import restoration_displacement, token_law
+    >>> from dynsim.theory import law_restoration_displacement
+    >>> law = token_law("uniform", 65536)
+    >>> round(law_restoration_displacement(256, law) / restoration_displacement(256, 65536), 6)
+    1.0
     """
     require_x64()
     check_law(law)
@@ -256,6 +280,12 @@ def isotropic_restoration(outputs: int) -> float:
 
     Raises `InputError` for fewer than two outputs.
     Source: docs/theory/lv_lifetime.md#outputs-and-structure.
+
+    **Example:**
+
+    >>> from dynsim.theory import isotropic_restoration
+    >>> round(isotropic_restoration(2), 3), round(isotropic_restoration(1000), 3)
+    (1.225, 1.57)
     """
     check_integer("outputs", outputs, 2)
     constant = derivations.isotropic_restoration_constant()
@@ -302,6 +332,13 @@ def effective_outputs(targets: ArrayLike, frequencies: ArrayLike) -> float:
     Shapes (tokens, outputs) and (tokens,). Between 1 and the rank of the targets; it sets the field
     age. At small initial output the residuals are minus the targets.
     Source: docs/theory/lv_lifetime.md#outputs-and-structure; `derivations.field_age`.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.theory import effective_outputs
+    >>> effective_outputs(np.eye(3), np.full(3, 1 / 3))  # three directions of equal weight
+    3.0
     """
     second = _second_moment(targets, frequencies)
     return float(np.trace(second) ** 2 / np.sum(second**2))
@@ -313,6 +350,13 @@ def late_effective_outputs(targets: ArrayLike, frequencies: ArrayLike) -> float:
     The mean square over outputs of the correlation of (V w)_k, whose sign an old field has, with
     r_i . w, which moved the embedding. Equal to `effective_outputs` for a flat spectrum, larger for
     a steep one. Shapes and meaning as there; outputs that never occur are left out.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.theory import late_effective_outputs
+    >>> late_effective_outputs(np.eye(3), np.full(3, 1 / 3))  # a flat spectrum
+    3.0
     """
     second = _second_moment(targets, frequencies)
     square = second @ second
@@ -332,6 +376,14 @@ def smoothed_speed(epsilon: ArrayLike, gradient_std: ArrayLike) -> Array:
     exp(k^2/2) erfc(k/sqrt 2), k = epsilon / gradient_std, without its overflow.
     Source: docs/theory/lv_lifetime.md#lifetime-of-other-optimizers;
     `derivations.smoothed_speed`.
+
+    Shapes: both arguments broadcast, in one unit; the result has their shape.
+
+    **Example:**
+
+    >>> from dynsim.theory import smoothed_speed
+    >>> smoothed_speed([0.0, 1.0], 1.0).round(3)  # without smoothing a move is a whole step
+    array([1.   , 0.523])
     """
     require_x64()
     ratio = np.asarray(epsilon, dtype=np.float64) / np.asarray(gradient_std, dtype=np.float64)

@@ -33,6 +33,13 @@ def muon_row_squares(
     The matrix has the rows sqrt(w_i) R_i with independent Gaussian R_i of r = `rank` dimensions.
     All h_i of rows that are not zero are 1 where these are at most r. With `counts` each weight
     stands for so many rows. Source: docs/theory/muon_rows.md#muon-rows.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.theory import muon_row_squares
+    >>> muon_row_squares(np.array([1.0, 1.0, 1.0, 1.0]), rank=2)
+    array([0.5, 0.5, 0.5, 0.5])
     """
     check_integer("rank", rank, 1)
     w = np.asarray(weights, dtype=np.float64)
@@ -83,6 +90,14 @@ def muon_row_norms(
       token: 1 where the target is a function of the token, 0 where occurrences are independent.
 
     Raises `InputError`. Source: docs/theory/muon_rows.md#muon-rows.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.theory import muon_row_norms
+    >>> norms = muon_row_norms(token_law("zipf:1", 1000).frequencies, rank=64)
+    >>> norms[[0, 99, 999]].round(2)  # of the ranks 1, 100 and 1000
+    array([1.  , 0.39, 0.04])
     """
     p = np.asarray(frequencies, dtype=np.float64)
     if p.ndim != 1 or not np.isfinite(p).all() or (p < 0).any() or not p.any():
@@ -98,7 +113,15 @@ def muon_row_norms(
 def muon_count_norms(
     counts: Int[np.ndarray, " m"], rank: int, shared_residual: float = 1.0
 ) -> Float[np.ndarray, " m"]:
-    """The same in one batch, in which token i occurs `counts[i]` times."""
+    """The same in one batch, in which token i occurs `counts[i]` times.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.theory import muon_count_norms
+    >>> muon_count_norms(np.array([4, 1, 0]), rank=1).round(2)  # their squares add up to the rank
+    array([0.89, 0.45, 0.  ])
+    """
     number = np.asarray(counts, dtype=np.float64)
     return np.sqrt(muon_row_squares(_weight(number, shared_residual), rank))
 
@@ -179,6 +202,14 @@ def muon_rows(
 
     `rank` is that of the gradient behind the readout, the width by default (and at most it).
     Source: docs/theory/muon_rows.md#muon-rows.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.theory import muon_rows
+    >>> rows = muon_rows(token_law("zipf:1", 1000).frequencies, width=64)
+    >>> rows.rank, rows.starved_tokens
+    (64, 958)
     """
     check_integer("width", width, 1)
     if rank is not None:
@@ -209,6 +240,12 @@ def muon_scale(convention: derivations.MuonConvention, outputs: int, inputs: int
     (0.2 sqrt(max(outputs, inputs))) or `spectral` (sqrt(outputs/inputs)). A learning rate is taken
     from one convention to another by the quotient of their factors.
     Source: docs/theory/muon_rows.md#muon-scales.
+
+    **Example:**
+
+    >>> from dynsim.theory import muon_scale
+    >>> [muon_scale(name, outputs=400, inputs=100) for name in ("plain", "spectral", "match-rms")]
+    [1.0, 2.0, 4.0]
     """
     check_choice("convention", convention, derivations.MUON_CONVENTIONS)
     check_integer("outputs", outputs, 1)

@@ -38,6 +38,13 @@ def one_hot_gradient_loss(frequencies: ArrayLike, steps: ArrayLike) -> Floats:
 
     **Arguments:** `frequencies` of shape (m,); `steps`, any shape, which is that of the result.
     Initial residuals have equal size over tokens.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.theory import one_hot_gradient_loss
+    >>> one_hot_gradient_loss(token_law("zipf:1", 64).frequencies, [0, 10, 100]).round(3)
+    array([1.   , 0.181, 0.002])
     """
     require_x64()
     p, times = np.asarray(frequencies, np.float64), np.asarray(steps, np.float64)
@@ -46,7 +53,17 @@ def one_hot_gradient_loss(frequencies: ArrayLike, steps: ArrayLike) -> Floats:
 
 
 def one_hot_flow_loss(frequencies: ArrayLike, learning_rate: float, steps: ArrayLike) -> Floats:
-    """Relative loss sum_i p_i e^(-2 eta p_i t) of gradient flow, as `one_hot_gradient_loss`."""
+    """Relative loss sum_i p_i e^(-2 eta p_i t) of gradient flow, as `one_hot_gradient_loss`.
+
+    Shapes: `frequencies` (m,); `steps` any shape, which the result has.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.theory import one_hot_flow_loss
+    >>> one_hot_flow_loss(token_law("zipf:1", 64).frequencies, 1.0, [0, 10, 100]).round(3)
+    array([1.   , 0.467, 0.086])
+    """
     require_x64()
     p, times = np.asarray(frequencies, np.float64), np.asarray(steps, np.float64)
     values = {s.frequency: p, s.step_size: learning_rate, s.steps: times[..., None]}
@@ -57,6 +74,13 @@ def one_hot_sign_loss(residuals: ArrayLike, step_size: float, steps: int) -> flo
     """Relative loss of sign descent after so many steps, of entries that all tokens have alike.
 
     **Arguments:** `residuals` of shape (n,): sizes of the initial residuals of a token's entries.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.theory import one_hot_sign_loss
+    >>> round(one_hot_sign_loss(np.array([1.0, 0.5]), step_size=0.25, steps=2), 3)
+    0.2
     """
     require_x64()
     initial = np.abs(np.asarray(residuals, np.float64))
@@ -124,6 +148,12 @@ def one_hot_steps(
       the mean of those after t and t + 1 steps.
 
     Raises `InputError` for a value out of range.
+
+    **Example:**
+
+    >>> from dynsim.theory import one_hot_steps
+    >>> [round(one_hot_steps(256, 1.0, optimizer), 1) for optimizer in ("sgd", "sign")]
+    [58.5, 20.7]
     """
     check_integer("vocab_size", vocab_size, 2)
     check_choice("optimizer", optimizer, get_args(Descent))

@@ -22,6 +22,14 @@ def visit_worth(visit_chance: ArrayLike, beta2: float = 0.999) -> Floats:
     A function of q/(1 - beta_2) alone: this ratio where it is small, and 1 where it is large.
     Gradients are noise, and beta_1's memory is short against beta_2's; `rare_visit_worth` is for
     any beta_1 and small q. Source: docs/theory/weight_decay.md#visit-worth.
+
+    Shapes: `visit_chance` any shape, which the result has.
+
+    **Example:**
+
+    >>> from dynsim.theory import visit_worth
+    >>> visit_worth([1e-5, 1e-3, 1.0]).round(3)
+    array([0.01 , 0.455, 0.999])
     """
     q = _chances(visit_chance)
     _check_beta("beta2", beta2)
@@ -34,7 +42,16 @@ def visit_worth(visit_chance: ArrayLike, beta2: float = 0.999) -> Floats:
 
 
 def rare_visit_worth(visit_chance: ArrayLike, beta1: float = 0.9, beta2: float = 0.999) -> Floats:
-    """V for visits much rarer than one in Adam's memory: exact in beta_1 < sqrt(beta_2)."""
+    """V for visits much rarer than one in Adam's memory: exact in beta_1 < sqrt(beta_2).
+
+    Shapes: `visit_chance` any shape, which the result has.
+
+    **Example:**
+
+    >>> from dynsim.theory import rare_visit_worth
+    >>> float(rare_visit_worth(1e-6).round(6))
+    0.001009
+    """
     q = _chances(visit_chance)
     _check_beta("beta2", beta2)
     _check_beta("beta1", beta1)
@@ -66,6 +83,14 @@ def equilibrium_rms(
     - `steps`: after so many steps from `initial_std` in place of at equilibrium.
 
     Source: docs/theory/weight_decay.md#decay-equilibrium.
+
+    Shapes: all arguments broadcast, and the result has their shape.
+
+    **Example:**
+
+    >>> from dynsim.theory import equilibrium_rms
+    >>> float(equilibrium_rms(1e-3, 0.1).round(4))  # about sqrt(LR / (2 decay))
+    0.0707
     """
     values: dict[Any, Any] = {
         decay_symbols.learning_rate: np.asarray(learning_rate, dtype=np.float64),
@@ -84,7 +109,16 @@ def step_decay(
     weight_decay: ArrayLike,
     convention: derivations.DecayConvention = "coupled",
 ) -> Floats:
-    """delta, the share of a weight that one step takes away."""
+    """delta, the share of a weight that one step takes away.
+
+    Shapes: both arguments broadcast, and the result has their shape.
+
+    **Example:**
+
+    >>> from dynsim.theory import step_decay
+    >>> float(step_decay(1e-3, 0.1)), float(step_decay(1e-3, 1e-4, "independent"))
+    (0.0001, 0.0001)
+    """
     check_choice("convention", convention, derivations.DECAY_CONVENTIONS)
     lr = np.asarray(learning_rate, dtype=np.float64)
     decay = np.asarray(weight_decay, dtype=np.float64)
@@ -111,6 +145,14 @@ def kept_direction(
     """Cosine between a row or matrix of noise at equilibrium and itself `steps` steps later.
 
     The same for tokens of every frequency. Source: docs/theory/weight_decay.md#decay-rotation.
+
+    Shapes: all arguments broadcast, and the result has their shape.
+
+    **Example:**
+
+    >>> from dynsim.theory import kept_direction
+    >>> kept_direction(1e-3, 0.1, [1000, 10000]).round(2)
+    array([0.91, 0.37])
     """
     _check_beta("beta1", beta1)
     values = {

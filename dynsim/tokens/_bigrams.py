@@ -183,6 +183,15 @@ def corpus_bigrams(path: str | None, vocab_size: int, outputs: int) -> Bigrams:
     last class is every other. A type that only ends the text gets the frequencies of all targets.
 
     Raises `InputError` as `corpus_tokens` does, and for `outputs` outside 2 to `vocab_size`.
+
+    **Example:**
+
+    >>> from pathlib import Path
+    >>> from dynsim.tokens import corpus_bigrams
+    >>> _ = Path("text.txt").write_text("one two three two one " * 200, encoding="utf-8")
+    >>> pairs = corpus_bigrams("text.txt", 260, outputs=260)
+    >>> pairs.vocab_size, pairs.outputs
+    (260, 260)
     """
     _check_sizes(vocab_size, outputs)
     tokens = corpus_tokens(path, vocab_size)
@@ -207,6 +216,15 @@ def bigrams_of(targets: str, law: TokenLaw, outputs: int, seed: int = 0) -> Bigr
     - `onehot`: one class, drawn uniformly. `random:COUNT`: so many draws from the law itself.
 
     Raises `InputError` for another name and for `bigram` with a law that is of no text.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.tokens import bigrams_of
+    >>> law = token_law("zipf:1", 16)
+    >>> pairs = bigrams_of("onehot", law, outputs=4)
+    >>> len(pairs.context), float(pairs.probability.sum())
+    (16, 16.0)
     """
     check_bigram_targets("targets", targets)
     kind, _, detail = targets.partition(":")
@@ -225,7 +243,13 @@ def bigrams_of(targets: str, law: TokenLaw, outputs: int, seed: int = 0) -> Bigr
 
 
 def check_bigram_targets(field: str, name: str) -> None:
-    """Raises `InputError` unless `name` is one of `bigrams_of`."""
+    """Raises `InputError` unless `name` is one of `bigrams_of`.
+
+    **Example:**
+
+    >>> from dynsim.tokens import check_bigram_targets
+    >>> check_bigram_targets("targets", "random:4")  # returns: the name is known
+    """
     kind, colon, detail = name.partition(":")
     plain = kind in ("bigram", "onehot") and not colon
     drawn = kind == "random" and detail.isascii() and detail.isdigit() and 0 < int(detail) < 2**27
@@ -240,6 +264,17 @@ def counted_bigrams(
 
     Raises `InputError` for ids outside the vocabulary or the outputs, and for counts that are
     negative, not finite or all zero.
+
+    Shapes: `context`, `target` and `count` (pairs,) each.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.tokens import counted_bigrams
+    >>> context, target = np.array([0, 0, 1]), np.array([0, 1, 1])
+    >>> pairs = counted_bigrams(context, target, np.array([3.0, 1.0, 2.0]), vocab_size=2, outputs=2)
+    >>> pairs.probability  # of the target given its context
+    array([0.75, 0.25, 1.  ])
     """
     _check_sizes(vocab_size, outputs)
     context, target = np.asarray(context, dtype=np.int64), np.asarray(target, dtype=np.int64)
@@ -268,6 +303,12 @@ def onehot_bigrams(vocab_size: int, outputs: int, seed: int = 0) -> Bigrams:
 
     The classes are those of `dynsim.targets` for the same seed. Raises `InputError` for `outputs`
     outside 2 to `vocab_size`.
+
+    **Example:**
+
+    >>> from dynsim.tokens import onehot_bigrams
+    >>> onehot_bigrams(vocab_size=8, outputs=4).target.shape
+    (8,)
     """
     _check_sizes(vocab_size, outputs)
     random = np.random.default_rng([seed, 0x7A26])
@@ -282,6 +323,14 @@ def random_bigrams(law: TokenLaw, outputs: int, followers: int, seed: int = 0) -
     Draws may coincide, so that a token has at most `followers` different targets. Targets are
     classes as in `corpus_bigrams`. Raises `InputError` for `outputs` outside 2 to the vocabulary's
     size and for fewer than one draw or more than 2^27 in all.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.tokens import random_bigrams
+    >>> pairs = random_bigrams(token_law("zipf:1", 64), outputs=64, followers=4)
+    >>> bool(pairs.probability.min() >= 0.25)
+    True
     """
     _check_sizes(law.vocab_size, outputs)
     check_integer("followers", followers, 1, max(1, MAX_PAIRS // law.vocab_size))

@@ -74,6 +74,15 @@ def corpus_tokens(path: str | None, vocab_size: int) -> CorpusTokens:
 
     Raises `InputError` for a vocabulary below the 256 bytes or beyond what the text can fill,
     and for a path without readable text.
+
+    **Example:**
+
+    >>> from pathlib import Path
+    >>> from dynsim.tokens import corpus_tokens
+    >>> _ = Path("text.txt").write_text("one two three two one " * 200, encoding="utf-8")
+    >>> tokens = corpus_tokens("text.txt", 260)
+    >>> tokens.vocab_size, int(tokens.counts.sum()) == len(tokens.stream)
+    (260, True)
     """
     if vocab_size < BYTE_ALPHABET:
         raise InputError(

@@ -43,6 +43,14 @@ def read_counts(path: Path) -> Floats:
 
     Raises `InputError` if the file cannot be read, is empty, or holds anything but non-negative
     finite numbers with a positive sum.
+
+    **Example:**
+
+    >>> from pathlib import Path
+    >>> from dynsim.tokens import read_counts
+    >>> _ = Path("counts.json").write_text('{"of": 20, "the": 30}', encoding="utf-8")
+    >>> read_counts(Path("counts.json"))
+    array([30., 20.])
     """
     name = f"counts:{path}"
     try:

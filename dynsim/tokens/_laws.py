@@ -117,7 +117,13 @@ class TokenLaw(Result):
 
 
 def check_law_name(option: str, name: str) -> None:
-    """Raises `InputError` unless `name` is written like a token law (files are not opened)."""
+    """Raises `InputError` unless `name` is written like a token law (files are not opened).
+
+    **Example:**
+
+    >>> from dynsim.tokens import check_law_name
+    >>> check_law_name("tokens", "zipf:1.2")  # returns: written like a law
+    """
     kind, colon, detail = name.partition(":")
     known = kind in ("uniform", "zipf", "counts", "tokenizer", "corpus")
     needs_detail = kind in ("zipf", "counts", "tokenizer")
@@ -152,6 +158,13 @@ def token_law(name: str, vocab_size: int | None = None) -> TokenLaw:
 
     Raises `InputError` for an unknown law, an unreadable file or a vocabulary that the file or
     corpus cannot fill.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> law = token_law("zipf:1", 4)
+    >>> law.frequencies.round(2), round(float(law.effective_vocab_size[0]), 2)
+    (array([0.48, 0.24, 0.16, 0.12]), 1.42)
     """
     check_law_name("tokens", name)
     if vocab_size is not None:

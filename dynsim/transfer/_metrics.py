@@ -52,6 +52,17 @@ def fit_transfer(
 
     Raises `InputError` for a width, learning rate or loss that is not positive, a run that occurs
     twice, or a factor of at most 1.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim import fit_transfer
+    >>> width, rate, seed = np.meshgrid([64, 128, 256, 512], np.geomspace(1e-3, 1e-1, 9), [0, 1])
+    >>> shift = np.log(rate / 1e-2) - 2 * width**-0.5  # the best rate falls to 1e-2
+    >>> loss = 1 + 3 * width**-0.5 + 0.1 * shift**2
+    >>> fit = fit_transfer(width.ravel(), rate.ravel(), seed.ravel(), loss.ravel(), resamples=20)
+    >>> round(fit.loss_exponent.value, 2), round(fit.rate_limit.value, 4)
+    (0.5, 0.01)
     """
     if not factor > 1:
         raise InputError("factor", factor, "must be greater than 1")

@@ -28,6 +28,23 @@ def asymptotic_penalties(fits: Sequence[Transfer]) -> tuple[int | None, list[Tra
     as independent. That the reference was chosen as the lowest is not in the intervals.
 
     Raises `InputError` for fits of different numbers of resamples.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim import fit_transfer
+    >>> from dynsim.transfer import asymptotic_penalties
+    >>> width, rate, seed = (
+    ...     one.ravel()
+    ...     for one in np.meshgrid([64, 128, 256, 512], np.geomspace(1e-3, 1e-1, 9), [0, 1])
+    ... )
+    >>> def fit(limit):
+    ...     loss = limit + 3 * width**-0.5 + 0.1 * np.log(rate / 1e-2) ** 2
+    ...     return fit_transfer(width, rate, seed, loss, resamples=20)
+    ...
+    >>> reference, penalties = asymptotic_penalties([fit(1.0), fit(1.2)])
+    >>> reference, [round(penalty.value, 2) for penalty in penalties]
+    (0, [0.0, 0.2])
     """
     undetermined = [one.loss_limit.status is Status.UNDETERMINED for one in fits]
     known = [k for k, one in enumerate(undetermined) if not one]
@@ -58,6 +75,23 @@ def loss_penalties(fit: Transfer, reference: Transfer) -> dict[float, Estimate]:
     widths leaves no intervals (NaN).
 
     Raises `InputError` for fits of different numbers of resamples.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim import fit_transfer
+    >>> from dynsim.transfer import loss_penalties
+    >>> width, rate, seed = (
+    ...     one.ravel()
+    ...     for one in np.meshgrid([64, 128, 256, 512], np.geomspace(1e-3, 1e-1, 9), [0, 1])
+    ... )
+    >>> def fit(limit):
+    ...     loss = limit + 3 * width**-0.5 + 0.1 * np.log(rate / 1e-2) ** 2
+    ...     return fit_transfer(width, rate, seed, loss, resamples=20)
+    ...
+    >>> penalties = loss_penalties(fit(1.2), fit(1.0))
+    >>> {width: round(found.value, 2) for width, found in penalties.items()}
+    {64.0: 0.2, 128.0: 0.2, 256.0: 0.2, 512.0: 0.2}
     """
     widths = [[one.width for one in each.curves if one.outcome.ok] for each in (fit, reference)]
     common = sorted(set(widths[0]) & set(widths[1]))

@@ -23,7 +23,14 @@ from dynsim.scaling.quantities._first_step import (
 )
 from dynsim.scaling.quantities._optimal_rates import NEGLIGIBLE
 from dynsim.theory._features import feature_statistics
+from dynsim.theory._first_step import (
+    FREQUENT_TOKEN,
+    NARROW,
+    SELF_AVERAGING_FREQUENCY,
+    SELF_AVERAGING_WIDTH,
+)
 from dynsim.tokens import _counts as counts_words
+from experiments.commands.derive import NOT_AVERAGED, SMALL_RATIO
 from experiments.output import flag
 
 from .fields import FIELDS, OPTIMIZERS, State, allowed, described, limits
@@ -76,6 +83,14 @@ def facts(state: State, law: TokenLaw | None, versions: dict[str, str]) -> dict[
             "NEGLIGIBLE": NEGLIGIBLE,
             "EPSILON": Setup.epsilon,
             "FAR": FAR,
+            "SMALL_RATIO": SMALL_RATIO,
+            "SELF_AVERAGING_WIDTH": SELF_AVERAGING_WIDTH,
+            "SELF_AVERAGING_FREQUENCY": SELF_AVERAGING_FREQUENCY,
+        },
+        "self_term": {
+            "NOT_AVERAGED": NOT_AVERAGED,
+            "NARROW": NARROW,
+            "FREQUENT_TOKEN": FREQUENT_TOKEN,
         },
         "kernels": {
             name: "sgd" if FIRST_STEP[name] == "sgd" else "sign"
@@ -149,6 +164,7 @@ def _explanations() -> dict[str, list[derivations.Derivation]]:
         "updates": [
             derivations.first_step("embedding", "sign")[1],
             projection,
+            derivations.self_term_second_moment(),
             derivations.feature_first_step("sign")[1],
         ],
         "ratio": [

@@ -40,6 +40,10 @@ def _every() -> Iterator[tuple[str, sp.Expr]]:
 
 def _first_steps() -> Iterator[tuple[str, sp.Expr]]:
     """RMS at learning rate 1 and local exponent of each layer's first update."""
+    for init in INITS:
+        rms = _with_self_term(init)
+        yield f"rms.self_term.{init}", rms
+        yield f"slope.self_term.{init}", derivations.local_exponent(rms)
     for kernel in KERNELS:
         for batch, mini_batch in BATCHES.items():
             for init in INITS:
@@ -58,6 +62,25 @@ def _first_steps() -> Iterator[tuple[str, sp.Expr]]:
             }
             yield f"rms.readout.{kernel}.{batch}", rms.expression.subs(values)
             yield f"slope.readout.{kernel}.{batch}", slope.subs(values)
+
+
+def _with_self_term(init: derivations.Init) -> sp.Expr:
+    """The projection's first sign update with the self term, averaged over tokens."""
+    law = derivations.alignment(of_one_token=False, mini_batch=False)
+    averages: Any = {
+        s.projection_lr: 1,
+        s.alignment_square: law.alignment_square,
+        s.frequency: s.frequency_square_sum,
+    }
+    second = derivations.self_term_second_moment().expression.subs(averages)
+    return sp.sqrt(second.subs(s.self_term_ratio, _self_term_ratio(init)).subs(s.embedding_std, 1))
+
+
+def _self_term_ratio(init: derivations.Init) -> sp.Expr:
+    """kappa at targets of unit variance and mean squared error."""
+    std: Any = derivations.initial_std(init)
+    kappa = derivations.self_term_ratio().expression.subs(s.residual_slope, 1)
+    return kappa.subs(s.field_square_sum, derivations.field_with_output()).subs(std)
 
 
 def _coherence() -> Iterator[tuple[str, sp.Expr]]:
@@ -110,9 +133,7 @@ def _learning_rates() -> Iterator[tuple[str, sp.Expr]]:
         yield f"optimal_ratio.{init}", ratio
         maximal = derivations.maximal_update_ratio().expression
         yield f"maximal_update_ratio.{init}", maximal.subs(std)
-        kappa = derivations.self_term_ratio().expression.subs(s.residual_slope, 1)
-        field = derivations.field_with_output()
-        yield f"self_term.{init}", kappa.subs(s.field_square_sum, field).subs(std)
+        yield f"self_term.{init}", _self_term_ratio(init)
         yield f"gradient_size.{init}", (s.projection_std * s.frequency_square_sum).subs(std)
     for kernel in KERNELS:
         yield f"hidden_growth.{kernel}", derivations.hidden_update_growth_formula(kernel)

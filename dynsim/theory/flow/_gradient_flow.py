@@ -103,6 +103,14 @@ def gradient_flow(
     layers that do not exist and for states too large, and `RuntimeError` if JAX's 64-bit types are
     off. Source: docs/theory/gradient_flow.md#flow-limits; docs/theory/gradient_flow.md#deep-flow;
     docs/theory/linearized.md#deep-tangent-kernel.
+
+    **Example:**
+
+    >>> from dynsim import Setup, gradient_flow
+    >>> setup = Setup(width=64, vocab_size=32, optimizer="sgd", embedding_lr=1, projection_lr=1)
+    >>> flow = gradient_flow(setup, [0.0, 10.0], limit="infinite", error_estimate=False)
+    >>> flow.loss.round(3), flow.outcome.ok
+    (array([0.585, 0.   ]), True)
     """
     require_x64()
     described = flow_network(setup, hidden_lrs)

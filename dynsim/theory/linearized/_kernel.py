@@ -37,6 +37,14 @@ def linearize(f: Callable[..., Any], params: Any) -> Callable[..., Any]:
     `params` may be pytrees. All else here needs the backward derivative too. The result takes the
     same arguments, is affine in its parameters and costs one Jacobian-vector product.
     Source: docs/theory/linearized.md#linearised-model.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp
+    >>> from dynsim import linearize
+    >>> tangent = linearize(lambda weight, x: jnp.sin(weight * x), 0.0)
+    >>> float(tangent(0.5, 2.0))  # sin(w x) about w = 0 is w x
+    1.0
     """
 
     def linearized(moved: Any, *inputs: Any) -> Any:
@@ -61,6 +69,15 @@ def tangent_kernel_product(
     `v` has the shape of the outputs at `x2`, the result that of the outputs at `x1`. One call
     costs a backward pass on `x2` and a forward pass on `x1`, and the memory of one gradient.
     Arguments and errors are those of `tangent_kernel`.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp
+    >>> from dynsim.theory import tangent_kernel_product
+    >>> x = jnp.array([[1.0, 0.0], [1.0, 1.0]])
+    >>> product = tangent_kernel_product(lambda weight, x: x @ weight, jnp.zeros(2), x)
+    >>> product(jnp.array([1.0, 0.0]))  # the kernel's first column
+    Array([1., 1.], dtype=float64)
     """
     fun, params, rates = checked_function(f, params, learning_rates)
     x2 = x1 if x2 is None else x2
@@ -102,6 +119,15 @@ def tangent_kernel(
     Raises `InputError` for parameters, rates or outputs of another kind and for a kernel that
     does not fit the memory, `RuntimeError` without 64-bit types.
     Source: docs/theory/linearized.md#tangent-kernel.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp
+    >>> from dynsim import tangent_kernel
+    >>> x = jnp.array([[1.0, 0.0], [1.0, 1.0]])
+    >>> tangent_kernel(lambda weight, x: x @ weight, jnp.zeros(2), x)  # x x^T
+    Array([[1., 1.],
+           [1., 2.]], dtype=float64)
     """
     fun, params, rates = checked_function(f, params, learning_rates)
     warn_of_precision(fun, params, x1)
@@ -127,6 +153,16 @@ def max_learning_rate(
     P^(1/2) Theta P^(1/2) (heavy-ball momentum, 0 for plain descent), found by kernel products.
     `weights` are the points' p_i, by default 1/N each; infinite where nothing learns.
     Other arguments and errors are those of `tangent_kernel`.
+
+    Shapes: `weights` (N,), one entry a point.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp
+    >>> from dynsim.theory import max_learning_rate
+    >>> x = jnp.array([[1.0], [2.0]])
+    >>> round(max_learning_rate(lambda weight, x: x @ weight, jnp.zeros(1), x), 3)  # 2 / (5/2)
+    0.8
     """
     check_rate("momentum", momentum)
     if momentum >= 1:

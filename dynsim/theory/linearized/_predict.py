@@ -97,6 +97,17 @@ def predict_linearized(
     computes in a type shorter than float64 are reported in `outcome`. Raises `InputError` for input
     that means nothing, and `RuntimeError` without 64-bit types.
     Source: docs/theory/linearized.md#linearised-model.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp
+    >>> from dynsim import predict_linearized
+    >>> x = jnp.array([[1.0], [2.0]])
+    >>> training = predict_linearized(
+    ...     lambda weight, x: x @ weight, jnp.zeros(1), x, [2.0, 4.0], [0.0, 1.0, jnp.inf]
+    ... )
+    >>> training.loss.round(4)  # e^(-5 t): the kernel's eigenvalue is (1 + 4)/2
+    array([5.    , 0.0337, 0.    ])
     """
     rule, rates = checked_rule(optimizer, learning_rates, epsilon)
     f, params, rates = checked_function(f, params, rates)

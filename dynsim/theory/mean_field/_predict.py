@@ -112,6 +112,14 @@ def predict(
     solver keeps tokens x neurons numbers) or too few replicas, and
     `RuntimeError` if JAX's 64-bit types are off.
     Source: docs/theory/mean_field.md#mean-field-equations.
+
+    **Example:**
+
+    >>> from dynsim import Setup, predict
+    >>> setup = Setup(width=4096, vocab_size=131072, optimizer="sign", steps=2)
+    >>> prediction = predict(setup, particles=64, replicas=4, error_estimate=False)
+    >>> prediction.loss.shape  # pairs of learning rates, steps and the start
+    (1, 2)
     """
     require_x64()
     model = model_of(setup)

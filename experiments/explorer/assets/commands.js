@@ -32,6 +32,11 @@ const commands = (() => {
       + `${inBatch(one)}, init=${text(one.init)}${extra})`;
   }
 
+  /** Python of the projection's first update, with the self term where the command leads with it. */
+  const projection = (one) => (theory.selfTerm(one)?.rms
+    ? `dynsim.theory.self_term_step(${one.width}, law, init=${text(one.init)})`
+    : firstStep(one, "projection"));
+
   function agedUpdate(one) {
     const rate = one.batch_size ? `, embedding_lr=${one.embedding_lr}` : "";
     return `dynsim.aged_update(${one.width}, law, ${one.age}, effective_outputs=${one.outputs}`
@@ -51,12 +56,12 @@ const commands = (() => {
       ],
       python: HEAD + law(one) + (one.steps > 1
         ? `print(${agedUpdate(one)}.local_exponent)`
-        : `print(${firstStep(one, "projection")}.local_exponent)`),
+        : `print(${projection(one)}.local_exponent)`),
     }),
     updates: (one) => ({
       shell: ["embedding", "projection", "readout"].map((layer) => [layer, derive(one, layer)]),
       python: HEAD + law(one) + ["embedding", "projection", "readout"].map(
-        (layer) => `print(${firstStep(one, layer)})`).join("\n")
+        (layer) => `print(${layer === "projection" ? projection(one) : firstStep(one, layer)})`).join("\n")
         + (one.steps > 1 ? `\nprint(${agedUpdate(one)})` : ""),
     }),
     ratio: (one) => ({

@@ -182,7 +182,8 @@ const views = (() => {
     title: "Regime map",
     question: "Where am I, and how far is the next regime?",
     says: "Colour: local exponent of the projection's update, the power by which it grows with the "
-      + "width. Near 1 is the μP regime, near ½ the large-vocabulary (LV) regime. Click to move there.",
+      + "width. Near 1 is the μP regime, where neurons change an output together (maximal update); near ½ "
+      + "the large-vocabulary (LV) regime, where they change it like random numbers. Click to move there.",
     height: 330,
     draw(one, { width, height }) {
       const { width: x, vocab_size: y } = ranges(one);
@@ -208,17 +209,21 @@ const views = (() => {
         cells: rows.length };
     },
     answer(one) {
-      const { value, reason } = theory.localExponent(one, one.width, one.vocab_size);
+      const { value, reason, own } = theory.pointExponent(one);
       const lines = theory.boundaries(one).map(({ name }, k) =>
         `<span class="legend"><svg class="key" width="34" height="10" aria-hidden="true"><line x1="1" `
         + `x2="33" y1="5" y2="5" stroke="currentColor" stroke-width="2.5" stroke-dasharray="${LINES[k]}"/>`
         + `</svg>${escaped(name)}</span>`).join(" ");
       const now = reason ? `No value at your point: ${escaped(reason)}.`
         : `Local exponent at your point: <b>${short(value)}</b>.`;
-      return `<p>${now}</p><p>${lines}</p>`;
+      const map = own?.slope ? theory.localExponent(one, one.width, one.vocab_size) : null;
+      const drawn = !map ? "" : " It holds the self term of the initial output "
+        + `(κ = ${short(own.kappa)}), which the map leaves out: ${map.reason ? "hatched where that matters"
+          : `${short(map.value)} without it`}.`;
+      return `<p>${now}${drawn}</p><p>${lines}</p>`;
     },
     numbers: (one) => ({
-      local_exponent: theory.localExponent(one, one.width, one.vocab_size).value,
+      local_exponent: theory.pointExponent(one).value,
       coherence_ratio: theory.coherence(one, one.width, one.vocab_size),
       crossover_vocab_size: theory.crossoverVocabulary(one),
     }),
@@ -266,12 +271,23 @@ const views = (() => {
       ([layer, name, k, dash]) => {
         const { rms, slope } = theory.update(one, layer, one.width);
         return [line(k, dash), name, short(rms), short(slope)];
-      })),
+      })) + selfTermNote(theory.update(one, "projection", one.width)),
     numbers: (one) => Object.fromEntries(layersOf(one).flatMap(([layer]) => {
       const { rms, slope } = theory.update(one, layer, one.width);
       return [[`${layer}_rms`, rms], [`${layer}_local_exponent`, slope]];
     })),
   };
+
+  /** What the initial output changes at the projection, in the words of `dynsim derive`. */
+  function selfTermNote({ own, plain }) {
+    if (!own) return "";
+    if (plain)
+      return "<p>The projection's first update holds the self term of the initial output "
+        + `(κ = ${short(own.kappa)}; mse, targets of unit variance). Without it, at small initial `
+        + `output, RMS ${short(plain.rms)} and exponent ${short(plain.slope)}.</p>`;
+    return `<p>The projection's self term is left out although κ = ${short(own.kappa)} is not small: `
+      + `the RMS is that of a small initial output (${escaped(own.reason)}).</p>`;
+  }
 
   const once = (reason) => new Map(reason ? [[reason, 1]] : []);
 
@@ -555,7 +571,7 @@ const views = (() => {
     const { share, reason } = theory.tokenRegimes(one);
     const single = one.law.uniform || reason ? ""
       : ` Single tokens differ: those in the μP regime are ${percent(share)} of all occurrences.`;
-    return `${place} the first update is <b>${where}</b>: ρ = ${short(rho)}. ${next}${single}`;
+    return `${place} the first update is <b>${where}</b>: coherent over incoherent power ρ = ${short(rho)}. ${next}${single}`;
   }
 
   return { all: [map, updates, ratio, tokens, life, rules], ranges, headline, short, integer, escaped };

@@ -94,6 +94,37 @@ const theory = (() => {
     ? formula("aged.slope", one.directions, one.batch)(values)
     : formula("slope.projection", one.kernel, one.batch, one.init)(values);
 
+  /**
+   * The self term of the projection's first update: its size kappa, and the numbers with it where
+   * the command leads with them. Null where there is no self term, or it is small.
+   */
+  function selfTerm(one, d = one.width, m = one.vocab_size) {
+    if (one.kernel !== "sign") return null;
+    const values = one.at(d, m);
+    const kappa = formula("self_term", one.init)(values);
+    if (!(kappa >= thresholds.SMALL_RATIO)) return null;
+    const share = one.law.frequency(1, m);
+    const { NOT_AVERAGED, NARROW, FREQUENT_TOKEN } = facts.self_term;
+    let reason = null;
+    if (one.batch === "batch") reason = NOT_AVERAGED;
+    else if (d < thresholds.SELF_AVERAGING_WIDTH)
+      reason = worded(NARROW, { width: thresholds.SELF_AVERAGING_WIDTH });
+    else if (share > thresholds.SELF_AVERAGING_FREQUENCY)
+      reason = worded(FREQUENT_TOKEN, { share: `${(100 * share).toFixed(1)}%` });
+    if (reason) return { kappa, reason };
+    return {
+      kappa, reason, rms: formula("rms.self_term", one.init)(values),
+      slope: formula("slope.self_term", one.init)(values),
+    };
+  }
+
+  /** Local exponent at the point as the command leads with it: with a self term that is not small. */
+  function pointExponent(one) {
+    const own = one.age > 0 ? null : selfTerm(one);
+    return own?.slope ? { value: own.slope, reason: null, own }
+      : { ...localExponent(one, one.width, one.vocab_size), own };
+  }
+
   /** RMS at learning rate 1 and local exponent of a layer's update, without a look at errors. */
   function update(one, layer, d) {
     const later = layer === "later";
@@ -111,9 +142,11 @@ const theory = (() => {
         slope: formula("aged.slope", one.directions, one.batch)(values),
         reason: null,
       };
-    return {
+    const plain = {
       rms: formula("rms", ...names)(values), slope: formula("slope", ...names)(values), reason: null,
     };
+    const own = layer === "projection" ? selfTerm(one, d) : null;
+    return own?.rms ? { ...plain, rms: own.rms, slope: own.slope, own, plain } : { ...plain, own };
   }
 
   /** Coherent over incoherent power of the first update, averaged over tokens by frequency. */
@@ -237,7 +270,7 @@ const theory = (() => {
   });
 
   return {
-    model, localExponent, update, coherence, boundaries, crossoverVocabulary, rateRatio,
+    model, localExponent, pointExponent, selfTerm, update, coherence, boundaries, crossoverVocabulary, rateRatio,
     tokenRegimes, tokenCoherence, lifetime, agedExponent, rules, published, noLaterSteps,
     notCovered, named,
   };

@@ -78,20 +78,21 @@ def _widths(axes: Axes, widths: Sequence[int]) -> None:
 def transfer_rules(data: xr.Dataset) -> Figure:
     """Shift of the optimum, loss above muP's, error of the scaling law and R∞, by rule."""
     figure, panels = plt.subplots(
-        2, 4, figsize=(13.2, 6.6), layout="constrained", width_ratios=(1.15, 1.15, 0.9, 0.9)
+        4, 2, figsize=(8.8, 13), layout="constrained", height_ratios=(1, 1, 1.15, 1.15)
     )
-    for row, network in zip(panels, NETWORKS, strict=True):
-        _optima(row[0], data, network)
-        _penalties(row[1], data, network)
-        _by_rule(row[2], row[3], data, network)
-        row[0].set_title(f"{NAMES[network]}: optimum of the base rate")
-        row[1].set_title(r"lowest loss above $\mu$P's")
-        row[2].set_title("error of the scaling law")
-        row[3].set_title("loss penalty at infinite width")
+    for number, network in enumerate(NETWORKS):
+        curves, by_rule = panels[:2, number], panels[2 + number]
+        _optima(curves[0], data, network)
+        _penalties(curves[1], data, network)
+        _by_rule(*by_rule, data, network)
+        curves[0].set_title(f"{NAMES[network]}: optimum of the base rate")
+        curves[1].set_title(rf"{NAMES[network]}: lowest loss above $\mu$P's")
+        by_rule[0].set_title(f"{NAMES[network]}: error of the scaling law")
+        by_rule[1].set_title("loss penalty at infinite width")
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=len(handles))
-    handles, labels = panels[0, 2].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower right", ncols=len(handles))
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize="medium")
+    handles, labels = panels[2, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="medium")
     return figure
 
 
@@ -139,7 +140,7 @@ def _by_rule(left: Axes, right: Axes, data: xr.Dataset, network: str) -> None:
     left.set_xlabel("$E$")
     for place, found in zip(places, penalties, strict=True):
         if found.status is Status.UNDETERMINED:
-            right.annotate("undetermined", (0, place), fontsize=7, va="center", color="0.4")
+            right.annotate("undetermined", (0, place), fontsize=8, va="center", color="0.4")
             continue
         value, bars = _bars([found])
         sure = found.outcome.ok
@@ -156,34 +157,36 @@ def _by_rule(left: Axes, right: Axes, data: xr.Dataset, network: str) -> None:
     right.set_xlabel(r"$R_\infty$ (nats; open: misfit)")
     for axes in (left, right):
         axes.set_ylim(len(RULES) - 0.4, -0.6)
-    left.set_yticks(places, [LABELS[rule] for rule in RULES], fontsize=7)
+    left.set_yticks(places, [LABELS[rule] for rule in RULES], fontsize=8)
     right.set_yticks(places, [""] * len(places))
 
 
 def transfer_axes(data: xr.Dataset) -> Figure:
     """Loss above muP's at the widest common width: by the embedding's learning rate, by vocabulary,
     by weight decay; and by width at the same number of tokens per parameter."""
-    figure, panels = plt.subplots(2, 4, figsize=(14, 6.2), layout="constrained")
-    for row, network in zip(panels, NETWORKS, strict=True):
+    figure, panels = plt.subplots(4, 2, figsize=(8.4, 12.4), layout="constrained")
+    for row, network in zip(panels.T, NETWORKS, strict=True):
         width = max(widths_of(data, Case(network, "mup", OTHER_VOCABULARIES[0]).name))
         _by_ratio(row[0], data, network, width)
         _by_vocabulary(row[1], data, network, width)
         _by_decay(row[2], data, network, width)
         _by_budget(row[3], data, network)
         row[0].set_title(f"{NAMES[network]}, width {width}: what a rule chooses")
-        row[1].set_title(f"vocabulary, width {width}")
-        row[2].set_title(f"weight decay, width {width}")
-        row[3].set_title("the same number of tokens per parameter")
+        row[1].set_title(f"{NAMES[network]}: vocabulary, width {width}")
+        row[2].set_title(f"{NAMES[network]}: weight decay, width {width}")
+        row[3].set_title(f"{NAMES[network]}: the same number of tokens per parameter")
         references = (TUNED, PENALTY, CHANGE, PENALTY)
         for axes, reference in zip(row, references, strict=True):
             axes.set_ylabel(reference)
             axes.axhline(0, color="black", linewidth=0.9)
     handles = {
         label: handle
-        for axes in panels[0]
+        for axes in panels[:, 0]
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize="medium"
+    )
     return figure
 
 
@@ -241,7 +244,7 @@ def _by_decay(axes: Axes, data: xr.Dataset, network: str, width: int) -> None:
         style = {**STYLES[rule], "linestyle": "", "markersize": 4.5, "capsize": 2}
         axes.errorbar(places + 0.12 * (number - 1), value, bars, **style, label=LABELS[rule])
     short = {"coupled": "coupled", "independent": "indep."}
-    axes.set_xticks(places, [f"{short[decay]}\n{rate:g}" for decay, rate in decays], fontsize=7)
+    axes.set_xticks(places, [f"{short[decay]}\n{rate:g}" for decay, rate in decays], fontsize=8)
 
 
 def _by_budget(axes: Axes, data: xr.Dataset, network: str) -> None:

@@ -55,14 +55,13 @@ Floats = NDArray[np.float64]
 
 def transfer_theory(data: xr.Dataset, ratios: xr.Dataset) -> Figure:
     """Lowest loss and best base rate against width, case by case, and the limits against m/d."""
-    figure, panels = plt.subplots(2, 5, figsize=(14, 5.8), layout="constrained")
-    for axes, case in zip(panels[0], CASES, strict=False):
-        _lowest_losses(axes, data, case)
-    panels[0, 4].axis("off")
-    panels[0, 4].legend(*_entries(panels[0, 0]), loc="center")
-    for axes, case in zip(panels[1], CASES, strict=False):
-        _best_rates(axes, data, case)
-    _ratios(panels[1, 4], ratios)
+    figure, panels = plt.subplots(len(CASES) + 1, 2, figsize=(8.2, 13), layout="constrained")
+    for (left, right), case in zip(panels, CASES, strict=False):
+        _lowest_losses(left, data, case)
+        _best_rates(right, data, case)
+    _ratios(panels[-1, 0], ratios)
+    panels[-1, 1].axis("off")
+    panels[-1, 1].legend(*_entries(panels[0, 0]), loc="center", fontsize="medium")
     return figure
 
 

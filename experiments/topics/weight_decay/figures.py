@@ -34,7 +34,8 @@ POWER_NAMES = {
 
 def weight_decay(rows: xr.Dataset, hidden: xr.Dataset) -> Figure:
     """Sizes and turns of rows by visits, sizes and largest singular values by width."""
-    figure, panels = plt.subplots(1, 4, figsize=(14, 3.6), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(8, 6.6), layout="constrained")
+    panels = axes.ravel()
     _sizes(panels[0], rows)
     _turns(panels[1], rows)
     _widths(panels[2], hidden, "square")
