@@ -299,6 +299,7 @@ def _plan(task: Task, sizes: Particles) -> Plan:
         model.residual,
         model.muon,
         single=bool(entry >= SMALLEST_ENTRY),
+        transposed=False,
     )
 
 
