@@ -39,8 +39,10 @@ AIM = 0.85  # of the accuracy, since replicas are counted from an estimate
 MOST_BIAS = 0.7  # of the accuracy; with more of it particles are what is missing
 SMALLEST_ENTRY = 1e-15  # of a first gradient, whose square a float32 still holds
 
-# Two calls run at a time, so that one needs no threads of its own.
+# Two calls run at a time, so that one needs no threads of its own. XLA's emitters of fused loops
+# take most of a compilation, and the loops are no faster by them.
 ALONE = {**LESS, "xla_cpu_multi_thread_eigen": False}
+SOONER = {"xla_cpu_use_fusion_emitters": False}
 
 Report = Callable[[float], None]
 Defects = Float[np.ndarray, " L"]
@@ -328,12 +330,23 @@ def _compiled(task: Task, plan: Plan, at_once: int) -> Any:
     key = plan, at_once
     with _compiling:
         if key not in _programs:
-            options = ALONE if jax.default_backend() == "cpu" else None
             lowered = solve.lower(plan, *_arguments(task, plan, at_once))
             while len(_programs) >= MOST_PROGRAMS:
                 del _programs[next(iter(_programs))]  # the oldest
-            _programs[key] = lowered.compile(compiler_options=options)
+            _programs[key] = _compiled_soon(lowered)
         return _programs[key]
+
+
+def _compiled_soon(lowered: Any) -> Any:
+    """On a CPU with the options that make it quick, as far as this version of XLA has them."""
+    if jax.default_backend() != "cpu":
+        return lowered.compile()
+    try:
+        return lowered.compile(compiler_options={**ALONE, **SOONER})
+    except RuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        return lowered.compile(compiler_options=ALONE)
 
 
 def _arguments(task: Task, plan: Plan, cases: int) -> tuple[Tokens, Sizes, Descent, Case]:
