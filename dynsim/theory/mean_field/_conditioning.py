@@ -132,7 +132,9 @@ def pulled(table: Float[Array, "P N"], vectors: Float[Array, "P n"]) -> Float[Ar
     To transpose the table takes longer than the product, so it is written without. With
     `transposed_tables`, sums in double precision keep the order that stored results have.
     """
-    if table.dtype == jnp.float32 or not _TRANSPOSED.get():
+    if not _TRANSPOSED.get():
+        return jax.lax.optimization_barrier(vectors.T @ table).T  # else XLA would turn it round
+    if table.dtype == jnp.float32:
         return (vectors.T @ table).T
     return table.T @ vectors
 
