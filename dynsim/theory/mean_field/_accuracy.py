@@ -36,6 +36,7 @@ DEFAULT_ACCURACY = 0.01  # of the initial loss
 FIRST_TOKENS, FIRST_NEURONS = 2048, 512  # or what outputs and steps need
 FIRST_REPLICAS, FIRST_COMPANIONS = 4, 2
 AIM = 0.85  # of the accuracy, since replicas are counted from an estimate
+BEYOND_CHANCE = 3  # standard errors, since a change is looked for at every step
 MOST_BIAS = 0.7  # of the accuracy; with more of it particles are what is missing
 SMALLEST_ENTRY = 1e-15  # of a first gradient, whose square a float32 still holds
 
@@ -248,11 +249,24 @@ def _summary(task: Task, sizes: Particles, found: Found) -> Accurate:
         correction = np.where(lost[:, None], 0, correction)
         bias = np.zeros_like(limit[:, 0])
         if task.error_estimate:
-            change, chance = by_more.mean(axis=1), _error(by_more)
-            bias = np.sqrt(np.maximum(change**2 - (2 * chance) ** 2, 0))
+            change, chance = by_more.mean(axis=1), _chance(sizes, limit, by_more)
+            bias = np.sqrt(np.maximum(change**2 - (BEYOND_CHANCE * chance) ** 2, 0))
         spread = np.where(lost, np.inf, np.hypot(_error(limit), _error(correction)))
         mean, added = limit.mean(axis=1), correction.mean(axis=1)
     return Accurate(mean + added, spread, bias, added, found.defects, sizes, limit.shape[1])
+
+
+def _chance(sizes: Particles, limit: Records, by_more: Records) -> Averages:
+    """Standard error of what more particles change, where few replicas estimate it.
+
+    Two replicas that happen to agree at one of many steps would make any change look certain. So it
+    is at least what follows from the scatter of the limit's replicas, with a variance in proportion
+    to 1/particles, and at least its root mean square over steps.
+    """
+    ratio, share = sizes.neurons / sizes.fewer_neurons, limit.shape[1] / by_more.shape[1]
+    by_limit = math.sqrt((1 + ratio) * share) / (ratio - 1) * _error(limit)
+    chance = np.maximum(_error(by_more), by_limit)
+    return np.maximum(chance, np.sqrt(np.mean(chance**2, axis=1, keepdims=True)))
 
 
 def _error(records: Records) -> Averages:
