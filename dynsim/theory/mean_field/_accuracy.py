@@ -24,6 +24,7 @@ from dynsim._optimizers import weight_copies
 from dynsim._programs import LESS
 from dynsim._runs import memory_budget
 from dynsim._setup import Experiment
+from dynsim.tokens._pieces import law_in_pieces
 
 from ._averages import Averages, Records, standard_error
 from ._model import Model
@@ -301,8 +302,8 @@ def _replicas(task: Task, result: Accurate, found: Found, accuracy: float) -> tu
 
 def _plan(task: Task, sizes: Particles) -> Plan:
     setup, model = task.setup, task.model
-    law = setup.law().frequencies
-    entry = law[np.count_nonzero(law) - 1] * model.stds.projection * model.multipliers.embedding
+    rarest = law_in_pieces(setup.law_name, setup.vocab_size).frequencies[-1]
+    entry = rarest * model.stds.projection * model.multipliers.embedding
     return Plan(
         sizes.tokens,
         sizes.neurons,
