@@ -257,7 +257,9 @@ def _summary(task: Task, sizes: Particles, found: Found) -> Accurate:
     return Accurate(mean + added, spread, bias, added, found.defects, sizes, limit.shape[1])
 
 
-def _chance(sizes: Particles, limit: Records, by_more: Records) -> Averages:
+def _chance(
+    sizes: Particles, limit: Records, by_more: Float[np.ndarray, "L r T quantities"]
+) -> Averages:
     """Standard error of what more particles change, where few replicas estimate it.
 
     Two replicas that happen to agree at one of many steps would make any change look certain. So it
