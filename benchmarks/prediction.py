@@ -4,8 +4,9 @@
 
 First the goals, each in a process of its own and with nothing kept from earlier runs: seconds from
 the start of `dynsim predict` to its end, compilation included, and again with the compiled program
-at hand. Then seconds of one prediction at growing sizes (compiled before), the ratio to the
-smallest, and with --train the seconds of training one network of the size.
+at hand; with --train also of `dynsim train` for one network of a sixteenth of the size. Then
+seconds of one prediction at growing sizes (compiled before), the ratio to the smallest, and with
+--train the seconds of training one network of the size.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 
@@ -23,15 +25,16 @@ from dynsim import Setup, predict, train
 
 SIZES = ((256, 1024), (4096, 131_072), (16_384, 1_000_000))
 WIDE = ("--width", "4096", "--vocab-size", "131072")
+TRAINED = ("--width", "1024", "--vocab-size", "32768", "--seeds", "1")
 CLASSES = ("--loss", "ce", "--targets", "onehot", "--tokens", "zipf:1")
 LINEAR = ("--network", "mlp", "--activation", "identity", "--normalisation", "none")
 RATES = ("--embedding-lr", "0.02", "--hidden-lr", "0.002")
 GOALS = {  # seconds: options
-    "T = 20, n = 2": (5, (*WIDE, "--steps", "20", "--outputs", "2")),
-    "T = 50, n = 8, ce, Zipf 1": (10, (*WIDE, "--steps", "50", "--outputs", "8", *CLASSES)),
+    "T = 20, n = 2": (5, ("--steps", "20", "--outputs", "2")),
+    "T = 50, n = 8, ce, Zipf 1": (10, ("--steps", "50", "--outputs", "8", *CLASSES)),
     "depth 1, T = 20, n = 2": (
         20,
-        (*WIDE, "--steps", "20", "--outputs", "2", *LINEAR, "--depth", "1", *RATES),
+        ("--steps", "20", "--outputs", "2", *LINEAR, "--depth", "1", *RATES),
     ),
 }
 
@@ -42,24 +45,30 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def print_goals() -> None:
-    print(f"{'prediction at 1 %':28} {'goal':>6} {'first':>8} {'again':>8} {'over goal':>10}")
-    for name, (goal, options) in GOALS.items():
+def print_goals(train_too: bool, names: Sequence[str] = tuple(GOALS)) -> None:
+    print(
+        f"{'prediction at 1 %':28} {'goal':>6} {'first':>8} {'again':>8} {'over goal':>10}", end=""
+    )
+    print(f" {'training':>9} {'over first':>11}" if train_too else "")
+    for name in names:
+        goal, options = GOALS[name]
         with tempfile.TemporaryDirectory() as folder:
             environment = {**os.environ, "DYNSIM_COMPILATION_CACHE": folder}
-            line = [sys.executable, "-m", "experiments.cli", "predict", *options, "--json"]
 
-            def run(line: list[str] = line, own: dict[str, str] = environment) -> None:
-                subprocess.run(line, env=own, check=True, capture_output=True)
+            def run(*line: str, own: dict[str, str] = environment) -> None:
+                words = [sys.executable, "-m", "dynsim", *line, "--json"]
+                subprocess.run(words, env=own, check=True, capture_output=True)
 
-            first, again = seconds(run), seconds(run)
-        print(
-            f"{name:28} {goal:4} s {first:6.1f} s {again:6.1f} s {first / goal:10.2f}", flush=True
-        )
+            first, again = (seconds(partial(run, "predict", *WIDE, *options)) for _ in range(2))
+            line = f"{name:28} {goal:4} s {first:6.1f} s {again:6.1f} s {first / goal:10.2f}"
+            if train_too:
+                trained = seconds(partial(run, "train", *TRAINED, *options))
+                line += f" {trained:7.1f} s {trained / first:11.1f}"
+        print(line, flush=True)
 
 
 def main() -> None:
-    print_goals()
+    print_goals("--train" in sys.argv)
     jax.config.update("jax_enable_x64", True)
     smallest = None
     for width, vocab_size in SIZES:

@@ -11,11 +11,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import xarray as xr
+from typing import TYPE_CHECKING, Any
 
 from ._files import Damaged, sealed, unsealed
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 PROBE_SECONDS = 20.0  # for a file that is not sealed
 PROBE_RATE = 10e6  # and bytes a second
@@ -82,6 +83,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _opened(path: Path) -> xr.Dataset:
+    import xarray as xr
+
     with xr.open_dataset(path, engine="h5netcdf", phony_dims="sort") as dataset:
         return dataset.load().drop_encoding()  # how long texts were there would cut longer ones
 

@@ -14,10 +14,6 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-import derivations
-from derivations import flow_symbols
-
-from ._compiled import evaluate
 from ._errors import InputError
 from ._setup import Descent
 
@@ -76,6 +72,11 @@ def direction(optimizer: str, constants: Constants) -> optax.GradientTransformat
 
 
 def _smoothed_sign(gradients: Any, constants: Constants) -> Any:
+    import derivations  # sympy takes longer to import than a prediction's other parts
+    from derivations import flow_symbols
+
+    from ._compiled import evaluate
+
     def of(gradient: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         values = {flow_symbols.gradient: gradient, flow_symbols.smoothing: constants.epsilon}
         return evaluate(derivations.smoothed_sign(), values)

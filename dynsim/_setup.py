@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from dynsim.tokens._laws import MAX_VOCAB_SIZE, TokenLaw, check_law_name, token_law
+from dynsim.tokens._laws import MAX_TYPES, TokenLaw, check_law_name, token_law
 
 from ._errors import InputError, check_choice, check_integer, check_rate, check_share
 from ._summary import described
@@ -63,7 +63,7 @@ class Sizes(Part):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("width", self.width, 1, MAX_SIZE)
-        check_integer("vocab_size", self.vocab_size, 1, MAX_VOCAB_SIZE)
+        check_integer("vocab_size", self.vocab_size, 1, MAX_TYPES)
 
 
 @dataclass(frozen=True, repr=False)

@@ -45,6 +45,7 @@ from .parsing import ParseError, parse
 from .streams import OutputLost, only_safe_characters, own_streams, printable
 
 LONGEST = 1000  # characters of an error
+MORE_OBJECTS = 20_000  # by which memory grows before they are searched for cycles
 
 COMMANDS: dict[str, type] = {
     "derive": Derive,
@@ -123,9 +124,11 @@ def _prepare_process() -> None:
 
     Compiled programs are kept for the next one.
     Figures are only written to files, while notebooks set a backend of theirs for every command.
-    Python would search all objects for cycles once more at its end, which takes a second.
+    Python would search all objects for cycles once more at its end, which takes a second, and many
+    times while libraries are imported.
     """
     atexit.register(gc.freeze)
+    gc.set_threshold(MORE_OBJECTS)
     os.environ["MPLBACKEND"] = "agg"
     keep_compiled_programs()
     own_streams()

@@ -10,15 +10,16 @@ import re
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import xarray as xr
+from typing import TYPE_CHECKING, Any
 
 import dynsim
 from dynsim._files import TEMPORARY_NAME as TEMPORARY_NAME
 from dynsim._files import write_file as write_file
 from dynsim._netcdf import netcdf_bytes, read_netcdf
 from dynsim._netcdf import unreadable as unreadable
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 LIBRARIES = (
     *("jax", "jaxlib", "numpy", "scipy", "sympy", "diffrax", "equinox", "optax", "xarray"),

@@ -22,6 +22,7 @@ MOST_PADDING = 0.01  # of the types, that a vocabulary may have rows more
 MAX_ZIPF_EXPONENT = 20.0
 MOST_KEPT = 2**20  # types of laws that are kept for the next call
 MAX_VOCAB_SIZE = 2**27  # a law keeps one float64 a type: 1 GiB
+MAX_TYPES = 2**30  # of a vocabulary in theory that needs no law type by type
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,12 @@ def token_law(name: str, vocab_size: int | None = None) -> TokenLaw:
 
     tokens = corpus_tokens(detail or None, vocab_size)
     return TokenLaw(name, _normalised(tokens.counts), tokens.notes)
+
+
+def power_law_exponent(name: str) -> float | None:
+    """Of `uniform` and `zipf:ALPHA`; None of other laws."""
+    kind, _, detail = name.partition(":")
+    return float(detail or 0) if kind in ("uniform", "zipf") else None
 
 
 def _power_law(name: str, exponent: float, vocab_size: int) -> TokenLaw:

@@ -24,6 +24,7 @@ from dynsim._optimizers import weight_copies
 from dynsim._programs import LESS
 from dynsim._runs import memory_budget
 from dynsim._setup import Experiment
+from dynsim.tokens._pieces import law_in_pieces
 
 from ._averages import Averages, Records, standard_error
 from ._model import Model
@@ -36,11 +37,14 @@ DEFAULT_ACCURACY = 0.01  # of the initial loss
 FIRST_TOKENS, FIRST_NEURONS = 2048, 512  # or what outputs and steps need
 FIRST_REPLICAS, FIRST_COMPANIONS = 4, 2
 AIM = 0.85  # of the accuracy, since replicas are counted from an estimate
+BEYOND_CHANCE = 3  # standard errors, since a change is looked for at every step
 MOST_BIAS = 0.7  # of the accuracy; with more of it particles are what is missing
 SMALLEST_ENTRY = 1e-15  # of a first gradient, whose square a float32 still holds
 
-# Two calls run at a time, so that one needs no threads of its own.
+# Two calls run at a time, so that one needs no threads of its own. XLA's emitters of fused loops
+# take most of a compilation, and the loops are no faster by them.
 ALONE = {**LESS, "xla_cpu_multi_thread_eigen": False}
+SOONER = {"xla_cpu_use_fusion_emitters": False}
 
 Report = Callable[[float], None]
 Defects = Float[np.ndarray, " L"]
@@ -246,11 +250,26 @@ def _summary(task: Task, sizes: Particles, found: Found) -> Accurate:
         correction = np.where(lost[:, None], 0, correction)
         bias = np.zeros_like(limit[:, 0])
         if task.error_estimate:
-            change, chance = by_more.mean(axis=1), _error(by_more)
-            bias = np.sqrt(np.maximum(change**2 - (2 * chance) ** 2, 0))
+            change, chance = by_more.mean(axis=1), _chance(sizes, limit, by_more)
+            bias = np.sqrt(np.maximum(change**2 - (BEYOND_CHANCE * chance) ** 2, 0))
         spread = np.where(lost, np.inf, np.hypot(_error(limit), _error(correction)))
         mean, added = limit.mean(axis=1), correction.mean(axis=1)
     return Accurate(mean + added, spread, bias, added, found.defects, sizes, limit.shape[1])
+
+
+def _chance(
+    sizes: Particles, limit: Records, by_more: Float[np.ndarray, "L r T quantities"]
+) -> Averages:
+    """Standard error of what more particles change, where few replicas estimate it.
+
+    Two replicas that happen to agree at one of many steps would make any change look certain. So it
+    is at least what follows from the scatter of the limit's replicas, with a variance in proportion
+    to 1/particles, and at least its root mean square over steps.
+    """
+    ratio, share = sizes.neurons / sizes.fewer_neurons, limit.shape[1] / by_more.shape[1]
+    by_limit = math.sqrt((1 + ratio) * share) / (ratio - 1) * _error(limit)
+    chance = np.maximum(_error(by_more), by_limit)
+    return np.maximum(chance, np.sqrt(np.mean(chance**2, axis=1, keepdims=True)))
 
 
 def _error(records: Records) -> Averages:
@@ -285,8 +304,8 @@ def _replicas(task: Task, result: Accurate, found: Found, accuracy: float) -> tu
 
 def _plan(task: Task, sizes: Particles) -> Plan:
     setup, model = task.setup, task.model
-    law = setup.law().frequencies
-    entry = law[np.count_nonzero(law) - 1] * model.stds.projection * model.multipliers.embedding
+    rarest = law_in_pieces(setup.law_name, setup.vocab_size).frequencies[-1]
+    entry = rarest * model.stds.projection * model.multipliers.embedding
     return Plan(
         sizes.tokens,
         sizes.neurons,
@@ -299,6 +318,7 @@ def _plan(task: Task, sizes: Particles) -> Plan:
         model.residual,
         model.muon,
         single=bool(entry >= SMALLEST_ENTRY),
+        transposed=False,
     )
 
 
@@ -327,12 +347,23 @@ def _compiled(task: Task, plan: Plan, at_once: int) -> Any:
     key = plan, at_once
     with _compiling:
         if key not in _programs:
-            options = ALONE if jax.default_backend() == "cpu" else None
             lowered = solve.lower(plan, *_arguments(task, plan, at_once))
             while len(_programs) >= MOST_PROGRAMS:
                 del _programs[next(iter(_programs))]  # the oldest
-            _programs[key] = lowered.compile(compiler_options=options)
+            _programs[key] = _compiled_soon(lowered)
         return _programs[key]
+
+
+def _compiled_soon(lowered: Any) -> Any:
+    """On a CPU with the options that make it quick, as far as this version of XLA has them."""
+    if jax.default_backend() != "cpu":
+        return lowered.compile()
+    try:
+        return lowered.compile(compiler_options={**ALONE, **SOONER})
+    except RuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        return lowered.compile(compiler_options=ALONE)
 
 
 def _arguments(task: Task, plan: Plan, cases: int) -> tuple[Tokens, Sizes, Descent, Case]:

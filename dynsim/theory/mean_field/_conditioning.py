@@ -17,6 +17,9 @@ particle stands for. Source: docs/theory/mean_field.md#conditioning.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import jax
@@ -110,12 +113,27 @@ def _taken_off(
     return old.astype(vectors.dtype), vectors - (basis @ old).astype(vectors.dtype)
 
 
+_TRANSPOSED: ContextVar[bool] = ContextVar("tables are transposed", default=True)
+
+
+@contextmanager
+def transposed_tables(transposed: bool) -> Iterator[None]:
+    """Within it, how the products of `pulled` are traced; by default tables are transposed."""
+    token = _TRANSPOSED.set(transposed)
+    try:
+        yield
+    finally:
+        _TRANSPOSED.reset(token)
+
+
 def pulled(table: Float[Array, "P N"], vectors: Float[Array, "P n"]) -> Float[Array, "N n"]:
     """The transposed table times vectors.
 
-    In single precision it is written such that the table itself is not transposed, which takes
-    longer than the product. In double precision sums keep the order that stored results have.
+    To transpose the table takes longer than the product, so it is written without. With
+    `transposed_tables`, sums in double precision keep the order that stored results have.
     """
+    if not _TRANSPOSED.get():
+        return jax.lax.optimization_barrier(vectors.T @ table).T  # else XLA would turn it round
     if table.dtype == jnp.float32:
         return (vectors.T @ table).T
     return table.T @ vectors
@@ -128,14 +146,14 @@ def response(
     fresh: Float[Array, "Q n"],
 ) -> Float[Array, "P n"]:
     """Q_b (Z^T Q_b)^T q, or Q_w (Z Q_w)^T q': what the fields already seen say of a new one."""
-    return basis @ (other_image.T @ (metric[:, None] * fresh))
+    return basis @ pulled(other_image, metric[:, None] * fresh)
 
 
 def without(
     basis: Float[Array, "P K"], metric: Float[Array, " P"], noise: Float[Array, "P n"]
 ) -> Float[Array, "P n"]:
     """(1 - Q Q^T) g: the part of fresh Gaussians that is orthogonal to the basis."""
-    return noise - basis @ (basis.T @ (metric[:, None] * noise))
+    return noise - basis @ pulled(basis, metric[:, None] * noise)
 
 
 def where_new(fresh: Float[Array, "P n"], image: Float[Array, "Q n"]) -> Float[Array, "Q n"]:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from dynsim._errors import InputError, check_choice
 from dynsim._network_setup import NetworkSetup
-from dynsim._scales import scales
 from dynsim._setup import LINEAR_TARGETS, Setup, check_covered
 
 MAX_DEPTH = 8
@@ -62,6 +61,8 @@ def model_of(setup: object) -> Model:
         stds = PerLayer(1.0, 0.0, setup.projection_std)
         return Model(0, False, setup.optimizer, False, stds, ONE, ONE, False)
     check_mlp(setup)
+    from dynsim._scales import scales  # which imports sympy, and only networks need
+
     prescribed = scales(setup)
     multiplier, factor, rate = (
         PerLayer(values.embedding, values.hidden, values.readout)

@@ -11,9 +11,12 @@ from dynsim._errors import InputError
 from dynsim._runs import SMALL, free_memory
 from dynsim._setup import Experiment
 from dynsim._targets import targets
+from dynsim.tokens._laws import power_law_exponent
+from dynsim.tokens._pieces import law_in_pieces, piece_count
 
 TARGET_ROWS = 2**18  # actual target rows read; the tail beyond them repeats rows of the tail
-BYTES_A_TYPE = 100  # of a token type while the vocabulary is cut into particles
+BYTES_A_TYPE = 100  # of a piece of the token law while it is cut into particles
+BYTES_READ = 24  # of a type while a law is read from a file
 CELLS_PER_GROUP = 32  # neighbours in rank among which cells are cut by target
 
 Floats = NDArray[np.float64]
@@ -50,18 +53,20 @@ def token_particles(setup: Experiment, count: int) -> TokenParticles:
     cell has p = sum p_i^2 / sum p_i and nu = (sum p_i)^2 / sum p_i^2, so that the sums over
     tokens of p and of p^2 are those of the law.
 
+    A vocabulary of more than 2^22 types is cut into pieces of neighbours in rank first
+    (`law_in_pieces`), so that any takes the same memory.
+
     In mini-batch half of the tail's particles are tokens that some of the batches contain,
     weighted by the probability 1 - e^(-B T p_i) of that, and half are tokens that none contains.
     """
     _check_memory(setup)
-    law = setup.law().frequencies
-    law = law[: np.count_nonzero(law)]
+    law, types = law_in_pieces(setup.law_name, setup.vocab_size)
     known = targets(setup, tokens=min(TARGET_ROWS, len(law)))
     if len(law) <= count:
         return _padded(count, len(law), law, np.ones(len(law)), known)
-    share = 0.5 * (law / law.sum() + law**2 / np.sum(law**2))
-    head = _head_size(share, count)
-    tail, places = law[head:], count - head
+    share = 0.5 * (law / np.sum(types * law) + law**2 / np.sum(types * law**2))
+    head = _head_size(share, types, count)
+    tail, tail_types, places = law[head:], types[head:], count - head
     rank = head + np.arange(len(tail))
     row = np.where(rank < len(known), rank, head + rank % (len(known) - head))
     if setup.batch_size == 0:
@@ -74,7 +79,8 @@ def token_particles(setup: Experiment, count: int) -> TokenParticles:
         ]
     parts = []
     for presence, weight, cells in strata:
-        order, cell = _cells(weight, known[row], cells)
+        presence = tail_types * presence  # summed over a piece's types
+        order, cell = _cells(tail_types * weight, known[row], cells)
         q, p = presence[order], tail[order]
         number, first, second = (
             np.bincount(cell, value, minlength=cells) for value in (q, q * p, q * p**2)
@@ -103,7 +109,9 @@ def token_particles(setup: Experiment, count: int) -> TokenParticles:
 
 def _check_memory(setup: Experiment) -> None:
     """Raises `InputError` for a vocabulary that does not fit the memory while it is cut."""
-    needed = setup.vocab_size * (BYTES_A_TYPE + 16 * setup.output_count)
+    needed = piece_count(setup.vocab_size) * (BYTES_A_TYPE + 16 * setup.output_count)
+    if power_law_exponent(setup.law_name) is None:
+        needed += BYTES_READ * setup.vocab_size
     if needed > SMALL and needed > (free := free_memory()):
         raise InputError(
             "vocab_size",
@@ -170,9 +178,9 @@ def _padded(count: int, head: int, p: Floats, nu: Floats, rows: Floats) -> Token
     )
 
 
-def _head_size(share: Floats, count: int) -> int:
+def _head_size(share: Floats, types: Floats, count: int) -> int:
     """How many tokens reach c w_i >= 1, where sum_i min(1, c w_i) = count (w non-increasing)."""
-    rest = np.append(np.cumsum(share[::-1])[::-1], 0.0)[:count]  # sum of w from i on
+    rest = np.append(np.cumsum((types * share)[::-1])[::-1], 0.0)[:count]  # sum of w from i on
     full = share[:count] * (count - np.arange(count)) >= rest
     return int(np.argmin(full)) if not full.all() else count - 1
 

@@ -77,8 +77,9 @@ def predict(
     equivalence of its neurons.
 
     Time and memory of the solver depend on particles, outputs and steps alone, not on width or
-    vocabulary (which is cut into particles first, in about 100 bytes a type). A sweep is one
-    compiled computation, with the same random numbers at every learning rate. Fresh Gaussians are
+    vocabulary. (That is cut into particles first, in about 100 bytes a type up to 2^22 types; more
+    are taken in pieces of neighbours in rank, in no more memory.) A sweep is one compiled
+    computation, with the same random numbers at every learning rate. Fresh Gaussians are
     even in value and in the particles' state (array-randomised quasi Monte Carlo), except those of
     the head tokens, which are as random as in a network and stratified over replicas.
 

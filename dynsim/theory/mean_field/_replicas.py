@@ -71,22 +71,23 @@ def solutions(
     used = plan.neurons if sampling.in_use is None else sampling.in_use
     if not sampling.evenly_spread:
         used = min(setup.width, used)
+    # Arrays of numpy: every operation of JAX that is not within a program is compiled as one.
     sizes = Sizes(
-        jnp.asarray(float(setup.width)),
-        jnp.asarray(model.stds.embedding),
-        jnp.asarray(model.stds.hidden),
-        jnp.asarray(model.stds.projection),
-        Multipliers(*map(jnp.asarray, model.multipliers)),
-        jnp.asarray(model.gain_rate),
-        jnp.asarray(float(used)),
-        jnp.asarray(sampling.evenly_spread),
+        _number(setup.width),
+        _number(model.stds.embedding),
+        _number(model.stds.hidden),
+        _number(model.stds.projection),
+        Multipliers(*map(_number, model.multipliers)),
+        _number(model.gain_rate),
+        _number(used),
+        np.asarray(sampling.evenly_spread),
     )
     descent = descent_of(setup, model)
     tokens = Tokens(
-        jnp.asarray(particles.frequencies),
-        jnp.asarray(particles.multiplicities),
-        jnp.asarray(particles.targets),
-        jnp.arange(plan.tokens) >= particles.head,
+        particles.frequencies,
+        particles.multiplicities,
+        particles.targets,
+        np.arange(plan.tokens) >= particles.head,
     )
     rates = [
         factor * given for factor, given in zip(model.rate_factors, sampling.rates, strict=True)
@@ -111,7 +112,7 @@ def solutions(
         ]
         cases = Case(
             *(
-                jnp.asarray(values)
+                np.asarray(values)
                 for values in (
                     *(given[rate[chosen]] for given in rates),
                     [seed for seed, *_ in numbers],
@@ -134,7 +135,11 @@ def descent_of(setup: Experiment, model: Model) -> Descent:
     numbers, independent = constants(setup), 0.0
     if model.independent:
         numbers, independent = numbers._replace(weight_decay=0.0), numbers.weight_decay
-    return Descent(numbers, jnp.asarray(independent), jnp.asarray(schedule(setup)))
+    return Descent(numbers, _number(independent), schedule(setup))
+
+
+def _number(value: float) -> Any:
+    return np.asarray(value, np.float64)
 
 
 def _chunk_size(plan: Plan, sampling: Sampling) -> int:

@@ -37,7 +37,17 @@ from dynsim._losses import loss_and_residual
 from dynsim._optimizers import Constants, direction
 from dynsim._programs import program
 
-from ._conditioning import Seen, defect, known_image, nothing_seen, split, where_new, without, write
+from ._conditioning import (
+    Seen,
+    defect,
+    known_image,
+    nothing_seen,
+    split,
+    transposed_tables,
+    where_new,
+    without,
+    write,
+)
 from ._hidden import Hidden, Pass, Rule, applied, carried_up, pair_table, pulled_down
 from ._population import (
     ABOVE,
@@ -59,7 +69,8 @@ class Plan(NamedTuple):
 
     `optimizer` is entrywise; `muon` says whether hidden matrices have Muon instead. `heads` are the
     leading tokens that many neurons hear of alike, where tokens are not all so treated. Tables of
-    pairs of particles are kept in single precision if they are `single`.
+    pairs of particles are kept in single precision if they are `single`. Tables are `transposed`
+    for products where results are to be those that are stored, to the last digit.
     """
 
     tokens: int
@@ -76,6 +87,7 @@ class Plan(NamedTuple):
     normalisation: str = "none"
     heads: int = 0
     single: bool = False
+    transposed: bool = True
 
 
 class Multipliers(NamedTuple):
@@ -161,7 +173,13 @@ def solve(
     plan: Plan, tokens: Tokens, sizes: Sizes, descent: Descent, cases: Case
 ) -> tuple[Float[Array, "cases T columns"], Float[Array, " cases"]]:
     """Of every case: its record, as in `_solve_one`, and its defect."""
-    return jax.vmap(partial(_solve_one, plan, tokens, sizes, descent))(cases)
+    one = partial(_solve_one, plan, tokens, sizes, descent)
+    with transposed_tables(plan.transposed):
+        if len(cases.side) > 1 or plan.transposed:
+            return jax.vmap(one)(cases)
+        # A program without the axis of cases compiles sooner.
+        record, defect = one(jax.tree.map(lambda values: values[0], cases))
+        return record[None], defect[None]
 
 
 def _solve_one(

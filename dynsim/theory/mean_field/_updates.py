@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from ._conditioning import Seen, Side, without
+from ._conditioning import Seen, Side, pulled, without
 from ._hidden import Hidden
 from ._population import Population
 
@@ -83,10 +83,10 @@ def image_by_itself(
     noise: Float[Array, "Q c"],
 ) -> Float[Array, "Q c"]:
     """What a Gaussian matrix makes of each vector by itself, given what has been seen of it."""
-    old = inside.basis.T @ (metric[:, None] * vectors)
+    old = pulled(inside.basis, metric[:, None] * vectors)
     rest = vectors - inside.basis @ old
     length = jnp.sqrt(jnp.sum(metric[:, None] * rest**2, axis=0))
-    answer = outside.basis @ (inside.image.T @ (metric[:, None] * rest))
+    answer = outside.basis @ pulled(inside.image, metric[:, None] * rest)
     return outside.image @ old + answer + length[None, :] * without(outside.basis, metric, noise)
 
 
@@ -112,10 +112,10 @@ def _token_squares(
     """(e_i . vector)^2 of every token, the mean over what is not known of its embedding."""
     rows, columns = seen
     weighted = metric[:, None] * vectors
-    old = columns.basis.T @ weighted
+    old = pulled(columns.basis, weighted)
     rest = vectors - columns.basis @ old
     square = jnp.sum(metric[:, None] * rest**2, axis=0)
-    answer = rows.basis @ (columns.image.T @ (metric[:, None] * rest))
+    answer = rows.basis @ pulled(columns.image, metric[:, None] * rest)
     known = scale * (rows.image @ old + answer) + moved @ weighted
     unknown = jnp.maximum(1 - jnp.sum(rows.basis**2, axis=1), 0)
     return known**2 + scale**2 * unknown[:, None] * square[None, :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import cache
 
@@ -14,6 +15,7 @@ from scipy.stats import kstest
 import dynsim
 from dynsim import Setup, train
 from dynsim._outcome import OK, Status
+from dynsim.theory.mean_field import _accuracy, _replicas
 from dynsim.theory.mean_field._particles import batch_shares, token_particles
 from dynsim.theory.mean_field._predict import predict
 from dynsim.theory.mean_field._sampling import stratified_points
@@ -236,6 +238,44 @@ def test_an_accuracy_is_met_and_said():
             assert found.replicas == 4
     assert found.replicas > 8
     assert "of the initial loss" in repr(found)
+
+
+def test_a_sweep_shares_its_program_and_its_random_numbers(monkeypatch):
+    """Of a prediction that chooses its own numbers; rates of zero train nothing."""
+    setup = replace(SIGN, vocab_size=4096, steps=4, outputs=3)
+    draws, blocks = [], _replicas._random_numbers
+
+    def counted(*arguments):
+        draws.append(arguments[-1])
+        return blocks(*arguments)
+
+    monkeypatch.setattr(_replicas, "_random_numbers", counted)
+    alone = predict(setup, accuracy=0.5)
+    of_one, traces = len(draws), solve.traces
+    rates = {"embedding_lrs": [0.0, setup.embedding_lr, 1e-9], "projection_lrs": [0.0, 0.03, 1e-9]}
+    several = predict(setup, accuracy=0.5, **rates)
+    assert solve.traces <= traces + 1
+    assert len(draws) == 2 * of_one
+    assert several.replicas == alone.replicas == 4
+    # The same task and the same draws: where nothing is learned the losses agree.
+    np.testing.assert_allclose(several.loss[:, 0], alone.loss[0, 0], rtol=1e-6)
+    np.testing.assert_allclose(several.loss[0], several.loss[2], rtol=1e-4)
+
+
+def test_chance_is_no_bias():
+    """Replicas that differ by chance alone, at many steps; and a change that is there."""
+    random = np.random.default_rng(0)
+    sizes = _accuracy.Particles(2048, 512, 1024, 256)
+    found = []
+    for shift in (0.0, 0.5):
+        limit = 1 + 0.01 * random.standard_normal((200, 4, 30, 1))
+        fewer = 1 + shift + 0.01 * math.sqrt(2) * random.standard_normal((200, 2, 30, 1))
+        change = limit[:, :2] - fewer
+        chance = _accuracy._chance(sizes, limit, change)
+        beyond = np.abs(change.mean(axis=1)) > _accuracy.BEYOND_CHANCE * chance
+        found.append(np.mean(beyond.any(axis=(1, 2))))
+    assert found[0] < 0.1
+    assert found[1] == 1
 
 
 def test_one_compilation_serves_all_sizes_and_rates():

@@ -7,6 +7,7 @@ import numpy as np
 from dynsim._errors import InputError
 from dynsim._setup import Experiment
 from dynsim.theory.mean_field._model import Model
+from dynsim.tokens._pieces import law_in_pieces
 
 MAX_TOKEN_STEPS = 512  # directions on either side of a matrix, where every token has its own
 LEAST_WIDTH = 128  # of Gaussian equivalence
@@ -21,9 +22,8 @@ def few_tokens(setup: Experiment) -> bool:
 
 def frequent_tokens(setup: Experiment) -> int:
     """How many leading tokens carry much of the law: what neurons hear of them is alike."""
-    square = setup.law().frequencies[:MOST_HEADS] ** 2
-    total = float(np.sum(setup.law().frequencies ** 2))
-    return int(np.sum(square > HEAD_SHARE * total))
+    law, types = law_in_pieces(setup.law_name, setup.vocab_size)
+    return int(np.sum(law[:MOST_HEADS] ** 2 > HEAD_SHARE * np.sum(types * law**2)))
 
 
 def check_proportional(setup: Experiment, model: Model, neurons: int) -> None:
