@@ -154,8 +154,8 @@ def _read(file: Path, rate: Rate | None, options: TableOptions, notes: list[str]
         raise
     except FileNotFoundError:
         raise InputError("FILE", str(file), "there is no such file") from None
-    except (OSError, ValueError, TypeError, OverflowError) as error:  # of parsers of every kind
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:  # of parsers
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["damaged"])[0]
         raise InputError("FILE", str(file), f"cannot be read ({reason})") from None
     if options.last is not None and options.last not in table:
         others = ", ".join(map(str, other_columns(table))) or "none"
