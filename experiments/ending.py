@@ -37,10 +37,8 @@ def run_command(command: Callable[[], int]) -> int:
     sys.warnoptions.append("ignore:resource_tracker")  # of processes whose parent was interrupted
     try:
         code = command()
-    except SystemExit:
-        if not _came.is_set():
-            raise
-        code = INTERRUPTED
+    except SystemExit as stop:  # --help
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException as error:
         if not (_came.is_set() or isinstance(error, KeyboardInterrupt)):
             _report(error)

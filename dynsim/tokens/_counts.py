@@ -34,7 +34,7 @@ WRONG_VALUE = "must hold one number a word, not {value!r}"
 WRONG_COUNT = "count {number} is {count:g}, must be a non-negative number"
 NO_COLUMN = "must have one column of counts, called count; it has {which}"
 
-DAMAGED = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError, NotImplementedError)
+DAMAGED = (csv.Error, zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError)
 
 Floats = NDArray[np.float64]
 

@@ -102,6 +102,8 @@ def _finished(grid: Grid, path: Path, resume: bool) -> bool:
         if "\0" in str(path) or path.is_dir():
             raise InputError("out", str(path), "must be a file to write")
         if not path.exists():
+            if path.is_symlink():
+                raise InputError("out", str(path), "is a link to nothing")
             return False
     if not resume:
         refuse_existing(path)
