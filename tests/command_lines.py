@@ -1,8 +1,8 @@
 """Generated command lines: whatever stands in one, the command ends as its guide says.
 
-`python tests/command_lines.py [LINES] [SEED]` tries a thousand, many of which do their work, in
-about an hour; `experiments/test_cli.py` tries a sample of those that end at once. Options and
-choices are read from the commands, so that new ones are drawn as well.
+`python tests/command_lines.py [LINES] [SEED] [FIRST]` tries a thousand, many of which do their
+work, in about half an hour; `experiments/test_cli.py` tries a sample of those that end at once.
+Options and choices are read from the commands, so that new ones are drawn as well.
 """
 
 from __future__ import annotations
@@ -261,8 +261,9 @@ def _hang(*_: object) -> None:
     raise RuntimeError(f"no end after {HANGS} seconds")
 
 
-def main(lines: int, seed: int) -> int:
-    """Tries so many lines, prints each with its seconds and what is wrong; 1 where something is."""
+def main(lines: int, seed: int, first: int) -> int:
+    """Tries lines from the `first` on, prints each with its seconds and what is wrong; 1 where
+    something is."""
     import jax
 
     chance = random.Random(seed)
@@ -273,10 +274,13 @@ def main(lines: int, seed: int) -> int:
         os.chdir(folder)
         for number in range(lines):
             line = command_line(chance, work=True)
+            if number < first:
+                continue
             write_files(Path())
             if "--resume" not in line:
-                shutil.rmtree("sweep.nc.cells", ignore_errors=True)
-                Path("sweep.nc").unlink(missing_ok=True)
+                for name in ("sweep.nc.cells", "sweep.nc"):
+                    shutil.rmtree(name, ignore_errors=True)  # another command may make it a folder
+                    Path(name).unlink(missing_ok=True)
             print(
                 f"{number:4d}",
                 " ".join(f"{word:.60}" for word in line).encode("utf-8", "backslashreplace"),
@@ -291,7 +295,7 @@ def main(lines: int, seed: int) -> int:
             if number % 50 == 49:
                 jax.clear_caches()  # Linux allows a process so many programs
         os.chdir("/")
-    print(f"{wrong} of {lines} lines ended in another way than they should")
+    print(f"{wrong} of {lines - first} lines ended in another way than they should")
     return int(wrong > 0)
 
 
@@ -300,4 +304,4 @@ if __name__ == "__main__":
     sys.path.insert(0, str(root))
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for tiny networks
     given = [int(argument) for argument in sys.argv[1:]]
-    sys.exit(main(*[*given, *(1000, 0)[len(given) :]]))
+    sys.exit(main(*[*given, *(1000, 0, 0)[len(given) :]]))

@@ -64,9 +64,11 @@ def sbatch(arguments: list[str]) -> int:
 
 def srun(command: list[str]) -> int:
     """Runs a command in every task; the largest of their exit codes."""
+    count = int(os.environ["SLURM_NTASKS"])
+    print(f"srun: {count} tasks", file=sys.stderr, flush=True)
     tasks = [
         subprocess.Popen(command, env=os.environ | {"SLURM_PROCID": str(number)})
-        for number in range(int(os.environ["SLURM_NTASKS"]))
+        for number in range(count)
     ]
 
     def end(number: int, frame: object) -> None:

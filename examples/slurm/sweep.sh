@@ -14,7 +14,6 @@ set -euo pipefail
 # lies where only you can read it, on a file system that all nodes share.
 umask 077
 private=$(mktemp -d "$PWD/.dynsim-job-$SLURM_JOB_ID-XXXXXX")
-trap 'kill $(jobs -p) 2> /dev/null || true; wait || true; rm -rf "$private"' EXIT
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
     -subj "/CN=dynsim" -keyout "$private/key.pem" -out "$private/certificate.pem" 2> /dev/null
 export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=true
@@ -23,17 +22,29 @@ for who in SCHEDULER WORKER CLIENT; do
     export "DASK_DISTRIBUTED__COMM__TLS__${who}__CERT=$private/certificate.pem"
     export "DASK_DISTRIBUTED__COMM__TLS__${who}__KEY=$private/key.pem"
 done
+export DASK_LOGGING__DISTRIBUTED=error # what matters is said by dynsim
 
-dask scheduler --protocol tls --host "$(hostname)" --port 0 --no-dashboard --no-jupyter \
+quiet=(--no-dashboard --dashboard-address 127.0.0.1:0) # no pages beyond the node
+dask scheduler --protocol tls --host "$(hostname)" --port 0 "${quiet[@]}" \
     --scheduler-file "$private/scheduler.json" &
+scheduler=$! workers=
+leave() {
+    for one in $workers $scheduler; do
+        kill "$one" 2> /dev/null || true
+        wait "$one" || true
+    done
+    rm -rf "$private"
+}
+trap leave EXIT
 until [ -s "$private/scheduler.json" ]; do
-    kill -0 $! # it has not failed
+    kill -0 "$scheduler" # it has not failed
     sleep 0.2
 done
 address=$(sed -n 's/.*"address": "\([^"]*\)".*/\1/p' "$private/scheduler.json")
 
 # One worker a task, and one thing at a time for each; the file system need not be quick for them.
 srun dask worker --scheduler-file "$private/scheduler.json" --nthreads 1 --memory-limit 0 \
-    --no-dashboard --no-nanny --death-timeout 120 --local-directory "${TMPDIR:-/tmp}" &
+    "${quiet[@]}" --no-nanny --death-timeout 120 --local-directory "${TMPDIR:-/tmp}" &
+workers=$!
 
 dynsim sweep "$@" --resume --executor "dask:$address"
