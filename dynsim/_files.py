@@ -7,18 +7,82 @@ and of numpy's archives look for the end of their content themselves and pass ov
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
+import select
+import stat
 from pathlib import Path
+
+from ._machine import free_bytes
 
 TEMPORARY_NAME = re.compile(r"\.(?P<name>.+)\.\d+\.tmp", re.DOTALL)
 SEAL = re.compile(rb"\ndynsim sha256 ([0-9a-f]{64})\n\Z")
 SEAL_LENGTH = len(b"\ndynsim sha256 \n") + 64
+MEMORY_SHARE = 16  # a file may take this part of what is free: as texts it takes ten times more
+PIPE_SECONDS = 20.0  # without a word from the other end
+PIECE = 2**20
+UNFINISHED: set[Path] = set()  # temporary files that are being written
 
 
 class Damaged(OSError):
     """A file does not hold what was written; the message says so without naming the file."""
+
+
+def most_bytes() -> int:
+    """The largest content of a file that is read."""
+    return free_bytes() // MEMORY_SHARE
+
+
+def read_file(path: Path, most: int | None = None) -> bytes:
+    """The content of a file, or of a pipe that somebody writes to.
+
+    Raises `OSError` for everything else, such as a device, and for more than `most` bytes
+    (`most_bytes()`); for a pipe that says nothing for `PIPE_SECONDS`; for a file that is changed
+    meanwhile.
+    """
+    most = most_bytes() if most is None else most
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe may have no end
+    try:
+        before = os.fstat(descriptor)
+        if stat.S_ISFIFO(before.st_mode):
+            return _from_pipe(descriptor, most)
+        if stat.S_ISDIR(before.st_mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(before.st_mode):
+            raise OSError(errno.EINVAL, "it is a device, not a file")
+        if before.st_size > most:
+            raise _too_large(most)
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(most + 1)
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if len(content) > most:
+        raise _too_large(most)
+    if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, len(content)):
+        raise OSError(errno.EAGAIN, "it was changed while it was read")
+    return content
+
+
+def _from_pipe(descriptor: int, most: int) -> bytes:
+    pieces, size = [], 0
+    while size <= most:
+        if not select.select([descriptor], [], [], PIPE_SECONDS)[0]:
+            raise OSError(errno.ETIMEDOUT, f"nothing comes for {PIPE_SECONDS:g} seconds")
+        piece = os.read(descriptor, PIECE)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+        size += len(piece)
+    raise _too_large(most)
+
+
+def _too_large(most: int) -> OSError:
+    return OSError(
+        errno.EFBIG, f"it holds more than the {most / 2**30:.2g} GiB that fit the memory"
+    )
 
 
 def sealed(content: bytes | memoryview) -> bytes:
@@ -52,6 +116,7 @@ def write_file(path: Path, content: bytes | memoryview, *, replace: bool = True)
     Without `replace`, raises `FileExistsError` if there is a file by now.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # a `TEMPORARY_NAME`
+    UNFINISHED.add(temporary)
     try:
         with open(temporary, "wb") as file:
             file.write(content)
@@ -67,6 +132,8 @@ def write_file(path: Path, content: bytes | memoryview, *, replace: bool = True)
         if isinstance(error, OSError) and error.errno is not None and error.filename2 is None:
             error.filename = str(path)
         raise
+    finally:
+        UNFINISHED.discard(temporary)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

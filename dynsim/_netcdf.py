@@ -1,25 +1,31 @@
 """NetCDF files that are checked before HDF5 opens them.
 
 A flipped bit can keep HDF5 busy for ever, deaf to Ctrl-C, or change a number unnoticed. So files
-are sealed with a digest (`dynsim._files`), and every array has HDF5's own checksums.
+are sealed with a digest (`dynsim._files`), and every array has HDF5's own checksums. A file is read
+once: HDF5 sees the very bytes whose digest was compared.
 """
 
 from __future__ import annotations
 
 import errno
+import io
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._files import Damaged, sealed, unsealed
+from ._files import Damaged, read_file, sealed, unsealed
+from ._machine import free_bytes
 
 if TYPE_CHECKING:
     import xarray as xr
 
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 PROBE_SECONDS = 20.0  # for a file that is not sealed
 PROBE_RATE = 10e6  # and bytes a second
+FILE_SHARE, ARRAYS_SHARE = 4, 2  # of the free memory: one part in so many
 
 
 def netcdf_bytes(dataset: xr.Dataset) -> bytes:
@@ -44,48 +50,60 @@ def read_netcdf(path: Path, *, trusted: bool = False) -> xr.Dataset:
     by a process of its own before, which can be ended, unless it is `trusted`.
     """
     try:
-        if path.exists() and not path.is_file():
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
             raise Damaged("is no file")
-        data = path.read_bytes()
+        data = read_file(path, free_bytes() // FILE_SHARE)
     except ValueError as error:  # a name that no file can have
         raise FileNotFoundError(errno.ENOENT, str(error)) from None
+    if not data.startswith(SIGNATURE):
+        raise OSError("it is not in the format of HDF5")
     if unsealed(data) is None and not trusted:
-        _probe(path, PROBE_SECONDS + len(data) / PROBE_RATE)
+        _probe(data, PROBE_SECONDS + len(data) / PROBE_RATE)
     try:
-        return _opened(path)
-    except OSError:
+        return _opened(data)
+    except (OSError, MemoryError):
         raise
     except Exception as error:
         raise Damaged(f"is damaged ({_first_line(error)})") from None
 
 
+# It ends by itself, should its parent have gone; an interruption ends it though HDF5 is deaf to it.
 _PROBE = """
-import sys, h5netcdf
-with h5netcdf.File(sys.argv[1], phony_dims="sort") as file:
+import io, signal, sys, h5netcdf
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.alarm(int(sys.argv[1]) + 1)
+most = int(sys.argv[2])
+with h5netcdf.File(io.BytesIO(sys.stdin.buffer.read()), phony_dims="sort") as file:
     dict(file.attrs)
     for variable in file.variables.values():
-        dict(variable.attrs), variable.dimensions, variable[...]
+        dict(variable.attrs), variable.dimensions
+        most -= variable.dtype.itemsize * int(variable._h5ds.size or 0)
+        if most >= 0:
+            variable[...]
 """
 
 
-def _probe(path: Path, seconds: float) -> None:
-    """Reads the file in a process of its own. Raises `Damaged` where that does not end in time; an
+def _probe(data: bytes, seconds: float) -> None:
+    """Reads a file in a process of its own. Raises `Damaged` where that does not end in time; an
     error is left to the reading itself, which names it."""
+    command = [sys.executable, "-c", _PROBE, str(int(seconds)), str(free_bytes() // ARRAYS_SHARE)]
     try:
-        command = [sys.executable, "-c", _PROBE, str(path)]
-        subprocess.run(command, capture_output=True, timeout=seconds, check=False)
+        subprocess.run(command, input=data, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         raise Damaged(f"is damaged: reading it does not end within {seconds:.0f} seconds") from None
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return (str(text).splitlines() or [type(error).__name__])[0]
 
 
-def _opened(path: Path) -> xr.Dataset:
+def _opened(data: bytes) -> xr.Dataset:
     import xarray as xr
 
-    with xr.open_dataset(path, engine="h5netcdf", phony_dims="sort") as dataset:
+    with xr.open_dataset(io.BytesIO(data), engine="h5netcdf", phony_dims="sort") as dataset:
+        if dataset.nbytes > free_bytes() // ARRAYS_SHARE:
+            raise Damaged(f"holds {dataset.nbytes / 2**30:.2g} GiB, which do not fit the memory")
         return dataset.load().drop_encoding()  # how long texts were there would cut longer ones
 
 

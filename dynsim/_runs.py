@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +14,7 @@ from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
 from ._errors import InputError, check_integer
+from ._machine import free_bytes
 from ._setup import Experiment
 
 MAX_SEEDS = 1_000_000
@@ -35,35 +33,10 @@ def device_memory() -> int:
 
 def free_memory() -> int:
     """Bytes that a device still has: of a processor's memory, what is free to this process."""
-    import psutil
-
     device = jax.devices()[0]
     if jax.default_backend() != "cpu" and (stats := device.memory_stats()):
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    free = psutil.virtual_memory().available
-    with contextlib.suppress(ImportError):  # no Unix
-        import resource
-
-        most = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if most != resource.RLIM_INFINITY:
-            free = min(free, most - psutil.Process().memory_info().vms)
-    for folder, limit, used in CONTAINERS:
-        with contextlib.suppress(OSError, ValueError):
-            bytes_of = [int((Path(folder) / name).read_text()) for name in (limit, used)]
-            pages = re.search(
-                r"^(?:total_)?inactive_file (\d+)",
-                (Path(folder) / "memory.stat").read_text(),
-                re.MULTILINE,
-            )
-            kept = int(pages[1]) if pages else 0  # of files: given back when it is needed
-            free = min(free, bytes_of[0] - bytes_of[1] + kept)
-    return max(free, 0)
-
-
-CONTAINERS = (  # where Linux says what a container may take, and takes
-    ("/sys/fs/cgroup", "memory.max", "memory.current"),
-    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-)
+    return free_bytes()
 
 
 def check_curves_fit(setup: Experiment, bytes_a_step: float) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import json
 import lzma
 import unicodedata
 import zlib
 from pathlib import Path
+from typing import Any
+
+from ._files import most_bytes, read_file
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 MARKS = (  # byte-order marks, the longer first
@@ -17,6 +21,11 @@ MARKS = (  # byte-order marks, the longer first
     (b"\xef\xbb\xbf", "utf-8-sig"),
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
+)
+PACKED = (  # how a compressed file begins, and what reads it
+    (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
+    (b"BZh", bz2.BZ2File),
+    (b"\xfd7zXZ\x00", lzma.LZMAFile),
 )
 SAMPLE = 4096  # bytes that tell UTF-16 without a mark
 MOSTLY_ZERO, HARDLY_ZERO = 0.3, 0.05  # shares of zeros among its high and its low bytes
@@ -34,18 +43,24 @@ def unpacked(path: Path) -> bytes:
     Raises `OSError` for a file that cannot be read, `ValueError` for one that is damaged or whose
     format needs a package that is missing.
     """
-    data = path.read_bytes()
+    data = read_file(path)
     try:
-        if data.startswith(b"\x1f\x8b"):
-            return gzip.decompress(data)
-        if data.startswith(b"BZh"):
-            return bz2.decompress(data)
-        if data.startswith(b"\xfd7zXZ\x00"):
-            return lzma.decompress(data)
+        for start, opened in PACKED:
+            if data.startswith(start):
+                return _bounded(opened(io.BytesIO(data)))
         if data.startswith(ZSTD):
             return _zstd_unpacked(data)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(f"the compressed file is damaged: {error}") from None
+    return data
+
+
+def _bounded(stream: Any) -> bytes:
+    """What a stream holds. Raises `ValueError` for more than fits the memory."""
+    most = most_bytes()
+    data = stream.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it unpacks to more than the {most / 2**30:.2g} GiB that fit the memory")
     return data
 
 
@@ -62,22 +77,30 @@ def _zstd_unpacked(data: bytes) -> bytes:
 def _by_standard_library(data: bytes) -> bytes:
     from compression import zstd  # type: ignore[import-not-found]
 
-    return zstd.decompress(data)
+    return _bounded(zstd.ZstdFile(io.BytesIO(data)))
 
 
 def _by_zstandard(data: bytes) -> bytes:
     import zstandard  # type: ignore[import-not-found]
 
-    return (
-        zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True).read()
-    )
+    reader = zstandard.ZstdDecompressor().stream_reader
+    return _bounded(reader(io.BytesIO(data), read_across_frames=True))
 
 
 def _by_pyarrow(data: bytes) -> bytes:
     import pyarrow  # type: ignore[import-not-found]
 
     with pyarrow.CompressedInputStream(pyarrow.BufferReader(data), "zstd") as stream:
-        return stream.read()
+        return _bounded(stream)
+
+
+def json_document(text: str) -> Any:
+    """The JSON document of a text. Raises `ValueError` for none, also where it is nested without
+    end."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise json.JSONDecodeError("nested too deeply", text, 0) from None
 
 
 def decoded(data: bytes, encoding: str | None = None) -> str:

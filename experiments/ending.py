@@ -3,10 +3,11 @@
 - 0: done. 1: a claim fails. 2: bad input, or a file or an output that cannot be read or written.
 - 130: interrupted (SIGINT or SIGTERM). 70: a mistake of dynsim itself.
 
-An interruption may come while a library is imported. It is lost where it falls into a callback of
-JAX or of the garbage collector, and waits as long as XLA compiles. So a thread of its own learns of
-every signal, and ends the process where the main thread has not done so within `GRACE` seconds.
-Files are written in one move, so what was finished by then is whole.
+An interruption may come while a library is imported. As an exception it would be lost where it
+falls into a callback of JAX or of the garbage collector, and to unwind what JAX's threads still
+work on can crash. So the handler itself ends the process. It waits as long as XLA compiles: a
+thread of its own learns of every signal, and ends the process where the main thread has not done so
+within `GRACE` seconds. Files are written in one move, so what was finished by then is whole.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from .interruption import INTERRUPTED, interrupted_line
+from .interruption import INTERRUPTED, interrupted_line, tidy
 
 GRACE = 0.5  # seconds
 CRASHED = 70
@@ -36,10 +37,8 @@ def run_command(command: Callable[[], int]) -> int:
     sys.warnoptions.append("ignore:resource_tracker")  # of processes whose parent was interrupted
     try:
         code = command()
-    except SystemExit:
-        if not _came.is_set():
-            raise
-        code = INTERRUPTED
+    except SystemExit as stop:  # --help
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException as error:
         if not (_came.is_set() or isinstance(error, KeyboardInterrupt)):
             _report(error)
@@ -53,7 +52,7 @@ def run_command(command: Callable[[], int]) -> int:
 
 
 def watch_signals() -> None:
-    """From now on SIGINT and SIGTERM raise `KeyboardInterrupt`, and end the process in any case."""
+    """From now on SIGINT and SIGTERM end the process."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     threading.Thread(target=_watch, args=(reading,), daemon=True).start()
@@ -64,9 +63,9 @@ def watch_signals() -> None:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    if not _came.is_set():
-        _came.set()
-        raise KeyboardInterrupt
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_IGN)  # a second one would wait for what it interrupts
+    leave()
 
 
 def _told_unless_interrupted(what: sys.UnraisableHookArgs) -> None:
@@ -78,7 +77,6 @@ def _watch(reading: int) -> None:
     while os.read(reading, 1)[0] not in SIGNALS:
         pass
     time.sleep(GRACE)
-    _came.set()
     leave()
 
 
@@ -87,8 +85,10 @@ def leave() -> None:
 
     To leave in order what was interrupted can take for ever or end in a crash.
     """
+    _came.set()
     if not _leaving.acquire(blocking=False):
-        time.sleep(60)  # another thread does so
+        time.sleep(GRACE)  # another thread does so
+        os._exit(INTERRUPTED)
     try:
         clear = "\r\x1b[K" if os.isatty(2) else ""  # what is left of a bar
         os.write(2, f"{clear}dynsim: error: {interrupted_line()}\n".encode())
@@ -97,6 +97,8 @@ def leave() -> None:
 
             for child in multiprocessing.active_children():
                 child.kill()
+        if threading.current_thread() is threading.main_thread():
+            tidy()  # else work goes on, which may use what is removed
     finally:
         os._exit(INTERRUPTED)
 

@@ -1,28 +1,36 @@
 """What was kept when a command is interrupted, said only where something was.
 
-Work that keeps its finished parts says so by `keeping`. The line of an interrupted command is asked
-for by the main thread or, where that does not come to an end, by the one that watches it. Imports
-nothing heavy: the entry of the command line does so first of all.
+Work that keeps its finished parts says so by `keeping`, and what it leaves is tidied. The line of
+an interrupted command is asked for by the main thread or, where that is not reached, by the one
+that watches it. Imports nothing heavy: the entry of the command line does so first of all.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 INTERRUPTED = 130  # exit code
 
 _kept: list[Callable[[], str]] = []
+_untidy: list[Callable[[], object]] = []
 
 
 @contextmanager
-def keeping(kept: Callable[[], str]) -> Iterator[None]:
+def keeping(kept: Callable[[], str], tidy: Callable[[], object]) -> Iterator[None]:
     """Within this context and after a failure in it, `kept` says what is kept; "" for nothing.
 
-    The last that says something is told. Work that ends well is not spoken of.
+    The last that says something is told. Work that ends well is not spoken of. `tidy` removes what
+    nobody needs once the work is interrupted.
     """
     _kept.append(kept)
-    yield
+    _untidy.append(tidy)
+    try:
+        yield
+    finally:
+        _untidy.remove(tidy)
     _kept.remove(kept)
 
 
@@ -34,6 +42,15 @@ def kept(text: Callable[[], str]) -> None:
 def forget() -> None:
     """As at the start of a process."""
     _kept.clear()
+    _untidy.clear()
+
+
+def tidy() -> None:
+    """Removes what interrupted work leaves that nobody needs: half files, stores without cells."""
+    unfinished = getattr(sys.modules.get("dynsim._files"), "UNFINISHED", ())
+    for action in (*reversed(_untidy), *(file.unlink for file in tuple(unfinished))):
+        with contextlib.suppress(Exception):
+            action()
 
 
 def interrupted_line() -> str:

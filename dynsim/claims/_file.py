@@ -5,6 +5,7 @@ An error is one line that names the file, the line and the claim.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import tomllib
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dynsim._errors import InputError
+from dynsim._files import read_file
 from dynsim.scaling._family import plural
 
 from ._claim import Claim, claim, in_full
@@ -105,13 +107,13 @@ def claim_file(path: Path | str) -> ClaimFile:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
-            content = file.read(MOST_BYTES + 1)
+        content = read_file(path, MOST_BYTES)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            allowed = f"must have at most {MOST_BYTES} bytes"
+            raise ClaimFileError(str(path), None, allowed) from None
         reason = error.strerror or type(error).__name__
         raise ClaimFileError(str(path), None, f"cannot be read: {reason}") from None
-    if len(content) > MOST_BYTES:
-        raise ClaimFileError(str(path), None, f"must have at most {MOST_BYTES} bytes")
     claims, places = _claims(content, str(path))
     return ClaimFile(path, hashlib.sha256(content).hexdigest(), claims, places)
 

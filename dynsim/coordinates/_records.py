@@ -11,6 +11,7 @@ coordinates and over the probe in `rms`.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynsim._errors import InputError, check_integer
-from dynsim._files import write_file
+from dynsim._files import read_file, write_file
 from dynsim._layers import LABELS
 from dynsim._summary import summary
 
@@ -210,7 +211,8 @@ def _read(file: Path) -> pd.DataFrame:
         if not file.exists():
             raise InputError("FILE", str(file), "there is no such file")
         if file.suffix == ".csv":
-            table = pd.read_csv(file, encoding="utf-8-sig", dtype={"module": str, "term": str})
+            text = io.StringIO(read_file(file).decode("utf-8-sig"))
+            table = pd.read_csv(text, dtype={"module": str, "term": str})
         else:
             table = read_netcdf(file).to_dataframe().reset_index(drop=True)
     except InputError:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dynsim._errors import InputError, check_choice
-from dynsim._text_files import NotText, decoded, unpacked
+from dynsim._text_files import NotText, decoded, json_document, unpacked
 
 # What configurations call the same thing, the most usual first.
 WIDTHS = ("hidden_size", "n_embd", "d_model", "dim", "n_embed", "model_dim", "embed_dim")
@@ -262,7 +262,7 @@ def config_shape(path: Path) -> ModelShape:
     """
     file = path / "config.json" if path.is_dir() else path
     try:
-        document = json.loads(decoded(unpacked(file)))
+        document = json_document(decoded(unpacked(file)))
     except (OSError, ValueError) as error:
         if isinstance(error, (json.JSONDecodeError, NotText)):
             reason = "is no JSON"

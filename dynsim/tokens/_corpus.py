@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._errors import InputError
-from dynsim._files import sealed, unsealed, write_file
+from dynsim._files import read_file, sealed, unsealed, write_file
+from dynsim._machine import free_bytes
 from dynsim._summary import summary
 
 from ._texts import cut_runs, read_texts
@@ -171,15 +172,19 @@ def _tokenise(documents: Sequence[str], vocab_size: int) -> NDArray[np.uint32]:
 def _kept(path: Path) -> NDArray[np.uint32] | None:
     """The stream that was kept at `path`; None without one, or if it is damaged."""
     try:
-        content = unsealed(path.read_bytes())
+        content = unsealed(read_file(path, free_bytes()))
     except OSError:
         return None
-    return None if content is None else np.load(io.BytesIO(content), allow_pickle=False)
+    name, _, stream = (content or b"").partition(b"\n")
+    if name != path.name.encode():
+        return None  # what another text or vocabulary was kept as
+    return np.load(io.BytesIO(stream), allow_pickle=False)
 
 
 def _save(path: Path, stream: NDArray[np.uint32]) -> None:
     """Keep `stream` at `path` in one move; a folder that cannot be written only costs time."""
     content = io.BytesIO()
+    content.write(f"{path.name}\n".encode())
     np.save(content, stream)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

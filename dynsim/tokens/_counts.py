@@ -7,6 +7,8 @@ import io
 import json
 import math
 import re
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._errors import InputError
-from dynsim._text_files import NotText, decoded, unpacked
+from dynsim._files import most_bytes
+from dynsim._parquet import parquet_table
+from dynsim._text_files import NotText, decoded, json_document, unpacked
 
 COUNT_COLUMNS = (
     *("count", "counts", "frequency", "freq", "occurrences", "n", "token_count", "doc_count"),
@@ -29,6 +33,8 @@ WRONG_LINE = "line {number} must be one non-negative number, or a word and its c
 WRONG_VALUE = "must hold one number a word, not {value!r}"
 WRONG_COUNT = "count {number} is {count:g}, must be a non-negative number"
 NO_COLUMN = "must have one column of counts, called count; it has {which}"
+
+DAMAGED = (csv.Error, zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError)
 
 Floats = NDArray[np.float64]
 
@@ -65,8 +71,8 @@ def read_counts(path: Path) -> Floats:
     except ImportError:
         message = "needs pyarrow to be read: pip install 'dynsim[parquet]'"
         raise InputError("tokens", name, message) from None
-    except (OSError, ValueError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    except (OSError, ValueError, OverflowError, *DAMAGED) as error:
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["damaged"])[0]
         raise InputError("tokens", name, f"the file cannot be read ({reason})") from None
     if not len(counts):
         raise InputError("tokens", name, NO_COUNTS)
@@ -85,14 +91,12 @@ def _counts(name: str, data: bytes) -> Floats:
     if data.startswith((b"\x93NUMPY", b"PK\x03\x04")):
         return _numpy_counts(name, data)
     if data.startswith(b"PAR1"):
-        import pandas as pd
-
-        table = pd.read_parquet(io.BytesIO(data))
+        table = parquet_table(data)
         columns = {str(column): table[column].to_numpy() for column in table}
         return _of_columns(name, columns)
     text = decoded(data)
     if text.lstrip().startswith(("{", "[")):
-        for read in (json.loads, _json_lines):
+        for read in (json_document, _json_lines):
             try:
                 document = read(text)
             except json.JSONDecodeError:
@@ -102,10 +106,14 @@ def _counts(name: str, data: bytes) -> Floats:
 
 
 def _json_lines(text: str) -> list[Any]:
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+    return [json_document(line) for line in text.splitlines() if line.strip()]
 
 
 def _numpy_counts(name: str, data: bytes) -> Floats:
+    if data.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(data)) as packed:
+            if sum(one.file_size for one in packed.infolist()) > most_bytes():
+                raise ValueError("it unpacks to more than fits the memory")
     loaded = np.load(io.BytesIO(data), allow_pickle=False)
     if isinstance(loaded, np.ndarray):
         array = loaded

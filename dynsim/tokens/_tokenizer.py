@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._errors import InputError
-from dynsim._text_files import NotText, decoded, unpacked
+from dynsim._text_files import NotText, decoded, json_document, unpacked
 
 from ._texts import cut_runs, read_texts
 
 CORPUS = ",corpus:"
+NO_TOKENIZER = "must be a tokenizer.json of the tokenizers library, with a model and its vocab"
 CHUNK = 256  # texts that are tokenised together
 
 Floats = NDArray[np.float64]
@@ -34,19 +35,30 @@ def tokenizer_counts(detail: str) -> tuple[Floats, tuple[str, ...]]:
     document = _document(file, text)
     if with_texts:
         return _in_texts(file, text, path)
-    return _by_scores(file, document), ()
+    with _refusing_odd_types(file):
+        return _by_scores(file, document), ()
 
 
 def tokenizer_size(file: str) -> int:
     """How many types a tokenizer.json has: one more than its largest id."""
     document = _document(file, _content(file))
-    vocabulary = document["model"]["vocab"]
-    own = (
-        len(vocabulary)
-        if isinstance(vocabulary, list)
-        else max(vocabulary.values(), default=-1) + 1
-    )
-    return max([own, *(token["id"] + 1 for token in document.get("added_tokens") or ())])
+    with _refusing_odd_types(file):
+        vocabulary = document["model"]["vocab"]
+        own = (
+            len(vocabulary)
+            if isinstance(vocabulary, list)
+            else max(vocabulary.values(), default=-1) + 1
+        )
+        return max([own, *(token["id"] + 1 for token in document.get("added_tokens") or ())])
+
+
+@contextlib.contextmanager
+def _refusing_odd_types(file: str) -> Iterator[None]:
+    """Turns what comes of a document with other types than a tokenizer.json has into one line."""
+    try:
+        yield
+    except (TypeError, KeyError, IndexError, AttributeError, OverflowError):
+        raise InputError("tokens", f"tokenizer:{file}", NO_TOKENIZER) from None
 
 
 def _content(file: str) -> str:
@@ -63,13 +75,12 @@ def _content(file: str) -> str:
 
 def _document(file: str, text: str) -> dict[str, Any]:
     try:
-        document = json.loads(text)
+        document = json_document(text)
         vocabulary = document["model"]["vocab"]
         if not isinstance(vocabulary, (dict, list)) or not vocabulary:
             raise TypeError
     except (ValueError, KeyError, TypeError):
-        allowed = "must be a tokenizer.json of the tokenizers library, with a model and its vocab"
-        raise InputError("tokens", f"tokenizer:{file}", allowed) from None
+        raise InputError("tokens", f"tokenizer:{file}", NO_TOKENIZER) from None
     return document
 
 
@@ -98,7 +109,8 @@ def _by_scores(file: str, document: dict[str, Any]) -> Floats:
     if len(ordinary) > 2 and np.all(steps == 1):
         raise InputError("tokens", name, f"its scores are ranks, no log frequencies; {add}")
     shares = np.where(control, 0.0, np.exp(np.where(control, 0.0, scores)))
-    added = sum(one["content"] not in set(pieces) for one in document.get("added_tokens") or ())
+    known = set(pieces)
+    added = sum(one["content"] not in known for one in document.get("added_tokens") or ())
     return np.sort(np.concatenate([shares, np.zeros(added)]))[::-1]
 
 

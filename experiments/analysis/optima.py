@@ -20,7 +20,7 @@ from dynsim.statistics import (
     surface_optimum,
 )
 from experiments.results import load, unreadable
-from experiments.sweeps.dataset import judged_loss
+from experiments.sweeps.dataset import contradiction, judged_loss
 
 CELL = ("width", "vocab_size", "embedding_lr", "hidden_lr", "seed")
 VARIABLES = {
@@ -65,6 +65,8 @@ def read_sweep(path: Path) -> xr.Dataset:
         if not np.all((sweep[name].values > 0) & np.isfinite(sweep[name].values)):
             needed = f"must be a sweep, with positive, finite numbers as its {name}"
             raise InputError("FILE", str(path), needed)
+    if wrong := contradiction(sweep):
+        raise InputError("FILE", str(path), f"is damaged: {wrong}")
     sweep = sweep.sortby(list(COORDINATES))
     try:
         found = [surfaces(sweep, int(horizon)) for horizon in sweep.horizon.values]

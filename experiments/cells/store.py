@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from dynsim import InputError
 from dynsim._errors import shown
-from dynsim._files import has_seal, sealed, unsealed
+from dynsim._files import has_seal, read_file, sealed, unsealed
+from dynsim._machine import free_bytes
 from experiments.interruption import keeping
 from experiments.results import TEMPORARY_NAME, write_file
 
@@ -66,7 +67,7 @@ class Store:
     def read(self, name: str, identity: str) -> Arrays | None:
         """A finished cell's arrays; None if it is not finished, damaged or another one."""
         try:
-            content = unsealed(self._file(name).read_bytes())
+            content = unsealed(read_file(self._file(name), free_bytes()))
             if content is None:
                 return None
             with np.load(io.BytesIO(content), allow_pickle=False) as stored:
@@ -134,13 +135,15 @@ def open_store(path: Path, resume: bool, advice: str = RESUMABLE) -> Iterator[St
 
     Raises `InputError` if it exists and `resume` is off, or another process owns it.
     """
+    if folder_of(path).is_dir():
+        Store(path, advice).refuse_others()  # before anything is written there
     with writing(folder_of(path), advice):
         lock = _lock(folder_of(path), resume)
     with lock:
         store = Store(path, advice)
         store.refuse_others()
         store.clean()
-        with keeping(store.kept):
+        with keeping(store.kept, store.remove_if_empty):
             yield store
 
 

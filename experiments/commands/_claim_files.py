@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynsim import InputError
+from dynsim._files import read_file
+from dynsim._text_files import json_document
 from experiments.output import (
     again,
     print_json,
@@ -207,7 +208,7 @@ def _changes(file: ClaimFile, folder: Path) -> list[str]:
 def _before(path: Path) -> dict[str, dict[str, Any]]:
     """The claims of earlier runs by name: the first version that was measured of each."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json_document(read_file(path).decode("utf-8"))
         if document["format"] != FORMAT:
             return {}
         return {one["claim"]["name"]: one for one in document["claims"]}

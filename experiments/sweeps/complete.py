@@ -15,6 +15,7 @@ from dynsim._files import Damaged
 from experiments.cells.executors import Executor
 from experiments.cells.store import (
     RESUMABLE,
+    Arrays,
     Store,
     open_store,
     refuse_existing,
@@ -30,6 +31,8 @@ from .dataset import assemble
 from .plan import Grid, Task, differences, even_size, naming_grid_options
 from .store import Plan, begin, keep, made_by, refuse_other_sweep
 from .work import Job, Site, Trained, examine, train
+
+ROUNDS = 3  # of training what is missing: somebody may damage finished tasks meanwhile
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,20 @@ def complete_sweep(
             plan = begin(store, grid.config, site, sizes)
             tasks = grid.tasks(plan["runs_per_task"])
             try:
-                _train_missing(grid, tasks, plan, store, where, work, site["operations"])
+                for _ in range(ROUNDS):
+                    _train_missing(grid, tasks, plan, store, where, work, site["operations"])
+                    if (pieces := _pieces(tasks, plan, store)) is not None:
+                        break
+                else:
+                    changed = "is changed by another program while the sweep runs"
+                    raise InputError("out", str(store.folder), f"{changed}; {RESUMABLE}")
             except OSError as error:  # of a task: the store's own are one line already
                 reason = str(error).split("\n")[0]
                 text = f"could not finish a task ({reason}); {RESUMABLE}"
                 raise InputError("executor", where.name, text) from None
             finally:
                 store.remove_if_empty()
-            dataset = _assembled(grid, tasks, plan, store)
+            dataset = _assembled(grid, pieces, plan)
             with writing(path):
                 save(dataset, path, replace=False)
             kept(lambda: f"{path.name} is whole")
@@ -93,6 +102,8 @@ def _finished(grid: Grid, path: Path, resume: bool) -> bool:
         if "\0" in str(path) or path.is_dir():
             raise InputError("out", str(path), "must be a file to write")
         if not path.exists():
+            if path.is_symlink():
+                raise InputError("out", str(path), "is a link to nothing")
             return False
     if not resume:
         refuse_existing(path)
@@ -156,12 +167,22 @@ def _job(grid: Grid, task: Task, plan: Plan) -> Job:
     )
 
 
-def _assembled(grid: Grid, tasks: list[Task], plan: Plan, store: Store) -> xr.Dataset:
+def _pieces(tasks: list[Task], plan: Plan, store: Store) -> list[Arrays] | None:
+    """The arrays of all tasks; None where one that was finished has been lost or damaged since."""
+    pieces = []
+    for task in tasks:
+        arrays = stored.kept(store, plan, task)
+        if arrays is None:
+            return None
+        pieces.append(arrays)
+    return pieces
+
+
+def _assembled(grid: Grid, pieces: list[Arrays], plan: Plan) -> xr.Dataset:
     """The dataset with its provenance, digests of its tokens, and what last bits depend on."""
-    pieces = [stored.kept(store, plan, task) for task in tasks]
     attributes = {
         **plan["provenance"],
         "fingerprint": plan["fingerprint"],
         **{name: json.dumps(plan[name]) for name in ("tokens", "runs_per_task", "memory_gb")},
     }
-    return assemble(grid, [piece for piece in pieces if piece is not None], attributes)
+    return assemble(grid, pieces, attributes)

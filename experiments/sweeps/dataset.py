@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from dynsim._losses import DIVERGENCE_FACTOR
 from dynsim.laboratory import grid_factors
 from experiments.cells.store import Arrays
 
 from .plan import Grid
 
 RUN_DIMS = ("width", "vocab_size", "seed", "embedding_lr", "hidden_lr")
+AXES = ("width", "vocab_size", "embedding_lr", "hidden_lr", "horizon")
 ORDER = ("width", "vocab_size", "embedding_lr", "hidden_lr", "seed", "horizon", "step")
 
 
@@ -65,6 +68,29 @@ def judged_loss(sweep: xr.Dataset) -> xr.DataArray:
     if "horizon" in sweep.loss.dims and "horizon" not in flag.dims:
         flag = flag & (sweep.horizon == sweep.horizon.max())
     return sweep.loss.where(~flag, np.inf)
+
+
+def contradiction(sweep: xr.Dataset) -> str | None:
+    """What of a sweep's file contradicts the rest of it, so that it cannot be what was written.
+
+    A file without a digest is not checked otherwise. Values of an axis are those of the config, and
+    a run whose losses are all finite, moderate and not 0 has not diverged.
+    """
+    try:
+        config = json.loads(sweep.attrs["config"])
+        axes = {name: np.asarray(config[f"{name}s"], dtype=np.float64) for name in AXES}
+        for name, allowed in axes.items():
+            if not np.isin(sweep[name].values, allowed).all():
+                return f"its {name} is not that of its config"
+        curves = sweep[["train_loss", "diverged"]].astype(np.float64)
+        losses, flags = sweep.loss.astype(np.float64), curves.diverged > 0
+    except (KeyError, TypeError, ValueError):
+        return None  # not ours, or without the loss of every step
+    highest = xr.ufuncs.maximum(curves.train_loss.max("step", skipna=False), losses.max("horizon"))
+    limit = 0.1 * DIVERGENCE_FACTOR * xr.ufuncs.maximum(curves.train_loss.isel(step=0), 1)
+    if bool((flags & (highest < limit) & (losses > 0).all("horizon")).any()):
+        return "a run of moderate losses is said to have diverged"
+    return None
 
 
 def best_rates(dataset: xr.Dataset) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from dynsim import InputError
-from dynsim._files import Damaged, sealed, unsealed
+from dynsim._files import read_file, sealed, unsealed
 from experiments.cells.store import PLAN as PLAN
 from experiments.cells.store import Arrays, Store, writing
 from experiments.results import write_file
@@ -74,10 +74,10 @@ def begin(store: Store, config: dict[str, Any], site: Site, runs_per_task: Seque
 def _read(store: Store) -> Plan | None:
     """The plan of the folder, if it has one. Its seal says that nobody has changed it."""
     try:
-        content = unsealed((store.folder / PLAN).read_bytes())
+        content = unsealed(read_file(store.folder / PLAN))
     except FileNotFoundError:
         return None
-    except Damaged:
+    except OSError:
         content = None
     if content is None:
         damaged = "holds a damaged plan.json: remove the folder to begin anew"

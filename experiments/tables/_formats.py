@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import warnings
 from collections.abc import Sequence
@@ -15,7 +14,9 @@ import numpy as np
 import pandas as pd
 
 from dynsim import InputError
-from dynsim._text_files import NotText, decoded, unpacked
+from dynsim._files import read_file
+from dynsim._parquet import parquet_table
+from dynsim._text_files import NotText, decoded, json_document, unpacked
 
 from ._cells import all_texts
 from ._roles import last_part
@@ -64,7 +65,7 @@ def raw_table(file: Path, encoding: str | None, notes: list[str]) -> pd.DataFram
 def _parquet(file: Path) -> pd.DataFrame:
     if not file.exists():
         raise InputError("FILE", str(file), "there is no such file")
-    table = pd.read_parquet(file)
+    table = parquet_table(read_file(file))
     named = [name for name in table.index.names if name is not None and name not in table]
     return table.reset_index(level=named) if named else table
 
@@ -87,9 +88,9 @@ def _json_table(file: Path, text: str) -> pd.DataFrame:
     """An object a line, a list of objects, or an object of columns; nested keys joined by dots."""
     try:
         try:
-            document = json.loads(text)
+            document = json_document(text)
         except ValueError:
-            document = [json.loads(line) for line in text.splitlines() if line.strip()]
+            document = [json_document(line) for line in text.splitlines() if line.strip()]
     except ValueError as error:
         raise InputError("FILE", str(file), f"cannot be read as JSON ({error})") from None
     if isinstance(document, dict):

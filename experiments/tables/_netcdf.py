@@ -13,7 +13,7 @@ import xarray as xr
 from dynsim import InputError
 from dynsim.statistics._equal import merged
 from experiments.results import load, unreadable
-from experiments.sweeps.dataset import judged_loss
+from experiments.sweeps.dataset import contradiction, judged_loss
 
 from ._groups import PARABOLA_RATES, RUN
 
@@ -38,6 +38,8 @@ def netcdf_table(file: Path, rate: Rate | None, notes: list[str]) -> pd.DataFram
     for name in needed:
         if sweep[name].ndim and name not in sweep.loss.dims:
             raise InputError("FILE", str(file), f"is not a sweep: {name} is no dimension of loss")
+    if wrong := contradiction(sweep):
+        raise InputError("FILE", str(file), f"is damaged: {wrong}")
     if chosen and rate is not None:
         raise InputError("rate", rate, f"{HOLDS_TWO}; {file.name} has one learning_rate")
     sweep = sweep.assign(loss=judged_loss(sweep))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from ._netcdf import HOLDS_TWO, Rate, netcdf_table, one_rate
 from ._roles import TWO_RATES, checked_cells, chosen_rows, in_roles, last_part
 from .options import DEFAULTS, TableOptions
 
+# What parsers of every kind raise.
+UNREADABLE = (OSError, ValueError, TypeError, OverflowError, RecursionError, csv.Error)
 STEPS = {"epoch", "step", "steps", "iteration", "iter", "global_step", "_step", "trainer_step"}
 
 
@@ -154,8 +157,8 @@ def _read(file: Path, rate: Rate | None, options: TableOptions, notes: list[str]
         raise
     except FileNotFoundError:
         raise InputError("FILE", str(file), "there is no such file") from None
-    except (OSError, ValueError, TypeError, OverflowError) as error:  # of parsers of every kind
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    except UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["damaged"])[0]
         raise InputError("FILE", str(file), f"cannot be read ({reason})") from None
     if options.last is not None and options.last not in table:
         others = ", ".join(map(str, other_columns(table))) or "none"

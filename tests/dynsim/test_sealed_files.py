@@ -64,7 +64,7 @@ def test_a_file_with_any_flipped_bit_is_refused_before_hdf5_opens_it(
     assert opened == []
     path.write_bytes(whole)
     read_netcdf(path)
-    assert opened == [path]
+    assert opened == [whole]
 
 
 def test_reading_a_file_of_another_program_has_a_bound(dataset, tmp_path, monkeypatch):

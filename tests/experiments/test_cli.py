@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import re
 import shutil
 import signal
@@ -14,14 +15,13 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import command_lines
 import jax
 import numpy as np
 import optax
 import pandas as pd
 import pytest
 from coordinate_records import records
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from printed import assert_example, assert_same_print, example_line
 
 import derivations
@@ -1362,107 +1362,45 @@ def test_interruption_has_its_own_exit_code(run, monkeypatch):
     assert output.complaints == ["dynsim: error: interrupted"]
 
 
-# Fuzz
+# Generated command lines: a sample of those that end at once; tests/command_lines.py tries all.
 
-WORDS = (
-    "-1 0 1 2 3 7 x nan inf -inf 1e3 1.5 1/2 0x10 -1e400 uniform zipf:1 zipf:1e9 counts:counts "
-    "none counts:words counts:missing corpus:empty sign sgd adam mup sp mse ce gaussian onehot "
-    "bigram projection hidden embedding latex text full vocabulary counts missing --json"
-)
-VALUES = st.one_of(
-    st.sampled_from([*WORDS.split(), "", "\0", "9" * 30, "-" + "9" * 30]), st.text(max_size=6)
-)
-SETUP = (
-    "width vocab-size tokens outputs loss targets optimizer init embedding-lr projection-lr beta1 "
-    "beta2 epsilon weight-decay schedule warmup-steps batch-size seed"
-)
-OPTIONS = {
-    "derive": "layer optimizer width vocab-size tokens rank batch-size init format plot targets "
-    "outputs",
-    "tokens": "width vocab-size plot out",
-    "train": f"{SETUP} seeds steps network depth hidden-lr head-width context plot out",
-    "compare": f"{SETUP} seeds steps network particles plot out",
-    "sweep": "network widths vocab-sizes embedding-lrs hidden-lrs seeds horizons steps tokens "
-    "parametrization lr-exponents optimizer precision batch-size head-width memory-gb out resume "
-    "train-loss executor seed",
-    "optima": "horizon out group-by factor where last ignore width-column log-rates",
-    "transfer": "group-by within factor rate out where last ignore loss-column decimal encoding",
-    "coordinate-check": "network widths vocab-sizes record seeds tolerance parametrization "
-    "lr-exponents init-exponents optimizer tokens targets batch-size head-width out",
-    "predict": f"{SETUP} accuracy replicas particles network depth activation normalisation "
-    "residual",
-    "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
-    "projection-lr batch-size seed time points limit epsilon solver tolerance particles network "
-    "depth activation normalisation residual hidden-lr linearised",
-    "exponent": f"{SETUP} quantity widths vocab-sizes batch-sizes output-counts step-counts seeds "
-    "predict tolerance budget derivation theory-only network hidden-lr",
-    "map": "x y colour width vocab-size tokens batch-size outputs optimizer seeds averaged-over",
-    "lifetime": "width vocab-size outputs embedding-lr batch-size plot targets",
-    "verify": "out claim study full check seed",
-    "regimes": "out figure list",
-    "parametrization": "optimizer alignment zipf vocab-exponent format width tied",
-    "recommend": "width base-width vocab-size tokens optimizer parametrization preset "
-    "base-embedding-lr anchor config tied rule muon-scale",
-    "explore": "width vocab-size tokens batch-size outputs optimizer init embedding-lr steps "
-    "base-width port",
-}
-# Put before the drawn options, so that what is valid stays cheap (a later option wins).
-CHEAP = {
-    "derive": ["--layer", "projection"],
-    "tokens": ["uniform", "--vocab-size", "5"],
-    "train": ["--width", "3", "--vocab-size", "4", "--steps", "2", "--seeds", "1"],
-    "sweep": [
-        *("--widths", "3", "--vocab-sizes", "4", "--embedding-lrs", "1", "--hidden-lrs", "1"),
-        *("--out", "sweep.nc", "--executor", "bogus"),
-    ],
-    "optima": ["runs.csv"],
-    "transfer": ["runs.csv"],
-    "coordinate-check": ["--widths", "3", "--vocab-sizes", "4", "--record", "bogus"],
-    "predict": ["--steps", "2", "--replicas", "2", "--particles", "bogus"],
-    "flow": ["--width", "3", "--vocab-size", "4", "--points", "2", "--particles", "bogus"],
-    "exponent": ["--widths", "3", "5", "--vocab-size", "4", "--budget", "bogus"],
-    "map": ["--x", "width=2:8:3", "--y", "vocab_size=2:8:3", "--colour", "bogus"],
-    "lifetime": ["--vocab-size", "300"],
-    "compare": ["--steps", "2", "--seeds", "bogus"],
-    "verify": ["--claim", "bogus"],
-    "regimes": ["--data", "damaged"],
-    "parametrization": ["mup"],
-    "recommend": ["--width", "8", "--base-width", "4", "--vocab-size", "9"],
-    "explore": ["--out", "counts/inside"],
-}
+LINES = 60
 
 
-@st.composite
-def command_lines(draw) -> list[str]:
-    command = draw(st.sampled_from(sorted(OPTIONS)))
-    names = st.one_of(st.sampled_from(OPTIONS[command].split()), st.text("abc-", max_size=5))
-    line = [command, *CHEAP[command]]
-    for name in draw(st.lists(names, max_size=3)):
-        line.append("--" + name)
-        line += draw(st.lists(VALUES, min_size=0 if draw(st.booleans()) else 1, max_size=1))
-    return line
+def test_every_command_is_drawn():
+    assert set(command_lines.CHEAP) == set(command_lines.VALID) == set(COMMANDS)
+    for name, command in COMMANDS.items():
+        drawn = {one for one in command_lines.drawn_options(name) if one.startswith("--")}
+        assert drawn | set(command_lines.ENDLESS.get(name, ())) == set(option_flags(command))
 
 
-def test_the_fuzz_knows_every_command():
-    assert set(OPTIONS) == set(CHEAP) == set(cli.COMMANDS)
+def test_generated_command_lines_end_as_the_guide_says(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    chance = random.Random(0)
+    for line in [command_lines.command_line(chance, work=False) for _ in range(LINES)]:
+        end = command_lines.ending(line)
+        assert command_lines.complaint(line, end, 2 * command_lines.BOUND) is None, line
 
 
-# A sample here; DYNSIM_COMMAND_LINES=1000 python -m pytest -k command_line_ends runs many.
-@settings(
-    max_examples=int(os.environ.get("DYNSIM_COMMAND_LINES", "60")),
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(line=command_lines())
-def test_no_command_line_ends_in_a_traceback(run, line):
-    output = run(*line)  # an exception other than SystemExit fails the test
-    assert output.code in (0, 1, 2)
-    assert "Traceback" not in output.err
-    if output.code == 2:
-        assert output.out == ""
-        assert output.complaints[-1].startswith("dynsim: error: ")
-        assert output.err.count("\n") == 1
-    elif "--json" in line and "-h" not in line and "--help" not in line:
-        assert output.document
+def test_what_is_wrong_with_an_ending_is_seen():
+    good = command_lines.Ending(2, "", "bar: 0%\rdynsim: error: --width -1: must be\n", 0.1)
+    bad = [
+        good._replace(code=None),
+        good._replace(code=70),
+        good._replace(code=1),
+        good._replace(err="Traceback (most recent call last)\n"),
+        good._replace(err=good.err + "and more\n"),
+        good._replace(out="{}"),
+        good._replace(err="DeprecationWarning: old\n" + good.err),
+        good._replace(seconds=1e4),
+        good._replace(code=0, err="", out='{"a": NaN}\n'),
+        good._replace(code=0, err="", out='{"a": 1, "a": 2}\n'),
+        good._replace(code=0, err="", out='{"a": "\\udcff"}\n'),
+    ]
+    line = ["tokens", "--json"]
+    assert command_lines.complaint(line, good) is None
+    assert command_lines.complaint(line, good._replace(code=0, err="", out='{"a": 1}\n')) is None
+    assert all(command_lines.complaint(line, one) for one in bad)
 
 
 # Interruption

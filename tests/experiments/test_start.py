@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from strike import START, strike
+from strike import strike
 
 from experiments import cli
 from experiments.cli import main
 from experiments.ending import CRASHED
-from experiments.interruption import INTERRUPTED, forget, interrupted_line, keeping
+from experiments.interruption import INTERRUPTED, forget, interrupted_line, keeping, tidy
 from experiments.streams import printable
 
 RUN = "import sys; from experiments.start import main; sys.exit(main())"
@@ -32,7 +32,7 @@ def dynsim(*arguments: str, code: str = RUN, **options) -> subprocess.CompletedP
 @pytest.mark.parametrize("command", ["train", "regimes", "sweep", "help"])
 def test_interrupted_at_any_moment_it_ends_with_one_line(command):
     chance = random.Random(command)
-    moment = START + chance.uniform(0, 1.5)
+    moment = chance.uniform(0, 1.5)
     assert strike(command, moment, chance.choice((signal.SIGINT, signal.SIGTERM)), SLACK) is None
 
 
@@ -137,12 +137,17 @@ def test_long_values_are_shortened(capsys):
 def test_only_what_was_kept_is_promised():
     forget()
     assert interrupted_line() == "interrupted"
-    with keeping(lambda: "three are kept and `resume` goes on"):
+    tidied = []
+    with keeping(lambda: "three are kept and `resume` goes on", lambda: tidied.append("three")):
         assert interrupted_line() == "interrupted; three are kept and --resume goes on"
-        with keeping(lambda: ""):
+        with keeping(lambda: "", lambda: tidied.append("none")):
             assert interrupted_line().startswith("interrupted; three")
+            tidy()
+    assert tidied == ["none", "three"]
     assert interrupted_line() == "interrupted"
-    with pytest.raises(KeyboardInterrupt), keeping(lambda: "two are kept"):
+    with pytest.raises(KeyboardInterrupt), keeping(lambda: "two are kept", tidied.clear):
         raise KeyboardInterrupt
     assert interrupted_line() == "interrupted; two are kept"
+    tidy()
+    assert tidied
     forget()

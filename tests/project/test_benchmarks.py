@@ -26,3 +26,12 @@ def test_every_benchmark_imports(name, monkeypatch):
 def test_verify_default_samples_cells_of_a_study(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
     assert importlib.import_module("benchmarks.verify_default").cells()
+
+
+def test_the_model_of_a_cluster_has_its_known_limits(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    makespan = importlib.import_module("benchmarks.sweep_workers").makespan
+    assert makespan([1.0] * 10, 1, 0.5) == pytest.approx(15)  # one worker waits for each
+    assert makespan([1.0] * 10, 3, 0.0) == pytest.approx(4)  # rounds of three
+    assert makespan([1.0] * 100, 1000, 0.1) == pytest.approx(11)  # the last is handed out at 10
+    assert makespan([8.0, 1.0, 1.0, 1.0], 2, 0.0) == pytest.approx(8)  # no more than the longest

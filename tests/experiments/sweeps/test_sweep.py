@@ -17,6 +17,7 @@ import sweep_stand_in as stand_in
 from helpers import assert_refused
 from sweep_stand_in import PROVENANCE, WORK, small_grid
 
+from dynsim import InputError
 from dynsim.laboratory import NetworkSetup, grid_factors, train_networks
 from experiments.cells import executors
 from experiments.cells.executors import LocalExecutor, executor
@@ -25,7 +26,7 @@ from experiments.cli import main
 from experiments.results import load
 from experiments.sweeps import store, work
 from experiments.sweeps.complete import Work, complete_sweep
-from experiments.sweeps.dataset import best_rates
+from experiments.sweeps.dataset import best_rates, contradiction
 from experiments.sweeps.plan import Task, differences, even_size, learning_rate_axis
 from experiments.sweeps.work import (
     largest_task,
@@ -34,6 +35,7 @@ from experiments.sweeps.work import (
     tokens_digest,
     train,
 )
+from experiments.tables._netcdf import netcdf_table
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -395,6 +397,50 @@ def test_a_damaged_task_is_trained_again(uninterrupted, tmp_path, content):
     assert path.read_bytes() == uninterrupted.read_bytes()
 
 
+def test_a_task_that_is_damaged_while_the_sweep_runs_is_trained_again(uninterrupted, tmp_path):
+    path, trained = tmp_path / "whole.nc", []
+
+    def damaging(times):
+        def train(job, progress=None):
+            trained.append(job)
+            if len(trained) % 2 == 0 and len(trained) <= times:
+                (folder_of(path) / "000000.npz").write_bytes(b"torn")
+            return WORK.train(job, progress)
+
+        return Work(WORK.examine, train)
+
+    sweep(path, work=damaging(10))
+    assert len(trained) == 13
+    assert path.read_bytes() == uninterrupted.read_bytes()
+
+    def always(job, progress=None):
+        trained = WORK.train(job, progress)
+        for file in folder_of(path).glob("*.npz"):
+            file.write_bytes(b"torn")
+        return trained
+
+    path.unlink()
+    said = ("is changed by another program", "finished tasks are kept")
+    assert_refused("out", lambda: sweep(path, work=Work(WORK.examine, always)), *said)
+
+
+def test_a_file_without_a_digest_is_held_against_itself(uninterrupted, tmp_path):
+    """As older versions wrote it, or as another program has written it again."""
+    dataset = load(uninterrupted)
+    assert contradiction(dataset) is None
+    assert contradiction(dataset.isel(width=[1], horizon=[0])) is None
+    assert contradiction(dataset.drop_attrs()) is None
+    other = dataset.assign_coords(horizon=[2, 137438953477])
+    assert contradiction(other) == "its horizon is not that of its config"
+    flagged = dataset.copy(deep=True)
+    flagged.diverged[0, 0, 0, 0, 0] = True  # of losses that fall
+    assert "is said to have diverged" in str(contradiction(flagged))
+    flagged.to_netcdf(tmp_path / "flagged.nc", engine="h5netcdf")
+    assert main(["optima", str(tmp_path / "flagged.nc")]) == 2
+    with pytest.raises(InputError, match="is damaged"):
+        netcdf_table(tmp_path / "flagged.nc", None, [])
+
+
 def test_tasks_without_a_plan_do_not_count(uninterrupted, tmp_path):
     """What a killed removal of a finished sweep's folder leaves, once the file is gone too."""
     path = tmp_path / "whole.nc"
@@ -443,6 +489,7 @@ def test_files_of_others_are_neither_removed_nor_overwritten(tmp_path):
         other = folder / name
         other.write_text("mine")
         assert_refused("out", lambda: sweep(path, resume=True), name, "did not write")
+        assert os.listdir(folder) == [name]
         assert other.read_text() == "mine"
         other.unlink()
 

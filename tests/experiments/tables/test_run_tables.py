@@ -9,6 +9,7 @@ import xarray as xr
 from transfer_runs import RATES, WIDTHS, cases, runs, stored, values
 
 from dynsim import InputError, fit_transfer
+from experiments.tables import _formats
 from experiments.tables.runs import read_runs
 
 
@@ -113,7 +114,7 @@ def test_diverged_of_other_types(tmp_path, monkeypatch):
     ):
         flags = pd.Series(cells).take(np.resize([0, 1, 2], len(table))).reset_index(drop=True)
         read = table.assign(diverged=flags)
-        monkeypatch.setattr(pd, "read_parquet", lambda _, read=read: read)
+        monkeypatch.setattr(_formats, "parquet_table", lambda _, read=read: read)
         found, _, _ = read_runs([tmp_path / "a.parquet"], None, ())
         assert found.loss.isna().tolist() == np.resize([True, False, False], len(table)).tolist()
 
@@ -186,12 +187,12 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch):
         raise ImportError("no pyarrow")
 
     (tmp_path / "a.parquet").touch()
-    monkeypatch.setattr(pd, "read_parquet", without)
+    monkeypatch.setattr(_formats, "parquet_table", without)
     with pytest.raises(InputError, match=r"pip install 'dynsim\[parquet\]'"):
         read_runs([tmp_path / "a.parquet"], None, ())
     with pytest.raises(InputError, match=r"missing.parquet': there is no such file"):
         read_runs([tmp_path / "missing.parquet"], None, ())
-    monkeypatch.setattr(pd, "read_parquet", lambda _: frame())
+    monkeypatch.setattr(_formats, "parquet_table", lambda _: frame())
     assert len(read_runs([tmp_path / "a.parquet"], None, ())[0]) == len(frame())
 
 
