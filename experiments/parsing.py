@@ -1,15 +1,13 @@
-"""From arguments to a command, and from a parser's boxed report to one line."""
+"""From arguments to a command, and its help."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import io
-import re
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import NoneType
@@ -22,12 +20,12 @@ from dynsim import InputError
 
 from .grouping import Grouped, grouped
 from .overview import COLUMNS, DESCRIPTION, overview
+from .usage_errors import usage_error
 
 FLAGS = (
     *("--json", "--full", "--compare", "--resume", "--train-loss", "--derivation"),
     *("--theory-only", "--list", "--serve", "--help"),
 )
-UNKNOWN = "Unrecognized options: "
 
 
 class ParseError(ValueError):
@@ -80,10 +78,7 @@ def parse(commands: Mapping[str, type], arguments: Sequence[str]) -> Any:
 
                 print(f"\n{example_text(arguments[0])}", end="")
             raise
-        message = _one_line(errors.getvalue())
-        if message.startswith(UNKNOWN) and arguments[0] in commands:
-            unknown = message.removeprefix(UNKNOWN).split(", ")
-            message = _unknown(unknown, arguments[0], commands[arguments[0]])
+        message = usage_error(errors.getvalue(), arguments, commands.get(arguments[0]))
         raise ParseError(message) from None
 
 
@@ -139,42 +134,3 @@ def _describe(command: type) -> None:
 
 def _default_in_help(default: str) -> str:
     return "" if default in ("", "None", "False") else f"(default: {default})"
-
-
-def _unknown(given: Sequence[str], name: str, command: type) -> str:
-    """What is wrong with the first argument that a command does not know, and the nearest that it
-    does."""
-    option = next((one for one in given if one.startswith("-")), None)
-    if option is None:
-        return f"{name} takes no argument {given[0]}: see dynsim {name} --help"
-    option = option.partition("=")[0]
-    near = get_close_matches(option, [*option_flags(command), "--help"], n=1, cutoff=0)[0]
-    return f"{option} is no option of {name}: the nearest is {near}"
-
-
-def option_flags(command: type) -> Iterator[str]:
-    """The options of a command as they are written."""
-    (positional,) = get_args(tyro.conf.Positional[int])[1:]
-    hints = get_type_hints(command, include_extras=True)
-    for field in dataclasses.fields(command):
-        kind, *marks = get_args(hints[field.name]) or (hints[field.name],)
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            yield from option_flags(kind)
-        elif positional not in marks:
-            yield "--" + field.name.replace("_", "-")
-
-
-def _one_line(box: str) -> str:
-    """The message of a parser's boxed report, without frame, help text and line breaks."""
-    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()]
-    message: list[str] = []
-    for line in lines[1:]:
-        if not set(line) <= {"─", "-"}:
-            message.append(line)
-        elif message:
-            break
-    text = re.sub(r"\s+", " ", " ".join(message)).strip()
-    text = text.replace("invalid literal for int() with base 10:", "must be an integer, not")
-    # Options that may be left out report every type they might have had.
-    untyped = r"no type matching \S+ could be instantiated from \[(.*?)\].*"
-    return re.sub(untyped, r"must be an integer, not \1", text)

@@ -15,11 +15,10 @@ from ._results import TRANSFER_PARAMETERS, TransferParameter
 from ._runs import WidthRuns, mean_losses
 from ._scatter import Noise, Scattered, ScatterResamples, noise_of, on_parabolas
 from ._surface import (
-    FURTHER_STARTS,
     LARGEST_EXPONENT,
     Points,
     Surface,
-    fit_surfaces,
+    fit_resampled_surfaces,
     joined,
     losses_of,
     parabolas,
@@ -72,7 +71,7 @@ class JointFit:
         if by_scatter and used and self.resamples.alone:
             curves, surface = parabolas(self.points, rows)[0], None
             if len(used) >= JOINT_WIDTHS:
-                surface = _fit_rows(self.points, rows)[0]
+                surface = fit_resampled_surfaces(self.points, rows)[0]
             noise = noise_of(self.points, self.loss, curves, surface)
             if noise.own_freedom:
                 self.noise = noise
@@ -85,7 +84,7 @@ class JointFit:
         self.surfaces: list[Surface] = []
         parameters = np.full((len(rows), 9), np.nan)
         if len(used) >= JOINT_WIDTHS:
-            self.surfaces = _fit_rows(self.points, rows)
+            self.surfaces = fit_resampled_surfaces(self.points, rows)
             parameters = np.array([surface.parameters() for surface in self.surfaces])
         elif len(used) == CURVATURE_WIDTHS:
             parameters[:, 6:8] = _curvature_law(self.widths, self.parabolas)
@@ -120,12 +119,12 @@ class JointFit:
         last = self.points.width == len(self.widths) - 1
         others, held_out = self.points.at(~last), self.points.at(last)
         if self.noise is not None:
-            surface = _fit_rows(others, self.loss[None, ~last])[0]
+            surface = fit_resampled_surfaces(others, self.loss[None, ~last])[0]
             (residual,) = _relative_residuals([surface], held_out, self.loss[None, last])
             return float(np.sqrt(np.mean(residual**2))), np.nan
         assert isinstance(self.resamples, SeedResamples)
         rows = self.resamples.without_draws(self.rows)
-        surfaces = _fit_rows(others, rows[:, ~last])
+        surfaces = fit_resampled_surfaces(others, rows[:, ~last])
         return self._rms_and_noise(_relative_residuals(surfaces, held_out, rows[:, last]))
 
     def _rms_and_noise(self, residuals: list[Floats]) -> tuple[float, float]:
@@ -238,12 +237,6 @@ class JointFit:
                 "as a power of the width, divide the rule out (base learning rates)"
             )
         return _open_ended("beta", low[5], high[5])
-
-
-def _fit_rows(points: Points, rows: Floats) -> list[Surface]:
-    """The surface of the data, from several starts, and of every resample."""
-    data = fit_surfaces(points, rows[:1], starts=1 + len(FURTHER_STARTS))
-    return data + (fit_surfaces(points, rows[1:]) if len(rows) > 1 else [])
 
 
 def _relative_residuals(surfaces: Sequence[Surface], points: Points, rows: Floats) -> list[Floats]:

@@ -159,14 +159,33 @@ def fit_surfaces(points: Points, rows: Floats, *, starts: int = 1) -> list[Surfa
     method improves, in all rows side by side. The first start is what each width's own parabola
     says, the others change its exponents; of several starts the best counts.
     """
-    problem = _Projected(points, np.tile(rows, (starts, 1)))
-    shifts = np.array([(0.0, 0.0), *FURTHER_STARTS][:starts])
-    begin = problem.start()
-    begin[:, :2] += np.repeat(shifts, len(rows), axis=0)
+    problem, begin = _Projected(points, np.tile(rows, (starts, 1))), _starts(points, rows, starts)
     trial, cost = _minimised(problem, begin)
     best = np.argmin(cost.reshape(starts, -1), axis=0)
     chosen = best * len(rows) + np.arange(len(rows))
     return problem.surfaces(trial, chosen)
+
+
+def fit_resampled_surfaces(points: Points, rows: Floats) -> list[Surface]:
+    """`fit_surfaces` of data, the first row, from several starts, and of resamples from one.
+
+    All side by side, which takes about the time of the slowest.
+    """
+    starts = 1 + len(FURTHER_STARTS)
+    data, resamples = rows[:1], rows[1:]
+    problem = _Projected(points, np.concatenate([np.tile(data, (starts, 1)), resamples]))
+    begin = [_starts(points, data, starts)]
+    begin += [_starts(points, resamples, 1)] if len(resamples) else []
+    trial, cost = _minimised(problem, np.concatenate(begin))
+    return problem.surfaces(trial, np.array([np.argmin(cost[:starts]), *range(starts, len(trial))]))
+
+
+def _starts(points: Points, rows: Floats, starts: int) -> Floats:
+    """Trials (starts * rows, 5) to begin with."""
+    shifts = np.array([(0.0, 0.0), *FURTHER_STARTS][:starts])
+    begin = _Projected(points, np.tile(rows, (starts, 1))).start()
+    begin[:, :2] += np.repeat(shifts, len(rows), axis=0)
+    return begin
 
 
 def _trial_exponents(log_width: Floats, value: Floats) -> Floats:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,10 +28,12 @@ from experiments.output import (
     writable_folder,
 )
 from experiments.precision import enable_x64
+from experiments.topics._names import known_names
 
 from ._options import Json
 
 if TYPE_CHECKING:
+    import xarray as xr
     from tqdm import tqdm
 
 FEW_FIGURES = 4  # a second process starts in the time that so many take
@@ -65,6 +67,10 @@ class Regimes:
 
     def run(self) -> int:
         """Draws every figure whose studies lie in the data folder."""
+        for name in self.figure:
+            if name not in known_names("figure"):
+                allowed = near_names(name, known_names("figure"), " (all: `list`)")
+                raise InputError("figure", name, allowed)
         several = not self.list and (not self.figure or len(self.figure) > FEW_FIGURES)
         threshold = gc.get_threshold()
         gc.set_threshold(*MORE_OBJECTS)
@@ -73,15 +79,13 @@ class Regimes:
                 return self._run(second)
         finally:
             gc.set_threshold(*threshold)
+            _study.cache_clear()  # files may have changed when the next run reads them
 
     def _run(self, second: ProcessPoolExecutor | None) -> int:
         enable_x64()
         from experiments.results import STORED
         from experiments.topics._figures import FIGURES
 
-        for name in self.figure:
-            if name not in FIGURES:
-                raise InputError("figure", name, near_names(name, FIGURES, " (all: `list`)"))
         if self.list:
             self._print_names({name: needs for name, (_, needs) in FIGURES.items()})
             return 0
@@ -214,15 +218,19 @@ def draw_stored(name: str, source: Path, folder: Path, formats: Sequence[str]) -
     """Draws a figure from the stored studies of a folder; returns the files."""
     enable_x64()
     from dynsim._programs import compiled_sooner
-    from experiments.results import load, unreadable
     from experiments.topics._figures import FIGURES, draw
 
-    studies = {}
-    for need in FIGURES[name][1]:
-        path = source / f"{need}.nc"
-        try:
-            studies[need] = load(path)
-        except OSError as error:
-            raise InputError("data", str(path), unreadable(error)) from None
+    studies = {need: _study(source / f"{need}.nc") for need in FIGURES[name][1]}
     with compiled_sooner():  # the last digits are not seen
         return draw(name, studies, folder, formats)
+
+
+@cache
+def _study(path: Path) -> xr.Dataset:
+    """A stored study, which all figures of a run share; none of them changes it."""
+    from experiments.results import load, unreadable
+
+    try:
+        return load(path)
+    except OSError as error:
+        raise InputError("data", str(path), unreadable(error)) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from experiments.output import (
     writable_folder,
 )
 from experiments.precision import enable_x64
+from experiments.topics._names import known_names
 from experiments.topics._seeds import check_run
 
 from ._options import Json
@@ -76,11 +77,10 @@ class Verify:
             return self._print_names()
         if self.files or self.check:
             return self._claim_files()
+        self._check_names()
         enable_x64()
         from experiments.topics._registry import CLAIMS, STUDIES
 
-        _check_names("claim", self.claim, CLAIMS, " (all: `list`)")
-        _check_names("study", self.study, STUDIES)
         for name in self.study:
             if not STUDIES[name].cells(self.full):
                 raise InputError("study", name, "is measured with --full only")
@@ -110,9 +110,9 @@ class Verify:
     def _print_names(self) -> int:
         if self.files:
             raise InputError("list", None, "prints our own claims: leave the claim files out")
+        self._check_names()
         from experiments.topics._registry import CLAIMS
 
-        _check_names("claim", self.claim, CLAIMS, " (all: `list`)")
         left = _left_out(self)
         rows = [
             {"name": claim.name, "study": claim.study, "measured_with": left.get(claim.name)}
@@ -137,6 +137,16 @@ class Verify:
             option = (first["measured_with"] or "").split()
             print_next("measure one", ["verify", "--claim", first["name"], *option])
         return 0
+
+    def _check_names(self) -> None:
+        """Raises `InputError` for a claim or a study that does not exist."""
+        for name in self.claim:
+            if name not in known_names("claim"):
+                allowed = near_names(name, known_names("claim"), " (all: `list`)")
+                raise InputError("claim", name, allowed)
+        for name in self.study:
+            if name not in known_names("study"):
+                raise InputError("study", name, near_names(name, known_names("study")))
 
     def _claim_files(self) -> int:
         from ._claim_files import check_files, verify_files
@@ -195,14 +205,6 @@ class Verify:
                 return {name: found.result() for name, found in evidence.items()}, paths
         finally:
             beside.shutdown(wait=False, cancel_futures=True)
-
-
-def _check_names(
-    option: str, names: Sequence[str], known: Collection[str], where: str = ""
-) -> None:
-    for name in names:
-        if name not in known:
-            raise InputError(option, name, near_names(name, known, where))
 
 
 def _left_out(options: Verify) -> dict[str, str]:

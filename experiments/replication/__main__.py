@@ -23,7 +23,7 @@ class Replication:
 
     Studies of the laboratory are left out. The result is replication.nc of --out; the same command
     goes on after an interruption. Copy it to experiments/data, and the page docs/replication.md
-    shows it.
+    shows it. With --add it is put into the stored replication instead.
     """
 
     claim: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -34,6 +34,8 @@ class Replication:
     """number of seeds of the full version; 0 leaves it out"""
     out: Path = Path("dynsim-replication")
     """folder for the result and for the studies of every seed"""
+    add: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """put the result into experiments/data/replication.nc, beside the claims that it has"""
 
     def run(self) -> int:
         """Measures, and prints the shares."""
@@ -42,8 +44,10 @@ class Replication:
         if not self.quick_seeds and not self.full_seeds:
             raise InputError("quick_seeds", 0, "must be positive where `full_seeds` is 0")
         enable_x64()
-        from .runs import every_claim, plan_of, replicate
-        from .shares import claim_rows, coverage
+        from experiments.results import STORED, save
+
+        from .runs import every_claim, joined, plan_of, replicate
+        from .shares import claim_rows, coverage, stored_replication
 
         known = every_claim()
         for name in self.claim:
@@ -61,6 +65,10 @@ class Replication:
             print(f"95 % intervals of exponents that hold the {theory} value:", end=" ")
             print(coverage(data, theory))
         print(folder / "replication.nc")
+        if self.add:
+            before = stored_replication()
+            save(data if before is None else joined(before, data), STORED / "replication.nc")
+            print(STORED / "replication.nc")
         return 0
 
 

@@ -7,6 +7,7 @@ compiled once.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -155,6 +156,59 @@ def _dataset(plan: Plan, rows: dict[tuple[str, str, int], Any]) -> xr.Dataset:
             "study": "replication",
         },
     )
+
+
+def joined(before: xr.Dataset, added: xr.Dataset) -> xr.Dataset:
+    """An earlier replication with what was measured since.
+
+    Runs that both have are those of `added`. The attribute `measured` says which code measured
+    which claims.
+    """
+    axes = {
+        axis: list(dict.fromkeys([*before[axis].values.tolist(), *added[axis].values.tolist()]))
+        for axis in ("version", "claim", "seed")
+    }
+    axes["claim"].sort(key=list(CLAIMS).index)
+    parts = []
+    for one in (before, added):
+        fill = dict.fromkeys(NUMBERS, np.nan) | {"verdict": NOT_MEASURED}
+        whole = one.drop_vars(DESCRIPTIONS).reindex(axes, fill_value=fill)
+        parts.append(whole)
+    old, new = parts
+    known = new.verdict != NOT_MEASURED
+    found = {name: xr.where(known, new[name], old[name]) for name in old.data_vars}
+    verdict = found["verdict"].astype(np.int8).assign_attrs(before.verdict.attrs)
+    described = {
+        name: ("claim", [_description(one, name, before, added) for one in axes["claim"]])
+        for name in DESCRIPTIONS
+    }
+    return xr.Dataset(
+        {**found, "verdict": verdict},
+        coords={**axes, **described},
+        attrs={
+            **added.attrs,
+            "measured": json.dumps([*_measured_by(before), *_measured_by(added)]),
+        },
+    )
+
+
+DESCRIPTIONS = ("study", "expected", "tolerance", "quantity")
+
+
+def _description(claim: str, name: str, before: xr.Dataset, added: xr.Dataset) -> Any:
+    last = added if claim in added.claim else before
+    return last[name].sel(claim=claim).item()
+
+
+def _measured_by(data: xr.Dataset) -> list[dict[str, Any]]:
+    """Code and claims of every part."""
+    if "measured" in data.attrs:
+        return json.loads(data.attrs["measured"])
+    kept = ("code_version", "libraries", "device", "processor")
+    return [
+        {name: data.attrs[name] for name in kept if name in data.attrs}
+        | {"claims": data.claim.values.tolist()}
+    ]
 
 
 def every_claim() -> tuple[str, ...]:

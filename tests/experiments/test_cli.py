@@ -37,8 +37,8 @@ from experiments.commands import _published_rules
 from experiments.grouping import grouped
 from experiments.output import flag
 from experiments.overview import QUESTIONS, first_line
-from experiments.parsing import option_flags
 from experiments.results import load
+from experiments.usage_errors import option_flags
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

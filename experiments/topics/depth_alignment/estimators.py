@@ -26,7 +26,8 @@ def mean_squares(
     cell = data.mean_square.sel(
         source=source, embedding=embedding, matrix=matrix, step=step, width=width
     )
-    return cell.dropna("seed").to_numpy().astype(np.float64)
+    squares = cell.to_numpy().astype(np.float64)
+    return squares[~np.isnan(squares)]
 
 
 def theory_rms(data: xr.Dataset, embedding: str, matrix: str, step: int) -> Floats:

@@ -47,12 +47,18 @@ def horizons(data: xr.Dataset) -> list[int]:
 
 
 def family_widths(data: xr.Dataset, family: Family, source: str) -> list[int]:
-    sizes = _cells(data, family, source).vocab_size
+    sizes = data.vocab_size.sel(_labels(family, source))
     return [int(width) for width in sizes.width.values[sizes.notnull().values]]
 
 
-def _cells(data: xr.Dataset, family: Family, source: str) -> xr.Dataset:
-    return data.sel(optimizer=family.optimizer, path=family.path, depth=family.depth, source=source)
+def _labels(family: Family, source: str) -> dict[str, Any]:
+    """Of the cells of a family."""
+    return {
+        "optimizer": family.optimizer,
+        "path": family.path,
+        "depth": family.depth,
+        "source": source,
+    }
 
 
 class Curve(NamedTuple):
@@ -63,15 +69,16 @@ class Curve(NamedTuple):
 
 
 def curve(data: xr.Dataset, family: Family, source: str, width: int, horizon: int) -> Curve:
-    cell = _cells(data, family, source).sel(width=width)
+    at = {**_labels(family, source), "width": width}
     place = horizons(data).index(horizon)
-    losses = cell.loss.sel(layers=family.layers).isel(horizon=place).dropna("seed", how="all")
-    losses = losses.transpose("octave", "seed")
-    without = np.ones(losses.sizes["seed"])
+    losses = data.loss.sel(layers=family.layers, **at).isel(horizon=place)
+    losses = losses.transpose("octave", "seed").to_numpy()
+    known = ~np.isnan(losses).all(axis=0)
+    without = np.ones(known.sum())
     if family.layers in WITH_EMBEDDING:
-        without = cell.loss_alone.isel(horizon=place).sel(seed=losses.seed).to_numpy()
-    rows = np.concatenate([losses.to_numpy(), without[None]]).astype(np.float64)
-    return Curve(cell.rate.sel(layers=family.layers).to_numpy(), rows)
+        without = data.loss_alone.sel(at).isel(horizon=place).to_numpy()[known]
+    rows = np.concatenate([losses[:, known], without[None]]).astype(np.float64)
+    return Curve(data.rate.sel(layers=family.layers, **at).to_numpy(), rows)
 
 
 def log_sufficient(rates: Floats, losses: Floats, axis: int = -1) -> Floats:

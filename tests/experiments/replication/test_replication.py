@@ -10,7 +10,7 @@ import xarray as xr
 
 from experiments.output import progress_bar
 from experiments.replication import __main__ as command
-from experiments.replication.runs import VERDICTS, plan_of, replicate
+from experiments.replication.runs import NOT_MEASURED, NUMBERS, VERDICTS, joined, plan_of, replicate
 from experiments.replication.shares import Share, claim_rows, coverage, stored_replication
 from experiments.topics._registry import CLAIMS, STUDIES
 
@@ -95,6 +95,28 @@ def test_a_replication_keeps_numbers_by_seed_and_goes_on_where_it_stopped(tmp_pa
     assert one.measured[0] != one.measured[1]
     assert np.isnan(data["last"]).all()
     assert [row.as_expected.runs for row in claim_rows(data)] == [2, 2]
+
+
+def test_what_is_measured_later_joins_what_was_measured_before():
+    """Of a run that both have, the later one; what neither has stays not measured."""
+    whole = stored_replication()
+    assert whole is not None
+    full = whole.isel(claim=[0, 1, 2]).sel(version=["full"], seed=[1, 2, 3])
+    quick = whole.isel(claim=[2, 3]).sel(version=["quick"]).copy(deep=True)
+    later = whole.isel(claim=[2]).sel(version=["full"], seed=[2]).copy(deep=True)
+    later.measured[:] = 7.0
+    found = joined(joined(full, quick), later)
+    claims = whole.claim.values[[0, 1, 2, 3]]
+    assert set(found.claim.values) == set(claims)
+    for part in (full, quick):
+        places = {name: part[name] for name in ("version", "claim", "seed")}
+        for name in (*NUMBERS, "verdict"):
+            kept = found[name].sel(places).where(found.measured.sel(places) != 7.0)
+            other = part[name].where(found.measured.sel(places) != 7.0)
+            xr.testing.assert_equal(kept.drop_vars(kept.coords), other.drop_vars(other.coords))
+    assert found.measured.sel(version="full", claim=claims[2], seed=2) == 7.0
+    assert (found.verdict.sel(version="quick", claim=claims[0]) == NOT_MEASURED).all()
+    assert found.study.sel(claim=claims[3]) == whole.study.sel(claim=claims[3])
 
 
 def test_bad_options_are_one_line(tmp_path, capsys):

@@ -9,6 +9,7 @@ import pytest
 
 from experiments.results import STORED
 from experiments.topics._figures import FIGURES
+from experiments.topics._names import found_names, known_names
 from experiments.topics._parts import TOPICS, claim_files, part
 from experiments.topics._registry import CLAIMS, STUDIES
 
@@ -51,6 +52,12 @@ def imported(file: Path) -> set[str]:
 def test_every_folder_is_a_topic_of_the_registry():
     folders = {path.name for path in FOLDER.iterdir() if path.is_dir()} - {"__pycache__"}
     assert folders == set(TOPICS)
+
+
+def test_the_file_of_names_is_current():
+    """If not: python -m experiments.topics._names"""
+    for kind, names in found_names().items():
+        assert list(known_names(kind)) == names
 
 
 @pytest.mark.parametrize("topic", TOPICS)
