@@ -59,7 +59,7 @@ def pytest_collection_finish() -> None:
     traced programs are many small objects, of which a tenth of the time would go into it."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(20_000, 10, 5)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -86,6 +86,7 @@ def few_programs() -> Iterator[None]:
     mappings = Path("/proc/self/maps")
     if mappings.exists() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
         jax.clear_caches()
+        gc.collect()  # programs that are part of a cycle
 
 
 @pytest.fixture
