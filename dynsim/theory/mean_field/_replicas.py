@@ -71,7 +71,7 @@ def solutions(
     used = plan.neurons if sampling.in_use is None else sampling.in_use
     if not sampling.evenly_spread:
         used = min(setup.width, used)
-    # Arrays of numpy: every operation of JAX that is not within a program is compiled as one.
+    # Arguments are of numpy: an operation of JAX outside a program is compiled as one of its own.
     sizes = Sizes(
         _number(setup.width),
         _number(model.stds.embedding),
@@ -80,14 +80,14 @@ def solutions(
         Multipliers(*map(_number, model.multipliers)),
         _number(model.gain_rate),
         _number(used),
-        np.asarray(sampling.evenly_spread),
+        _array(sampling.evenly_spread),
     )
     descent = descent_of(setup, model)
     tokens = Tokens(
-        particles.frequencies,
-        particles.multiplicities,
-        particles.targets,
-        np.arange(plan.tokens) >= particles.head,
+        _array(particles.frequencies),
+        _array(particles.multiplicities),
+        _array(particles.targets),
+        _array(np.arange(plan.tokens) >= particles.head),
     )
     rates = [
         factor * given for factor, given in zip(model.rate_factors, sampling.rates, strict=True)
@@ -112,7 +112,7 @@ def solutions(
         ]
         cases = Case(
             *(
-                np.asarray(values)
+                _array(values)
                 for values in (
                     *(given[rate[chosen]] for given in rates),
                     [seed for seed, *_ in numbers],
@@ -135,11 +135,16 @@ def descent_of(setup: Experiment, model: Model) -> Descent:
     numbers, independent = constants(setup), 0.0
     if model.independent:
         numbers, independent = numbers._replace(weight_decay=0.0), numbers.weight_decay
-    return Descent(numbers, _number(independent), schedule(setup))
+    return Descent(numbers, _number(independent), _array(schedule(setup)))
 
 
 def _number(value: float) -> Any:
     return np.asarray(value, np.float64)
+
+
+def _array(values: Any) -> Any:
+    """An argument of a program: of numpy, which programs take as arrays of JAX."""
+    return np.asarray(values)
 
 
 def _chunk_size(plan: Plan, sampling: Sampling) -> int:
