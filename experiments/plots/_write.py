@@ -18,7 +18,6 @@ from dynsim.plots._style import save, style
 from dynsim.plots._style import write as write_figure
 from experiments.output import printed_all_the_same
 
-
 # Without a place of their own, titles are moved off ticks and labels above the axes, which these
 # figures do not have, by working out the labels of all axes twice more.
 TITLES: dict[Any, Any] = {"axes.titley": 1.0}
