@@ -170,7 +170,23 @@ def coverage_rows(_names: Collection[str] = ()) -> list[tuple[str, ...]]:
     ]
 
 
+MISSING_HEADS = ("study", "version", "cells of one seed", "claims")
+MISSING_WIDTHS = (20, 12, 10, 60)
+
+
+def missing_rows(_names: Collection[str] = ()) -> list[tuple[str, ...]]:
+    """What no fresh seed has tested, by study; none without a replication."""
+    from experiments.replication.shares import not_replicated, stored_replication
+
+    data = stored_replication()
+    return [
+        (one.study, one.version, str(one.cells), ", ".join(one.claims))
+        for one in (() if data is None else not_replicated(data))
+    ]
+
+
 REPLICATION = {
+    "missing": (MISSING_HEADS, MISSING_WIDTHS, missing_rows),
     "verdicts": (VERDICT_HEADS, VERDICT_WIDTHS, verdict_rows),
     "coverage": (COVERAGE_HEADS, COVERAGE_WIDTHS, coverage_rows),
 }
@@ -226,7 +242,8 @@ def setup(app: Any) -> dict[str, bool]:
             return [_table(nodes, METRIC_HEADS, METRIC_WIDTHS, metric_rows())]
 
     class Replication(SphinxDirective):
-        """Argument: verdicts or coverage; for verdicts the content names claims (none: all)."""
+        """Argument: verdicts, coverage or missing; the content names claims of verdicts (none:
+        all)."""
 
         required_arguments = 1
         has_content = True

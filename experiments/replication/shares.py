@@ -10,8 +10,9 @@ import numpy as np
 import xarray as xr
 
 from experiments.results import STORED, load
+from experiments.topics._registry import CLAIMS, STUDIES
 
-from .runs import NOT_MEASURED, VERDICTS
+from .runs import FULL, NOT_MEASURED, VERDICTS
 
 EXPONENT = "exponent"  # how the quantity of an exponent claim begins
 
@@ -80,6 +81,32 @@ def claim_rows(data: xr.Dataset) -> Iterator[ClaimRow]:
                 as_expected=Share(found.count(expected), len(found)),
                 verdicts={verdict: found.count(verdict) for verdict in VERDICTS},
             )
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Claims of a study that fresh seeds have not tested in one version.
+
+    `cells`: how many cells one seed of it has.
+    """
+
+    study: str
+    version: str
+    cells: int
+    claims: tuple[str, ...]
+
+
+def not_replicated(data: xr.Dataset) -> Iterator[Missing]:
+    """What the replication lacks, by study and version."""
+    done = {(row.claim, row.version) for row in claim_rows(data)}
+    for study in STUDIES.values():
+        for version, full in FULL.items():
+            claims = [one.name for one in CLAIMS.values() if one.study == study.name]
+            left = tuple(name for name in claims if (name, version) not in done)
+            cells = len(study.cells(full))
+            if left and cells and not (study.laboratory and full):
+                said = "laboratory" if study.laboratory else version
+                yield Missing(study.name, said, cells, left)
 
 
 def coverage(

@@ -11,7 +11,13 @@ import xarray as xr
 from experiments.output import progress_bar
 from experiments.replication import __main__ as command
 from experiments.replication.runs import NOT_MEASURED, NUMBERS, VERDICTS, joined, plan_of, replicate
-from experiments.replication.shares import Share, claim_rows, coverage, stored_replication
+from experiments.replication.shares import (
+    Share,
+    claim_rows,
+    coverage,
+    not_replicated,
+    stored_replication,
+)
 from experiments.topics._registry import CLAIMS, STUDIES
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -117,6 +123,18 @@ def test_what_is_measured_later_joins_what_was_measured_before():
     assert found.measured.sel(version="full", claim=claims[2], seed=2) == 7.0
     assert (found.verdict.sel(version="quick", claim=claims[0]) == NOT_MEASURED).all()
     assert found.study.sel(claim=claims[3]) == whole.study.sel(claim=claims[3])
+
+
+def test_a_claim_is_replicated_or_listed_as_not():
+    whole = stored_replication()
+    assert whole is not None
+    known = CLAIMS.keys() - {"sign-kernel"}
+    part = whole.sel(claim=[name for name in whole.claim.values if name in known])
+    missing = list(not_replicated(part))
+    assert ("kernel", "quick") in {(one.study, one.version) for one in missing}
+    listed = {name for one in missing for name in one.claims}
+    assert listed | {row.claim for row in claim_rows(part)} == set(CLAIMS)
+    assert all(one.cells > 0 for one in missing)
 
 
 def test_bad_options_are_one_line(tmp_path, capsys):
