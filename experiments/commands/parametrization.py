@@ -289,9 +289,7 @@ def _print_layers(
     solution: derivations.StabilitySolution, layers: dict[str, dict[str, Any]]
 ) -> None:
     measured = all("lr_exponent_low" in layer for layer in layers.values())
-    powers = ", ".join(
-        f"{_power(layer, measured)} ({name})" for name, layer in layers.items()
-    )
+    powers = ", ".join(f"{_power(layer, measured)} ({name})" for name, layer in layers.items())
     print_wrapped(
         f"Under {solution.parametrization.name} with {solution.optimizer} the largest stable "
         f"learning rates go like {powers} in the width d: scale each by this "
