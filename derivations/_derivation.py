@@ -113,9 +113,13 @@ _LATEX_WORDS = {
 }
 
 
-# A symbol with an index or a power in a sentence, such as sigma_E^2; no part of a path.
+# A symbol with an index or a power in a sentence, such as sigma_E^2 or h_(l-1); no part of a path.
 _INDEXED = re.compile(
-    r"(?<![\w/.#-])([A-Za-z]+)(?:_([A-Za-z0-9]+))?(?:\^(-?[A-Za-z0-9]+|\([^()]*\)))?(?![\w/#^])"
+    r"\S+\.(?:md|py)\S*"
+    r"|(?<![A-Za-z0-9_])(?P<name>[A-Za-z]+'?)"
+    r"(?P<index>(?:_(?:[A-Za-z0-9]+|\([^()]*\)|\{[^{}]*\}|[+-](?!\w)))*)"
+    r"(?:\^(?P<power>-?[A-Za-z0-9]+(?:_[A-Za-z0-9]+)?|\([^()]*\)))?"
+    r"(?![A-Za-z0-9_])"
 )
 _GREEK = (
     *("alpha", "beta", "gamma", "delta", "epsilon", "eta", "kappa", "lambda", "mu", "nu", "phi"),
@@ -128,13 +132,14 @@ def latex_prose(words: str) -> str:
     """A sentence with every indexed symbol set as mathematics, and the rest as words."""
     parts, end = [], 0
     for found in _INDEXED.finditer(words):
-        name, index, power = found.groups()
-        if index is None and power is None:
+        name, index, power = found.group("name", "index", "power")
+        if not (index or power):
             continue
         parts.append(latex_words(words[end : found.start()]))
-        symbol = name if len(name) == 1 else rf"\mathrm{{{name}}}"
-        symbol = f"\\{name}" if name in _COMMANDS else symbol
-        below = "" if index is None else f"_{{{_index(index)}}}"
+        symbol = name if len(name.rstrip("'")) == 1 else rf"\mathrm{{{name}}}"
+        symbol = f"\\{name}" if name.rstrip("'") in _COMMANDS else symbol
+        inside = ",".join(_index(one.strip("(){}")) for one in index.split("_")[1:])
+        below = f"_{{{inside}}}" if inside else ""
         above = "" if power is None else f"^{{{_index(power.strip('()'))}}}"
         parts.append(f"${symbol}{below}{above}$")
         end = found.end()

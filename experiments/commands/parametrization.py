@@ -289,9 +289,7 @@ def _print_layers(
     solution: derivations.StabilitySolution, layers: dict[str, dict[str, Any]]
 ) -> None:
     measured = all("lr_exponent_low" in layer for layer in layers.values())
-    powers = ", ".join(
-        f"{_power(layer['lr_exponent'], measured)} ({name})" for name, layer in layers.items()
-    )
+    powers = ", ".join(f"{_power(layer, measured)} ({name})" for name, layer in layers.items())
     print_wrapped(
         f"Under {solution.parametrization.name} with {solution.optimizer} the largest stable "
         f"learning rates go like {powers} in the width d: scale each by this "
@@ -314,8 +312,8 @@ def _print_layers(
         print(f"  {name}: {layer['lr_exponent_low']:.2f} to {layer['lr_exponent_high']:.2f}")
 
 
-def _power(exponent: float, measured: bool) -> str:
-    exact = f"{exponent:.2f}" if measured else str(Fraction(exponent).limit_denominator(1000))
+def _power(layer: dict[str, Any], measured: bool) -> str:
+    exact = f"{layer['lr_exponent']:.2f}" if measured else layer["lr_exponent_exact"]
     return f"d^{exact}" if "/" not in exact else f"d^({exact})"
 
 

@@ -162,14 +162,15 @@ def test_words_hold_nothing_that_latex_reads_as_a_command(name):
     derived = DERIVATIONS[name]
     for words in (derived.name, *derived.assumptions, *(step.reason for step in derived.steps)):
         prose = re.sub(r"\$[^$]*\$", "", latex_prose(words))  # symbols are set as mathematics
-        assert r"\_" not in prose, prose
         assert not re.search(r"[\\_^%&#{}~]", re.sub(ESCAPED, "", prose)), prose
 
 
 def test_indexed_symbols_in_a_sentence_are_mathematics():
-    given = "So sigma_E^2 = sum_j p_j^-1 falls by 3 % (docs/first_step.md#sign_kernel)."
+    given = (
+        "So -sigma_E^2/h_(l-1) = sum_j p_hat_j^-1 falls by 3 % (docs/first_step.md#sign_kernel)."
+    )
     expected = (
-        r"So $\sigma_{E}^{2}$ = $\sum_{j}$ $p_{j}^{-1}$ falls by 3 \% "
+        r"So -$\sigma_{E}^{2}$/$h_{l-1}$ = $\sum_{j}$ $p_{hat,j}^{-1}$ falls by 3 \% "
         r"(docs/first\_step.md\#sign\_kernel)."
     )
     assert latex_prose(given) == expected
