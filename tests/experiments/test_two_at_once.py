@@ -39,8 +39,8 @@ def start(folder: Path, line: list[str]) -> subprocess.Popen[str]:
 
 
 def test_two_sweeps_share_an_output_and_all_caches(tmp_path, quick_compilation):
-    """One of them may be told that the other is at work. The numbers are those of a sweep by itself,
-    which finds no cache."""
+    """One may be told that the other is at work. The numbers are those of a sweep by itself, which
+    finds no cache."""
     (tmp_path / "text").write_text("some words of text, more of them than of others " * 50)
     sweep = [*SWEEP.split(), "--tokens", f"corpus:{tmp_path / 'text'}", "--out"]
     two = [start(tmp_path, [*sweep, "shared.nc"]) for _ in range(2)]
