@@ -6,6 +6,12 @@ keeping results, by one process. It trains a sweep of cells of very different co
 worker processes of a dask cluster. And it models more workers by the measured times: each task
 takes what it took one worker, the longest go first to whoever is free, and one process hands out
 and keeps them one by one.
+
+On two idle cores (Linux, one thread for each worker), with `--steps 40 --sleepers 16`: 6.0 ms a
+task by one process; 24 tasks of 53 ms to 1.37 s in 7.90 s on one worker (model 7.93 s) and in
+4.90 s on two (3.99 s: workers, scheduler and this process share the cores). A thousand times as
+many tasks, speed-up by the model, as measured and up to a minute: 10 workers 9.8 and 10.0, 100
+workers 45.7 and 99.9, 1,000 workers 53.6 and 899.
 """
 
 from __future__ import annotations
@@ -133,6 +139,8 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ |= {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "OMP_NUM_THREADS": "1"}
     with TemporaryDirectory() as folder:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder) / "programs")
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         own = []
         print("| workers that sleep | tasks a second | of the workers' time |\n|---|---|---|")
         for workers in arguments.sleepers:

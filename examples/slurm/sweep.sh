@@ -29,6 +29,7 @@ dask scheduler --protocol tls --host "$(hostname)" --port 0 "${quiet[@]}" \
     --scheduler-file "$private/scheduler.json" &
 scheduler=$! workers=
 leave() {
+    trap "" TERM INT # to the end
     for one in $workers $scheduler; do
         kill "$one" 2> /dev/null || true
         wait "$one" || true

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -49,7 +50,7 @@ def whole(reader: str) -> bytes:
     table = pd.read_csv(io.StringIO(surface()))
     match reader:
         case "runs, JSON":
-            return table.to_json(orient="records").encode()
+            return str(table.to_json(orient="records")).encode()
         case "runs, Parquet" | "sweep" | "sweep, finished":
             return netcdf_bytes(table.to_xarray())
         case "records, netCDF":
@@ -104,7 +105,8 @@ STATES = {
     "link to nothing": lambda path, _: path.symlink_to("nothing"),
     "huge": huge,
 }
-MAY_BE_READ = {"cut", "cut early", "nested", "odd types", "separators"}  # as a text, some of them
+# As a text, some of them.
+MAY_BE_READ = {"cut", "cut early", "nested", "odd types", "list of odd types", "separators"}
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +125,7 @@ def no_hang():
 def little_memory(monkeypatch):
     monkeypatch.setattr(_files, "free_bytes", lambda: FREE)
     monkeypatch.setattr(_netcdf, "free_bytes", lambda: FREE)
+    monkeypatch.setattr(_files, "PIPE_SECONDS", 0.1)
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -180,6 +183,102 @@ def test_what_unpacks_to_more_than_the_memory_is_refused(kind, command, tmp_path
     assert "memory" in end.err
 
 
+def sweep_with(path: Path, **changed) -> None:
+    """A sweep as another program may write it: without a digest, with some arrays in place."""
+    small_sweep().assign_coords(changed).to_netcdf(path, engine="h5netcdf")
+
+
+def linked(path: Path, link: object) -> None:
+    with h5py.File(path, "w") as file:
+        file["loss"] = link
+
+
+def small_sweep() -> xr.Dataset:
+    size = {"width": 2, "vocab_size": 1, "embedding_lr": 3, "hidden_lr": 3, "seed": 2, "horizon": 1}
+    loss = np.random.default_rng(0).uniform(1, 2, list(size.values()))
+    factors = {f"{name}_lr_factor": ("width", [1.0, 0.5]) for name in ("embedding", "hidden")}
+    start = (("width", "vocab_size", "seed"), np.full((2, 1, 2), 3.0))
+    rates = {"embedding_lr": [0.1, 0.2, 0.4], "hidden_lr": [0.1, 0.2, 0.4]}
+    return xr.Dataset(
+        {"loss": (tuple(size), loss), "initial_loss": start, **factors},
+        coords={"width": [8, 16], "vocab_size": [4], **rates, "seed": [0, 1], "horizon": [5]},
+    )
+
+
+def table_with(path: Path, **columns) -> None:
+    pd.read_csv(io.StringIO(surface())).assign(**columns).to_csv(path, index=False)
+
+
+OTHER = {
+    "sweep of no whole horizon": ("optima", ".nc", lambda p: sweep_with(p, horizon=[5.5]), "whole"),
+    "sweep of no width": ("optima", ".nc", lambda p: sweep_with(p, width=[0, 8]), "positive"),
+    "sweep of any width": ("optima", ".nc", lambda p: sweep_with(p, width=[8, np.inf]), "finite"),
+    "sweep of factors in words": (
+        *("optima", ".nc"),
+        lambda p: sweep_with(p, hidden_lr_factor=("width", ["a", "b"])),
+        "numbers as its hidden_lr_factor",
+    ),
+    "links in a circle": ("optima", ".nc", lambda p: linked(p, h5py.SoftLink("/loss")), "damaged"),
+    "link to another file": (
+        *("optima", ".nc"),
+        lambda p: linked(p, h5py.ExternalLink("/dev/zero", "x")),
+        "damaged",
+    ),
+    "nothing": ("optima", ".nc", lambda p: linked(p, h5py.Empty("f8")), "must be a sweep|damaged"),
+    "integer of 400 digits": ("transfer", ".csv", lambda p: table_with(p, width="9" * 400), "inf"),
+    "names that steer a terminal": (
+        *("transfer", ".csv"),
+        lambda p: table_with(p, **{"\x1b[31m\u202e": "x", "loss": "\x1b[31m\u202e"}),
+        "u001b|x1b",
+    ),
+    "columns of two levels": (
+        *("transfer", ".parquet"),
+        lambda p: pd.DataFrame({("width", "a"): [1], ("loss", "b"): [2]}).to_parquet(p),
+        "several levels",
+    ),
+}
+
+
+@pytest.mark.parametrize("state", OTHER)
+def test_a_file_that_means_something_else_is_one_line(state, tmp_path):
+    command, suffix, make, said = OTHER[state]
+    if suffix == ".parquet" and not find_spec("pyarrow"):
+        pytest.skip("needs pyarrow")
+    path = tmp_path / f"file{suffix}"
+    make(path)
+    line = [command, str(path)]
+    end = ending(line)
+    assert end.code == 2
+    assert complaint(line, end) is None
+    assert re.search(said, end.err), end.err
+    assert end.err[:-1].isprintable()
+
+
+def test_columns_of_lists_are_left_out_and_a_name_may_be_too_long(tmp_path):
+    if find_spec("pyarrow"):
+        table = pd.read_csv(io.StringIO(surface()))
+        table["group"] = [[1, 2]] * len(table)
+        table.to_parquet(tmp_path / "lists.parquet")
+        end = ending(["transfer", str(tmp_path / "lists.parquet")])
+        assert end.code == 0
+        assert "left out group, whose cells are lists" in end.out + end.err
+    end = ending(["optima", "a" * 300 + ".nc"])
+    assert (end.code, end.err.count("\n")) == (2, 1)
+    assert "File name too long" in end.err
+
+
+def test_steps_that_do_not_fit_the_memory_are_refused_at_once(monkeypatch):
+    monkeypatch.setattr("dynsim._runs.free_bytes", lambda: FREE)
+    for command in (
+        "train --width 8 --vocab-size 8 --seeds 1 --steps 2147483647",
+        "coordinate-check --widths 4 8 --vocab-sizes 4 --record 100000000 --steps 100000000",
+    ):
+        end = ending(command.split())
+        assert (end.code, end.err.count("\n"), end.out) == (2, 1, "")
+        assert "--steps" in end.err
+        assert "are free" in end.err
+
+
 def test_a_file_that_is_changed_while_it_is_read_is_noticed(tmp_path, monkeypatch):
     path, stat, calls = tmp_path / "runs.csv", os.fstat, []
     path.write_text(surface())
@@ -220,7 +319,6 @@ def test_a_pipe_is_read_to_its_end_but_not_waited_for_without_end(tmp_path, monk
     end = ending(["tokens", f"counts:/dev/fd/{reading}", "--json"])
     os.close(reading)
     assert (end.code, json.loads(end.out)["vocab_size"]) == (0, 3)
-    monkeypatch.setattr(_files, "PIPE_SECONDS", 0.05)
     reading, writing = os.pipe()  # whose writer says nothing
     with pytest.raises(OSError, match="nothing comes"):
         read_file(Path(f"/dev/fd/{reading}"))

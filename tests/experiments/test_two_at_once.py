@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.cli import main
 from experiments.results import load
 
 ROOT = Path(__file__).parents[2]
@@ -19,17 +20,16 @@ SWEEP = (
 )
 
 
-def start(folder: Path, out: str, cache: str) -> subprocess.Popen[str]:
+def start(folder: Path, line: list[str]) -> subprocess.Popen[str]:
     surroundings = {
-        "DYNSIM_CACHE": str(folder / cache),
-        "DYNSIM_COMPILATION_CACHE": str(folder / cache / "programs"),
+        "DYNSIM_CACHE": str(folder / "cache"),
+        "DYNSIM_COMPILATION_CACHE": str(folder / "cache/programs"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "PYTHONPATH": str(ROOT),
     }
-    tokens = f"--tokens corpus:{folder / 'text'}"
     return subprocess.Popen(
-        [sys.executable, "-m", "dynsim", *SWEEP.split(), *tokens.split(), "--out", out],
+        [sys.executable, "-m", "dynsim", *line],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -38,19 +38,19 @@ def start(folder: Path, out: str, cache: str) -> subprocess.Popen[str]:
     )
 
 
-def test_two_sweeps_share_an_output_and_all_caches(tmp_path):
-    """One of them may be told that the other is at work; a third goes on, and all numbers are those
-    of a sweep by itself, which finds no cache."""
+def test_two_sweeps_share_an_output_and_all_caches(tmp_path, quick_compilation):
+    """One may be told that the other is at work. The numbers are those of a sweep by itself, which
+    finds no cache."""
     (tmp_path / "text").write_text("some words of text, more of them than of others " * 50)
-    two = [start(tmp_path, "shared.nc", "cache") for _ in range(2)]
+    sweep = [*SWEEP.split(), "--tokens", f"corpus:{tmp_path / 'text'}", "--out"]
+    two = [start(tmp_path, [*sweep, "shared.nc"]) for _ in range(2)]
     ends = [(process.communicate(timeout=300), process.returncode) for process in two]
     for (out, err), code in ends:
         assert "Traceback" not in err
         assert code == 0 or (code == 2 and "is in use: another process" in err), err
         assert code == 2 or "best" in json.loads(out)
     assert 0 in [code for _, code in ends]
-    alone = start(tmp_path, "alone.nc", "other")
-    assert alone.communicate(timeout=300)[1].count("error") == 0
+    assert main([*sweep, str(tmp_path / "alone.nc")]) == 0
     shared, one = load(tmp_path / "shared.nc"), load(tmp_path / "alone.nc")
     assert np.isfinite(one.loss).all()
     np.testing.assert_array_equal(shared.loss, one.loss)
