@@ -245,6 +245,8 @@ def initial_network(shape: NetworkShape, init_factor: LayerValues, key: Array) -
     """A network with Gaussian weights: standard deviation 1 (embedding) or 1/sqrt(fan-in), times
     the layer's `init_factor`; gains start at 1. Weights are float32, or float64 if so asked.
 
+    Shapes: `key` is one key of `jax.random`, without a shape of its own.
+
     **Example:**
 
     >>> import jax

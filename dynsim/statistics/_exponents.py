@@ -166,6 +166,8 @@ def compatible_slopes(log_size: ArrayLike, low: ArrayLike, high: ArrayLike) -> t
     Two linear programs in (a, b); ends may be infinite. (NaN, NaN) if there is no such line;
     a slope beyond ±100 counts as infinite.
 
+    Shapes: all three (K,).
+
     **Example:**
 
     >>> from dynsim.statistics import compatible_slopes
