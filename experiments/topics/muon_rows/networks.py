@@ -16,7 +16,7 @@ from experiments.topics._seeds import run_seed
 
 UPDATES = ("muon", "fourth root", "row norm, then muon", "muon, then row norm", "adam")
 """Of the embedding. Fourth root: U S^(1/2) V^T of a gradient U S V^T, half of Shampoo's."""
-OCTAVES = (-7, -6, -5, -4, -3)
+OCTAVES = (-6, -5, -4, -3)
 GROUPS = ("frequent", "between", "starved")
 MOMENTUM, HEAD_RATE, SHARPNESS = 0.95, 0.003, 2.0
 

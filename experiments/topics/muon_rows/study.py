@@ -1,7 +1,8 @@
 """The rows of an embedding under Muon: in the first step, and trained beside other updates.
 
-In the first step networks are f_i = W e_i with a softmax or a squared error above. Gradients are automatic,
-orthogonalisation is exact (by the eigenvectors of G^T G). Nothing in a cell uses a theory formula.
+In the first step networks are f_i = W e_i with a softmax or a squared error above. Gradients are
+automatic, orthogonalisation is exact (by the eigenvectors of G^T G). Nothing in a cell uses a
+theory formula.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ MUON_ROWS = Study(
 MUON_TRAINING = Study(
     "muon_training",
     cells=lambda full: (
-        grid(width=(64, 128), schedule=("constant", "linear"), update=UPDATES) if full else []
+        grid(width=(64,), schedule=("constant", "linear"), update=UPDATES) if full else []
     ),
     measure=trained,
     config=lambda full: {
