@@ -127,9 +127,10 @@ def update_distance(data: xr.Dataset, allowed: float = UPDATE_ALLOWED) -> Eviden
 
 
 def _cells(data: xr.Dataset) -> Iterator[xr.Dataset]:
-    for case in data.case.values:
+    name = "case" if "case" in data.dims else "rank"
+    for case in data[name].values:
         for width in data.width.values:
-            yield data.sel(case=case, width=width)
+            yield data.sel({name: case, "width": width})
 
 
 def width_exponent(data: xr.Dataset) -> Evidence:
