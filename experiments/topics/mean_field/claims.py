@@ -120,8 +120,8 @@ CLAIMS = (
     Claim(
         name="control-many-outputs-same-rates",
         statement=f"Wrong on purpose: over twelve steps of {MANY} the mean loss is that of "
-        "networks with 32 outputs and smaller width and vocabulary at the same learning rates, to within an "
-        "RMS of 1.5 % of the initial loss, without what the noise of both adds.",
+        "networks with 32 outputs and smaller width and vocabulary at the same learning rates, to "
+        "within an RMS of 1.5 % of the initial loss, without what the noise of both adds.",
         quantity=SHARE,
         prediction="0",
         study="many_outputs",

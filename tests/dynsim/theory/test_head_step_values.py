@@ -11,6 +11,7 @@ import dynsim
 from dynsim import token_law
 from dynsim.theory import first_step, head_step, pair_alignment, self_term_rms, self_term_step
 from dynsim.tokens import bigrams_of, onehot_bigrams, random_bigrams
+from experiments.topics._stored import stored_study
 from experiments.topics.first_step.networks import LAYERS, HeadNetwork
 from tests.helpers import assert_refused
 
@@ -146,3 +147,26 @@ def test_the_self_term_is_refused_where_its_sums_scatter():
     assert step.local_exponent == pytest.approx(np.log(wide / narrow) / 0.02, abs=1e-4)
     plain = dynsim.first_step("projection", "sign", 128, uniform, init="sp")
     assert step.rms > 1.005 * float(plain.rms)
+
+
+def test_bigrams_of_text_give_the_slopes_that_networks_have():
+    """m = 8 d, d = 32 to 128: of targets and of all logits, over all sizes and the larger two. The
+    powers 1 and 1/2 of a fixed number of contexts are far off where the vocabulary is bytes."""
+    widths = np.array([32, 64, 128])
+    derived = []
+    for width in widths:
+        law = token_law("corpus", 8 * int(width))
+        step = head_step("head", "sign", width, law, bigrams_of("bigram", law, law.vocab_size))
+        derived.append(step.rms[[0, 2], 0])
+    cell = stored_study("head_updates").sel(path="proportional", optimizer="adam", head="untied")
+    sizes = cell["size"].sel(moment=0, width=widths, update=["head_target", "head_all"])
+    measured = 0.5 * np.log(sizes.mean("seed").transpose("width", "update").to_numpy())
+    for places in ([0, 1, 2], [1, 2]):
+        theory, networks = (
+            np.polyfit(np.log(widths[places]), logs[places], 1)[0]
+            for logs in (np.log(derived), measured)
+        )
+        np.testing.assert_allclose(theory, networks, atol=0.04)
+    np.testing.assert_allclose(theory, [1.01, 0.61], atol=0.03)
+    whole = np.polyfit(np.log(widths), np.log(derived), 1)[0]
+    assert np.all(np.abs(whole - [1, 0.5]) > 0.2)
