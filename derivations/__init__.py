@@ -227,6 +227,7 @@ from ._muon_rows import muon_row_weight as muon_row_weight
 from ._muon_rows import muon_scale as muon_scale
 from ._output_scaling import SPREADS as SPREADS
 from ._output_scaling import SimilarRate as SimilarRate
+from ._output_scaling import SizeOfUpdates as SizeOfUpdates
 from ._output_scaling import SpreadOfTargets as SpreadOfTargets
 from ._output_scaling import neglected_rest as neglected_rest
 from ._output_scaling import similar_rate as similar_rate

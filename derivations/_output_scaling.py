@@ -15,9 +15,11 @@ from ._derivation import Derivation, Step
 
 SOURCE = "docs/theory/many_outputs.md#many-outputs-similar"
 
-SpreadOfTargets = Literal["all outputs", "one output"]
+SpreadOfTargets = Literal["all-outputs", "one-output"]
 SPREADS: tuple[SpreadOfTargets, ...] = get_args(SpreadOfTargets)
 SimilarRate = Literal["embedding", "projection"]
+SizeOfUpdates = Literal["proportional", "sized"]
+_WORDS: dict[SpreadOfTargets, str] = {"all-outputs": "all outputs", "one-output": "one output"}
 
 size_ratio = sp.Symbol("lambda", positive=True)  # large network over small one
 
@@ -30,7 +32,7 @@ def similar_std(spread: SpreadOfTargets) -> Derivation:
     token has one output.
     """
     lam, d, n = size_ratio, s.width, s.outputs
-    if spread == "all outputs":
+    if spread == "all-outputs":
         why = (
             "An output of order one is a sum over d neurons of w_kl e_il with random signs, so w "
             "is of order d^(-1/2)."
@@ -45,7 +47,7 @@ def similar_std(spread: SpreadOfTargets) -> Derivation:
         value = 1 / lam
     assert sp.simplify((n * lam) / (d * lam) - n / d) == 0
     return Derivation(
-        name=f"projection entries of similar networks, targets on {spread}",
+        name=f"projection entries of similar networks, targets on {_WORDS[spread]}",
         left="sigma_W/sigma_W'",
         latex_left=r"\sigma_W/\sigma_W'",
         expression=value,
@@ -60,14 +62,15 @@ def similar_std(spread: SpreadOfTargets) -> Derivation:
 
 
 @cache
-def similar_rate(layer: SimilarRate, spread: SpreadOfTargets, linear: bool) -> Derivation:
+def similar_rate(layer: SimilarRate, spread: SpreadOfTargets, updates: SizeOfUpdates) -> Derivation:
     """Learning rate of the large network over that of a small one that trains alike.
 
-    `linear`: the update is proportional to the gradient (SGD, momentum), not of a size that is the
-    same for all gradients (sign, Adam).
+    Updates are proportional to gradients (SGD, momentum) or sized: the same for gradients of any
+    size (sign, Adam).
     """
+    linear = updates == "proportional"
     lam, std = size_ratio, similar_std(spread)
-    dense = spread == "all outputs"
+    dense = spread == "all-outputs"
     wanted = std.expression if layer == "projection" else sp.Integer(1)
     if layer == "embedding":
         gradient = std.expression / lam * (sp.sqrt(lam) if dense else 1)
@@ -98,7 +101,7 @@ def similar_rate(layer: SimilarRate, spread: SpreadOfTargets, linear: bool) -> D
     steps.append(Step("So the rates are as this.", left, latex_left, value))
     kind = "proportional to gradients" if linear else "of one size (sign, Adam)"
     return Derivation(
-        name=f"learning rate of the {layer} in similar networks, targets on {spread}, updates "
+        name=f"learning rate of the {layer} in similar networks, targets on {_WORDS[spread]}, updates "
         f"{kind}",
         left=left,
         latex_left=latex_left,

@@ -1087,6 +1087,9 @@ BAD = [
     (("derive", "--layer", "output"), "--layer"),
     (("derive", "--layer", "hidden", "--optimizer", "muon"), "--optimizer"),
     (("derive", "--layer", "embedding", "--optimizer", "muon", "--outputs", 3), "--outputs"),
+    (("predict", "--outputs", 1024, "--output-sample", 3), "--output-sample"),
+    (("predict", "--outputs", 1024), "--output-sample"),
+    (("predict", "--network", "mlp", "--output-sample", 32), "--network"),
     (("derive", "--layer", "embedding", "--optimizer", "muon", "--depth", 2), "--depth"),
     (("derive", "--layer", "hidden", "--width", 4), "--vocab-size"),
     (("derive", "--layer", "hidden", "--vocab-size", 4), "--width"),
@@ -1372,8 +1375,8 @@ OPTIONS = {
     "transfer": "group-by within factor rate out where last ignore loss-column decimal encoding",
     "coordinate-check": "network widths vocab-sizes record seeds tolerance parametrization "
     "lr-exponents init-exponents optimizer tokens targets batch-size head-width out",
-    "predict": f"{SETUP} accuracy replicas particles network depth activation normalisation "
-    "residual",
+    "predict": f"{SETUP} accuracy replicas particles output-sample network depth activation "
+    "normalisation residual",
     "flow": "width vocab-size tokens outputs loss targets optimizer init embedding-lr "
     "projection-lr batch-size seed time points limit epsilon solver tolerance particles network "
     "depth activation normalisation residual hidden-lr linearised",

@@ -44,7 +44,7 @@ class Similar(NamedTuple):
 
 def spread_of(setup: Setup) -> derivations.SpreadOfTargets:
     """Whether a token's targets are on all outputs or on one."""
-    return "one output" if setup.targets == "onehot" else "all outputs"
+    return "one-output" if setup.targets == "onehot" else "all-outputs"
 
 
 def check_similar(setup: Setup | NetworkSetup, sample: int) -> None:
@@ -108,7 +108,7 @@ def _check_epsilon(setup: Setup) -> None:
     if setup.optimizer in (*LINEAR, "sign"):
         return
     n, m = setup.output_count, setup.vocab_size
-    dense = spread_of(setup) == "all outputs"
+    dense = spread_of(setup) == "all-outputs"
     by_embedding = setup.projection_std * (math.sqrt(n) if dense else 1) / m
     by_projection = 1 / math.sqrt(m) if dense else 1 / math.sqrt(n * m)
     most = NEGLIGIBLE * min(by_embedding, by_projection)
@@ -120,17 +120,17 @@ def _check_epsilon(setup: Setup) -> None:
 def similar(setup: Setup, outputs: int) -> Similar:
     """The network with so many outputs that trains like the setup's."""
     n, spread = setup.output_count, spread_of(setup)
-    linear = setup.optimizer in LINEAR
+    updates = "proportional" if setup.optimizer in LINEAR else "sized"
     values = {derivations.size_ratio: n / outputs}
     by_embedding, by_projection, by_std = (
         float(evaluate(one, values))
         for one in (
-            derivations.similar_rate("embedding", spread, linear),
-            derivations.similar_rate("projection", spread, linear),
+            derivations.similar_rate("embedding", spread, updates),
+            derivations.similar_rate("projection", spread, updates),
             derivations.similar_std(spread),
         )
     )
-    dense = spread == "all outputs"
+    dense = spread == "all-outputs"
     return Similar(
         outputs,
         setup.width * outputs // n,
