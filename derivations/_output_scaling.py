@@ -101,8 +101,8 @@ def similar_rate(layer: SimilarRate, spread: SpreadOfTargets, updates: SizeOfUpd
     steps.append(Step("So the rates are as this.", left, latex_left, value))
     kind = "proportional to gradients" if linear else "of one size (sign, Adam)"
     return Derivation(
-        name=f"learning rate of the {layer} in similar networks, targets on {_WORDS[spread]}, updates "
-        f"{kind}",
+        name=f"learning rate of the {layer} in similar networks, targets on {_WORDS[spread]}, "
+        f"updates {kind}",
         left=left,
         latex_left=latex_left,
         expression=value,
