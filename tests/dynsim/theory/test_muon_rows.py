@@ -194,9 +194,10 @@ def test_outputs_change_as_derived_under_muon():
     assert_refused("rank", lambda: theory.muon_embedding_step(WIDTH, p, rank=TOKENS + 1))
 
 
-def test_one_sided_shampoo_begins_as_muon(draw):
-    """Of an embedding's first gradient, on the side of the columns: the whole root is the polar
-    factor; the inverse fourth root keeps the root of the singular values."""
+def test_shampoo_begins_as_muon(draw):
+    """Of an embedding's first gradient. On the side of the columns the whole root gives the polar
+    factor, and the inverse fourth root keeps the root of the singular values; with the fourth root
+    on the side of the tokens as well it is the polar factor again."""
     gradient = frequencies(1.0)[:, None] * draw()
     values, vectors = np.linalg.eigh(gradient.T @ gradient)
     kept = values > 1e-12 * values[-1]
@@ -208,6 +209,8 @@ def test_one_sided_shampoo_begins_as_muon(draw):
     left, size, right = np.linalg.svd(gradient, full_matrices=False)
     found = gradient @ power(-0.25)
     np.testing.assert_allclose(found, (left * size**0.5) @ right, atol=1e-6)
+    on_tokens = (left[:, : kept.sum()] * size[: kept.sum()] ** -0.5) @ left[:, : kept.sum()].T
+    np.testing.assert_allclose(on_tokens @ found, polar(gradient), atol=1e-6)
     squares = np.square(found).sum(axis=1)
     starved = row_squares(gradient)
     assert squares[-1] / squares[0] < 0.5 * starved[-1] / starved[0]
