@@ -129,7 +129,7 @@ def predict(
     model = model_of(setup)
     chosen = particles is None and replicas is None
     allowed = _accuracy(accuracy, chosen)
-    if output_sample is None and _needs_rotation(setup):
+    if output_sample is None and isinstance(setup, Setup) and _needs_rotation(setup):
         solver = partial(
             predict,
             accuracy=accuracy,
@@ -146,14 +146,14 @@ def predict(
     rates = _paired_rates(setup, model.depth, embedding_lrs, hidden_lrs, projection_lrs)
     report = progress or (lambda part: None)
     if output_sample is not None:
-        check_similar(setup, output_sample)
+        sampled_setup = check_similar(setup, output_sample)
         if particles is not None or not responses:
             field = "particles" if particles is not None else "responses"
             raise InputError(field, particles, "must be left out with `output_sample`")
         if replicas is not None:
             check_integer("replicas", replicas, 2, MAX_REPLICAS)
         return predict_sampled(
-            setup,
+            sampled_setup,
             output_sample,
             rates,
             accuracy=allowed,
@@ -429,7 +429,7 @@ def _check_memory(setup: Experiment, model: Model, largest: _Solutions) -> None:
         )
 
 
-def _needs_rotation(setup: Setup | NetworkSetup) -> bool:
+def _needs_rotation(setup: Setup) -> bool:
     """Whether outputs are too many for the solver, and a rotation leaves fewer."""
     too_many = 4 * setup.output_count * setup.steps > MAX_PARTICLES
     return too_many and can_rotate(setup)

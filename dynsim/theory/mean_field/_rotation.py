@@ -17,7 +17,6 @@ import derivations
 from derivations import symbols
 from dynsim._compiled import evaluate
 from dynsim._errors import InputError
-from dynsim._network_setup import NetworkSetup
 from dynsim._setup import Setup
 from dynsim._targets import SetupWithTargets, factors_of_targets, targets
 
@@ -41,11 +40,10 @@ def rank_of_targets(setup: Setup) -> int:
     return min(setup.target_rank or setup.output_count, setup.vocab_size)
 
 
-def can_rotate(setup: Setup | NetworkSetup) -> bool:
+def can_rotate(setup: Setup) -> bool:
     """Whether a rotation leaves outputs without targets."""
     return (
-        isinstance(setup, Setup)
-        and setup.loss_name == "mse"
+        setup.loss_name == "mse"
         and setup.optimizer in LINEAR
         and rank_of_targets(setup) < setup.output_count
     )

@@ -47,8 +47,9 @@ def spread_of(setup: Setup) -> derivations.SpreadOfTargets:
     return "one-output" if setup.targets == "onehot" else "all-outputs"
 
 
-def check_similar(setup: Setup | NetworkSetup, sample: int) -> None:
-    """Raises `InputError` where `sample` outputs do not stand for all of them, with the reason."""
+def check_similar(setup: Setup | NetworkSetup, sample: int) -> Setup:
+    """The setup, of the linear model. Raises `InputError` where `sample` outputs do not stand for
+    all of them, with the reason."""
     check_covered(setup, "a sample of outputs")
     assert isinstance(setup, Setup)
     n, name = setup.output_count, "output_sample"
@@ -101,6 +102,7 @@ def check_similar(setup: Setup | NetworkSetup, sample: int) -> None:
             "one ratio",
         )
     _check_epsilon(setup)
+    return setup
 
 
 def _check_epsilon(setup: Setup) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -227,7 +227,7 @@ def _curve(
         losses, residual = loss_and_residual(shape.loss, outputs + competing, wanted)
         weighted = _shares(shape, for_batches, index)[:, None] * residual
         gradients = weighted @ projection, weighted.T @ embedding
-        directions, memory = rule.update(gradients, memory)
+        directions, memory = cast(Any, rule.update(gradients, memory))
         after = tuple(
             (1 - factor * decay) * weight - factor * eta * moved
             for weight, moved, eta, decay in zip(
