@@ -127,10 +127,9 @@ def update_distance(data: xr.Dataset, allowed: float = UPDATE_ALLOWED) -> Eviden
 
 
 def _cells(data: xr.Dataset) -> Iterator[xr.Dataset]:
-    name = "case" if "case" in data.dims else "rank"
-    for case in data[name].values:
+    for case in data.case.values:
         for width in data.width.values:
-            yield data.sel({name: case, "width": width})
+            yield data.sel(case=case, width=width)
 
 
 def width_exponent(data: xr.Dataset) -> Evidence:

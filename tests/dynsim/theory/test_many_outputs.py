@@ -48,7 +48,7 @@ def setup_outputs(setup) -> int:
 
 
 @pytest.fixture(scope="module")
-def sampled():
+def sampled(quick_compilation):
     setup = replace(LARGE, init="mup", steps=2)
     return setup, predict(setup, output_sample=32, replicas=48)
 
@@ -58,7 +58,6 @@ def test_a_sample_of_outputs_makes_the_first_step_of_all(sampled):
     setup, found = sampled
     law = setup.law()
     exact = {
-        "projection_update_rms": ("projection", setup.projection_lr),
         "projection_step_rms": ("projection", setup.projection_lr),
         "embedding_update_rms": ("embedding", setup.embedding_lr),
     }
@@ -66,8 +65,6 @@ def test_a_sample_of_outputs_makes_the_first_step_of_all(sampled):
         outputs = setup.output_count if layer == "embedding" else 1
         step = first_step(layer, "sign", setup.width, law, outputs=outputs)
         at = 0 if name == "projection_step_rms" else 1
-        if name == "projection_update_rms":
-            continue  # it reads embeddings that have moved
         assert getattr(found, name)[0, at] == pytest.approx(rate * float(step.rms), rel=0.03)
     start = setup.output_count / 2 * (1 + 1 / setup.width)
     assert found.loss[0, 0] == pytest.approx(start, rel=0.01)
@@ -75,7 +72,7 @@ def test_a_sample_of_outputs_makes_the_first_step_of_all(sampled):
     assert "32 outputs" in repr(found)
 
 
-def test_few_classes_compete_as_many_do():
+def test_few_classes_compete_as_many_do(quick_compilation):
     """A softmax over 512 classes starts at ln 512, whichever number of classes is stepped."""
     setup = Setup(
         width=512,
@@ -138,7 +135,7 @@ def test_rotated_targets_have_the_products_of_the_targets(rank, vocab_size):
 @pytest.mark.parametrize(
     ("field", "changes", "sample"),
     [
-        ("output_sample", {}, 48),
+        ("output_sample", {}, 34),
         ("output_sample", {}, 2048),
         ("output_sample", {"width": 1021}, 32),
         ("tokens", {"tokens": "zipf:1"}, 32),
