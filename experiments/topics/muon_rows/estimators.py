@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from dynsim import bootstrap, token_law
+from dynsim import token_law
 from dynsim.claims import Evidence
-from dynsim.statistics import Resamples, exponent_of, log_slope
+from dynsim.statistics import exponent_of, log_slope
 from dynsim.theory import muon_row_norms
 from experiments.results import study_config
 
@@ -81,51 +81,3 @@ def rarest_exponent(data: xr.Dataset, head: str, exponent: float) -> Evidence:
     measured = exponent_of(widths, [squares], logs, resamples=RESAMPLES, vectorized=True)
     derived = float(log_slope(np.log(widths), 0.5 * np.log(law)))
     return Evidence.of_fit(measured, predicted=exponent, simulated=derived)
-
-
-def trained_losses(data: xr.Dataset, update: str, schedule: str, width: int) -> Floats:
-    """Excess losses in the text, shape (octaves, seeds)."""
-    cell = data.text.sel(update=update, schedule=schedule, width=width)
-    return cell.transpose("octave", "seed").to_numpy().astype(np.float64)
-
-
-def _ratio(cells: list[Floats], predicted: float) -> Evidence:
-    """Of two losses at their best rates, geometric mean over widths. A cell is (2, octaves, seeds),
-    and a seed's networks of both updates are resampled together."""
-
-    def ratio(*chosen: Floats, axis: int = -1) -> Floats:
-        logs = []
-        for cell in chosen:
-            one, two = np.mean(cell, axis=axis).min(axis=1)
-            logs.append(np.log(one / two))
-        return np.asarray(np.exp(np.mean(logs)))
-
-    measured = bootstrap(ratio, cells, resamples=Resamples.QUICK)
-    return Evidence(predicted=predicted, simulated=None, measured=measured)
-
-
-def best_loss_ratio(
-    data: xr.Dataset, update: str, other: str, schedule: str, predicted: float
-) -> Evidence:
-    """Excess loss in the text at an update's own best learning rate over that of another one."""
-    cells = [
-        np.stack([trained_losses(data, name, schedule, int(width)) for name in (update, other)])
-        for width in data.width.values
-    ]
-    return _ratio(cells, predicted)
-
-
-def starved_loss_ratio(data: xr.Dataset, octave: int, schedule: str) -> Evidence:
-    """Excess loss of the starved tokens under Muon over that with rows normalised afterwards, at
-    one rate of frequent rows, to be 1 if frequent rows were all that matters."""
-    chosen = data.excess.sel(schedule=schedule, group="starved", octave=[octave])
-    cells = [
-        np.stack(
-            [
-                chosen.sel(update=name, width=width).transpose("octave", "seed").to_numpy()
-                for name in ("muon", "muon, then row norm")
-            ]
-        ).astype(np.float64)
-        for width in data.width.values
-    ]
-    return _ratio(cells, 1.0)
