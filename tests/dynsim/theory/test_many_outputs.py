@@ -47,15 +47,10 @@ def setup_outputs(setup) -> int:
     return getattr(setup, "output_count", None) or setup.outputs
 
 
-@pytest.fixture(scope="module")
-def sampled(quick_compilation):
-    setup = replace(LARGE, init="mup", steps=2)
-    return setup, predict(setup, output_sample=32, replicas=48)
-
-
-def test_a_sample_of_outputs_makes_the_first_step_of_all(sampled):
+def test_a_sample_of_outputs_makes_the_first_step_of_all(quick_compilation):
     """Networks with 32 and 16 outputs against the exact moments at 2048."""
-    setup, found = sampled
+    setup = replace(LARGE, init="mup", steps=2)
+    found = predict(setup, output_sample=32, replicas=48)
     law = setup.law()
     exact = {
         "projection_step_rms": ("projection", setup.projection_lr),
