@@ -147,7 +147,7 @@ def test_what_a_sample_does_not_stand_for_is_refused(field, changes, sample):
 
 def test_the_wall_is_refused_and_the_way_on_is_named():
     setup = replace(LARGE, steps=5)
-    assert_refused("steps", lambda: predict(setup), "output_sample")
+    assert_refused("steps", lambda: predict(setup), "--output-sample")
     assert_refused("particles", lambda: predict(setup, output_sample=32, particles=64))
     rate = derivations.similar_rate("embedding", "one-output", "proportional")
     assert float(evaluate(rate, {derivations.size_ratio: 3.0})) == pytest.approx(9)
