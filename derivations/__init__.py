@@ -216,6 +216,7 @@ from ._mean_field_nonlinear import shared_and_own_gradient as shared_and_own_gra
 from ._muon_rows import MUON_CONVENTIONS as MUON_CONVENTIONS
 from ._muon_rows import MuonConvention as MuonConvention
 from ._muon_rows import muon_class_row_square as muon_class_row_square
+from ._muon_rows import muon_embedding_rms as muon_embedding_rms
 from ._muon_rows import muon_entry_rms as muon_entry_rms
 from ._muon_rows import muon_half_rank as muon_half_rank
 from ._muon_rows import muon_operator_rms as muon_operator_rms
@@ -224,6 +225,14 @@ from ._muon_rows import muon_row_square as muon_row_square
 from ._muon_rows import muon_row_square_zipf as muon_row_square_zipf
 from ._muon_rows import muon_row_weight as muon_row_weight
 from ._muon_rows import muon_scale as muon_scale
+from ._output_scaling import SPREADS as SPREADS
+from ._output_scaling import SimilarRate as SimilarRate
+from ._output_scaling import SizeOfUpdates as SizeOfUpdates
+from ._output_scaling import SpreadOfTargets as SpreadOfTargets
+from ._output_scaling import neglected_rest as neglected_rest
+from ._output_scaling import similar_rate as similar_rate
+from ._output_scaling import similar_std as similar_std
+from ._output_scaling import size_ratio as size_ratio
 from ._parametrizations import ENTRYWISE_NORMALISED as ENTRYWISE_NORMALISED
 from ._parametrizations import NETWORK_LAYERS as NETWORK_LAYERS
 from ._parametrizations import PARAMETRIZATIONS as PARAMETRIZATIONS

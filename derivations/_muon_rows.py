@@ -9,12 +9,14 @@ import sympy as sp
 
 from . import _symbols as s
 from ._derivation import Derivation, Step
+from ._law_first_step import Init, initial_std
 from ._muon_symbols import (
     columns,
     concentration,
     count,
     half_rank,
     row_level,
+    row_square_mean,
     row_weight_square,
     rows,
     shared_residual,
@@ -237,6 +239,50 @@ def muon_class_row_square() -> Derivation:
             ),
         ),
         source="docs/theory/muon_rows.md#muon-rows-classes",
+    )
+
+
+@cache
+def muon_embedding_rms(init: Init = "mup") -> Derivation:
+    """RMS of the outputs' change by an embedding's first Muon step at LR 1: sigma_W sqrt(d h/r).
+
+    h is the squared length of the token's row, or its mean over tokens by frequency, and r the
+    smaller of width and outputs.
+    """
+    row, n, d, r = muon_row_square(), s.outputs, s.width, s.gradient_rank
+    size = n * d * s.projection_std**2
+    value = s.projection_std * sp.sqrt(d * row_square_mean / r)
+    assert sp.simplify(value**2 - row_square_mean * size / (r * n)) == 0
+    std = initial_std(init)[s.projection_std]
+    at_start = sp.simplify(value.subs(s.projection_std, std))
+    return Derivation(
+        name="First step of the embedding under Muon: RMS over all outputs at LR = 1",
+        left="RMS",
+        latex_left=r"\mathrm{RMS}",
+        expression=at_start,
+        assumptions=(
+            *row.assumptions,
+            "independent Gaussian initial projection; r, here k, is the smaller of d and n",
+        ),
+        steps=(
+            *row.steps,
+            Step(
+                "The row lies in the r dimensions that the projection's rows span, and has no "
+                "direction of its own there. The squared entries of the projection sum to",
+                "|W|^2",
+                "|W|^2",
+                size,
+            ),
+            Step(
+                "in these r dimensions, so that a row of squared length h moves all outputs "
+                "together by h |W|^2/r, which n outputs share.",
+                "RMS",
+                r"\mathrm{RMS}",
+                value,
+            ),
+            Step(f"sigma_W of the {init} start:", "RMS", r"\mathrm{RMS}", at_start),
+        ),
+        source="docs/theory/muon_rows.md#muon-rows-outputs",
     )
 
 

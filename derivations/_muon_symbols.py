@@ -12,3 +12,4 @@ half_rank = sp.Symbol("i_half", positive=True)
 concentration = sp.Symbol("N_1", positive=True)  # sum_j h_j (1 - h_j)
 rows = sp.Symbol("M", positive=True)
 columns = sp.Symbol("N", positive=True)
+row_square_mean = sp.Symbol("h", positive=True)  # h_i of a token, or its mean

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ._setup import CLASS_TARGETS, Experiment
+from ._setup import CLASS_TARGETS, Experiment, Setup
 from .tokens._bigrams import Bigrams, corpus_bigrams, onehot_bigrams
 
 MANY_OUTPUTS = 512
@@ -13,6 +15,13 @@ MANY_OUTPUTS = 512
 BLOCK_ROWS = 512
 """tokens whose logits are held at once where targets are sparse: enough for fast products, few
 enough that the logits stay in cache"""
+
+
+@dataclass(frozen=True, repr=False)
+class SetupWithTargets(Setup):
+    """A setup whose targets are these `rows`, shape (vocab_size, outputs), whatever it says."""
+
+    rows: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)), compare=False)
 
 
 def has_sparse_targets(setup: Experiment) -> bool:
@@ -45,12 +54,13 @@ def targets(setup: Experiment, tokens: int | None = None) -> NDArray[np.float64]
     (2, 3)
     """
     count = setup.vocab_size if tokens is None else min(tokens, setup.vocab_size)
+    if isinstance(setup, SetupWithTargets):
+        return setup.rows[:count]
     random = np.random.default_rng([setup.seed, 0x7A26])
     if setup.targets == "gaussian":
         if setup.target_rank:
-            mixing = random.standard_normal((setup.target_rank, setup.output_count))
-            factors = random.standard_normal((count, setup.target_rank))
-            return factors @ mixing / np.sqrt(setup.target_rank)
+            of_tokens, of_outputs = factors_of_targets(setup, count)
+            return of_tokens @ of_outputs / np.sqrt(setup.target_rank)
         return random.standard_normal((count, setup.output_count))
     if setup.targets == "sign":
         return np.where(random.random((count, setup.output_count)) < 0.5, -1.0, 1.0)
@@ -65,3 +75,13 @@ def targets(setup: Experiment, tokens: int | None = None) -> NDArray[np.float64]
     return corpus_tokens(path or None, setup.vocab_size).next_token_frequencies(setup.output_count)[
         :count
     ]
+
+
+def factors_of_targets(
+    setup: Experiment, tokens: int | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The Gaussians of tokens and of outputs whose product, over sqrt(k), are targets of rank k."""
+    count = setup.vocab_size if tokens is None else min(tokens, setup.vocab_size)
+    random = np.random.default_rng([setup.seed, 0x7A26])
+    of_outputs = random.standard_normal((setup.target_rank, setup.output_count))
+    return random.standard_normal((count, setup.target_rank)), of_outputs

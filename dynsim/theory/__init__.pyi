@@ -29,8 +29,10 @@ from ._lv_lifetime import late_effective_outputs as late_effective_outputs
 from ._lv_lifetime import law_restoration_displacement as law_restoration_displacement
 from ._lv_lifetime import restoration_displacement as restoration_displacement
 from ._lv_lifetime import smoothed_speed as smoothed_speed
+from ._muon_rows import MuonEmbeddingStep as MuonEmbeddingStep
 from ._muon_rows import MuonRows as MuonRows
 from ._muon_rows import muon_count_norms as muon_count_norms
+from ._muon_rows import muon_embedding_step as muon_embedding_step
 from ._muon_rows import muon_row_norms as muon_row_norms
 from ._muon_rows import muon_row_squares as muon_row_squares
 from ._muon_rows import muon_rows as muon_rows

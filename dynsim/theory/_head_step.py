@@ -216,8 +216,10 @@ def check_head(
         allowed = f"must be `vocab_size`, {vocab_size}, where one matrix is embedding and head"
         raise InputError("outputs", outputs, allowed)
     if optimizer == "muon" and layer != "head":
-        allowed = "must be sgd, sign or adam with `layer` " + layer
-        raise InputError("optimizer", optimizer, allowed + ": its Muon step is not derived")
+        allowed = f"must be sgd, sign or adam with `layer` {layer}: its Muon step is not derived"
+        if layer == "embedding":
+            allowed += " from bigrams, but without `targets`, for residuals of their own"
+        raise InputError("optimizer", optimizer, allowed)
     if batch_size and layer == "tied":
         raise InputError("batch_size", batch_size, "must be 0 with `layer` tied: not derived")
     if batch_size and optimizer == "sgd":

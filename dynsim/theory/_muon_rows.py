@@ -233,6 +233,82 @@ def muon_rows(
     return MuonRows(width, kept, p, norms, powers)
 
 
+LEAST_RANK = 8  # of what is asymptotic in the rank, to about 1/rank
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MuonEmbeddingStep:
+    """What the first Muon step of an embedding does to its rows and to the outputs.
+
+    - `lengths`: of all rows, per unit of spectral norm; in mini-batch the root of the mean square.
+    - `rms`: root mean square of the outputs' change at LR 1, over tokens by frequency or of one.
+    - `local_exponent`: d ln rms / d ln width, by a difference between neighbouring widths.
+    - `gradient_rank`: the smaller of width and outputs.
+    """
+
+    lengths: Floats
+    rms: float
+    local_exponent: float
+    gradient_rank: int
+
+    def __repr__(self) -> str:
+        return summary(
+            f"First Muon step of the embedding of {len(self.lengths):,} tokens",
+            gradient_rank=self.gradient_rank,
+            lengths=self.lengths,
+            rms=self.rms,
+            local_exponent=self.local_exponent,
+        )
+
+
+def muon_embedding_step(
+    width: int,
+    frequencies: Float[np.ndarray, " m"],
+    *,
+    outputs: int | None = None,
+    rank: int | None = None,
+    batch_size: int = 0,
+    init: derivations.Init = "mup",
+) -> MuonEmbeddingStep:
+    """The first step of f_i = W e_i at LR 1, in exact orthogonalisation without a shape factor.
+
+    - `outputs`: by default at least as many as the width.
+    - `rank`: of one token, 1 the most frequent; without, the average by frequency.
+    - `batch_size`: 0 for the whole distribution at once. Targets are functions of the token.
+
+    Raises `InputError`. Source: docs/theory/muon_rows.md#muon-rows-outputs.
+    """
+    check_integer("width", width, LEAST_RANK)
+    check_integer("batch_size", batch_size, 0)
+    check_choice("init", init, derivations.INITIALISATIONS)
+    if outputs is not None and outputs < LEAST_RANK:
+        allowed = f"must be at least {LEAST_RANK}: rows under Muon are derived for a large rank"
+        raise InputError("outputs", outputs, allowed)
+    p = np.asarray(frequencies, dtype=np.float64)
+    if rank is not None:
+        check_integer("rank", rank, 1, len(p))
+    seen = p / p.sum() if rank is None else (np.arange(len(p)) == rank - 1).astype(np.float64)
+
+    def at(one: int) -> tuple[Floats, float, int]:
+        kept = one if outputs is None else min(one, outputs)
+        lengths = muon_row_norms(p, kept, batch_size or None)
+        values = {
+            symbols.width: float(one),
+            symbols.gradient_rank: float(kept),
+            derived.row_square_mean: float(seen @ lengths**2),
+        }
+        return lengths, float(evaluate(derivations.muon_embedding_rms(init), values)), kept
+
+    lengths, rms, kept = at(width)
+    narrow = max(LEAST_RANK, round(width / NEIGHBOUR))
+    wide = max(width + 1, round(width * NEIGHBOUR))
+    slope = np.log(at(wide)[1] / at(narrow)[1]) / np.log(wide / narrow)
+    return MuonEmbeddingStep(lengths, rms, float(slope), kept)
+
+
+NEIGHBOUR = 1.05  # widths between which a slope is taken
+
+
 def muon_scale(convention: derivations.MuonConvention, outputs: int, inputs: int) -> float:
     """The factor s before the orthogonalised update of a matrix with these sizes.
 

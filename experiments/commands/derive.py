@@ -16,6 +16,7 @@ from dynsim.tokens import check_law_name, read_counts
 from experiments.output import again, number, print_json, print_lines, print_next
 
 from ._derive_head import check_head_options, reads_bigrams, run_head
+from ._derive_muon import check_muon_options, run_muon
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, Json, WrittenFiles
 
@@ -48,7 +49,7 @@ class Derive:
     """whose contribution to its output; projection: of the linear network; head: of a language
     model, whose outputs are tokens; tied: one matrix that is embedding and head"""
     optimizer: Literal["sgd", "sign", "adam", "muon"] = "sign"
-    """whose first step; muon: of the head"""
+    """whose first step; muon: of the embedding and the head"""
     width: int | None = None
     """width d"""
     vocab_size: int | None = None
@@ -90,6 +91,8 @@ class Derive:
         self.files.check()
         if reads_bigrams(self):
             return run_head(self)
+        if self.optimizer == "muon":
+            return run_muon(self)
         rms, exponent = _formula(self)
         document: dict[str, Any] = {
             "layer": self.layer,
@@ -240,19 +243,11 @@ def _check(options: Derive) -> None:
     if options.rank is not None:
         check_integer("rank", options.rank, 1)
     if reads_bigrams(options):
-        defaults = {field.name: field.default for field in fields(options)}
-        changed = {
-            name: getattr(options, name)
-            for name in OF_FEATURES
-            if getattr(options, name) != defaults[name]
-        }
-        check_head_options(options, changed)
+        check_head_options(options, _changed(options))
         return
     if options.optimizer == "muon":
-        allowed = (
-            f"must be sgd, sign or adam with `layer` {options.layer}; Muon is for `layer` head"
-        )
-        raise InputError("optimizer", options.optimizer, allowed)
+        check_muon_options(options, _changed(options))
+        return
     from dynsim.theory import check_features, check_outputs
 
     check_outputs(options.layer, 1 if options.outputs is None else options.outputs)
@@ -265,6 +260,13 @@ def _check(options: Derive) -> None:
         options.batch_size,
         options.mean_residual,
     )
+
+
+def _changed(options: Derive) -> dict[str, Any]:
+    """Options of layers that read features, which are not at their defaults."""
+    defaults = {field.name: field.default for field in fields(options)}
+    given = {name: getattr(options, name) for name in OF_FEATURES}
+    return {name: value for name, value in given.items() if value != defaults[name]}
 
 
 def _orders(exponent: sp.Expr) -> str:

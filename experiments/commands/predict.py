@@ -41,6 +41,10 @@ class Predict:
     replicas: int | None = None
     """independent solutions that are averaged, in place of an accuracy (beside --particles: 16, and
     128 for small vocabularies)"""
+    output_sample: int | None = None
+    """so many outputs stand for all, in linear networks that are smaller in all their sizes, for
+    more steps times outputs than 8192: gaussian targets without a rank, sign or onehot, uniform
+    tokens (beside --replicas: so many networks)"""
     files: WrittenFiles = NO_FILES
     json: Json = False
 
@@ -48,11 +52,15 @@ class Predict:
         """Solves the mean-field equations and prints loss and updates by step."""
         from dynsim import predict
         from dynsim.theory.mean_field._model import model_of
+        from dynsim.theory.mean_field._result import method_of
+        from dynsim.theory.mean_field._similar import check_similar
         from experiments.precision import enable_x64
         from experiments.results import provenance
 
         setup = self.setup.description()
         model_of(setup)  # refuses what theory does not cover, before any work
+        if self.output_sample is not None:
+            check_similar(setup, self.output_sample)
         accuracy = None if self.accuracy is None else _share(self.accuracy)
         self.files.check()
         enable_x64()
@@ -62,6 +70,7 @@ class Predict:
                 accuracy=accuracy,
                 particles=self.particles,
                 replicas=self.replicas,
+                output_sample=self.output_sample,
                 progress=bar.update,
             )
         hidden = () if result.hidden_update_rms is None else (HIDDEN_UPDATES,)
@@ -71,6 +80,8 @@ class Predict:
             "particles": result.particles,
             "neurons": result.neurons,
             "replicas": result.replicas,
+            "output_sample": result.output_sample,
+            "rotated_outputs": result.rotated_outputs,
         }
         document = {
             "config": config,
@@ -100,8 +111,7 @@ class Predict:
         asked = "" if result.accuracy is None else f" (allowed: {100 * result.accuracy:.3g} %)"
         print_wrapped(
             f"largest error of the loss: {100 * result.accuracy_reached:.2g} % of the initial loss"
-            f"{asked}, from {result.particles} token particles, {result.neurons} neuron particles "
-            f"and {result.replicas} replicas"
+            f"{asked}, from {method_of(result)}"
         )
         print_files(written)
         if self.files.wanted:

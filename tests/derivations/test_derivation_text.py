@@ -54,6 +54,12 @@ def every_derivation() -> dict[str, Derivation]:
             found[f"{name} {convention}"] = getattr(derivations, name)(convention)
     for convention in derivations.DECAY_CONVENTIONS:
         found[f"step_decay_of {convention}"] = derivations.step_decay_of(convention)
+    for spread in derivations.SPREADS:
+        found[f"similar_std {spread}"] = derivations.similar_std(spread)
+        for layer in ("embedding", "projection"):
+            for updates in ("proportional", "sized"):
+                similar = derivations.similar_rate(layer, spread, updates)
+                found[f"similar_rate {layer} {spread} {updates}"] = similar
     found["common_slope_share"] = derivations.common_slope_share("relu")
     for name in ("deep_token_output", "deep_neuron_gradient", "deep_projection_gradient"):
         found[name] = getattr(derivations, name)(2)

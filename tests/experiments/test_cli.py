@@ -29,7 +29,7 @@ import dynsim
 from derivations import symbols as s
 from dynsim.coordinates._records import write_records
 from dynsim.laboratory import NetworkSetup, NetworkTraining
-from dynsim.theory import head_step
+from dynsim.theory import head_step, muon_row_norms
 from dynsim.tokens import random_bigrams
 from experiments import cli
 from experiments.cli import COMMANDS, main
@@ -247,6 +247,12 @@ def test_derive_of_a_head_answers_for_targets_and_others_apart(run, tmp_path):
     muon = run("derive", "--layer", "head", "--optimizer", "muon", *size, "--json").document
     assert muon["logits"]["target"]["rms"] is None
     assert muon["logits"]["all"]["rms"] == pytest.approx(0.8)
+    rows = run(
+        "derive", "--layer", "embedding", "--optimizer", "muon", *size[:6], "--json"
+    ).document
+    lengths = muon_row_norms(law.frequencies, 64)
+    assert rows["row_length"] == pytest.approx({"first": lengths[0], "last": lengths[-1]})
+    assert rows["starved_tokens"] == np.sum(lengths**2 < 0.5)
     below = run("derive", "--layer", "embedding", "--outputs", 16, *size[:4], "--json").document
     one = run("derive", "--layer", "embedding", *size[:4], "--json").document
     assert one["rms"] / below["rms"] == pytest.approx(
@@ -1105,6 +1111,11 @@ BAD = [
     (("lifetime", "--tokens", "zipf:1", "--batch-size", 3), "--tokens"),
     (("derive", "--layer", "output"), "--layer"),
     (("derive", "--layer", "hidden", "--optimizer", "muon"), "--optimizer"),
+    (("derive", "--layer", "embedding", "--optimizer", "muon", "--outputs", 3), "--outputs"),
+    (("predict", "--outputs", 1024, "--output-sample", 3), "--output-sample"),
+    (("predict", "--outputs", 1024), "--output-sample"),
+    (("predict", "--network", "mlp", "--output-sample", 32), "--network"),
+    (("derive", "--layer", "embedding", "--optimizer", "muon", "--depth", 2), "--depth"),
     (("derive", "--layer", "hidden", "--width", 4), "--vocab-size"),
     (("derive", "--layer", "hidden", "--vocab-size", 4), "--width"),
     (("derive", "--layer", "hidden", "--width", 0, "--vocab-size", 4), "--width"),

@@ -26,11 +26,14 @@ from dynsim._setup import Experiment, Setup
 
 from ._accuracy import DEFAULT_ACCURACY, Accurate, Particles, Task, accurate, particles_for
 from ._averages import combined, extrapolated
+from ._many_outputs import predict_rotated, predict_sampled
 from ._model import Model, model_of
 from ._parallel import side_by_side
 from ._particles import token_particles
 from ._replicas import Rates, Sampling, solutions
-from ._result import Floats, Prediction, outcome
+from ._result import Floats, Prediction, outcome, rms_and_error
+from ._rotation import can_rotate
+from ._similar import check_similar
 from ._solver import Plan, solve
 from .nonlinear._equivalence import solve as solve_proportional
 from .nonlinear._few_tokens import solve as solve_few_tokens
@@ -58,6 +61,7 @@ def predict(
     accuracy: float | None = None,
     particles: int | None = None,
     replicas: int | None = None,
+    output_sample: int | None = None,
     embedding_lrs: ArrayLike | None = None,
     hidden_lrs: ArrayLike | None = None,
     projection_lrs: ArrayLike | None = None,
@@ -83,6 +87,10 @@ def predict(
     even in value and in the particles' state (array-randomised quasi Monte Carlo), except those of
     the head tokens, which are as random as in a network and stratified over replicas.
 
+    Of steps times outputs the solver takes 8192. Beyond that the outputs of the linear model are
+    rotated where that is exact (squared error, sgd or momentum, targets of a lower rank than there
+    are outputs), and `output_sample` covers exchangeable outputs in any number.
+
     **Arguments:**
 
     - `accuracy`: the error of the loss that is allowed at any step, as a share of the initial loss
@@ -95,6 +103,10 @@ def predict(
       for the setup's outputs and steps. Neuron particles: a quarter of it, or what is enough.
     - `replicas`: number of independent replicas that are averaged, at least 2; beside `particles`
       by default 16, and 128 where the vocabulary is so small that these take no longer.
+    - `output_sample`: so many outputs stand for all, in a network of the linear model that is
+      smaller in all its sizes, with any number of steps; the error contains what half of them
+      change. `replicas` is then how many such networks are averaged. For gaussian targets without
+      a rank, sign and onehot targets, and uniform tokens.
     - `embedding_lrs`, `projection_lrs`: shape (L,) each, paired; default the setup's one pair.
       The projection is the readout of a network with hidden layers; where only `hidden_lrs` are
       given, its rates are `readout_lr`, or `readout_ratio` times the first hidden layer's.
@@ -112,7 +124,7 @@ def predict(
     Raises `InputError` for too few particles (fewer than 4 outputs * steps), too many (the
     solver keeps tokens x neurons numbers) or too few replicas, and
     `RuntimeError` if JAX's 64-bit types are off.
-    Source: docs/theory/mean_field.md#mean-field-equations.
+    Source: docs/theory/mean_field.md#mean-field-equations; docs/theory/many_outputs.md.
 
     **Example:**
 
@@ -126,8 +138,41 @@ def predict(
     model = model_of(setup)
     chosen = particles is None and replicas is None
     allowed = _accuracy(accuracy, chosen)
+    if output_sample is None and isinstance(setup, Setup) and _needs_rotation(setup):
+        solver = partial(
+            predict,
+            accuracy=accuracy,
+            particles=particles,
+            replicas=replicas,
+            embedding_lrs=embedding_lrs,
+            projection_lrs=projection_lrs,
+            error_estimate=error_estimate,
+            finite_width=finite_width,
+            responses=responses,
+            memory_gb=memory_gb,
+        )
+        return predict_rotated(setup, solver, progress)
     rates = _paired_rates(setup, model.depth, embedding_lrs, hidden_lrs, projection_lrs)
     report = progress or (lambda part: None)
+    if output_sample is not None:
+        sampled_setup = check_similar(setup, output_sample)
+        if particles is not None or not responses:
+            field = "particles" if particles is not None else "responses"
+            raise InputError(field, particles, "must be left out with `output_sample`")
+        if replicas is not None:
+            check_integer("replicas", replicas, 2, MAX_REPLICAS)
+        return predict_sampled(
+            sampled_setup,
+            output_sample,
+            rates,
+            accuracy=allowed,
+            asked=chosen,
+            replicas=replicas,
+            error_estimate=error_estimate,
+            finite_width=finite_width,
+            memory_gb=memory_gb,
+            progress=report,
+        )
     task = Task(setup, model, rates, responses, error_estimate, finite_width, memory_gb)
     if model.linear and chosen:
         found = _as_accurate_as_asked(task, allowed, accuracy is not None, report)
@@ -138,8 +183,7 @@ def predict(
     mean, spread, bias, correction = found.mean, found.spread, found.bias, found.correction
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.hypot(spread, bias)
-        rms = np.sqrt(np.where(mean < 0, 0, mean))
-        rms_error = error / np.maximum(2 * rms, np.sqrt(np.maximum(error, 1e-300)))
+        rms, rms_error = rms_and_error(mean, error)
     return Prediction(
         setup,
         embedding_lrs=rates.embedding,
@@ -394,6 +438,12 @@ def _check_memory(setup: Experiment, model: Model, largest: _Solutions) -> None:
         )
 
 
+def _needs_rotation(setup: Setup) -> bool:
+    """Whether outputs are too many for the solver, and a rotation leaves fewer."""
+    too_many = 4 * setup.output_count * setup.steps > MAX_PARTICLES
+    return too_many and can_rotate(setup)
+
+
 def enough_particles(setup: Experiment, at_least: int) -> int:
     """`at_least`, or the power of two that is enough for the setup's outputs and steps.
 
@@ -405,8 +455,9 @@ def enough_particles(setup: Experiment, at_least: int) -> int:
             "steps",
             setup.steps,
             f"times `outputs` must be at most {MAX_PARTICLES // 4} for the mean-field solver, "
-            "which keeps a direction for every output and step; the first step of a language "
-            "model's head is derived at any size (derive, `layer` head)",
+            "which keeps a direction for every output and step; `output_sample` is without this "
+            "limit where outputs are exchangeable, and the first step of a language model's head "
+            "is derived at any size (derive, `layer` head)",
         )
     return max(at_least, 2 ** math.ceil(math.log2(4 * directions)))
 

@@ -46,6 +46,9 @@ class Prediction(Result):
     - `accuracy`: the error of the loss that was allowed, over the initial one; None where particles
       or replicas were given. `accuracy_reached`: what it is, at the worst step of the rates that do
       not diverge.
+    - `output_sample`: so many outputs stood for all, in `replicas` networks with `particles` tokens
+      and `neurons` neurons, and half of them in as many; `rotated_outputs`: the outputs were
+      rotated until only so many had targets. None where it was not so.
     - `outcome`: an `Outcome` for each of the L pairs: ok, diverged or inaccurate, with what to do.
 
     Source: docs/theory/mean_field.md#mean-field-equations; docs/theory/model.md#quantities.
@@ -90,6 +93,8 @@ class Prediction(Result):
     hidden_lrs: Floats | None = None
     hidden_update_rms: Floats | None = None
     hidden_update_rms_error: Floats | None = None
+    output_sample: int | None = None
+    rotated_outputs: int | None = None
 
     @property
     def diverged(self) -> NDArray[np.bool_]:
@@ -109,8 +114,7 @@ class Prediction(Result):
             setup=self.setup,
             embedding_lrs=self.embedding_lrs,
             projection_lrs=self.projection_lrs,
-            method=f"{self.particles} token particles, {self.neurons} neuron particles, "
-            f"{self.replicas} replicas",
+            method=method_of(self),
             accuracy=f"{100 * self.accuracy_reached:.2g} % of the initial loss",
             loss=self.loss,
             loss_error=self.loss_error,
@@ -121,6 +125,28 @@ class Prediction(Result):
             **_of_hidden_layers(self),
             outcome=np.asarray([str(one) for one in self.outcome]),
         )
+
+
+def method_of(result: Prediction) -> str:
+    """How it was computed, in words."""
+    if result.output_sample is not None:
+        return (
+            f"{result.replicas} networks with {result.output_sample} outputs, {result.neurons} "
+            f"neurons and {result.particles} tokens, and as many of half their sizes"
+        )
+    by = (
+        f"{result.particles} token particles, {result.neurons} neuron particles and "
+        f"{result.replicas} replicas"
+    )
+    if result.rotated_outputs is not None:
+        return f"{by}, outputs rotated so that {result.rotated_outputs} have targets"
+    return by
+
+
+def rms_and_error(square: Floats, error: Floats) -> tuple[Floats, Floats]:
+    """Root of a mean square, 0 where chance made it negative, and its error."""
+    rms = np.sqrt(np.where(square < 0, 0, square))
+    return rms, error / np.maximum(2 * rms, np.sqrt(np.maximum(error, 1e-300)))
 
 
 def _of_hidden_layers(result: Prediction) -> dict[str, Floats]:

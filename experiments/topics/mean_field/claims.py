@@ -17,6 +17,10 @@ TASKS = (
     f"ten steps of {LINEAR_MODEL} on eight tasks with m/d from 1/16 to 16 (uniform, Zipf and "
     "corpus tokens, sign descent and Adam, squared error and cross-entropy),"
 )
+MANY = (
+    f"{LINEAR_MODEL} with 256 outputs and uniform tokens on four tasks (Gaussian, sign and one-hot "
+    "targets, squared error and cross-entropy, sign descent and Adam),"
+)
 SHARE = "mean-square distance without its noise / allowed mean square"
 
 CLAIMS = (
@@ -85,6 +89,32 @@ CLAIMS = (
         evidence=partial(loss_distance, prediction="without_responses"),
         tolerance=1.0,
         citation="contradicts mean-field-loss; docs/theory/mean_field.md#mean-field-equations",
+        expected="fails",
+    ),
+    Claim(
+        name="many-outputs-loss",
+        statement=f"Over twelve steps of {MANY} the mean loss is that predicted from networks with "
+        "64 and with 32 outputs, whose width and vocabulary are smaller by the same factor and "
+        "whose rates are those derived, to within an RMS of 1.5 % of the initial loss, over tasks "
+        "and steps and without what the noise of both adds.",
+        quantity=SHARE,
+        prediction="0",
+        study="many_outputs",
+        evidence=loss_distance,
+        tolerance=1.0,
+        citation="docs/theory/many_outputs.md#many-outputs-similar",
+    ),
+    Claim(
+        name="control-many-outputs-same-rates",
+        statement=f"Wrong on purpose: over twelve steps of {MANY} the mean loss is that of "
+        "networks with 64 outputs and smaller width and vocabulary at the same learning rates, to "
+        "within an RMS of 1.5 % of the initial loss, without what the noise of both adds.",
+        quantity=SHARE,
+        prediction="0",
+        study="many_outputs",
+        evidence=partial(loss_distance, prediction="unscaled"),
+        tolerance=1.0,
+        citation="contradicts many-outputs-loss; docs/theory/many_outputs.md#many-outputs-similar",
         expected="fails",
     ),
 )

@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 
 from dynsim import Setup, predict, train
+from dynsim._targets import targets
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
+
+from .networks import losses
 
 UPDATES = ["projection_update_rms", "embedding_update_rms", "projection_step_rms"]
 BASE_WIDTH = 256  # at which the learning rates are stated
@@ -166,4 +169,67 @@ PARTICLES = Study(
     config=lambda full: {"width": 4096, "steps": 10, "replicas": 16},
 )
 
-STUDIES = (MEAN_FIELD, WIDTHS, PARTICLES)
+# Networks with many outputs: (neurons and tokens over outputs, what differs from sign descent at
+# muP's start). Rates are stated for targets on all outputs as (embedding, projection sqrt(d)), for
+# one-hot targets as (embedding, projection d).
+MANY_OUTPUT_CASES: Mapping[str, tuple[int, int, float, float, Mapping[str, Any]]] = {
+    "gaussian, sign": (1, 2, 0.08, 0.2, {}),
+    "gaussian, more neurons, sign, SP": (2, 4, 0.03, 0.2, {"init": "sp"}),
+    "sign, Adam": (1, 4, 0.1, 0.25, {"targets": "sign", "optimizer": "adam"}),
+    "one-hot, cross-entropy, Adam": (
+        1,
+        2,
+        0.05,
+        1.5,
+        {"targets": "onehot", "loss": "ce", "optimizer": "adam", "epsilon": 1e-14},
+    ),
+}
+
+
+def many_outputs_setup(case: str, outputs: int, steps: int, seed: int) -> Setup:
+    """The case with so many outputs."""
+    neurons, tokens, embedding_lr, projection_lr, fields = MANY_OUTPUT_CASES[case]
+    power = 1.0 if fields.get("targets") == "onehot" else 0.5
+    given: dict[str, Any] = {"optimizer": "sign", **fields}
+    return Setup(
+        width=neurons * outputs,
+        vocab_size=tokens * outputs,
+        outputs=outputs,
+        embedding_lr=embedding_lr,
+        projection_lr=projection_lr / (neurons * outputs) ** power,
+        steps=steps,
+        seed=run_seed(seed, 4000),
+        **given,
+    )
+
+
+def _many_outputs_cell(
+    case: str, width: int, steps: int, sample: int, replicas: int, seeds: int, seed: int = 0
+) -> Any:
+    """Networks with `width` outputs, the prediction by a sample of them, and networks with as many
+    outputs as the sample at the rates of the large ones."""
+    setup = many_outputs_setup(case, width, steps, seed)
+    found = predict(setup, output_sample=sample, replicas=replicas)
+    small = many_outputs_setup(case, sample, steps, seed)
+    small = replace(small, projection_lr=setup.projection_lr)
+    networks, unscaled = (
+        np.stack([losses(one, targets(one), number) for number in range(seeds)])
+        for one in (setup, small)
+    )
+    per_output = width / sample if setup.loss_name == "mse" else 1.0
+    return {
+        "predicted": (("step",), found.loss[0]),
+        "predicted_error": (("step",), found.loss_error[0]),
+        "unscaled": (("step",), per_output * unscaled.mean(axis=0)),
+        "loss": (("step", "seed"), networks.T.astype(np.float32)),
+    }
+
+
+MANY_OUTPUTS = Study(
+    "many_outputs",
+    cells=lambda full: grid(case=MANY_OUTPUT_CASES, width=(256,)) if full else [],
+    measure=_many_outputs_cell,
+    config=lambda full: {"steps": 12, "sample": 64, "replicas": 16, "seeds": 4},
+)
+
+STUDIES = (MEAN_FIELD, WIDTHS, PARTICLES, MANY_OUTPUTS)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import dynsim
-from dynsim import token_law
+from dynsim import TokenLaw, token_law
 from dynsim.theory import first_step, head_step, pair_alignment, self_term_rms, self_term_step
-from dynsim.tokens import bigrams_of, onehot_bigrams, random_bigrams
+from dynsim.tokens import Bigrams, bigrams_of, onehot_bigrams, random_bigrams
+from experiments.topics._stored import stored_study
 from experiments.topics.first_step.networks import LAYERS, HeadNetwork
 from tests.helpers import assert_refused
 
+PAIRS = Path(__file__).parents[2] / "data" / "library_pairs.npz"
 LAW = token_law("zipf:0.7", 40)
 BIGRAMS = random_bigrams(LAW, 40, followers=4, seed=1)
 FEW = random_bigrams(LAW, 7, followers=4, seed=1)
@@ -146,3 +149,39 @@ def test_the_self_term_is_refused_where_its_sums_scatter():
     assert step.local_exponent == pytest.approx(np.log(wide / narrow) / 0.02, abs=1e-4)
     plain = dynsim.first_step("projection", "sign", 128, uniform, init="sp")
     assert step.rms > 1.005 * float(plain.rms)
+
+
+def text_bigrams(vocab_size: int) -> tuple[TokenLaw, Bigrams]:
+    """Pairs of tokens in the standard library of Python 3.11, counted once, since to cut it into
+    byte pairs takes a minute: pairs m context + target as differences, and how often each occurs.
+    """
+    with np.load(PAIRS) as counted:
+        pairs = np.cumsum(counted[f"gap{vocab_size}"].astype(np.int64))
+        counts = counted[f"count{vocab_size}"].astype(np.float64)
+    context, target = pairs // vocab_size, pairs % vocab_size
+    of_context = np.bincount(context, counts, minlength=vocab_size)
+    law = TokenLaw("counts", of_context / counts.sum())
+    share = counts / of_context[context]
+    return law, Bigrams(context, target, share, vocab_size, vocab_size, law.frequencies)
+
+
+def test_bigrams_of_text_give_the_slopes_that_networks_have():
+    """m = 8 d, d = 32 to 128: of targets and of all logits, over all sizes and the larger two. The
+    powers 1 and 1/2 of a fixed number of contexts are far off where the vocabulary is bytes."""
+    widths = np.array([32, 64, 128])
+    derived = []
+    for width in widths:
+        law, bigrams = text_bigrams(8 * int(width))
+        derived.append(head_step("head", "sign", width, law, bigrams).rms[[0, 2], 0])
+    cell = stored_study("head_updates").sel(path="proportional", optimizer="adam", head="untied")
+    sizes = cell["size"].sel(moment=0, width=widths, update=["head_target", "head_all"])
+    measured = 0.5 * np.log(sizes.mean("seed").transpose("width", "update").to_numpy())
+    for places in ([0, 1, 2], [1, 2]):
+        theory, networks = (
+            np.polyfit(np.log(widths[places]), logs[places], 1)[0]
+            for logs in (np.log(derived), measured)
+        )
+        np.testing.assert_allclose(theory, networks, atol=0.04)
+    np.testing.assert_allclose(theory, [1.01, 0.61], atol=0.03)
+    whole = np.polyfit(np.log(widths), np.log(derived), 1)[0]
+    assert np.all(np.abs(whole - [1, 0.5]) > 0.2)

@@ -171,3 +171,46 @@ def test_bad_input():
     assert_refused("frequencies", lambda: theory.muon_row_norms(-p, 8))
     assert_refused("batch_size", lambda: theory.muon_row_norms(p, 8, 0))
     assert_refused("shared_residual", lambda: theory.muon_row_norms(p, 8, 9, 1.5))
+
+
+def test_outputs_change_as_derived_under_muon():
+    """Fewer outputs than neurons, and more: whole networks orthogonalised by numpy."""
+    rng = np.random.default_rng(3)
+    p = frequencies(1.0)
+    for outputs in (OUTPUTS, 3 * WIDTH):
+        squares = []
+        for _ in range(8):
+            readout = rng.standard_normal((outputs, WIDTH)) / WIDTH
+            gradient = (p[:, None] * rng.standard_normal((TOKENS, outputs))) @ readout
+            squares.append(p @ np.mean((polar(gradient) @ readout.T) ** 2, axis=1))
+        step = theory.muon_embedding_step(WIDTH, p, outputs=outputs)
+        assert np.mean(squares) ** 0.5 == pytest.approx(step.rms, rel=0.02)
+        assert step.gradient_rank == min(outputs, WIDTH)
+    plenty = theory.muon_embedding_step(WIDTH, np.ones(2 * WIDTH))
+    assert plenty.local_exponent == pytest.approx(-0.5, abs=1e-6)  # -1 of sigma_W, 1/2 of h = d/m
+    few = theory.muon_embedding_step(WIDTH, p, outputs=OUTPUTS, init="sp")
+    assert few.local_exponent == pytest.approx(0, abs=1e-6)
+    assert_refused("outputs", lambda: theory.muon_embedding_step(WIDTH, p, outputs=7))
+    assert_refused("rank", lambda: theory.muon_embedding_step(WIDTH, p, rank=TOKENS + 1))
+
+
+def test_shampoo_begins_as_muon(draw):
+    """Of an embedding's first gradient. On the side of the columns the whole root gives the polar
+    factor, and the inverse fourth root keeps the root of the singular values; with the fourth root
+    on the side of the tokens as well it is the polar factor again."""
+    gradient = frequencies(1.0)[:, None] * draw()
+    values, vectors = np.linalg.eigh(gradient.T @ gradient)
+    kept = values > 1e-12 * values[-1]
+
+    def power(exponent):
+        return (vectors[:, kept] * values[kept] ** exponent) @ vectors[:, kept].T
+
+    np.testing.assert_allclose(gradient @ power(-0.5), polar(gradient), atol=1e-6)
+    left, size, right = np.linalg.svd(gradient, full_matrices=False)
+    found = gradient @ power(-0.25)
+    np.testing.assert_allclose(found, (left * size**0.5) @ right, atol=1e-6)
+    on_tokens = (left[:, : kept.sum()] * size[: kept.sum()] ** -0.5) @ left[:, : kept.sum()].T
+    np.testing.assert_allclose(on_tokens @ found, polar(gradient), atol=1e-6)
+    squares = np.square(found).sum(axis=1)
+    starved = row_squares(gradient)
+    assert squares[-1] / squares[0] < 0.5 * starved[-1] / starved[0]

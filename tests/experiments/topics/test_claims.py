@@ -381,6 +381,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "joint-flat": frozen_projection_costs,
     "lv-age-zipf": slower(2),
     "mean-field-loss": scaled("loss", 1.1),
+    "many-outputs-loss": scaled("loss", 1.1),
     "nonlinear-layers-equivalence": scaled("loss", 1.1),
     "mean-field-updates": scaled("mean_square", 1.3),
     "hidden-layers-loss-of-each": scaled("loss", 1.2),
