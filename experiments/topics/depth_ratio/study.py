@@ -19,7 +19,7 @@ one and above it cut off.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim import NetworkSetup, predict
+from dynsim._programs import compiled_sooner
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study
 
@@ -51,6 +52,7 @@ JOINT_SHIFT = {"residual": -2.0}  # octaves; its outputs grow faster with the ra
 RESOLUTION = 2**13
 WIDEST_OF_MORE = 256  # where more networks are affordable
 FINER = "finer theory"  # with twice the particles
+FIRST_OF_MORE = 100  # number of the first seed where claims are measured with other seeds
 
 
 def network_setup(
@@ -141,15 +143,18 @@ def _cell(
     more_networks: int,
     seed: int = 0,
     variant: str = "",
+    choices: Sequence[str] = LAYERS,
+    first: int = 0,
 ) -> Any:
     """Losses (layers, seed, octave, horizon), and those of the embedding alone at its fixed rate.
 
-    A seed is a task, with its own targets and, of networks, weights.
+    A seed is a task, with its own targets and, of networks, weights; the first one is number
+    `first` of the run. `choices` of layers are trained.
     """
     steps = max(horizons) + 1
     fields = VARIANTS.get(variant, {})
     setup = network_setup(optimizer, path, depth, width, steps, 0, **fields)
-    grids = [_rates(setup, layers, _grid(layers, variant)) for layers in LAYERS]
+    grids = [_rates(setup, layers, _grid(layers, variant)) for layers in choices]
     if source == FINER:
         particles *= 2
     few = setup.vocab_size <= 64  # all of them are particles, and their targets matter
@@ -159,7 +164,7 @@ def _cell(
     cheap = trained and optimizer == "adam" and (few or width <= WIDEST_OF_MORE)
     count = more_networks if cheap else networks if few or trained else tasks
     for number in range(count):
-        task = replace(setup, seed=run_seed(seed, number))
+        task = replace(setup, seed=run_seed(seed, first + number))
         if trained:
             found = [network_losses(task, task.seed, **rates) for rates in (*grids, alone)]
         else:
@@ -176,12 +181,14 @@ def _cell(
                 hidden_lrs=columns["hidden"],
                 projection_lrs=columns["readout"],
             ).loss
-            found = np.split(solved, np.cumsum([len(OCTAVES)] * len(LAYERS)))
+            found = np.split(solved, np.cumsum([len(OCTAVES)] * len(choices)))
         start = found[0][0, 0]
         losses.append([_kept(rows[:, horizons] / start) for rows in found[:-1]])
         base.append(_kept(found[-1][0, horizons] / start))
-    rates = [one["embedding" if name == "embedding" else "hidden"] for name, one in _named(grids)]
-    rates[LAYERS.index("readout")] = grids[LAYERS.index("readout")]["readout"]
+    rates = [
+        one[name if name in ("embedding", "readout") else "hidden"]
+        for name, one in zip(choices, grids, strict=True)
+    ]
     return {
         "loss": (
             ("layers", "seed", "octave", "horizon"),
@@ -198,10 +205,6 @@ def _filled(seeds: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     filled = np.full((count, *seeds.shape[1:]), np.nan, seeds.dtype)
     filled[: len(seeds)] = seeds
     return filled
-
-
-def _named(grids: list[Mapping[str, Floats]]) -> list[tuple[str, Mapping[str, Floats]]]:
-    return list(zip(LAYERS, grids, strict=True))
 
 
 def _kept(loss: Floats) -> NDArray[np.float32]:
@@ -293,4 +296,74 @@ VARIANT_RATIO = Study(
     labels={"layers": list(LAYERS)},
 )
 
-STUDIES = (DEPTH_RATIO, VARIANT_RATIO)
+# Claims that six seeds had left undecided, with other and more seeds. Two steps are enough for
+# them; layers that none of them is about are not trained.
+MORE_SEEDS_LAYERS = ("embedding", "hidden", "all")
+MORE_SEEDS_WIDTHS = (64, 128, 256)
+MORE_SEEDS_FAMILIES = (
+    ("adam", "proportional", 2, ""),
+    ("adam", "proportional", 4, ""),
+    ("adam", "superlinear", 1, ""),
+    ("muon", "proportional", 1, ""),
+    ("muon", "proportional", 2, ""),
+    ("adam", "proportional", 2, "residual"),
+    ("adam", "proportional", 2, "two outputs"),
+)
+
+
+def _more_seeds_cells(full: bool) -> list[Cell]:
+    if not full:
+        return []
+    sizes = {"theory": (64, 256, 1024), "networks": MORE_SEEDS_WIDTHS}
+    return [
+        {
+            "source": source,
+            "optimizer": optimizer,
+            "path": path,
+            "depth": depth,
+            "variant": variant,
+            "width": width,
+        }
+        for source, widths in sizes.items()
+        for optimizer, path, depth, variant in MORE_SEEDS_FAMILIES
+        for width in widths
+    ]
+
+
+def _more_seeds_cell(optimizer: str, depth: int, more_networks: int, **options: Any) -> Any:
+    """A cell, with NaN for layers that are not trained in it."""
+    together = optimizer == "adam" and depth > 1
+    choices = MORE_SEEDS_LAYERS if together else MORE_SEEDS_LAYERS[-1:]
+    with compiled_sooner():
+        found = _cell(
+            optimizer=optimizer,
+            depth=depth,
+            more_networks=more_networks,
+            choices=choices,
+            first=FIRST_OF_MORE,
+            **options,
+        )
+    missing = len(MORE_SEEDS_LAYERS) - len(choices)
+    for name in ("loss", "rate"):
+        dims, values = found[name]
+        padding = [(0, 0)] * values.ndim
+        padding[dims.index("layers")] = (missing, 0)
+        found[name] = (dims, np.pad(values, padding, constant_values=np.nan))
+    return found
+
+
+MORE_SEEDS = Study(
+    "depth_ratio_seeds",
+    cells=_more_seeds_cells,
+    measure=_more_seeds_cell,
+    config=lambda full: {
+        "horizons": [2],
+        "tasks": 2,
+        "networks": 24,
+        "particles": 512,
+        "more_networks": 48,
+    },
+    labels={"layers": list(MORE_SEEDS_LAYERS)},
+)
+
+STUDIES = (DEPTH_RATIO, VARIANT_RATIO, MORE_SEEDS)
