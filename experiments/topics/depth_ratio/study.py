@@ -30,6 +30,7 @@ from dynsim import NetworkSetup, predict
 from dynsim._programs import compiled_sooner
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study
+from experiments.topics._study import grid as grid_of
 
 from .networks import network_losses
 
@@ -366,4 +367,47 @@ MORE_SEEDS = Study(
     labels={"layers": list(MORE_SEEDS_LAYERS)},
 )
 
-STUDIES = (DEPTH_RATIO, VARIANT_RATIO, MORE_SEEDS)
+# All three rates of one hidden matrix at once, in octaves: of the embedding from 0.3, of hidden
+# matrix and readout from 1/d.
+RATE_OCTAVES: Mapping[str, Floats] = {
+    "embedding": np.arange(-2.0, 8.0),
+    "hidden": np.arange(-6.0, 4.0),
+    "readout": np.arange(-8.0, 4.0),
+}
+
+
+def rate_axes(width: int) -> Mapping[str, Floats]:
+    """The rates of every kind of layer on the grid of three rates."""
+    unit = {"embedding": EMBEDDING_LR, "hidden": 1 / width, "readout": 1 / width}
+    return {name: unit[name] * 2.0**octaves for name, octaves in RATE_OCTAVES.items()}
+
+
+def _three_rates_cell(width: int, steps: int, particles: int, replicas: int, seed: int = 0) -> Any:
+    """The mean field's loss after `steps` updates over the initial one, on the whole grid."""
+    setup = network_setup("adam", "proportional", 1, width, steps + 1, run_seed(seed))
+    axes = rate_axes(width)
+    grid = np.meshgrid(*axes.values(), indexing="ij")
+    embedding, hidden, readout = (rates.ravel() for rates in grid)
+    with compiled_sooner():
+        loss = predict(
+            setup,
+            particles=particles,
+            replicas=replicas,
+            error_estimate=False,
+            finite_width=False,
+            embedding_lrs=embedding,
+            hidden_lrs=hidden,
+            projection_lrs=readout,
+        ).loss
+    return {"loss": (tuple(axes), _kept(loss[:, steps] / loss[:, 0]).reshape(grid[0].shape))}
+
+
+THREE_RATES = Study(
+    "depth_ratio_three_rates",
+    cells=lambda full: grid_of(width=(1024, 32_768)) if full else [],
+    measure=_three_rates_cell,
+    config=lambda full: {"steps": 2, "particles": 512, "replicas": 2},
+    labels={name: octaves.tolist() for name, octaves in RATE_OCTAVES.items()},
+)
+
+STUDIES = (DEPTH_RATIO, VARIANT_RATIO, MORE_SEEDS, THREE_RATES)
