@@ -30,6 +30,10 @@ UNDECIDED = (
     "depth-ratio-muon-proportional",
     "depth-ratio-muon-superlinear",
     "depth-ratio-muon-together-2",
+    "depth-ratio-joint-muon-2",
+    "depth-ratio-residual-together-2",
+    "depth-ratio-outputs-together-2",
+    "depth-ratio-outputs-joint-2",
 )
 # Undecided with six seeds, and measured again with others and more of them.
 MEASURED_AGAIN = (
@@ -38,7 +42,6 @@ MEASURED_AGAIN = (
     "depth-ratio-joint-2",
     "depth-ratio-joint-4",
     "depth-ratio-joint-muon",
-    "depth-ratio-joint-muon-2",
 )
 ONE = "the hidden one"
 ALONE = "the embedding's learning rate over the hidden one, each sufficient with the rest frozen,"
@@ -90,8 +93,6 @@ def _claim(
     **options: Any,
 ) -> Claim:
     """`power` is the derived one, or another one in a control."""
-    again = name in MEASURED_AGAIN
-    evidence = partial(variant_exponent, variant="") if again else ratio_exponent
     setting = (
         f"{'in' if wrong else 'In'} a plain linear network with {DEPTHS[family.depth]} under muP "
         f"initialisation, {PATHS[family.path]} and {OPTIMIZERS[family.optimizer]}, after {horizon} "
@@ -103,9 +104,9 @@ def _claim(
         f"{_sufficient(family)}",
         quantity=QUANTITY,
         prediction=f"{power:g}",
-        study=MORE_SEEDS if again else STUDY,
+        study=MORE_SEEDS if name in MEASURED_AGAIN else STUDY,
         evidence=partial(
-            evidence, family=family, horizon=horizon, **({"predicted": power} if wrong else {})
+            ratio_exponent, family=family, horizon=horizon, predicted=power if wrong else None
         ),
         tolerance=tolerance,
         citation=options.pop("citation", TOGETHER),
@@ -125,7 +126,7 @@ def _variant(name: str, variant: str, layers: str, power: float) -> Claim:
     return replace(
         own,
         statement=own.statement.replace(*words[variant]),
-        study=MORE_SEEDS,
+        study="depth_ratio_variants",
         evidence=partial(
             variant_exponent,
             variant=variant,

@@ -302,31 +302,27 @@ VARIANT_RATIO = Study(
 MORE_SEEDS_LAYERS = ("embedding", "hidden", "all")
 MORE_SEEDS_WIDTHS = (64, 128, 256)
 MORE_SEEDS_FAMILIES = (
-    ("adam", "proportional", 2, ""),
-    ("adam", "proportional", 4, ""),
-    ("adam", "superlinear", 1, ""),
-    ("muon", "proportional", 1, ""),
-    ("muon", "proportional", 2, ""),
-    ("adam", "proportional", 2, "residual"),
-    ("adam", "proportional", 2, "two outputs"),
+    ("adam", "proportional", 2),
+    ("adam", "superlinear", 1),
+    ("adam", "proportional", 4),
+    ("muon", "proportional", 1),
 )
 
 
 def _more_seeds_cells(full: bool) -> list[Cell]:
     if not full:
         return []
-    sizes = {"theory": (64, 256, 1024), "networks": MORE_SEEDS_WIDTHS}
+    sizes = {"networks": MORE_SEEDS_WIDTHS, "theory": (64, 256, 1024)}
     return [
         {
             "source": source,
             "optimizer": optimizer,
             "path": path,
             "depth": depth,
-            "variant": variant,
             "width": width,
         }
         for source, widths in sizes.items()
-        for optimizer, path, depth, variant in MORE_SEEDS_FAMILIES
+        for optimizer, path, depth in MORE_SEEDS_FAMILIES
         for width in widths
     ]
 
