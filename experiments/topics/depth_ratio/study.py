@@ -297,56 +297,24 @@ VARIANT_RATIO = Study(
     labels={"layers": list(LAYERS)},
 )
 
-# Claims that six seeds had left undecided, with other and more seeds. Two steps are enough for
-# them; layers that none of them is about are not trained.
+# A claim that six seeds had left undecided, with other and more seeds; two steps are enough for it.
 MORE_SEEDS_LAYERS = ("embedding", "hidden", "all")
-MORE_SEEDS_WIDTHS = (64, 128, 256)
-MORE_SEEDS_FAMILIES = (
-    ("adam", "proportional", 2),
-    ("adam", "superlinear", 1),
-    ("adam", "proportional", 4),
-    ("muon", "proportional", 1),
-)
 
 
 def _more_seeds_cells(full: bool) -> list[Cell]:
     if not full:
         return []
-    sizes = {"networks": MORE_SEEDS_WIDTHS, "theory": (64, 256, 1024)}
+    sizes = {"networks": (64, 128, 256), "theory": (64, 256, 1024)}
     return [
-        {
-            "source": source,
-            "optimizer": optimizer,
-            "path": path,
-            "depth": depth,
-            "width": width,
-        }
+        {"source": source, "optimizer": "adam", "path": "proportional", "depth": 2, "width": width}
         for source, widths in sizes.items()
-        for optimizer, path, depth in MORE_SEEDS_FAMILIES
         for width in widths
     ]
 
 
-def _more_seeds_cell(optimizer: str, depth: int, more_networks: int, **options: Any) -> Any:
-    """A cell, with NaN for layers that are not trained in it."""
-    together = optimizer == "adam" and depth > 1
-    choices = MORE_SEEDS_LAYERS if together else MORE_SEEDS_LAYERS[-1:]
+def _more_seeds_cell(**options: Any) -> Any:
     with compiled_sooner():
-        found = _cell(
-            optimizer=optimizer,
-            depth=depth,
-            more_networks=more_networks,
-            choices=choices,
-            first=FIRST_OF_MORE,
-            **options,
-        )
-    missing = len(MORE_SEEDS_LAYERS) - len(choices)
-    for name in ("loss", "rate"):
-        dims, values = found[name]
-        padding = [(0, 0)] * values.ndim
-        padding[dims.index("layers")] = (missing, 0)
-        found[name] = (dims, np.pad(values, padding, constant_values=np.nan))
-    return found
+        return _cell(choices=MORE_SEEDS_LAYERS, first=FIRST_OF_MORE, **options)
 
 
 MORE_SEEDS = Study(
