@@ -12,7 +12,15 @@ from dynsim._initial import initial_deep_weights
 from dynsim._scales import scales
 from dynsim.laboratory import train_networks
 from dynsim.laboratory._training import run_key
+from experiments.topics._stored import stored_study
 from experiments.topics.hidden_layers.cases import case_setup
+from experiments.topics.hidden_layers.estimators import (
+    LOSS_ALLOWED,
+    UPDATE_ALLOWED,
+    excess,
+    loss_curves,
+    update_curves,
+)
 from experiments.topics.hidden_layers.networks import Weights, drawn, trained
 from experiments.topics.hidden_layers.study import UPDATES
 
@@ -49,3 +57,15 @@ def test_initial_entries_have_the_sizes_of_the_laboratory():
     assert start.embedding.std() == pytest.approx(1.0, rel=0.02)
     assert start.hidden[0].std() == pytest.approx(width**-0.5, rel=0.02)
     assert start.readout.std() == pytest.approx(1 / width, rel=0.2)
+
+
+def test_other_networks_of_setups_beyond_what_is_allowed_are_within_it():
+    """Against the same predictions: those networks were farther away by chance."""
+    data, others = stored_study("hidden_layers"), stored_study("hidden_layers_followed")
+    names = ("loss", "mean_square")
+    chosen = data.sel(case=others.case, step=others.step).drop_vars(names).drop_dims("seed")
+    again = chosen.merge(others[list(names)])
+    for curves, allowed in ((loss_curves, LOSS_ALLOWED), (update_curves, UPDATE_ALLOWED)):
+        before = [excess(one) for one in curves(data) if one.case in others.case.values]
+        assert max(before) > allowed
+        assert max(excess(one) for one in curves(again)) < allowed
