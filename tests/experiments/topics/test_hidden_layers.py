@@ -59,13 +59,15 @@ def test_initial_entries_have_the_sizes_of_the_laboratory():
     assert start.readout.std() == pytest.approx(1 / width, rel=0.2)
 
 
-def test_other_networks_of_setups_beyond_what_is_allowed_are_within_it():
-    """Against the same predictions: those networks were farther away by chance."""
+def test_other_networks_of_setups_beyond_what_is_allowed():
+    """Against the same predictions two of three come within; the readout of the third does not."""
     data, others = stored_study("hidden_layers"), stored_study("hidden_layers_followed")
-    names = ("loss", "mean_square")
+    names = ["loss", "mean_square"]
     chosen = data.sel(case=others.case, step=others.step).drop_vars(names).drop_dims("seed")
-    again = chosen.merge(others[list(names)])
-    for curves, allowed in ((loss_curves, LOSS_ALLOWED), (update_curves, UPDATE_ALLOWED)):
-        before = [excess(one) for one in curves(data) if one.case in others.case.values]
-        assert max(before) > allowed
-        assert max(excess(one) for one in curves(again)) < allowed
+    again = chosen.merge(others[names])
+    left = [one.case for one in update_curves(again) if excess(one) > UPDATE_ALLOWED]
+    assert left == ["4 plain layers, Adam, Zipf 1, batch of 256"]
+    assert max(excess(one) for one in loss_curves(again)) < LOSS_ALLOWED
+    before = {one.case for one in update_curves(data) if excess(one) > UPDATE_ALLOWED}
+    before |= {one.case for one in loss_curves(data) if excess(one) > LOSS_ALLOWED}
+    assert before == set(map(str, others.case.values))
