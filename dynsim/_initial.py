@@ -1,7 +1,8 @@
-"""Initial weights of finite linear networks: one draw for the trainer and for finite flows."""
+"""Initial weights of finite networks: one draw for the trainers and for finite flows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -11,12 +12,15 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 from numpy.typing import ArrayLike
 
+from ._layers import Label, LayerValues
 from ._optimizers import weight_copies
 from ._programs import program
 from ._runs import MAX_SEEDS as MAX_SEEDS
 from ._runs import check_fits, seed_labels, sized_key
 from ._setup import Setup
 from ._targets import BLOCK_ROWS, has_sparse_targets
+
+MATRICES_A_LAYER = 6  # of a transformer, which has the most
 
 
 class Weights(NamedTuple):
@@ -70,6 +74,50 @@ def _normals(
     keys: Key[Array, " seeds"], std: Float[Array, ""], count: int, dtype: str
 ) -> Float[Array, "seeds count"]:
     return jax.vmap(lambda key: std * jax.random.normal(key, (count,), dtype))(keys)
+
+
+class DeepWeights(NamedTuple):
+    """Of a network with hidden layers, without the gains of its norms."""
+
+    embedding: Float[Array, "m d"]
+    hidden: tuple[Float[Array, "d d"], ...]
+    readout: Float[Array, "n d"] | None  # None if it is the embedding
+
+
+def initial_deep_weights(
+    sizes: tuple[int, int, int],
+    depth: int,
+    init_factor: LayerValues,
+    key: Key[Array, ""],
+    dtype: str,
+    *,
+    tied: bool = False,
+) -> DeepWeights:
+    """The weights of an mlp with `depth` hidden layers; `sizes` are (m, n, d)."""
+    types, outputs, width = sizes
+    draw = matrix_draws(depth, init_factor, key, dtype)
+    embedding = draw("embedding", types, width)
+    readout = None if tied else draw("readout", outputs, width)
+    hidden = tuple(draw("hidden", width, width) for _ in range(depth))
+    return DeepWeights(embedding, hidden, readout)
+
+
+def matrix_draws(
+    depth: int, init_factor: LayerValues, key: Key[Array, ""], dtype: str
+) -> Callable[..., Array]:
+    """`draw(label, rows, columns)`, which draws one matrix after another.
+
+    Entries are Gaussian with the standard deviation 1 (embedding) or 1/sqrt(columns), times the
+    label's `init_factor`. There are two matrices and up to `MATRICES_A_LAYER` for each layer.
+    """
+    keys = iter(jax.random.split(key, 2 + MATRICES_A_LAYER * depth))
+
+    def draw(label: Label, *size: int) -> Array:
+        std = 1.0 if label == "embedding" else size[-1] ** -0.5
+        scale = jnp.asarray(std * init_factor.of(label), dtype)
+        return scale * jax.random.normal(next(keys), size, dtype)
+
+    return draw
 
 
 def network_bytes(setup: Setup, dtype: str = "float32", head: int | None = None) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 
 from dynsim._activation import NORM_EPSILON, activated
+from dynsim._initial import initial_deep_weights, matrix_draws
 from dynsim._layers import Label, LayerValues
 from dynsim._network_setup import NetworkName, NetworkSetup
 
@@ -258,16 +259,26 @@ def initial_network(shape: NetworkShape, init_factor: LayerValues, key: Array) -
     >>> network.embedding.shape, network.hidden[0].shape
     ((32, 16), (16, 16))
     """
-    width = shape.width
-    keys = iter(jax.random.split(key, 2 + 6 * shape.depth))
-
-    def matrix(label: Label, *size: int) -> Array:
-        std = 1.0 if label == "embedding" else size[-1] ** -0.5
-        scale = jnp.asarray(std * init_factor.of(label), shape.dtype)
-        return scale * jax.random.normal(next(keys), size, shape.dtype)
+    width, depth = shape.width, shape.depth
+    sizes = shape.vocab_size, shape.outputs, width
 
     def gain() -> Array:
         return jnp.ones(width, shape.dtype)
+
+    if shape.network == "mlp":
+        weights = initial_deep_weights(sizes, depth, init_factor, key, shape.dtype, tied=shape.tied)
+        normalised = shape.normalisation != "none"
+        gains = tuple(gain() if normalised else None for _ in range(depth + 1))
+        return ResidualMLP(
+            weights.embedding,
+            weights.hidden,
+            gains,
+            weights.readout,
+            shape.activation,
+            shape.residual == "yes",
+            shape.normalisation == "layer",
+        )
+    matrix = matrix_draws(depth, init_factor, key, shape.dtype)
 
     def block() -> Block:
         query, key, value, output = (matrix("hidden", width, width) for _ in range(4))
@@ -277,21 +288,8 @@ def initial_network(shape: NetworkShape, init_factor: LayerValues, key: Array) -
 
     embedding = matrix("embedding", shape.vocab_size, width)
     readout = None if shape.tied else matrix("readout", shape.outputs, width)
-    if shape.network == "mlp":
-        hidden = tuple(matrix("hidden", width, width) for _ in range(shape.depth))
-        normalised = shape.normalisation != "none"
-        gains = tuple(gain() if normalised else None for _ in range(shape.depth + 1))
-        return ResidualMLP(
-            embedding,
-            hidden,
-            gains,
-            readout,
-            shape.activation,
-            shape.residual == "yes",
-            shape.normalisation == "layer",
-        )
     if shape.network == "transformer":
-        blocks = tuple(block() for _ in range(shape.depth))
+        blocks = tuple(block() for _ in range(depth))
         return Transformer(embedding, blocks, gain(), readout, shape.head_width, shape.activation)
     assert readout is not None
     return Linear(embedding, readout)

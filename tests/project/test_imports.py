@@ -178,15 +178,10 @@ def test_no_module_imports_itself_by_a_detour():
     assert cycles(dependencies()) == []
 
 
-# The flow of a drawn network starts from the weights that are trained, and takes nothing else.
-DRAWN = ("dynsim.theory.flow._deep_starts", "dynsim.laboratory._networks")
-
-
 def test_no_folder_imports_itself_by_a_detour():
     """The same of the folders of dynsim and of experiments."""
     graph: dict[str, set[str]] = {}
     for name, used in dependencies().items():
-        used = used - {DRAWN[1]} if name == DRAWN[0] else used
         folder = folder_of(name)
         graph.setdefault(folder, set()).update({folder_of(one) for one in used} - {folder})
     assert cycles(graph) == []
@@ -204,6 +199,5 @@ def folder_of(module: str) -> str:
 def test_theory_imports_no_trainer():
     """Theory and networks are two routes to one number; theory borrows nothing from a trainer."""
     for name, used in dependencies().items():
-        used = used - {DRAWN[1]} if name == DRAWN[0] else used
         if name.startswith(("dynsim.theory", "dynsim.statistics", "dynsim.rules")):
             assert not [one for one in used if one.startswith("dynsim.laboratory")], name

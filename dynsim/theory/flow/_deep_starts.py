@@ -7,11 +7,10 @@ Source: docs/theory/gradient_flow.md#deep-flow-limits.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import jax
 import numpy as np
 
+from dynsim._initial import initial_deep_weights
 from dynsim._network_setup import NetworkSetup
 from dynsim._runs import check_fits, sized_key
 from dynsim._scales import scales
@@ -32,8 +31,6 @@ def drawn_start(
     Raises `InputError` for weights or a reduction that do not fit the memory, and what
     `check_size` raises.
     """
-    from dynsim.laboratory._networks import ResidualMLP, initial_network, network_shape
-
     law = setup.law().frequencies
     count = int(np.count_nonzero(law))
     columns = setup.output_count + setup.width
@@ -42,11 +39,9 @@ def drawn_start(
     weights = (setup.vocab_size + setup.output_count + setup.depth * setup.width) * setup.width
     check_fits(8 * COPIES * weights, setup)
     prescribed = scales(setup)
-    shape = network_shape(replace(setup, precision="float64"))
     key = jax.random.fold_in(jax.random.fold_in(sized_key(setup), network), 0)
-    drawn = initial_network(shape, prescribed.init_factor, key)
-    assert isinstance(drawn, ResidualMLP)
-    assert drawn.readout is not None
+    sizes = setup.vocab_size, setup.output_count, setup.width
+    drawn = initial_deep_weights(sizes, setup.depth, prescribed.init_factor, key, "float64")
     multiplier = prescribed.multiplier
     hidden = multiplier.hidden * np.stack(drawn.hidden)
     p, y, embedding = occurring_tokens(setup, multiplier.embedding * np.asarray(drawn.embedding))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.integrate import RK45
 
 from ._network import FlowNetwork
 from ._revealed import FIRST_CAPACITY, GaussianMatrix, OutOfRoomError, Space
@@ -22,17 +23,8 @@ Flat = Float[np.ndarray, " N"]
 
 TRIAL_TOLERANCE = 1e-4  # of a step: nearby solutions need the same directions
 ROUND = 16  # sizes are multiples of it, so that similar flows share a program
-SAFETY, LEAST, MOST = 0.9, 0.2, 5.0  # of a change of the step
 FIRST_SHARE = 1e-3  # of a block's size, by which the first step changes it at most
-_NODES = (  # Dormand & Prince (1980), 5(4)
-    (1 / 5,),
-    (3 / 40, 9 / 40),
-    (44 / 45, -56 / 15, 32 / 9),
-    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
-    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
-    (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
-)
-_ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+TINY = 1e-300  # in place of zero below a fraction
 
 
 class Tokens(NamedTuple):
@@ -188,40 +180,31 @@ class _Trial:
         self.embedding.backward(carried)
 
     def follow(self, end: float, max_steps: int) -> float:
-        """Runs the trial; the time that it has reached."""
-        state, now = np.zeros(self.ends[-1]), 0.0
-        first = self.velocity(state)
+        """Runs the trial; the time that it has reached.
+
+        An entry's error is measured by the root mean square of its block at the start. That of a
+        block that starts at zero, or nearly so, is measured by a share of the largest one's.
+        """
+        first = self.velocity(np.zeros(self.ends[-1]))
         initial = [self.embedding.known, *(one.known for one in self.hidden), self.projection]
-        sizes = [float(np.linalg.norm(part)) for part in initial]
-        speeds = [float(np.linalg.norm(part)) for part in self.split(first)]
-        quickest = max(v / max(x, 1e-300) for v, x in zip(speeds, sizes, strict=True))
-        step = min(end, FIRST_SHARE / max(quickest, 1e-300))
+        sizes = np.array([np.linalg.norm(part) for part in initial])
+        speeds = np.array([np.linalg.norm(part) for part in self.split(first)])
+        sizes = np.maximum(sizes, max(FIRST_SHARE * sizes.max(), TINY))
+        counts = np.array([rows * columns for rows, columns in self.shapes])
+        solver = RK45(
+            lambda _, state: self.velocity(state),
+            0.0,
+            np.zeros(self.ends[-1]),
+            end,
+            first_step=min(end, FIRST_SHARE / max(np.max(speeds / sizes), TINY)),
+            rtol=TRIAL_TOLERANCE,
+            atol=np.repeat(TRIAL_TOLERANCE * sizes / np.sqrt(counts), counts),
+        )
         for _ in range(max_steps):
-            step = min(step, end - now)
-            slopes = [first]
-            new = state
-            for row in _NODES:
-                weighted = zip(row, slopes, strict=True)
-                new = state + step * np.asarray(sum(w * slope for w, slope in weighted if w))
-                slopes.append(self.velocity(new))
-            errors = (w * slope for w, slope in zip(_ERROR, slopes, strict=True) if w)
-            wrong = step * np.asarray(sum(errors))
-            parts = zip(self.split(wrong), self.split(new), sizes, strict=True)
-            error = max(
-                float(np.linalg.norm(off))
-                / max(float(np.linalg.norm(part)), FIRST_SHARE * size, 1e-300)
-                for off, part, size in parts
-            )
-            error /= TRIAL_TOLERANCE
-            if not math.isfinite(error):
-                step *= LEAST
-                continue
-            if error <= 1:
-                now, state, first = now + step, new, slopes[-1]
-                if now >= end * (1 - 1e-12):
-                    return end
-            step *= min(MOST, max(LEAST, SAFETY * max(error, 1e-10) ** -0.2))
-        return now
+            if solver.status != "running":
+                break
+            solver.step()
+        return float(solver.t)
 
     def found(self, reached: float, at_least: tuple[int, int]) -> SmallNetwork:
         """The matrices as they are known, of a size that is a multiple of `ROUND`."""

@@ -10,7 +10,7 @@ from experiments.topics._claim import WRONG, Claim
 
 from .estimators import WITH_EMBEDDING, Family, ratio_exponent, variant_exponent
 
-STUDY = "depth_ratio"
+STUDY, MORE_SEEDS = "depth_ratio", "depth_ratio_seeds"
 TOGETHER = "docs/theory/learning_rates.md#matrices-together"
 QUANTITY = "exponent of d in the ratio of sufficient rates"
 PATHS = {
@@ -28,18 +28,19 @@ UNDECIDED = (
     "depth-ratio-together-4",
     "depth-ratio-joint-superlinear",
     "depth-ratio-joint-late",
-    "depth-ratio-joint-2",
     "depth-ratio-joint-4",
+    "depth-ratio-joint-muon",
     "depth-ratio-muon-fixed",
     "depth-ratio-muon-proportional",
     "depth-ratio-muon-superlinear",
     "depth-ratio-muon-together-2",
-    "depth-ratio-joint-muon",
     "depth-ratio-joint-muon-2",
     "depth-ratio-residual-together-2",
     "depth-ratio-outputs-together-2",
     "depth-ratio-outputs-joint-2",
 )
+# Undecided with six seeds, and measured again with others and more of them.
+MEASURED_AGAIN = ("depth-ratio-joint-2",)
 ONE = "the hidden one"
 ALONE = "the embedding's learning rate over the hidden one, each sufficient with the rest frozen,"
 JOINT = (
@@ -101,7 +102,7 @@ def _claim(
         f"{_sufficient(family)}",
         quantity=QUANTITY,
         prediction=f"{power:g}",
-        study=STUDY,
+        study=MORE_SEEDS if name in MEASURED_AGAIN else STUDY,
         evidence=partial(
             ratio_exponent, family=family, horizon=horizon, predicted=power if wrong else None
         ),

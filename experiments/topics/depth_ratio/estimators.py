@@ -191,3 +191,19 @@ def ratio_exponent(
 def variant_exponent(data: xr.Dataset, variant: str, family: Family, horizon: int) -> Evidence:
     """The same in networks that are not plain or have more than one output."""
     return ratio_exponent(data.sel(variant=variant), family, horizon)
+
+
+def coordinate_search(losses: Floats, start: tuple[int, ...]) -> tuple[int, ...]:
+    """Where a search ends that sets one rate after the other to its best, from a place on a grid.
+
+    Losses above the first one are all the same, so that a line without a better one is no step.
+    """
+    place = list(start)
+    while True:
+        before = tuple(place)
+        for axis in range(losses.ndim):
+            line = losses[tuple(slice(None) if k == axis else i for k, i in enumerate(place))]
+            if line.min() < line[place[axis]]:
+                place[axis] = int(line.argmin())
+        if tuple(place) == before:
+            return before

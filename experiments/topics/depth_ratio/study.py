@@ -19,7 +19,7 @@ one and above it cut off.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,8 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim import NetworkSetup, predict
+from dynsim._programs import compiled_sooner
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study
+from experiments.topics._study import grid as grid_of
 
 from .networks import network_losses
 
@@ -51,6 +53,7 @@ JOINT_SHIFT = {"residual": -2.0}  # octaves; its outputs grow faster with the ra
 RESOLUTION = 2**13
 WIDEST_OF_MORE = 256  # where more networks are affordable
 FINER = "finer theory"  # with twice the particles
+FIRST_OF_MORE = 100  # number of the first seed where claims are measured with other seeds
 
 
 def network_setup(
@@ -141,15 +144,18 @@ def _cell(
     more_networks: int,
     seed: int = 0,
     variant: str = "",
+    choices: Sequence[str] = LAYERS,
+    first: int = 0,
 ) -> Any:
     """Losses (layers, seed, octave, horizon), and those of the embedding alone at its fixed rate.
 
-    A seed is a task, with its own targets and, of networks, weights.
+    A seed is a task, with its own targets and, of networks, weights; the first one is number
+    `first` of the run. `choices` of layers are trained.
     """
     steps = max(horizons) + 1
     fields = VARIANTS.get(variant, {})
     setup = network_setup(optimizer, path, depth, width, steps, 0, **fields)
-    grids = [_rates(setup, layers, _grid(layers, variant)) for layers in LAYERS]
+    grids = [_rates(setup, layers, _grid(layers, variant)) for layers in choices]
     if source == FINER:
         particles *= 2
     few = setup.vocab_size <= 64  # all of them are particles, and their targets matter
@@ -159,7 +165,7 @@ def _cell(
     cheap = trained and optimizer == "adam" and (few or width <= WIDEST_OF_MORE)
     count = more_networks if cheap else networks if few or trained else tasks
     for number in range(count):
-        task = replace(setup, seed=run_seed(seed, number))
+        task = replace(setup, seed=run_seed(seed, first + number))
         if trained:
             found = [network_losses(task, task.seed, **rates) for rates in (*grids, alone)]
         else:
@@ -176,12 +182,14 @@ def _cell(
                 hidden_lrs=columns["hidden"],
                 projection_lrs=columns["readout"],
             ).loss
-            found = np.split(solved, np.cumsum([len(OCTAVES)] * len(LAYERS)))
+            found = np.split(solved, np.cumsum([len(OCTAVES)] * len(choices)))
         start = found[0][0, 0]
         losses.append([_kept(rows[:, horizons] / start) for rows in found[:-1]])
         base.append(_kept(found[-1][0, horizons] / start))
-    rates = [one["embedding" if name == "embedding" else "hidden"] for name, one in _named(grids)]
-    rates[LAYERS.index("readout")] = grids[LAYERS.index("readout")]["readout"]
+    rates = [
+        one[name if name in ("embedding", "readout") else "hidden"]
+        for name, one in zip(choices, grids, strict=True)
+    ]
     return {
         "loss": (
             ("layers", "seed", "octave", "horizon"),
@@ -198,10 +206,6 @@ def _filled(seeds: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     filled = np.full((count, *seeds.shape[1:]), np.nan, seeds.dtype)
     filled[: len(seeds)] = seeds
     return filled
-
-
-def _named(grids: list[Mapping[str, Floats]]) -> list[tuple[str, Mapping[str, Floats]]]:
-    return list(zip(LAYERS, grids, strict=True))
 
 
 def _kept(loss: Floats) -> NDArray[np.float32]:
@@ -293,4 +297,81 @@ VARIANT_RATIO = Study(
     labels={"layers": list(LAYERS)},
 )
 
-STUDIES = (DEPTH_RATIO, VARIANT_RATIO)
+# A claim that six seeds had left undecided, with other and more seeds; two steps are enough for it.
+MORE_SEEDS_LAYERS = ("embedding", "hidden", "all")
+
+
+def _more_seeds_cells(full: bool) -> list[Cell]:
+    if not full:
+        return []
+    sizes = {"networks": (64, 128, 256), "theory": (64, 256, 1024)}
+    return [
+        {"source": source, "optimizer": "adam", "path": "proportional", "depth": 2, "width": width}
+        for source, widths in sizes.items()
+        for width in widths
+    ]
+
+
+def _more_seeds_cell(**options: Any) -> Any:
+    with compiled_sooner():
+        return _cell(choices=MORE_SEEDS_LAYERS, first=FIRST_OF_MORE, **options)
+
+
+MORE_SEEDS = Study(
+    "depth_ratio_seeds",
+    cells=_more_seeds_cells,
+    measure=_more_seeds_cell,
+    config=lambda full: {
+        "horizons": [2],
+        "tasks": 2,
+        "networks": 24,
+        "particles": 512,
+        "more_networks": 48,
+    },
+    labels={"layers": list(MORE_SEEDS_LAYERS)},
+)
+
+# All three rates of one hidden matrix at once, in octaves: of the embedding from 0.3, of hidden
+# matrix and readout from 1/d.
+RATE_OCTAVES: Mapping[str, Floats] = {
+    "embedding": np.arange(-2.0, 8.0),
+    "hidden": np.arange(-6.0, 4.0),
+    "readout": np.arange(-8.0, 4.0),
+}
+
+
+def rate_axes(width: int) -> Mapping[str, Floats]:
+    """The rates of every kind of layer on the grid of three rates."""
+    unit = {"embedding": EMBEDDING_LR, "hidden": 1 / width, "readout": 1 / width}
+    return {name: unit[name] * 2.0**octaves for name, octaves in RATE_OCTAVES.items()}
+
+
+def _three_rates_cell(width: int, steps: int, particles: int, replicas: int, seed: int = 0) -> Any:
+    """The mean field's loss after `steps` updates over the initial one, on the whole grid."""
+    setup = network_setup("adam", "proportional", 1, width, steps + 1, run_seed(seed))
+    axes = rate_axes(width)
+    grid = np.meshgrid(*axes.values(), indexing="ij")
+    embedding, hidden, readout = (rates.ravel() for rates in grid)
+    with compiled_sooner():
+        loss = predict(
+            setup,
+            particles=particles,
+            replicas=replicas,
+            error_estimate=False,
+            finite_width=False,
+            embedding_lrs=embedding,
+            hidden_lrs=hidden,
+            projection_lrs=readout,
+        ).loss
+    return {"loss": (tuple(axes), _kept(loss[:, steps] / loss[:, 0]).reshape(grid[0].shape))}
+
+
+THREE_RATES = Study(
+    "depth_ratio_three_rates",
+    cells=lambda full: grid_of(width=(1024, 32_768)) if full else [],
+    measure=_three_rates_cell,
+    config=lambda full: {"steps": 2, "particles": 512, "replicas": 2},
+    labels={name: octaves.tolist() for name, octaves in RATE_OCTAVES.items()},
+)
+
+STUDIES = (DEPTH_RATIO, VARIANT_RATIO, MORE_SEEDS, THREE_RATES)

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from dynsim import predict
 from dynsim.laboratory import train_networks
+from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
 from .cases import AGAIN, CASES, CONTROLLED, case_setup
+from .networks import drawn, trained
 
 UPDATES = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
 MOST_LAYERS = 8
@@ -106,4 +108,37 @@ HIDDEN_LAYERS = Study(
     config=config,
     labels={"update": [*UPDATES, *(f"hidden_{layer}" for layer in range(1, MOST_LAYERS + 1))]},
 )
-STUDIES = (HIDDEN_LAYERS,)
+# Cases that are farther away than allowed, and how many other networks of them are trained. Targets
+# are those of the first study, so that its predictions are about these networks too.
+FOLLOWED = {
+    "2 plain layers, sign, Zipf 1.2": 120,
+    "4 layers, sign, oscillating": 200,
+    "4 plain layers, Adam, Zipf 1, batch of 256": 40,
+}
+
+
+def _followed(case: str, seed: int = 0) -> Mapping[str, tuple[Sequence[str], Any]]:
+    """Every other network's curves."""
+    setup = case_setup(case, seed)
+    random = np.random.default_rng([list(CASES).index(case), run_seed(seed)])
+    found = [trained(setup, drawn(setup, random), random) for _ in range(FOLLOWED[case])]
+    updates = len(UPDATES) + MOST_LAYERS
+    squares = np.full((updates, setup.steps, max(FOLLOWED.values())), np.nan, np.float32)
+    losses = np.full(squares.shape[1:], np.nan, np.float32)
+    for number, network in enumerate(found):
+        losses[:, number] = network.loss
+        squares[: len(network.mean_square), :, number] = network.mean_square
+    return {
+        "loss": (("step", "seed"), losses),
+        "mean_square": (("update", "step", "seed"), squares),
+    }
+
+
+FOLLOWED_LAYERS = Study(
+    "hidden_layers_followed",
+    cells=lambda full: grid(case=FOLLOWED) if full else [],
+    measure=_followed,
+    config=lambda full: {},
+    labels=HIDDEN_LAYERS.labels,
+)
+STUDIES = (HIDDEN_LAYERS, FOLLOWED_LAYERS)

@@ -11,6 +11,8 @@ import pytest
 
 from dynsim import LayerValues, targets
 from dynsim.laboratory import initial_network, network_shape
+from experiments.topics._stored import stored_study
+from experiments.topics.depth_ratio.estimators import coordinate_search
 from experiments.topics.depth_ratio.networks import network_losses, outputs
 from experiments.topics.depth_ratio.study import LAYERS, centre, network_setup
 
@@ -56,3 +58,26 @@ def test_grids_lie_lower_where_more_is_trained_together():
         joint = centre(optimizer, "all", 2, 4096, 16384)
         assert joint < together < alone
     assert len(set(LAYERS)) == len(LAYERS)
+
+
+def test_a_search_along_one_rate_after_the_other_ends_in_the_valley_where_it_starts():
+    """Valleys at (1, 1) and, deeper, at (4, 4), with a ridge between them."""
+    first, second = np.meshgrid(np.arange(6.0), np.arange(6.0), indexing="ij")
+    losses = np.minimum(1 + np.hypot(first - 1, second - 1), 3 * np.hypot(first - 4, second - 4))
+    assert coordinate_search(losses, (0, 2)) == (1, 1)
+    assert coordinate_search(losses, (5, 4)) == (4, 4)
+
+
+def test_the_best_three_rates_do_not_change_with_the_width():
+    """Of the embedding, and d times those of the others; a search along lines misses them."""
+    loss = stored_study("depth_ratio_three_rates").loss
+    found = []
+    for width in loss.width.values:
+        values = loss.sel(width=width).transpose("embedding", "hidden", "readout").to_numpy()
+        best = tuple(map(int, np.unravel_index(values.argmin(), values.shape)))
+        assert all(0 < place < size - 1 for place, size in zip(best, values.shape, strict=True))
+        ends = [coordinate_search(values, place) for place in np.ndindex(values.shape)]
+        assert 0.02 < np.mean([end == best for end in ends]) < 0.2
+        found.append(best)
+    assert len(found) == 2
+    assert found[0] == found[1]
