@@ -4,12 +4,14 @@
 
 Adam on one-hot targets, a grid of learning rates from one start; `head` is an mlp with one softmax
 output per token type, on the next token of text. `train_networks` trains the networks of a grid in
-threads; the PyTorch loop trains one after another with autograd, its fused Adam and its fused
-attention, on batches that are drawn beforehand, with one thread and with as many as cores, eager
-and (`--compile`) by `torch.compile`, whichever is fastest. Both record the loss of every step.
-Before they are timed both must give the same losses in float64 from the same weights and batches
-(not for `head`). PyTorch is optional (`pip install -c constraints.txt -e ".[bench]"`); without it
-that part is left out.
+threads. PyTorch trains them on batches that are drawn beforehand, in two ways: a `loop` over the
+networks with autograd, its fused Adam and its fused attention, and all at once with `vmapped`
+parameters (`torch.func`). Each is tried with one thread and with as many as cores, eager and
+(`--compile`) with the loss and its gradient through `torch.compile`; the table has the best of
+each, and the ratio is to the fastest of all. Both sides record the loss of every step. Before they
+are timed all must give the same losses in float64 from the same weights and batches (not for
+`head`). PyTorch is optional (`pip install -c constraints.txt -e ".[bench]"`); without it that part
+is left out.
 
 The unit is milliseconds a network and step. It is the difference of two trainings, one of which is
 three times as long, so that compilation, initial weights and evaluations do not count. Contestants
@@ -56,9 +58,15 @@ from dynsim.laboratory._training import run_key
 try:
     import torch  # pyright: ignore[reportMissingImports]
     from torch.nn import functional  # pyright: ignore[reportMissingImports]
+    from torch.nn.attention import (  # pyright: ignore[reportMissingImports]
+        SDPBackend,
+        sdpa_kernel,
+    )
 except ImportError:
     torch: Any = None
     functional: Any = None
+    SDPBackend: Any = None
+    sdpa_kernel: Any = None
 
 REPEATS = 2
 RUNS = 16
@@ -98,12 +106,20 @@ class Row:
     width: int
     parameters: int
     dynsim: float
-    torch: float | None
-    torch_by: str
-    ratio: float | None
+    torch: dict[str, float]
     matmul: float
     memory: float
     limit: str
+
+    def of_torch(self, *words: str) -> float | None:
+        """The fastest way of PyTorch whose name has all these words."""
+        found = [ms for name, ms in self.torch.items() if all(word in name for word in words)]
+        return min(found, default=None)
+
+    @property
+    def ratio(self) -> float | None:
+        best = self.of_torch()
+        return None if best is None else best / self.dynsim
 
 
 def start_and_batches(setup: NetworkSetup) -> tuple[dict[str, Any], Any, Any]:
@@ -164,6 +180,17 @@ def rotation(setup: NetworkSetup, dtype: Any) -> Any:
     return turn
 
 
+def torch_loss(setup: NetworkSetup, dtype: Any) -> Callable[..., Any]:
+    """Mean cross-entropy of one network: (weights by name, tokens, classes) to a number."""
+    turn, by = rotation(setup, dtype), scales(setup).multiplier
+
+    def loss_of(w: dict[str, Any], tokens: Any, classes: Any) -> Any:
+        outputs = torch_outputs(setup, by, w, tokens, turn).flatten(0, 1)
+        return functional.cross_entropy(outputs, classes.flatten())
+
+    return loss_of
+
+
 def torch_losses(
     setup: NetworkSetup,
     start: dict[str, Any],
@@ -176,13 +203,8 @@ def torch_losses(
     tokens, classes = torch.from_numpy(tokens).long(), torch.from_numpy(classes).long()
     first = {name: torch.from_numpy(w) for name, w in start.items()}
     record = torch.empty((runs, setup.steps), dtype=first["embedding"].dtype)
-    turn = rotation(setup, record.dtype)
-    factors, by = learning_rate_factors(setup), scales(setup).multiplier
-
-    def loss_of(w: dict[str, Any], tokens: Any, classes: Any) -> Any:
-        outputs = torch_outputs(setup, by, w, tokens, turn).flatten(0, 1)
-        return functional.cross_entropy(outputs, classes.flatten())
-
+    factors = learning_rate_factors(setup)
+    loss_of = torch_loss(setup, record.dtype)
     if compiled:
         loss_of = torch.compile(loss_of)
     for run, rate in zip(record, RATES[:runs].tolist(), strict=True):
@@ -199,20 +221,64 @@ def torch_losses(
     return record.numpy().astype(np.float64)
 
 
+def torch_vmapped_losses(
+    setup: NetworkSetup,
+    start: dict[str, Any],
+    tokens: Any,
+    classes: Any,
+    runs: int = RUNS,
+    compiled: bool = False,
+) -> NDArray[np.float64]:
+    """The grid in PyTorch, all networks at once: losses (runs, steps).
+
+    Adam by hand, since PyTorch's takes one rate for the whole stack of weights; attention by its
+    products, since its fused kernel has no rule for stacked parameters.
+    """
+    tokens, classes = torch.from_numpy(tokens).long(), torch.from_numpy(classes).long()
+    w = {name: torch.from_numpy(one).repeat(runs, *[1] * one.ndim) for name, one in start.items()}
+    record = torch.empty((runs, setup.steps), dtype=w["embedding"].dtype)
+    factors = learning_rate_factors(setup)
+    rates = torch.tensor(RATES[:runs], dtype=record.dtype)
+    rate = {n: (rates * factors.of(label_of(n))).reshape(-1, *[1] * (w[n].ndim - 1)) for n in w}
+    loss_of = torch_loss(setup, record.dtype)
+    gradient = torch.func.vmap(torch.func.grad_and_value(loss_of), in_dims=(0, None, None))
+    if compiled:
+        gradient = torch.compile(gradient)
+    mean = {name: torch.zeros_like(one) for name, one in w.items()}
+    square = {name: torch.zeros_like(one) for name, one in w.items()}
+    for step in range(setup.steps):
+        with sdpa_kernel(SDPBackend.MATH):
+            gradients, losses = gradient(w, tokens[step], classes[step])
+        record[:, step] = losses
+        root = (1 - setup.beta2 ** (step + 1)) ** 0.5
+        for name, g in gradients.items():
+            mean[name].lerp_(g, 1 - setup.beta1)
+            square[name].mul_(setup.beta2).addcmul_(g, g, value=1 - setup.beta2)
+            size = square[name].sqrt().div_(root).add_(setup.epsilon)
+            size.reciprocal_().mul_(mean[name]).mul_(rate[name])
+            w[name].sub_(size, alpha=1 / (1 - setup.beta1 ** (step + 1)))
+    return record.numpy().astype(np.float64)
+
+
 def dynsim_losses(setup: NetworkSetup) -> NDArray[np.float64]:
     """The same in dynsim."""
     return train_networks(setup, RATES, RATES).train_loss
+
+
+WAYS = {"loop": torch_losses, "vmapped": torch_vmapped_losses}
 
 
 def check_agreement(setup: NetworkSetup) -> None:
     """Raises unless the float64 losses differ by rounding alone."""
     exact = replace(setup, precision="float64", steps=5)
     jax.config.update("jax_disable_most_optimizations", True)  # compiles several times sooner
-    ours, theirs = dynsim_losses(exact), torch_losses(exact, *start_and_batches(exact))
+    ours = dynsim_losses(exact)
     jax.config.update("jax_disable_most_optimizations", False)
-    largest = float(np.max(np.abs(ours - theirs) / np.abs(theirs)))
-    if not largest < 1e-7:
-        raise RuntimeError(f"{setup.network} {setup.width}: losses differ by {largest:.3g}")
+    for way, losses in WAYS.items():
+        theirs = losses(exact, *start_and_batches(exact))
+        largest = float(np.max(np.abs(ours - theirs) / np.abs(theirs)))
+        if not largest < 1e-7:
+            raise RuntimeError(f"{setup.network} {setup.width}, {way}: off by {largest:.3g}")
 
 
 def operations(setup: NetworkSetup) -> int:
@@ -244,35 +310,39 @@ def copy_rate() -> float:
     return 8 * COPIED / min(seconds(lambda: double(array).block_until_ready()) for _ in range(3))
 
 
-def fastest_torch(setup: NetworkSetup, cores: int, compiled: bool) -> tuple[float, str]:
-    """Milliseconds a step of the fastest PyTorch loop, and what it is."""
-
-    def train(one: NetworkSetup) -> object:
-        return torch_losses(one, *batches[one.steps], runs=1, compiled=as_compiled)
+def torch_times(setup: NetworkSetup, cores: int, compiled: bool) -> dict[str, float]:
+    """Milliseconds a network and step of each way of PyTorch, by its name."""
 
     batches = {
         steps: start_and_batches(replace(setup, steps=steps))
         for steps in (setup.steps, LONGER * setup.steps)
     }
     found = {}
-    for as_compiled in (False, True) if compiled else (False,):
-        for threads in {1, cores}:
-            torch.set_num_threads(threads)
-            name = f"{'compiled' if as_compiled else 'eager'}, {threads} threads"
-            found[name] = step_milliseconds(train, setup, 1)
-    best = min(found, key=lambda name: found[name])
-    return found[best], best
+    for way, losses in WAYS.items():
+        runs = 1 if way == "loop" else RUNS
+        for as_compiled in (False, True) if compiled else (False,):
+
+            def train(
+                one: NetworkSetup, losses: Any = losses, how: tuple[int, bool] = (runs, as_compiled)
+            ) -> object:
+                return losses(one, *batches[one.steps], *how)
+
+            for threads in sorted({1, cores}):
+                torch.set_num_threads(threads)
+                name = f"{way}, {'compiled' if as_compiled else 'eager'}, {threads} threads"
+                found[name] = step_milliseconds(train, setup, runs)
+    return found
 
 
 def measure(
     setup: NetworkSetup, rates: tuple[float, float], cores: int, compiled: bool, check: bool
 ) -> Row:
     ours = step_milliseconds(dynsim_losses, setup, RUNS)
-    theirs, name = None, "-"
+    theirs = {}
     if torch is not None:
         if check and setup.targets != "next-token" and setup.width <= AGREE_TO_WIDTH:
             check_agreement(setup)
-        theirs, name = fastest_torch(setup, cores, compiled)
+        theirs = torch_times(setup, cores, compiled)
     matmul = 1e3 * operations(setup) / rates[0]
     memory = 1e3 * STATE_BYTES * parameter_count(setup) / rates[1]
     limit = "matmul" if matmul > memory else "memory"
@@ -282,8 +352,6 @@ def measure(
         parameters=parameter_count(setup),
         dynsim=ours,
         torch=theirs,
-        torch_by=name,
-        ratio=None if theirs is None else theirs / ours,
         matmul=matmul,
         memory=memory,
         limit=limit if matmul + memory > ours / 2 else "rest",
@@ -301,19 +369,21 @@ def peak_memory() -> dict[int, float]:
 
 
 def table(rows: list[Row]) -> str:
+    """Both ways of PyTorch eager and compiled, each by its better number of threads."""
+    kinds = [(way, how) for way in WAYS for how in ("eager", "compiled")]
     lines = [
-        f"{'network':>11}  width  parameters  dynsim  matmul  memory  matmul share  limit   "
-        "PyTorch  ratio  by"
+        f"{'network':>11}  width  parameters  dynsim  matmul  memory  share  limit   "
+        + "  ".join(f"{way} {how}"[:13].rjust(13) for way, how in kinds)
+        + "  ratio"
     ]
     for row in rows:
-        theirs, ratio = (
-            "-" if value is None else format(value, form)
-            for value, form in ((row.torch, ".3f"), (row.ratio, ".1f"))
-        )
+        times = [row.of_torch(*kind) for kind in kinds]
+        theirs = ["-" if ms is None else f"{ms:.3f}" for ms in times]
+        ratio = "-" if row.ratio is None else f"{row.ratio:.1f}"
         lines.append(
             f"{row.network:>11}  {row.width:>5}  {row.parameters:>10,}  {row.dynsim:>6.3f}  "
-            f"{row.matmul:>6.3f}  {row.memory:>6.3f}  {row.matmul / row.dynsim:>12.0%}  "
-            f"{row.limit:<6}  {theirs:>7}  {ratio:>5}  {row.torch_by}"
+            f"{row.matmul:>6.3f}  {row.memory:>6.3f}  {row.matmul / row.dynsim:>5.0%}  "
+            f"{row.limit:<6}  " + "  ".join(f"{one:>13}" for one in theirs) + f"  {ratio:>5}"
         )
     return "\n".join(lines)
 
@@ -355,7 +425,8 @@ def main() -> None:
         "torch": None if torch is None else torch.__version__,
     }
     if arguments.json:
-        rows_and_peaks = {"rows": [asdict(row) for row in rows], "peak_mib": peaks}
+        written = [{**asdict(row), "ratio": row.ratio} for row in rows]
+        rows_and_peaks = {"rows": written, "peak_mib": peaks}
         print(json.dumps({**about, **rows_and_peaks}, indent=2))
         return
     print(
