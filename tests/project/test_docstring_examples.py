@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from pages import ROOT
 
@@ -63,7 +64,7 @@ def test_every_public_function_says_the_shapes_of_its_arrays(name):
 
 
 def test_an_array_without_a_shape_is_noticed():
-    def silent(values: np.ndarray):  # noqa: F821
+    def silent(values: np.ndarray):
         """The mean."""
 
     assert without_shapes(silent) == ["values"]

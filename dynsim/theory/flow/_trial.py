@@ -198,7 +198,9 @@ class _Trial:
             end,
             first_step=min(end, FIRST_SHARE / max(np.max(speeds / sizes), TINY)),
             rtol=TRIAL_TOLERANCE,
-            atol=np.repeat(TRIAL_TOLERANCE * sizes / np.sqrt(counts), counts),
+            atol=np.repeat(  # pyright: ignore[reportArgumentType] (an array is documented)
+                TRIAL_TOLERANCE * sizes / np.sqrt(counts), counts
+            ),
         )
         for _ in range(max_steps):
             if solver.status != "running":

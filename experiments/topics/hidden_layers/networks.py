@@ -99,14 +99,15 @@ def trained(setup: NetworkSetup, start: Weights, random: np.random.Generator) ->
     skip, depth = float(setup.residual == "yes"), setup.depth
     multiplier, rate = scales(setup).multiplier, _rates(setup)
 
-    def change(rows: int, columns: int, label: str) -> Factors | Moved:
+    def change(shape: tuple[int, ...], label: str) -> Factors | Moved:
+        rows, columns = shape
         if setup.optimizer == "sign":
             return Factors(rows, columns)
         return Moved(setup, rows, columns, multiplier.of(label))
 
-    embedding = change(*start.embedding.shape, "embedding")
-    hidden = [change(*matrix.shape, "hidden") for matrix in start.hidden]
-    readout = change(1, len(start.readout), "readout")
+    embedding = change(start.embedding.shape, "embedding")
+    hidden = [change(matrix.shape, "hidden") for matrix in start.hidden]
+    readout = change((1, len(start.readout)), "readout")
     matrices, top = list(start.hidden), start.readout
     initial_pulled = _down(start.readout, start.hidden, skip)
     losses, squares = np.zeros(setup.steps), np.zeros((3 + depth, setup.steps))

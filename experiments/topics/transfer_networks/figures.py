@@ -84,7 +84,7 @@ def transfer_rules(data: xr.Dataset) -> Figure:
         curves, by_rule = panels[:2, number], panels[2 + number]
         _optima(curves[0], data, network)
         _penalties(curves[1], data, network)
-        _by_rule(*by_rule, data, network)
+        _by_rule(by_rule[0], by_rule[1], data, network)
         curves[0].set_title(f"{NAMES[network]}: optimum of the base rate")
         curves[1].set_title(rf"{NAMES[network]}: lowest loss above $\mu$P's")
         by_rule[0].set_title(f"{NAMES[network]}: error of the scaling law")

@@ -43,6 +43,7 @@ def test_one_network_by_both_routes(case, quick_compilation):
         tuple(multiplier.hidden * np.asarray(matrix) for matrix in own.hidden),
         multiplier.readout * np.asarray(own.readout)[0],
     )
+    assert usual.hidden_update_rms is not None
     found = trained(setup, start, np.random.default_rng(0))
     losses = np.append(usual.initial_loss, usual.loss)
     np.testing.assert_allclose(found.loss, losses, rtol=1e-9)
