@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import get_args
 
 import numpy as np
@@ -25,10 +26,10 @@ def crossover_vocab_size(
     """The largest vocabulary at which the projection's first update is coherent, rho >= 1.
 
     rho is the average over tokens by frequency. Uniform and Zipf laws are continued to every
-    vocabulary; of counts and corpora a smaller vocabulary is the most frequent types. None where
-    no vocabulary parts the regimes: the law stays in the muP regime up to its largest size, or the
-    width is too small for one token. For uniform tokens this is the integer part of
-    (2/pi) (d - 1).
+    vocabulary up to 2^27; of counts and corpora a smaller vocabulary is the most frequent types.
+    None where no vocabulary parts the regimes: the law stays in the muP regime up to its largest
+    size (`mup_regime_reaches`), or the width is too small for one token. For uniform tokens this
+    is the integer part of (2/pi) (d - 1).
 
     Raises `InputError` for a width below 1, a negative batch size or an unknown optimizer.
     Source: docs/theory/regimes.md#interpolation.
@@ -40,6 +41,47 @@ def crossover_vocab_size(
     >>> crossover_vocab_size(1024, token_law("uniform", 100))  # the integer part of (2/pi) 1023
     651
     """
+    family, coherent = _coherence(width, law, optimizer, batch_size)
+    low, high = 1, family.largest
+    if not coherent(low) or coherent(high):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if coherent(middle) else (low, middle)
+    return low
+
+
+def mup_regime_reaches(
+    width: int,
+    law: TokenLaw,
+    *,
+    optimizer: derivations.Optimizer = "sign",
+    batch_size: int = 0,
+) -> int | None:
+    """The law's largest vocabulary, if the projection's first update is coherent even there.
+
+    This is the case in which `crossover_vocab_size` finds no end of the muP regime. Uniform and
+    Zipf laws are looked at up to 2^27 types; with a Zipf exponent of 1 or less the regime ends
+    somewhere beyond, unless a mini-batch keeps updates coherent. None where the regime ends.
+
+    Raises `InputError` for a width below 1, a negative batch size or an unknown optimizer.
+    Source: docs/theory/regimes.md#interpolation.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.maps import mup_regime_reaches
+    >>> mup_regime_reaches(1024, token_law("zipf:1", 100))
+    134217728
+    """
+    family, coherent = _coherence(width, law, optimizer, batch_size)
+    return family.largest if coherent(family.largest) else None
+
+
+def _coherence(
+    width: int, law: TokenLaw, optimizer: derivations.Optimizer, batch_size: int
+) -> tuple[Laws, Callable[[int], bool]]:
+    """The law at all vocabulary sizes, and whether rho >= 1 at one of them."""
     check_integer("width", width, 1)
     check_integer("batch_size", batch_size, 0)
     check_choice("optimizer", optimizer, get_args(derivations.Optimizer))
@@ -56,13 +98,7 @@ def crossover_vocab_size(
             values[s.batch_size] = float(batch_size)
         return bool(evaluate(ratio, values) >= 1)
 
-    low, high = 1, family.largest
-    if not coherent(low) or coherent(high):
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if coherent(middle) else (low, middle)
-    return low
+    return family, coherent
 
 
 def _family(law: TokenLaw) -> Laws:

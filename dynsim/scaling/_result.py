@@ -379,7 +379,7 @@ class ScalingExponent(Result):
         return summary(
             f"ScalingExponent: {self.sentence}",
             sizes=f"{self.family.along} {' '.join(map(str, self.family.sizes))}",
-            seeds=len(self.seeds),
+            seeds=None if self.networks is None else len(self.seeds),
             **shown,
             drift=self.drift,
             last_slope=last and interval_text(last),

@@ -83,7 +83,8 @@ def verify_files(
         _print(rows, digests, changed, seed)
         for path in figures:
             if path.suffix == ".png":
-                print(f"figure: {path}")
+                same = [one.suffix for one in figures if one.with_suffix(".png") == path]
+                print(f"figure: {path} ({', '.join(same)})")
         print_next("on other random numbers", again("--seed", seed + 1))
     return rows
 

@@ -296,6 +296,11 @@ def _lines(document: dict[str, Any], exponent: sp.Expr) -> list[str]:
             f"  muP regime      up to a vocabulary of {document['crossover_vocab_size']} "
             "(at this width; rho = 1, averaged over tokens)"
         )
+    elif document.get("mup_regime_reaches"):
+        lines.append(
+            f"  muP regime      at every vocabulary tried, up to {document['mup_regime_reaches']} "
+            "(rho > 1, averaged over tokens)"
+        )
     if document["feature_overlap"] is not None:
         lines.append(
             f"  features        overlap of two tokens rho = {number(document['feature_overlap'])}, "
@@ -385,11 +390,11 @@ def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> d
         "feature_rms": None if step.features is None else step.features.root_mean_square,
     }
     if options.layer == "projection" and options.rank is None:
-        from dynsim.maps import crossover_vocab_size
+        from dynsim.maps import crossover_vocab_size, mup_regime_reaches
 
-        result["crossover_vocab_size"] = crossover_vocab_size(
-            width, law, optimizer=_of_first_step(options)[1], batch_size=options.batch_size
-        )
+        optimizer, batch = _of_first_step(options)[1], options.batch_size
+        for find in (crossover_vocab_size, mup_regime_reaches):
+            result[find.__name__] = find(width, law, optimizer=optimizer, batch_size=batch)
     if options.layer == "projection" and options.optimizer != "sgd":
         result |= _self_term(options, width, law, result)
     return result

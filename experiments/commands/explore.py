@@ -83,9 +83,9 @@ class Explore:
             print_json({"file": self.out, "bytes": len(content), "state": vars(state)})
         else:
             print_wrapped(
-                f"{self.out} ({len(content) / 1e6:.1f} MB) shows the regimes from width "
-                f"{state.width} and {state.vocab_size} tokens on: open it in a browser, no network "
-                "needed."
+                f"{self.out} ({len(content) / 1e6:.1f} MB) shows the regimes; its sliders start at "
+                f"width {state.width} and vocabulary {state.vocab_size}. Open it in a browser, no "
+                "network needed."
             )
             print_next("the same at an address of this machine", again("--serve"))
         return 0

@@ -271,15 +271,26 @@ def _consequence(result: RegimeMap) -> str:
 
 
 def _middle(result: RegimeMap) -> list[object]:
-    """The command that derives the first update at the middle of the map."""
-    sizes: dict[str, object] = {"width": 1024, "vocab_size": 32768}
-    for name in sizes:
-        given = str(result.options.get(name, ""))
-        sizes[name] = int(given) if given.isdecimal() else sizes[name]
-    for axis in (result.x, result.y):
-        if axis.name in sizes:
-            sizes[axis.name] = round(float(axis.values[len(axis.values) // 2]))
-    words = [word for name, size in sizes.items() for word in (flag(name), size)]
+    """The command that derives the first update at the middle of the map, with the map's tokens."""
+    from dynsim.scaling._family import paths_and_options
+    from dynsim.scaling._resolution import Resolution
+
+    middle = {axis.name: float(axis.values[len(axis.values) // 2]) for axis in (result.x, result.y)}
+    paths, options = paths_and_options(result.options, middle)
+    sizes = Resolution(middle, paths, options).sizes()
+    tokens = f"zipf:{middle['zipf']:.4g}" if "zipf" in middle else options.get("tokens", "uniform")
+    optimizer = options.get("optimizer")
+    given: dict[str, object] = {
+        "width": round(sizes["d"]),
+        "vocab_size": round(sizes["m"]),
+        "tokens": None if tokens == "uniform" else tokens,
+        "batch_size": round(sizes["B"]) or None,
+        "optimizer": "sgd" if optimizer in ("sgd", "momentum") else None,
+        "init": "sp" if options.get("init") == "sp" else None,
+        # derive has no formula of Gaussian residuals in a mini-batch
+        "residuals": "gaussian" if round(sizes["n"]) > 1 and not round(sizes["B"]) else None,
+    }
+    words = [word for name, one in given.items() if one is not None for word in (flag(name), one)]
     return ["derive", "--layer", "projection", *words]
 
 

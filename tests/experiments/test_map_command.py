@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,27 @@ def test_bad_input_is_one_line_and_exit_code_two(run, arguments, named):
     (line,) = [one for one in err.replace("\r", "\n").split("\n") if one.strip()]
     assert line.startswith("dynsim: error: ")
     assert named in line
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--tokens", "zipf:1", "--batch-size", "256"),
+        ("--vocab-size", "4*d^1.2", "--x", "width=16:4096:5", "--y", "zipf=0.2:1:3"),
+        ("--optimizer", "sgd", "--tokens", "zipf:0.5"),
+        ("--outputs", "4", "--optimizer", "sign"),
+    ],
+    ids=["tokens and batch", "paths and an axis of exponents", "sgd", "outputs"],
+)
+def test_the_next_command_derives_the_cell_in_the_middle(run, capsys, given):
+    axes = () if "--x" in given else AXES
+    code, out, _ = run(*axes, *given, "--out", "maps")
+    assert code == 0
+    last = out.rstrip("\n").split("\n\n")[-1].replace("\\\n", " ")
+    words = shlex.split(last[last.index("dynsim ") :])
+    assert main([*words[1:], "--json"]) == 0
+    derived = json.loads(capsys.readouterr().out)
+    values = load(Path("maps/map.nc"))["local_exponent"].values
+    middle = values[values.shape[0] // 2, values.shape[1] // 2]
+    found = derived.get("local_exponent_without_self_term", derived["local_exponent"])
+    assert found == pytest.approx(middle, rel=2e-3)

@@ -566,7 +566,8 @@ const views = (() => {
       : `between the regimes, on the ${rho < 1 ? "LV" : "μP"} side`;
     const edge = theory.crossoverVocabulary(one);
     const next = edge === null
-      ? (rho >= 1 ? "At this width no vocabulary leaves the μP regime." : "At this width no vocabulary is in the μP regime.")
+      ? (rho >= 1 ? `At this width the μP regime holds at every vocabulary tried, up to <b>${integer(one.law.largest)}</b>.`
+        : "At this width no vocabulary is in the μP regime.")
       : `At this width the μP regime ends at a vocabulary of <b>${integer(edge)}</b>.`;
     const { share, reason } = theory.tokenRegimes(one);
     const single = one.law.uniform || reason ? ""

@@ -303,3 +303,8 @@ def test_a_limit_that_is_far_is_said():
     assert f"{found.local.derived[-1]:.3f}" in found.far_from_limit
     assert "1/2 = 0.5" in found.far_from_limit
     assert exponent(Power(0.5), widths=[32, 64], train=False).far_from_limit is None
+
+
+def test_without_networks_no_number_of_them_is_printed():
+    assert "seeds" not in repr(exponent(Power(0.5), widths=[32, 64], train=False))
+    assert "seeds: 8" in repr(exponent(Power(0.5), widths=[32, 64]))

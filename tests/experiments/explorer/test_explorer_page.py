@@ -221,6 +221,14 @@ def test_what_is_not_covered_is_hatched_and_says_why(start):
     assert "optimal rates are derived for the full batch (--batch-size 0)" in told
 
 
+def test_without_an_end_of_the_mup_regime_the_headline_says_how_far_was_looked(start):
+    start.set(**vars(State(width=2048, tokens="zipf:1")))
+    assert (
+        "the μP regime holds at every vocabulary tried, up to 134,217,728."
+        in start.page.inner_text("body")
+    )
+
+
 def test_nothing_jumps_while_a_slider_moves(start):
     start.page.evaluate(
         "window.jumped = 0; new PerformanceObserver(list => { for (const one of list.getEntries())"
