@@ -273,7 +273,10 @@ def muon_embedding_step(
 ) -> MuonEmbeddingStep:
     """The first step of f_i = W e_i at LR 1, in exact orthogonalisation without a shape factor.
 
-    - `outputs`: by default at least as many as the width.
+    The change of the outputs is derived for far fewer outputs than neurons, far more, or uniform
+    tokens. With as many, frequent tokens change them by up to a factor sqrt(2) more.
+
+    - `outputs`: by default many more than the width.
     - `rank`: of one token, 1 the most frequent; without, the average by frequency.
     - `batch_size`: 0 for the whole distribution at once. Targets are functions of the token.
 
