@@ -263,12 +263,15 @@ def muon_embedding_rms(init: Init = "mup") -> Derivation:
         assumptions=(
             *row.assumptions,
             "independent Gaussian initial projection; r, here k, is the smaller of d and n",
+            "n << d or n >> d, or tokens of equal frequency: else rows of frequent tokens lie "
+            "along what the projection stretches most, and their squares are larger, by up to "
+            "(n + d)/max(n, d)",
         ),
         steps=(
             *row.steps,
             Step(
-                "The row lies in the r dimensions that the projection's rows span, and has no "
-                "direction of its own there. The squared entries of the projection sum to",
+                "The row lies in the r dimensions that the projection's rows span, all of which "
+                "are stretched alike. The squared entries of the projection sum to",
                 "|W|^2",
                 "|W|^2",
                 size,

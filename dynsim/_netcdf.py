@@ -69,7 +69,7 @@ def read_netcdf(path: Path, *, trusted: bool = False) -> xr.Dataset:
 
 # It ends by itself, should its parent have gone; an interruption ends it though HDF5 is deaf to it.
 _PROBE = """
-import io, signal, sys, h5netcdf
+import io, math, signal, sys, h5netcdf
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 signal.alarm(int(sys.argv[1]) + 1)
 most = int(sys.argv[2])
@@ -77,7 +77,7 @@ with h5netcdf.File(io.BytesIO(sys.stdin.buffer.read()), phony_dims="sort") as fi
     dict(file.attrs)
     for variable in file.variables.values():
         dict(variable.attrs), variable.dimensions
-        most -= variable.dtype.itemsize * int(variable._h5ds.size or 0)
+        most -= variable.dtype.itemsize * math.prod(variable.shape)
         if most >= 0:
             variable[...]
 """

@@ -234,6 +234,7 @@ def muon_rows(
 
 
 LEAST_RANK = 8  # of what is asymptotic in the rank, to about 1/rank
+NEIGHBOUR = 1.05  # ratio of the widths between which a slope is taken
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -272,11 +273,22 @@ def muon_embedding_step(
 ) -> MuonEmbeddingStep:
     """The first step of f_i = W e_i at LR 1, in exact orthogonalisation without a shape factor.
 
-    - `outputs`: by default at least as many as the width.
+    The change of the outputs is derived for far fewer outputs than neurons, far more, or uniform
+    tokens. With as many, frequent tokens change them by up to a factor sqrt(2) more.
+
+    - `outputs`: by default many more than the width.
     - `rank`: of one token, 1 the most frequent; without, the average by frequency.
     - `batch_size`: 0 for the whole distribution at once. Targets are functions of the token.
 
     Raises `InputError`. Source: docs/theory/muon_rows.md#muon-rows-outputs.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.theory import muon_embedding_step
+    >>> step = muon_embedding_step(64, token_law("zipf:1", 2048).frequencies)
+    >>> round(step.rms, 4), step.gradient_rank, step.lengths[[0, -1]].round(2)
+    (0.0113, 64, array([1.  , 0.02]))
     """
     check_integer("width", width, LEAST_RANK)
     check_integer("batch_size", batch_size, 0)
@@ -304,9 +316,6 @@ def muon_embedding_step(
     wide = max(width + 1, round(width * NEIGHBOUR))
     slope = np.log(at(wide)[1] / at(narrow)[1]) / np.log(wide / narrow)
     return MuonEmbeddingStep(lengths, rms, float(slope), kept)
-
-
-NEIGHBOUR = 1.05  # widths between which a slope is taken
 
 
 def muon_scale(convention: derivations.MuonConvention, outputs: int, inputs: int) -> float:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from dynsim import InputError, token_law
-from experiments.output import number, print_json
+from experiments.output import again, number, print_json, print_lines, print_next, print_wrapped
 
 from ._derive_head import HeadOptions
 
@@ -84,7 +83,6 @@ def run_muon(options: HeadOptions) -> int:
     if options.json:
         print_json(document)
         return 0
-    text = formula.to_latex() if options.format == "latex" else formula.to_text()
     lines = [f"holds for {HOLDS_FOR}"]
     if document["rms"] is not None:
         lines += [
@@ -99,9 +97,17 @@ def run_muon(options: HeadOptions) -> int:
             length = number(document["row_length"]["of_the_token"])
             lines.append(f"  length          {length}   (of the row of rank {options.rank})")
     if options.format == "latex":
-        print(text + "\n\n" + "\n".join(f"% {line}" for line in lines))
+        print_wrapped(f"% {answer}", "% ")
+        print("\n" + formula.to_latex() + "\n\n" + "\n".join(f"% {line}" for line in lines))
+        return 0
+    print_wrapped(answer)
+    print_lines("\n" + "\n".join(lines) + "\n\n" + formula.to_text())
+    if options.width is None:
+        print_next("numbers", again("--width", 1024, "--vocab-size", 8192))
     else:
-        print(textwrap.fill(answer, 100) + "\n\n" + "\n".join(lines) + "\n\n" + text)
+        sizes = ["--width", 4 * options.width, "--base-width", options.width]
+        law = ["--vocab-size", options.vocab_size, "--tokens", options.tokens]
+        print_next("a wider model", ["recommend", *sizes, *law, "--optimizer", "muon"])
     return 0
 
 

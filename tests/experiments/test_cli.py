@@ -22,7 +22,7 @@ import optax
 import pandas as pd
 import pytest
 from coordinate_records import records
-from printed import assert_example, assert_same_print, example_line
+from printed import assert_example, assert_readable, assert_same_print, example_line
 
 import derivations
 import dynsim
@@ -253,6 +253,8 @@ def test_derive_of_a_head_answers_for_targets_and_others_apart(run, tmp_path):
     lengths = muon_row_norms(law.frequencies, 64)
     assert rows["row_length"] == pytest.approx({"first": lengths[0], "last": lengths[-1]})
     assert rows["starved_tokens"] == np.sum(lengths**2 < 0.5)
+    for sizes in (size[:6], ()):
+        assert_readable(run("derive", "--layer", "embedding", "--optimizer", "muon", *sizes).out)
     below = run("derive", "--layer", "embedding", "--outputs", 16, *size[:4], "--json").document
     one = run("derive", "--layer", "embedding", *size[:4], "--json").document
     assert one["rms"] / below["rms"] == pytest.approx(

@@ -269,7 +269,8 @@ def _chance(
     ratio, share = sizes.neurons / sizes.fewer_neurons, limit.shape[1] / by_more.shape[1]
     by_limit = math.sqrt((1 + ratio) * share) / (ratio - 1) * _error(limit)
     chance = np.maximum(_error(by_more), by_limit)
-    return np.maximum(chance, np.sqrt(np.mean(chance**2, axis=1, keepdims=True)))
+    before_divergence = np.where(np.isfinite(chance), chance, 0)
+    return np.maximum(chance, np.sqrt(np.mean(before_divergence**2, axis=1, keepdims=True)))
 
 
 def _error(records: Records) -> Averages:

@@ -156,9 +156,10 @@ def predict(
     report = progress or (lambda part: None)
     if output_sample is not None:
         sampled_setup = check_similar(setup, output_sample)
-        if particles is not None or not responses:
-            field = "particles" if particles is not None else "responses"
-            raise InputError(field, particles, "must be left out with `output_sample`")
+        if particles is not None:
+            raise InputError("particles", particles, "must be left out with `output_sample`")
+        if not responses:
+            raise InputError("responses", responses, "must be left out with `output_sample`")
         if replicas is not None:
             check_integer("replicas", replicas, 2, MAX_REPLICAS)
         return predict_sampled(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import derivations
 from dynsim import Setup, evaluate, first_step, predict, token_law
 from dynsim._targets import targets
+from dynsim.theory.mean_field._many_outputs import UPDATES, predict_rotated
 from dynsim.theory.mean_field._rotation import can_rotate, rotated
 from dynsim.theory.mean_field._similar import similar
 from tests.helpers import assert_refused
@@ -125,6 +127,28 @@ def test_rotated_targets_have_the_products_of_the_targets(rank, vocab_size):
     assert (parts.others, parts.effect) == (30 - kept, (30 - kept) / 512)
     assert not can_rotate(replace(setup, optimizer="sign"))
     assert_refused("outputs", lambda: rotated(replace(setup, width=64)), "quarter")
+
+
+def test_rotated_outputs_are_predicted_as_all_of_them(quick_compilation):
+    """Where there is room for all outputs: two with targets and four without, which add up."""
+    setup = Setup(
+        width=4096,
+        vocab_size=4096,
+        outputs=6,
+        target_rank=2,
+        optimizer="momentum",
+        init="sp",
+        embedding_lr=1000.0,
+        projection_lr=0.2,
+        steps=2,
+    )
+    solver = partial(predict, particles=128, replicas=4, error_estimate=False, finite_width=False)
+    whole, parts = solver(setup), predict_rotated(setup, solver, None)
+    assert parts.rotated_outputs == 2
+    assert whole.loss[0, 1] < 0.8 * whole.loss[0, 0]
+    np.testing.assert_allclose(parts.loss, whole.loss, rtol=0.1)
+    for name in UPDATES:
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=0.1, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,10 @@ def test_chance_is_no_bias():
         found.append(np.mean(beyond.any(axis=(1, 2))))
     assert found[0] < 0.1
     assert found[1] == 1
+    limit[:, :, 20:] = np.nan  # a rate that diverges has errors until it does
+    chance = _accuracy._chance(sizes, limit, change)
+    assert np.isfinite(chance[:, :20]).all()
+    assert np.isnan(chance[:, 20:]).all()
 
 
 def test_one_compilation_serves_all_sizes_and_rates():
