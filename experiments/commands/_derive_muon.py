@@ -12,7 +12,10 @@ from experiments.output import again, number, print_json, print_lines, print_nex
 
 from ._derive_head import HeadOptions
 
-HOLDS_FOR = "the embedding of a linear network whose tokens have residuals of their own"
+HOLDS_FOR = (
+    "the embedding of a linear network whose tokens have residuals of their own; the RMS for far "
+    "fewer outputs than neurons, far more, or uniform tokens"
+)
 
 
 def check_muon_options(options: HeadOptions, of_features: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from dynsim import InputError, TokenLaw, check_integer, token_law
 from dynsim.tokens import check_law_name, read_counts
 from experiments.output import again, number, print_json, print_lines, print_next
+from experiments.self_term import NOT_AVERAGED, SMALL_RATIO
 
 from ._derive_head import check_head_options, reads_bigrams, run_head
 from ._derive_muon import check_muon_options, run_muon
@@ -32,7 +33,6 @@ OF_FEATURES = ("activation", "matrix", "depth", "residuals", "mean_residual")
 OPTIONS = ("layer", "optimizer", "width", "vocab_size", "tokens", "rank", "batch_size", "init")
 OPTIONS += ("outputs", *OF_FEATURES)
 MAX_WIDTH = 10**15  # beyond this d - 1 = d in float64
-SMALL_RATIO = 0.1  # kappa, below which the self term changes the RMS by less than a percent
 
 
 @dataclass(frozen=True)
@@ -433,9 +433,6 @@ def _self_term(
             "local_exponent_without_self_term": without["local_exponent"],
         }
     return found
-
-
-NOT_AVERAGED = "it is derived for the average over tokens in full batch, with equal residuals"
 
 
 def _around(options: Derive, width: int, law: TokenLaw) -> xr.Dataset:

@@ -30,8 +30,8 @@ from dynsim.theory._first_step import (
     SELF_AVERAGING_WIDTH,
 )
 from dynsim.tokens import _counts as counts_words
-from experiments.commands.derive import NOT_AVERAGED, SMALL_RATIO
 from experiments.output import flag
+from experiments.self_term import NOT_AVERAGED, SMALL_RATIO
 
 from .fields import FIELDS, OPTIMIZERS, State, allowed, described, limits
 
