@@ -48,9 +48,11 @@ def _unboxed(box: str) -> str:
     lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()]
     message: list[str] = []
     for line in lines[1:]:
-        if message and set(line) == {"─"}:
-            break
-        message.append(line)
+        if line and set(line) <= {"─", "-"}:  # a rule, also of a terminal that has ASCII alone
+            if message:
+                break
+        else:
+            message.append(line)
     return re.sub(r"\s+", " ", " ".join(message)).strip()
 
 

@@ -44,6 +44,11 @@ def assert_readable(printed: str) -> None:
     assert next_command(printed).run
 
 
+def unwrapped(printed: str) -> str:
+    """With the lines of a sentence joined, where the next ones are set in by two blanks."""
+    return re.sub(r"\n  (?=\S)", " ", printed)
+
+
 def next_command(printed: str) -> object:
     """The command of the last line, parsed."""
     last = printed.rstrip("\n").split("\n\n")[-1]

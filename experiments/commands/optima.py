@@ -181,8 +181,10 @@ def in_one_sentence(answer: dict[str, Any]) -> str:
             "no power of the width is known: fewer than two widths have their lowest loss inside "
             "the grid of learning rates; give wider grids or more seeds."
         )
+    at = " at m={}" if len({row["vocab_size"] for row in known}) > 1 else ""
     told = ", ".join(
         f"{RATE_NAMES[row['rate']]} like d^{_interval_text(row['exponent'], *row['ci'])}"
+        f"{at.format(row['vocab_size'])}"
         for row in known
         if not row["rate"].endswith("_alone")
     )

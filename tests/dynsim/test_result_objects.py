@@ -119,7 +119,7 @@ PARTS = {
     *("Optimum", "JointOptimum", "Outcome", "LayerValues", "RuleAnswer", "Regime", "SlopeBand"),
     *("Scales", "CorpusTokens", "ModelShape", "NetworkShape", "StepParts"),
     *("Asymptotic", "Boundary", "Curve", "Evidence", "Fitted", "MapNetworks"),
-    *("Bigrams", "MuonRows"),
+    *("Bigrams", "MuonRows", "MuonEmbeddingStep"),
     *("TransferCost", "OptimumTrend", "FeatureStatistics"),
 }
 PACKAGES = (

@@ -1087,7 +1087,7 @@ BAD = [
     (("derive",), "--layer"),
     (("exponent", "--vocab-size", "d^-1/2"), "write d^(-1/2) or (d^-1)/2"),
     (("exponent", "--vocab-size", "d^0.7+3"), "at character 6"),
-    (("exponent", "--vocab-size", "d^4/16"), "(at --width 256)"),
+    (("exponent", "--vocab-size", "d^4/16"), "(at --width 512)"),
     (("exponent", "--quantity", "projection_rms"), "projection_step_rms"),
     (("exponent", "--quantity", "hidden_step_rms"), "--network"),
     (("exponent", "--widths", "128", "x"), "--widths"),

@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 SURFACE = (
     *("commands", "cli.py", "parsing.py", "output.py", "overview.py", "explorer"),
     "interruption.py",
+    "usage_errors.py",
 )
 FLAG = re.compile(r"(?<![\w-])--[a-z]")
 STOPPED = Outcome(Status.STOPPED, "after 3 steps; raise `max_steps`")

@@ -97,7 +97,7 @@ def test_stored_numbers_and_verdicts_are_unchanged(study):
         assert found["expected"] == then["expected"], name
         for key, value in then.items():
             if isinstance(value, float):
-                assert found[key] == pytest.approx(value, rel=1e-7, abs=1e-12), (name, key)
+                assert found[key] == pytest.approx(value, rel=1e-7, abs=1e-11), (name, key)
             else:
                 assert found[key] == value, (name, key)
 

@@ -44,7 +44,7 @@ def test_ten_lines_lead_from_a_script_to_the_verdict(tmp_path, monkeypatch, caps
     for line in commands:
         capsys.readouterr()
         assert main(shlex.split(line)) == 0
-        assert "as predicted: " in capsys.readouterr().out
+        assert "As predicted: " in capsys.readouterr().out
     assert {file.name for file in Path("check").iterdir()} == {
         "coordinates.png",
         "coordinates.pdf",

@@ -88,7 +88,7 @@ def test_rounding_is_said():
 @pytest.mark.parametrize(
     ("field", "options", "fragments"),
     [
-        ("vocab_size", {"vocab_size": "d^4/16"}, ["d^4/16 = 2.68435e+08: ", "(at --width 256)"]),
+        ("vocab_size", {"vocab_size": "d^4/16"}, ["d^4/16 = 4.29497e+09: ", "(at --width 512)"]),
         ("vocab_size", {"vocab_size": "d/1000"}, ["d/1000 = 0.128: ", "1 when it is rounded"]),
         # 0 would be the full batch
         ("batch_size", {"batch_size": "d/1000"}, ["0.128", "(at --width 128)"]),

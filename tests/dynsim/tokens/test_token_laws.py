@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynsim import TokenLaw, token_law
+from dynsim._files import sealed, unsealed
 from dynsim.tokens import check_law_name, corpus_tokens
 from dynsim.tokens._power_sums import zipf_sum
 
@@ -247,13 +248,17 @@ class TestCorpus:
         first = corpus_tokens(str(text_folder), 450).stream
         (cached,) = cache_folder.glob("bpe-*-450-*.npy")
         whole = cached.read_bytes()
-        other = np.load(cached)
-        other[0] ^= 1
+        content = unsealed(whole)
+        assert content is not None
+        name, _, stream = content.partition(b"\n")
+        other = np.load(io.BytesIO(stream))
+        assert np.array_equal(other, first)
         buffer = io.BytesIO()
-        np.save(buffer, other)
+        np.save(buffer, other ^ 1)  # the tokens of another text, without a seal and under its seal
+        of_another = sealed(b"bpe-of-another.npy\n" + stream)
         flipped = bytearray(whole)
         flipped[len(whole) // 2] ^= 1
-        for damaged in (whole[:100], buffer.getvalue(), b"PK\3\4xxxx", bytes(flipped)):
+        for damaged in (whole[:100], buffer.getvalue(), of_another, b"PK\3\4xx", bytes(flipped)):
             cached.write_bytes(damaged)
             assert np.array_equal(corpus_tokens(str(text_folder), 450).stream, first)
             assert cached.read_bytes() == whole

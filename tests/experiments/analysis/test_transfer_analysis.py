@@ -42,7 +42,7 @@ def test_both_errors_are_printed_with_their_own_noise(tmp_path, capsys):
         *("group", "E", "its noise", "held out", "its noise")
     ]
     for group, name in zip(groups, "ab", strict=True):
-        (row,) = [line for line in lines if line.startswith(f"case {name} ")]  # and no rule
+        row = next(line for line in lines[lines.index(head) :] if line.startswith(f"case {name} "))
         shown = [float(cell) for cell in row.split()[2:6]]
         errors = [group["E"][key] for key in ("value", "noise", "held_out", "held_out_noise")]
         assert shown == pytest.approx(errors, rel=1e-3)
