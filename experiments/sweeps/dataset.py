@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dynsim._losses import DIVERGENCE_FACTOR
 from dynsim.laboratory import grid_factors
 from experiments.cells.store import Arrays
 
@@ -76,6 +75,8 @@ def contradiction(sweep: xr.Dataset) -> str | None:
     A file without a digest is not checked otherwise. Values of an axis are those of the config, and
     a run whose losses are all finite, moderate and not 0 has not diverged.
     """
+    from dynsim._losses import DIVERGENCE_FACTOR  # here, since it loads jax
+
     try:
         config = json.loads(sweep.attrs["config"])
         axes = {name: np.asarray(config[f"{name}s"], dtype=np.float64) for name in AXES}
@@ -86,8 +87,8 @@ def contradiction(sweep: xr.Dataset) -> str | None:
         losses, flags = sweep.loss.astype(np.float64), curves.diverged > 0
     except (KeyError, TypeError, ValueError):
         return None  # not ours, or without the loss of every step
-    highest = xr.ufuncs.maximum(curves.train_loss.max("step", skipna=False), losses.max("horizon"))
-    limit = 0.1 * DIVERGENCE_FACTOR * xr.ufuncs.maximum(curves.train_loss.isel(step=0), 1)
+    highest = np.maximum(curves.train_loss.max("step", skipna=False), losses.max("horizon"))
+    limit = 0.1 * DIVERGENCE_FACTOR * np.maximum(curves.train_loss.isel(step=0), 1)
     if bool((flags & (highest < limit) & (losses > 0).all("horizon")).any()):
         return "a run of moderate losses is said to have diverged"
     return None

@@ -158,6 +158,11 @@ def mean_field(**fields: Any) -> None:
     predict(Setup(**{"outputs": 3, "steps": 2} | fields), particles=32, replicas=2)
 
 
+def similar_mean_field() -> None:
+    setup = Setup(outputs=64, steps=2, width=64, vocab_size=128, optimizer="sign")
+    predict(setup, output_sample=16, replicas=4)
+
+
 def hidden_mean_field(**fields: Any) -> None:
     setup = NetworkSetup(
         network="mlp",
@@ -256,6 +261,7 @@ CALLS: dict[str, Callable[[], None]] = {
     "linear model, mini-batches": partial(linear, batch_size=4, **CLASSES),
     "mean field": mean_field,
     "mean field, cross-entropy": partial(mean_field, tokens="zipf:1", batch_size=64, **CLASSES),
+    "mean field of many outputs": similar_mean_field,
     "mean field of linear layers": partial(
         hidden_mean_field, vocab_size=64, activation="identity", optimizer="muon"
     ),
