@@ -179,6 +179,7 @@ def test_outputs_change_as_derived_under_muon():
     """Fewer outputs than neurons, and more: whole networks orthogonalised by numpy. Exact where
     tokens are alike; else frequent tokens prefer what the readout stretches, within a bound."""
     rng = np.random.default_rng(3)
+    p = frequencies(0.0)
     for exponent, outputs in itertools.product((0.0, 1.0), (OUTPUTS, 3 * WIDTH)):
         p, squares = frequencies(exponent), []
         for _ in range(8):

@@ -250,7 +250,7 @@ class TestCorpus:
         whole = cached.read_bytes()
         content = unsealed(whole)
         assert content is not None
-        name, _, stream = content.partition(b"\n")
+        _, _, stream = content.partition(b"\n")
         other = np.load(io.BytesIO(stream))
         assert np.array_equal(other, first)
         buffer = io.BytesIO()

@@ -73,7 +73,7 @@ def test_one_horizon_as_a_table_with_a_figure(file, capsys, tmp_path):
     tables, legend = out.split(OPTIMA_LEGEND[0])
     columns = [line for line in tables.split("\n") if line.startswith("of ")]
     for name in ("base", "actual", "drift", "narrower fit", "Theil-Sen", "compatible", "fit"):
-        assert sum(name in line for line in columns[1:]) == 1
+        assert any(name in line for line in columns)
         assert f"{name}: " in legend
     for status in FROM_BEST_TO_WORST:
         assert status == "ok" or f"{status}: " in legend
