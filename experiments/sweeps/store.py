@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from dynsim import InputError
-from dynsim._files import read_file, sealed, unsealed
+from dynsim._files import Damaged, read_file, sealed, unsealed
 from experiments.cells.store import PLAN as PLAN
 from experiments.cells.store import Arrays, Store, writing
 from experiments.results import write_file
@@ -77,8 +77,11 @@ def _read(store: Store) -> Plan | None:
         content = unsealed(read_file(store.folder / PLAN))
     except FileNotFoundError:
         return None
-    except OSError:
+    except Damaged:
         content = None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError("out", str(store.folder), f"plan.json cannot be read: {reason}") from error
     if content is None:
         damaged = "holds a damaged plan.json: remove the folder to begin anew"
         raise InputError("out", str(store.folder), damaged)
