@@ -21,6 +21,7 @@ import numpy as np
 import optax
 import pandas as pd
 import pytest
+import xarray as xr
 from coordinate_records import records
 from printed import assert_example, assert_readable, assert_same_print, example_line
 
@@ -799,7 +800,9 @@ def test_verify_measures_again_what_is_damaged_or_of_another_config(run, studies
         patch.setitem(STUDIES, "batches", cheap)
         assert run("verify", "--claim", "minibatch-absent-tokens", "--out", tmp_path).code == 0
         assert len(measured) == len(original.cells(False))
-        assert load(path).identical(studies["batches"])  # the same numbers, seed by seed
+        again = load(path)  # the same numbers, seed by seed; a program may be compiled otherwise
+        xr.testing.assert_allclose(again, studies["batches"], rtol=1e-6)
+        assert again.attrs == studies["batches"].attrs
         stale = studies["batches"].assign_attrs(fingerprint="of other code")
         save(stale, path)
         assert run("verify", "--claim", "minibatch-absent-tokens", "--out", tmp_path).code == 0

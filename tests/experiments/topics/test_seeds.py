@@ -47,6 +47,8 @@ TRAINERS = (
     "train_networks",
     "trained_networks",
     "network_coordinates",
+    "network_losses",
+    "drawn",
 )
 
 
