@@ -52,8 +52,10 @@ class Output:
 
     @property
     def complaints(self) -> list[str]:
-        """Lines on stderr; a progress bar's carriage returns count as line ends."""
-        return [line for line in self.err.replace("\r", "\n").split("\n") if line.strip()]
+        """Lines that stay on stderr: what a progress bar shows until the next carriage return does
+        not, and a bar appears only where work takes a while."""
+        left = [line.rpartition("\r")[2] for line in self.err.split("\n")]
+        return [line for line in left if line.strip()]
 
     @property
     def document(self) -> dict:
