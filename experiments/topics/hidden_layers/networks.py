@@ -54,6 +54,10 @@ class Factors:
     def dot(self, vector: Floats) -> Floats:
         return self.left @ (self.right @ vector)
 
+    @property
+    def total(self) -> Floats:
+        return self.left @ self.right
+
     def pulled(self, rows: Floats) -> Floats:
         """`rows` times the change."""
         return (rows @ self.left) @ self.right
@@ -142,7 +146,7 @@ def trained(setup: NetworkSetup, start: Weights, random: np.random.Generator) ->
         embedding.add(weighted, above[0], rate.embedding)
         for level, moved in enumerate(hidden):
             moved.add(above[level + 1], below[level], rate.hidden)
-            matrices[level] = start.hidden[level] + moved.pulled(np.eye(setup.width))
+            matrices[level] = start.hidden[level] + moved.total
         top = new_top
     return Curves(losses, squares)
 
