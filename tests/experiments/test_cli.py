@@ -120,10 +120,11 @@ def test_the_asserts_can_fail():
         replace(good, out="{}"),
         replace(good, err=good.err * 2),
         replace(good, err="Traceback (most recent call last)\n"),
-        replace(good, err="bar: 0%\r" + good.err),
+        replace(good, err="bar: 0%\n" + good.err),
     ):
         with pytest.raises(AssertionError):
             assert_one_complaint(bad, "--width")
+    assert_one_complaint(replace(good, err="bar: 0%\r" + good.err), "--width")
     with pytest.raises(AssertionError):
         assert_one_complaint(good, "--seeds")
     assert Output(0, '{"a": 1}\n', "").document == {"a": 1}
