@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -156,56 +160,110 @@ def with_wide_sizes(theory: Theory, quantity: Quantity, family: Family) -> Theor
     return theory._replace(wide=wide, why=theory.why | {k: text for k, text in why.items() if text})
 
 
-def with_mean_field(
+class TimeLeft:
+    """Of `seconds` for all mean-field solutions, by default `MEAN_FIELD_SECONDS`, from now on."""
+
+    def __init__(self, seconds: float = MEAN_FIELD_SECONDS):
+        self.seconds, self._start = seconds, time.perf_counter()
+
+    def __call__(self) -> float:
+        return self.seconds - (time.perf_counter() - self._start)
+
+
+class Solutions(NamedTuple):
+    """Mean-field solutions at some sizes, with standard errors; NaN from the first size on that
+    has none, and the reason for it."""
+
+    values: Floats
+    errors: Floats
+    reason: str | None
+
+
+def mean_field_solutions(
+    quantity: Quantity,
+    family: Family,
+    sizes: Sequence[int],
+    time_left: TimeLeft,
+    progress: Progress = lambda part: None,
+    side_by_side: int = 1,
+) -> Solutions:
+    """The mean-field solution at each size, as far as they come in time.
+
+    The first size compiles what the others use. After it, `side_by_side` are solved at once.
+    """
+    values, errors = np.full((2, len(sizes)), np.nan)
+    lock = threading.Lock()
+
+    def report(part: float) -> None:
+        with lock:
+            progress(part / len(sizes))
+
+    def solved(size: int) -> Value:
+        if time_left.seconds <= 0:
+            raise Unavailable("the budget leaves no time for it")
+        problem = f"its solutions take more than {time_left.seconds:.0f} s"
+        with time_limit(time_left(), problem):
+            (value,) = quantity.mean_field([family.setup(size)], report)
+        return value
+
+    reason, calls = None, [partial(copy_context().run, solved, size) for size in sizes]
+    pool = ThreadPoolExecutor(side_by_side)
+    try:
+        for place, size in enumerate(sizes):
+            if place == 1:
+                calls[1:] = [pool.submit(call).result for call in calls[1:]]
+            try:
+                values[place], errors[place] = calls[place]()
+            except (Unavailable, OutOfTime) as missing:
+                reason = _placed(str(missing), family.along, size, place)
+            except InputError as error:
+                reason = _placed(refusal(error), family.along, size, place)
+            if reason:
+                break
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return Solutions(values, errors, reason)
+
+
+def with_mean_field(theory: Theory, solved: Solutions, along: str) -> Theory:
+    """The columns with the mean-field solutions at the sizes of the family."""
+    curve, reason = _with_solutions(theory.curve, solved, along)
+    why = {"mean_field": reason} if reason else {}
+    return theory._replace(curve=curve, why=theory.why | why)
+
+
+def with_wide_mean_field(
     theory: Theory,
     quantity: Quantity,
     family: Family,
+    time_left: TimeLeft,
     progress: Progress = lambda part: None,
-    seconds: float = MEAN_FIELD_SECONDS,
+    side_by_side: int = 1,
 ) -> Theory:
-    """The columns with the mean-field solution added, as far as it comes in this time."""
-    why, start = dict(theory.why), time.perf_counter()
-    sizes = [*theory.curve.sizes.tolist(), *theory.wide.sizes[1:].tolist()]
-
-    def solved(size: int) -> Value:
-        left = seconds - (time.perf_counter() - start)
-        if seconds <= 0:
-            raise Unavailable("the budget leaves no time for it")
-        with time_limit(left, f"its solutions take more than {seconds:.0f} s"):
-            setup = family.setup(size)
-            (value,) = quantity.mean_field([setup], lambda part: progress(part / len(sizes)))
-        return value
-
-    curve, reason = _with_solutions(theory.curve, family.along, solved)
-    if reason:
-        why["mean_field"] = reason
+    """The columns with the mean-field solutions at the wide sizes, the first of which is the
+    largest measured one. Without a mean field at the sizes of the family there is none."""
     wide = theory.wide
-    if len(wide.sizes) and not reason:
-        beyond, reason = _with_solutions(_from_second(wide), family.along, solved)
-        if reason:
-            why["wide_mean_field"] = reason
-        wide = _first_from(curve, wide, beyond)
-    return Theory(theory.asymptotic, curve, wide, why)
+    if not len(wide.sizes) or "mean_field" in theory.why:
+        return theory
+    beyond = wide.sizes[1:].tolist()
+    solved = mean_field_solutions(quantity, family, beyond, time_left, progress, side_by_side)
+    known = theory.curve
+    values, errors = (
+        np.append(first[-1:], rest)
+        for first, rest in (
+            (known.mean_field, solved.values),
+            (known.mean_field_error, solved.errors),
+        )
+    )
+    wide, reason = _with_solutions(wide, Solutions(values, errors, solved.reason), family.along)
+    why = {"wide_mean_field": reason} if reason else {}
+    return theory._replace(wide=wide, why=theory.why | why)
 
 
-def _with_solutions(
-    curve: Curve, along: str, solved: Callable[[int], Value]
-) -> tuple[Curve, str | None]:
-    """The curve with the values of `solved`, NaN from the first size that has none, and why."""
-    values, errors = np.full((2, len(curve.sizes)), np.nan)
-    reason = None
-    for place, size in enumerate(curve.sizes.tolist()):
-        try:
-            values[place], errors[place] = solved(size)
-        except (Unavailable, OutOfTime) as missing:
-            reason = _placed(str(missing), along, size, place)
-        except InputError as error:
-            reason = _placed(refusal(error), along, size, place)
-        if reason:
-            break
-    if reason is None:
-        reason = _not_positive("solution", along, curve.sizes, values)
-    return replace(curve, mean_field=values, mean_field_error=errors), reason
+def _with_solutions(curve: Curve, solved: Solutions, along: str) -> tuple[Curve, str | None]:
+    """The curve with the solutions, and why it has no slope where it has none."""
+    reason = solved.reason or _not_positive("solution", along, curve.sizes, solved.values)
+    return replace(curve, mean_field=solved.values, mean_field_error=solved.errors), reason
 
 
 def _placed(reason: str, along: str, size: int, place: int) -> str:
@@ -219,22 +277,6 @@ def _not_positive(what: str, along: str, sizes: NDArray[np.int64], values: Float
     if not lost:
         return None
     return f"the {what} gives no positive number at `{along}` {', '.join(map(str, lost))}"
-
-
-def _from_second(curve: Curve) -> Curve:
-    return Curve(
-        curve.sizes[1:], curve.derived[1:], curve.mean_field[1:], curve.mean_field_error[1:]
-    )
-
-
-def _first_from(measured: Curve, wide: Curve, beyond: Curve) -> Curve:
-    """The wide curve with the solutions of `beyond`, and at its first size, which is the largest
-    measured one, the solution that is known."""
-    return replace(
-        wide,
-        mean_field=np.append(measured.mean_field[-1:], beyond.mean_field),
-        mean_field_error=np.append(measured.mean_field_error[-1:], beyond.mean_field_error),
-    )
 
 
 def refusal(error: InputError) -> str:

@@ -6,6 +6,8 @@ import math
 import re
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any
@@ -20,10 +22,14 @@ from dynsim._runs import seed_labels
 from ._budget import budget_seconds, choices, planned
 from ._columns import (
     MEAN_FIELD_SECONDS,
+    Solutions,
     Theory,
+    TimeLeft,
     asymptotic_column,
     closed_columns,
+    mean_field_solutions,
     with_mean_field,
+    with_wide_mean_field,
     with_wide_sizes,
 )
 from ._family import DEFAULT_SEEDS, Along, Family, family, growing_size
@@ -33,6 +39,10 @@ from ._quantity import Progress, Quantity, Unavailable
 from ._result import DEFAULT_TOLERANCE, Band, ScalingExponent
 
 DEFAULT_WIDTHS = (128, 256, 512, 1024)
+SIDE_BY_SIDE = 2  # mean-field solutions while no networks train
+HEAD_START = 2.0  # seconds for which mean-field theory has the processors before networks train
+HEAD_START_SHARE = 0.05  # of a budget
+ASYMPTOTIC = "asymptotic"
 NOT_TRAINED, TRAINING = "no network was trained", "networks are being trained"
 PLANNING = "the budget is being planned"
 _FRACTION = re.compile(r"[+-]?\d{1,6}(/\d{1,6}|\.\d{1,12})?")
@@ -120,43 +130,65 @@ def exponent(
     one = timed or family_at(sizes or DEFAULT_WIDTHS)
     plan, labels = None, seed_labels(DEFAULT_SEEDS if seeds is None else seeds)
     chooses = timed is not None and sizes is None
-    theory = (asymptotic_column if chooses else closed_columns)(chosen, one)
-    band = _band(predict, tolerance, theory)
+    band = None if predict == ASYMPTOTIC else _band(predict, tolerance)
+    untrained = None if train else NOT_TRAINED
+    if chosen.measurement is None:
+        untrained = "it is not measured"
 
     def result(found: Fitted | None, reason: str = "") -> ScalingExponent:
         why = theory.why | _missing(found, reason, band, len(labels))
         columns = (theory.asymptotic, theory.curve, theory.wide)
         return ScalingExponent(chosen, one, labels, *columns, found, why, band, plan)
 
-    untrained = None if train else NOT_TRAINED
-    if chosen.measurement is None:
-        untrained = "it is not measured"
-    if timed is not None and seconds is not None:
-        report(result(None, PLANNING))
-        plan = planned(chosen, timed, seconds, fixed=sizes is not None, start=start)
-        labels = seed_labels(plan.seeds)
-        if chooses:
-            one = family_at(plan.sizes)
-            theory = closed_columns(chosen, one)
-    report(result(None, untrained or TRAINING))
-
-    def finished(progress: Progress = lambda part: None) -> Theory:
+    def solving() -> tuple[Future[Solutions], TimeLeft]:
         most = MEAN_FIELD_SECONDS
         if seconds is not None:
             most = min(most, max(seconds - (time.perf_counter() - start), 0.0))
-        return with_mean_field(with_wide_sizes(theory, chosen, one), chosen, one, progress, most)
+        left = TimeLeft(most)
+        arguments = (chosen, one, one.sizes, left, halves if untrained else _unseen, SIDE_BY_SIDE)
+        return beside.submit(copy_context().run, mean_field_solutions, *arguments), left
 
-    if untrained:
-        theory = finished(progress)
-        return result(None, untrained)
+    def halves(part: float) -> None:
+        progress(part / 2)  # the other half are sizes that no one trains
+
+    beside = ThreadPoolExecutor(1)
     try:
-        with started(chosen, one.setups(), labels, measure=measure, progress=progress) as cells:
-            theory = finished()
-            report(result(None, TRAINING))
-            samples = [cell.result() for cell in cells]
-    except Unavailable as reason:
-        return result(None, str(reason))
-    return result(fitted(one.sizes, samples))
+        # The formula is derived while the mean field is solved.
+        solution = None if timed is not None else solving()
+        theory = (asymptotic_column if chooses else closed_columns)(chosen, one)
+        if predict == ASYMPTOTIC:
+            band = _band(predict, tolerance, theory)
+        if timed is not None and seconds is not None:
+            report(result(None, PLANNING))
+            plan = planned(chosen, timed, seconds, fixed=sizes is not None, start=start)
+            labels = seed_labels(plan.seeds)
+            if chooses:
+                one = family_at(plan.sizes)
+                theory = closed_columns(chosen, one)
+        report(result(None, untrained or TRAINING))
+        solved, left = solution or solving()
+        if untrained:
+            theory = with_wide_sizes(theory, chosen, one)
+            theory = with_mean_field(theory, solved.result(), along)
+            theory = with_wide_mean_field(theory, chosen, one, left, halves, SIDE_BY_SIDE)
+            return result(None, untrained)
+        wait([solved], timeout=HEAD_START if seconds is None else HEAD_START_SHARE * seconds)
+        try:
+            with started(chosen, one.setups(), labels, measure=measure, progress=progress) as cells:
+                theory = with_mean_field(theory, solved.result(), along)
+                report(result(None, TRAINING))
+                theory = with_wide_sizes(theory, chosen, one)
+                theory = with_wide_mean_field(theory, chosen, one, left)
+                samples = [cell.result() for cell in cells]
+        except Unavailable as reason:
+            return result(None, str(reason))
+        return result(fitted(one.sizes, samples))
+    finally:
+        beside.shutdown(wait=False, cancel_futures=True)
+
+
+def _unseen(part: float) -> None:
+    """Progress that no one asks for."""
 
 
 def _missing(found: Fitted | None, reason: str, band: Band | None, seeds: int) -> dict[str, str]:
@@ -199,8 +231,10 @@ def _short(value: Any) -> Any:
     return value if isinstance(value, int | np.integer) else str(value)
 
 
-def _band(predict: float | str | None, tolerance: float | None, theory: Theory) -> Band | None:
-    """The predicted power and its tolerance. Raises `InputError`."""
+def _band(
+    predict: float | str | None, tolerance: float | None, theory: Theory | None = None
+) -> Band | None:
+    """The predicted power, which `theory` may have, and its tolerance. Raises `InputError`."""
     if predict is None:
         if tolerance is not None:
             raise InputError("tolerance", tolerance, "must be left out without `predict`")
@@ -211,8 +245,8 @@ def _band(predict: float | str | None, tolerance: float | None, theory: Theory) 
     return Band(_prediction(predict, theory), float(width))
 
 
-def _prediction(predict: float | str, theory: Theory) -> float:
-    if predict == "asymptotic":
+def _prediction(predict: float | str, theory: Theory | None) -> float:
+    if theory is not None and predict == ASYMPTOTIC:
         if theory.asymptotic is None:
             raise InputError("predict", predict, f"does not exist: {theory.why['asymptotic']}")
         return float(theory.asymptotic.exponent)

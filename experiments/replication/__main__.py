@@ -21,9 +21,9 @@ from experiments.topics._seeds import MOST_RUNS
 class Replication:
     """Measure the claims under fresh seeds: their default version under 20, the full one under 3.
 
-    Studies of the laboratory are left out. The result is replication.nc of --out; the same command
-    goes on after an interruption. Copy it to experiments/data, and the page docs/replication.md
-    shows it. With --add it is put into the stored replication instead.
+    Studies of the laboratory are measured with --laboratory-seeds. The result is replication.nc of
+    --out; the same command goes on after an interruption. Copy it to experiments/data, and the page
+    docs/replication.md shows it. With --add it is put into the stored replication instead.
     """
 
     claim: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -32,6 +32,8 @@ class Replication:
     """number of seeds of the default version; 0 leaves it out"""
     full_seeds: int = 3
     """number of seeds of the full version; 0 leaves it out"""
+    laboratory_seeds: int = 0
+    """number of seeds of the laboratory's studies, which take minutes to an hour each"""
     out: Path = Path("dynsim-replication")
     """folder for the result and for the studies of every seed"""
     add: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -39,10 +41,12 @@ class Replication:
 
     def run(self) -> int:
         """Measures, and prints the shares."""
-        for field in ("quick_seeds", "full_seeds"):
-            check_integer(field, getattr(self, field), 0, MOST_RUNS - 1)
-        if not self.quick_seeds and not self.full_seeds:
-            raise InputError("quick_seeds", 0, "must be positive where `full_seeds` is 0")
+        counts = (self.quick_seeds, self.full_seeds, self.laboratory_seeds)
+        for field, count in zip(COUNTS, counts, strict=True):
+            check_integer(field, count, 0, MOST_RUNS - 1)
+        if not any(counts):
+            others = "where `full_seeds` and `laboratory_seeds` are 0"
+            raise InputError("quick_seeds", 0, f"must be positive {others}")
         enable_x64()
         from experiments.results import STORED, save
 
@@ -53,7 +57,11 @@ class Replication:
         for name in self.claim:
             if name not in known:
                 raise InputError("claim", name, near_names(name, known))
-        plan = plan_of(self.claim, self.quick_seeds, self.full_seeds)
+        plan = plan_of(self.claim, *counts)
+        for name in plan.unmeasured():
+            laboratory = "`laboratory_seeds` for one of the laboratory's"
+            allowed = f"must be measured by a version that has seeds: {laboratory}"
+            raise InputError("claim", name, allowed)
         folder = writable_folder("out", self.out)
         with progress_bar(plan.cells(), "replication", alike=False) as bar:
             data = replicate(plan, folder, bar)
@@ -70,6 +78,9 @@ class Replication:
             save(data if before is None else joined(before, data), STORED / "replication.nc")
             print(STORED / "replication.nc")
         return 0
+
+
+COUNTS = ("quick_seeds", "full_seeds", "laboratory_seeds")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -37,7 +37,9 @@ NUMBERS = (
 )
 VERDICTS = ("fails", "undecided", "holds")  # stored as their place here
 NOT_MEASURED = -1
-FULL = {"quick": False, "full": True}
+LABORATORY = "laboratory"
+FULL = {"quick": False, "full": True, LABORATORY: False}
+"""The versions, and whether each is a full one. That of the laboratory is its CPU size."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,15 @@ class Plan:
     seeds: dict[str, int]
 
     def studies(self, version: str) -> list[Study]:
-        """The studies of the claims that this version measures; none of the laboratory."""
+        """The studies of the claims that this version measures."""
         needed = dict.fromkeys(CLAIMS[name].study for name in self.claims)
         studies = [STUDIES[name] for name in needed]
-        return [one for one in studies if not one.laboratory and one.cells(FULL[version])]
+        return [one for one in studies if measures(version, one)]
+
+    def unmeasured(self) -> list[str]:
+        """The claims that no version of the plan measures."""
+        studies = {study.name for version in self.seeds for study in self.studies(version)}
+        return [name for name in self.claims if CLAIMS[name].study not in studies]
 
     def claims_of(self, study: Study) -> list[Claim]:
         return [CLAIMS[name] for name in self.claims if CLAIMS[name].study == study.name]
@@ -66,6 +73,11 @@ class Plan:
             for version, count in self.seeds.items()
             for study in self.studies(version)
         )
+
+
+def measures(version: str, study: Study) -> bool:
+    """Whether a version has cells of the study; the laboratory has a version of its own."""
+    return study.laboratory == (version == LABORATORY) and bool(study.cells(FULL[version]))
 
 
 def replicate(plan: Plan, folder: Path, bar: tqdm) -> xr.Dataset:
@@ -212,16 +224,26 @@ def _measured_by(data: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def every_claim() -> tuple[str, ...]:
-    """The claims that a version of a study outside the laboratory measures."""
+    """The claims that some version measures."""
     return tuple(
         name
         for name, claim in CLAIMS.items()
-        if not STUDIES[claim.study].laboratory
-        and any(STUDIES[claim.study].cells(full) for full in FULL.values())
+        if any(measures(version, STUDIES[claim.study]) for version in FULL)
     )
 
 
-def plan_of(claims: Sequence[str], quick: int, full: int) -> Plan:
-    """The plan for these claims, all without any; versions without seeds are left out."""
-    seeds = {"quick": quick, "full": full}
-    return Plan(tuple(claims) or every_claim(), {name: n for name, n in seeds.items() if n})
+def plan_of(claims: Sequence[str], quick: int, full: int, laboratory: int = 0) -> Plan:
+    """The plan for these claims; versions without seeds are left out.
+
+    Without claims: all that the versions with seeds measure.
+    """
+    seeds = {"quick": quick, "full": full, LABORATORY: laboratory}
+    chosen = {name: count for name, count in seeds.items() if count}
+    if claims:
+        return Plan(tuple(claims), chosen)
+    measured = [
+        name
+        for name in every_claim()
+        if any(measures(version, STUDIES[CLAIMS[name].study]) for version in chosen)
+    ]
+    return Plan(tuple(measured), chosen)

@@ -12,7 +12,7 @@ import xarray as xr
 from experiments.results import STORED, load
 from experiments.topics._registry import CLAIMS, STUDIES
 
-from .runs import FULL, NOT_MEASURED, VERDICTS
+from .runs import FULL, NOT_MEASURED, VERDICTS, measures
 
 EXPONENT = "exponent"  # how the quantity of an exponent claim begins
 
@@ -100,13 +100,11 @@ def not_replicated(data: xr.Dataset) -> Iterator[Missing]:
     """What the replication lacks, by study and version."""
     done = {(row.claim, row.version) for row in claim_rows(data)}
     for study in STUDIES.values():
+        claims = [one.name for one in CLAIMS.values() if one.study == study.name]
         for version, full in FULL.items():
-            claims = [one.name for one in CLAIMS.values() if one.study == study.name]
             left = tuple(name for name in claims if (name, version) not in done)
-            cells = len(study.cells(full))
-            if left and cells and not (study.laboratory and full):
-                said = "laboratory" if study.laboratory else version
-                yield Missing(study.name, said, cells, left)
+            if left and measures(version, study):
+                yield Missing(study.name, version, len(study.cells(full)), left)
 
 
 def coverage(

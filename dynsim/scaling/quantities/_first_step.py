@@ -77,17 +77,17 @@ def residual_squares(setup: Setup) -> Floats:
 
     Squared error: y_ik^2 + sigma_f^2. Cross-entropy: at zero output, where that is small.
     """
-    rows = jnp.asarray(targets(setup))
-    _, residual = loss_and_residual(setup.loss_name, jnp.zeros_like(rows), rows)
     variance = output_variance(setup)
     if setup.loss_name == "mse":
-        squares = np.asarray(residual) ** 2 + variance
+        squares = targets(setup) ** 2 + variance
     else:
         if variance > SMALL * setup.output_count:
             raise Unavailable(
                 "the effect of the initial output is derived for `loss` mse: `loss` ce needs a "
                 "small one, as `init` mup has at large `width`"
             )
+        rows = jnp.asarray(targets(setup))
+        _, residual = loss_and_residual(setup.loss_name, jnp.zeros_like(rows), rows)
         squares = np.asarray(residual) ** 2
     squares.setflags(write=False)
     return squares

@@ -1,4 +1,7 @@
-"""What is trained for a quantity, and what is kept of it: arrays of shape (seeds,)."""
+"""What is trained for a quantity, and what is kept of it: arrays of shape (seeds,).
+
+What trains networks with hidden layers is imported where it is used: theory is printed sooner.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim._setup import Setup
-from dynsim.laboratory._coordinates import QUANTITIES as COORDINATES
-from dynsim.laboratory._coordinates import network_coordinates
 from dynsim.laboratory._linear_training import train_linear
-from dynsim.laboratory._training import train_networks
 from dynsim.scaling._quantity import AnySetup, Measurement, Progress
 
 Floats = NDArray[np.float64]
@@ -36,6 +36,9 @@ def _training(
             "incoherent_rms": parts.incoherent_rms[0, :, last - 1] ** 2,
             "aligned_rms": parts.aligned_rms[0, :, last - 1] ** 2,
         }
+    from dynsim.laboratory._coordinates import QUANTITIES as COORDINATES
+    from dynsim.laboratory._coordinates import network_coordinates
+
     run = network_coordinates(setup, [last], seeds)
     progress(1.0)
     names = [f"{matrix}:{quantity}" for matrix in run.matrices for quantity in COORDINATES]
@@ -54,6 +57,8 @@ def _losses(
     if isinstance(setup, Setup):
         run = train_linear(setup, seeds, record_updates=False, progress=progress)
         return {"loss": run.loss[0, :, last]}
+    from dynsim.laboratory._training import train_networks
+
     trained = train_networks(setup, seeds=seeds, horizons=[last], progress=progress)
     return {"loss": trained.loss[:, 0]}
 

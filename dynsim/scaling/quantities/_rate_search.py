@@ -24,7 +24,6 @@ from dynsim._network_setup import NetworkSetup
 from dynsim._scales import scales
 from dynsim._setup import MAX_SIZE, Setup
 from dynsim.laboratory._linear_training import train_linear
-from dynsim.laboratory._training import train_networks
 from dynsim.statistics import fitted_parabola
 from dynsim.theory._first_step import optimal_learning_rates
 from dynsim.theory.mean_field._predict import enough_particles, predict
@@ -98,6 +97,8 @@ def mean_field_losses(task: Setup, embedding_lrs: Floats, projection_lrs: Floats
 
 def deep_network_losses(task: NetworkSetup, embedding_lrs: Floats, hidden_lrs: Floats) -> Floats:
     """Losses of one finite network with hidden layers."""
+    from dynsim.laboratory._training import train_networks  # theory is printed sooner without it
+
     horizon = task.steps - 1
     trained = train_networks(task, embedding_lrs, hidden_lrs, seeds=[0], horizons=[horizon])
     return np.stack([trained.initial_loss, trained.loss[:, 0]])

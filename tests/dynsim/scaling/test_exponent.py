@@ -18,7 +18,7 @@ from dynsim.scaling import (
     measured_cells,
 )
 from dynsim.scaling._budget import budget_seconds
-from dynsim.scaling._columns import closed_columns, slope, with_mean_field
+from dynsim.scaling._columns import TimeLeft, mean_field_solutions, slope
 from dynsim.scaling._exponent import named_quantity
 from dynsim.scaling._fitted import fitted
 
@@ -83,10 +83,9 @@ def test_theory_beyond_the_measured_sizes_says_why_it_ends():
 
 def test_mean_field_solutions_have_a_time_limit():
     quantity, along = named_quantity("projection_step_rms"), family("width", [8, 16], vocab_size=4)
-    theory = closed_columns(quantity, along)
-    late = with_mean_field(theory, quantity, along, seconds=0.0)
-    assert np.isnan(late.curve.mean_field).all()
-    assert late.why["mean_field"] == "the budget leaves no time for it"
+    late = mean_field_solutions(quantity, along, along.sizes, TimeLeft(0.0))
+    assert np.isnan(late.values).all()
+    assert late.reason == "the budget leaves no time for it"
 
 
 class Signed(Power):

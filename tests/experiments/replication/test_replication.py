@@ -137,10 +137,23 @@ def test_a_claim_is_replicated_or_listed_as_not():
     assert all(one.cells > 0 for one in missing)
 
 
+def test_the_laboratory_has_a_version_of_its_own():
+    plan = plan_of((), quick=0, full=0, laboratory=1)
+    assert {study.name for study in plan.studies("laboratory")} == {
+        study.name for study in STUDIES.values() if study.laboratory and study.name in OF_CLAIMS
+    }
+    assert plan.studies("quick") == plan.studies("full") == plan.unmeasured() == []
+    assert plan.cells() == sum(len(study.cells(False)) for study in plan.studies("laboratory"))
+    assert plan_of(("race-interpolated",), quick=1, full=1).unmeasured() == ["race-interpolated"]
+
+
+OF_CLAIMS = {claim.study for claim in CLAIMS.values()}
+
+
 def test_bad_options_are_one_line(tmp_path, capsys):
     for options, named in (
         (["--claim", "bogus"], "--claim"),
-        (["--claim", "race-lv"], "--claim"),  # of the laboratory
+        (["--claim", "race-interpolated"], "--laboratory-seeds"),
         (["--quick-seeds", "-1"], "--quick-seeds"),
         (["--quick-seeds", "0", "--full-seeds", "0"], "--full-seeds"),
     ):
