@@ -91,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failure = unwritten()
             return code if failure is None else _complain(failure, 2)
         finally:
+            asked([])
             if own_process:
                 sys.stdout.flush()
     except (InputError, ParseError) as error:

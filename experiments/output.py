@@ -155,8 +155,18 @@ _asked: list[str] = []
 
 
 def asked(arguments: Sequence[str]) -> None:
-    """Keeps what the command line was called with, for `again`."""
+    """Keeps what the command line was called with, for `again` and `written_options`."""
     _asked[:] = arguments
+
+
+def written_options() -> frozenset[str]:
+    """The fields whose options stand on the command line, with whatever value.
+
+    An option that is written is meant, also where its value is the default. Empty in a command that
+    no command line asked for.
+    """
+    options = (word.partition("=")[0] for word in _asked if word.startswith("--"))
+    return frozenset(option[2:].replace("-", "_") for option in options)
 
 
 def again(*more: object, without: Collection[str] = ()) -> list[str]:

@@ -73,7 +73,7 @@ def reads_bigrams(options: HeadOptions) -> bool:
 def check_head_options(options: HeadOptions, of_features: Mapping[str, Any]) -> None:
     """Raises `InputError` for an option that the layers of a softmax head do not have.
 
-    `of_features`: the options of layers that read features, which are not at their defaults.
+    `of_features`: the options of layers that read features, as far as they are given.
     """
     from dynsim.theory import check_head
 

@@ -21,7 +21,7 @@ HOLDS_FOR = (
 def check_muon_options(options: HeadOptions, of_features: Mapping[str, Any]) -> None:
     """Raises `InputError` for an option that the Muon step of an embedding does not have.
 
-    `of_features`: the options of layers that read features, which are not at their defaults.
+    `of_features`: the options of layers that read features, as far as they are given.
     """
     from dynsim.theory import muon_embedding_step
 

@@ -10,7 +10,7 @@ from dynsim import InputError, TokenLaw, check_integer
 from dynsim.tokens import bigrams_of, check_bigram_targets
 from experiments.output import number, print_json, print_next, print_table, print_wrapped
 
-from ._options import Files
+from ._options import Files, given_options
 
 HEAD = (
     "logits",
@@ -49,7 +49,7 @@ def check_head_lifetime(options: HeadLifetime) -> None:
     check_bigram_targets("targets", options.targets)
     if options.outputs != 1 and options.outputs != int(options.outputs):
         raise InputError("outputs", options.outputs, "must be an integer with `targets`")
-    if options.outputs != 1:
+    if "outputs" in given_options(options):
         check_integer("outputs", int(options.outputs), 2, options.vocab_size)
     if options.files.wanted:
         field = "plot" if options.files.plot is not None else "out"

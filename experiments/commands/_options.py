@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from dynsim import InputError, Setup
 from dynsim._setup import Descent, LinearModel, Sizes, Task, check_covered
 from dynsim.laboratory import HiddenRate, NetworkFamily, NetworkModel, NetworkSetup
 from dynsim.plots._style import figure_format
-from experiments.output import writable_file, writable_folder
+from experiments.output import writable_file, writable_folder, written_options
 
 # The parts of a description, imported above, are private. They exist so that an option is defined
 # once; outside the library only this module needs them, to turn every option into a flag.
@@ -54,7 +54,14 @@ NO_FILES = Files()
 WrittenFiles = Annotated[Files, tyro.conf.arg(name="output")]
 
 # Of the networks that share a description, options that mean nothing for one of them.
-UNUSED = {"mlp": ("head_width", "context"), "transformer": ("normalisation", "residual")}
+UNUSED = {
+    "linear": (
+        *("depth", "residual", "head_width", "context", "activation", "normalisation"),
+        *("readout_ratio", "vector_ratio"),
+    ),
+    "mlp": ("head_width", "context"),
+    "transformer": ("normalisation", "residual"),
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,19 +69,45 @@ class RatedFamily(HiddenRate, NetworkFamily):
     """Networks of all sizes with their learning rates."""
 
 
-def check_meaningful(changed: Mapping[str, Any], network: str) -> set[str]:
+def given_options(options: Any) -> dict[str, Any]:
+    """Fields of a command or of a part of it that are on the command line or not at their default.
+
+    An option that means nothing is refused with its default value too.
+    """
+    written = written_options()
+    return {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(options)
+        if field.name in written or getattr(options, field.name) != field.default
+    }
+
+
+def check_meaningful(given: Mapping[str, Any], network: str) -> set[str]:
     """The names of a network's options.
 
-    Raises `InputError` for one that means nothing for it among those that are not at their default.
+    Raises `InputError` for one among those given that means nothing for it.
     """
     kind = Setup if network == "linear" else NetworkSetup
     known = {field.name for field in dataclasses.fields(kind)} | {"network"}
     known -= set(UNUSED.get(network, ()))
-    for name, value in changed.items():
-        if name not in known:
+    _refuse(given, network, lambda name: name in known)
+    if given.get("readout_lr") is not None and "readout_ratio" in given:
+        ratio = given["readout_ratio"]
+        raise InputError("readout_ratio", ratio, "must be left out with `readout_lr`")
+    return known
+
+
+def _refuse(given: Mapping[str, Any], network: str, means: Callable[[str], bool]) -> None:
+    for name, value in given.items():
+        if not means(name):
             allowed = f"must be left out with `network` {network}, where it means nothing"
             raise InputError(name, value, allowed)
-    return known
+
+
+def check_family(setup: NetworkFamily) -> None:
+    """Raises `InputError` for an option that is given and means nothing for this network."""
+    unused = UNUSED[setup.network]
+    _refuse(given_options(setup), setup.network, lambda name: name not in unused)
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,14 +117,11 @@ class AnyNetwork(LinearModel, HiddenRate, Descent, Task, NetworkModel, Sizes):
     def description(self) -> Setup | NetworkSetup:
         """What the chosen network is described by.
 
-        Raises `InputError` for an option that means nothing for it (and is not at its default), and
-        for combinations that mean nothing.
+        Raises `InputError` for an option that is given and means nothing for it, and for
+        combinations that mean nothing.
         """
         kind = Setup if self.network == "linear" else NetworkSetup
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        changed = {name: value for name, value in given.items() if value != defaults[name]}
-        check_meaningful(changed, self.network)
+        check_meaningful(given_options(self), self.network)
         values: dict[str, Any] = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(kind)
         }

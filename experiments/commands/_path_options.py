@@ -17,7 +17,7 @@ import tyro
 
 from dynsim.scaling._family import DEFAULT_UPDATES, GROWING_FIELDS, PATH_FIELDS
 
-from ._options import AnyNetwork, check_meaningful
+from ._options import AnyNetwork, check_meaningful, given_options
 
 UPDATES = f"updates T after which the quantity is read (default: {DEFAULT_UPDATES})"
 METAVARS = {"tokens": "LAW"}
@@ -31,10 +31,8 @@ class _Given:
 
         Raises `InputError` for an option that means nothing for the chosen network.
         """
-        fields = {field.name: field.default for field in dataclasses.fields(self)}
-        values = {name: getattr(self, name) for name in fields}
-        changed = {name: value for name, value in values.items() if value != fields[name]}
-        known = check_meaningful(changed, values["network"])
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        known = check_meaningful(given_options(self), values["network"])
         return {name: one for name, one in values.items() if name in known and one is not None}
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -33,7 +33,7 @@ from experiments.output import (
 )
 from experiments.precision import enable_x64
 
-from ._options import Json, RatedFamily
+from ._options import Json, RatedFamily, check_family, given_options
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -100,6 +100,7 @@ class CoordinateCheck:
         if self.file:
             return self._recorded()
         check_choice("parametrization", self.setup.parametrization, get_args(ParametrizationName))
+        check_family(self.setup)
         enable_x64()
         from experiments.analysis.coordinates import coordinate_document
         from experiments.cells.complete import complete_file
@@ -140,16 +141,13 @@ class CoordinateCheck:
         from ._recorded_check import check_recorded
 
         used = ("parametrization", "tokens")
-        options = {
-            **{f.name: (getattr(self.setup, f.name), f.default) for f in fields(self.setup)},
-            **{
-                f.name: (getattr(self, f.name), f.default)
-                for f in fields(self)
-                if f.name in ("widths", "vocab_sizes", "record", "seeds")
-            },
+        own = {
+            name: value
+            for name, value in given_options(self).items()
+            if name in ("widths", "vocab_sizes", "record", "seeds")
         }
-        for name, (value, default) in options.items():
-            if value != default and name not in used:
+        for name, value in {**given_options(self.setup), **own}.items():
+            if name not in used:
                 raise InputError(name, str(value), "is for toy networks: leave it out with FILE")
         return check_recorded(
             self.file,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -19,7 +19,7 @@ from experiments.self_term import NOT_AVERAGED, SMALL_RATIO
 from ._derive_head import check_head_options, reads_bigrams, run_head
 from ._derive_muon import check_muon_options, run_muon
 from ._files import print_files, with_files, write_files
-from ._options import NO_FILES, Json, WrittenFiles
+from ._options import NO_FILES, Json, WrittenFiles, given_options
 
 if TYPE_CHECKING:
     import sympy as sp
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 OF_FEATURES = ("activation", "matrix", "depth", "residuals", "mean_residual")
+OF_ONE_LAYER = {"matrix": "hidden", "depth": "readout"}
 OPTIONS = ("layer", "optimizer", "width", "vocab_size", "tokens", "rank", "batch_size", "init")
 OPTIONS += ("outputs", *OF_FEATURES)
 MAX_WIDTH = 10**15  # beyond this d - 1 = d in float64
@@ -243,10 +244,10 @@ def _check(options: Derive) -> None:
     if options.rank is not None:
         check_integer("rank", options.rank, 1)
     if reads_bigrams(options):
-        check_head_options(options, _changed(options))
+        check_head_options(options, _of_features(options))
         return
     if options.optimizer == "muon":
-        check_muon_options(options, _changed(options))
+        check_muon_options(options, _of_features(options))
         return
     from dynsim.theory import check_features, check_outputs
 
@@ -260,13 +261,14 @@ def _check(options: Derive) -> None:
         options.batch_size,
         options.mean_residual,
     )
+    for name, value in _of_features(options).items():
+        if OF_ONE_LAYER.get(name, options.layer) != options.layer:
+            raise InputError(name, value, f"must be left out with `layer` {options.layer}")
 
 
-def _changed(options: Derive) -> dict[str, Any]:
-    """Options of layers that read features, which are not at their defaults."""
-    defaults = {field.name: field.default for field in fields(options)}
-    given = {name: getattr(options, name) for name in OF_FEATURES}
-    return {name: value for name, value in given.items() if value != defaults[name]}
+def _of_features(options: Derive) -> dict[str, Any]:
+    """Options of layers that read features, as far as they are given."""
+    return {name: one for name, one in given_options(options).items() if name in OF_FEATURES}
 
 
 def _orders(exponent: sp.Expr) -> str:

@@ -17,7 +17,7 @@ from experiments.output import flag, print_json, print_next, print_table, print_
 
 from ._files import print_files, with_files, write_files
 from ._latex import latex_table
-from ._options import NO_FILES, Json, WrittenFiles
+from ._options import NO_FILES, Json, WrittenFiles, given_options
 from ._published_rules import comparison_document, comparison_latex, print_comparison
 
 if TYPE_CHECKING:
@@ -336,7 +336,7 @@ def _compare(options: Parametrize) -> int:
     if options.optimizer not in COMPARED:
         known = f"must be {', '.join(COMPARED[:-1])} or {COMPARED[-1]} with `compare`"
         raise InputError("optimizer", options.optimizer, known)
-    if options.alignment != "full":
+    if "alignment" in given_options(options):
         raise InputError("alignment", options.alignment, "does not go with `compare`")
     sizes = {
         name: default if getattr(options, name) is None else getattr(options, name)

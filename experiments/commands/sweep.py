@@ -20,7 +20,7 @@ from experiments.output import (
     print_wrapped,
 )
 
-from ._options import Json
+from ._options import Json, check_family
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -79,6 +79,7 @@ class Sweep:
         from experiments.sweeps.complete import complete_sweep
         from experiments.sweeps.plan import Grid, learning_rate_axis
 
+        check_family(self.setup)
         grid = Grid(
             self.setup,
             self.widths,

@@ -35,6 +35,7 @@ from dynsim.tokens import random_bigrams
 from experiments import cli
 from experiments.cli import COMMANDS, main
 from experiments.commands import _published_rules
+from experiments.commands._options import AnyNetwork
 from experiments.grouping import grouped
 from experiments.output import flag
 from experiments.overview import QUESTIONS, first_line
@@ -445,6 +446,43 @@ def test_what_a_network_has_no_use_for_is_refused(run, line, option, words):
     assert output.code == 2
     assert output.complaints[-1].startswith(f"dynsim: error: {option} ")
     assert words in output.complaints[-1]
+
+
+SWEEP = ("--widths", 4, "--vocab-sizes", 4, "--embedding-lrs", 0.1, "--hidden-lrs", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "value"),
+    [
+        (("train", "--network", "linear"), "depth", 2),
+        (("predict", "--network", "linear"), "depth", 2),
+        (("flow", "--network", "linear"), "hidden_lr", 0.01),
+        (("compare", "--network", "mlp", "--activation", "identity"), "head_width", 16),
+        (("exponent", "--network", "linear"), "depth", 2),
+        (("predict", *LINEAR_LAYERS, "--readout-lr", 0.1), "readout_ratio", 1.0),
+        (("sweep", *SWEEP, "--out", "sweep.nc"), "depth", 2),
+        (("coordinate-check", "--network", "mlp"), "context", 32),
+        (("coordinate-check", "runs.csv"), "seeds", 8),
+        (("derive", "--layer", "projection"), "matrix", 1),
+        (("derive", "--layer", "hidden"), "depth", 1),
+        (("derive", "--layer", "embedding", "--optimizer", "muon"), "residuals", "equal"),
+        (("derive", "--layer", "head"), "activation", "identity"),
+        (("parametrization", "--compare"), "alignment", "full"),
+        (("lifetime", "--targets", "onehot"), "outputs", 1),
+    ],
+)
+def test_an_option_without_a_use_is_refused_with_its_default_value_too(run, line, field, value):
+    flag = "--" + field.replace("_", "-")
+    for words in ((flag, value), (f"{flag}={value}",)):
+        output = run(*line, *words)
+        assert output.code == 2
+        (complaint,) = output.complaints
+        assert complaint.startswith(f"dynsim: error: {flag} ")
+
+
+def test_options_of_one_command_are_not_those_of_the_next(run):
+    assert run("predict", "--network", "linear", "--depth", 2).code == 2
+    assert AnyNetwork(network="linear").description() == dynsim.Setup()
 
 
 def test_divergence_is_a_result(run):
