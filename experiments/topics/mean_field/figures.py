@@ -72,7 +72,7 @@ def mean_field_accuracy(curves: xr.Dataset, widths: xr.Dataset, particles: xr.Da
 
 
 def _convergence(particles: xr.Dataset, axes: Axes, colours: Mapping[str, Any]) -> None:
-    """By case: deviation from the most particles (points) and the error that each prediction states."""
+    """Deviation from the most particles (points) and the error that each prediction states."""
     deviation, error = particle_errors(particles)
     numbers = particles.particles.values[:-1]
     for case, gap, stated in zip(particles.case.values, deviation, error, strict=True):

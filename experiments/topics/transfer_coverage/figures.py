@@ -77,7 +77,11 @@ def transfer_coverage(study: xr.Dataset) -> Figure:
         (right, "all intervals that hold the truth, mean of parameters"),
     ):
         axes.set(title=title, xlim=(-0.03, 1.03), yticks=heights, yticklabels=scenarios)
-    width.set(title=r"median half width of intervals of $R_\infty$", xscale="log", xlabel=r"% of $L_\infty$")
+    width.set(
+        title=r"median half width of intervals of $R_\infty$",
+        xscale="log",
+        xlabel=r"% of $L_\infty$",
+    )
     left.legend(loc="center")
     for axes in (right, held):
         axes.legend(loc="center left")
