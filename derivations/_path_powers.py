@@ -73,19 +73,21 @@ class PathOrders:
 
     def lines(self, left: str, expression: sp.Expr) -> tuple[LimitLine, ...]:
         """How the power of an expression comes about: of each symbol, of each term, of the sum."""
-        symbols = sorted(expression.free_symbols, key=str)
-        found = [LimitLine(str(one), self.of[one], self._reason(one)) for one in symbols]
         terms = sp.Add.make_args(sp.expand(expression))
+        single = set(terms) if len(terms) > 1 else set()  # has its line among the terms
+        symbols = sorted(expression.free_symbols - single, key=str)
+        found = [LimitLine(str(one), self.of[one], self._reason(one)) for one in symbols]
         if len(terms) > 1:
             below = {sp.denom(term) for term in terms}
             sums = sorted((one for one in below if one.is_Add), key=str)
             found += [LimitLine(str(one), self.power(one), "a denominator") for one in sums]
-            powers = sorted(((self.power(term), str(term)) for term in terms), reverse=True)
-            found += [LimitLine(text, power, f"a term of {left}") for power, text in powers]
+            for term in sorted(terms, key=lambda one: (self.power(one), str(one)), reverse=True):
+                words = "; ".join(filter(None, (self._reason(term), f"a term of {left}")))
+                found.append(LimitLine(str(term), self.power(term), words))
         leading = "its leading term" if len(terms) > 1 else f"{left} = {expression}"
         return (*found, LimitLine(left, self.power(expression), leading))
 
-    def _reason(self, symbol: sp.Symbol) -> str:
+    def _reason(self, symbol: sp.Expr) -> str:
         text, reason = s.MEANING.get(symbol, ""), self.reasons.get(symbol, "")
         return ": ".join(part for part in (text, reason) if part)
 

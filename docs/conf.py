@@ -19,6 +19,7 @@ extensions = [
     "api_names",
     "claims_table",
     "compiled_formulas",
+    "derivation_examples",
     "derivations_directive",
     "explorer_page",
     "gallery",

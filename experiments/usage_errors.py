@@ -15,9 +15,10 @@ import tyro
 
 from dynsim._errors import shown
 
+NO_NUMBER, NO_INTEGER = "must be a number", "must be an integer"
 NOT_CONVERTED = {
-    "could not convert string to float": "must be a number",
-    "invalid literal for int() with base 10": "must be an integer",
+    "could not convert string to float": NO_NUMBER,
+    "invalid literal for int() with base 10": NO_INTEGER,
 }
 """what Python says of a text that is no number; of an option that takes both, the wider stands
 first"""

@@ -149,16 +149,14 @@ def _local_exponents(axes: Axes, dataset: xr.Dataset) -> None:
     if "asymptotic" in attrs:
         axes.axhline(attrs["asymptotic"], color="k", linestyle="--", linewidth=1.0, zorder=1)
         shown.append([attrs["asymptotic"]])
-        above = _last(dataset) < attrs["asymptotic"]
         axes.annotate(
-            f"asymptotic {attrs['asymptotic_text']}",
+            f"asymptotic\n{attrs['asymptotic_text']}",  # beside the axes, where no bar crosses it
             (1, attrs["asymptotic"]),
-            (-2, 3 if above else -3),
+            (3, 0),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             fontsize=7.5,
-            ha="right",
-            va="bottom" if above else "top",
+            va="center",
         )
     letter = dataset[attrs["along"]].attrs["symbol"].strip("$")
     axes.set(
@@ -169,16 +167,6 @@ def _local_exponents(axes: Axes, dataset: xr.Dataset) -> None:
     _range(axes, shown)
     ticks_at(axes, dataset.local_size if dataset.sizes["local_size"] else dataset.octave_size)
     note(axes, _verdict_text(attrs))
-
-
-def _last(dataset: xr.Dataset) -> float:
-    """The local exponent at the right end, where the name of the asymptotic one stands."""
-    for name in ("local_derived", "local_mean_field", "octave_measured"):
-        values = dataset[name].to_numpy()
-        values = values[np.isfinite(values)]
-        if len(values):
-            return float(values[-1])
-    return -np.inf
 
 
 def ticks_at(axes: Axes, sizes: ArrayLike) -> None:

@@ -76,10 +76,21 @@ class Compare:
             _print(result)
             print_files(written)
             if self.files.wanted:
-                print_next("twice as long", again("--steps", 2 * setup.steps))
+                print_next("twice as long", _longer(self.files, 2 * setup.steps))
             else:
                 print_next("the curves", again("--plot", "compare.png"))
         return 0
+
+
+def _longer(files: WrittenFiles, steps: int) -> list[str]:
+    """This command for so many steps, with its files beside those that were written."""
+    more: list[object] = ["--steps", steps]
+    if files.plot is not None:
+        name = f"{files.plot.stem}_{steps}_steps{files.plot.suffix}"
+        more += ["--plot", files.plot.with_name(name)]
+    if files.out is not None:
+        more += ["--out", files.out / f"{steps}_steps"]
+    return again(*more)
 
 
 def _document(result: Comparison, config: dict[str, Any]) -> dict[str, Any]:

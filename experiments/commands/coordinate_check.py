@@ -188,6 +188,13 @@ CONSEQUENCE = {
 HEAD = ("layer", "m", "W0 z0", "dW z0", "W0 dz", "dW dz", "A", "verdict")
 
 
+def _counted(steps: Sequence[int]) -> str:
+    """After which steps the terms are; the power after the first stands before that of the last."""
+    if steps[0] == steps[-1]:
+        return f"{steps[0]} step{'s' * (steps[0] != 1)}"
+    return f"{steps[0]} -> {steps[-1]} steps"
+
+
 def _print(document: dict[str, Any]) -> None:
     config = document["config"]
     steps = [step for step in config["record"] if step > 0]
@@ -211,7 +218,7 @@ def _print(document: dict[str, Any]) -> None:
     print()
     print_wrapped(
         f"Powers of the width {config['widths'][0]} to {config['widths'][-1]} in the size of each "
-        f"term, after {steps[0]} -> {steps[-1]} steps, {config['seeds']} seeds. A: alignment "
+        f"term, after {_counted(steps)}, {config['seeds']} seeds. A: alignment "
         "exponent of the first update (prescribed)."
     )
     print()

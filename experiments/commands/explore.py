@@ -30,6 +30,7 @@ class Explore:
     Sliders for sizes, token law, batch, optimizer and age; a regime map, updates and learning-rate
     ratios against the width, tokens by rank, the life of the LV regime and what each rule says.
     Every number comes with the command that gives it. Options are where the sliders stand at first.
+    Writing takes about ten seconds, in which all formulas are derived.
     """
 
     out: Path = FILE

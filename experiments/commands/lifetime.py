@@ -79,7 +79,9 @@ def explored(options: Lifetime, law: TokenLaw) -> list[object]:
     sizes = ["--width", options.width, "--vocab-size", law.vocab_size]
     laws = [] if options.tokens == "uniform" else ["--tokens", options.tokens]
     batch = ["--batch-size", options.batch_size] if options.batch_size else []
-    return [*sizes, *laws, *batch, "--embedding-lr", f"{options.embedding_lr:g}"]
+    whole = options.outputs > 1 and float(options.outputs).is_integer()
+    outputs = ["--outputs", int(options.outputs)] if whole else []
+    return [*sizes, *laws, *batch, *outputs, "--embedding-lr", f"{options.embedding_lr:g}"]
 
 
 def _checked_law(options: Lifetime) -> TokenLaw:

@@ -275,6 +275,13 @@ COLUMNS = {
 }
 
 
+ALIGNMENT_EXPONENTS = (
+    "A, U, Omega: 1 if the sum over the width adds up coherently, 1/2 if like a random walk. A: of "
+    "the matrix's update on the initial input; U: of its update on what the input has learned; "
+    "Omega: of its initial entries on that. r_1: the embedding's own update, which is no sum."
+)
+
+
 def _cells(layers: dict[str, dict[str, Any]], none: str, measured: bool = False) -> list[list[str]]:
     """Exponents as exact text; those of measured alignment, which are no fractions, as decimals."""
 
@@ -301,6 +308,8 @@ def _print_layers(
     limits = (layer["binding_constraint"] for layer in layers.values())
     rows = [[*row, limit] for row, limit in zip(_cells(layers, "-", measured), limits, strict=True)]
     print_table(("layer", *COLUMNS.values(), "what limits the LR"), rows)
+    print()
+    print_wrapped(ALIGNMENT_EXPONENTS)
     if not measured:
         return
     readout = _alignment_text(solution.alignment.readout, measured)

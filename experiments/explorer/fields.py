@@ -14,6 +14,7 @@ from dynsim import InputError, check_integer
 from dynsim._errors import check_choice
 from dynsim.tokens import check_law_name
 from dynsim.tokens._laws import KNOWN_LAWS, MAX_VOCAB_SIZE, MAX_ZIPF_EXPONENT
+from experiments.usage_errors import NO_INTEGER, NO_NUMBER
 
 MAX_WIDTH = 2**31 - 1  # of `recommend`
 MAX_BATCH = 2**53
@@ -134,6 +135,8 @@ def allowed() -> dict[str, str]:
     }
     return words | {
         "embedding_lr": RATE,
+        "number": NO_NUMBER,
+        "integer": NO_INTEGER,
         "tokens": KNOWN_LAWS,
         "outputs_of_vocabulary": OUTPUTS,
         "zipf": refusal(lambda: check_law_name("tokens", f"zipf:{math.inf}")),

@@ -276,9 +276,11 @@ const explorer = (() => {
     parts.answer.innerHTML = view.answer(model);
     const { reasons, cells } = parts.drawn;
     parts.reasons.innerHTML = [...reasons].map(([reason, count]) => '<span class="swatch"></span>'
-      + (cells ? `${(100 * count / cells).toFixed(0)} %: ` : "") + views.escaped(reason)).join("<br>");
+      + (cells ? `${share(count / cells)}: ` : "") + views.escaped(reason)).join("<br>");
     if (parts.command.open) showCommand(view, parts.commandBox);
   }
+
+  const share = (part) => (part < 0.01 ? "under 1 %" : `${(100 * part).toFixed(0)} %`);
 
   /** Draws what is in sight now, and the rest when there is time. */
   function drawStale() {

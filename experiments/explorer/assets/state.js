@@ -7,21 +7,22 @@ const states = (() => {
 
   /** A refusal in the words of the command. */
   function refused(field, given, allowed) {
-    const flag = facts.flags[field];
-    const shown = given === "" ? "is missing" : given;
-    return { problem: `${flag} ${shown}: ${theory.named(allowed)}` };
+    return { problem: `${facts.flags[field]} ${given}: ${theory.named(allowed)}` };
   }
 
   const quoted = (text) => `'${text}'`;
 
   function integer(field, text) {
     const [low, high] = [facts.limits[`least_${field}`], facts.limits[field]];
-    const value = /^[+-]?\d+$/.test(text) ? Number(text) : NaN;
+    if (!/^[+-]?\d+$/.test(text)) return refused(field, quoted(text), facts.allowed.integer);
+    const value = Number(text);
     return value >= low && value <= high ? { value } : refused(field, text, facts.allowed[field]);
   }
 
   function rate(field, text) {
-    const value = text === "" ? NaN : Number(text);
+    if (!/^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|nan)$/i.test(text))
+      return refused(field, quoted(text), facts.allowed.number);
+    const value = Number(text); // inf and nan are in no range
     const [low, high] = [facts.limits[`least_${field}`], facts.limits[field]];
     return value >= low && value <= high ? { value } : refused(field, text, facts.allowed[field]);
   }

@@ -14,7 +14,7 @@ TITLES = {"sgd": "gradient descent", "sign": "sign descent"}
 def bigram_steps(data: xr.Dataset) -> Figure:
     """Steps to a tenth of the loss: networks (points), closed forms (lines, to m = 10^6)."""
     figure, panels = plt.subplots(
-        1, 2, figsize=(8.4, 3.6), layout="constrained", sharex=True, sharey=True
+        1, 2, figsize=(8, 3.6), layout="constrained", sharex=True, sharey=True
     )
     for axes, optimizer in zip(panels, TITLES, strict=True):
         chosen = [name for name, task in TASKS.items() if task.optimizer == optimizer]

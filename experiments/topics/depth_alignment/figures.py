@@ -18,7 +18,7 @@ MARKERS = dict(zip(MATRICES, "osD", strict=True))
 def depth_alignment(data: xr.Dataset) -> Figure:
     """Lines: mean field between d = 10,000 and 100,000 (solid), at the networks' widths (dashed);
     points: networks."""
-    figure, panels = plt.subplots(1, 2, figsize=(8.4, 3.8), layout="constrained", sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained", sharey=True)
     steps = np.arange(1, STEPS + 1)
     sizes = np.array(widths(data, "theory"), dtype=np.float64)
     for axes, embedding in zip(panels, EMBEDDING_LRS, strict=True):

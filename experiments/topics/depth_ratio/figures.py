@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from .estimators import Family, family_widths, ratio_at, theory_ratios
 
 PATHS = {"fixed": "$m = 16$", "proportional": "$m = 4d$", "superlinear": "$m = d^{3/2}$"}
-COLUMNS = (
+CASES = (
     ("one hidden matrix alone, 12 steps", 12),
     ("matrices together, embedding frozen, 2 steps", 2),
     ("all layers together, 2 steps", 2),
@@ -31,15 +31,15 @@ LAYOUT = {
 }
 
 
-def _families(optimizer: str, column: int) -> Mapping[str, Family]:
+def _families(optimizer: str, case: int) -> Mapping[str, Family]:
     """Families of a panel by label."""
 
     def of(path: str, depth: int, layers: str) -> Family:
         return Family(optimizer, path, depth, layers)
 
-    if column == 0:
+    if case == 0:
         return {label: of(path, 1, "hidden") for path, label in PATHS.items()}
-    if column == 1:
+    if case == 1:
         found = {
             "1 hidden": of("proportional", 1, "hidden"),
             "2: hidden, readout": of("proportional", 1, "hidden+readout"),
@@ -56,19 +56,19 @@ def _families(optimizer: str, column: int) -> Mapping[str, Family]:
 
 def depth_ratio(data: xr.Dataset) -> Figure:
     """Ratio of sufficient rates: lines are mean-field theory, points are trained networks."""
-    figure, panels = plt.subplots(2, 3, figsize=(11.5, 7.2), layout="constrained", sharex=True)
-    for row, (optimizer, name) in zip(panels, OPTIMIZERS.items(), strict=True):
-        for column, axes in enumerate(row):
-            title, horizon = COLUMNS[column]
-            for place, (label, family) in enumerate(_families(optimizer, column).items()):
+    figure, panels = plt.subplots(3, 2, figsize=(8, 9.6), layout="constrained", sharex=True)
+    for side, (optimizer, name) in zip(panels.T, OPTIMIZERS.items(), strict=True):
+        for case, axes in enumerate(side):
+            title, horizon = CASES[case]
+            for place, (label, family) in enumerate(_families(optimizer, case).items()):
                 _draw(axes, data, family, horizon, label, place)
             axes.set(xscale="log", yscale="log")
-            start, limits = LAYOUT[optimizer][column]
+            start, limits = LAYOUT[optimizer][case]
             axes.set_ylim(limits)
             _guides(axes, GUIDES[optimizer], start)
-            axes.set_title(f"{name}: {title}", fontsize=9)
-            axes.legend(fontsize=7)
-    for axes in panels[1]:
+            axes.set_title(f"{name}:\n{title}")
+            axes.legend()
+    for axes in panels[-1]:
         axes.set_xlabel("width $d$")
     for row in panels:
         row[0].set_ylabel(r"$\eta_E\,/\,\eta_\mathrm{hidden}$")

@@ -54,7 +54,7 @@ def _projection(data: xr.Dataset, width: int, vocab_size: int) -> Floats:
 
 def regime_interpolation(updates: xr.Dataset) -> Figure:
     """Projection update against width, its collapse on d/m and the local exponent's collapse."""
-    figure, (raw, collapse, slope) = plt.subplots(1, 3, figsize=(10.5, 3.3), layout="constrained")
+    figure, (raw, collapse, slope) = plt.subplots(1, 3, figsize=(8, 3.4), layout="constrained")
     cells = update_cells(updates)
     vocab_sizes = sorted({m for _, m in cells if sum(n == m for _, n in cells) >= 4})
     colours = plt.get_cmap("cividis")(np.linspace(0, 0.92, len(vocab_sizes)))
@@ -89,7 +89,10 @@ def regime_interpolation(updates: xr.Dataset) -> Figure:
         ylabel=r"$\mathrm{RMS}(\Delta W\,e_i)/\eta_W$",
         title="first-step projection update",
     )
-    raw.legend(title="vocabulary size $m$", ncols=2)
+    handles, labels = raw.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, title="vocabulary size $m$", loc="outside lower center", ncols=len(labels)
+    )
     collapse.set(
         yscale="log",
         ylabel=r"$\mathrm{RMS}(\Delta W\,e_i)/(\eta_W\sqrt{d})$",
@@ -149,7 +152,7 @@ def _local_exponents(
 
 def regime_map(zipf_map: xr.Dataset, updates: xr.Dataset) -> Figure:
     """Local exponent over (mu, alpha) and over (d, m); squares are measured, the rest theory."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.8), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained")
     low, high = ZIPF_MAP_WIDTH // 2, ZIPF_MAP_WIDTH * 2
     alphas, mus = np.linspace(0, 1.35, 60), np.linspace(0.15, 1.6, 60)
     theory = _two_width_exponents(low, high, alphas, mus)
@@ -258,7 +261,7 @@ def _two_width_exponents(low: int, high: int, alphas: Floats, mus: Floats) -> Fl
 
 def rank_crossover(ranks: xr.Dataset) -> Figure:
     """Update by token rank on Zipf and on the corpus, and the crossover rank against width."""
-    figure, panels = plt.subplots(1, 3, figsize=(10.5, 3.3), layout="constrained")
+    figure, panels = plt.subplots(1, 3, figsize=(8, 3.3), layout="constrained")
     titles = {"zipf:1": r"Zipf, $\alpha=1$", "corpus": "corpus (Python standard library)"}
     rank = ranks["rank"].to_numpy().astype(float)
     edges = np.unique(np.geomspace(1, len(rank) + 1, 26).round())
@@ -305,7 +308,7 @@ def rank_crossover(ranks: xr.Dataset) -> Figure:
             [[c.value - c.low for c in crossings], [c.high - c.value for c in crossings]],
             fmt="os"[number],
             color=f"C{number}",
-            label=titles[tokens],
+            label=tokens.partition(":")[0].replace("zipf", "Zipf"),
         )
     panels[0].plot([], [], color="black", label="theory")
     panels[0].legend(title="width $d$")
@@ -384,7 +387,7 @@ def _theory_ratio(width: Floats, vocab_size: Floats, *, self_term: bool) -> Floa
 
 def learning_rate_phases() -> Figure:
     """Hidden LR exponent over (mu, alpha): full batch, B = sqrt(d), and the batch's own tokens."""
-    figure, panels = plt.subplots(1, 3, figsize=(10.5, 3.3), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 3, figsize=(8, 3), sharey=True, layout="constrained")
     mus = [Fraction(k, 24) for k in range(61)]
     alphas = [Fraction(k, 24) for k in range(33)]
     x, y = np.array(mus, dtype=float), np.array(alphas, dtype=float)

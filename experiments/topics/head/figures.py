@@ -21,7 +21,7 @@ NAMES = {
 
 def head_steps(data: xr.Dataset) -> Figure:
     """RMS of the first step at constant rates, with lines d and sqrt(d) through the widest."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained", sharey=True)
     for panel, (head, title) in zip(
         panels, (("untied", "n = m outputs"), ("few", "16 outputs")), strict=True
     ):
@@ -38,7 +38,7 @@ def head_steps(data: xr.Dataset) -> Figure:
         panel.set(xlabel="width $d$, $m = 8d$", title=title)
         panel.set_xticks([], minor=True)
     panels[0].set_ylabel("RMS of the first step over the rate")
-    panels[0].legend(title=r"solid: as $d$; dotted: as $\sqrt{d}$", fontsize="small")
+    panels[0].legend(title=r"solid: as $d$; dotted: as $\sqrt{d}$")
     return figure
 
 
@@ -48,7 +48,7 @@ def head_rates(data: xr.Dataset) -> Figure:
     figure, panels = plt.subplots(
         len(paths),
         len(LAYERS),
-        figsize=(10, 3.5 * len(paths)),
+        figsize=(8, 3.2 * len(paths)),
         layout="constrained",
         sharey=True,
         squeeze=False,
@@ -65,7 +65,7 @@ def head_rates(data: xr.Dataset) -> Figure:
             size = "$m = 8d$" if path == "proportional" else "$m = 1024$"
             panel.set(xscale="log", title=f"{layer}, {size}", xlabel="LR over muP's scale")
         row[0].set_ylabel("validation loss / initial loss")
-        row[0].legend(fontsize="small")
+        row[0].legend()
     return figure
 
 

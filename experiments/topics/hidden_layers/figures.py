@@ -25,7 +25,7 @@ SHOWN = (
 
 def hidden_layers_accuracy(data: xr.Dataset) -> Figure:
     """Loss curves of some cases, and the distance of every case."""
-    figure = plt.figure(figsize=(9.5, 8.5), layout="constrained")
+    figure = plt.figure(figsize=(8, 8.5), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
     _curves(left, {one.case: one for one in loss_curves(data)})
     names = [name for name in CASES if name in data.case.values]
@@ -41,12 +41,13 @@ def hidden_layers_accuracy(data: xr.Dataset) -> Figure:
         colour, filled = ("C0", "C0") if marker == "o" else ("C1", "none")
         right.plot(share, [places[name] for name in worst], marker, color=colour, mfc=filled)
         right.axvline(100 * allowed, color=colour, ls="--", lw=0.8)
-    right.set_yticks(list(places.values()), list(places), fontsize=5.5)
+    right.set_yticks(list(places.values()), list(places), fontsize=7.5)
     right.set(
-        xlabel="largest distance beyond two standard errors (%)",
+        xlabel="largest distance beyond\ntwo standard errors (%)",
         title="loss (discs), update RMS (squares)",
         xscale="symlog",
     )
+    right.margins(x=0.08)
     return figure
 
 
@@ -59,7 +60,7 @@ def _curves(axes: Axes, curves: dict[str, Curve]) -> None:
         axes.plot(steps, curve.predicted / curve.scale, color=colour, label=case)
         axes.errorbar(steps, mean / curve.scale, bar / curve.scale, fmt="o", ms=3, color=colour)
     axes.set(xlabel="step", ylabel="loss / first loss", yscale="log")
-    axes.legend(fontsize=6)
+    axes.legend()
 
 
 FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {

@@ -33,7 +33,8 @@ POINT = {"markeredgecolor": "white", "markeredgewidth": 0.4, "linestyle": "none"
 
 def lv_lifetime(age: xr.Dataset) -> Figure:
     """The local exponent against age, the end of the LV regime, and the map of both."""
-    figure, (curves, ends, regime) = plt.subplots(1, 3, figsize=(10.8, 3.4), layout="constrained")
+    figure, panels = plt.subplot_mosaic("ab;cc", figsize=(8, 6.6), layout="constrained")
+    curves, ends, regime = panels.values()
     found = local_exponents(age, 1)
     ratios = np.array([m / d for d, m, _, _ in found])
     order = np.array([k for k in np.argsort(ratios) if ratios[k] > 1])
@@ -158,7 +159,7 @@ def _map(age: xr.Dataset, axes: Axes, figure: Figure) -> None:
 
 def lv_entry(entry: xr.Dataset, lifetimes: xr.Dataset) -> Figure:
     """Updates while the head of a Zipf law is learned, and lifetimes of other optimizers."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.5), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
     widths = entry.width.values
     colours = plt.get_cmap("cividis")(np.linspace(0, 0.9, len(widths)))
     for rate, marker in zip(entry.embedding_lr.values, "o^", strict=True):
@@ -172,7 +173,7 @@ def lv_entry(entry: xr.Dataset, lifetimes: xr.Dataset) -> Figure:
             style = {"fmt": marker, "color": colour, "markersize": 3.5, **POINT}
             left.errorbar(steps, squares.mean(axis=1), error, **style)
     left.axhline(1, color="#D55E00", linestyle="--", linewidth=1)
-    left.annotate("incoherent floor", (1, 1.05), color="#D55E00", fontsize="small")
+    left.annotate("incoherent floor", (1, 1.05), color="#D55E00", fontsize=7.5)
     handles = [
         Line2D([], [], color=c, label=f"{d:,}") for d, c in zip(widths, colours, strict=True)
     ]
@@ -186,7 +187,7 @@ def lv_entry(entry: xr.Dataset, lifetimes: xr.Dataset) -> Figure:
         ylabel=r"$\mathrm{RMS}^2$ of a step's update $/\,(\eta_W^2\,d)$",
         title=r"Zipf $\alpha=1$: the projection learns the head",
     )
-    left.set_ylim(0.8, 5 * float(entry.mean_square.mean("seed").max() / widths[-1]))
+    left.set_ylim(0.8, 14 * float(entry.mean_square.mean("seed").max() / widths[-1]))
     left.legend(handles=handles, title="width, embedding LR", ncols=3, loc="upper center")
     _lifetimes(lifetimes, right)
     return figure
@@ -204,7 +205,7 @@ def _lifetimes(data: xr.Dataset, axes: Axes) -> None:
         )
     axes.axvline(1, color="0.4", linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(rows)), [c.name.removeprefix("lv-lifetime-") for c in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -1.4)
     axes.set(
         xlabel=r"$\eta_E t_c$ over its prediction",
         title="end of the LV regime in other settings",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,12 +18,12 @@ from .estimators import LOSS_ALLOWED, UPDATE_ALLOWED, loss_excess, particle_erro
 
 def mean_field_accuracy(curves: xr.Dataset, widths: xr.Dataset, particles: xr.Dataset) -> Figure:
     """Predicted and measured losses, their distance, convergence in width and in particles."""
-    figure, panels = plt.subplots(2, 2, figsize=(9.5, 7), layout="constrained")
+    figure, panels = plt.subplots(2, 2, figsize=(8, 7.4), layout="constrained")
     (left, right), (middle, convergence) = panels
-    _convergence(particles, convergence)
+    colours = dict(zip(curves.case.values, plt.get_cmap("tab10").colors, strict=False))  # type: ignore[attr-defined]
+    _convergence(particles, convergence, colours)
     width = int(curves.width.min())
-    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
-    for colour, case in zip(colours, curves.case.values, strict=False):
+    for case, colour in colours.items():
         cell = curves.sel(case=case, width=width)
         loss = cell.loss.transpose("step", "seed").to_numpy()
         first = loss[0].mean()
@@ -32,7 +33,8 @@ def mean_field_accuracy(curves: xr.Dataset, widths: xr.Dataset, particles: xr.Da
             cell.step, loss.mean(axis=1) / first, error / first, fmt="o", ms=3, color=colour
         )
     left.set(xlabel="step", ylabel="loss / first loss", title=f"d = {width:,}", yscale="log")
-    left.legend(fontsize=5)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
 
     size = widths.width.to_numpy().astype(float)
     excess = widths.excess.transpose("width", "seed").to_numpy()
@@ -48,13 +50,13 @@ def mean_field_accuracy(curves: xr.Dataset, widths: xr.Dataset, particles: xr.Da
         yscale="log",
     )
     _sizes_as_ticks(middle, size)
-    middle.legend(fontsize=6)
+    middle.legend()
 
     for values, bar, marker in (
         (loss_excess(curves), LOSS_ALLOWED, "o"),
         (update_excess(curves), UPDATE_ALLOWED, "s"),
     ):
-        for colour, case in zip(colours, curves.case.values, strict=False):
+        for case, colour in colours.items():
             size = curves.width.to_numpy()
             share = [100 * values[str(case), int(d)] for d in size]
             right.plot(size, share, marker, color=colour, mfc="none" if marker == "s" else colour)
@@ -69,16 +71,13 @@ def mean_field_accuracy(curves: xr.Dataset, widths: xr.Dataset, particles: xr.Da
     return figure
 
 
-def _convergence(particles: xr.Dataset, axes: Axes) -> None:
+def _convergence(particles: xr.Dataset, axes: Axes, colours: Mapping[str, Any]) -> None:
     """Deviation from the most particles (points) and the error that each prediction states."""
     deviation, error = particle_errors(particles)
     numbers = particles.particles.values[:-1]
-    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
-    for colour, case, gap, stated in zip(
-        colours, particles.case.values, deviation, error, strict=False
-    ):
-        axes.plot(numbers, 100 * np.abs(gap).max(axis=-1), "o", color=colour, label=str(case))
-        axes.plot(numbers, 100 * stated.max(axis=-1), color=colour)
+    for case, gap, stated in zip(particles.case.values, deviation, error, strict=True):
+        axes.plot(numbers, 100 * np.abs(gap).max(axis=-1), "o", color=colours[case])
+        axes.plot(numbers, 100 * stated.max(axis=-1), color=colours[case])
     axes.set(
         xlabel="token particles",
         ylabel="largest deviation from 8,192 (% of first loss)",
@@ -87,7 +86,6 @@ def _convergence(particles: xr.Dataset, axes: Axes) -> None:
         yscale="log",
     )
     _sizes_as_ticks(axes, numbers)
-    axes.legend(fontsize=6)
 
 
 def _sizes_as_ticks(axes: Axes, sizes: NDArray[np.float64]) -> None:

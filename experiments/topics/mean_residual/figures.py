@@ -38,7 +38,7 @@ NAMES = {
 
 def mean_residual(data: xr.Dataset) -> Figure:
     """The update's RMS over that of the features against the width. Lines are theory."""
-    figure, panels = plt.subplots(1, 3, figsize=(10.5, 3.6), layout="constrained", sharey=True)
+    figure, panels = plt.subplots(1, 3, figsize=(8, 3.4), layout="constrained", sharey=True)
     for axes, (title, lines) in zip(panels, PANELS.items(), strict=True):
         _theory(axes, data, {line[0] for line in lines if line[2] == "raw"})
         for offset, line in zip((-1, 0, 1), lines, strict=True):

@@ -22,11 +22,11 @@ MARKS = {"squared error": "o", "softmax": "s", "softmax, shared targets": "x"}
 
 def muon_rows(data: xr.Dataset) -> Figure:
     """Lengths of rows by rank at two Zipf exponents. Lines are the law, marks networks."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained", sharey=True)
     for axes, exponent in zip(panels, data.exponent.values, strict=True):
         _rows(axes, data, float(exponent))
     panels[0].set_ylabel("length of its row under Muon")
-    panels[0].legend(loc="lower left", fontsize="small")
+    panels[0].legend(loc="lower left")
     return figure
 
 
@@ -54,7 +54,7 @@ def _rows(axes: Axes, data: xr.Dataset, exponent: float) -> None:
             xytext=(3, 0),
             textcoords="offset points",
             va="center",
-            fontsize="small",
+            fontsize=7.5,
             color=f"C{place}",
         )
     axes.set(

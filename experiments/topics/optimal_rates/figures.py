@@ -36,7 +36,7 @@ Floats = NDArray[np.float64]
 
 def optimal_ratio(layers: xr.Dataset, joint: xr.Dataset) -> Figure:
     """Optimal LR ratio against width, layer by layer and joint, and its exponent against steps."""
-    figure, panels = plt.subplots(2, 2, figsize=(8.4, 6.8), layout="constrained")
+    figure, panels = plt.subplots(2, 2, figsize=(8, 6.8), layout="constrained")
     late = max(horizons(layers))
     for axes, horizon in zip(panels[0], (1, late), strict=True):
         for family in LABELS:

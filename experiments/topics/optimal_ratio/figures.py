@@ -36,7 +36,7 @@ GUIDES = {1.0: r"$d$", 0.5: r"$\sqrt{d}$"}
 
 def optimal_ratio_in_networks(data: xr.Dataset) -> Figure:
     """Layer-wise optimal ratio against width; its exponent by case; real text by vocabulary."""
-    figure, panels = plt.subplots(2, 2, figsize=(8.4, 6.8), layout="constrained")
+    figure, panels = plt.subplots(2, 2, figsize=(8, 6.8), layout="constrained")
     _against_width(panels[0, 0], data)
     _by_case(panels[0, 1], data)
     _by_vocabulary(panels[1, 0], data, "corpus", "MLP on real text, 100 steps")
@@ -71,7 +71,7 @@ def _against_width(axes: Axes, data: xr.Dataset) -> None:
         axes.plot(widths, line, color=COLOURS[case], zorder=3)
     axes.set(xscale="log", yscale="log", xlabel="width $d$")
     axes.set_ylabel(r"$\eta_\mathrm{embedding}^*/\eta_\mathrm{hidden}^*$, layer by layer")
-    axes.set_title("hidden layer, each layer alone, 16 steps (line: theory's slope)")
+    axes.set_title("hidden layer, each layer alone,\n16 steps (line: theory's slope)")
     widths = sorted({width for case in SYNTHETIC for width in case_widths(data, case)})
     axes.set_xticks(widths, map(str, widths))
     axes.minorticks_off()
@@ -124,7 +124,7 @@ def _by_case(axes: Axes, data: xr.Dataset) -> None:
         axes.hlines(theory, place - 0.4, place + 0.4, color="black", linestyle=":", zorder=5)
     axes.set_xticks(range(len(VARIANTS)), VARIANTS.values(), rotation=20, ha="right", fontsize=7.5)
     _exponent_axes(axes)
-    axes.set_title("Gaussian targets, 16 steps (dotted: first-step theory)")
+    axes.set_title("Gaussian targets, 16 steps\n(dotted: first-step theory)")
     _legend(axes)
 
 
@@ -141,7 +141,7 @@ def _by_vocabulary(axes: Axes, data: xr.Dataset, network: str, title: str) -> No
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=7.5)
     axes.minorticks_off()
     _exponent_axes(axes)
-    axes.set_title(f"{title} (dotted: first-step theory)")
+    axes.set_title(f"{title}\n(dotted: first-step theory)")
 
 
 def _legend(axes: Axes) -> None:

@@ -17,7 +17,7 @@ TITLES = {"kept": "$m = 1024$", "proportional": "$m = 8d$"}
 def proxies(data: xr.Dataset) -> Figure:
     """Losses over the initial one against the base rate, by width; dotted: the best rate."""
     figure, panels = plt.subplots(
-        2, 2, figsize=(8.4, 6.0), layout="constrained", sharex=True, sharey="row"
+        2, 2, figsize=(8, 6), layout="constrained", sharex=True, sharey="row"
     )
     rates = data.base_lr.to_numpy()
     for row, network in zip(panels, NETWORKS, strict=True):

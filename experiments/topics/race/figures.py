@@ -25,9 +25,10 @@ LINEAR = 0.005  # below, the axis is linear; beyond, logarithmic
 
 def race(data: xr.Dataset) -> Figure:
     """Loss above muP's as a share of what muP's training removes, with its interval over seeds."""
-    figure, panels = plt.subplots(
-        1, len(TASKS), figsize=(8.8, 2.9), layout="constrained", sharey=True, sharex=True
+    figure, grid = plt.subplots(
+        2, 2, figsize=(8, 4.8), layout="constrained", sharey=True, sharex=True
     )
+    panels = grid.ravel()
     rules = [rule for rule in RULES if rule != "mup"]
     for axes, task in zip(panels, TASKS, strict=True):
         for place, rule in enumerate(rules):
@@ -35,7 +36,7 @@ def race(data: xr.Dataset) -> Figure:
             error = np.abs([[found.value - found.low], [found.high - found.value]])
             axes.errorbar(found.value, place, xerr=error, marker="o", color="C0", capsize=3)
         axes.set_xscale("symlog", linthresh=LINEAR)
-        axes.set_xticks([0, 0.01, 0.1, 1], ["0", "1 %", "10 %", "100 %"], fontsize=7)
+        axes.set_xticks([0, 0.01, 0.1, 1], ["0", "1 %", "10 %", "100 %"])
         axes.minorticks_off()
         axes.axvline(0, color="0.4", linewidth=0.9)
         axes.set_title(task.replace("-", ", "))

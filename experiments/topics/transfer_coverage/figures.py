@@ -51,7 +51,7 @@ def transfer_coverage(study: xr.Dataset) -> Figure:
     scenarios.remove("no noise")
     study = study.sel(scenario=scenarios)
     figure, panels = plt.subplot_mosaic(
-        "aabbcc;dddeee", figsize=(12, 9.2), layout="constrained", sharey=True
+        "ab;cd;e.", figsize=(8, 10.5), layout="constrained", sharey=True
     )
     left, middle, right, held, width = (panels[name] for name in "abcde")
     heights = np.arange(len(scenarios))
@@ -77,7 +77,11 @@ def transfer_coverage(study: xr.Dataset) -> Figure:
         (right, "all intervals that hold the truth, mean of parameters"),
     ):
         axes.set(title=title, xlim=(-0.03, 1.03), yticks=heights, yticklabels=scenarios)
-    width.set(title="their median half width", xscale="log", xlabel=r"% of $L_\infty$")
+    width.set(
+        title=r"median half width of intervals of $R_\infty$",
+        xscale="log",
+        xlabel=r"% of $L_\infty$",
+    )
     left.legend(loc="center")
     for axes in (right, held):
         axes.legend(loc="center left")
@@ -105,7 +109,7 @@ def transfer_coverage_one_seed(study: xr.Dataset, several: xr.Dataset) -> Figure
     recipe = several.interval.sel(recipe="drawn out").where(several.status == 0)
     ends = recipe.to_dataset("end")
     over_seeds = ((ends.high - ends.low) / 2).median("trial")
-    figure, (held, wider) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
+    figure, (held, wider) = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained", sharey=True)
     heights = np.arange(len(scenarios))
     labels = {**SHOWN, "transfer_cost": "cost"}
     for number, (name, label) in enumerate(labels.items()):

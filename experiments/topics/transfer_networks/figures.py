@@ -78,7 +78,7 @@ def _widths(axes: Axes, widths: Sequence[int]) -> None:
 def transfer_rules(data: xr.Dataset) -> Figure:
     """Shift of the optimum, loss above muP's, error of the scaling law and R∞, by rule."""
     figure, panels = plt.subplots(
-        4, 2, figsize=(8.8, 13), layout="constrained", height_ratios=(1, 1, 1.15, 1.15)
+        4, 2, figsize=(8, 13), layout="constrained", height_ratios=(1, 1, 1.15, 1.15)
     )
     for number, network in enumerate(NETWORKS):
         curves, by_rule = panels[:2, number], panels[2 + number]
@@ -124,7 +124,7 @@ def _penalties(axes: Axes, data: xr.Dataset, network: str) -> None:
 def _by_rule(left: Axes, right: Axes, data: xr.Dataset, network: str) -> None:
     """E, its noise and that of the widest width held out; R∞ where it is determined."""
     fits = [fitted(data, f"{network}; {rule}") for rule in RULES]
-    _, penalties = asymptotic_penalties(fits)
+    reference, penalties = asymptotic_penalties(fits)
     places = np.arange(len(RULES))
     left.barh(
         places, [fit.noise_error for fit in fits], color="0.85", label="what seed noise alone gives"
@@ -140,7 +140,7 @@ def _by_rule(left: Axes, right: Axes, data: xr.Dataset, network: str) -> None:
     left.set_xlabel("$E$")
     for place, found in zip(places, penalties, strict=True):
         if found.status is Status.UNDETERMINED:
-            right.annotate("undetermined", (0, place), fontsize=8, va="center", color="0.4")
+            right.annotate(" undetermined", (0, place), fontsize=8, va="center", color="0.4")
             continue
         value, bars = _bars([found])
         sure = found.outcome.ok
@@ -154,7 +154,8 @@ def _by_rule(left: Axes, right: Axes, data: xr.Dataset, network: str) -> None:
             capsize=2,
         )
     right.axvline(0, color="0.6", linewidth=0.9)
-    right.set_xlabel(r"$R_\infty$ (nats; open: misfit)")
+    lowest = "none" if reference is None else LABELS[list(RULES)[reference]]
+    right.set_xlabel(f"$R_\\infty$ above the lowest, {lowest}\n(nats; open: misfit)")
     for axes in (left, right):
         axes.set_ylim(len(RULES) - 0.4, -0.6)
     left.set_yticks(places, [LABELS[rule] for rule in RULES], fontsize=8)
@@ -164,7 +165,7 @@ def _by_rule(left: Axes, right: Axes, data: xr.Dataset, network: str) -> None:
 def transfer_axes(data: xr.Dataset) -> Figure:
     """Loss above muP's at the widest common width: by the embedding's learning rate, by vocabulary,
     by weight decay; and by width at the same number of tokens per parameter."""
-    figure, panels = plt.subplots(4, 2, figsize=(8.4, 12.4), layout="constrained")
+    figure, panels = plt.subplots(4, 2, figsize=(8, 12.4), layout="constrained")
     for row, network in zip(panels.T, NETWORKS, strict=True):
         width = max(widths_of(data, Case(network, "mup", OTHER_VOCABULARIES[0]).name))
         _by_ratio(row[0], data, network, width)
@@ -174,7 +175,7 @@ def transfer_axes(data: xr.Dataset) -> Figure:
         row[0].set_title(f"{NAMES[network]}, width {width}: what a rule chooses")
         row[1].set_title(f"{NAMES[network]}: vocabulary, width {width}")
         row[2].set_title(f"{NAMES[network]}: weight decay, width {width}")
-        row[3].set_title(f"{NAMES[network]}: the same number of tokens per parameter")
+        row[3].set_title(f"{NAMES[network]}: same tokens per parameter")
         references = (TUNED, PENALTY, CHANGE, PENALTY)
         for axes, reference in zip(row, references, strict=True):
             axes.set_ylabel(reference)

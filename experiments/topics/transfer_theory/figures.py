@@ -55,7 +55,7 @@ Floats = NDArray[np.float64]
 
 def transfer_theory(data: xr.Dataset, ratios: xr.Dataset) -> Figure:
     """Lowest loss and best base rate against width, case by case, and the limits against m/d."""
-    figure, panels = plt.subplots(len(CASES) + 1, 2, figsize=(8.2, 13), layout="constrained")
+    figure, panels = plt.subplots(len(CASES) + 1, 2, figsize=(8, 13), layout="constrained")
     for (left, right), case in zip(panels, CASES, strict=False):
         _lowest_losses(left, data, case)
         _best_rates(right, data, case)

@@ -20,8 +20,8 @@ POINT = {"markeredgecolor": "white", "markeredgewidth": 0.4, "linestyle": "none"
 def update_magnitude(data: xr.Dataset) -> Figure:
     """First-step RMS by network, its collapse on d/m, the exponent during training."""
     figure, axes = plt.subplot_mosaic(
-        [[*NETWORKS], ["collapse", "ratio", "age"]],
-        figsize=(10.5, 6.2),
+        [[*NETWORKS[:2]], [NETWORKS[2], "collapse"], ["ratio", "age"]],
+        figsize=(8, 8.8),
         layout="constrained",
     )
     vocab_sizes = [int(m) for m in data.vocab_size.values]
@@ -72,6 +72,7 @@ def update_magnitude(data: xr.Dataset) -> Figure:
         title="all networks on one curve",
     )
     axes["collapse"].minorticks_off()
+    axes["collapse"].set_yticks([1, 2, 4, 8], ["1", "2", "4", "8"])
     axes["ratio"].axhline(1, color="black", zorder=0)
     axes["ratio"].set(
         xscale="log", xlabel="$d/m$", ylabel="measured / derived RMS", title="nothing fitted"

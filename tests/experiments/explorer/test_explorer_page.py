@@ -457,6 +457,18 @@ def test_wrong_values_are_refused_in_the_words_of_the_command(start):
     assert start.page.locator("#tokens-meaning.wrong").count() == 1
 
 
+NO_NUMBERS = {"width": ("", "abc", "1.5", "nan"), "embedding_lr": ("", "abc", "0x10", "nan")}
+
+
+def test_what_is_no_number_is_refused_in_the_words_of_the_command(start, capsys):
+    for field, texts in NO_NUMBERS.items():
+        for text in texts:
+            start.set(**{**vars(State()), field: text})
+            told = start.page.evaluate("document.body.dataset.wrong")
+            assert main(["explore", flag(field), text]) == 2
+            assert capsys.readouterr().err.strip() == f"dynsim: error: {told}"
+
+
 @pytest.mark.parametrize("text", ["", "1.5", "1e400", "nan", "\u0661", "9" * 400, "<b>", "' or 1"])
 def test_no_text_in_a_field_makes_it_hang(start, text):
     start.page.fill("#width", text)
