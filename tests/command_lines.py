@@ -91,7 +91,7 @@ VALID = {
     "parametrization": "--compare --width 8 --vocab-size 9",
     "recommend": "--preset gpt2 --base-width 64",
     "explore": "--out explorer",
-    CAMPAIGN: "--out campaign --miniature --only update_magnitude --minutes 0.4",
+    CAMPAIGN: "--out campaign --miniature --only update_magnitude --minutes 2",
 }
 # Never drawn: these measure for hours, or serve until they are interrupted.
 ENDLESS = {"verify": ("--full",), "explore": ("--serve",)}
