@@ -38,7 +38,8 @@ from ._solver import Case, Descent, Multipliers, Plan, Sizes, Tokens, solve
 DEFAULT_ACCURACY = 0.01  # of the initial loss
 FIRST_TOKENS, FIRST_NEURONS = 2048, 512  # or what outputs and steps need
 FIRST_REPLICAS, FIRST_COMPANIONS = 6, 3
-AIM = 0.85  # of the accuracy, since replicas are counted from an estimate
+AIM = 0.95  # of the accuracy, since replicas are counted from an estimate
+SURE = 1.25  # standard errors for the accuracy, since the worst of many steps is off by more
 BEYOND_CHANCE = 3  # standard errors, since a change is looked for at every step
 MOST_BIAS = 0.7  # of the accuracy; with more of it particles are what is missing
 SMALLEST_ENTRY = 1e-15  # of a first gradient, whose square a float32 still holds
@@ -125,7 +126,7 @@ def accurate(
         if larger <= scale:
             break
         scale = larger
-    if _worst(result, np.hypot(result.spread, result.bias)) > accuracy:
+    if _worst(result, np.hypot(SURE * result.spread, result.bias)) > accuracy:
         most = max(most_replicas(sizes), FIRST_REPLICAS)
         limit, companions = _replicas(task, result, found, accuracy)
         limit = min(max(limit, FIRST_REPLICAS), most)
@@ -171,7 +172,7 @@ def _found(
     every = (sizes.tokens, sizes.neurons, True), (*fewer, True), (*fewer, False)
     plan = _plan(task, sizes)
     at_once = _at_once(plan, len(task.rates.embedding), task.memory_gb)
-    threading.Thread(target=_compiled, args=(task, plan, at_once), daemon=True).start()
+    _compiling(task, plan, at_once)
     vocabularies = {
         count: padded(token_particles(task.setup, count), sizes.tokens)
         for count in {every[place][0] for place in wanted}
@@ -288,6 +289,7 @@ def _replicas(task: Task, result: Accurate, found: Found, accuracy: float) -> tu
             for one in (found.records[0], correction)
         )
     square = max((AIM * accuracy) ** 2 - _worst(result, result.bias) ** 2, (0.3 * accuracy) ** 2)
+    square /= SURE**2
     # The error by_limit^2 / R + by_companions^2 / R' at the least work R + 2 R'.
     both = by_limit + math.sqrt(2) * by_companions
     limit, companions = (
@@ -325,27 +327,51 @@ def _at_once(plan: Plan, rates: int, memory_gb: float | None) -> int:
 
 
 MOST_PROGRAMS = 16  # that are kept; a study has plans without end, and a process little room
-_programs: dict[tuple[Plan, int], Any] = {}  # compiled, by plan and number of cases
-_compiling = threading.Lock()
+_programs: dict[tuple[Plan, int], _Compiling] = {}  # by plan and number of cases
+_of_programs = threading.Lock()
+
+
+class _Compiling:
+    """A program that a thread of its own compiles, beside the preparation of what it will solve."""
+
+    def __init__(self, lowered: Any):
+        self._found: Any = None
+        self._failed: BaseException | None = None
+        self._thread = threading.Thread(target=self._compile, args=(lowered,), daemon=True)
+        self._thread.start()
+
+    def _compile(self, lowered: Any) -> None:
+        try:
+            self._found = _compiled_soon(lowered)
+        except BaseException as error:  # for whoever waits
+            self._failed = error
+
+    def program(self) -> Any:
+        """The program, once it is compiled."""
+        self._thread.join()
+        if self._failed is not None:
+            raise self._failed
+        return self._found
 
 
 def _solve(
     task: Task, plan: Plan, tokens: Tokens, sizes: Sizes, descent: Descent, cases: Case
 ) -> tuple[Any, Any]:
     """`solve`, compiled once for all threads."""
-    return _compiled(task, plan, len(cases.side))(tokens, sizes, descent, cases)
+    program = _compiling(task, plan, len(cases.side)).program()
+    return program(tokens, sizes, descent, cases)
 
 
-def _compiled(task: Task, plan: Plan, at_once: int) -> Any:
-    """The program of a plan. One is compiled beside the preparation of what it will solve."""
+def _compiling(task: Task, plan: Plan, at_once: int) -> _Compiling:
+    """The program of a plan. It is traced here: that takes Python's time, which threads share."""
     key = plan, at_once
-    with _compiling:
-        if key not in _programs:
-            lowered = solve.lower(plan, *_arguments(task, plan, at_once))
+    with _of_programs:
+        known = _programs.get(key)
+        if known is None or known._failed is not None:
             while len(_programs) >= MOST_PROGRAMS:
                 del _programs[next(iter(_programs))]  # the oldest
-            _programs[key] = _compiled_soon(lowered)
-        return _programs[key]
+            known = _programs[key] = _Compiling(solve.lower(plan, *_arguments(task, plan, at_once)))
+        return known
 
 
 def _compiled_soon(lowered: Any) -> Any:

@@ -92,9 +92,10 @@ def predict(
 
     - `accuracy`: the error of the loss that is allowed at any step, as a share of the initial loss
       (by default 0.01); particles and replicas are chosen from a short first solve, as few as that
-      takes. Left to itself a prediction takes at most four times the work that the numbers below
-      take by default; an accuracy that is asked for takes what it needs. To be left out where
-      `particles` or `replicas` are given.
+      takes. The largest standard error is to be at most 0.8 of it, so that in about nine
+      predictions of ten the worst step is within it. Left to itself a prediction takes at most four
+      times the work that the numbers below take by default; an accuracy that is asked for takes
+      what it needs. To be left out where `particles` or `replicas` are given.
     - `particles`: number of token particles (of nonlinear layers all tokens are particles, and this
       sets the neurons only); beside `replicas` by default 2048, or the power of two that is enough
       for the setup's outputs and steps. Neuron particles: a quarter of it, or what is enough.

@@ -231,7 +231,9 @@ def test_an_accuracy_is_met_and_said():
     for accuracy in (0.2, 0.02):
         found = predict(setup, accuracy=accuracy)
         assert found.outcome == (OK,)
-        assert 0 < found.accuracy_reached <= found.accuracy == accuracy
+        # A standard error, of which the worst of the steps may be off by more than one.
+        assert 0 < found.accuracy_reached <= accuracy / 1.2
+        assert found.accuracy == accuracy
         distance = np.abs(found.loss - best.loss)[0] / best.loss[0, 0]
         assert np.max(distance - 3 * (best.loss_error / best.loss[0, 0])[0]) < 3 * accuracy
         if accuracy == 0.2:
