@@ -257,7 +257,7 @@ def test_a_sweep_shares_its_program_and_its_random_numbers(monkeypatch):
     rates = {"embedding_lrs": [0.0, setup.embedding_lr, 1e-9], "projection_lrs": [0.0, 0.03, 1e-9]}
     several = predict(setup, accuracy=0.5, **rates)
     assert solve.traces <= traces + 1
-    assert len(draws) == of_one
+    assert len(draws) == 2 * of_one
     assert several.replicas == alone.replicas == 6
     # The same task and the same draws: where nothing is learned the losses agree.
     np.testing.assert_allclose(several.loss[:, 0], alone.loss[0, 0], rtol=1e-6)
