@@ -2,8 +2,8 @@
 
 `python tests/command_lines.py [LINES] [SEED] [FIRST]` tries a thousand, many of which do their
 work, in about half an hour; `experiments/test_cli.py` tries a sample of those that end at once.
-Options and choices are read from the commands, so that new ones are drawn as well. `campaign` stands
-for `python -m benchmarks.campaign`, of which only the miniature is drawn.
+Options and choices are read from the commands, so that new ones are drawn as well. `campaign`
+stands for `python -m benchmarks.campaign`, of which only the miniature is drawn.
 """
 
 from __future__ import annotations
