@@ -89,30 +89,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 only_safe_characters()
             code = command.run()
             failure = unwritten()
-            return code if failure is None else _complain(failure, 2)
+            return code if failure is None else complain(failure, 2)
         finally:
             asked([])
             if own_process:
                 sys.stdout.flush()
     except (InputError, ParseError) as error:
-        return _complain(error.written(flag) if isinstance(error, InputError) else str(error), 2)
+        return complain(error.written(flag) if isinstance(error, InputError) else str(error), 2)
     except KeyboardInterrupt:
         if own_process:
             raise
-        return _complain(interrupted_line(), INTERRUPTED)
+        return complain(interrupted_line(), INTERRUPTED)
     except MemoryError:
-        return _complain("not enough memory for this size; take a smaller one", 2)
+        return complain("not enough memory for this size; take a smaller one", 2)
     except OutputLost as error:
-        return _complain(f"the output cannot be written ({error.strerror})", 2)
+        return complain(f"the output cannot be written ({error.strerror})", 2)
     except OSError as error:
         if error.errno is None:
             raise
         where = "" if error.filename is None else f"{shown(str(error.filename))}: "
-        return _complain(f"{where}{error.strerror}", 2)
+        return complain(f"{where}{error.strerror}", 2)
     except RuntimeError as error:
         if not any(text in str(error) for text in OUT_OF_MEMORY):
             raise
-        return _complain("not enough memory on the device for this size; take a smaller one", 2)
+        return complain("not enough memory on the device for this size; take a smaller one", 2)
 
 
 # What XLA says of devices, of processors, and of a system that gives no more.
@@ -135,9 +135,10 @@ def _prepare_process() -> None:
     own_streams()
 
 
-def _complain(message: str, code: int) -> int:
+def complain(message: str, code: int, program: str = "dynsim") -> int:
+    """Says what is wrong in one line, and returns the exit code."""
     text = printable(message)
     if len(text) > LONGEST:
         text = f"{text[: LONGEST - 300]} ... {text[-290:]}"
-    print(f"dynsim: error: {text}", file=sys.stderr)
+    print(f"{program}: error: {text}", file=sys.stderr)
     return code

@@ -2,7 +2,8 @@
 
 `python tests/command_lines.py [LINES] [SEED] [FIRST]` tries a thousand, many of which do their
 work, in about half an hour; `experiments/test_cli.py` tries a sample of those that end at once.
-Options and choices are read from the commands, so that new ones are drawn as well.
+Options and choices are read from the commands, so that new ones are drawn as well. `campaign`
+stands for `python -m benchmarks.campaign`, of which only the miniature is drawn.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ import tyro
 (POSITIONAL,) = get_args(tyro.conf.Positional[int])[1:]
 BOUND = 60.0  # seconds of the processor, most of them for compilation
 HANGS = 300  # seconds
-CODES = {"verify": (0, 1, 2), "coordinate-check": (0, 1, 2)}  # of others 0 and 2
+CAMPAIGN = "campaign"
+CODES = {"verify": (0, 1, 2), "coordinate-check": (0, 1, 2), CAMPAIGN: (0, 2, 3)}  # else 0 and 2
 
 WORDS = (
     "-1 0 1 2 3 7 x nan inf -inf 1e3 1.5 1/2 0x10 -1e400 uniform zipf:1 zipf:1e9 counts:counts "
@@ -67,6 +69,7 @@ CHEAP = {
     "parametrization": "mup",
     "recommend": "--width 8 --base-width 4 --vocab-size 9",
     "explore": "--out counts/inside",
+    CAMPAIGN: "--out campaign --list",
 }
 VALID = {
     "derive": "--layer hidden --width 8 --vocab-size 16",
@@ -88,6 +91,7 @@ VALID = {
     "parametrization": "--compare --width 8 --vocab-size 9",
     "recommend": "--preset gpt2 --base-width 64",
     "explore": "--out explorer",
+    CAMPAIGN: "--out campaign --miniature --only update_magnitude --minutes 2",
 }
 # Never drawn: these measure for hours, or serve until they are interrupted.
 ENDLESS = {"verify": ("--full",), "explore": ("--serve",)}
@@ -118,17 +122,40 @@ def command_line(chance: random.Random, work: bool) -> list[str]:
             line += [option] if option.startswith("--") else []  # else one without a flag
         if chance.random() < (0.9 if choices else 0.2):
             line.append(_value(chance, choices))
-    if chance.random() < 0.3:
+    if command != CAMPAIGN and chance.random() < 0.3:
         line.append("--json")
     return line
 
 
 def drawn_options(command: str) -> dict[str, list[str]]:
     """The options of a command and values that mean something for each; none for a flag."""
+    if command == CAMPAIGN:
+        return _options_of_campaign()
     from experiments.cli import COMMANDS
 
     found = dict(_options(COMMANDS[command]))
     return {flag: found[flag] for flag in found if flag not in ENDLESS.get(command, ())}
+
+
+def _campaign() -> tuple[Any, Any, list[str]]:
+    """Its `main` and its parser, and the names of its items."""
+    root = str(Path(__file__).parents[1])
+    sys.path.insert(0, root)
+    try:
+        from benchmarks.campaign.__main__ import main, parser
+        from benchmarks.campaign.items import ITEMS
+    finally:
+        sys.path.remove(root)
+    return main, parser(), [item.name for item in ITEMS]
+
+
+def _options_of_campaign() -> dict[str, list[str]]:
+    _, parser, items = _campaign()
+    values = {Path: PLAUSIBLE[Path], float: PLAUSIBLE[float], None: items}
+    actions = (one for one in parser._actions if one.dest != "help")
+    return {
+        one.option_strings[0]: [] if one.nargs == 0 else list(values[one.type]) for one in actions
+    }
 
 
 def _options(command: type) -> Iterator[tuple[str, list[str]]]:
@@ -193,14 +220,18 @@ def surface() -> str:
 
 def ending(line: list[str]) -> Ending:
     """How a line ends, in this process and in the folder that it stands in."""
-    from experiments.cli import main
+    if line[0] == CAMPAIGN:
+        main, words = _campaign()[0], line[1:]
+    else:
+        from experiments.cli import main
 
+        words = line
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace") for _ in range(2))
     begun = time.process_time()
     code: int | None = None
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = main(line)
+            code = main(words)
         except SystemExit as stop:  # --help
             code = stop.code if isinstance(stop.code, int) else 0
         except Exception:
@@ -225,7 +256,8 @@ def complaint(line: list[str], end: Ending, bound: float = BOUND) -> str | None:
         return f"took {end.seconds:.0f} s"
     if end.code == 2:
         lines = [one.strip() for one in end.err.replace("\r", "\n").split("\n") if one.strip()]
-        errors = [one for one in lines if one.startswith("dynsim: error: ")]
+        program = CAMPAIGN if line[0] == CAMPAIGN else "dynsim"
+        errors = [one for one in lines if one.startswith(f"{program}: error: ")]
         if len(errors) != 1 or lines[-1:] != errors or end.err.count("\n") != 1:
             return f"not one line: {end.err[-1000:]!r}"
         if end.out and "cannot be written" not in errors[0]:

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from dynsim import InputError
+from dynsim._files import read_file
+from dynsim._text_files import decoded, json_document
 from experiments.cells.complete import CellJob
 from experiments.cells.store import REPEATABLE, Store, folder_of, open_store
 from experiments.results import provenance, save, write_file
@@ -34,6 +36,7 @@ LARGEST_FILE = 16 * 2**20
 RESERVED = 20.0  # seconds, for what is written at the end of a slice
 PACKING = 45.0  # seconds between two packings, so that a killed slice loses little
 ATTEMPTS = 2  # after as many failures a cell is left out
+HISTORY: dict[str, type] = {"slices": list, "items": dict}  # of earlier slices, in the report
 MEMBER = re.compile(r"[a-z_]+\.nc\.cells/[0-9a-f]+\.npz")
 
 
@@ -160,22 +163,30 @@ class Campaign:
 
     def _history(self, before: Path | None) -> dict[str, Any]:
         """What earlier slices did; their cells are put where they were."""
-        empty: dict[str, Any] = {"slices": [], "items": {}}
+        empty: dict[str, Any] = {name: kind() for name, kind in HISTORY.items()}
         known = [folder for folder in (before, self.out) if folder and (folder / REPORT).exists()]
         if before is not None and before not in known:
             raise InputError("before", str(before), f"must hold {REPORT} of an earlier slice")
         if not known:
             return empty
         try:
-            found = json.loads((known[0] / REPORT).read_text(encoding="utf-8"))
+            found = json_document(decoded(read_file(known[0] / REPORT, LARGEST_FILE)))
+            history = _history_of(found)
             with zipfile.ZipFile(known[0] / CELLS) as cells:
                 for name in filter(MEMBER.fullmatch, cells.namelist()):
                     target = self.work / name
                     if not target.exists():
                         target.parent.mkdir(exist_ok=True)
                         target.write_bytes(cells.read(name))
-            return {name: found[name] for name in empty}
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            return history
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            zipfile.BadZipFile,
+        ) as error:
             reason = str(error).split("\n")[0]
             raise InputError("before", str(known[0]), f"is damaged ({reason})") from None
 
@@ -225,10 +236,23 @@ def seconds_of_slices(folder: Path | None) -> float:
     if folder is None or not (folder / REPORT).exists():
         return 0.0
     try:
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        return float(sum(one["seconds"] for one in report["slices"]))
+        report = json_document(decoded(read_file(folder / REPORT, LARGEST_FILE)))
+        seconds = float(sum(one["seconds"] for one in report["slices"]))
+        return seconds if seconds >= 0 else 0.0
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0  # which `Campaign` refuses
+
+
+def _history_of(report: Any) -> dict[str, Any]:
+    """What a report says of earlier slices. Raises `TypeError` where that is no report's."""
+    found = {name: report[name] for name in HISTORY}
+    if any(type(found[name]) is not kind for name, kind in HISTORY.items()):
+        raise TypeError("no report of a campaign")
+    for records in found["items"].values():
+        for record in records.values():
+            if not {"seconds", "failures"} <= set(record):
+                raise TypeError("a cell without its seconds")
+    return found
 
 
 def _torch() -> dict[str, str]:

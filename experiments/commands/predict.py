@@ -53,13 +53,14 @@ class Predict:
         from dynsim import predict
         from dynsim.theory.mean_field._model import model_of
         from dynsim.theory.mean_field._result import method_of
-        from dynsim.theory.mean_field._similar import check_similar
         from experiments.precision import enable_x64
         from experiments.results import provenance
 
         setup = self.setup.description()
         model_of(setup)  # refuses what theory does not cover, before any work
         if self.output_sample is not None:
+            from dynsim.theory.mean_field._similar import check_similar
+
             check_similar(setup, self.output_sample)
         accuracy = None if self.accuracy is None else _share(self.accuracy)
         self.files.check()

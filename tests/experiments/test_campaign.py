@@ -119,19 +119,45 @@ def test_every_cell_has_an_estimate_and_the_campaign_fits_its_time():
         assert seconds[item.name][0] <= item.budget
 
 
-@pytest.mark.parametrize("damage", ["missing", "torn", "no report"])
+@pytest.mark.parametrize("damage", ["missing", "torn", "no report", "other", "nested"])
 def test_files_that_are_no_slice_are_refused(tmp_path, capsys, damage):
     before = tmp_path / "before"
     before.mkdir()
     if damage != "no report":
         (before / "campaign.json").write_text('{"slices": [], "items": {}}')
-    if damage == "torn":
+    if damage == "other":
+        (before / "campaign.json").write_text('{"slices": [], "items": [1]}')
+    if damage == "nested":
+        (before / "campaign.json").write_text("[" * 100_000)
+    if damage in ("torn", "other", "nested"):
         (before / "cells.zip").write_bytes(b"PK\x03\x04")
     code = main(["--out", str(tmp_path / "out"), "--before", str(before), "--miniature"])
     assert code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "before" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--minutes", "nan"], "--minutes nan: must be"),
+        (["--all-minutes", "x\n"], "--all-minutes"),
+        (["--min", "1"], "--min"),
+        (["--work", "file"], "must be a folder to write to"),
+        (["--out", "\0"], "must be a folder to write to"),
+        (["--before", "9" * 3000], "too long"),
+    ],
+)
+def test_a_bad_option_is_one_line(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert main(["--out", "out", "--miniature", "--minutes", "0", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("campaign: error: ")
+    assert said in error
+    assert error.count("\n") == 1
+    assert len(error) < 1000
 
 
 def test_an_unknown_item_is_refused(tmp_path, capsys):

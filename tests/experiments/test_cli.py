@@ -1425,7 +1425,9 @@ LINES = 60
 
 
 def test_every_command_is_drawn():
-    assert set(command_lines.CHEAP) == set(command_lines.VALID) == set(COMMANDS)
+    drawn = {*COMMANDS, command_lines.CAMPAIGN}
+    assert set(command_lines.CHEAP) == set(command_lines.VALID) == drawn
+    assert "--only" in command_lines.drawn_options(command_lines.CAMPAIGN)
     for name, command in COMMANDS.items():
         drawn = {one for one in command_lines.drawn_options(name) if one.startswith("--")}
         assert drawn | set(command_lines.ENDLESS.get(name, ())) == set(option_flags(command))

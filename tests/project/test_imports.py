@@ -100,6 +100,13 @@ def test_command_line_starts_without_jax_or_sympy():
     assert not present & {"jax", "jaxlib", "sympy", "scipy", "matplotlib", "xarray", "derivations"}
 
 
+def test_a_prediction_needs_no_sympy():
+    """It would take a good part of a short one's time."""
+    present = modules_after("from dynsim import Setup, predict; predict.__module__")
+    assert "jax" in present
+    assert not present & {"sympy", "derivations", "xarray", "matplotlib"}
+
+
 def test_importing_names_brings_what_they_need():
     assert "jax" in modules_after("from dynsim import train")
     present = modules_after("import derivations")

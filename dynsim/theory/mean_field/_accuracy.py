@@ -4,14 +4,16 @@ A first solve of few particles and replicas shows how much replicas differ, and 
 change beyond chance. From both follow the replicas and the particles that the accuracy needs. The
 limit and its two companions, with fewer particles and with as few independent neurons, are solved
 by one compiled program: particles that a solution leaves out weigh nothing. The companions have
-fewer replicas, as many as the error that they contribute asks for.
+fewer replicas, as many as the error that they contribute asks for. A replica is one solution: that
+the opposite fresh Gaussians of the head tokens have the opposite effect was not found to save any.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -35,8 +37,9 @@ from ._solver import Case, Descent, Multipliers, Plan, Sizes, Tokens, solve
 
 DEFAULT_ACCURACY = 0.01  # of the initial loss
 FIRST_TOKENS, FIRST_NEURONS = 2048, 512  # or what outputs and steps need
-FIRST_REPLICAS, FIRST_COMPANIONS = 4, 2
-AIM = 0.85  # of the accuracy, since replicas are counted from an estimate
+FIRST_REPLICAS, FIRST_COMPANIONS = 6, 3
+AIM = 0.95  # of the accuracy, since replicas are counted from an estimate
+SURE = 1.25  # standard errors for the accuracy, since the worst of many steps is off by more
 BEYOND_CHANCE = 3  # standard errors, since a change is looked for at every step
 MOST_BIAS = 0.7  # of the accuracy; with more of it particles are what is missing
 SMALLEST_ENTRY = 1e-15  # of a first gradient, whose square a float32 still holds
@@ -113,9 +116,8 @@ def accurate(
 
     while True:
         sizes = particles_for(task, scale)
-        found = _found(task, sizes, (0, FIRST_COMPANIONS), places, partial(report, 0.3))
-        rest = FIRST_COMPANIONS, FIRST_REPLICAS
-        found = _joined(found, _found(task, sizes, rest, places[:1], partial(report, 0.1)))
+        first = {place: (0, FIRST_COMPANIONS if place else FIRST_REPLICAS) for place in places}
+        found = _found(task, sizes, first, partial(report, 0.4))
         result = _summary(task, sizes, found)
         needed = scale * max(1.0, _worst(result, result.bias) / (MOST_BIAS * accuracy))
         larger = _power_of_two(needed)
@@ -124,19 +126,16 @@ def accurate(
         if larger <= scale:
             break
         scale = larger
-    if _worst(result, np.hypot(result.spread, result.bias)) > accuracy:
+    if _worst(result, np.hypot(SURE * result.spread, result.bias)) > accuracy:
         most = max(most_replicas(sizes), FIRST_REPLICAS)
         limit, companions = _replicas(task, result, found, accuracy)
         limit = min(max(limit, FIRST_REPLICAS), most)
         companions = min(max(companions, FIRST_COMPANIONS), limit)
-        work = limit - FIRST_REPLICAS + 2 * (companions - FIRST_COMPANIONS)
-        for place, last in enumerate((limit, companions, companions)[: len(found.records)]):
-            first = found.records[place].shape[1]
-            if last > first:
-                share = 0.6 * (last - first) / work
-                more = _found(task, sizes, (first, last), (place,), partial(report, share))
-                found = _joined(found, more)
-        result = _summary(task, sizes, found)
+        more = {place: (FIRST_COMPANIONS, companions) for place in places[1:]}
+        more[0] = FIRST_REPLICAS, limit
+        if any(last > first for first, last in more.values()):
+            found = _joined(found, _found(task, sizes, more, partial(report, 0.6)))
+            result = _summary(task, sizes, found)
     progress(left)
     return result
 
@@ -163,62 +162,57 @@ def _power_of_two(least: float) -> int:
 
 
 def _found(
-    task: Task,
-    sizes: Particles,
-    replicas: tuple[int, int],
-    places: Sequence[int],
-    progress: Report,
+    task: Task, sizes: Particles, wanted: dict[int, tuple[int, int]], progress: Report
 ) -> Found:
-    """Replicas from the first to before the last, both halves of them beside each other.
+    """Replicas from the first to before the last of each set, two calls beside each other.
 
-    `places` are those of the sets that are solved: the limit's and its companions'.
+    `wanted` is by the place of a set: 0 the limit, 1 and 2 its companions.
     """
-    first, last = replicas
     fewer = sizes.fewer_tokens, sizes.fewer_neurons
     every = (sizes.tokens, sizes.neurons, True), (*fewer, True), (*fewer, False)
-    sets = [every[place] for place in places]
     plan = _plan(task, sizes)
     at_once = _at_once(plan, len(task.rates.embedding), task.memory_gb)
-    threading.Thread(target=_compiled, args=(task, plan, at_once), daemon=True).start()
+    _compiling(task, plan, at_once)
     vocabularies = {
         count: padded(token_particles(task.setup, count), sizes.tokens)
-        for count in {count for count, _, _ in sets}
+        for count in {every[place][0] for place in wanted}
     }
+    each = max(1, at_once // len(task.rates.embedding))  # replicas that share a call
+    parts = [
+        (place, begin, min(begin + each, last))
+        for place, (first, last) in sorted(wanted.items())
+        for begin in range(first, last, each)
+    ]
+    waiting, work = deque(parts), sum(end - begin for _, begin, end in parts)
+    solved: dict[tuple[int, int, int], tuple[Records, Defects]] = {}
 
-    def some(begin: int, end: int, report: Report) -> list[tuple[Records, Defects]]:
-        share, found = (end - begin) / (last - first) / len(sets), []
-        for tokens, neurons, even in sets:
-            sampling = Sampling(
-                end - begin, 1, task.rates, even, task.memory_gb, begin, neurons, at_once
+    def some(report: Report) -> None:
+        while waiting:
+            try:
+                part = waiting.popleft()
+            except IndexError:  # the other one has taken it
+                return
+            place, begin, end = part
+            tokens, neurons, even = every[place]
+            count = end - begin
+            solved[part] = solutions(
+                task.setup,
+                task.model,
+                plan,
+                vocabularies[tokens],
+                Sampling(
+                    count, 1, task.rates, even, task.memory_gb, begin, neurons, at_once, sides=1
+                ),
+                lambda done, share=count / work: report(done * share),
+                partial(_solve, task),
             )
-            found.append(
-                solutions(
-                    task.setup,
-                    task.model,
-                    plan,
-                    vocabularies[tokens],
-                    sampling,
-                    lambda part: report(part * share),
-                    partial(_solve, task),
-                )
-            )
-        return found
 
-    middle = (first + last + 1) // 2
-    spans = [(first, middle), (middle, last)] if middle < last else [(first, last)]
-    parts = side_by_side([partial(some, *span) for span in spans], progress)
-    records = dict(
-        zip(
-            places,
-            (
-                np.concatenate([record for record, _ in pieces], axis=1)
-                for pieces in zip(*parts, strict=True)
-            ),
-            strict=True,
-        )
-    )
-    defects = np.max([defect for part in parts for _, defect in part], axis=0)
-    return Found(records, defects)
+    side_by_side([some, some] if len(parts) > 1 else [some], progress)
+    records = {
+        place: np.concatenate([solved[part][0] for part in parts if part[0] == place], axis=1)
+        for place in {place for place, *_ in parts}
+    }
+    return Found(records, np.max([solved[part][1] for part in parts], axis=0))
 
 
 def _joined(some: Found, more: Found) -> Found:
@@ -295,6 +289,7 @@ def _replicas(task: Task, result: Accurate, found: Found, accuracy: float) -> tu
             for one in (found.records[0], correction)
         )
     square = max((AIM * accuracy) ** 2 - _worst(result, result.bias) ** 2, (0.3 * accuracy) ** 2)
+    square /= SURE**2
     # The error by_limit^2 / R + by_companions^2 / R' at the least work R + 2 R'.
     both = by_limit + math.sqrt(2) * by_companions
     limit, companions = (
@@ -332,27 +327,51 @@ def _at_once(plan: Plan, rates: int, memory_gb: float | None) -> int:
 
 
 MOST_PROGRAMS = 16  # that are kept; a study has plans without end, and a process little room
-_programs: dict[tuple[Plan, int], Any] = {}  # compiled, by plan and number of cases
-_compiling = threading.Lock()
+_programs: dict[tuple[Plan, int], _Compiling] = {}  # by plan and number of cases
+_of_programs = threading.Lock()
+
+
+class _Compiling:
+    """A program that a thread of its own compiles, beside the preparation of what it will solve."""
+
+    def __init__(self, lowered: Any):
+        self._found: Any = None
+        self._failed: BaseException | None = None
+        self._thread = threading.Thread(target=self._compile, args=(lowered,), daemon=True)
+        self._thread.start()
+
+    def _compile(self, lowered: Any) -> None:
+        try:
+            self._found = _compiled_soon(lowered)
+        except BaseException as error:  # for whoever waits
+            self._failed = error
+
+    def program(self) -> Any:
+        """The program, once it is compiled."""
+        self._thread.join()
+        if self._failed is not None:
+            raise self._failed
+        return self._found
 
 
 def _solve(
     task: Task, plan: Plan, tokens: Tokens, sizes: Sizes, descent: Descent, cases: Case
 ) -> tuple[Any, Any]:
     """`solve`, compiled once for all threads."""
-    return _compiled(task, plan, len(cases.side))(tokens, sizes, descent, cases)
+    program = _compiling(task, plan, len(cases.side)).program()
+    return program(tokens, sizes, descent, cases)
 
 
-def _compiled(task: Task, plan: Plan, at_once: int) -> Any:
-    """The program of a plan. One is compiled beside the preparation of what it will solve."""
+def _compiling(task: Task, plan: Plan, at_once: int) -> _Compiling:
+    """The program of a plan. It is traced here: that takes Python's time, which threads share."""
     key = plan, at_once
-    with _compiling:
-        if key not in _programs:
-            lowered = solve.lower(plan, *_arguments(task, plan, at_once))
+    with _of_programs:
+        known = _programs.get(key)
+        if known is None or known._failed is not None:
             while len(_programs) >= MOST_PROGRAMS:
                 del _programs[next(iter(_programs))]  # the oldest
-            _programs[key] = _compiled_soon(lowered)
-        return _programs[key]
+            known = _programs[key] = _Compiling(solve.lower(plan, *_arguments(task, plan, at_once)))
+        return known
 
 
 def _compiled_soon(lowered: Any) -> Any:

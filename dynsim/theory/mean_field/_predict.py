@@ -26,14 +26,11 @@ from dynsim._setup import Experiment, Setup
 
 from ._accuracy import DEFAULT_ACCURACY, Accurate, Particles, Task, accurate, particles_for
 from ._averages import combined, extrapolated
-from ._many_outputs import predict_rotated, predict_sampled
 from ._model import Model, model_of
 from ._parallel import side_by_side
 from ._particles import token_particles
 from ._replicas import Rates, Sampling, solutions
 from ._result import Floats, Prediction, outcome, rms_and_error
-from ._rotation import can_rotate
-from ._similar import check_similar
 from ._solver import Plan, solve
 from .nonlinear._equivalence import solve as solve_proportional
 from .nonlinear._few_tokens import solve as solve_few_tokens
@@ -95,9 +92,10 @@ def predict(
 
     - `accuracy`: the error of the loss that is allowed at any step, as a share of the initial loss
       (by default 0.01); particles and replicas are chosen from a short first solve, as few as that
-      takes. Left to itself a prediction takes at most four times the work that the numbers below
-      take by default; an accuracy that is asked for takes what it needs. To be left out where
-      `particles` or `replicas` are given.
+      takes. The largest standard error is to be at most 0.8 of it, so that in about nine
+      predictions of ten the worst step is within it. Left to itself a prediction takes at most four
+      times the work that the numbers below take by default; an accuracy that is asked for takes
+      what it needs. To be left out where `particles` or `replicas` are given.
     - `particles`: number of token particles (of nonlinear layers all tokens are particles, and this
       sets the neurons only); beside `replicas` by default 2048, or the power of two that is enough
       for the setup's outputs and steps. Neuron particles: a quarter of it, or what is enough.
@@ -138,7 +136,10 @@ def predict(
     model = model_of(setup)
     chosen = particles is None and replicas is None
     allowed = _accuracy(accuracy, chosen)
+    # Many outputs are imported where there are some: sympy takes longer than the other imports.
     if output_sample is None and isinstance(setup, Setup) and _needs_rotation(setup):
+        from ._many_outputs import predict_rotated
+
         solver = partial(
             predict,
             accuracy=accuracy,
@@ -155,6 +156,9 @@ def predict(
     rates = _paired_rates(setup, model.depth, embedding_lrs, hidden_lrs, projection_lrs)
     report = progress or (lambda part: None)
     if output_sample is not None:
+        from ._many_outputs import predict_sampled
+        from ._similar import check_similar
+
         sampled_setup = check_similar(setup, output_sample)
         if particles is not None:
             raise InputError("particles", particles, "must be left out with `output_sample`")
@@ -231,13 +235,14 @@ def _as_accurate_as_asked(
     setup, model = task.setup, task.model
     enough_particles(setup, DEFAULT_PARTICLES)  # refuses what needs too many
     usual = _Solutions(DEFAULT_PARTICLES, DEFAULT_PARTICLES // TOKENS_PER_NEURON, True)
-    most_work = MOST_WORK * DEFAULT_REPLICAS * usual.pairs(model.depth)
+    usual_solutions = 2 * DEFAULT_REPLICAS
+    most_work = MOST_WORK * usual_solutions * usual.pairs(model.depth)
 
     def most_replicas(sizes: Particles) -> int:
         if asked:
             return MAX_REPLICAS
         pairs = _Solutions(sizes.tokens, sizes.neurons, True).pairs(model.depth)
-        return max(most_work // pairs, DEFAULT_REPLICAS)
+        return max(most_work // pairs, usual_solutions)
 
     _check_memory(setup, model, _Solutions(*particles_for(task, 1)[:2], True))
     most_particles = MAX_PARTICLES if asked else MOST_DEFAULT_PARTICLES
@@ -441,8 +446,11 @@ def _check_memory(setup: Experiment, model: Model, largest: _Solutions) -> None:
 
 def _needs_rotation(setup: Setup) -> bool:
     """Whether outputs are too many for the solver, and a rotation leaves fewer."""
-    too_many = 4 * setup.output_count * setup.steps > MAX_PARTICLES
-    return too_many and can_rotate(setup)
+    if 4 * setup.output_count * setup.steps <= MAX_PARTICLES:
+        return False
+    from ._rotation import can_rotate
+
+    return can_rotate(setup)
 
 
 def enough_particles(setup: Experiment, at_least: int) -> int:

@@ -41,7 +41,9 @@ class Sampling(NamedTuple):
     `strata` neighbouring replicas share a stratified sample. Neurons are spread evenly in value,
     which is the limit, or drawn independently, as those of a finite network are. The first of the
     replicas is number `first`. Where not all neuron particles of the plan are `in_use`, the others
-    weigh nothing. `at_once` solutions share a call, or as many as the memory is good for.
+    weigh nothing. `at_once` solutions share a call, or as many as the memory is good for. A replica
+    is the mean of two solutions whose head tokens have opposite fresh Gaussians, or, with one of
+    the `sides`, one solution.
     """
 
     replicas: int
@@ -52,6 +54,7 @@ class Sampling(NamedTuple):
     first: int = 0
     in_use: int | None = None
     at_once: int | None = None
+    sides: int = 2
 
 
 def solutions(
@@ -65,7 +68,6 @@ def solutions(
 ) -> tuple[Records, Float[np.ndarray, " L"]]:
     """Records of independent replicas at every pair of rates, and the largest defect of each pair.
 
-    A replica is the mean of two solutions whose head tokens have opposite fresh Gaussians.
     `solver` is `solve` or the same function compiled otherwise.
     """
     used = plan.neurons if sampling.in_use is None else sampling.in_use
@@ -92,7 +94,7 @@ def solutions(
     rates = [
         factor * given for factor, given in zip(model.rate_factors, sampling.rates, strict=True)
     ]
-    shape = (sampling.replicas, len(rates[0]), 2)
+    shape = (sampling.replicas, len(rates[0]), sampling.sides)
     replica, rate, side = (axis.ravel() for axis in np.indices(shape))
     number = sampling.first + replica
     chunk = sampling.at_once or _chunk_size(plan, sampling)
@@ -107,7 +109,7 @@ def solutions(
             for b in blocks
         }
         numbers = [
-            random[r // strata][2 * (r % strata) + k]
+            random[r // strata][sampling.sides * (r % strata) + k]
             for r, k in zip(number[chosen].tolist(), side[chosen].tolist(), strict=True)
         ]
         cases = Case(
@@ -154,24 +156,24 @@ def _chunk_size(plan: Plan, sampling: Sampling) -> int:
     most = memory_budget(sampling.memory_gb) / (8 * copies * pairs)
     if jax.default_backend() == "cpu":
         most = min(most, MOST_AT_ONCE)
-    return 2 ** int(math.log2(max(1, min(most, 2 * sampling.replicas))))
+    return 2 ** int(math.log2(max(1, min(most, sampling.sides * sampling.replicas))))
 
 
 def _random_numbers(
     setup: Experiment, plan: Plan, particles: TokenParticles, sampling: Sampling, block: int
 ) -> list[tuple[Any, ...]]:
-    """What `Case` has in random numbers, for every replica of a block and both its sides.
+    """What `Case` has in random numbers, for every replica of a block and its sides.
 
     The sides of a replica share all that concerns the tokens.
     """
     random, strata = np.random.default_rng([setup.seed, 0x3F1E, block]), sampling.strata
-    steps, n = setup.steps + 1, setup.output_count
+    steps, n, sides = setup.steps + 1, setup.output_count, sampling.sides
     shares = [batch_shares(setup, particles, random) for _ in range(strata)]
     tokens = stratified_points(random, strata, (steps, plan.tokens, n))
     token_shifts = random.random((strata, steps, n))
-    neurons = stratified_points(random, 2 * strata, (steps, plan.neurons, n))
-    neuron_shifts = random.random((2 * strata, steps, n))
-    seeds = random.integers(2**31, size=2 * strata)
+    neurons = stratified_points(random, sides * strata, (steps, plan.neurons, n))
+    neuron_shifts = random.random((sides * strata, steps, n))
+    seeds = random.integers(2**31, size=sides * strata)
     tail = even_sequences(token_shifts, plan.tokens)
     tokens = np.asarray(normals_at(tokens))
     if sampling.evenly_spread:
@@ -180,8 +182,8 @@ def _random_numbers(
         neurons = np.asarray(normals_at(neurons))
     hidden = _hidden_normals(plan, sampling.evenly_spread, seeds)
     return [
-        (seeds[k], shares[k // 2], tokens[k // 2], tail[k // 2], neurons[k], hidden[k])
-        for k in range(2 * strata)
+        (seeds[k], shares[k // sides], tokens[k // sides], tail[k // sides], neurons[k], hidden[k])
+        for k in range(sides * strata)
     ]
 
 

@@ -231,12 +231,14 @@ def test_an_accuracy_is_met_and_said():
     for accuracy in (0.2, 0.02):
         found = predict(setup, accuracy=accuracy)
         assert found.outcome == (OK,)
-        assert 0 < found.accuracy_reached <= found.accuracy == accuracy
+        # A standard error, of which the worst of the steps may be off by more than one.
+        assert 0 < found.accuracy_reached <= accuracy / 1.2
+        assert found.accuracy == accuracy
         distance = np.abs(found.loss - best.loss)[0] / best.loss[0, 0]
         assert np.max(distance - 3 * (best.loss_error / best.loss[0, 0])[0]) < 3 * accuracy
         if accuracy == 0.2:
-            assert found.replicas == 4
-    assert found.replicas > 8
+            assert found.replicas == 6
+    assert found.replicas > 12
     assert "of the initial loss" in repr(found)
 
 
@@ -256,7 +258,7 @@ def test_a_sweep_shares_its_program_and_its_random_numbers(monkeypatch):
     several = predict(setup, accuracy=0.5, **rates)
     assert solve.traces <= traces + 1
     assert len(draws) == 2 * of_one
-    assert several.replicas == alone.replicas == 4
+    assert several.replicas == alone.replicas == 6
     # The same task and the same draws: where nothing is learned the losses agree.
     np.testing.assert_allclose(several.loss[:, 0], alone.loss[0, 0], rtol=1e-6)
     np.testing.assert_allclose(several.loss[0], several.loss[2], rtol=1e-4)
