@@ -169,7 +169,7 @@ SETTLED_LAYERS = Study(
     "hidden_layers_settled",
     cells=lambda full: grid(case=(SETTLED,)) if full else [],
     measure=measured,
-    config=lambda full: {"networks": 300, "tokens": 2048, "neurons": 512, "replicas": 128},
+    config=lambda full: {"networks": 240, "tokens": 2048, "neurons": 512, "replicas": 96},
     labels={"update": [*UPDATES, *(f"hidden_{layer}" for layer in range(1, 5))]},
 )
 STUDIES = (HIDDEN_LAYERS, FOLLOWED_LAYERS, SETTLED_LAYERS, TWICE_LAYERS)
