@@ -185,18 +185,8 @@ AGAIN: Mapping[str, tuple[int, int]] = {
 }
 
 
-# Of the cases that passed and were not measured again, those with one layer, twelve steps, width
-# 256 and at most four tokens a neuron, which cost least. A second measurement tells how many leave.
-TWICE = tuple(
-    case
-    for case, (depth, ratio, fields) in CASES.items()
-    if depth == 1 and ratio <= 4 and not {"steps", "width"} & set(fields) and case not in AGAIN
-)
-
-
-def case_setup(case: str, seed: int = 0, again: bool | None = None) -> NetworkSetup:
-    """A case, with the seed of a run; its second number where the case is measured `again`."""
-    again = case in AGAIN if again is None else again
+def case_setup(case: str, seed: int = 0) -> NetworkSetup:
+    """A case, with the seed of a run; its second number where the case is measured again."""
     depth, ratio, fields = CASES[case]
     width = fields.get("width", WIDTH)
     setup = NetworkSetup(
@@ -212,6 +202,6 @@ def case_setup(case: str, seed: int = 0, again: bool | None = None) -> NetworkSe
         lr_exponents="0,0,0",
         optimizer="sign",
         steps=STEPS,
-        seed=run_seed(seed, int(again)),
+        seed=run_seed(seed, int(case in AGAIN)),
     )
     return replace(setup, **fields)

@@ -15,11 +15,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dynsim import predict
-from dynsim.laboratory import NetworkSetup, train_networks
+from dynsim.laboratory import train_networks
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
-from .cases import AGAIN, CASES, CONTROLLED, TWICE, case_setup
+from .cases import AGAIN, CASES, CONTROLLED, case_setup
 from .networks import drawn, trained
 from .settled import SETTLED, measured
 
@@ -46,15 +46,9 @@ def _measure(
         seeds *= FEW_TOKENS_TIMES
     if case in AGAIN:
         seeds, solver["replicas"] = AGAIN[case]
-    return _curves(setup, solver, seeds, case in CONTROLLED)
-
-
-def _curves(
-    setup: NetworkSetup, solver: dict[str, Any], seeds: int, controlled: bool
-) -> Mapping[str, tuple[Sequence[str], Any]]:
     found = predict(setup, **solver)
     without = np.full(setup.steps, np.nan)
-    if controlled:
+    if case in CONTROLLED:
         solver |= {"responses": False, "finite_width": False, "error_estimate": False}
         without = predict(setup, **solver).loss[0]
     networks = train_networks(
@@ -148,23 +142,7 @@ FOLLOWED_LAYERS = Study(
     config=lambda full: {},
     labels=HIDDEN_LAYERS.labels,
 )
-
-
-def _twice(
-    case: str, particles: int, replicas: int, seeds: int, seed: int = 0
-) -> Mapping[str, tuple[Sequence[str], Any]]:
-    """As of all cases, with the random numbers of a second measurement."""
-    setup = case_setup(case, seed, again=True)
-    return _curves(setup, {"particles": particles, "replicas": replicas}, seeds, controlled=False)
-
-
-TWICE_LAYERS = Study(
-    "hidden_layers_twice",
-    cells=lambda full: grid(case=TWICE) if full else [],
-    measure=_twice,
-    config=lambda full: {"particles": 2048, "replicas": 64, "seeds": 64},
-    labels=HIDDEN_LAYERS.labels,
-)
+# The setup that stayed beyond under other networks, with everything measured again.
 SETTLED_LAYERS = Study(
     "hidden_layers_settled",
     cells=lambda full: grid(case=(SETTLED,)) if full else [],
@@ -172,4 +150,4 @@ SETTLED_LAYERS = Study(
     config=lambda full: {"networks": 240, "tokens": 2048, "neurons": 512, "replicas": 96},
     labels={"update": [*UPDATES, *(f"hidden_{layer}" for layer in range(1, 5))]},
 )
-STUDIES = (HIDDEN_LAYERS, FOLLOWED_LAYERS, SETTLED_LAYERS, TWICE_LAYERS)
+STUDIES = (HIDDEN_LAYERS, FOLLOWED_LAYERS, SETTLED_LAYERS)
