@@ -10,7 +10,7 @@ from experiments.topics._claim import WRONG, Claim
 
 from .estimators import WITH_EMBEDDING, Family, ratio_exponent, variant_exponent
 
-STUDY, MORE_SEEDS = "depth_ratio", "depth_ratio_seeds"
+STUDY = "depth_ratio"
 TOGETHER = "docs/theory/learning_rates.md#matrices-together"
 QUANTITY = "exponent of d in the ratio of sufficient rates"
 PATHS = {
@@ -39,8 +39,15 @@ UNDECIDED = (
     "depth-ratio-outputs-together-2",
     "depth-ratio-outputs-joint-2",
 )
-# Undecided with six seeds, and measured again with others and more of them.
-MEASURED_AGAIN = ("depth-ratio-joint-2",)
+# Undecided with six or eighteen seeds, and measured again with others and more of them.
+MEASURED_AGAIN = {
+    "depth-ratio-joint-2": "depth_ratio_seeds",
+    "depth-ratio-together-4": "depth_ratio_again",
+    "depth-ratio-joint-4": "depth_ratio_again",
+    "depth-ratio-joint-muon": "depth_ratio_again",
+    "depth-ratio-muon-together-2": "depth_ratio_again",
+    "depth-ratio-joint-muon-2": "depth_ratio_again",
+}
 ONE = "the hidden one"
 ALONE = "the embedding's learning rate over the hidden one, each sufficient with the rest frozen,"
 JOINT = (
@@ -102,7 +109,7 @@ def _claim(
         f"{_sufficient(family)}",
         quantity=QUANTITY,
         prediction=f"{power:g}",
-        study=MORE_SEEDS if name in MEASURED_AGAIN else STUDY,
+        study=MEASURED_AGAIN.get(name, STUDY),
         evidence=partial(
             ratio_exponent, family=family, horizon=horizon, predicted=power if wrong else None
         ),

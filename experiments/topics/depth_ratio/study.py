@@ -331,6 +331,34 @@ MORE_SEEDS = Study(
     labels={"layers": list(MORE_SEEDS_LAYERS)},
 )
 
+# Claims on two steps that six or eighteen seeds had left undecided, with other and more seeds
+# (under Muon as many as `networks` says).
+UNDECIDED_FAMILIES = (
+    ("adam", "proportional", 4),
+    ("muon", "proportional", 1),
+    ("muon", "proportional", 2),
+)
+
+
+def _again_cells(full: bool) -> list[Cell]:
+    if not full:
+        return []
+    return [
+        {"source": source, "optimizer": optimizer, "path": path, "depth": depth, "width": width}
+        for optimizer, path, depth in UNDECIDED_FAMILIES
+        for source, widths in (("networks", (64, 128, 256)), ("theory", (64, 256, 1024)))
+        for width in widths
+    ]
+
+
+AGAIN = Study(
+    "depth_ratio_again",
+    cells=_again_cells,
+    measure=_more_seeds_cell,
+    config=MORE_SEEDS.config,
+    labels={"layers": list(MORE_SEEDS_LAYERS)},
+)
+
 # All three rates of one hidden matrix at once, in octaves: of the embedding from 0.3, of hidden
 # matrix and readout from 1/d.
 RATE_OCTAVES: Mapping[str, Floats] = {
@@ -374,4 +402,4 @@ THREE_RATES = Study(
     labels={name: octaves.tolist() for name, octaves in RATE_OCTAVES.items()},
 )
 
-STUDIES = (DEPTH_RATIO, VARIANT_RATIO, MORE_SEEDS, THREE_RATES)
+STUDIES = (DEPTH_RATIO, VARIANT_RATIO, MORE_SEEDS, AGAIN, THREE_RATES)

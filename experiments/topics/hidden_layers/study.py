@@ -21,6 +21,7 @@ from experiments.topics._study import Study, grid
 
 from .cases import AGAIN, CASES, CONTROLLED, case_setup
 from .networks import drawn, trained
+from .settled import SETTLED, measured
 
 UPDATES = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
 MOST_LAYERS = 8
@@ -141,4 +142,12 @@ FOLLOWED_LAYERS = Study(
     config=lambda full: {},
     labels=HIDDEN_LAYERS.labels,
 )
-STUDIES = (HIDDEN_LAYERS, FOLLOWED_LAYERS)
+# The setup that stayed beyond under other networks, with everything measured again.
+SETTLED_LAYERS = Study(
+    "hidden_layers_settled",
+    cells=lambda full: grid(case=(SETTLED,)) if full else [],
+    measure=measured,
+    config=lambda full: {"networks": 240, "tokens": 2048, "neurons": 512, "replicas": 96},
+    labels={"update": [*UPDATES, *(f"hidden_{layer}" for layer in range(1, 5))]},
+)
+STUDIES = (HIDDEN_LAYERS, FOLLOWED_LAYERS, SETTLED_LAYERS)
