@@ -235,4 +235,5 @@ def print_curves(document: dict[str, Any], columns: Sequence[str], axis: str = "
     print_table((axis, *columns), rows)
     if len(rows) < steps:
         print(f"{len(rows)} of {steps} {axis}s (all: --json or --out)")
-    print_wrapped("; ".join(f"{name}: {MEANING[name]}" for name in columns if name in MEANING))
+    if meanings := [f"{name}: {MEANING[name]}" for name in columns if name in MEANING]:
+        print_wrapped("; ".join(meanings))
