@@ -219,9 +219,9 @@ def _print(document: dict[str, Any]) -> None:
     print_wrapped(
         f"Powers of the width {config['widths'][0]} to {config['widths'][-1]} in the size of each "
         f"term, after {_counted(steps)}, {config['seeds']} seeds. A: alignment "
-        "exponent of the first update (prescribed). W0 z0: what initial entries make of the initial "
-        "input; dW z0: what the update makes of it; W0 dz and dW dz: both, of what the input has "
-        "learned."
+        "exponent of the first update (prescribed). W0 z0: what initial entries make of the "
+        "initial input; dW z0: what the update makes of it; W0 dz and dW dz: both, of what the "
+        "input has learned."
     )
     print()
     print_table(HEAD, rows, below)
