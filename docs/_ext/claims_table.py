@@ -75,13 +75,18 @@ def ratio_rows() -> list[tuple[str, ...]]:
                 "jointly" if row.tuned == "ratio" else "alone",
                 str(row.steps),
                 (_interval(x.actual, 2) if math.isfinite(x.actual.value) else "-") + left,
-                f"[{low:.1f}, {high:.1f}]" if x.status == "flat" else "-",
+                _allowed(low, high) if x.status == "flat" else "-",
                 number(row.theory),
                 row.verdicts["d"],
                 row.verdicts["sqrt(d)"],
             )
         )
     return found
+
+
+def _allowed(low: float, high: float) -> str:
+    """The exponents that flat optima allow."""
+    return f"[{low:.1f}, {high:.1f}]" if math.isfinite(high - low) else "any"
 
 
 METRIC_HEADS = ("network", "rule", "E (noise)", "held out", "α", "γ", "κ", "R∞", "drift of η*")

@@ -180,7 +180,7 @@ class Example(NamedTuple):
     code: tuple[str, ...]
     shown: str
     result: Any
-    values: Mapping[sp.Symbol, float]
+    values: Mapping[sp.Basic, float]
 
     def lines(self) -> list[str]:
         """As they are typed at a prompt."""
@@ -214,7 +214,7 @@ def example(name: str) -> Example:
     if (part := PARTS.get(type(result).__name__)) is not None:
         last = f"found.{part}"
         result = eval(f"result.{part}", {"result": result, "symbols": derivations.symbols})
-    values: dict[sp.Symbol, float] = {}
+    values: dict[sp.Basic, float] = {}
     if named := _names(name, result):
         values = {
             one: PLACE_VALUES.get(place, VALUES.get(str(one), HALF)) for one, place in named.items()
@@ -246,7 +246,7 @@ def arguments(name: str) -> str:
     return ", ".join(given)
 
 
-def _names(name: str, result: Any) -> dict[sp.Symbol, str]:
+def _names(name: str, result: Any) -> dict[sp.Basic, str]:
     """Where each symbol of a function's formula is found.
 
     Nothing, if the result is no formula of numbers or one of its symbols has no place. Some

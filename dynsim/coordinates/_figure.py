@@ -63,7 +63,7 @@ def recorded_figure(found: Checked) -> Figure:
     figure, panels = plt.subplots(
         len(labels),
         len(COLUMNS),
-        figsize=(2.1 * len(COLUMNS), 1.6 * len(labels) + 0.8),
+        figsize=(2.0 * len(COLUMNS), 1.6 * len(labels) + 0.8),
         sharex=True,
         squeeze=False,
         layout="constrained",

@@ -185,7 +185,7 @@ CONSEQUENCE = {
     "undecided": "more seeds or wider networks would decide",
     "fails": "a learning rate, multiplier or initialisation is not what it says",
 }
-HEAD = ("layer", "m", "W0 z0", "dW z0", "W0 dz", "dW dz", "A", "verdict")
+HEAD = ("layer, m", "W0 z0", "dW z0", "W0 dz", "dW dz", "A", "verdict")
 
 
 def _counted(steps: Sequence[int]) -> str:
@@ -207,8 +207,8 @@ def _print(document: dict[str, Any]) -> None:
             cells = [_cell([row for row in at if row["term"] == term]) for term in SYMBOLS]
             aligned = _alignment(document["alignment"], matrix, m, steps[0])
             first = m == config["vocab_sizes"][0]
-            name, verdict = (matrix, layer["verdict"]) if first else ("", "")
-            rows.append([name, str(m), *cells, aligned, verdict])
+            verdict = layer["verdict"] if first else ""
+            rows.append([f"{matrix}, {m}", *cells, aligned, verdict])
             below.append(None)
     verdict = document["verdict"]
     print_wrapped(
@@ -219,7 +219,9 @@ def _print(document: dict[str, Any]) -> None:
     print_wrapped(
         f"Powers of the width {config['widths'][0]} to {config['widths'][-1]} in the size of each "
         f"term, after {_counted(steps)}, {config['seeds']} seeds. A: alignment "
-        "exponent of the first update (prescribed)."
+        "exponent of the first update (prescribed). W0 z0: what initial entries make of the "
+        "initial input; dW z0: what the update makes of it; W0 dz and dW dz: both, of what the "
+        "input has learned."
     )
     print()
     print_table(HEAD, rows, below)

@@ -238,7 +238,8 @@ def _print(result: RegimeMap) -> None:
     print_wrapped(f"{result.colour.replace('_', ' ')} {span} over this map{_consequence(result)}.")
     print()
     print_wrapped(f"{result.colour}: {result.of.meaning}", "  ")
-    print(f"{axes}, {result.theory.replace('_', ' ')} theory")
+    by = {"closed": "by closed formulas", "mean_field": "by mean-field theory"}
+    print(f"{axes}, {by[result.theory]}")
     for line in result.boundaries:
         print_wrapped(f"line {line.name}: {line.meaning}; {line.formula}", "  ")
     for reason, count in result.missing_counts.items():

@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 MOST_SHOWN, SHOWN_OF_MANY = 40, 12  # rows of a table
 UPDATE_COLUMNS = ("projection_update_rms", "embedding_update_rms", "projection_step_rms")
 HIDDEN_UPDATES = "hidden_update_rms"
+MEANING = {
+    "loss_std_error": "of the mean over seeds",
+    "loss_error": "numerical error",
+    "projection_update_rms": "RMS of what the trained part of the projection adds to outputs",
+    "embedding_update_rms": "RMS of what that of the embedding adds",
+    "projection_step_rms": "RMS of what the projection's next step adds",
+}
 NOT_RECORDED = (
     "updates are recorded for --network linear, and mlp with a readout of its own; dynsim "
     "coordinate-check measures those of other networks"
@@ -228,3 +235,5 @@ def print_curves(document: dict[str, Any], columns: Sequence[str], axis: str = "
     print_table((axis, *columns), rows)
     if len(rows) < steps:
         print(f"{len(rows)} of {steps} {axis}s (all: --json or --out)")
+    if meanings := [f"{name}: {MEANING[name]}" for name in columns if name in MEANING]:
+        print_wrapped("; ".join(meanings))

@@ -677,7 +677,7 @@ def test_files_are_refused_before_any_work(run, command, monkeypatch):
     assert_one_complaint(run(*line, "--plot", "folder.png"), "--plot")
 
 
-def test_compare_says_where_routes_part(run):
+def test_compare_says_where_routes_part(run, tmp_path):
     """The same options, and so the same compiled programs, as in the test of its files."""
     line = ("compare", *DRAWN["compare"])
     document = run(*line, "--json").document
@@ -687,8 +687,10 @@ def test_compare_says_where_routes_part(run):
     assert len(loss["value"]) == len(loss["low"]) == document["config"]["steps"] == 4
     assert loss["low"][1] < loss["value"][1] < loss["high"][1]
     assert len(document["partings"]) == 9
-    text = run(*line)
+    text = run(*line, "--plot", tmp_path / "routes.svg")
     assert text.code == 0
+    *_, further = text.out.partition("Next, ")
+    assert "routes_8_steps.svg" in further  # beside the figure, which stays
     assert "no flow: --optimizer adam" in text.out
     rows = [text for text in text.out.splitlines() if "networks, linearised" in text]
     assert [row.split()[0] for row in rows] == ["loss", *UPDATES[:2]]
