@@ -728,6 +728,14 @@ def test_coordinate_check_judges_and_draws(run, tmp_path):
     assert all(Path(path).stat().st_size > 5000 for path in document["figures"])
 
 
+def test_a_check_of_widths_that_are_too_few_warns_of_nothing(run):
+    """Sizes without a spread over seeds; a warning is an exception in these tests."""
+    output = run(*CHECK[:2], 2, 1, 8, "--vocab-sizes", 5, "--record", 1, "--seeds", 2, "--json")
+    assert output.code in (0, 1)
+    assert "arning" not in output.err
+    assert {row["matrix"] for row in output.document["slopes"]} == {"embedding", "readout"}
+
+
 def test_coordinate_check_exits_with_one_on_a_mistake(run):
     output = run(*CHECK, "--outputs", 4, "--lr-exponents=-1/2,-1,1/2")
     assert output.code == 1
