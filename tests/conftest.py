@@ -3,6 +3,8 @@ measured once."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import os
 import tempfile
@@ -38,6 +40,7 @@ settings.register_profile(
 )
 settings.load_profile("dynsim")
 MOST_MAPPINGS = 25_000
+MOST_RESIDENT = 3 * 2**29  # bytes
 
 
 @pytest.hookimpl(tryfirst=True)  # before the scheduler reads the groups
@@ -77,16 +80,23 @@ def cache_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module", autouse=True)
 def few_programs() -> Iterator[None]:
-    """Compiled programs are let go when the process has many of them.
+    """Compiled programs are let go when the process has many of them, or much memory.
 
     Each takes some memory mappings, of which Linux allows a process 65,530; a compilation beyond
-    them ends it by a segmentation fault.
+    them ends it by a segmentation fault. The memory of those that are let go stays with the
+    allocator, a gigabyte in minutes, until it is told to give it back.
     """
     yield
-    mappings = Path("/proc/self/maps")
-    if mappings.exists() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
+    mappings, resident = Path("/proc/self/maps"), Path("/proc/self/statm")
+    if not mappings.exists():
+        return
+    pages = int(resident.read_text(encoding="ascii").split()[1])
+    many = mappings.read_bytes().count(b"\n") > MOST_MAPPINGS
+    if many or pages * os.sysconf("SC_PAGE_SIZE") > MOST_RESIDENT:
         jax.clear_caches()
         gc.collect()  # programs that are part of a cycle
+        with contextlib.suppress(AttributeError):  # another C library than glibc has it not
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture

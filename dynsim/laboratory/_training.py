@@ -113,9 +113,15 @@ class NetworkTraining(Result):
         non-finite, shape (R,)."""
         trained = self.train_loss[:, : self.horizons[-1]]
         found = diverged(np.hstack([self.initial_loss[:, None], trained, self.loss]))
+        # A norm makes a finite loss of activations whose squares are not.
         for updates in (self.projection_update_rms, self.embedding_update_rms):
             if updates is not None:
                 found = found | overflowed(updates)
+        first = self.projection_update_rms
+        for updates in (self.projection_step_rms, self.hidden_update_rms):
+            if first is not None and updates is not None:
+                lost = ~np.isfinite(updates.reshape(len(updates), -1)).all(axis=1)
+                found = found | (np.isfinite(first[:, 0]) & lost)
         return found
 
     def __repr__(self) -> str:

@@ -267,6 +267,54 @@ def test_columns_of_lists_are_left_out_and_a_name_may_be_too_long(tmp_path):
     assert "File name too long" in end.err
 
 
+def test_messages_are_short_and_say_what_a_table_lacks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("one.csv").write_text("width,learning_rate,seed,loss\n64,0.1,0,1.5\n")
+    end = ending(["transfer", "one.csv"])
+    assert end.code == 0
+    assert "needs two widths" in " ".join(end.out.split())
+    names = [f"column{number}" for number in range(10_000)]
+    Path("wide.csv").write_text("\n".join((",".join(names), ",".join("1" for _ in names))))
+    Path("folder.nc").mkdir()
+    with h5py.File("half.nc", "w") as file:
+        file.create_dataset("loss", data=np.ones(3, np.float16))
+    for command, said in (
+        ("transfer wide.csv", "has no column width"),
+        ("transfer folder.nc", "is no file"),
+        ("optima folder.nc", "folder.nc"),
+        ("optima half.nc", "must be a sweep"),
+    ):
+        end = ending(command.split())
+        assert complaint(command.split(), end) is None, (command, end)
+        assert (end.code, end.err.count("\n")) == (2, 1)
+        assert said in end.err
+        assert len(end.err) < 1200
+
+
+@pytest.mark.parametrize(
+    ("command", "rates", "losses"),
+    [
+        ("transfer", (0.01, 0.1, 1.0), (1e-300, 1e300)),
+        ("transfer", (-1.0, 0.0, 1.0), (1.0, 2.0)),
+        ("optima", (-1.0, 0.0, 1.0), (1.0, 2.0)),
+        ("optima", (0.01, 0.1, 1.0), (1e-300, 1e300)),
+    ],
+)
+def test_odd_numbers_of_a_table_warn_of_nothing(command, rates, losses, tmp_path):
+    """A warning is an exception in these tests."""
+    lines = [
+        f"{width},{rate},{seed},{losses[(width + place + seed) % 2]}"
+        for width in (3, 4, 5)
+        for place, rate in enumerate(rates)
+        for seed in (0, 1)
+    ]
+    path = tmp_path / "odd.csv"
+    path.write_text("\n".join(("width,learning_rate,seed,loss", *lines)))
+    end = ending([command, str(path)])
+    assert complaint([command, str(path)], end) is None, end
+    assert end.code in (0, 2)
+
+
 def test_steps_that_do_not_fit_the_memory_are_refused_at_once(monkeypatch):
     monkeypatch.setattr("dynsim._runs.free_bytes", lambda: FREE)
     for command in (

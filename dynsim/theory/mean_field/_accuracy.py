@@ -126,16 +126,19 @@ def accurate(
         if larger <= scale:
             break
         scale = larger
-    if _worst(result, np.hypot(SURE * result.spread, result.bias)) > accuracy:
-        most = max(most_replicas(sizes), FIRST_REPLICAS)
+    # Few replicas may not show how much they scatter; then more are counted from those that do.
+    for errors in (SURE, 1.0, 1.0):
+        if _worst(result, np.hypot(errors * result.spread, result.bias)) <= accuracy:
+            break
+        solved = {place: record.shape[1] for place, record in found.records.items()}
         limit, companions = _replicas(task, result, found, accuracy)
-        limit = min(max(limit, FIRST_REPLICAS), most)
-        companions = min(max(companions, FIRST_COMPANIONS), limit)
-        more = {place: (FIRST_COMPANIONS, companions) for place in places[1:]}
-        more[0] = FIRST_REPLICAS, limit
-        if any(last > first for first, last in more.values()):
-            found = _joined(found, _found(task, sizes, more, partial(report, 0.6)))
-            result = _summary(task, sizes, found)
+        limit = min(limit, max(most_replicas(sizes), FIRST_REPLICAS))
+        wanted = {place: min(companions, limit) if place else limit for place in places}
+        more = {place: (solved[place], max(solved[place], wanted[place])) for place in places}
+        if all(first == last for first, last in more.values()):
+            break
+        found = _joined(found, _found(task, sizes, more, partial(report, 0.3)))
+        result = _summary(task, sizes, found)
     progress(left)
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,11 +65,11 @@ def token_particles(setup: Experiment, count: int) -> TokenParticles:
     known = targets(setup, tokens=min(TARGET_ROWS, len(law)))
     if len(law) <= count:
         return _padded(count, len(law), law, np.ones(len(law)), known)
-    share = 0.5 * (law / np.sum(types * law) + law**2 / np.sum(types * law**2))
+    share = _shares(law, types)
     head = _head_size(share, types, count)
     tail, tail_types, places = law[head:], types[head:], count - head
-    rank = head + np.arange(len(tail))
-    row = np.where(rank < len(known), rank, head + rank % (len(known) - head))
+    row = _rows_of_known(head, len(tail), len(known))
+    key = known[:, 0] if known.shape[1] == 1 else np.argmax(known, axis=1).astype(np.int16)
     if setup.batch_size == 0:
         strata = [(np.ones(len(tail)), share[head:], places)]
     else:
@@ -80,7 +81,7 @@ def token_particles(setup: Experiment, count: int) -> TokenParticles:
     parts = []
     for presence, weight, cells in strata:
         presence = tail_types * presence  # summed over a piece's types
-        order, cell = _cells(tail_types * weight, known[row], cells)
+        order, cell = _cells(tail_types * weight, key[row], cells)
         q, p = presence[order], tail[order]
         number, first, second = (
             np.bincount(cell, value, minlength=cells) for value in (q, q * p, q * p**2)
@@ -185,19 +186,38 @@ def _head_size(share: Floats, types: Floats, count: int) -> int:
     return int(np.argmin(full)) if not full.all() else count - 1
 
 
-def _cells(weight: Floats, rows: Floats, cells: int) -> tuple[Integers, Integers]:
-    """An order of the tokens and the cell of each, non-decreasing: near in rank, then target."""
-    group = _portion(weight, max(1, cells // CELLS_PER_GROUP))
-    key = rows[:, 0] if rows.shape[1] == 1 else np.argmax(rows, axis=1)
+def _rows_of_known(head: int, tail: int, known: int) -> NDArray[np.int32]:
+    """Which known row of targets each token of the tail has; beyond them they are repeated."""
+    rank = np.arange(head, head + tail, dtype=np.int32)
+    return np.where(rank < known, rank, head + rank % (known - head)).astype(np.int32)
+
+
+def _cells(weight: Floats, key: NDArray[Any], cells: int) -> tuple[Integers, NDArray[np.int32]]:
+    """An order of the tokens and the cell of each, non-decreasing: near in rank, then in `key`."""
+    group = _portion(weight, max(1, cells // CELLS_PER_GROUP)).astype(np.int16)
     order = np.argsort(key, kind="stable")  # lexsort((key, group)), but by radix sort in groups
-    order = order[np.argsort(group[order].astype(np.int16), kind="stable")]
+    order = order[np.argsort(group[order], kind="stable")]
     return order, _portion(weight[order], cells)
 
 
-def _portion(weight: Floats, parts: int) -> Integers:
+def _shares(law: Floats, types: Floats) -> Floats:
+    """w_i of each type, in few arrays of the vocabulary's length."""
+    square = law**2
+    square /= np.sum(types * square)
+    share = law / np.sum(types * law)
+    share += square
+    share *= 0.5
+    return share
+
+
+def _portion(weight: Floats, parts: int) -> NDArray[np.int32]:
     """Which of `parts` equal portions of the summed weight the middle of each entry lies in."""
-    middle = np.cumsum(weight) - 0.5 * weight
-    return np.minimum((middle * (parts / max(weight.sum(), 1e-300))).astype(np.int64), parts - 1)
+    middle = np.cumsum(weight)
+    total = max(weight.sum(), 1e-300)
+    middle -= 0.5 * weight
+    middle *= parts / total
+    np.minimum(middle, parts - 1, out=middle)
+    return middle.astype(np.int32)
 
 
 def _moments_of(rows: Floats, weight: Floats, wanted_rows: Floats, wanted_weight: Floats) -> Floats:
@@ -210,6 +230,7 @@ def _moments_of(rows: Floats, weight: Floats, wanted_rows: Floats, wanted_weight
 def _mean_and_root(rows: Floats, weight: Floats) -> tuple[Floats, Floats]:
     share = weight / max(weight.sum(), 1e-300)
     mean = share @ rows
-    covariance = (rows - mean).T @ (share[:, None] * (rows - mean))
+    centred = rows - mean
+    covariance = centred.T @ (share[:, None] * centred)
     scale = np.trace(covariance) / len(covariance)
     return mean, np.linalg.cholesky(covariance + 1e-12 * max(scale, 1e-300) * np.eye(len(mean)))

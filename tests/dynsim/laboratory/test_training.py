@@ -372,6 +372,15 @@ def test_divergence_is_recorded_and_touches_no_neighbour():
     np.testing.assert_array_equal(frozen.loss[:, 0], frozen.initial_loss)
 
 
+def test_weights_whose_squares_overflow_have_diverged(quick_compilation):
+    """The norm makes zeros of them, and the loss of a network without an opinion is finite."""
+    setup = changed(MLP, batch_size=0, precision="float32", steps=2)
+    rates = np.array([0.01, 1e30])
+    found = train_networks(setup, rates, rates, record_updates=True)
+    assert np.all(np.isfinite(found.loss))
+    assert found.diverged.tolist() == [False, True]
+
+
 @pytest.fixture
 def compilations():
     """Counts XLA compilations while it lives."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from dataclasses import replace
 from functools import cache
 
@@ -240,6 +241,18 @@ def test_an_accuracy_is_met_and_said():
             assert found.replicas == 6
     assert found.replicas > 12
     assert "of the initial loss" in repr(found)
+
+
+def test_the_vocabulary_takes_no_memory():
+    """A list of these types would take a GiB."""
+    small, large = (replace(SIGN, vocab_size=size, steps=2) for size in (2**12, 2**27))
+    predict(small, **TINY)  # compiles
+    tracemalloc.start()
+    found = predict(large, **TINY)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.all(np.isfinite(found.loss))
+    assert peak < 2**27
 
 
 def test_a_sweep_shares_its_program_and_its_random_numbers(monkeypatch):

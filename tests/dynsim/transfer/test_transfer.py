@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,6 +31,18 @@ def test_groups_of_many_seeds_give_the_same_value_and_an_interval_as_wide(monkey
     assert np.all(spread[1] < 2 * spread[0])
     assert np.all(spread[1] > spread[0] / 2)
     assert len(next(iter(grouped.resampled.left_out.values()))) == 20
+
+
+def test_many_seeds_take_the_memory_of_their_rows():
+    """A table of the rows that each seed's absence leaves would take half a GiB."""
+    table = runs(noise=0.01, seeds=1500, widths=WIDTHS[:3])
+    assert table[-1].size == 1500 * 3 * len(RATES)
+    tracemalloc.start()
+    fit = fit_transfer(*table, factor=3.0, resamples=200)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.isfinite(fit.loss_exponent.value)
+    assert peak < 80e6
 
 
 @pytest.mark.parametrize(

@@ -552,6 +552,8 @@ def test_another_sweep_is_refused_and_kept(uninterrupted, tmp_path):
         ({"libraries": json.dumps({"jax": "9", "numpy": "2"})}, "jax is 1 there, 9 here"),
         ({"device": "gpu: H100"}, "device is cpu: cpu there, gpu: H100 here"),
         ({"device": "cpu: cpu (2)"}, "device is cpu: cpu there, cpu: cpu (2) here"),
+        ({"processor": "other avx"}, "processor is"),
+        ({"xla_flags": "--a=1"}, "--a=1 here"),
     ],
 )
 def test_another_version_or_device_is_refused_and_finished_cells_kept(tmp_path, changes, said):
