@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -83,17 +83,43 @@ def claim_rows(data: xr.Dataset) -> Iterator[ClaimRow]:
             )
 
 
+def fresh_runs(data: xr.Dataset | None) -> dict[str, str]:
+    """By claim how many runs have the expected verdict, as in "3/3, 20/20".
+
+    The larger version comes first: full or the laboratory's, then quick. A claim without runs is
+    left out.
+    """
+    found: dict[str, list[str]] = {}
+    for row in () if data is None else claim_rows(data):
+        share = f"{row.as_expected.hits}/{row.as_expected.runs}"
+        known = found.setdefault(row.claim, [])
+        known.insert(len(known) if row.version == "quick" else 0, share)
+    return {claim: ", ".join(shares) for claim, shares in found.items()}
+
+
 @dataclass(frozen=True)
 class Missing:
     """Claims of a study that fresh seeds have not tested in one version.
 
-    `cells`: how many cells one seed of it has.
+    - `cells`: how many cells one seed of it has.
+    - `minutes`: CPU minutes that one seed takes, as far as it is known.
     """
 
     study: str
     version: str
     cells: int
+    minutes: float | None
     claims: tuple[str, ...]
+
+
+# As measured, or (hidden_layers, transfer_networks, bigram_steps) as the page of the study says.
+CPU_MINUTES: Mapping[str, float] = {
+    "bigram_steps": 8,
+    "heads": 6,
+    "hidden_layers": 50,
+    "nonlinear_few_tokens": 5,
+    "transfer_networks": 86,
+}
 
 
 def not_replicated(data: xr.Dataset) -> Iterator[Missing]:
@@ -104,7 +130,8 @@ def not_replicated(data: xr.Dataset) -> Iterator[Missing]:
         for version, full in FULL.items():
             left = tuple(name for name in claims if (name, version) not in done)
             if left and measures(version, study):
-                yield Missing(study.name, version, len(study.cells(full)), left)
+                cost = CPU_MINUTES.get(study.name)
+                yield Missing(study.name, version, len(study.cells(full)), cost, left)
 
 
 def coverage(
