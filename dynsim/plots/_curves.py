@@ -215,7 +215,7 @@ def comparison(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Networks, mean field, flow and linearised dynamics of one setup; loss alone on `ax`."""
     names = ["loss", "projection_update_rms", "embedding_update_rms"]
     layers = dataset.sizes.get("layer", 0)
-    axes = one_or_panels(ax, 3 + (layers > 0), size=(PANEL_SIZE[0], PANEL_SIZE[1] + LEGEND_HEIGHT))
+    axes = one_or_panels(ax, 3 + (layers > 0))
     routes = [str(route) for route in dataset.route.values]
     for panel, name in zip(axes, names, strict=False):
         for route in routes:
@@ -235,7 +235,10 @@ def comparison(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         _hidden_panel(axes[3], dataset, routes)
     figure = axes[0].figure
     handles, texts = axes[0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", ncols=len(routes))
+    if layers:
+        figure.legend(handles, texts, loc="outside lower center", ncols=len(routes))
+    else:  # where the fourth panel would stand
+        figure.legend(handles, texts, loc="center", bbox_to_anchor=(0.75, 0.25))
     note(axes[0], size_text(setup_of(dataset)))
     count = len(setup_of(dataset)["seeds"])
     note(axes[1], f"networks: mean of {count} seeds, band: 95 % interval")

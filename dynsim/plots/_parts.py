@@ -157,9 +157,17 @@ def note(axes: Axes, text: str) -> None:
         axes.set_title(text, fontsize=7.5, color="0.35", loc="left")
 
 
-def one_or_panels(ax: Axes | None, columns: int, **options: Any) -> list[Axes]:
-    """The given axes alone, for the main panel, or a new figure's row of panels."""
-    return [ax] if ax is not None else list(panels(1, columns, **options)[1][0])
+def one_or_panels(ax: Axes | None, count: int, **options: Any) -> list[Axes]:
+    """The given axes alone, for the main panel, or the panels of a new figure.
+
+    At most two stand beside each other: more would be too small to read on a page.
+    """
+    if ax is not None:
+        return [ax]
+    _, grid = panels(-(-count // 2), min(count, 2), **options)
+    for empty in grid.ravel()[count:]:
+        empty.remove()
+    return list(grid.ravel()[:count])
 
 
 def log_ticks(*axes_of_one: Any) -> None:
