@@ -149,7 +149,9 @@ def test_rotated_outputs_are_predicted_as_all_of_them(quick_compilation):
     np.testing.assert_allclose(parts.loss, whole.loss, rtol=0.1)
     for name in UPDATES:
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=0.1, atol=1e-9)
-    assert_errors_are_those_of_parts_that_err_together(setup, solver(replace(setup, outputs=1, target_rank=0)))
+    assert_errors_are_those_of_parts_that_err_together(
+        setup, solver(replace(setup, outputs=1, target_rank=0))
+    )
 
 
 def assert_errors_are_those_of_parts_that_err_together(setup, part):
