@@ -16,7 +16,7 @@ from experiments.topics._seeds import run_seed
 
 UPDATES = ("muon", "fourth root", "row norm, then muon", "muon, then row norm", "adam")
 """Of the embedding. Fourth root: U S^(1/2) V^T of a gradient U S V^T, half of Shampoo's."""
-OCTAVES = (-6, -5, -4, -3)
+OCTAVES = (-8, -7, -6, -5, -4, -3, -2, -1, 0)
 GROUPS = ("frequent", "between", "starved")
 MOMENTUM, HEAD_RATE, SHARPNESS = 0.95, 0.003, 2.0
 
@@ -55,18 +55,6 @@ def excess_losses(
 
     All rates share initial weights and batches.
     """
-
-    def at(rate: Array) -> Array:
-        return _excess(update, schedule, width, batch_size, steps, rate, key, logits, law)
-
-    return jax.vmap(at)(rates)
-
-
-def _excess(
-    update: str, schedule: str, width: int, batch_size: int, steps: int, rate: Array, key: Array,
-    logits: Array, law: Array,
-) -> Array:  # fmt: skip
-    """The same at one rate, by token."""
     tokens, outputs = logits.shape
     for_embedding, for_head, for_batches = jax.random.split(key, 3)
     embedding = jax.random.normal(for_embedding, (tokens, width), jnp.float32)
@@ -77,13 +65,9 @@ def _excess(
         output = weights[0][inputs] @ weights[1].T
         return optax.softmax_cross_entropy_with_integer_labels(output, wanted).mean()
 
-    def step(carry: Any, number: Array) -> Any:
-        weights, of_embedding, of_head = carry
-        first, second = jax.random.split(jax.random.fold_in(for_batches, number))
-        inputs = jax.random.choice(first, tokens, (batch_size,), p=law)
-        wanted = jax.random.categorical(second, logits[inputs])
+    def moved_once(network: Any, rate: Array, inputs: Array, wanted: Array, falling: Any) -> Any:
+        weights, of_embedding, of_head = network
         gradients = jax.grad(loss)(weights, inputs, wanted)
-        falling = 1 - number.astype(jnp.float32) / steps if schedule == "linear" else 1.0
         if update == "adam":
             by_embedding, of_embedding = adam.update(gradients[0], of_embedding)
         else:
@@ -92,13 +76,24 @@ def _excess(
         by_head, of_head = adam.update(gradients[1], of_head)
         steps_by = (rate * by_embedding, HEAD_RATE * by_head)
         weights = jax.tree.map(lambda one, by: one - falling * by, weights, steps_by)
-        return (weights, of_embedding, of_head), None
+        return weights, of_embedding, of_head
+
+    def step(networks: Any, number: Array) -> Any:
+        first, second = jax.random.split(jax.random.fold_in(for_batches, number))
+        inputs = jax.random.choice(first, tokens, (batch_size,), p=law)
+        wanted = jax.random.categorical(second, logits[inputs])
+        falling = 1 - number.astype(jnp.float32) / steps if schedule == "linear" else 1.0
+        # One rate after the other: a batch of eigenvector problems waits for itself on few cores.
+        return jax.lax.map(
+            lambda x: moved_once(*x, inputs, wanted, falling), (networks, rates)
+        ), None
 
     state = adam.init(embedding) if update == "adam" else jnp.zeros_like(embedding)
     first = ((embedding, head), state, adam.init(head))
-    (weights, _, _), _ = jax.lax.scan(step, first, jnp.arange(steps))
+    networks = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(rates), *x.shape)), first)
+    ((embeddings, heads), _, _), _ = jax.lax.scan(step, networks, jnp.arange(steps))
     chance = jax.nn.log_softmax(logits)
-    found = jax.nn.log_softmax(weights[0] @ weights[1].T)
+    found = jax.nn.log_softmax(embeddings @ jnp.swapaxes(heads, 1, 2))
     return jnp.sum(jnp.exp(chance) * (chance - found), axis=-1)
 
 

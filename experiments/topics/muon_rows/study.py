@@ -103,7 +103,7 @@ MUON_TRAINING = Study(
         "batch_size": 256,
         "steps": 600,
         "octaves": list(OCTAVES),
-        "seeds": 6,
+        "seeds": 4,
     },
     labels={"group": list(GROUPS), "octave": list(OCTAVES)},
 )
