@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
-from experiments.topics._claim import NEGATIVE, Claim
+from experiments.topics._claim import NEGATIVE, WRONG, Claim
 
-from .estimators import CORRECTION, rate_exponent, restoration, step_exponent
+from .estimators import (
+    CORRECTION,
+    derived_step_exponent,
+    later_step_exponent,
+    rate_exponent,
+    rate_exponent_alone,
+    restoration,
+    step_exponent,
+)
+from .study import CASES
 
 TEXT = (
     "an mlp with one hidden layer (tanh, RMS norm, muP's initial weights) that predicts the next "
@@ -114,4 +124,191 @@ RATES = (
 )
 
 
-CLAIMS = (*STEPS, *RATES)
+FIXED = "d = 32 to 256, m = n = 1024"
+SOFTMAX = f"n {TEXT} from a softmax over all m types ({FIXED}, full batch, Adam)"
+
+
+def _fixed_step(name: str, kind: str, quantity: str, prediction: str, **fields: Any) -> Claim:
+    return Claim(
+        name=f"{kind}head-fixed-{name}",
+        quantity=quantity,
+        prediction=prediction,
+        study="head_fixed_updates",
+        **fields,
+    )
+
+
+FIXED_STEPS = (
+    _fixed_step(
+        "step-on-targets",
+        "",
+        STEP,
+        "0.95, that of the derived RMS at these widths",
+        statement=f"I{SOFTMAX}, the head's first step changes the logits of the tokens that do "
+        "follow by an RMS that grows with d as derived from the text's bigrams for a head that "
+        "reads embeddings.",
+        rival=0.5,
+        evidence=partial(derived_step_exponent, update="head_target", predicted=0.95),
+        tolerance=0.05,
+        citation=HEAD_STEP,
+    ),
+    _fixed_step(
+        "step-on-all-logits",
+        "",
+        STEP,
+        "0.67, that of the derived RMS at these widths",
+        statement=f"I{SOFTMAX}, the head's first step changes all logits by an RMS that grows with "
+        "d as derived from the text's bigrams for a head that reads embeddings.",
+        rival=0.5,
+        evidence=partial(derived_step_exponent, update="head_all", predicted=0.67),
+        tolerance=0.07,
+        citation=HEAD_STEP,
+    ),
+    _fixed_step(
+        "later-steps-on-targets",
+        "",
+        "exponent of d of a step's RMS at constant rates, mean after 2, 4, 8 and 16 steps",
+        "1",
+        statement=f"I{SOFTMAX}, later steps of the head go on changing the logits of the tokens "
+        "that do follow by an RMS that grows as d.",
+        rival=0.5,
+        evidence=partial(later_step_exponent, update="head_target"),
+        tolerance=0.15,
+        citation=f"{HEAD_STEP}; docs/theory/open_questions.md#open-head",
+    ),
+    _fixed_step(
+        "restoration",
+        "",
+        "difference of two exponents of d",
+        "0",
+        statement="The hidden matrix below a softmax over all m types regains its alignment no "
+        f"sooner and no later than below 16 classes: in {TEXT} ({FIXED}, full batch, Adam), the "
+        "exponent of d of a hidden step's RMS, averaged over the logarithms after 2, 4, 8 and 16 "
+        "steps, is the same for both.",
+        rival=0.25,
+        evidence=partial(restoration, path="fixed"),
+        tolerance=0.1,
+        citation="docs/theory/lv_lifetime.md#outputs-and-structure",
+    ),
+    _fixed_step(
+        "tied-step-on-targets",
+        "",
+        STEP,
+        "1",
+        statement=f"In {TEXT} whose head is the embedding ({FIXED}, full batch, hidden matrix by "
+        "Muon and embedding by Adam), the first step of the one matrix, as a head, changes the "
+        "logits of the tokens that do follow by an RMS that grows as d.",
+        rival=0.5,
+        evidence=partial(
+            step_exponent, path="fixed", update="head_target", optimizer="muon", head="tied"
+        ),
+        tolerance=0.15,
+        citation="docs/theory/first_step.md#tied-step",
+    ),
+    _fixed_step(
+        "muon-hidden-step",
+        "",
+        "exponent of d of a step's RMS at one spectral norm",
+        "0",
+        statement=f"In {TEXT} whose head is the embedding ({FIXED}, full batch, hidden matrix by "
+        "Muon and embedding by Adam), the first step of the hidden matrix changes its outputs by "
+        "an RMS that does not depend on d.",
+        rival=0.5,
+        evidence=partial(
+            step_exponent,
+            path="fixed",
+            update="hidden",
+            optimizer="muon",
+            head="tied",
+            predicted=0.0,
+        ),
+        tolerance=0.15,
+        citation="docs/theory/first_step.md#muon-step",
+    ),
+    _fixed_step(
+        "step-by-vocabulary",
+        "control-",
+        STEP,
+        "1/2",
+        statement=f"{WRONG}i{SOFTMAX}, the head's first step changes the logits of the tokens that "
+        "do follow by an RMS that grows as sqrt(d), as if an output followed all contexts.",
+        rival=1.0,
+        evidence=partial(step_exponent, path="fixed", update="head_target", predicted=0.5),
+        tolerance=0.15,
+        citation=f"contradicts head-fixed-step-on-targets; {HEAD_STEP}",
+        expected="fails",
+    ),
+)
+
+ADAM, BY_MUON = "Adam", "hidden matrix by Muon, the rest by Adam"
+
+
+def _fixed_rate(
+    name: str,
+    case: str,
+    layer: str,
+    power: float,
+    rival: float,
+    tolerance: float,
+    *,
+    optimizer: str = ADAM,
+    tied: bool = False,
+    kind: str = "",
+    words: str = "",
+    citation: str = MUP,
+) -> Claim:
+    head = "whose head is the embedding" if tied else "from a softmax over all m types"
+    sizes = f"{FIXED}, {optimizer}, {CASES[case][3]} steps of 512 tokens"
+    does = f"grows like d^{power:g} beyond muP's" if power else "has muP's power of d"
+    wrong = WRONG if kind else ""
+    return Claim(
+        name=f"{kind}head-fixed-{name}",
+        statement=f"{wrong}{'i' if kind else 'I'}n {TEXT} {head} ({sizes}), the best rate of the "
+        f"{layer}, with the others at muP's, {does}{words}.",
+        quantity=RATE,
+        prediction=f"{power:g}",
+        rival=rival,
+        study="head_fixed_rates",
+        evidence=partial(rate_exponent_alone, case=case, predicted=power),
+        tolerance=tolerance,
+        citation=citation,
+        expected="fails" if kind else "holds",
+    )
+
+
+OPEN_HEAD = "docs/theory/open_questions.md#open-head"
+MATRIX = "one matrix that is embedding and head"
+# Of the claims about a readout's 0 and about its 0.23 on one case at most one can hold.
+FIXED_RATES = (
+    _fixed_rate("readout-rate", "head", "head", 0.0, CORRECTION, 0.1),
+    _fixed_rate("readout-rate-long", "head, long", "head", 0.0, CORRECTION, 0.1),
+    _fixed_rate(
+        *("readout-correction-long", "head, long", "head", CORRECTION, 0.0, 0.1),
+        words=", a correction that was reported without a source we could find",
+        citation=OPEN_HEAD,
+    ),
+    _fixed_rate("readout-rate-muon", "head, muon", "head", 0.0, CORRECTION, 0.1, optimizer=BY_MUON),
+    _fixed_rate("embedding-rate", "embedding", "embedding", 0.0, -0.5, 0.15),
+    _fixed_rate(
+        *("embedding-rate-muon", "embedding, muon", "embedding", 0.0, -0.5, 0.15),
+        optimizer=BY_MUON,
+    ),
+    _fixed_rate("tied-rate", "tied", MATRIX, 0.0, -0.5, 0.15, tied=True),
+    _fixed_rate(
+        "tied-rate-muon", "tied, muon", MATRIX, 0.0, -0.5, 0.15, tied=True, optimizer=BY_MUON
+    ),
+    _fixed_rate(
+        *("tied-hidden-rate-muon", "tied, muon, hidden", "hidden matrix", 0.0, 0.5, 0.15),
+        tied=True,
+        optimizer=BY_MUON,
+    ),
+    _fixed_rate(
+        *("readout-constant", "head", "head", 1.0, 0.0, 0.15),
+        kind="control-",
+        words=", so that it is one constant at all widths",
+        citation=f"contradicts head-fixed-readout-rate; {MUP}",
+    ),
+)
+
+
+CLAIMS = (*STEPS, *RATES, *FIXED_STEPS, *FIXED_RATES)
