@@ -350,7 +350,7 @@ COMMON: Mapping[tuple[str, str], tuple[float, float, float]] = {
     ("adam", "untied"): (0.6, 1.5, 3.0),
     ("adam", "tied"): (1.8, 4.0, 0.0),
     ("muon", "untied"): (0.6, 0.25, 3.0),
-    ("muon", "tied"): (1.8, 1.0, 0.0),
+    ("muon", "tied"): (1.8, 3.0, 0.0),
 }
 
 
