@@ -226,16 +226,16 @@ FIXED_STEPS = (
         citation="docs/theory/first_step.md#muon-step",
     ),
     _fixed_step(
-        "step-by-vocabulary",
+        "embedding-step-coherent",
         "control-",
         STEP,
-        "1/2",
-        statement=f"{WRONG}i{SOFTMAX}, the head's first step changes the logits of the tokens that "
-        "do follow by an RMS that grows as sqrt(d), as if an output followed all contexts.",
-        rival=1.0,
-        evidence=partial(step_exponent, path="fixed", update="head_target", predicted=0.5),
+        "1",
+        statement=f"{WRONG}i{SOFTMAX}, the embedding's first step changes all logits by an RMS "
+        "that grows as d in units of the head's initial entries, as if few tokens followed each.",
+        rival=0.5,
+        evidence=partial(step_exponent, path="fixed", update="embedding_all"),
         tolerance=0.15,
-        citation=f"contradicts head-fixed-step-on-targets; {HEAD_STEP}",
+        citation=f"contradicts {HEAD_STEP}",
         expected="fails",
     ),
 )
@@ -247,66 +247,45 @@ def _fixed_rate(
     name: str,
     case: str,
     layer: str,
-    power: float,
     rival: float,
     tolerance: float,
     *,
     optimizer: str = ADAM,
     tied: bool = False,
-    kind: str = "",
-    words: str = "",
-    citation: str = MUP,
 ) -> Claim:
     head = "whose head is the embedding" if tied else "from a softmax over all m types"
     sizes = f"{FIXED}, {optimizer}, {CASES[case][3]} steps of 512 tokens"
-    does = f"grows like d^{power:g} beyond muP's" if power else "has muP's power of d"
-    wrong = WRONG if kind else ""
     return Claim(
-        name=f"{kind}head-fixed-{name}",
-        statement=f"{wrong}{'i' if kind else 'I'}n {TEXT} {head} ({sizes}), the best rate of the "
-        f"{layer}, with the others at muP's, {does}{words}.",
+        name=f"head-fixed-{name}",
+        statement=f"In {TEXT} {head} ({sizes}), the best rate of the {layer}, with the others at "
+        "muP's, has muP's power of d.",
         quantity=RATE,
-        prediction=f"{power:g}",
+        prediction="0",
         rival=rival,
         study="head_fixed_rates",
-        evidence=partial(rate_exponent_alone, case=case, predicted=power),
+        evidence=partial(rate_exponent_alone, case=case),
         tolerance=tolerance,
-        citation=citation,
-        expected="fails" if kind else "holds",
+        citation=MUP,
     )
 
 
-OPEN_HEAD = "docs/theory/open_questions.md#open-head"
 MATRIX = "one matrix that is embedding and head"
-# Of the claims about a readout's 0 and about its 0.23 on one case at most one can hold.
+# The other answer about a readout's rate, 0.23, is the rival of 0: one number, one claim.
 FIXED_RATES = (
-    _fixed_rate("readout-rate", "head", "head", 0.0, CORRECTION, 0.1),
-    _fixed_rate("readout-rate-long", "head, long", "head", 0.0, CORRECTION, 0.1),
+    _fixed_rate("readout-rate", "head", "head", CORRECTION, 0.1),
+    _fixed_rate("readout-rate-long", "head, long", "head", CORRECTION, 0.1),
+    _fixed_rate("readout-rate-muon", "head, muon", "head", CORRECTION, 0.1, optimizer=BY_MUON),
+    _fixed_rate("embedding-rate", "embedding", "embedding", -0.5, 0.15),
     _fixed_rate(
-        *("readout-correction-long", "head, long", "head", CORRECTION, 0.0, 0.1),
-        words=", a correction that was reported without a source we could find",
-        citation=OPEN_HEAD,
-    ),
-    _fixed_rate("readout-rate-muon", "head, muon", "head", 0.0, CORRECTION, 0.1, optimizer=BY_MUON),
-    _fixed_rate("embedding-rate", "embedding", "embedding", 0.0, -0.5, 0.15),
-    _fixed_rate(
-        *("embedding-rate-muon", "embedding, muon", "embedding", 0.0, -0.5, 0.15),
+        *("embedding-rate-muon", "embedding, muon", "embedding", -0.5, 0.15),
         optimizer=BY_MUON,
     ),
-    _fixed_rate("tied-rate", "tied", MATRIX, 0.0, -0.5, 0.15, tied=True),
+    _fixed_rate("tied-rate", "tied", MATRIX, -0.5, 0.15, tied=True),
+    _fixed_rate("tied-rate-muon", "tied, muon", MATRIX, -0.5, 0.15, tied=True, optimizer=BY_MUON),
     _fixed_rate(
-        "tied-rate-muon", "tied, muon", MATRIX, 0.0, -0.5, 0.15, tied=True, optimizer=BY_MUON
-    ),
-    _fixed_rate(
-        *("tied-hidden-rate-muon", "tied, muon, hidden", "hidden matrix", 0.0, 0.5, 0.15),
+        *("tied-hidden-rate-muon", "tied, muon, hidden", "hidden matrix", 0.5, 0.15),
         tied=True,
         optimizer=BY_MUON,
-    ),
-    _fixed_rate(
-        *("readout-constant", "head", "head", 1.0, 0.0, 0.15),
-        kind="control-",
-        words=", so that it is one constant at all widths",
-        citation=f"contradicts head-fixed-readout-rate; {MUP}",
     ),
 )
 

@@ -135,10 +135,10 @@ def rate_exponent(
     return _exponent_of_rates(cells, rates, losses, predicted)
 
 
-def rate_exponent_alone(data: xr.Dataset, case: str, predicted: float = 0.0) -> Evidence:
+def rate_exponent_alone(data: xr.Dataset, case: str) -> Evidence:
     """The same of a rate that was searched alone, at one vocabulary."""
     cells = data.sel(case=case)
-    return _exponent_of_rates(cells, *log_rates_alone(cells), predicted)
+    return _exponent_of_rates(cells, *log_rates_alone(cells), predicted=0.0)
 
 
 def log_rates_alone(cells: xr.Dataset) -> tuple[Floats, Floats]:
