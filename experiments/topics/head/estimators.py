@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from dynsim.claims import Evidence
 from dynsim.statistics import (
+    Estimate,
     ExponentFit,
     Resamples,
     exponent_of,
@@ -145,6 +147,15 @@ def log_rates_alone(cells: xr.Dataset) -> tuple[Floats, Floats]:
     """Log rates (width, octave) at muP's scale and losses (width, octave, seed) of a case."""
     rates = np.log(cells.rate.transpose("width", "octave").to_numpy())
     return rates, cells.loss.transpose("width", "octave", "seed").to_numpy()
+
+
+def best_rates(rates: Floats, losses: Floats) -> list[Estimate]:
+    """Logarithm of the best rate at every width with its interval over seeds."""
+
+    def best(sample: Floats, axis: int = -1, width: int = 0) -> Floats:
+        return log_optima(rates[width], sample.mean(axis=axis))
+
+    return [jackknife(partial(best, width=k), [loss]) for k, loss in enumerate(losses)]
 
 
 def _exponent_of_rates(

@@ -241,6 +241,11 @@ def costly(rule: str, factor: float) -> Corruption:
     return lambda data: data.assign(loss=data.loss * xr.where(data.rule == rule, factor, 1.0))
 
 
+def dearer(update: str) -> Corruption:
+    """1.3 times the excess loss of an embedding with this update."""
+    return lambda data: data.assign(text=data.text * xr.where(data["update"] == update, 1.3, 1.0))
+
+
 def drifting(power: float) -> Corruption:
     """Base rates times width^power: every drift of the best one is off by `power`."""
     return lambda data: data.assign(rate=data.rate * data.width**power)
@@ -404,6 +409,19 @@ CORRUPTIONS: Mapping[str, Corruption] = {
             "muon-rows-half",
             "muon-rows-batch",
         )
+    },
+    **{
+        name: dearer(update)
+        for update, names in {
+            "muon": (
+                "muon-rows-repaired",
+                "muon-rows-repaired-after",
+                "muon-rows-repair-not-needed",
+            ),
+            "row norm, then muon": ("muon-rows-repaired-below-adam",),
+            "fourth root": ("muon-rows-fourth-root",),
+        }.items()
+        for name in names
     },
     "muon-rows-width": steeper("row_square", -0.4, "width"),
     "muon-rows-width-steep": steeper("row_square", -0.4, "width"),
