@@ -81,7 +81,7 @@ def muon_training(data: xr.Dataset) -> Figure:
             axes.plot(rates, losses[-1].mean(axis=-1), f"{marker}-", ms=4, color=f"C{place}",
                       label=name)  # fmt: skip
         axes.set(xscale="log", yscale="log", title=f"{title}, $d = {width}$")
-        axes.set_xlabel("RMS by which a frequent token's entries move in a step")
+        axes.set_xlabel("learning rate, the RMS of a step of a row of full length")
     panels[0].set_ylabel("excess loss after 600 steps")
     panels[0].legend(fontsize="small")
     return figure
