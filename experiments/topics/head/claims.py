@@ -275,12 +275,10 @@ FIXED_RATES = (
     _fixed_rate("readout-rate", "head", "head", CORRECTION, 0.1),
     _fixed_rate("readout-rate-long", "head, long", "head", CORRECTION, 0.1),
     _fixed_rate("readout-rate-muon", "head, muon", "head", CORRECTION, 0.1, optimizer=BY_MUON),
-    _fixed_rate("embedding-rate", "embedding", "embedding", -0.5, 0.15),
     _fixed_rate(
         *("embedding-rate-muon", "embedding, muon", "embedding", -0.5, 0.15),
         optimizer=BY_MUON,
     ),
-    _fixed_rate("tied-rate", "tied", MATRIX, -0.5, 0.15, tied=True),
     _fixed_rate("tied-rate-muon", "tied, muon", MATRIX, -0.5, 0.15, tied=True, optimizer=BY_MUON),
     _fixed_rate(
         *("tied-hidden-rate-muon", "tied, muon, hidden", "hidden matrix", 0.5, 0.15),

@@ -83,11 +83,9 @@ RATES_OF = {
     "head": ("head", "o", "C0"),
     "head, long": ("head, 192 steps", "s", "C1"),
     "head, muon": ("head, Muon below", "D", "C2"),
-    "embedding": ("embedding", "^", "C3"),
-    "embedding, muon": ("embedding, Muon above", "v", "C4"),
-    "tied": ("one matrix for both", "P", "C5"),
-    "tied, muon": ("one matrix for both, Muon between", "X", "C6"),
-    "tied, muon, hidden": ("Muon's hidden matrix, tied head", "h", "C7"),
+    "embedding, muon": ("embedding, Muon above", "v", "C3"),
+    "tied, muon": ("one matrix for both, Muon between", "X", "C4"),
+    "tied, muon, hidden": ("Muon's hidden matrix, tied head", "h", "C5"),
 }
 
 

@@ -339,11 +339,9 @@ CASES: Mapping[str, tuple[str, str, str, int]] = {
     "head": ("adam", "untied", "head", 48),
     "head, long": ("adam", "untied", "head", LONG),
     "head, muon": ("muon", "untied", "head", 48),
-    "embedding": ("adam", "untied", "embedding", 48),
-    "embedding, muon": ("muon", "untied", "embedding", 48),
-    "tied": ("adam", "tied", "embedding", 48),
     "tied, muon": ("muon", "tied", "embedding", 48),
     "tied, muon, hidden": ("muon", "tied", "hidden", 48),
+    "embedding, muon": ("muon", "untied", "embedding", 48),
 }
 COMMON: Mapping[tuple[str, str], tuple[float, float, float]] = {
     # Rates at muP's scale that all widths share, near the best of pilot runs at d = 64.
