@@ -423,6 +423,25 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         }.items()
         for name in names
     },
+    **{
+        name: steeper("size", 0.4, "width")
+        for name in (
+            "head-fixed-step-on-targets",
+            "head-fixed-step-on-all-logits",
+            "head-fixed-later-steps-on-targets",
+            "head-fixed-tied-step-on-targets",
+            "head-fixed-muon-hidden-step",
+        )
+    },
+    **{
+        name: drifting(0.4)
+        for name in (
+            "head-fixed-readout-rate",
+            "head-fixed-readout-rate-long",
+            "head-fixed-readout-rate-muon",
+        )
+    },
+    "head-fixed-restoration": steeper("size", 0.4, "width", head="few"),
     "muon-rows-width": steeper("row_square", -0.4, "width"),
     "muon-rows-width-steep": steeper("row_square", -0.4, "width"),
     **{
