@@ -107,7 +107,8 @@ def head_fixed_rates(data: xr.Dataset) -> Figure:
         axes.errorbar(
             widths, np.exp(middle), ends, fmt=marker, ms=5, color=colour, capsize=2, label=name
         )
-        for power, style in ((0.0, "-"), (CORRECTION if head else -0.5, ":")):
+        rival = CORRECTION if head else -0.5
+        for power, style in ((0.0, "-"), (rival, ":"))[: 1 if case.endswith("hidden") else 2]:
             guide = np.exp(middle[0]) * (widths / widths[0]) ** power
             axes.plot(widths, guide, style, color=colour, linewidth=1)
     other = {0: f"dotted: as $d^{{{CORRECTION}}}$", 1: r"dotted: as $d^{-1/2}$"}
@@ -116,6 +117,9 @@ def head_fixed_rates(data: xr.Dataset) -> Figure:
         axes.set_xticks(widths, [str(int(width)) for width in widths])
         axes.set_xticks([], minor=True)
         axes.legend(title=f"solid: constant; {other[place]}", fontsize="small")
+    panels[0].set_yticks([2.5, 3, 3.5, 4], ["2.5", "3", "3.5", "4"])
+    panels[0].set_yticks([], minor=True)
+    panels[1].set_ylim(0.08, 12)
     panels[0].set_ylabel("best learning rate over muP's scale")
     return figure
 
@@ -142,6 +146,8 @@ def head_fixed_steps(data: xr.Dataset) -> Figure:
     for axes in panels:
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xticks(ages, [str(age) for age in ages])
+        axes.set_xticks([], minor=True)
+        axes.set_xlim(-0.2, 1.2 * ages[-1])
         axes.set_xlabel("steps before")
         axes.legend(fontsize="small")
     panels[0].set_ylabel("power of $d$ in the step's RMS, $m = 1024$")
