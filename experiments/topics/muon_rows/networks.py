@@ -94,7 +94,7 @@ def excess_losses(
     ((embeddings, heads), _, _), _ = jax.lax.scan(step, networks, jnp.arange(steps))
     chance = jax.nn.log_softmax(logits)
     found = jax.nn.log_softmax(embeddings @ jnp.swapaxes(heads, 1, 2))
-    return jnp.sum(jnp.exp(chance) * (chance - found), axis=-1)
+    return jnp.sum(jnp.exp(chance)[None] * (chance[None] - found), axis=-1)
 
 
 def trained(
@@ -114,7 +114,7 @@ def trained(
         keys = jax.random.split(jax.random.key(run_seed(seed, 2000 + number)), 3)
         features = jax.random.normal(keys[0], (vocab_size, width), jnp.float32)
         readout = jax.random.normal(keys[1], (outputs, width), jnp.float32)
-        logits = jnp.log(following) + SHARPNESS * width**-0.5 * features @ readout.T
+        logits = jnp.log(following)[None] + SHARPNESS * width**-0.5 * features @ readout.T
         # One entry of a row of length one is width^(-1/2).
         by = 1.0 if update == "adam" else width**0.5
         rates = jnp.asarray([by * 2.0**octave for octave in octaves], jnp.float32)
