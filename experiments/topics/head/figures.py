@@ -94,7 +94,7 @@ def head_fixed_rates(data: xr.Dataset) -> Figure:
 
     Lines through the narrowest width: constant (muP), and d^0.23 for heads, d^-1/2 for others.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharex=True)
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained", sharex=True)
     widths = data.width.to_numpy()
     for case, (name, marker, colour) in RATES_OF.items():
         head = case.startswith("head")
@@ -116,7 +116,7 @@ def head_fixed_rates(data: xr.Dataset) -> Figure:
         axes.set(xscale="log", yscale="log", xlabel="width $d$, $m = n = 1024$")
         axes.set_xticks(widths, [str(int(width)) for width in widths])
         axes.set_xticks([], minor=True)
-        axes.legend(title=f"solid: constant; {other[place]}", fontsize="small")
+        axes.legend(title=f"solid: constant; {other[place]}")
     panels[0].set_yticks([2.5, 3, 3.5, 4], ["2.5", "3", "3.5", "4"])
     panels[0].set_yticks([], minor=True)
     panels[1].set_ylim(0.08, 12)
@@ -126,7 +126,7 @@ def head_fixed_rates(data: xr.Dataset) -> Figure:
 
 def head_fixed_steps(data: xr.Dataset) -> Figure:
     """Power of the width in the RMS of single steps by age, Adam."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained", sharey=True)
     lines = (
         (0, "head_target", "untied", "head, logits of next tokens", "o"),
         (0, "head_all", "untied", "head, all logits", "s"),
@@ -149,7 +149,7 @@ def head_fixed_steps(data: xr.Dataset) -> Figure:
         axes.set_xticks([], minor=True)
         axes.set_xlim(-0.2, 1.2 * ages[-1])
         axes.set_xlabel("steps before")
-        axes.legend(fontsize="small")
+        axes.legend()
     panels[0].set_ylabel("power of $d$ in the step's RMS, $m = 1024$")
     return figure
 

@@ -70,7 +70,7 @@ def _rows(axes: Axes, data: xr.Dataset, exponent: float) -> None:
 
 def muon_training(data: xr.Dataset) -> Figure:
     """Excess losses over the learning rate of the embedding, widest network, mean over seeds."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained", sharey=True)
     width = int(data.width.values[-1])
     titles = {"constant": "constant rate", "linear": "rate that falls to zero"}
     for axes, (schedule, title) in zip(panels, titles.items(), strict=True):
@@ -83,7 +83,7 @@ def muon_training(data: xr.Dataset) -> Figure:
         axes.set(xscale="log", yscale="log", title=f"{title}, $d = {width}$")
         axes.set_xlabel("learning rate, the RMS of a step of a row of full length")
     panels[0].set_ylabel("excess loss after 600 steps")
-    panels[0].legend(fontsize="small")
+    panels[0].legend()
     return figure
 
 
