@@ -83,10 +83,12 @@ def excess_losses(
         inputs = jax.random.choice(first, tokens, (batch_size,), p=law)
         wanted = jax.random.categorical(second, logits[inputs])
         falling = 1 - number.astype(jnp.float32) / steps if schedule == "linear" else 1.0
+
+        def at(one: Any) -> Any:
+            return moved_once(*one, inputs=inputs, wanted=wanted, falling=falling)
+
         # One rate after the other: a batch of eigenvector problems waits for itself on few cores.
-        return jax.lax.map(
-            lambda x: moved_once(*x, inputs, wanted, falling), (networks, rates)
-        ), None
+        return jax.lax.map(at, (networks, rates)), None
 
     state = adam.init(embedding) if update == "adam" else jnp.zeros_like(embedding)
     first = ((embedding, head), state, adam.init(head))
