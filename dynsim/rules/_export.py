@@ -158,14 +158,16 @@ def optax_optimizer(
 
 
 def _builders(optimizer: Builder | Mapping[str, Builder] | None) -> Mapping[str, Builder]:
-    """Builders by label. Raises `InputError` for a label that there is not."""
+    """Builders by label. Raises `InputError` for a label that there is not, or for no builder."""
     if optimizer is None:
         return {}
-    if not isinstance(optimizer, Mapping):
-        return dict.fromkeys(LABELS, optimizer)
-    for label in optimizer:
+    each = optimizer if isinstance(optimizer, Mapping) else dict.fromkeys(LABELS, optimizer)
+    for label, build in each.items():
         check_choice("optimizer", label, LABELS)
-    return optimizer
+        if not callable(build):
+            allowed = f"must build the {label} transformation from a learning rate, as optax.adam"
+            raise InputError("optimizer", build, allowed)
+    return each
 
 
 def torch_parameter_groups(

@@ -102,6 +102,8 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         },
         "head": {
             "head-target-logits": "first step of target logits over the derived RMS, real bigrams",
+            "head-fixed-readout-rate": "power of the best rate beyond muP's, on text, 48 steps",
+            "head-fixed-readout-rate-long": "the same, 192 steps",
             "depth-alignment-readout": "power of the readout's update, trained",
             "control-transfer-readout-transformer": "share of muP's advantage, readout alone",
         },
@@ -122,14 +124,27 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "tied matrix": {
             "first-step-tied-target-logits": "first step of target logits over the derived RMS",
             "first-step-tied-other-logits": "the same, all other logits",
+            "head-fixed-tied-rate-muon": "power of its best rate beyond muP's, MLP on text",
+        },
+        "logits": {
+            "head-fixed-tied-step-on-targets": (
+                "power of the tied matrix's first step in target logits, without the multiplier"
+            ),
+        },
+        "head": {
+            "head-fixed-readout-rate-muon": "power of the best rate beyond muP's, on text",
         },
         "embedding": {
+            "head-fixed-embedding-rate-muon": "power of its best rate beyond muP's, MLP on text",
             "muon-rows-width": "were it Muon's: power of a rare token's step, alpha = 1",
             "depth-ratio-joint-muon": "power of the ratio to hidden, trained together, m = 4d",
             "depth-ratio-joint-muon-2": "the same, two hidden matrices",
             "depth-ratio-muon-proportional": "the same, each with the rest frozen",
         },
-        "hidden": {"hidden-ratio-muon": "power of the ratio embedding/hidden, MLP, m = 4d"},
+        "hidden": {
+            "head-fixed-muon-hidden-step": "power of a step's change at one spectral norm, on text",
+            "hidden-ratio-muon": "power of the ratio embedding/hidden, MLP, m = 4d",
+        },
     },
 }
 NOT_MEASURED = "no claim of ours yet"

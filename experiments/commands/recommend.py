@@ -23,6 +23,7 @@ UNKNOWN_TIE = (
     "This is for a readout of its own. If it is the embedding, add --tied yes: one matrix then has "
     "one learning rate, and logits need a multiplier."
 )
+MUON_AND_ADAM = "muon for hidden matrices, adam for embedding, readout and vectors"
 BUILDERS = {  # what is not Adam, as an argument of optax_optimizer
     "sgd": ", optax.sgd",
     "momentum": ", lambda rate: optax.sgd(rate, momentum=0.9)",
@@ -206,10 +207,12 @@ def _print(answer: Recommendation, document: dict[str, Any], factors: bool) -> N
         tie = {True: ", readout tied to the embedding", False: ", readout of its own"}
         told = tie.get(document["tied"], ", whether the readout is tied is not said")
         print_wrapped(f"{shape['name']}{layers}{told}{_padding(shape)} ({shape['source']})")
-    print(
+    trained = MUON_AND_ADAM if answer.optimizer == "muon" else answer.optimizer
+    print_wrapped(
         f"width {answer.base_width} -> {answer.width}, vocabulary size {answer.vocab_size}, "
-        f"tokens {answer.tokens}, {answer.parametrization}, {answer.optimizer}\n"
+        f"tokens {answer.tokens}, {answer.parametrization}, {trained}"
     )
+    print()
     unit = "factor" if factors else "LR"
     head = ("rule", *(f"{label} {unit}" for label in LABEL_ORDER), "embedding/hidden")
     rows = [

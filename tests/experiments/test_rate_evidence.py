@@ -67,7 +67,10 @@ def test_a_gpt_four_times_as_wide_keeps_its_rates_and_divides_its_logits(capsys)
     logits = found["logits"]["published"]
     assert logits["groups"] == {"0": ["Moonlight", "Scion"]}
     assert logits["others"]["with Adam throughout"] == {"-1": ["microsoft/mup", "CompleteP"]}
-    assert {one["claim"] for one in found["hidden"]["measured"]} == {"hidden-ratio-muon"}
+    measured = {name: {one["claim"] for one in row["measured"]} for name, row in found.items()}
+    assert measured["hidden"] == {"hidden-ratio-muon", "head-fixed-muon-hidden-step"}
+    assert measured["logits"] == {"head-fixed-tied-step-on-targets"}
+    assert "head-fixed-tied-rate-muon" in measured["tied matrix"]
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,11 @@ def predict_sampled(
 def predict_rotated(
     setup: Setup, solver: Callable[..., Prediction], progress: Callable[[float], object] | None
 ) -> Prediction:
-    """By the outputs that have targets after a rotation, and one of those that have none."""
+    """By the outputs that have targets after a rotation, and one of those that have none.
+
+    Errors of the two add up: both parts have the same seed and the same kind of bias, so they may
+    err together.
+    """
     parts, report = rotated(setup), progress or (lambda part: None)
     found, rest = (
         solver(one, progress=lambda part: report(0.5 * part))
@@ -92,13 +96,13 @@ def predict_rotated(
         )
         columns[name], columns[f"{name}_error"] = rms_and_error(
             (kept * square + others * by_rest) / total,
-            np.hypot(kept * error, others * error_of_rest) / total,
+            (kept * error + others * error_of_rest) / total,
         )
     return replace(
         found,
         setup=setup,
         loss=found.loss + others * rest.loss,
-        loss_error=np.hypot(found.loss_error, others * rest.loss_error),
+        loss_error=found.loss_error + others * rest.loss_error,
         finite_width_correction=found.finite_width_correction
         + others * rest.finite_width_correction,
         **columns,

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
-from experiments.topics._claim import NEGATIVE, Claim
+from dynsim.claims import Verdict
+from experiments.topics._claim import NEGATIVE, WRONG, Claim
 
-from .estimators import CORRECTION, rate_exponent, restoration, step_exponent
+from .estimators import (
+    CORRECTION,
+    derived_step_exponent,
+    later_step_exponent,
+    rate_exponent,
+    rate_exponent_alone,
+    restoration,
+    step_exponent,
+)
+from .study import CASES
 
 TEXT = (
     "an mlp with one hidden layer (tanh, RMS norm, muP's initial weights) that predicts the next "
@@ -114,4 +125,171 @@ RATES = (
 )
 
 
-CLAIMS = (*STEPS, *RATES)
+FIXED = "d = 32 to 256, m = n = 1024"
+SOFTMAX = f"n {TEXT} from a softmax over all m types ({FIXED}, full batch, Adam)"
+
+
+def _fixed_step(name: str, kind: str, quantity: str, prediction: str, **fields: Any) -> Claim:
+    return Claim(
+        name=f"{kind}head-fixed-{name}",
+        quantity=quantity,
+        prediction=prediction,
+        study="head_fixed_updates",
+        **fields,
+    )
+
+
+FIXED_STEPS = (
+    _fixed_step(
+        "step-on-targets",
+        "",
+        STEP,
+        "0.95, that of the derived RMS at these widths",
+        statement=f"I{SOFTMAX}, the head's first step changes the logits of the tokens that do "
+        "follow by an RMS that grows with d as derived from the text's bigrams for a head that "
+        "reads embeddings.",
+        rival=0.5,
+        evidence=partial(derived_step_exponent, update="head_target", predicted=0.95),
+        tolerance=0.05,
+        citation=HEAD_STEP,
+    ),
+    _fixed_step(
+        "step-on-all-logits",
+        "",
+        STEP,
+        "0.67, that of the derived RMS at these widths",
+        statement=f"I{SOFTMAX}, the head's first step changes all logits by an RMS that grows with "
+        "d as derived from the text's bigrams for a head that reads embeddings.",
+        rival=0.5,
+        evidence=partial(derived_step_exponent, update="head_all", predicted=0.67),
+        tolerance=0.07,
+        citation=HEAD_STEP,
+    ),
+    _fixed_step(
+        "later-steps-on-targets",
+        "",
+        "exponent of d of a step's RMS at constant rates, mean after 2, 4, 8 and 16 steps",
+        "1",
+        statement=f"I{SOFTMAX}, later steps of the head go on changing the logits of the tokens "
+        "that do follow by an RMS that grows as d.",
+        rival=0.5,
+        evidence=partial(later_step_exponent, update="head_target"),
+        tolerance=0.15,
+        citation=f"{HEAD_STEP}; docs/theory/open_questions.md#open-head",
+    ),
+    _fixed_step(
+        "restoration",
+        "",
+        "difference of two exponents of d",
+        "0",
+        statement="The hidden matrix below a softmax over all m types regains its alignment no "
+        f"sooner and no later than below 16 classes: in {TEXT} ({FIXED}, full batch, Adam), the "
+        "exponent of d of a hidden step's RMS, averaged over the logarithms after 2, 4, 8 and 16 "
+        "steps, is the same for both.",
+        rival=0.25,
+        evidence=partial(restoration, path="fixed"),
+        tolerance=0.1,
+        citation="docs/theory/lv_lifetime.md#outputs-and-structure",
+    ),
+    _fixed_step(
+        "tied-step-on-targets",
+        "",
+        STEP,
+        "1",
+        statement=f"In {TEXT} whose head is the embedding ({FIXED}, full batch, hidden matrix by "
+        "Muon and embedding by Adam), the first step of the one matrix, as a head, changes the "
+        "logits of the tokens that do follow by an RMS that grows as d.",
+        rival=0.5,
+        evidence=partial(
+            step_exponent, path="fixed", update="head_target", optimizer="muon", head="tied"
+        ),
+        tolerance=0.15,
+        citation="docs/theory/first_step.md#tied-step",
+    ),
+    _fixed_step(
+        "muon-hidden-step",
+        "",
+        "exponent of d of a step's RMS at one spectral norm",
+        "0",
+        statement=f"In {TEXT} whose head is the embedding ({FIXED}, full batch, hidden matrix by "
+        "Muon and embedding by Adam), the first step of the hidden matrix changes its outputs by "
+        "an RMS that does not depend on d.",
+        rival=0.5,
+        evidence=partial(
+            step_exponent,
+            path="fixed",
+            update="hidden",
+            optimizer="muon",
+            head="tied",
+            predicted=0.0,
+        ),
+        tolerance=0.15,
+        citation="docs/theory/first_step.md#muon-step",
+    ),
+    _fixed_step(
+        "embedding-step-coherent",
+        "control-",
+        STEP,
+        "1",
+        statement=f"{WRONG}i{SOFTMAX}, the embedding's first step changes all logits by an RMS "
+        "that grows as d in units of the head's initial entries, as if few tokens followed each.",
+        rival=0.5,
+        evidence=partial(step_exponent, path="fixed", update="embedding_all"),
+        tolerance=0.15,
+        citation=f"contradicts {HEAD_STEP}",
+        expected="fails",
+    ),
+)
+
+ADAM, BY_MUON = "Adam", "hidden matrix by Muon, the rest by Adam"
+
+
+def _fixed_rate(
+    name: str,
+    case: str,
+    layer: str,
+    rival: float,
+    tolerance: float,
+    *,
+    optimizer: str = ADAM,
+    tied: bool = False,
+    expected: Verdict = "holds",
+) -> Claim:
+    head = "whose head is the embedding" if tied else "from a softmax over all m types"
+    sizes = f"{FIXED}, {optimizer}, {CASES[case][3]} steps of 512 tokens"
+    return Claim(
+        name=f"head-fixed-{name}",
+        statement=f"In {TEXT} {head} ({sizes}), the best rate of the {layer}, with the others at "
+        "muP's, has muP's power of d.",
+        quantity=RATE,
+        prediction="0",
+        rival=rival,
+        study="head_fixed_rates",
+        evidence=partial(rate_exponent_alone, case=case),
+        tolerance=tolerance,
+        citation=MUP,
+        expected=expected,
+    )
+
+
+MATRIX = "one matrix that is embedding and head"
+# The other answer about a readout's rate, 0.23, is the rival of 0: one number, one claim.
+FIXED_RATES = (
+    _fixed_rate("readout-rate", "head", "head", CORRECTION, 0.1),
+    _fixed_rate("readout-rate-long", "head, long", "head", CORRECTION, 0.1),
+    _fixed_rate("readout-rate-muon", "head, muon", "head", CORRECTION, 0.1, optimizer=BY_MUON),
+    _fixed_rate(
+        *("embedding-rate-muon", "embedding, muon", "embedding", -0.5, 0.15),
+        optimizer=BY_MUON,
+        expected="undecided",
+    ),
+    _fixed_rate(
+        *("tied-rate-muon", "tied, muon", MATRIX, -0.5, 0.15),
+        tied=True,
+        optimizer=BY_MUON,
+        expected="undecided",
+    ),
+)
+
+
+CLAIMS = (*STEPS, *RATES, *FIXED_STEPS, *FIXED_RATES)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from dynsim.claims import Evidence
 from dynsim.statistics import (
+    Estimate,
     ExponentFit,
     Resamples,
     exponent_of,
@@ -57,6 +60,30 @@ def step_exponent(
 
     fit = exponent_of(widths, samples, logs, resamples=Resamples.QUICK, vectorized=True)
     return Evidence.of_fit(fit, predicted=predicted, simulated=None)
+
+
+def derived_step_exponent(data: xr.Dataset, update: str, predicted: float) -> Evidence:
+    """Of a head's first step, beside the derivation on the text's bigrams at the same widths."""
+    found = step_exponent(data, "fixed", update, predicted=predicted)
+    logits = "target" if update == "head_target" else "all"
+    derived = line(data, "fixed", "adam", "untied").derived_rms.sel(logits=logits)
+    slope = log_slope(np.log(derived.width.values), np.log(derived.to_numpy()))
+    return replace(found, simulated=float(slope))
+
+
+def later_step_exponent(data: xr.Dataset, update: str) -> Evidence:
+    """Exponent of d of a head's step at constant rates after 2 to 16 steps, mean of logarithms."""
+    cells = line(data, "fixed", "adam", "untied")
+    by_moment = [step_samples(cells, update, moment)[1] for moment in LATER]
+    # A seed is one network at all moments, and is left out at all of them.
+    samples = [np.stack(squares) for squares in zip(*by_moment, strict=True)]
+
+    def logs(*chosen: Floats, axis: int = -1) -> Floats:
+        return np.array([0.5 * np.log(cell.mean(axis=axis)).mean() for cell in chosen])
+
+    widths = [int(width) for width in cells.width.values]
+    fit = exponent_of(widths, samples, logs, by_jackknife=True)
+    return Evidence.of_fit(fit, predicted=1.0, simulated=None)
 
 
 def restoration(data: xr.Dataset, path: str) -> Evidence:
@@ -107,7 +134,33 @@ def rate_exponent(
     one task at every width. NaN if a best rate lies at the end of what was searched."""
     cells = line(data, path, optimizer, head)
     rates, losses = log_rates(cells, layer, turn)
+    return _exponent_of_rates(cells, rates, losses, predicted)
 
+
+def rate_exponent_alone(data: xr.Dataset, case: str) -> Evidence:
+    """The same of a rate that was searched alone, at one vocabulary."""
+    cells = data.sel(case=case)
+    return _exponent_of_rates(cells, *log_rates_alone(cells), predicted=0.0)
+
+
+def log_rates_alone(cells: xr.Dataset) -> tuple[Floats, Floats]:
+    """Log rates (width, octave) at muP's scale and losses (width, octave, seed) of a case."""
+    rates = np.log(cells.rate.transpose("width", "octave").to_numpy())
+    return rates, cells.loss.transpose("width", "octave", "seed").to_numpy()
+
+
+def best_rates(rates: Floats, losses: Floats) -> list[Estimate]:
+    """Logarithm of the best rate at every width with its interval over seeds."""
+
+    def best(sample: Floats, axis: int = -1, width: int = 0) -> Floats:
+        return log_optima(rates[width], sample.mean(axis=axis))
+
+    return [jackknife(partial(best, width=k), [loss]) for k, loss in enumerate(losses)]
+
+
+def _exponent_of_rates(
+    cells: xr.Dataset, rates: Floats, losses: Floats, predicted: float
+) -> Evidence:
     def logs(sample: Floats, axis: int = -1) -> Floats:
         return log_optima(rates, sample.mean(axis=-1))
 

@@ -9,7 +9,17 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from .estimators import JOINT, line, log_optima, log_rates, step_samples
+from .estimators import (
+    CORRECTION,
+    JOINT,
+    best_rates,
+    line,
+    log_optima,
+    log_rates,
+    log_rates_alone,
+    step_exponent,
+    step_samples,
+)
 from .study import LAYERS
 
 NAMES = {
@@ -69,7 +79,84 @@ def head_rates(data: xr.Dataset) -> Figure:
     return figure
 
 
+RATES_OF = {
+    "head": ("head", "o", "C0"),
+    "head, long": ("head, 192 steps", "s", "C1"),
+    "head, muon": ("head, Muon below", "D", "C2"),
+    "embedding, muon": ("embedding, Muon above", "v", "C3"),
+    "tied, muon": ("one matrix for both, Muon between", "X", "C4"),
+    "tied, muon, hidden": ("Muon's hidden matrix, tied head", "h", "C5"),
+}
+
+
+def head_fixed_rates(data: xr.Dataset) -> Figure:
+    """Best rates at muP's scale over the width, with 95 % intervals; heads left, others right.
+
+    Lines through the narrowest width: constant (muP), and d^0.23 for heads, d^-1/2 for others.
+    """
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained", sharex=True)
+    widths = data.width.to_numpy()
+    for case, (name, marker, colour) in RATES_OF.items():
+        head = case.startswith("head")
+        axes = panels[0 if head else 1]
+        rates, losses = log_rates_alone(data.sel(case=case))
+        best = best_rates(rates, losses)
+        middle = np.array([one.value for one in best])
+        ends = np.array([[one.value - one.low, one.high - one.value] for one in best]).T
+        ends = np.exp(middle) * np.abs(np.expm1(np.array([-ends[0], ends[1]])))
+        axes.errorbar(
+            widths, np.exp(middle), ends, fmt=marker, ms=5, color=colour, capsize=2, label=name
+        )
+        rival = CORRECTION if head else -0.5
+        for power, style in ((0.0, "-"), (rival, ":"))[: 1 if case.endswith("hidden") else 2]:
+            guide = np.exp(middle[0]) * (widths / widths[0]) ** power
+            axes.plot(widths, guide, style, color=colour, linewidth=1)
+    other = {0: f"dotted: as $d^{{{CORRECTION}}}$", 1: r"dotted: as $d^{-1/2}$"}
+    for place, axes in enumerate(panels):
+        axes.set(xscale="log", yscale="log", xlabel="width $d$, $m = n = 1024$")
+        axes.set_xticks(widths, [str(int(width)) for width in widths])
+        axes.set_xticks([], minor=True)
+        axes.legend(title=f"solid: constant; {other[place]}")
+    panels[0].set_yticks([2.5, 3, 3.5, 4], ["2.5", "3", "3.5", "4"])
+    panels[0].set_yticks([], minor=True)
+    panels[1].set_ylim(0.08, 12)
+    panels[0].set_ylabel("best learning rate over muP's scale")
+    return figure
+
+
+def head_fixed_steps(data: xr.Dataset) -> Figure:
+    """Power of the width in the RMS of single steps by age, Adam."""
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained", sharey=True)
+    lines = (
+        (0, "head_target", "untied", "head, logits of next tokens", "o"),
+        (0, "head_all", "untied", "head, all logits", "s"),
+        (1, "hidden", "untied", "hidden matrix, n = m outputs", "D"),
+        (1, "hidden", "few", "hidden matrix, 16 outputs", "^"),
+    )
+    ages = [int(moment) for moment in data.moment.values]
+    for place, (panel, update, head, name, marker) in enumerate(lines):
+        powers = [
+            step_exponent(data, "fixed", update, moment, head=head).measured for moment in ages
+        ]
+        middle = np.array([one.value for one in powers])
+        ends = np.array([[one.value - one.low, one.high - one.value] for one in powers]).T
+        panels[panel].errorbar(
+            ages, middle, ends, fmt=f"{marker}-", ms=4, color=f"C{place}", capsize=2, label=name
+        )
+    for axes in panels:
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xticks(ages, [str(age) for age in ages])
+        axes.set_xticks([], minor=True)
+        axes.set_xlim(-0.2, 1.2 * ages[-1])
+        axes.set_xlabel("steps before")
+        axes.legend()
+    panels[0].set_ylabel("power of $d$ in the step's RMS, $m = 1024$")
+    return figure
+
+
 FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "head_steps": (head_steps, ("head_updates",)),
     "head_rates": (head_rates, ("head_rates",)),
+    "head_fixed_steps": (head_fixed_steps, ("head_fixed_updates",)),
+    "head_fixed_rates": (head_fixed_rates, ("head_fixed_rates",)),
 }

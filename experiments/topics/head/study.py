@@ -5,12 +5,13 @@ own (untied) or the embedding itself (tied). `few` is the same network with 16 c
 rates are muP's: at width d the embedding's is a constant, those of a hidden matrix and of a head of
 its own are constants over d, and Muon's of a hidden matrix is a constant. Norm gains are frozen.
 
-Vocabularies are fixed at 1024 types or grow as 8 d.
+Vocabularies are fixed at 1024 types or grow as 8 d. `head_rates` searches rates together,
+`head_fixed_rates` each alone, with the others at rates that all widths share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,13 +22,15 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from dynsim import LayerValues
+from dynsim import LayerValues, token_law
 from dynsim._targets import sparse_targets
 from dynsim.laboratory import NetworkSetup, train_networks
 from dynsim.laboratory._columns import run_columns
 from dynsim.laboratory._head import mean_square_outputs
 from dynsim.laboratory._networks import ResidualMLP
 from dynsim.laboratory._training import trained_networks
+from dynsim.theory import LOGITS, head_step
+from dynsim.tokens import bigrams_of
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study
 
@@ -131,7 +134,13 @@ SIZES = ("hidden", "head_target", "head_all", "embedding_target", "embedding_all
 
 
 def _update_cell(
-    path: str, optimizer: str, head: str, width: int, seeds: int, seed: int = 0
+    path: str,
+    optimizer: str,
+    head: str,
+    width: int,
+    seeds: int,
+    first_seed: int = 0,
+    seed: int = 0,
 ) -> Mapping[str, Any]:
     """Mean squares of single steps, by moment and seed, over squared rates at muP's scale."""
     setup = network(
@@ -142,7 +151,7 @@ def _update_cell(
         TRAINED[optimizer],
         targets="bigram",
         steps=MOMENTS[-1] + 1,
-        seed=run_seed(seed),
+        seed=run_seed(seed, first_seed),
     )
     bigrams, frequencies = sparse_targets(setup), setup.law().frequencies
     pair_weights = frequencies[bigrams.context] * bigrams.probability
@@ -210,6 +219,34 @@ HEAD_UPDATES = Study(
 # Optimal rates.
 
 
+def _final_losses(
+    path: str,
+    width: int,
+    optimizer: str,
+    head: str,
+    rates: Sequence[float],
+    steps: int,
+    seeds: int,
+    seed: int,
+) -> Floats:
+    """Losses on text not trained on over initial ones, by seed: at most 1, also of lost runs."""
+    setup = network(
+        path,
+        width,
+        optimizer,
+        head,
+        (rates[0], rates[1], rates[2]),
+        targets="next-token",
+        batch_size=512,
+        steps=steps,
+        schedule="linear",
+        seed=seed,
+    )
+    found = train_networks(setup, seeds=seeds)
+    loss = np.where(found.diverged, np.inf, found.loss[:, -1]) / found.initial_loss
+    return np.nan_to_num(loss, nan=1.0).clip(max=1.0)
+
+
 def _rate_cell(
     path: str, optimizer: str, head: str, width: int, steps: int, seeds: int, seed: int = 0
 ) -> Mapping[str, Any]:
@@ -229,21 +266,9 @@ def _rate_cell(
                 tried = list(centre)
                 tried[place] *= 2.0**octave
                 rates[turn, place, number] = tried[place]
-                setup = network(
-                    path,
-                    width,
-                    optimizer,
-                    head,
-                    (tried[0], tried[1], tried[2]),
-                    targets="next-token",
-                    batch_size=512,
-                    steps=steps,
-                    schedule="linear",
-                    seed=run_seed(seed),
+                losses[turn, place, number] = _final_losses(
+                    path, width, optimizer, head, tried, steps, seeds, run_seed(seed)
                 )
-                found = train_networks(setup, seeds=seeds)
-                loss = np.where(found.diverged, np.inf, found.loss[:, -1]) / found.initial_loss
-                losses[turn, place, number] = np.nan_to_num(loss, nan=1.0).clip(max=1.0)
             best[place] = rates[turn, place, int(np.argmin(losses[turn, place].mean(axis=-1)))]
         centre = best
     return {
@@ -273,4 +298,85 @@ HEAD_RATES = Study(
     laboratory=True,
 )
 
-STUDIES = (HEAD_UPDATES, HEAD_RATES)
+
+# At one vocabulary, with random numbers of their own.
+
+FRESH = 500  # number of the seed in a run
+WIDTHS = (32, 64, 128, 256)
+KINDS = (
+    ("adam", "untied"),
+    ("adam", "few"),
+    ("adam", "tied"),
+    ("muon", "untied"),
+    ("muon", "tied"),
+)
+
+
+def _fixed_update_cell(width: int, **cell: Any) -> Mapping[str, Any]:
+    """The same, and what is derived for the first step of a head below embeddings."""
+    found = _update_cell(width=width, **cell)
+    law = token_law("corpus", int(found["vocab_size"][1]))
+    bigrams = bigrams_of("bigram", law, law.vocab_size)
+    derived = head_step("head", "sign", width, law, bigrams).rms[:, 0]
+    return {**found, "derived_rms": (("logits",), derived)}
+
+
+HEAD_FIXED_UPDATES = Study(
+    "head_fixed_updates",
+    cells=lambda full: [
+        {"path": "fixed", "optimizer": optimizer, "head": head, "width": width}
+        for optimizer, head in KINDS
+        for width in (WIDTHS if full else ())
+    ],
+    measure=_fixed_update_cell,
+    config=lambda full: {"seeds": 4, "first_seed": FRESH},
+    labels={"moment": list(MOMENTS), "update": list(SIZES), "logits": list(LOGITS)},
+)
+
+LONG = 192
+CASES: Mapping[str, tuple[str, str, str, int]] = {
+    # optimizer, head, layer whose rate is searched, steps
+    "head": ("adam", "untied", "head", 48),
+    "head, long": ("adam", "untied", "head", LONG),
+    "head, muon": ("muon", "untied", "head", 48),
+    "tied, muon": ("muon", "tied", "embedding", 48),
+    "tied, muon, hidden": ("muon", "tied", "hidden", 48),
+    "embedding, muon": ("muon", "untied", "embedding", 48),
+}
+COMMON: Mapping[tuple[str, str], tuple[float, float, float]] = {
+    # Rates at muP's scale that all widths share, near the best of pilot runs at d = 64.
+    ("adam", "untied"): (0.6, 1.5, 3.0),
+    ("adam", "tied"): (1.8, 4.0, 0.0),
+    ("muon", "untied"): (0.6, 0.25, 3.0),
+    ("muon", "tied"): (1.8, 3.0, 0.0),
+}
+
+
+def _alone_cell(
+    case: str, width: int, octaves: Sequence[int], seeds: int, first_seed: int, seed: int = 0
+) -> Mapping[str, Any]:
+    """Losses on text not trained on, by octave of one layer's rate, all others at `COMMON`."""
+    optimizer, head, layer, steps = CASES[case]
+    place = LAYERS.index(layer)
+    rates = COMMON[optimizer, head][place] * 2.0 ** np.array(octaves, float)
+    losses = np.empty((len(octaves), seeds))
+    for number, rate in enumerate(rates):
+        tried = list(COMMON[optimizer, head])
+        tried[place] = float(rate)
+        losses[number] = _final_losses(
+            "fixed", width, optimizer, head, tried, steps, seeds, run_seed(seed, first_seed)
+        )
+    return {"loss": (("octave", "seed"), losses), "rate": (("octave",), rates)}
+
+
+HEAD_FIXED_RATES = Study(
+    "head_fixed_rates",
+    cells=lambda full: [
+        {"case": case, "width": width} for case in CASES for width in (WIDTHS if full else ())
+    ],
+    measure=_alone_cell,
+    config=lambda full: {"octaves": [-2, -1, 0, 1, 2], "seeds": 4, "first_seed": FRESH},
+    labels={"octave": [-2, -1, 0, 1, 2]},
+)
+
+STUDIES = (HEAD_UPDATES, HEAD_RATES, HEAD_FIXED_UPDATES, HEAD_FIXED_RATES)

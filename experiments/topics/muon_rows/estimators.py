@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dynsim import token_law
 from dynsim.claims import Evidence
-from dynsim.statistics import exponent_of, log_slope
+from dynsim.statistics import exponent_of, jackknife, log_slope, parabola_vertex
 from dynsim.theory import muon_row_norms
 from experiments.results import study_config
 
@@ -81,3 +81,46 @@ def rarest_exponent(data: xr.Dataset, head: str, exponent: float) -> Evidence:
     measured = exponent_of(widths, [squares], logs, resamples=RESAMPLES, vectorized=True)
     derived = float(log_slope(np.log(widths), 0.5 * np.log(law)))
     return Evidence.of_fit(measured, predicted=exponent, simulated=derived)
+
+
+def trained_losses(losses: xr.DataArray, updates: list[str], schedule: str) -> Floats:
+    """Excess losses of updates, shape (updates, widths, octaves, seeds)."""
+    chosen = losses.sel(update=updates, schedule=schedule)
+    return chosen.transpose("update", "width", "octave", "seed").to_numpy().astype(np.float64)
+
+
+def _ratio(cells: Floats, octaves: Floats, predicted: float) -> Evidence:
+    """Of two losses at their best rates, geometric mean over widths, by the jackknife over seeds.
+
+    Cells have shape (2, widths, octaves, seeds). A seed has the same batches under both updates,
+    so that both are left out together. The lowest loss is the parabola's through the three best
+    rates, NaN at an end of the rates; of a single rate it is the loss there.
+    """
+
+    def logs(some: Floats, axis: int = -1) -> Floats:
+        mean = some.mean(axis=axis)
+        lowest = mean[..., 0] if len(octaves) == 1 else parabola_vertex(octaves, mean)[1]
+        return np.log(lowest[0] / lowest[1])
+
+    def ratio(some: Floats, axis: int = -1) -> Floats:
+        return np.exp(logs(some, axis).mean())
+
+    measured = jackknife(ratio, [cells])
+    drift = float(np.exp(logs(cells)[1:].mean())) - measured.value
+    return Evidence(predicted=predicted, simulated=None, measured=measured, drift=drift)
+
+
+def best_loss_ratio(
+    data: xr.Dataset, update: str, other: str, schedule: str, predicted: float
+) -> Evidence:
+    """Excess loss in the text at an update's own best learning rate over that of another one."""
+    cells = trained_losses(data.text, [update, other], schedule)
+    return _ratio(cells, data.octave.to_numpy().astype(np.float64), predicted)
+
+
+def starved_loss_ratio(data: xr.Dataset, octave: int, schedule: str) -> Evidence:
+    """Excess loss of the starved tokens under Muon over that with rows normalised afterwards, at
+    one rate of frequent rows, to be 1 if frequent rows were all that matters."""
+    chosen = data.excess.sel(group="starved", octave=[octave])
+    cells = trained_losses(chosen, ["muon", "muon, then row norm"], schedule)
+    return _ratio(cells, np.array([float(octave)]), 1.0)

@@ -14,7 +14,8 @@ from dynsim import token_law
 from dynsim.theory import muon_row_norms
 from experiments.results import study_config
 
-from .estimators import measured_squares
+from .estimators import measured_squares, trained_losses
+from .networks import UPDATES
 from .study import EDGES
 
 MARKS = {"squared error": "o", "softmax": "s", "softmax, shared targets": "x"}
@@ -67,4 +68,26 @@ def _rows(axes: Axes, data: xr.Dataset, exponent: float) -> None:
     )
 
 
-FIGURES = {"muon_rows": (muon_rows, ("muon_rows",))}
+def muon_training(data: xr.Dataset) -> Figure:
+    """Excess losses over the learning rate of the embedding, widest network, mean over seeds."""
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained", sharey=True)
+    width = int(data.width.values[-1])
+    titles = {"constant": "constant rate", "linear": "rate that falls to zero"}
+    for axes, (schedule, title) in zip(panels, titles.items(), strict=True):
+        for place, (update, marker) in enumerate(zip(UPDATES, "osD^v", strict=True)):
+            (losses,) = trained_losses(data.text, [update], schedule)
+            name = "Adam" if update == "adam" else update[0].upper() + update[1:]
+            rates = 2.0 ** data.octave.to_numpy()
+            axes.plot(rates, losses[-1].mean(axis=-1), f"{marker}-", ms=4, color=f"C{place}",
+                      label=name)  # fmt: skip
+        axes.set(xscale="log", yscale="log", title=f"{title}, $d = {width}$")
+        axes.set_xlabel("learning rate, the RMS of a step of a row of full length")
+    panels[0].set_ylabel("excess loss after 600 steps")
+    panels[0].legend()
+    return figure
+
+
+FIGURES = {
+    "muon_rows": (muon_rows, ("muon_rows",)),
+    "muon_training": (muon_training, ("muon_training",)),
+}

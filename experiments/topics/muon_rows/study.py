@@ -1,7 +1,8 @@
-"""The rows of an embedding under Muon in the first step.
+"""The rows of an embedding under Muon: in the first step, and trained beside other updates.
 
-Networks are f_i = W e_i with a softmax or a squared error above. Gradients are automatic,
-orthogonalisation is exact (by the eigenvectors of G^T G). Nothing in a cell uses a theory formula.
+In the first step networks are f_i = W e_i with a softmax or a squared error above. Gradients are
+automatic, orthogonalisation is exact (by the eigenvectors of G^T G). Nothing in a cell uses a
+theory formula.
 """
 
 from __future__ import annotations
@@ -20,19 +21,13 @@ from dynsim import token_law
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
+from .networks import GROUPS, OCTAVES, UPDATES, polar, trained
+
 HEADS = ("squared error", "softmax", "softmax, shared targets", "softmax, batch")
 """Squared error of Gaussian targets; softmax over the vocabulary: a target of its own for each
 token, or targets drawn from the token law; the first of these on a batch."""
 EDGES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 """Between these ranks means are taken."""
-
-
-def polar(gradient: Array) -> Array:
-    """U V^T of U S V^T for a gradient with more rows than columns, in the precision it has."""
-    values, vectors = jnp.linalg.eigh(gradient.T @ gradient)
-    least = values[-1] * jnp.finfo(gradient.dtype).eps * gradient.shape[1]
-    inverse = jnp.where(values > least, 1 / jnp.sqrt(jnp.maximum(values, least)), 0.0)
-    return (gradient @ vectors) * inverse[None, :] @ vectors.T
 
 
 def _loss(embedding: Array, head: Array, wanted: Array, weight: Array, softmax: bool) -> Array:
@@ -96,5 +91,21 @@ MUON_ROWS = Study(
     },
 )
 
-UPDATES = ("muon", "row norm, then muon", "muon, then row norm", "adam")
-STUDIES = (MUON_ROWS,)
+MUON_TRAINING = Study(
+    "muon_training",
+    cells=lambda full: (
+        grid(width=(32, 64), schedule=("constant", "linear"), update=UPDATES) if full else []
+    ),
+    measure=trained,
+    config=lambda full: {
+        "types_per_width": 16,
+        "outputs_per_width": 4,
+        "batch_size": 256,
+        "steps": 600,
+        "octaves": list(OCTAVES),
+        "seeds": 4,
+    },
+    labels={"group": list(GROUPS), "octave": list(OCTAVES)},
+)
+
+STUDIES = (MUON_ROWS, MUON_TRAINING)

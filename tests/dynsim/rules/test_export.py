@@ -12,6 +12,7 @@ from dynsim._errors import InputError
 from dynsim._layers import LABELS, LayerValues
 from dynsim.rules._export import label_parameters, optax_optimizer, torch_parameter_groups
 from dynsim.rules._recommend import recommend
+from tests.helpers import assert_refused
 
 RATES = LayerValues(embedding=0.5, hidden=0.25, readout=0.125, vector=0.0625)
 PATTERNS = {
@@ -227,3 +228,6 @@ def test_a_builder_for_each_label():
     optax_optimizer(rates, labels, {"hidden": optax.contrib.muon}).init(params)
     with pytest.raises(InputError, match="optimizer 'body': must be one of embedding, hidden"):
         optax_optimizer(rates, labels, {"body": optax.sgd})
+    assert_refused(
+        "optimizer", lambda: optax_optimizer(rates, labels, {"hidden": "muon"}), "hidden", "rate"
+    )

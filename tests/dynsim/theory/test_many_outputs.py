@@ -149,6 +149,25 @@ def test_rotated_outputs_are_predicted_as_all_of_them(quick_compilation):
     np.testing.assert_allclose(parts.loss, whole.loss, rtol=0.1)
     for name in UPDATES:
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=0.1, atol=1e-9)
+    assert_errors_are_those_of_parts_that_err_together(
+        setup, solver(replace(setup, outputs=1, target_rank=0))
+    )
+
+
+def assert_errors_are_those_of_parts_that_err_together(setup, part):
+    """Six outputs of which each errs by the same, and in the same direction, as one does."""
+    errors = {f"{name}_error": 0.01 * getattr(part, name) for name in UPDATES}
+    given = replace(part, loss_error=0.01 * part.loss, **errors)
+
+    def solver(setup, progress):
+        loss, error = (setup.output_count * one for one in (given.loss, given.loss_error))
+        return replace(given, setup=setup, loss=loss, loss_error=error)
+
+    found = predict_rotated(setup, solver, None)
+    np.testing.assert_allclose(found.loss_error, 0.01 * found.loss)
+    for name in UPDATES:
+        alike = 0.01 * getattr(found, name)
+        np.testing.assert_allclose(getattr(found, f"{name}_error"), alike, atol=1e-9)
 
 
 @pytest.mark.parametrize(

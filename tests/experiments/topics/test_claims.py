@@ -241,6 +241,11 @@ def costly(rule: str, factor: float) -> Corruption:
     return lambda data: data.assign(loss=data.loss * xr.where(data.rule == rule, factor, 1.0))
 
 
+def dearer(update: str) -> Corruption:
+    """1.3 times the excess loss of an embedding with this update."""
+    return lambda data: data.assign(text=data.text * xr.where(data["update"] == update, 1.3, 1.0))
+
+
 def drifting(power: float) -> Corruption:
     """Base rates times width^power: every drift of the best one is off by `power`."""
     return lambda data: data.assign(rate=data.rate * data.width**power)
@@ -405,6 +410,38 @@ CORRUPTIONS: Mapping[str, Corruption] = {
             "muon-rows-batch",
         )
     },
+    **{
+        name: dearer(update)
+        for update, names in {
+            "muon": (
+                "muon-rows-repaired",
+                "muon-rows-repaired-after",
+                "muon-rows-repair-not-needed",
+            ),
+            "row norm, then muon": ("muon-rows-repaired-below-adam",),
+            "fourth root": ("muon-rows-fourth-root",),
+        }.items()
+        for name in names
+    },
+    **{
+        name: steeper("size", 0.4, "width")
+        for name in (
+            "head-fixed-step-on-targets",
+            "head-fixed-step-on-all-logits",
+            "head-fixed-later-steps-on-targets",
+            "head-fixed-tied-step-on-targets",
+            "head-fixed-muon-hidden-step",
+        )
+    },
+    **{
+        name: drifting(0.4)
+        for name in (
+            "head-fixed-readout-rate",
+            "head-fixed-readout-rate-long",
+            "head-fixed-readout-rate-muon",
+        )
+    },
+    "head-fixed-restoration": steeper("size", 0.4, "width", head="few"),
     "muon-rows-width": steeper("row_square", -0.4, "width"),
     "muon-rows-width-steep": steeper("row_square", -0.4, "width"),
     **{

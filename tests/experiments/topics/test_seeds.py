@@ -39,6 +39,7 @@ SMALL = {
     "decay_width": {"seeds": 1, "steps": 512, "vocab_size": 32, "outputs": 4},
     "heads": {"blocks": 2, "work": 2**20},
     "muon_rows": {"seeds": 1},
+    "muon_training": {"seeds": 1, "steps": 2},
 }
 TRAINERS = (
     "train",
