@@ -191,6 +191,9 @@ def _one(table: Any, defaults: Mapping[str, Any], before: Sequence[Claim]) -> Cl
     return found
 
 
+_UNQUOTED = re.compile(r"\s*[A-Za-z_]+\s*=\s*[^\s\"'\[{][^\"']*$")
+
+
 def _not_toml(error: tomllib.TOMLDecodeError, path: str, text: str) -> ClaimFileError:
     message = str(error)
     place = _PLACE.search(message)
@@ -198,6 +201,9 @@ def _not_toml(error: tomllib.TOMLDecodeError, path: str, text: str) -> ClaimFile
     if place is None or place[1] is None:
         return ClaimFileError(path, text.count("\n") + 1, f"is not TOML: {reason} at the end")
     problem = f"is not TOML: {reason} at column {place[2]}"
+    line = text.splitlines()[int(place[1]) - 1]
+    if _UNQUOTED.match(line):
+        problem += '; a text or a path stands between quotes, as in vocab_size = "4*d"'
     return ClaimFileError(path, int(place[1]), problem)
 
 

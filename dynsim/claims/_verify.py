@@ -36,7 +36,7 @@ from ._claim import ASYMPTOTIC, MOST_SEEDS, Claim, in_full
 from ._file import ClaimFile, claim_file
 from ._finding import Finding, Theory, Verdicts
 from ._seeds import MOST_RUNS, run_seed
-from ._verdict import Evidence, doubts, judged
+from ._verdict import Evidence, doubts, judged, seeds_enough
 
 Floats = NDArray[np.float64]
 Solve = Callable[[Quantity, Sequence[AnySetup]], Sequence[Value]]
@@ -121,7 +121,12 @@ def finding(
     if lost := no_interval(numbers.measured, chosen.seeds):
         notes.append(f"no interval: {lost}")
     elif verdict == "undecided":
-        notes.append(f"undecided: {', and '.join(doubts(numbers, claim.tolerance))}")
+        found_doubts = doubts(numbers, claim.tolerance)
+        notes.append(f"undecided: {', and '.join(found_doubts)}")
+        enough = seeds_enough(numbers, claim.tolerance, chosen.seeds)
+        if len(found_doubts) == 1 and enough is not None and enough <= MOST_SEEDS:
+            text = "at this value about {} `seeds` in place of {} bring the interval into the band"
+            notes.append(text.format(enough, chosen.seeds))
     return Finding(
         claim=claim,
         evidence=numbers,

@@ -116,6 +116,25 @@ def judged(evidence: Evidence, tolerance: float) -> Verdict:
     return "undecided" if doubts(evidence, tolerance) else "holds"
 
 
+def seeds_enough(evidence: Evidence, tolerance: float, seeds: int) -> int | None:
+    """Seeds with which the interval would lie inside the band, were the value to stay as it is.
+
+    Half widths fall like one over the square root of the seeds. None where the interval is inside
+    already, has no width, or its value leaves no room.
+    """
+    measured = evidence.measured
+    if not measured.low < measured.high:
+        return None
+    upper, lower = measured.high - measured.value, measured.value - measured.low
+    above = evidence.predicted + tolerance - measured.value
+    below = measured.value - evidence.predicted + tolerance
+    if min(above, below) <= 0 or (upper <= above and lower <= below):
+        return None
+    factor = max(upper / above, lower / below) ** 2
+    digits = 10 ** max(math.floor(math.log10(seeds * factor)) - 1, 0)
+    return math.ceil(seeds * factor / digits) * digits
+
+
 def doubts(evidence: Evidence, tolerance: float) -> list[str]:
     """What keeps a claim from holding, one clause each."""
     low, high = evidence.predicted - tolerance, evidence.predicted + tolerance

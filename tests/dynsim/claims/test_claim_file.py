@@ -186,6 +186,7 @@ WRONG = [
     ("[[claim]]", "[[claims]]", 6, "claims is no table", "nearest is claim"),
     ("[[claim]]", "[[claim]", 6, "is not TOML"),
     ('"sign"', '"sign', 4, "is not TOML"),
+    ('"sign"', "sign", 4, "stands between quotes"),
     (GOOD, "", None, "holds no [[claim]]"),
     (GOOD, "claim = 3", 1, "must be written [[claim]]"),
     (GOOD, "claim = [3]", None, "must be a table"),

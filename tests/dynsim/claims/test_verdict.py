@@ -10,6 +10,7 @@ import pytest
 
 from dynsim import Estimate
 from dynsim.claims import Evidence, judged
+from dynsim.claims._verdict import seeds_enough
 from dynsim.statistics import fit_exponent
 
 
@@ -122,3 +123,18 @@ def test_a_ratio_is_held_to_its_value_without_the_smallest_size(random):
     assert np.isnan(one.drift)
     assert [judged(evidence, 0.08) for evidence in (one, drifting)] == ["holds", "undecided"]
     assert judged(replace(drifting, drift=nan), 0.08) == "holds"
+
+
+@pytest.mark.parametrize(
+    ("ends", "seeds"),
+    [
+        ((0.46, 0.58), 32),  # half widths of 0.06 where 0.03 is room: four times as many
+        ((0.5, 0.54), None),  # inside already
+        ((0.55, 0.55), None),
+    ],
+)
+def test_seeds_that_would_be_enough(ends, seeds):
+    evidence = Evidence(predicted=0.5, simulated=None, measured=Estimate(0.52, *ends))
+    assert seeds_enough(evidence, 0.05, 8) == seeds
+    outside = replace(evidence, measured=Estimate(0.56, 0.5, 0.62))
+    assert seeds_enough(outside, 0.05, 8) is None
