@@ -170,8 +170,8 @@ def coverage_rows(_names: Collection[str] = ()) -> list[tuple[str, ...]]:
     ]
 
 
-MISSING_HEADS = ("study", "version", "cells of one seed", "claims")
-MISSING_WIDTHS = (20, 12, 10, 60)
+MISSING_HEADS = ("study", "version", "cells of one seed", "CPU minutes of one seed", "claims")
+MISSING_WIDTHS = (20, 12, 10, 12, 60)
 
 
 def missing_rows(_names: Collection[str] = ()) -> list[tuple[str, ...]]:
@@ -180,7 +180,13 @@ def missing_rows(_names: Collection[str] = ()) -> list[tuple[str, ...]]:
 
     data = stored_replication()
     return [
-        (one.study, one.version, str(one.cells), ", ".join(one.claims))
+        (
+            one.study,
+            one.version,
+            str(one.cells),
+            "-" if one.minutes is None else f"{one.minutes:g}",
+            ", ".join(one.claims),
+        )
         for one in (() if data is None else not_replicated(data))
     ]
 

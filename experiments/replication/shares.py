@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,13 +87,25 @@ def claim_rows(data: xr.Dataset) -> Iterator[ClaimRow]:
 class Missing:
     """Claims of a study that fresh seeds have not tested in one version.
 
-    `cells`: how many cells one seed of it has.
+    - `cells`: how many cells one seed of it has.
+    - `minutes`: CPU minutes that one seed takes, as far as it is known.
     """
 
     study: str
     version: str
     cells: int
+    minutes: float | None
     claims: tuple[str, ...]
+
+
+# As measured, or (hidden_layers, transfer_networks, bigram_steps) as the page of the study says.
+CPU_MINUTES: Mapping[str, float] = {
+    "bigram_steps": 8,
+    "heads": 6,
+    "hidden_layers": 50,
+    "nonlinear_few_tokens": 5,
+    "transfer_networks": 86,
+}
 
 
 def not_replicated(data: xr.Dataset) -> Iterator[Missing]:
@@ -104,7 +116,8 @@ def not_replicated(data: xr.Dataset) -> Iterator[Missing]:
         for version, full in FULL.items():
             left = tuple(name for name in claims if (name, version) not in done)
             if left and measures(version, study):
-                yield Missing(study.name, version, len(study.cells(full)), left)
+                cost = CPU_MINUTES.get(study.name)
+                yield Missing(study.name, version, len(study.cells(full)), cost, left)
 
 
 def coverage(
