@@ -12,8 +12,11 @@ from collections.abc import Collection
 from functools import cache
 from typing import Any
 
-HEADS = ("claim", "verdict", "measured", "predicted", "simulated", "statement and prediction")
-WIDTHS = (20, 9, 17, 11, 9, 34)
+HEADS = (
+    *("claim", "verdict", "fresh seeds", "measured", "predicted", "simulated"),
+    "statement and prediction",
+)
+WIDTHS = (20, 9, 7, 16, 10, 8, 30)
 
 
 @cache
@@ -21,11 +24,12 @@ def rows(study: str) -> list[tuple[str, ...]]:
     """One row for every claim on the stored data of a study."""
     from experiments.output import number
     from experiments.precision import enable_x64
+    from experiments.replication.shares import fresh_runs, stored_replication
     from experiments.topics._registry import CLAIMS
     from experiments.topics._stored import stored_evidence
 
     enable_x64()
-    found = []
+    found, fresh = [], fresh_runs(stored_replication())
     for claim in (one for one in CLAIMS.values() if one.study == study):
         evidence = stored_evidence(claim.name)
         measured = evidence.measured
@@ -34,6 +38,7 @@ def rows(study: str) -> list[tuple[str, ...]]:
             (
                 claim.name,
                 claim.verdict(evidence),
+                fresh.get(claim.name, "-"),
                 f"{number(measured.value)} {interval}",
                 f"{number(evidence.predicted)} ± {number(claim.tolerance)}",
                 number(evidence.simulated),
@@ -223,6 +228,7 @@ def setup(app: Any) -> dict[str, bool]:
             from experiments.results import STORED
 
             found = []
+            self.env.note_dependency(str(STORED / "replication.nc"))
             for study in self.arguments:
                 self.env.note_dependency(str(STORED / f"{study}.nc"))
                 found += rows(study)

@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PINNED = ROOT / "tests/experiments/stored_numbers.json"
 START, END = "<!-- verdicts: python docs/_ext/readme_table.py -->", "<!-- end of verdicts -->"
-HEAD = ("claim", "quantity", "predicted", "simulated", "measured, 95 % interval", "verdict")
+HEAD = (
+    *("claim", "quantity", "predicted", "simulated"),
+    *("measured, 95 % interval", "verdict", "fresh seeds"),
+)
 
 # A selection, in the order of the table.
 SHOWN = (
@@ -78,9 +81,10 @@ def pinned() -> dict[str, dict[str, Any]]:
 def table() -> str:
     """The table as Markdown."""
     from experiments.output import number
+    from experiments.replication.shares import fresh_runs, stored_replication
     from experiments.topics._registry import CLAIMS
 
-    numbers = pinned()
+    numbers, fresh = pinned(), fresh_runs(stored_replication())
     lines = [HEAD, ("---",) * len(HEAD)]
     for name in SHOWN:
         found = numbers[name]
@@ -93,6 +97,7 @@ def table() -> str:
                 number(found["simulated"]),
                 f"{number(found['measured'])} {interval}",
                 found["verdict"],
+                fresh.get(name, "-"),
             )
         )
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

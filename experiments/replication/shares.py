@@ -83,6 +83,20 @@ def claim_rows(data: xr.Dataset) -> Iterator[ClaimRow]:
             )
 
 
+def fresh_runs(data: xr.Dataset | None) -> dict[str, str]:
+    """By claim how many runs have the expected verdict, as in "3/3, 20/20".
+
+    The larger version comes first: full or the laboratory's, then quick. A claim without runs is
+    left out.
+    """
+    found: dict[str, list[str]] = {}
+    for row in () if data is None else claim_rows(data):
+        share = f"{row.as_expected.hits}/{row.as_expected.runs}"
+        known = found.setdefault(row.claim, [])
+        known.insert(len(known) if row.version == "quick" else 0, share)
+    return {claim: ", ".join(shares) for claim, shares in found.items()}
+
+
 @dataclass(frozen=True)
 class Missing:
     """Claims of a study that fresh seeds have not tested in one version.

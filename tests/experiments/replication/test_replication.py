@@ -15,6 +15,7 @@ from experiments.replication.shares import (
     Share,
     claim_rows,
     coverage,
+    fresh_runs,
     not_replicated,
     stored_replication,
 )
@@ -69,6 +70,11 @@ def test_shares_count_verdicts_and_intervals():
     assert coverage(data, "predicted") == Share(3, 4)
     assert coverage(toy(0.5, np.nan, verdict), "simulated") == Share(0, 0)
     assert coverage(toy(0.5, 1, verdict, quantity="ratio"), "simulated") == Share(0, 0)
+    full = data.isel(seed=[0]).assign_coords(version=["full"])
+    both = xr.concat([data, full], "version", join="outer", fill_value=NOT_MEASURED)
+    both["verdict"] = both.verdict.astype(np.int8)
+    assert fresh_runs(both) == {"claim": "1/1, 2/3", "control": "1/1, 3/4"}
+    assert fresh_runs(None) == {}
 
 
 def test_a_replication_keeps_numbers_by_seed_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
