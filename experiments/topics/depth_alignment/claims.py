@@ -17,6 +17,9 @@ NAMES = {
     "readout": "the readout",
 }
 SHORT = {"first hidden": "first", "second hidden": "second", "readout": "readout"}
+# Registered as a claim that holds, which it did with six networks; with 24 its interval reaches out
+# of the band, since the mean field at these widths has 1.06.
+UNDECIDED = ("depth-alignment-readout",)
 POWERS = {0.5: "sqrt(d)", 1.0: "the width d"}
 
 
@@ -40,7 +43,7 @@ def _claim(
         tolerance=0.1,
         citation=f"contradicts {END_OF_LV}" if wrong else f"{TOGETHER}; {END_OF_LV}",
         rival=1.5 - power,
-        expected="fails" if wrong else "holds",
+        expected="fails" if wrong else "undecided" if name in UNDECIDED else "holds",
     )
 
 
