@@ -6,10 +6,9 @@ import itertools
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -206,14 +205,15 @@ def mean_field_solutions(
             (value,) = quantity.mean_field([family.setup(size)], report)
         return value
 
-    reason, calls = None, [partial(copy_context().run, solved, size) for size in sizes]
+    reason, others = None, list[Future[Value]]()
     pool = ThreadPoolExecutor(side_by_side)
     try:
         for place, size in enumerate(sizes):
             if place == 1:
-                calls[1:] = [pool.submit(call).result for call in calls[1:]]
+                others = [pool.submit(copy_context().run, solved, one) for one in sizes[1:]]
             try:
-                values[place], errors[place] = calls[place]()
+                value = others[place - 1].result() if place else solved(size)
+                values[place], errors[place] = value
             except (Unavailable, OutOfTime) as missing:
                 reason = _placed(str(missing), family.along, size, place)
             except InputError as error:
