@@ -28,8 +28,6 @@ UNDECIDED = (
     "depth-ratio-together-4",
     "depth-ratio-joint-superlinear",
     "depth-ratio-joint-late",
-    "depth-ratio-joint-4",
-    "depth-ratio-joint-muon",
     "depth-ratio-muon-fixed",
     "depth-ratio-muon-proportional",
     "depth-ratio-muon-superlinear",
