@@ -72,3 +72,17 @@ def test_other_networks_of_setups_beyond_what_is_allowed():
     before = {one.case for one in update_curves(data) if excess(one) > UPDATE_ALLOWED}
     before |= {one.case for one in loss_curves(data) if excess(one) > LOSS_ALLOWED}
     assert before == set(map(str, others.case.values))
+
+
+def test_the_setup_that_stayed_beyond_agrees_once_all_is_measured_again():
+    """Other networks agree with the new prediction, with their own law and with the old one."""
+    data = stored_study("hidden_layers_settled")
+    kept = {f"predicted{end}": f"law{end}" for end in ("", "_error", "_rms", "_rms_error")}
+    of_law = data.drop_vars(list(kept)).rename({law: name for name, law in kept.items()})
+    for one in (data, of_law):
+        assert max(map(excess, update_curves(one))) < UPDATE_ALLOWED / 2
+        assert max(map(excess, loss_curves(one))) < LOSS_ALLOWED / 2
+    old = stored_study("hidden_layers").sel(case=data.case, step=data.step, update=data["update"])
+    names = ["loss", "mean_square"]
+    held = old.drop_vars(names).drop_dims("seed").merge(data[names])
+    assert max(map(excess, update_curves(held))) < UPDATE_ALLOWED
