@@ -224,7 +224,7 @@ def test_killed_at_any_moment_and_resumed_ends_in_the_same_file(tmp_path):
     """Killed before every single touch of the folder, and twenty times at random moments."""
     script = Path(stand_in.__file__)
     driver = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=120
+        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=300
     )
     assert driver.returncode == 0, driver.stderr
     touches, _ = map(int, driver.stdout.split())
