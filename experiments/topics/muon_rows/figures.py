@@ -76,10 +76,10 @@ def muon_training(data: xr.Dataset) -> Figure:
     for axes, (schedule, title) in zip(panels, titles.items(), strict=True):
         for place, (update, marker) in enumerate(zip(UPDATES, "osD^v", strict=True)):
             (losses,) = trained_losses(data.text, [update], schedule)
-            name = "Adam" if update == "adam" else update[0].upper() + update[1:]
+            name = update.replace("muon", "Muon").replace("adam", "Adam")
             rates = 2.0 ** data.octave.to_numpy()
             axes.plot(rates, losses[-1].mean(axis=-1), f"{marker}-", ms=4, color=f"C{place}",
-                      label=name)  # fmt: skip
+                      label=name[0].upper() + name[1:])  # fmt: skip
         axes.set(xscale="log", yscale="log", title=f"{title}, $d = {width}$")
         axes.set_xlabel("learning rate, the RMS of a step of a row of full length")
     panels[0].set_ylabel("excess loss after 600 steps")
