@@ -305,7 +305,7 @@ def _lines(document: dict[str, Any], exponent: sp.Expr) -> list[str]:
         )
     if document["feature_overlap"] is not None:
         lines.append(
-            f"  features        overlap of two tokens rho = {number(document['feature_overlap'])}, "
+            f"  features        overlap of two tokens {number(document['feature_overlap'])}, "
             f"root mean square {number(document['feature_rms'])} (the unit of the RMS)"
         )
         lines.append(f"  alignment       C = {number(document['alignment_square'])}")
