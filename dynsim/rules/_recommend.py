@@ -18,7 +18,7 @@ from dynsim._layers import LABELS, LayerValues
 from dynsim.tokens._laws import TokenLaw, token_law
 
 from ._answers import Anchor, MuonScale, Recommendation, Regime, RuleAnswer
-from ._words import KNOWN, NOT_KNOWN, PRESUMES, explanation, tied_words
+from ._words import KNOWN, NOT_KNOWN, PRESUMES, explanation, initial_readout_words, tied_words
 
 MAX_WIDTH = 2**31 - 1
 UNALIGNED_HIDDEN = derivations.NetworkAlignment(derivations.UNALIGNED, derivations.ALIGNED)
@@ -130,6 +130,8 @@ def recommend(
     readout_multiplier = growth ** float(
         multipliers.readout.multiplier - own_multipliers["readout"]
     )
+    readout = multipliers.readout
+    excess = float(readout.multiplier + readout.init_std) + 1  # of initial entries over muP's 1/d
     mup_factors = _factors(multipliers, optimizer, derivations.FULL_ALIGNMENT, growth)
     lv_factors = _factors(multipliers, optimizer, UNALIGNED_HIDDEN, growth)
     if optimizer == "muon" and muon_scale == "rms":  # its updates grow with the root of the width
@@ -182,7 +184,7 @@ def recommend(
         explanation=explanation(
             width, base_width, optimizer, (mup, lv, interpolated), regime, law, muon_scale
         )
-        + (f" {tied_words(readout_multiplier)}" if tied else ""),
+        + (f" {tied_words(readout_multiplier)}" if tied else initial_readout_words(excess, growth)),
     )
 
 

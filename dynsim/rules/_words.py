@@ -113,6 +113,18 @@ def tied_words(multiplier: float) -> str:
     )
 
 
+def initial_readout_words(excess: float, growth: float) -> str:
+    """How a readout of its own must start, where its initial entries shrink less than 1/width."""
+    if excess <= 0 or growth == 1:
+        return ""
+    return (
+        f" Let the readout start {growth**-excess:.3g} times as large as this parametrization "
+        "does, beside what it does at the base width: in proportion to 1/width. Otherwise what "
+        f"the layers below learn changes the output like d^{excess:.2g} "
+        "(docs/theory/parametrizations.md#stability-program)."
+    )
+
+
 def _shares(regime: Regime, law: TokenLaw) -> str:
     """How tokens differ where they do: the average says nothing about a single token."""
     if _uniform(law):

@@ -449,3 +449,13 @@ def test_the_curves_of_the_rules_pass_through_the_model():
     assert answer.ratio_powers == pytest.approx((1, 0.5))
     assert drawn.attrs["coherence_ratio"] == pytest.approx(answer.regime.coherence_ratio)
     assert all(one.known and one.not_known for one in answer.answers)
+
+
+def test_a_readout_of_its_own_starts_like_one_over_the_width():
+    """SP's readout starts like d^-1/2; muP's already starts as it must, and a tied one is none."""
+    sizes = {"width": 4096, "base_width": 256, "vocab_size": 50257, "tokens": "zipf:1"}
+    words = "start 0.25 times as large"
+    assert words in recommend(**sizes, parametrization="sp").explanation
+    assert "Let the readout start" not in recommend(**sizes, parametrization="mup").explanation
+    tied = recommend(**sizes, parametrization="sp", tied=True).explanation
+    assert "Let the readout start" not in tied
