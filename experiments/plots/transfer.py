@@ -196,10 +196,12 @@ def _plane(axes: Axes, fits: Sequence[Transfer], penalties: Sequence[TransferPar
     open_markers = {"marker": "D", "facecolors": "white", "edgecolors": _picked(edges, misfit)}
     axes.scatter(error[misfit], kappa[misfit], 28, linewidths=1.5, zorder=3, **open_markers)
     colour = colour[~misfit]
+    known_colours = colour[np.isfinite(colour)]
     points = axes.scatter(
         *(error[~misfit], kappa[~misfit], 32, colour),
         cmap=plt.get_cmap("viridis").with_extremes(bad="white"),
         vmin=0,
+        vmax=known_colours.max() if len(known_colours) else 1,
         edgecolors=_picked(edges, ~misfit),
         linewidths=1.5,
         zorder=3,
