@@ -14,6 +14,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -330,51 +331,40 @@ def _at_once(plan: Plan, rates: int, memory_gb: float | None) -> int:
 
 
 MOST_PROGRAMS = 16  # that are kept; a study has plans without end, and a process little room
-_programs: dict[tuple[Plan, int], _Compiling] = {}  # by plan and number of cases
+_programs: dict[tuple[Plan, int], Future[Any]] = {}  # by plan and number of cases
 _of_programs = threading.Lock()
-
-
-class _Compiling:
-    """A program that a thread of its own compiles, beside the preparation of what it will solve."""
-
-    def __init__(self, lowered: Any):
-        self._found: Any = None
-        self._failed: BaseException | None = None
-        self._thread = threading.Thread(target=self._compile, args=(lowered,), daemon=True)
-        self._thread.start()
-
-    def _compile(self, lowered: Any) -> None:
-        try:
-            self._found = _compiled_soon(lowered)
-        except BaseException as error:  # for whoever waits
-            self._failed = error
-
-    def program(self) -> Any:
-        """The program, once it is compiled."""
-        self._thread.join()
-        if self._failed is not None:
-            raise self._failed
-        return self._found
 
 
 def _solve(
     task: Task, plan: Plan, tokens: Tokens, sizes: Sizes, descent: Descent, cases: Case
 ) -> tuple[Any, Any]:
     """`solve`, compiled once for all threads."""
-    program = _compiling(task, plan, len(cases.side)).program()
+    program = _compiling(task, plan, len(cases.side)).result()
     return program(tokens, sizes, descent, cases)
 
 
-def _compiling(task: Task, plan: Plan, at_once: int) -> _Compiling:
-    """The program of a plan. It is traced here: that takes Python's time, which threads share."""
+def _compiling(task: Task, plan: Plan, at_once: int) -> Future[Any]:
+    """The program of a plan, which a thread compiles beside the preparation of what it will solve.
+
+    It is traced here: that takes Python's time, which threads share.
+    """
     key = plan, at_once
     with _of_programs:
         known = _programs.get(key)
-        if known is None or known._failed is not None:
+        if known is None or (known.done() and known.exception() is not None):
             while len(_programs) >= MOST_PROGRAMS:
                 del _programs[next(iter(_programs))]  # the oldest
-            known = _programs[key] = _Compiling(solve.lower(plan, *_arguments(task, plan, at_once)))
+            lowered = solve.lower(plan, *_arguments(task, plan, at_once))
+            known = _programs[key] = Future()
+            threading.Thread(target=_compile, args=(lowered, known), daemon=True).start()
         return known
+
+
+def _compile(lowered: Any, found: Future[Any]) -> None:
+    try:
+        found.set_result(_compiled_soon(lowered))
+    except BaseException as error:  # for whoever waits
+        found.set_exception(error)
 
 
 def _compiled_soon(lowered: Any) -> Any:
