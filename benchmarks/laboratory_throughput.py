@@ -1,17 +1,22 @@
 """Throughput of the laboratory: `train_networks` against the same training in PyTorch on the CPU.
 
-    python -m benchmarks.laboratory_throughput [--json] [--compile] [--only NETWORK,WIDTH]
+    python -m benchmarks.laboratory_throughput [--json] [--compile [all]] [--only NETWORK,WIDTH]
 
 Adam on one-hot targets, a grid of learning rates from one start; `head` is an mlp with one softmax
 output per token type, on the next token of text. `train_networks` trains the networks of a grid in
 threads. PyTorch trains them on batches that are drawn beforehand, in two ways: a `loop` over the
 networks with autograd, its fused Adam and its fused attention, and all at once with `vmapped`
-parameters (`torch.func`). Each is tried with one thread and with as many as cores, eager and
-(`--compile`) with the loss and its gradient through `torch.compile`; the table has the best of
+parameters (`torch.func`). Each is tried with one thread and with as many as cores. With `--compile`
+the stacked parameters are tried through `torch.compile` too, with all cores, and with `--compile
+all` both ways with either number of threads, which takes minutes a row. The table has the best of
 each, and the ratio is to the fastest of all. Both sides record the loss of every step. Before they
 are timed all must give the same losses in float64 from the same weights and batches (not for
 `head`). PyTorch is optional (`pip install -c constraints.txt -e ".[bench]"`); without it that part
 is left out.
+
+Every program of `torch.compile` is made once for each number of threads and used for both lengths:
+made anew in each training it is compiled again, and after eight times PyTorch silently runs it
+eager. For stacked parameters it is two programs, the loss with its gradient and Adam's update.
 
 The unit is milliseconds a network and step. It is the difference of two trainings, one of which is
 three times as long, so that compilation, initial weights and evaluations do not count. Contestants
@@ -34,8 +39,8 @@ import resource
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -68,6 +73,7 @@ except ImportError:
     SDPBackend: Any = None
     sdpa_kernel: Any = None
 
+Compiled = Literal["stacked", "all"] | None
 REPEATS = 2
 RUNS = 16
 WIDTHS = (32, 64, 128, 256, 512)
@@ -191,6 +197,31 @@ def torch_loss(setup: NetworkSetup, dtype: Any) -> Callable[..., Any]:
     return loss_of
 
 
+@cache
+def loop_program(setup: NetworkSetup, dtype: Any, compiled: bool) -> Callable[..., Any]:
+    """The loss of one network, compiled or not."""
+    loss_of = torch_loss(setup, dtype)
+    return torch.compile(loss_of, dynamic=False) if compiled else loss_of
+
+
+@cache
+def stacked_programs(setup: NetworkSetup, dtype: Any, compiled: bool) -> tuple[Any, Any]:
+    """Of stacked networks: gradients and losses, and Adam's update in place."""
+    loss_of = torch_loss(setup, dtype)
+    gradient = torch.func.vmap(torch.func.grad_and_value(loss_of), in_dims=(0, None, None))
+
+    def update(w: Any, mean: Any, square: Any, rate: Any, gradients: Any, root: Any, by: Any):
+        for name, g in gradients.items():
+            mean[name].lerp_(g, 1 - setup.beta1)
+            square[name].mul_(setup.beta2).addcmul_(g, g, value=1 - setup.beta2)
+            size = square[name].sqrt().div_(root).add_(setup.epsilon)
+            w[name].sub_(size.reciprocal_().mul_(mean[name]).mul_(rate[name]).mul_(by))
+
+    if not compiled:
+        return gradient, update
+    return torch.compile(gradient, dynamic=False), torch.compile(update, dynamic=False)
+
+
 def torch_losses(
     setup: NetworkSetup,
     start: dict[str, Any],
@@ -204,9 +235,7 @@ def torch_losses(
     first = {name: torch.from_numpy(w) for name, w in start.items()}
     record = torch.empty((runs, setup.steps), dtype=first["embedding"].dtype)
     factors = learning_rate_factors(setup)
-    loss_of = torch_loss(setup, record.dtype)
-    if compiled:
-        loss_of = torch.compile(loss_of)
+    loss_of = loop_program(replace(setup, steps=1), record.dtype, compiled)
     for run, rate in zip(record, RATES[:runs].tolist(), strict=True):
         w = {name: value.clone().requires_grad_() for name, value in first.items()}
         groups = [{"params": [w[n]], "lr": rate * factors.of(label_of(n))} for n in w]
@@ -240,23 +269,16 @@ def torch_vmapped_losses(
     factors = learning_rate_factors(setup)
     rates = torch.tensor(RATES[:runs], dtype=record.dtype)
     rate = {n: (rates * factors.of(label_of(n))).reshape(-1, *[1] * (w[n].ndim - 1)) for n in w}
-    loss_of = torch_loss(setup, record.dtype)
-    gradient = torch.func.vmap(torch.func.grad_and_value(loss_of), in_dims=(0, None, None))
-    if compiled:
-        gradient = torch.compile(gradient)
+    gradient, update = stacked_programs(replace(setup, steps=1), record.dtype, compiled)
     mean = {name: torch.zeros_like(one) for name, one in w.items()}
     square = {name: torch.zeros_like(one) for name, one in w.items()}
     for step in range(setup.steps):
         with sdpa_kernel(SDPBackend.MATH):
             gradients, losses = gradient(w, tokens[step], classes[step])
         record[:, step] = losses
-        root = (1 - setup.beta2 ** (step + 1)) ** 0.5
-        for name, g in gradients.items():
-            mean[name].lerp_(g, 1 - setup.beta1)
-            square[name].mul_(setup.beta2).addcmul_(g, g, value=1 - setup.beta2)
-            size = square[name].sqrt().div_(root).add_(setup.epsilon)
-            size.reciprocal_().mul_(mean[name]).mul_(rate[name])
-            w[name].sub_(size, alpha=1 / (1 - setup.beta1 ** (step + 1)))
+        root = torch.tensor((1 - setup.beta2 ** (step + 1)) ** 0.5, dtype=record.dtype)
+        growth = torch.tensor(1 / (1 - setup.beta1 ** (step + 1)), dtype=record.dtype)
+        update(w, mean, square, rate, gradients, root, growth)
     return record.numpy().astype(np.float64)
 
 
@@ -310,9 +332,8 @@ def copy_rate() -> float:
     return 8 * COPIED / min(seconds(lambda: double(array).block_until_ready()) for _ in range(3))
 
 
-def torch_times(setup: NetworkSetup, cores: int, compiled: bool) -> dict[str, float]:
+def torch_times(setup: NetworkSetup, cores: int, compiled: Compiled) -> dict[str, float]:
     """Milliseconds a network and step of each way of PyTorch, by its name."""
-
     batches = {
         steps: start_and_batches(replace(setup, steps=steps))
         for steps in (setup.steps, LONGER * setup.steps)
@@ -320,22 +341,27 @@ def torch_times(setup: NetworkSetup, cores: int, compiled: bool) -> dict[str, fl
     found = {}
     for way, losses in WAYS.items():
         runs = 1 if way == "loop" else RUNS
-        for as_compiled in (False, True) if compiled else (False,):
+        too = compiled == "all" or (compiled == "stacked" and way == "vmapped")
+        for as_compiled in (False, True) if too else (False,):
 
             def train(
                 one: NetworkSetup, losses: Any = losses, how: tuple[int, bool] = (runs, as_compiled)
             ) -> object:
                 return losses(one, *batches[one.steps], *how)
 
-            for threads in sorted({1, cores}):
+            one_too = not as_compiled or compiled == "all"
+            for threads in sorted({1, cores} if one_too else {cores}):
                 torch.set_num_threads(threads)
+                torch.compiler.reset()
+                loop_program.cache_clear()
+                stacked_programs.cache_clear()
                 name = f"{way}, {'compiled' if as_compiled else 'eager'}, {threads} threads"
                 found[name] = step_milliseconds(train, setup, runs)
     return found
 
 
 def measure(
-    setup: NetworkSetup, rates: tuple[float, float], cores: int, compiled: bool, check: bool
+    setup: NetworkSetup, rates: tuple[float, float], cores: int, compiled: Compiled, check: bool
 ) -> Row:
     ours = step_milliseconds(dynsim_losses, setup, RUNS)
     theirs = {}
@@ -403,7 +429,8 @@ def sizes(only: str | None) -> list[NetworkSetup]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The laboratory's grids against PyTorch.")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the tables")
-    parser.add_argument("--compile", action="store_true", help="try torch.compile as well")
+    ways = {"nargs": "?", "const": "stacked", "choices": ("stacked", "all")}
+    parser.add_argument("--compile", **ways, help="try torch.compile as well")
     parser.add_argument("--only", help="some sizes alone, unchecked: 'mlp,256 head,128'")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
