@@ -117,7 +117,8 @@ def zipf_gradient_exponent() -> Derivation:
         assumptions=(*zipf_gradient_loss().assumptions, "relative loss epsilon kept"),
         steps=(
             Step(
-                "E_1(x) = epsilon (ln m + gamma) with x = 2 t/m, and dE_1/d ln x = -e^(-x).",
+                "The loss is epsilon where E_1(x) = epsilon (ln m + gamma) with x = 2 t/m, E_1 the "
+                "exponential integral and gamma Euler's constant. dE_1/d ln x = -e^(-x).",
                 "dE_1/d ln x",
                 r"\partial E_1/\partial\ln x",
                 slope,
@@ -218,8 +219,8 @@ def zipf_sign_loss() -> Derivation:
         ),
         steps=(
             Step(
-                "In units of the largest target entry k is 1/k and eta t is 1/phi. Those of rank "
-                "up to K still move:",
+                "In units of the largest target that of rank k is 1/k, and eta t is 1/phi. Those "
+                "of rank up to K still move:",
                 "sum_k (1/k - 1/phi)^2",
                 r"\sum_{k\le K}(1/k - 1/\varphi)^2",
                 moving,

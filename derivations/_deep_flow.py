@@ -99,19 +99,21 @@ def hidden_gradient() -> Derivation:
         assumptions=(_LINEAR, "mean squared error (another loss: R = P dl/df)"),
         steps=(
             Step(
-                "The loss as a function of A_l alone: H = H_{l-1} below it, W_l above it.",
+                "The loss as a function of A = A_l alone. A row of H = H_{l-1} is what A_l reads "
+                "of a token, W_l the readout pulled down to its output, Y has the targets, and "
+                "P is diagonal with the tokens' frequencies.",
                 "L",
                 "L",
                 loss,
             ),
             Step("Differentiate; P is symmetric.", left, latex, gradient),
             Step(
-                "Collect the weighted residual R = P (F - Y).",
+                "Collect the weighted residual R = P (F - Y), F the outputs.",
                 left,
                 latex,
                 readout.T * x.weighted_residual.T * features,
             ),
-            Step("M_{l-1} = R^T H_{l-1}.", left, latex, value),
+            Step("M = M_{l-1} = R^T H_{l-1}: the residuals carried up.", left, latex, value),
         ),
         source=_SOURCE,
     )
@@ -504,7 +506,9 @@ def hidden_rate() -> Derivation:
         ),
         steps=(
             Step(
-                "Its part of dF/dt is",
+                "The outputs F move by what the layer does. With R = P (F - Y) and the Gram "
+                "matrices K_{l-1} = H_{l-1} H_{l-1}^T of what it reads and G_l = W_l W_l^T of the "
+                "readout above it, its part of dF/dt is, here for l = 1,",
                 "dF/dt",
                 r"\dot F",
                 -x.hidden_lr * feature_gram(0) * x.weighted_residual * readout_gram(1),

@@ -92,7 +92,12 @@ def ratio_power_together() -> Derivation:
         expression=power,
         assumptions=(*ASSUMPTIONS, "uniform tokens, m = d^mu with mu from 0 to 2"),
         steps=(
-            *alone.steps[-1:],
+            Step(
+                "One matrix alone, above a frozen embedding, is best trained at the rate",
+                "eta_1",
+                r"\eta_1",
+                alone.expression,
+            ),
             Step(
                 "With uniform tokens eta_1 is of order 1/(root m + d/root m): its power of d is "
                 "-1 plus what large vocabularies allow it beyond 1/d.",

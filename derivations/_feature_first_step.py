@@ -15,7 +15,7 @@ from . import _symbols as s
 from ._derivation import Derivation, Step
 from ._features import FEATURE_SOURCE, feature_overlap_symbol
 from ._first_step import update_mean
-from ._gaussian import Optimizer, arcsine_law, kernel
+from ._gaussian import Optimizer, arcsine_law, first_map_steps, kernel
 from ._law_first_step import in_alignment_square
 from ._token_laws import alignment, leading_order, zipf_orders
 
@@ -86,10 +86,12 @@ def pair_agreement() -> Derivation:
         steps=(
             *law.steps,
             Step(
-                "Given the features, v = sum_j p_j delta_j z_j and v' of another neuron are "
-                "Gaussian over the signs of delta. Their correlation is a mean over tokens of z z' "
-                "over the root of those of z^2 and z'^2. A mean residual R = sum_j p_j delta_j "
-                "with E[R^2] = S (1 + xi) adds xi times the products of the means.",
+                "z is a neuron's feature, delta_j the residual sent back of token j. Given the "
+                "features, v = sum_j p_j delta_j z_j and v' of another neuron are Gaussian over "
+                "the signs of delta. Their correlation is a mean over tokens of z z' over the root "
+                "of those of z^2 and z'^2: M M' over the root of Q Q', M the mean and Q the mean "
+                "square over tokens. A mean residual R = sum_j p_j delta_j with E[R^2] = "
+                "S (1 + xi), S = sum_j p_j^2 delta_j^2, adds xi times the products of the means.",
                 "K",
                 "K",
                 correlation,
@@ -129,6 +131,7 @@ def residual_excess() -> Derivation:
         assumptions=("residuals are independent over tokens but for their mean",),
         steps=(
             Step(
+                "r_mean is the mean residual sum_j p_j r_j over the residuals' root mean square. "
                 "Independent residuals have by chance E[(sum_j p_j r_j)^2] = P_2 E[r^2]. A slope "
                 "of the activation above keeps, in its mean over tokens, phi_1 = "
                 "E[phi'_i phi'_j] / E[phi'^2] of what is common.",
@@ -266,10 +269,11 @@ def feature_update_second_moment(optimizer: Optimizer) -> Derivation:
             for one in (pair_agreement(), pair_agreement_slope())
         )
         steps = (
-            *of_sign.steps[:-2],
+            *first_map_steps(optimizer),
             *pair_agreement_slope().steps,
             Step(
-                "Behind one hidden layer every neuron has the same mean, M^2 = rho, so that a is",
+                "Behind one hidden layer every neuron has the same mean, M^2 = rho, the overlap of "
+                "two tokens' features, so that a is",
                 "a",
                 "a",
                 common,
@@ -310,7 +314,13 @@ def common_mean_agreement() -> Derivation:
         assumptions=base.assumptions,
         steps=(
             *base.steps,
-            Step("The mean is that of every neuron: M^2 = rho, Q = 1.", "a", "a", value),
+            Step(
+                "The mean is that of every neuron: M^2 = rho, the overlap of two tokens' features, "
+                "and Q = 1.",
+                "a",
+                "a",
+                value,
+            ),
         ),
         source=FEATURE_SOURCE,
     )
@@ -329,7 +339,13 @@ def own_share_agreement() -> Derivation:
         assumptions=base.assumptions,
         steps=(
             *base.steps,
-            Step("With M^2 = rho, Q = 1 and M T = gamma_3:", "b", "b", value),
+            Step(
+                "With M^2 = rho, the overlap of two tokens' features, Q = 1 and M T = gamma_3, T "
+                "the mean cube:",
+                "b",
+                "b",
+                value,
+            ),
         ),
         source=FEATURE_SOURCE,
     )

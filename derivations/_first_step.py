@@ -66,9 +66,11 @@ def _role(layer: Layer) -> _Role:
         gradient_std=s.embedding_std * sp.sqrt(s.field_square_sum),
         alignment=c,
         identification=(
-            "The gradient of W_kl is v_l = sum_j p_j r_jk e_jl and multiplies u_l = e_il: "
-            "Var v = sigma_E^2 S, Cov(u, v) = sigma_E^2 p_i r_ik, so c = p_i r_ik / sqrt(S) with "
-            "S = sum_j p_j^2 r_jk^2."
+            "An update changes W_kl by -eta_W phi(v_l), phi what the optimizer makes of the "
+            "gradient's entry v_l = sum_j p_j r_jk e_jl. Output k of token i changes by the sum "
+            "over neurons l of -eta_W u_l phi(v_l), u_l = e_il. With S = sum_j p_j^2 r_jk^2 and "
+            "r = r_ik, Var v = sigma_E^2 S and Cov(u, v) = sigma_E^2 p_i r, so that u and v have "
+            "the correlation"
         ),
         assumptions=(
             "the residuals do not depend on the embeddings (zero or small initial output)",
@@ -81,11 +83,11 @@ def _role(layer: Layer) -> _Role:
             return _Role(
                 **{
                     **projection.__dict__,
-                    "identification": projection.identification.replace("r_jk", "delta_jk").replace(
-                        "r_ik", "delta_ik"
-                    )
-                    + " Here delta_jk is the residual backpropagated to neuron k and S sums its "
-                    "squares; the next layer reads the result neuron by neuron.",
+                    "identification": "delta_jk is the residual of token j, backpropagated to "
+                    "neuron k of the layer, which the next layer reads. "
+                    + projection.identification.replace("r_jk", "delta_jk")
+                    .replace("r_ik", "delta_ik")
+                    .replace("Output k", "Neuron k"),
                     "assumptions": (
                         "the backpropagated residuals do not depend on the embeddings "
                         "(zero or small initial output)",
@@ -102,9 +104,11 @@ def _role(layer: Layer) -> _Role:
                 gradient_std=s.frequency * s.projection_std * s.residual_norm,
                 alignment=r / s.residual_norm,
                 identification=(
-                    "The gradient of e_il is v_l = p_i sum_q r_iq W_ql and multiplies u_l = W_kl: "
-                    "Var v = p_i^2 sigma_W^2 R^2 with R^2 = sum_q r_iq^2, so c = r_ik / R; p_i "
-                    "cancels from c."
+                    "An update changes e_il by -eta_E phi(v_l), phi what the optimizer makes of "
+                    "the gradient's entry v_l = p_i sum_q r_iq W_ql. Output k changes by the sum "
+                    "over neurons l of -eta_E u_l phi(v_l), u_l = W_kl. With R^2 = sum_q r_iq^2 "
+                    "and r = r_ik, Var v = p_i^2 sigma_W^2 R^2 and Cov(u, v) = p_i sigma_W^2 r, so "
+                    "that p_i cancels from the correlation of u and v:"
                 ),
                 assumptions=(
                     "the residuals do not depend on the projection (exact for n = 1 under sign; "
@@ -120,6 +124,19 @@ def _kernel_at(layer: Layer, optimizer: Optimizer) -> tuple[_Role, dict[sp.Expr,
         gradient_std: role.gradient_std,
         s.alignment: role.alignment,
     }
+
+
+def _words(expression: sp.Expr) -> str:
+    return str(expression).replace("*", " ")
+
+
+def role_step(layer: Layer) -> Step:
+    """What u, v and their correlation are at a layer."""
+    role = _role(layer)
+    alignment = role.alignment
+    if alignment == s.alignment:  # written out for the reader, kept as c in the result
+        alignment = s.frequency * s.residual / sp.sqrt(s.field_square_sum)
+    return Step(role.identification, "c", "c", alignment)
 
 
 def role_values(layer: Layer, optimizer: Optimizer) -> tuple[sp.Symbol, dict[sp.Expr, sp.Expr]]:
@@ -164,12 +181,10 @@ def _derivation(
     latex_left = (
         rf"\mathbb{{E}}[{role.latex}]" if what == "mean" else rf"\mathbb{{E}}[{role.latex}^2]"
     )
-    alignment = role.alignment
-    if alignment == s.alignment:  # written out for the reader, kept as c in the result
-        alignment = s.frequency * s.residual / sp.sqrt(s.field_square_sum)
-    correlation = Step(role.identification, "c", "c", alignment)
+    factor = f"-{role.learning_rate}" if what == "mean" else f"{role.learning_rate}^2"
     final = Step(
-        "Put these into the sum and multiply by the learning rate (and its sign).",
+        f"Put in sigma_u = {_words(role.input_std)} and sigma_v = {_words(role.gradient_std)}, and "
+        f"multiply by {factor}.",
         left,
         latex_left,
         value,
@@ -180,7 +195,7 @@ def _derivation(
         latex_left=latex_left,
         expression=value,
         assumptions=(GAUSSIAN_WEIGHTS, *role.assumptions, *moments.assumptions),
-        steps=(*moments.steps, correlation, final),
+        steps=(role_step(layer), *moments.steps, final),
         source="; ".join((_LAYER_SOURCE[layer], _OPTIMIZER_SOURCE[optimizer])),
     )
 
@@ -245,20 +260,28 @@ def self_term_ratio() -> Derivation:
         ),
         steps=(
             Step(
-                "Given the outputs f = E w, every embedding has a component along w, and the "
-                "gradient's argument has the mean T w_l / |w|^2 with T = sum_j p_j r_j f_j; "
-                "Stein's lemma gives T = J Var f.",
+                "Let w be the projection's row and f_j = w . e_j the output of token j. Given all "
+                "f_j, an embedding e_j is f_j w / |w|^2 and an independent Gaussian rest. So the "
+                "gradient's entry v_l = sum_j p_j r_j e_jl has the mean T w_l / |w|^2 with T = "
+                "sum_j p_j r_j f_j. With J = sum_j p_j dr_j/df_j, Stein's lemma says T = J Var f:",
                 "T",
                 "T",
                 overlap,
             ),
             Step(
-                "Over the neurons this mean has the standard deviation T sigma_W / (d sigma_W^2).",
+                "Over the neurons l this mean of v_l has the standard deviation T sigma_W / |w|^2 "
+                "with |w|^2 = d sigma_W^2:",
                 "std of the mean",
                 r"\operatorname{std}",
                 sp.simplify(mean_std),
             ),
-            Step("Divide by the noise sigma_E sqrt(S).", "kappa", r"\kappa", kappa),
+            Step(
+                "The rest of v_l has the standard deviation sigma_E sqrt(S), S = sum_j p_j^2 "
+                "r_j^2. kappa is the one over the other:",
+                "kappa",
+                r"\kappa",
+                kappa,
+            ),
         ),
         source="docs/theory/first_step.md#self-term",
     )
@@ -295,28 +318,31 @@ def self_term_second_moment() -> Derivation:
         steps=(
             *self_term_ratio().steps,
             Step(
-                "The self term spreads the sign's argument, which damps the token's own signal by "
-                "the mean of exp(-kappa^2 x^2 / 2).",
+                "In units of its noise v_l is kappa x and a rest, x = w_l / sigma_W a standard "
+                "normal. This spreads v_l and damps the token's own signal by the mean of "
+                "exp(-kappa^2 x^2 / 2):",
                 "damping",
                 r"\mathbb{E}\,e^{-\kappa^2x^2/2}",
                 damping,
             ),
             Step(
-                "and correlates the update with the projection row itself, so that the output f_i "
-                "re-enters with weight E[x sign(h)].",
-                "E[x sign(h)]",
-                r"\mathbb{E}[x\operatorname{sign}h]",
+                "It also correlates sign(v_l) with the projection's row, so that the token's "
+                "output f_i re-enters with the weight",
+                "E[x sign(v)]",
+                r"\mathbb{E}[x\operatorname{sign}v]",
                 drift,
             ),
             Step(
-                "The part of sign(h) orthogonal to w is noise of variance d (1 - E[x sign(h)]^2).",
+                "What is left of sign(v) over the d neurons is noise of variance "
+                "d (1 - E[x sign(v)]^2):",
                 "noise",
                 r"\text{noise}",
                 sp.factor(noise),
             ),
             Step(
                 "Add the squares of signal, output and noise, and twice the product of signal and "
-                "output, in which E[r_i f_i] = J sigma_f^2.",
+                "output, in which E[r_i f_i] = J Var f. C = c^2, c the signal's correlation with "
+                "the noise of v_l without self term:",
                 left,
                 latex_left,
                 value,

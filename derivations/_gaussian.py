@@ -84,10 +84,8 @@ def kernel(optimizer: Optimizer) -> Kernel:
     E[u^2 phi^2] = sigma_u^2 (c^2 E[x^2 phi^2] + (1 - c^2) E[phi^2]).
     Source: docs/theory/first_step.md#sign-kernel.
     """
-    steps: tuple[Step, ...] = ()
-    assumptions: tuple[str, ...] = ()
-    if optimizer == "adam":
-        steps, assumptions = _adam_is_sign(), (ADAM_ASSUMPTION,)
+    assumptions = (ADAM_ASSUMPTION,) if optimizer == "adam" else ()
+    steps = (_split(), *first_map_steps(optimizer))
     phi = gradient_std * _x if optimizer == "sgd" else sp.sign(_x)
     phi_square = gradient_std**2 * _x**2 if optimizer == "sgd" else sp.Integer(1)
     signal = normal_expectation(sp.Abs(_x) if optimizer != "sgd" else _x * phi)
@@ -99,14 +97,14 @@ def kernel(optimizer: Optimizer) -> Kernel:
     latex_word = "v" if optimizer == "sgd" else r"\operatorname{sign}v"
     steps += (
         Step(
-            f"Split u into its part along v and an independent rest; the mean of x {word} over "
-            "a standard normal x is a one-dimensional integral.",
+            f"Of the two parts of u only the one with x has a mean with {word}; it is an integral "
+            "over x.",
             f"E[u {word}]",
             rf"\mathbb{{E}}[u\,{latex_word}]",
             mean,
         ),
         Step(
-            "The same split in the square: the cross term vanishes, since the rest has mean zero.",
+            "In the square the product of the two parts vanishes, since y has mean zero.",
             f"E[(u {word})^2]",
             rf"\mathbb{{E}}[(u\,{latex_word})^2]",
             second,
@@ -119,6 +117,24 @@ ADAM_ASSUMPTION = (
     "Adam's epsilon is small against the gradient entries (the relative error of the signal is "
     "at most sqrt(pi/2) epsilon / (gradient standard deviation))"
 )
+
+
+def _split() -> Step:
+    """What u, v and c are, and u by two independent numbers."""
+    rest = sp.Symbol("y", real=True)
+    return Step(
+        "u is what a weight is multiplied by and v its gradient. They are jointly Gaussian with "
+        "mean zero, standard deviations sigma_u and sigma_v and correlation c. With independent "
+        "standard normals x and y, v = sigma_v x and",
+        "u",
+        "u",
+        input_std * (c * _x + sp.sqrt(1 - c**2) * rest),
+    )
+
+
+def first_map_steps(optimizer: Optimizer) -> tuple[Step, ...]:
+    """Why an optimizer's first step is that of its `phi`; empty where nothing is to be said."""
+    return _adam_is_sign() if optimizer == "adam" else ()
 
 
 def _adam_is_sign() -> tuple[Step, ...]:
@@ -143,8 +159,9 @@ def _adam_is_sign() -> tuple[Step, ...]:
             update,
         ),
         Step(
-            "As epsilon / |g| goes to zero this is sign(g). For a finite a = epsilon / sigma_v, "
-            "x - a <= x^2 / (x + a) <= x bounds the signal between sqrt(2/pi) and",
+            "As epsilon / |g| goes to zero this is sign(g). For g = v and a finite a = "
+            "epsilon / sigma_v, x - a <= x^2 / (x + a) <= x for x > 0. So the mean that takes the "
+            "place of E|x| = sqrt(2/pi) below is smaller than it, and at least",
             "lower bound of E[|x| |x| / (|x| + a)]",
             r"\inf\,\mathbb{E}\left[|x|\,\frac{|x|}{|x|+a}\right]",
             bound,
@@ -189,9 +206,10 @@ def smoothed_sign_kernel() -> Kernel:
     mean = input_std * c * signal.subs(ratio)
     second = input_std**2 * (c**2 * fourth + (1 - c**2) * power).subs(ratio)
     steps = (
+        _split(),
         Step(
-            "Split u into its part along v and an independent rest; with k = epsilon / sigma_v, "
-            "x^2 = k^2 y turns the mean of x phi over a normal x into Tricomi's integral U.",
+            "phi(v) = v / sqrt(v^2 + epsilon^2) is x / sqrt(x^2 + k^2) with k = epsilon / sigma_v. "
+            "The substitution x = k sqrt(z) turns its mean with x into Tricomi's integral U.",
             "E[x phi(x)]",
             r"\mathbb{E}[x\,\Phi(x)]",
             signal,

@@ -358,7 +358,8 @@ def fastest_rate() -> Derivation:
         ),
         steps=(
             Step(
-                "F relaxes by the neural tangent kernel, R = P (F - Y).",
+                "The outputs F relax by the neural tangent kernel, with R = P (F - Y), P diagonal "
+                "with the tokens' frequencies, Y the targets, G_E = E E^T and G_W = W W^T.",
                 "dF/dt",
                 r"\frac{\mathrm{d}F}{\mathrm{d}t}",
                 residual,

@@ -350,13 +350,20 @@ def batch_field() -> Derivation:
         assumptions=(SMALL_LOGITS, "B pairs of context and next token, drawn independently"),
         steps=(
             Step(
-                "The pair's count X and the context's other count Y are multinomial; the entry of "
-                "the gradient is (X + Y)/n - X over B, with the second moment",
+                "In a batch the pair (i, k) is counted X times, of the chance p_i P with P = "
+                "P(k | i), and context i with other next tokens Y times. The entry of the gradient "
+                "is D/B with D = (X + Y)/n - X. The counts are multinomial, which gives the second "
+                "moment",
                 "E[D^2] / B^2",
                 r"\mathbb{E}[D^2]/B^2",
                 moment,
             ),
-            Step("Sum over contexts.", left, latex_left, value),
+            Step(
+                "Sum over contexts, with S = sum_j p_j^2 r_jk^2 and q_k the frequency of output k.",
+                left,
+                latex_left,
+                value,
+            ),
         ),
         source=BATCH_SOURCE,
     )
@@ -380,7 +387,9 @@ def batch_row_norm() -> Derivation:
         assumptions=(SMALL_LOGITS, "B pairs of context and next token, drawn independently"),
         steps=(
             Step(
-                "Entry k of what row i sums has the second moment of the head's pair;",
+                "Entry k of what row i sums is D/B, D = (X + Y)/n - X, X the count of the pair "
+                "(i, k) in a batch and Y that of i with other next tokens. It has the second "
+                "moment of the head's pair;",
                 "E[D^2] / B^2",
                 r"\mathbb{E}[D^2]/B^2",
                 moment,

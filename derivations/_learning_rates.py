@@ -75,7 +75,12 @@ def maximal_update_ratio() -> Derivation:
                 r"\mathbb{E}[W\Delta e]",
                 -signal,
             ),
-            Step("Set eta_W RMS_W = eta_E RMS_E.", left, latex, ratio),
+            Step(
+                "Set eta_W times the root of the first equal to eta_E times the second.",
+                left,
+                latex,
+                ratio,
+            ),
         ),
         source="docs/theory/learning_rates.md#maximal-update-ratio",
     )
@@ -105,7 +110,9 @@ def optimal_learning_rate(layer: str) -> Derivation:
         assumptions=(*ASSUMPTIONS, "mean squared error; the other layer is frozen"),
         steps=(
             Step(
-                "The loss after the step is quadratic in the learning rate (difference to before):",
+                "The loss after the step is quadratic in the learning rate. Less the loss before "
+                "it is this, the slope from the mean of the update and the curvature from its mean "
+                "square:",
                 "L - L_0",
                 "L-L_0",
                 loss,
@@ -203,7 +210,7 @@ def optimal_embedding_lr_with_output(targets: str = "sign") -> Derivation:
         size = sp.simplify(above + below)
         assumed, mean_size = (
             "targets +1 or -1",
-            "The residual f - y has this mean size when y = -1 (and, by symmetry, +1):",
+            "has this mean size when y = -1 (and, by symmetry, +1):",
         )
     else:
         spread = sp.sqrt(1 + std**2)
@@ -211,7 +218,7 @@ def optimal_embedding_lr_with_output(targets: str = "sign") -> Derivation:
         size = sp.simplify(2 * sp.integrate(f * density, (f, 0, sp.oo)))
         assumed, mean_size = (
             "targets N(0, 1)",
-            "The residual f - y is Gaussian of variance 1 + sigma_f^2; its mean size:",
+            "is Gaussian of variance 1 + sigma_f^2 and has the mean size",
         )
     output_std = sp.sqrt(s.width) * s.embedding_std * s.projection_std
     value = plain.expression * size.subs(std, output_std)
@@ -229,10 +236,15 @@ def optimal_embedding_lr_with_output(targets: str = "sign") -> Derivation:
         ),
         steps=(
             *plain.steps,
-            Step(mean_size, "E|r|", r"\mathbb{E}|r|", size),
             Step(
-                "It multiplies the slope of the loss and leaves the curvature; sigma_f^2 = "
-                "d sigma_E^2 sigma_W^2.",
+                "The initial output f is Gaussian of variance sigma_f^2 = d sigma_E^2 sigma_W^2. "
+                f"The residual r = f - y {mean_size}",
+                "E|r|",
+                r"\mathbb{E}|r|",
+                size,
+            ),
+            Step(
+                "It multiplies the slope of the loss and leaves the curvature.",
                 left,
                 latex,
                 value,
@@ -284,7 +296,7 @@ def optimal_projection_lr_with_self_term() -> Derivation:
             Step(
                 "The update's overlap with the residual is the token's own part plus what the self "
                 "term takes off the output: sum_i p_i r_i (d p_i r_i + J f_i), with "
-                "E[f r] = J sigma_f^2 = d S kappa^2 / J.",
+                "E[f r] = J Var f = d S kappa^2 / J.",
                 "overlap",
                 r"\text{overlap}",
                 overlap,

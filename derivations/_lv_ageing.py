@@ -396,9 +396,11 @@ def smoothed_speed() -> Derivation:
         assumptions=("the gradient's entries are Gaussian over neurons",),
         steps=(
             Step(
-                "Substitute u^2 = x^2 + k^2, k = eps over the gradient's standard deviation.",
-                "E[|x|/sqrt(x^2 + k^2)]",
-                r"\mathbb{E}\,|x|/\sqrt{x^2+k^2}",
+                "A smoothed sign with threshold epsilon moves by |x|/sqrt(x^2 + k_E^2), x the "
+                "gradient and k_E the threshold over the gradient's standard deviation. Substitute "
+                "u^2 = x^2 + k_E^2:",
+                "E[|x|/sqrt(x^2 + k_E^2)]",
+                r"\mathbb{E}\,|x|/\sqrt{x^2+k_E^2}",
                 product.subs(_threshold, smoothing),
             ),
             Step(

@@ -81,9 +81,9 @@ def isotropic_restoration_constant() -> Derivation:
         assumptions=(UNCHANGED, PROJECTION_HELD, "Gaussian residuals of n outputs", "m >> d >> n"),
         steps=(
             Step(
-                "At old fields sign(h_k) = -sign(w_k), so that the mean of "
-                "sign(h_k) sign(r_i . w) over neurons is the arcsine law at the cosine "
-                "x = r_ik/|r_i|; its mean square is",
+                "h_k is the gradient of a neuron's entry w_k in row k of the projection. At old "
+                "fields sign(h_k) = -sign(w_k), so that the mean of sign(h_k) sign(r_i . w) over "
+                "neurons is the arcsine law at the cosine x = r_ik/|r_i|; its mean square is",
                 "E[((2/pi) asin x)^2]",
                 r"\mathbb{E}\bigl(\tfrac2\pi\arcsin x\bigr)^2",
                 square,

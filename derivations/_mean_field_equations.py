@@ -96,13 +96,14 @@ def embedding_entry() -> Derivation:
         assumptions=ENTRYWISE_ASSUMPTIONS,
         steps=(
             Step(
-                "The gradient of an embedding entry is the token's weighted residual times the "
-                "neuron's projection, so the push is",
+                "The gradient of an embedding entry is the token's weighted residual b_i = p_i r_i "
+                "times the neuron's projection entry w_l, and Phi what the optimizer makes of it. "
+                "So the push is",
                 "Phi_s",
                 r"\Phi_s",
                 _embedding_push,
             ),
-            Step(_UNROLLING, left, latex, value),
+            Step(f"{_UNROLLING} z_il is the initial entry.", left, latex, value),
         ),
         source=SOURCE,
     )
@@ -122,7 +123,13 @@ def projection_entry() -> Derivation:
         expression=value,
         assumptions=ENTRYWISE_ASSUMPTIONS,
         steps=(
-            Step("The push is that of the neuron's gradient.", "Phi_s", r"\Phi_s", push),
+            Step(
+                "h_l is the gradient of the projection's entry w_l, and Phi what the optimizer "
+                "makes of it.",
+                "Phi_s",
+                r"\Phi_s",
+                push,
+            ),
             Step(_UNROLLING, left, latex, value),
         ),
         source=SOURCE,
@@ -153,8 +160,8 @@ def token_output() -> Derivation:
         steps=(
             *embedding_entry().steps,
             Step(
-                "The output is the sum over neurons of w_l e_il, exact at any width; Z enters "
-                "through the field u_i = sum_l w_l z_il alone.",
+                "The output is the sum over neurons of w_l e_il, exact at any width; the initial "
+                "embedding Z enters through the field u_i = sum_l w_l z_il alone.",
                 left,
                 latex,
                 exact,
@@ -194,8 +201,8 @@ def neuron_gradient() -> Derivation:
         steps=(
             *embedding_entry().steps,
             Step(
-                "The gradient of the projection is sum_i b_i e_il, exact at any width; Z enters "
-                "through the field v_l = sum_i b_i z_il alone.",
+                "The gradient of the projection is sum_i b_i e_il, exact at any width; the initial "
+                "embedding Z enters through the field v_l = sum_i b_i z_il alone.",
                 left,
                 latex,
                 exact,

@@ -67,7 +67,7 @@ def hidden_matrix_gradient() -> Derivation:
     backpropagated = weighted_residual[token, step] * readout_above[upper, step]
     whole = sp.Sum(backpropagated * features[token, lower], (token, 1, s.vocab_size))
     value = readout_above[upper, step] * residuals_below[lower, step]
-    left, latex = "dL/dA_ab", r"\partial L/\partial A_{\alpha\beta}"
+    left, latex = "dL/dA_(alpha,beta)", r"\partial L/\partial A_{\alpha\beta}"
     return Derivation(
         name="Gradient of a linear hidden matrix",
         left=left,
@@ -76,20 +76,23 @@ def hidden_matrix_gradient() -> Derivation:
         assumptions=(LINEAR, "one output (n outputs: the sum of n such products, of rank n)"),
         steps=(
             Step(
-                "What token i sends back to a neuron of the layer's output is its weighted "
-                "residual times the readout pulled down to that level, for all tokens the same:",
-                "dL/dh_a of token i",
+                "Neuron alpha of the layer's output h receives from token i its weighted residual "
+                "b_i = p_i r_i times the readout pulled down to that level, B_alpha, for all "
+                "tokens the same:",
+                "dL/dh_alpha of token i",
                 r"\partial L/\partial h_{i\alpha}",
                 backpropagated,
             ),
             Step(
-                "The gradient of an entry sums this over tokens, times its input.",
+                "The gradient of an entry sums this over tokens, times its input, neuron beta of "
+                "the level below.",
                 left,
                 latex,
                 whole,
             ),
             Step(
-                "The readout stands before the sum, which is M: the residuals carried up.",
+                "The readout stands before the sum, which is M_beta = sum_i b_i h_(i,beta): the "
+                "residuals carried up.",
                 left,
                 latex,
                 value,
@@ -105,7 +108,7 @@ def hidden_entry() -> Derivation:
     push = optimizer_map(hidden_matrix_gradient().expression.subs(step, past))
     own = decay(hidden_lrs, step, sp.S.Zero)
     value = own * initial_hidden[upper, lower] - _pushes(push)
-    left, latex = "A_ab(t)", r"A_{\alpha\beta}(t)"
+    left, latex = "A_(alpha,beta)(t)", r"A_{\alpha\beta}(t)"
     return Derivation(
         name="Entry of a hidden matrix under an entrywise optimizer with weight decay",
         left=left,
@@ -113,8 +116,15 @@ def hidden_entry() -> Derivation:
         expression=value,
         assumptions=(*of_two_layers.ENTRYWISE_ASSUMPTIONS, LINEAR),
         steps=(
-            Step("The push is that of the gradient.", "Phi_s", r"\Phi_s", push),
-            Step(of_two_layers._UNROLLING, left, latex, value),
+            Step(
+                "The gradient of the entry is B_alpha M_beta: the readout pulled down to neuron "
+                "alpha of the layer's output, times the residuals carried up to neuron beta of its "
+                "input. So the push is",
+                "Phi_s",
+                r"\Phi_s",
+                push,
+            ),
+            Step(f"{of_two_layers._UNROLLING} g is the initial entry.", left, latex, value),
         ),
         source=SOURCE,
     )
@@ -134,7 +144,7 @@ def hidden_response(passage: Passage) -> Derivation:
     )
     value = hidden_std**2 * s.width * neuron_mean(other)
     name = "R_B" if down else "R_M"
-    here, there, added = ("lower", "upper", "g_ab M_b") if down else ("upper", "lower", "g_ab B_a")
+    here, there, added = ("lower", "upper", "M_beta") if down else ("upper", "lower", "B_alpha")
     return Derivation(
         name=f"Response of a hidden layer on the way {passage}",
         left=f"{name}(t, s)",
@@ -143,9 +153,9 @@ def hidden_response(passage: Passage) -> Derivation:
         assumptions=ASSUMPTIONS,
         steps=(
             Step(
-                f"Cavity argument: a neuron of the {here} level has added {added} to the field of "
-                f"every neuron of the {there} level at step s. Its own field at step t sums their "
-                "answers times g_ab, and g_ab^2 has the mean sigma_A^2.",
+                f"Cavity argument: a neuron of the {here} level has added {added} times the "
+                f"initial entry g to the field of every neuron of the {there} level at step s. Its "
+                "own field at step t sums their answers times g, and g^2 has the mean sigma_A^2.",
                 f"{name}(t, s)",
                 f"{name}^{{ts}}",
                 value,
@@ -168,12 +178,12 @@ def hidden_passage(passage: Passage) -> Derivation:
     if down:
         source, index, end = readout_above, upper, lower
         noise, response, partner, last = noise_down, response_down, residuals_below, step - 1
-        left, latex, matrix = "B'_b(t)", r"B'_\beta(t)", "A^T B"
+        left, latex, matrix = "B'_beta(t)", r"B'_\beta(t)", "A^T B"
         field_name = "xi"
     else:
         source, index, end = residuals_below, lower, upper
         noise, response, partner, last = noise_up, response_up, readout_above, step
-        left, latex, matrix = "M'_a(t)", r"M'_\alpha(t)", "A M"
+        left, latex, matrix = "M'_alpha(t)", r"M'_\alpha(t)", "A M"
         field_name = "omega"
     direct = skip * source[end, step]
     meeting = source[index, step] * push
@@ -260,7 +270,7 @@ def deep_projection_gradient(depth: int) -> Derivation:
     passed = hidden_passage("up")
     return Derivation(
         name="Gradient of the projection above hidden layers",
-        left="h_a(t)",
+        left="h_alpha(t)",
         latex_left=r"h_\alpha(t)",
         expression=passed.expression,
         assumptions=ASSUMPTIONS,
@@ -270,7 +280,7 @@ def deep_projection_gradient(depth: int) -> Derivation:
             Step(
                 f"After {depth} such passages, each with the matrix of its level, the last one "
                 "gives the gradient of the projection.",
-                "h_a(t)",
+                "h_alpha(t)",
                 r"h_\alpha(t)",
                 passed.expression,
             ),
@@ -351,10 +361,10 @@ def hidden_first_mean_field_update() -> Derivation:
             *hidden_matrix_gradient().steps,
             *of_sign.steps,
             Step(
-                "sign(B_a M_b) = sign(B_a) sign(M_b): up to a sign all neurons move alike, by the "
-                "sum over b of sign(M_b) h_ib. h_i and M are Gaussian over neurons; with c their "
-                "cosine the sign kernel gives",
-                "E[(sum_b sign(M_b) h_ib)^2]",
+                "sign(B_alpha M_beta) = sign(B_alpha) sign(M_beta): up to a sign all neurons move "
+                "alike, by the sum over beta of sign(M_beta) h_(i,beta). h_i and M are Gaussian "
+                "over neurons; with c their cosine the sign kernel gives",
+                "E[(sum_beta sign(M_beta) h_(i,beta))^2]",
                 r"\mathbb{E}[(\textstyle\sum_\beta\operatorname{sign}(M_\beta)h_{i\beta})^2]",
                 square,
             ),

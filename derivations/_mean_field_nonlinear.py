@@ -74,7 +74,7 @@ def nonlinear_matrix_gradient() -> Derivation:
         backpropagated[token, upper, step] * features_below[token, lower, step],
         (token, 1, s.vocab_size),
     )
-    left, latex = "dL/dA_ab", r"\partial L/\partial A_{\alpha\beta}"
+    left, latex = "dL/dA_(alpha,beta)", r"\partial L/\partial A_{\alpha\beta}"
     return Derivation(
         name="Gradient of a hidden matrix that reads features",
         left=left,
@@ -83,15 +83,15 @@ def nonlinear_matrix_gradient() -> Derivation:
         assumptions=("any activation and norm",),
         steps=(
             Step(
-                "What comes back to a neuron depends on the slope of its own activation, so it "
-                "differs from token to token; b_i stands before it as before.",
-                "delta_ia",
+                "What comes back to neuron alpha depends on the slope of its own activation, so it "
+                "differs from token to token; its weighted residual b_i = p_i r_i stands before.",
+                "delta_(i,alpha)",
                 r"\delta_{i\alpha}",
                 backpropagated[token, upper, step],
             ),
             Step(
-                "The entry of the matrix multiplies z_ib of every token. No sum can be drawn out "
-                "as with linear layers: the rank is the number of tokens.",
+                "The entry of the matrix multiplies the feature z_(i,beta) of every token. No sum "
+                "can be drawn out as with linear layers: the rank is the number of tokens.",
                 left,
                 latex,
                 value,
@@ -123,14 +123,14 @@ def nonlinear_passage(passage: Passage) -> Derivation:
         noise, response, partner = noise_up, response_of_features, backpropagated
         field_name, last = "omega", step - 1
         direct = skip * stream_below[token, upper, step]
-        left, latex, matrix = "h_ia(t)", r"h_{i\alpha}(t)", "A z_i"
+        left, latex, matrix = "h_(i,alpha)(t)", r"h_{i\alpha}(t)", "A z_i"
     else:
         source, index, end = backpropagated[token, upper, step], upper, lower
         earlier = backpropagated[other_token, upper, past]
         noise, response, partner = noise_down, response_of_gradients, features_below
         field_name, last = "xi", step
         direct = sp.S.Zero
-        left, latex, matrix = "g_ib(t)", r"g_{i\beta}(t)", "A^T delta_i"
+        left, latex, matrix = "g_(i,beta)(t)", r"g_{i\beta}(t)", "A^T delta_i"
     meeting = source * push
     initial = sp.Sum(source * initial_hidden[upper, lower], (index, 1, s.width))
     exact = (
@@ -188,7 +188,7 @@ def shared_and_own_gradient() -> Derivation:
     mean = neuron_mean(slope[token, upper])
     shared = readout_entry[upper] * weighted_residual[token, step] * mean
     own = readout_entry[upper] * weighted_residual[token, step] * (slope[token, upper] - mean)
-    left, latex = "delta_ia", r"\delta_{i\alpha}"
+    left, latex = "delta_(i,alpha)", r"\delta_{i\alpha}"
     return Derivation(
         name="What neurons have in common of a gradient, and what is their own",
         left=left,
@@ -197,15 +197,16 @@ def shared_and_own_gradient() -> Derivation:
         assumptions=(*EQUIVALENCE, "one output (n outputs: V and b are vectors, n shared parts)"),
         steps=(
             Step(
-                "psi = phi'(h) is the slope at the pre-activation of the pair.",
+                "A readout V_alpha times the weighted residual b_i = p_i r_i comes back to neuron "
+                "alpha, times psi = phi'(h), the slope at the pre-activation of token and neuron.",
                 left,
                 latex,
                 readout_entry[upper] * weighted_residual[token, step] * slope[token, upper],
             ),
             Step(
                 "Over tokens the first part is one direction for all neurons, up to the factor "
-                "V_a. Z meets it once, with one image.",
-                "shared part of delta_ia",
+                "V_alpha. The initial embedding meets it once, with one image.",
+                "shared part of delta_(i,alpha)",
                 r"\bar\delta_{i\alpha}",
                 shared,
             ),
@@ -242,7 +243,12 @@ def common_slope_share(activation: FeatureActivation) -> Derivation:
         expression=value,
         assumptions=("pre-activations are standard normal and independent between neurons",),
         steps=(
-            Step("The mean slope over neurons.", "E[phi']", r"\mathbb{E}[\phi']", mean),
+            Step(
+                "The mean slope of the activation phi over neurons.",
+                "E[phi']",
+                r"\mathbb{E}[\phi']",
+                mean,
+            ),
             Step("Its mean square.", "E[phi'^2]", r"\mathbb{E}[\phi'^2]", square),
             Step("The shared part's square over the whole.", "phi_1", r"\varphi_1", value),
         ),
@@ -259,7 +265,7 @@ def agreement_of_neurons() -> Derivation:
     law = arcsine_law()
     value = law.expression.subs(s.alignment, common_slope)
     left, latex = (
-        "E[sign G_ab sign G_cb]",
+        "E[sign G_(alpha,beta) sign G_(gamma,beta)]",
         r"\mathbb{E}[\operatorname{sign}G_{\alpha\beta}\operatorname{sign}G_{\gamma\beta}]",
     )
     return Derivation(
@@ -271,8 +277,10 @@ def agreement_of_neurons() -> Derivation:
         steps=(
             *law.steps,
             Step(
-                "G_ab = V_a sum_i b_i psi_ia e_ib is Gaussian over the embeddings. Two neurons "
-                "share the mean slope, so that their correlation is phi_1 = E[psi]^2 / E[psi^2].",
+                "The gradient's entry G_(alpha,beta) = V_alpha sum_i b_i psi_(i,alpha) e_(i,beta) "
+                "is Gaussian over the embeddings, psi the slope of the activation. Neurons alpha "
+                "and gamma share the mean slope, so that their entries correlate by phi_1 = "
+                "E[psi]^2 / E[psi^2].",
                 "correlation",
                 r"\rho",
                 common_slope,
@@ -307,7 +315,8 @@ def gated_first_update() -> Derivation:
             *nonlinear_matrix_gradient().steps,
             Step(
                 "Given the slopes a row of the gradient is Gaussian over the embeddings. Its "
-                "cosine with e_i has the square C_psi, the token's share of sum_j delta_ja^2.",
+                "cosine with e_i has the square C_psi, the token's share of the sum over j of "
+                "delta_(j,alpha)^2.",
                 "c^2",
                 "c^2",
                 share,

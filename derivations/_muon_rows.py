@@ -46,11 +46,11 @@ def muon_row_square() -> Derivation:
         latex_left="h_i",
         expression=value,
         assumptions=(
-            "row i of the gradient is sqrt(w_i) R_i, with independent Gaussian R_i of r dimensions"
+            "row i of the gradient is sqrt(w_i) R_i, with independent Gaussian R_i of k dimensions"
             " (any common covariance)",
             "the update is exactly orthogonalised (no Newton-Schulz error, no shape factor)",
-            "more than r rows are not zero; r is large (corrections of relative order 1/r)",
-            "ell solves sum_j w_j/(w_j + ell) = r",
+            "more than k rows are not zero; k is large (corrections of relative order 1/k)",
+            "ell solves sum_j w_j/(w_j + ell) = k",
         ),
         steps=(
             Step(
@@ -64,8 +64,8 @@ def muon_row_square() -> Derivation:
             ),
             Step(
                 "Without token i, A is independent of R_i, so that y is the trace of A^-1 up to a "
-                "relative 1/sqrt(r), and the same for all tokens. Call it 1/ell. It is fixed by "
-                "the sum of all h_i, which is the rank r exactly.",
+                "relative 1/sqrt(k), and the same for all tokens. Call it 1/ell. It is fixed by "
+                "the sum of all h_i, which is the rank k exactly.",
                 "h_i",
                 "h_i",
                 value,
@@ -142,7 +142,7 @@ def muon_half_rank() -> Derivation:
             ),
             Step(
                 "The sum over ranks is i_half times the integral of 1/(1 + x^(2 alpha)), which is "
-                "(pi/2 alpha)/sin(pi/2 alpha). It must be r.",
+                "(pi/2 alpha)/sin(pi/2 alpha). It must be k.",
                 "i_half",
                 r"i_{1/2}",
                 value,
@@ -185,8 +185,8 @@ def muon_row_rank_power() -> Derivation:
     value = (1 - h) * s.gradient_rank / total
     return Derivation(
         name="local power of the gradient's rank in a row's squared length under Muon",
-        left="d ln h_i/d ln r",
-        latex_left=r"\frac{d\ln h_i}{d\ln r}",
+        left="d ln h_i/d ln k",
+        latex_left=r"\frac{d\ln h_i}{d\ln k}",
         expression=value,
         assumptions=(*muon_row_square().assumptions, "N_1 is the sum of h_j (1 - h_j)"),
         steps=(
@@ -198,12 +198,12 @@ def muon_row_rank_power() -> Derivation:
                 -(1 - kept),
             ),
             Step(
-                "The same of sum_j h_j = r gives how ell must move:",
-                "d ln ell/d ln r",
-                r"\frac{d\ln\ell}{d\ln r}",
+                "The same of sum_j h_j = k gives how ell must move:",
+                "d ln ell/d ln k",
+                r"\frac{d\ln\ell}{d\ln k}",
                 -s.gradient_rank / total,
             ),
-            Step("The product.", "d ln h_i/d ln r", r"\frac{d\ln h_i}{d\ln r}", value),
+            Step("The product.", "d ln h_i/d ln k", r"\frac{d\ln h_i}{d\ln k}", value),
         ),
         source="docs/theory/muon_rows.md#muon-rows-width",
     )
@@ -262,7 +262,7 @@ def muon_embedding_rms(init: Init = "mup") -> Derivation:
         expression=at_start,
         assumptions=(
             *row.assumptions,
-            "independent Gaussian initial projection; r, here k, is the smaller of d and n",
+            "independent Gaussian initial projection; k is the smaller of d and n",
             "n << d or n >> d, or tokens of equal frequency: else rows of frequent tokens lie "
             "along what the projection stretches most, and their squares are larger, by up to "
             "(n + d)/max(n, d)",
@@ -270,15 +270,15 @@ def muon_embedding_rms(init: Init = "mup") -> Derivation:
         steps=(
             *row.steps,
             Step(
-                "The row lies in the r dimensions that the projection's rows span, all of which "
+                "The row lies in the k dimensions that the projection's rows span, all of which "
                 "are stretched alike. The squared entries of the projection sum to",
                 "|W|^2",
                 "|W|^2",
                 size,
             ),
             Step(
-                "in these r dimensions, so that a row of squared length h moves all outputs "
-                "together by h |W|^2/r, which n outputs share.",
+                "in these k dimensions, so that a row of squared length h moves all outputs "
+                "together by h |W|^2/k, which n outputs share.",
                 "RMS",
                 r"\mathrm{RMS}",
                 value,

@@ -123,7 +123,8 @@ def cross_term_addition() -> Derivation:
             ),
             Step(
                 "and so is, in the mean, what the output itself adds to the update, "
-                "f_i E[x sign h] / sigma_W with E[f_i sign r_i] = D Var f.",
+                "f_i E[x sign(h)] / sigma_W. x = w / sigma_W is the "
+                "neuron's entry of the projection and D = E[f_i sign r_i] / Var f.",
                 "output",
                 r"\text{output}",
                 output,

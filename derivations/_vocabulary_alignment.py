@@ -38,7 +38,7 @@ from ._token_laws import (
 AveragedOver = Literal["law", "batch", "token"]
 AVERAGED_OVER: tuple[AveragedOver, ...] = get_args(AveragedOver)
 UpdateAlignment = Literal["none", "full"]
-age_exponent = sp.Symbol("tau_exponent", real=True)
+age_exponent = sp.Symbol("y", real=True)  # of tau = d^y
 age = sp.Symbol("tau", positive=True)
 embedding_residual = sp.Symbol("r_1", nonnegative=True)
 initial_alignment, learned_alignment = sp.symbols("A U", positive=True)
@@ -249,9 +249,16 @@ def embedding_hidden_trade() -> Derivation:
         expression=value,
         assumptions=("multiplier one; Adam or another optimizer with entrywise normalisation",),
         steps=(
-            Step("The update acts on the initial embeddings: c - A >= 0.", "c", "c", first),
             Step(
-                "and on what they have learned, which is of size d^-r_1: c + r_1 - U >= 0.",
+                "The learning rate of the hidden layer goes like d^-c, that of the embedding is "
+                "slowed by d^-r_1. A step of the hidden layer moves its output by d^(A - c) by "
+                "the initial embeddings: c - A >= 0.",
+                "c",
+                "c",
+                first,
+            ),
+            Step(
+                "and by d^(U - c - r_1) through what they have learned: c + r_1 - U >= 0.",
                 "c",
                 "c",
                 second,

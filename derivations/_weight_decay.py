@@ -260,8 +260,8 @@ def kept_direction() -> Derivation:
             ),
             Step(
                 "Momentum spreads a gradient over steps on both sides of a time. Updates n steps "
-                "apart have the covariance V (1 - beta_1)/(1 + beta_1) beta_1^n, whose sum over "
-                "all pairs before and after is, in units of V:",
+                "apart have the covariance c_n = V (1 - beta_1)/(1 + beta_1) beta_1^n. Summed over "
+                "all pairs before and after that is, in units of V:",
                 "sum of n c_n/V",
                 r"\textstyle\sum_nnc_n/V",
                 pushed,

@@ -49,12 +49,17 @@ def unwrapped(printed: str) -> str:
     return re.sub(r"\n  (?=\S)", " ", printed)
 
 
-def next_command(printed: str) -> object:
-    """The command of the last line, parsed."""
+def next_words(printed: str) -> list[str]:
+    """The arguments of the command in the last line."""
     last = printed.rstrip("\n").split("\n\n")[-1]
     assert last.startswith("Next, "), last
     command = last[last.index("dynsim ") :].replace("\\\n", " ")
-    return parse(COMMANDS, shlex.split(command)[1:])
+    return shlex.split(command)[1:]
+
+
+def next_command(printed: str) -> object:
+    """The command of the last line, parsed."""
+    return parse(COMMANDS, next_words(printed))
 
 
 def assert_example(command: str, printed: str) -> None:

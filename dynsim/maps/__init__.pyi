@@ -5,6 +5,7 @@ from ._axes import axis_of as axis_of
 from ._boundaries import Boundary as Boundary
 from ._colours import COLOURS as COLOURS
 from ._colours import Colour as Colour
+from ._crossover import average_coherence as average_coherence
 from ._crossover import crossover_vocab_size as crossover_vocab_size
 from ._crossover import mup_regime_reaches as mup_regime_reaches
 from ._map import regime_map as regime_map

@@ -41,13 +41,13 @@ def crossover_vocab_size(
     >>> crossover_vocab_size(1024, token_law("uniform", 100))  # the integer part of (2/pi) 1023
     651
     """
-    family, coherent = _coherence(width, law, optimizer, batch_size)
+    family, ratio = _coherence(width, law, optimizer, batch_size)
     low, high = 1, family.largest
-    if not coherent(low) or coherent(high):
+    if not ratio(low) >= 1 or ratio(high) >= 1:
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if coherent(middle) else (low, middle)
+        low, high = (middle, high) if ratio(middle) >= 1 else (low, middle)
     return low
 
 
@@ -74,21 +74,47 @@ def mup_regime_reaches(
     >>> mup_regime_reaches(1024, token_law("zipf:1", 100))
     134217728
     """
-    family, coherent = _coherence(width, law, optimizer, batch_size)
-    return family.largest if coherent(family.largest) else None
+    family, ratio = _coherence(width, law, optimizer, batch_size)
+    return family.largest if ratio(family.largest) >= 1 else None
+
+
+def average_coherence(
+    width: int,
+    law: TokenLaw,
+    *,
+    optimizer: derivations.Optimizer = "sign",
+    batch_size: int = 0,
+) -> float:
+    """rho of the projection's first update, averaged over tokens by frequency.
+
+    Coherent over incoherent power. At 1 or more the update is in the muP regime, below 1 in the LV
+    regime; at 1 the local exponent is 3/4, but for a factor d/(d - 1).
+
+    Raises `InputError` for a width below 1, a negative batch size or an unknown optimizer.
+    Source: docs/theory/regimes.md#interpolation.
+
+    **Example:**
+
+    >>> from dynsim import token_law
+    >>> from dynsim.maps import average_coherence
+    >>> round(average_coherence(1024, token_law("uniform", 651)), 4)  # 2 (d - 1)/(pi m)
+    1.0004
+    """
+    _, ratio = _coherence(width, law, optimizer, batch_size)
+    return ratio(law.vocab_size)
 
 
 def _coherence(
     width: int, law: TokenLaw, optimizer: derivations.Optimizer, batch_size: int
-) -> tuple[Laws, Callable[[int], bool]]:
-    """The law at all vocabulary sizes, and whether rho >= 1 at one of them."""
+) -> tuple[Laws, Callable[[int], float]]:
+    """The law at all vocabulary sizes, and rho at one of them."""
     check_integer("width", width, 1)
     check_integer("batch_size", batch_size, 0)
     check_choice("optimizer", optimizer, get_args(derivations.Optimizer))
     family = _family(law)
     ratio = derivations.average_coherence_ratio(optimizer, mini_batch=batch_size > 0)
 
-    def coherent(vocab_size: int) -> bool:
+    def at(vocab_size: int) -> float:
         values = {
             s.width: float(width),
             s.frequency_square_sum: family.power_sum(2, vocab_size),
@@ -96,9 +122,9 @@ def _coherence(
         }
         if batch_size:
             values[s.batch_size] = float(batch_size)
-        return bool(evaluate(ratio, values) >= 1)
+        return float(evaluate(ratio, values))
 
-    return family, coherent
+    return family, at
 
 
 def _family(law: TokenLaw) -> Laws:

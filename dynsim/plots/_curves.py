@@ -36,6 +36,10 @@ UPDATES = {
     "embedding_update_rms": r"embedding, total: $W_0\,\Delta e$",
     "projection_step_rms": r"projection, one step: $\delta W\,e$",
 }
+OF_READOUT = {  # what reads the last hidden layer in place of the embedding
+    "projection_update_rms": r"readout, total: $\Delta W\,h$",
+    "projection_step_rms": r"readout, one step: $\delta W\,h$",
+}
 BOTH_UPDATES = "update of the output, RMS"
 ROUTES = ("networks", "mean field", "flow", "linearised")  # a colour each, whichever are there
 MOST_IN_A_LEGEND = 8
@@ -104,7 +108,7 @@ def flow(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     text = f"{kind} flow, limit: {dataset.attrs['limit']}; band: numerical error"
     note(axes[0], text + ending(dataset.attrs["outcome"]))
     if len(axes) > 1:
-        shown = {UPDATES[name]: dataset[name] for name in list(UPDATES)[:2]}
+        shown = {_update_text(dataset, name): dataset[name] for name in list(UPDATES)[:2]}
         for layer in range(layers):
             shown[hidden_update(layer)] = dataset.hidden_update_rms.isel(layer=layer)
         for number, (text, values) in enumerate(shown.items()):
@@ -116,6 +120,12 @@ def flow(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         _update_axes(axes[1], dataset, list(shown.values()), label(dataset.time))
     _note_setup(axes, dataset)
     return axes[0]
+
+
+def _update_text(dataset: xr.Dataset, name: str) -> str:
+    """Label of an update; the matrix before the output is the readout where layers are hidden."""
+    own = OF_READOUT if "layer" in dataset.sizes else {}
+    return own.get(name, UPDATES.get(name, name))
 
 
 def hidden_update(layer: int) -> str:
@@ -226,7 +236,7 @@ def comparison(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
             curve(panel, dataset.step, own[name], *band, label=route, marker="", **line)
         values = [dataset[name].sel(route=route).to_numpy() for route in routes]
         fitting_scale(panel, values)
-        panel.set(xlabel=label(dataset.step), ylabel=label(dataset[name]))
+        panel.set(xlabel=label(dataset.step), ylabel=_value_label(dataset, name))
         whole_steps(panel, float(dataset.step[-1]))
     if ax is not None:
         ax.legend()
@@ -244,6 +254,13 @@ def comparison(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     note(axes[1], f"networks: mean of {count} seeds, band: 95 % interval")
     note(axes[2], "other bands: numerical error")
     return axes[0]
+
+
+def _value_label(dataset: xr.Dataset, name: str) -> str:
+    """Of an axis: loss, or an update by the name of its matrix in this network."""
+    if name in OF_READOUT and "layer" in dataset.sizes:
+        return "readout update RMS" if name == "projection_update_rms" else "readout step RMS"
+    return label(dataset[name])
 
 
 def _hidden_panel(axes: Axes, dataset: xr.Dataset, routes: list[str]) -> None:
@@ -292,7 +309,7 @@ def _panels(axes: list[Axes], dataset: xr.Dataset, bands: dict[str, Band]) -> No
                     "color": cycle_colour(number),
                     "linestyle": LINES[number % len(LINES)],
                 }
-                text = UPDATES.get(name, name)
+                text = _update_text(dataset, name)
                 curve(axes[1], dataset.step, *one, label=text, marker="", **options)
                 shown.append(one.mean)
         _update_axes(axes[1], dataset, shown, label(dataset.step))
@@ -321,7 +338,7 @@ def _rate_curves(axes: Axes, dataset: xr.Dataset, name: str, band: Band) -> None
         style = LINES[number % 4] if count <= MOST_IN_A_LEGEND else "-"
         curve(axes, dataset.step, *own, color=colour, linestyle=style, label=text, marker="")
     fitting_scale(axes, [band.mean])
-    axes.set(xlabel=label(dataset.step), ylabel=label(dataset[name]))
+    axes.set(xlabel=label(dataset.step), ylabel=_value_label(dataset, name))
     whole_steps(axes, float(dataset.step[-1]))
 
 

@@ -22,7 +22,7 @@ MuonScale = Literal["spectral", "rms"]
 
 CURVE_POINTS = 33
 FARTHEST_CROSSING = 64  # times the widths, up to which a figure reaches to rho = 1
-REGIMES = {"mup": "muP", "lv": "LV", "between": "between muP and LV"}
+REGIMES = {"mup": "muP", "lv": "LV"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Regime:
     - `effective_vocab_size`: P_2/P_3, the uniform vocabulary that aligns as this law does.
     - `mup_mass`: share of token mass with (2/pi) (d - 1) c_i^2 > 1; `lv_mass`: the rest.
     - `mup_tokens`: how many token types that is.
-    - `name`: `mup` (rho above 10), `lv` (below 1/10) or `between`.
+    - `name`: `mup` (rho at least 1) or `lv`.
     """
 
     coherence_ratio: float

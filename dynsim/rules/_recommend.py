@@ -22,7 +22,6 @@ from ._words import KNOWN, NOT_KNOWN, PRESUMES, explanation, initial_readout_wor
 
 MAX_WIDTH = 2**31 - 1
 UNALIGNED_HIDDEN = derivations.NetworkAlignment(derivations.UNALIGNED, derivations.ALIGNED)
-FAR = 10  # times, by which rho must differ from 1 for a regime's name
 
 
 def recommend(
@@ -130,8 +129,7 @@ def recommend(
     readout_multiplier = growth ** float(
         multipliers.readout.multiplier - own_multipliers["readout"]
     )
-    readout = multipliers.readout
-    excess = float(readout.multiplier + readout.init_std) + 1  # of initial entries over muP's 1/d
+    excess = readout_excess(multipliers)
     mup_factors = _factors(multipliers, optimizer, derivations.FULL_ALIGNMENT, growth)
     lv_factors = _factors(multipliers, optimizer, UNALIGNED_HIDDEN, growth)
     if optimizer == "muon" and muon_scale == "rms":  # its updates grow with the root of the width
@@ -196,6 +194,14 @@ def _positive(field: str, value: float) -> float:
 
 def _known(optimizer: str) -> derivations.TrainingOptimizer:
     return next(name for name in derivations.TRAINING_OPTIMIZERS if name == optimizer)
+
+
+def readout_excess(multipliers: derivations.Parametrization) -> float:
+    """Power of the width by which the readout starts larger than muP's 1/d.
+
+    Above 0, what the layers below learn moves the output by that power of the width.
+    """
+    return float(multipliers.readout.multiplier + multipliers.readout.init_std) + 1
 
 
 def layer_exponents(
@@ -283,12 +289,11 @@ def _regime(law: TokenLaw, width: int) -> Regime:
     coherent = kernel > law.effective_vocab_size  # (2/pi) (d - 1) c_i^2 > 1, shape (m,)
     mass = min(1.0, float(law.frequencies[coherent].sum()))
     ratio = kernel * law.mean_alignment_square
-    name = "mup" if ratio > FAR else "lv" if ratio < 1 / FAR else "between"
     return Regime(
         coherence_ratio=ratio,
         effective_vocab_size=1 / law.mean_alignment_square,
         mup_mass=mass,
         lv_mass=1 - mass,
         mup_tokens=int(coherent.sum()),
-        name=name,
+        name="mup" if ratio >= 1 else "lv",
     )

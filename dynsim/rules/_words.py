@@ -59,7 +59,7 @@ NOT_KNOWN = {
     "interpolated": "What follows after the first steps, when embeddings have moved and residuals "
     "differ between tokens.",
 }
-WHERE = {"mup": "in the muP regime", "lv": "in the LV regime", "between": "between the regimes"}
+WHERE = {"mup": "in the muP regime", "lv": "in the LV regime"}
 SIGN_LIKE = ("sign", "adam", "adamw", "adafactor")
 MUCH_LARGER = 10  # times, from which one number counts as much larger than another
 OF_LINEAR_MODEL = (
@@ -90,10 +90,10 @@ def explanation(
         f"At width {width} this token law acts like {regime.effective_vocab_size:.3g} equally "
         f"frequent tokens: rho, averaged over tokens by frequency, is "
         f"{regime.coherence_ratio:.3g}. This average says that the first step is "
-        f"{WHERE[regime.name]}.{_shares(regime, law)} From width {base_width} the first step asks "
-        f"for an embedding/hidden ratio of x{interpolated.ratio_growth:.3g}; muP asks for "
-        f"x{mup.ratio_growth:.3g}, the LV rule for x{lv.ratio_growth:.3g}. "
-        f"{FURTHER_UP} {_end(width, optimizer, regime, law)}"
+        f"{WHERE[regime.name]}; the regimes meet at rho = 1.{_shares(regime, law)} From width "
+        f"{base_width} the first step asks for an embedding/hidden ratio of "
+        f"x{interpolated.ratio_growth:.3g}; muP asks for x{mup.ratio_growth:.3g}, the LV rule for "
+        f"x{lv.ratio_growth:.3g}. {FURTHER_UP} {_end(width, optimizer, regime, law)}"
     )
 
 
@@ -149,7 +149,7 @@ def _end(width: int, optimizer: str, regime: Regime, law: TokenLaw) -> str:
 def _end_of_uniform_tokens(width: int, regime: Regime) -> str:
     in_between = (
         " This vocabulary is not much larger than the width; `dynsim lifetime` computes the end."
-        if regime.name == "between"
+        if regime.coherence_ratio > 1 / MUCH_LARGER
         else ""
     )
     return (

@@ -10,7 +10,9 @@ Every statistic here is repeated on other choices of the seeds. Two choices are 
 
 For few seeds all of them are brought to Student's interval, which is exact for a mean of normal
 samples: `bootstrap` by the level of its percentiles, `Resampled.interval` by the distance of its
-percentiles from the value, `jackknife` by its quantile.
+percentiles from the value, `jackknife` by its quantile. All resamples lie between the lowest and
+the highest seed, so that no level is high enough for two or three seeds: there `bootstrap` is the
+jackknife (`resamples_suffice`).
 """
 
 from __future__ import annotations
@@ -80,7 +82,8 @@ def bootstrap(
     seed; with a single seed or identical samples the interval shrinks to the value. Few seeds make
     plain percentiles too narrow (4 seeds cover 81 % for 95 %); their level is raised to what makes
     the interval of a mean that of Student's t, with the degrees of freedom of all samples
-    (Hesterberg, What teachers should know about the bootstrap, 2015).
+    (Hesterberg, What teachers should know about the bootstrap, 2015). Where the seeds are too few
+    for any level (`resamples_suffice`), the interval is that of `jackknife`.
 
     With `vectorized` the statistic takes samples (..., resamples, seeds) as well and returns one
     value each resample. A statistic that is no number in some resample has no interval: its ends
@@ -131,8 +134,14 @@ def bootstraps(
 
     values = [float(value) for value in statistics(*samples, axis=-1)]
     indices = tuple(np.arange(sample.shape[-1]) for sample in samples)
-    if max(len(index) for index in indices) < 2:
+    counts = [len(index) for index in indices]
+    if max(counts) < 2:
         return tuple(Estimate(value, value, value) for value in values)
+    if not resamples_suffice(counts):
+        left_out = _without_each_seed(statistics, samples)
+        of_each = (jackknife_interval(value, [one[:, k] for one in left_out])
+                   for k, value in enumerate(values))  # fmt: skip
+        return tuple(of_each)
 
     def of_indices(*chosen: NDArray[np.int64], axis: int = -1) -> Floats:
         if not vectorized and chosen[0].ndim > 1:
@@ -150,7 +159,7 @@ def bootstraps(
             paired=False,
             n_resamples=int(resamples),
             batch=RESAMPLES_AT_A_TIME if vectorized and max(map(np.ndim, samples)) > 1 else None,
-            confidence_level=_expanded_level([len(index) for index in indices]),
+            confidence_level=1 - 2 * _expanded_tail(counts),
             method="percentile",
             rng=np.random.default_rng(0),
         ).confidence_interval
@@ -182,13 +191,23 @@ def jackknife(statistic: Callable[..., ArrayLike], samples: Sequence[Floats]) ->
     '1.05 [0.84, 1.26]'
     """
     value = float(np.asarray(statistic(*samples, axis=-1)))
-    left_out: list[Floats] = []
+    return jackknife_interval(value, _without_each_seed(statistic, samples))
+
+
+def _without_each_seed(
+    statistic: Callable[..., ArrayLike], samples: Sequence[Floats]
+) -> list[Floats]:
+    """A statistic's values without one seed at a time, an array (S, ...) of each sample that has
+    several."""
+    left_out = []
     for number, sample in enumerate(samples):
         count = sample.shape[-1]
         without = [np.delete(sample, seed, axis=-1) for seed in range(count if count > 1 else 0)]
         others = [(*samples[:number], own, *samples[number + 1 :]) for own in without]
-        left_out.append(np.array([float(np.asarray(statistic(*one, axis=-1))) for one in others]))
-    return jackknife_interval(value, left_out)
+        if others:
+            values = [np.asarray(statistic(*one, axis=-1), dtype=np.float64) for one in others]
+            left_out.append(np.stack(values))
+    return left_out
 
 
 def jackknife_interval(value: float, left_out: Collection[Floats]) -> Estimate:
@@ -234,13 +253,28 @@ def _student_quantile(freedom: Any) -> Any:
     return stdtrit(freedom, ENDS[1])
 
 
-def _expanded_level(sizes: Sequence[int]) -> float:
-    """Level of percentiles at which the interval of a mean of normal samples covers 95 %."""
+def resamples_suffice(seeds: Sequence[int]) -> bool:
+    """Whether percentiles of resamples can have the level of Student's interval.
+
+    `seeds`: how many each sample has. The most extreme resample has the same seed throughout, in
+    every sample, with probability prod_k S_k^(-S_k). A tail below that holds no resample.
+
+    **Example:**
+
+    >>> from dynsim.statistics import resamples_suffice
+    >>> [resamples_suffice([seeds] * 3) for seeds in (2, 3, 8)]  # at each of three widths
+    [False, True, True]
+    """
+    return _expanded_tail(seeds) > math.prod(float(count) ** -count for count in seeds)
+
+
+def _expanded_tail(sizes: Sequence[int]) -> float:
+    """Level of the lower percentile at which a mean of normal samples has a 95 % interval."""
     from scipy.stats import norm
 
     freedom = sum(size - 1 for size in sizes)
     shrunk = freedom / (freedom + len(sizes))  # variance of a resampled mean over the unbiased one
-    return float(1 - 2 * norm.cdf(-_student_quantile(freedom) / math.sqrt(shrunk)))
+    return float(norm.cdf(-_student_quantile(freedom) / math.sqrt(shrunk)))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

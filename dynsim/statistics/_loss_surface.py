@@ -166,7 +166,7 @@ def surface_optimum(surface: LossSurface, rate: TunedRate, *, excess: float = EX
 def optimum_interval(
     surface: LossSurface, rate: TunedRate, *, resamples: int = Resamples.PRECISE
 ) -> Estimate:
-    """Optimum of `surface_optimum` with its 95 % bootstrap interval over seeds (NaN with one).
+    """Optimum of `surface_optimum` with its 95 % interval over seeds, by `bootstrap` (NaN: one).
 
     A resample's optimum beyond the grid counts as the grid's end.
 

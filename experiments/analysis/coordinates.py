@@ -210,7 +210,7 @@ def _judged(
     if np.any(np.mean(squares, axis=-1) == 0):
         return nothing, "zero"
     slope = fit_exponent(sizes, list(squares), power=0.5, resamples=Resamples.QUICK)
-    slope = _widened(slope, squares.shape[-1])
+    slope = _widened(slope, squares.shape[-1], len(sizes))
     low, high = band.low - tolerance, band.high + tolerance
     if slope.low > high:
         return slope, "blows up"
@@ -223,20 +223,20 @@ def _judged(
 ENOUGH_SEEDS = 4  # from which on the seeds say by themselves how much they scatter
 
 
-def widening(seeds: int) -> float:
-    """By what an interval of so few seeds is widened: Student's t over the normal distribution's.
+def widening(seeds: int, sizes: int) -> float:
+    """By what Student's interval of so few seeds is widened: to the degrees of freedom of one size.
 
-    A bootstrap over two seeds has three different resamples, and its interval is no 95 % interval.
+    A check judges dozens of slopes, and squares of two or three seeds are far from normal.
     """
     if seeds >= ENOUGH_SEEDS:
         return 1.0
-    from scipy.special import ndtri, stdtrit
+    from scipy.special import stdtrit
 
-    return float(stdtrit(seeds - 1, 0.975) / ndtri(0.975) * math.sqrt(seeds / (seeds - 1)))
+    return float(stdtrit(seeds - 1, 0.975) / stdtrit(sizes * (seeds - 1), 0.975))
 
 
-def _widened(slope: Estimate, seeds: int) -> Estimate:
-    factor = widening(seeds)
+def _widened(slope: Estimate, seeds: int, sizes: int) -> Estimate:
+    factor = widening(seeds, sizes)
     ends = (slope.value + factor * (end - slope.value) for end in (slope.low, slope.high))
     return Estimate(slope.value, *ends)
 
@@ -359,7 +359,7 @@ def notes(dataset: xr.Dataset, found: Sequence[Finding]) -> list[str]:
     seeds = dataset.sizes["seed"]
     if seeds < ENOUGH_SEEDS and any(f.verdict == "undecided" for f in found):
         texts.append(
-            f"{seeds} seeds cannot decide: their intervals are widened by a factor "
-            f"{widening(seeds):.2g} (Student's t); take 8."
+            f"{seeds} seeds cannot decide: their intervals have the degrees of freedom of a single "
+            "size; take 8."
         )
     return texts

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from dynsim import Setup
 from experiments.output import (
     again,
     flag,
@@ -137,11 +138,13 @@ def in_one_sentence(result: Comparison) -> str:
 
 
 def _print(result: Comparison) -> None:
-    sentence = in_one_sentence(result)
+    linear = isinstance(result.setup, Setup)
+    matrix = "projection" if linear else "readout"  # the matrix before the output
+    sentence = in_one_sentence(result).replace("projection_", f"{matrix}_")
     print_wrapped(sentence[0].upper() + sentence[1:])
     print()
     head = ("quantity", "routes", "part at step", "steps apart", "at the end")
-    print_table(head, [_row(one) for one in result.partings])
+    print_table(head, [_row(one, matrix) for one in result.partings])
     print(
         "\nTwo routes part where they differ by more than the networks' 95 % band and their "
         "numerical errors;\none step in twenty can be chance. At the end: second over first."
@@ -153,7 +156,8 @@ def _print(result: Comparison) -> None:
             print(f"{route}: {curves.outcome.written(flag)}")
 
 
-def _row(one: Parting) -> list[str]:
+def _row(one: Parting, matrix: str) -> list[str]:
     where = "never" if one.first_step is None else number(one.first_step)
     routes = f"{one.first}, {one.second}"
-    return [one.quantity, routes, where, f"{one.steps_apart} of {one.steps}", one.end]
+    quantity = one.quantity.replace("projection", matrix)
+    return [quantity, routes, where, f"{one.steps_apart} of {one.steps}", one.end]

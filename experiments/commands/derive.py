@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -107,17 +108,20 @@ class Derive:
             "mean": None,
             "local_exponent": None,
             "exponent": str(exponent),
+            "path": _path(self, exponent),
             "expression": str(rms.expression),
             "assumptions": list(rms.assumptions),
         }
         written: list[Path] = []
         lines = [
             f"holds for {document['holds_for']}",
-            f"exponent of d ({_orders(exponent)}): {exponent}",
+            f"exponent of d, {document['path']}: {exponent}",
         ]
         if self.width is not None and self.vocab_size is not None:
             law = token_law(self.tokens, self.vocab_size)
-            document |= _numbers(self, self.width, law, exponent)
+            at = _powers(self.width, law, self.rank, self.batch_size)
+            document |= _numbers(self, self.width, law)
+            document |= {"exponent": _exponent_at(exponent, at), "path": _path(self, exponent, at)}
             lines = _lines(document, exponent)
             dataset = partial(_around, self, self.width, law)
             config = {name: getattr(self, name) for name in OPTIONS}
@@ -139,7 +143,10 @@ class Derive:
 
 
 def wider(width: int, vocab_size: int | None, tokens: str, optimizer: str) -> list[object]:
-    """The learning rates of a model that is four times as wide as this one."""
+    """The learning rates of a model that is four times as wide as this one, or nearly so."""
+    from dynsim.rules._recommend import MAX_WIDTH as WIDEST
+
+    width = min(width, WIDEST // 4)
     sizes = ["--width", 4 * width, "--base-width", width, "--vocab-size", vocab_size]
     return ["recommend", *sizes, "--tokens", tokens, "--optimizer", optimizer]
 
@@ -159,16 +166,16 @@ def _answer(document: dict[str, Any]) -> str:
         exponent = document["exponent"]
         power = exponent if exponent.isdigit() else f"({exponent})"
         answer = (
-            f"{start} an RMS that grows like d^{power} at large width; a learning rate that falls "
-            "like this keeps the change the same."
+            f"{start} an RMS that grows like d^{power} at large width, {document['path']}; a "
+            "learning rate that falls like this keeps the change the same."
         )
     else:
         answer = f"{start} {number(document['rms'])} (RMS at LR = 1 and |r| = 1)."
         local = document["local_exponent"]
         if math.isfinite(local):
             answer += (
-                f" Near width {document['width']} this grows like d^{number(local)}, so a learning "
-                f"rate like d^{number(-local)} keeps it the same."
+                f" Near width {document['width']}, with the vocabulary held, this grows like "
+                f"d^{number(local)}, so a learning rate like d^{number(-local)} keeps it the same."
             )
     return textwrap.fill(answer, 100)
 
@@ -271,17 +278,30 @@ def _of_features(options: Derive) -> dict[str, Any]:
     return {name: one for name, one in given_options(options).items() if name in OF_FEATURES}
 
 
-def _orders(exponent: sp.Expr) -> str:
-    """What the symbols of an exponent stand for; alpha is left in that of counts and corpora."""
+def _path(options: Derive, exponent: sp.Expr, at: Mapping[sp.Symbol, float] | None = None) -> str:
+    """Along which path of sizes and for which tokens an exponent is one; `at`: with the powers."""
     from derivations import symbols as s
 
-    orders = "m = d^mu, i = d^iota, B = d^beta"
-    fitted = s.zipf_exponent in exponent.free_symbols
-    return f"{orders}, alpha the fitted Zipf exponent" if fitted else orders
+    powers = {s.vocab_exponent: "m", s.rank_exponent: "i", s.batch_exponent: "B"}
+    grown = [
+        f"{size} = d^{symbol if at is None else number(at[symbol])}"
+        for symbol, size in powers.items()
+        if symbol in exponent.free_symbols
+    ]
+    family, _, parameter = options.tokens.partition(":")
+    tokens = {"uniform": "uniform tokens", "zipf": f"Zipf alpha = {parameter}"}.get(family, "")
+    if s.zipf_exponent in exponent.free_symbols:
+        fitted = "alpha" if at is None else f"alpha = {number(at[s.zipf_exponent])}"
+        tokens = f"{fitted}, the fitted Zipf exponent"
+    of_tokens = f"with {tokens}" if tokens else ""
+    if grown:
+        return f"along {', '.join(grown)} {of_tokens}".rstrip()
+    return f"{of_tokens}, whatever powers of d other sizes are".removeprefix(", ")
 
 
 def _lines(document: dict[str, Any], exponent: sp.Expr) -> list[str]:
-    """The numbers of `_numbers` as text."""
+    """The numbers of `_numbers` as text, with the formula of the exponent."""
+    general = f": {exponent}" if exponent.free_symbols else ""
     rank = f", rank {document['rank']}" if document["rank"] else ""
     lines = [
         f"width {document['width']}, vocabulary size {document['vocab_size']}, "
@@ -289,19 +309,23 @@ def _lines(document: dict[str, Any], exponent: sp.Expr) -> list[str]:
         f"  holds for       {document['holds_for']}",
         f"  RMS             {number(document['rms'])}",
         f"  mean            {number(document['mean'])}   (for a residual of +1)",
-        f"  local exponent  {number(document['local_exponent'])}   (d ln RMS / d ln d)",
-        f"  exponent        {number(document['exponent'])}   "
-        f"(of d, with {_orders(exponent)}: {exponent})",
+        f"  local exponent  {number(document['local_exponent'])}   "
+        "(d ln RMS / d ln d; vocabulary, tokens and batch held)",
+        f"  exponent        {number(document['exponent'])}   (of d {document['path']}{general})",
     ]
+    if document.get("regime"):
+        lines.append(
+            f"  regime          {document['regime']}: rho = {number(document['coherence_ratio'])}, "
+            "averaged over tokens; muP from 1 on, LV below"
+        )
     if document.get("crossover_vocab_size"):
         lines.append(
             f"  muP regime      up to a vocabulary of {document['crossover_vocab_size']} "
-            "(at this width; rho = 1, averaged over tokens)"
+            "(at this width; rho = 1 there)"
         )
     elif document.get("mup_regime_reaches"):
         lines.append(
-            f"  muP regime      at every vocabulary tried, up to {document['mup_regime_reaches']} "
-            "(rho > 1, averaged over tokens)"
+            f"  muP regime      at every vocabulary tried, up to {document['mup_regime_reaches']}"
         )
     if document["feature_overlap"] is not None:
         lines.append(
@@ -363,7 +387,7 @@ def _at_zipf_exponent(exponent: sp.Expr, options: Derive) -> sp.Expr:
     return exponent.subs(s.zipf_exponent, sp.Rational(str(float(parameter or 0))))
 
 
-def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> dict[str, Any]:
+def _numbers(options: Derive, width: int, law: TokenLaw) -> dict[str, Any]:
     from dynsim import first_step
     from experiments.precision import enable_x64
 
@@ -386,17 +410,18 @@ def _numbers(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> d
         "rms": float(step.rms),
         "mean": float(step.mean),
         "local_exponent": float(step.local_exponent),
-        "exponent": _exponent_at(options, width, law, exponent),
         "alignment_square": step.alignment_square,
         "feature_overlap": None if step.features is None else step.features.overlap,
         "feature_rms": None if step.features is None else step.features.root_mean_square,
     }
     if options.layer == "projection" and options.rank is None:
-        from dynsim.maps import crossover_vocab_size, mup_regime_reaches
+        from dynsim.maps import average_coherence, crossover_vocab_size, mup_regime_reaches
 
         optimizer, batch = _of_first_step(options)[1], options.batch_size
         for find in (crossover_vocab_size, mup_regime_reaches):
             result[find.__name__] = find(width, law, optimizer=optimizer, batch_size=batch)
+        ratio = average_coherence(width, law, optimizer=optimizer, batch_size=batch)
+        result |= {"coherence_ratio": ratio, "regime": "muP" if ratio >= 1 else "LV"}
     if options.layer == "projection" and options.optimizer != "sgd":
         result |= _self_term(options, width, law, result)
     return result
@@ -455,25 +480,34 @@ def _around(options: Derive, width: int, law: TokenLaw) -> xr.Dataset:
     return step.to_xarray().assign_attrs(marked_width=width)
 
 
-def _exponent_at(options: Derive, width: int, law: TokenLaw, exponent: sp.Expr) -> float | None:
-    """The asymptotic exponent at the mu, iota and beta that these sizes stand for.
+def _exponent_at(exponent: sp.Expr, at: Mapping[sp.Symbol, float] | None) -> float | None:
+    """The asymptotic exponent along the path through these sizes, None where there is none."""
+    return None if at is None else float(exponent.subs(tuple(at.items())))
 
-    Counts and corpora take their fitted Zipf exponent. None for width 1, which has no exponent.
+
+def _powers(
+    width: int, law: TokenLaw, rank: int | None, batch_size: int
+) -> dict[sp.Symbol, float] | None:
+    """The mu, iota and beta that sizes stand for, and alpha.
+
+    Counts and corpora take their fitted Zipf exponent. None for width 1, which has no powers, and
+    for a law that has no exponent.
     """
     from derivations import symbols as s
 
     if width == 1:
         return None
-    family, _, parameter = options.tokens.partition(":")
-    fitted = law.zipf_exponent.value if family in ("counts", "corpus") else 0.0
-    alpha = float(parameter) if family == "zipf" else fitted
+    family, _, parameter = law.name.partition(":")
+    if family == "zipf":
+        alpha = float(parameter)
+    else:
+        alpha = 0.0 if family == "uniform" else law.zipf_exponent.value
     if not math.isfinite(alpha):
         return None
     logarithm = math.log(width)
-    values = {
+    return {
         s.zipf_exponent: max(0.0, alpha),
         s.vocab_exponent: math.log(law.vocab_size) / logarithm,
-        s.rank_exponent: math.log(options.rank or 1) / logarithm,
-        s.batch_exponent: math.log(options.batch_size or 1) / logarithm,
+        s.rank_exponent: math.log(rank or 1) / logarithm,
+        s.batch_exponent: math.log(batch_size or 1) / logarithm,
     }
-    return float(exponent.subs(tuple(values.items())))

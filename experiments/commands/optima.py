@@ -190,7 +190,12 @@ def in_one_sentence(answer: dict[str, Any]) -> str:
     )
     doubts = {row["rate"]: row["status"] for row in known if row["status"] != "ok"}
     doubt = f" (in doubt: {', '.join(sorted(set(doubts.values())))}, see the legend)"
-    return f"the best base rates move with the width d: {told}{doubt if doubts else ''}."
+    seeds = min(row["seeds"] for row in answer["optima"])
+    counted = "one seed" if seeds == 1 else f"{seeds} seeds"
+    return (
+        f"the best base rates move with the width d ({counted} a size): {told}"
+        f"{doubt if doubts else ''}."
+    )
 
 
 def _one_rate_sentence(group: dict[str, Any]) -> str:
@@ -279,9 +284,25 @@ def _print(answer: dict[str, Any]) -> None:
         for name, row in zip(names, answer["exponents"], strict=True)
     ]
     print_table(("of", *checks), rows)
-    if all(row["seeds"] == 1 for row in optima):
-        print("\nOne seed: there are no intervals over seeds.")
+    told = _of_few_seeds(min(row["seeds"] for row in optima), answer["exponents"])
+    if told:
+        print()
+        print_wrapped(told)
     print()
+
+
+def _of_few_seeds(seeds: int, exponents: Sequence[dict[str, Any]]) -> str:
+    """What so few seeds at each size leave of the intervals; empty where they are enough."""
+    from dynsim.statistics import resamples_suffice
+
+    if seeds == 1:
+        return "One seed: there are no intervals over seeds."
+    if all(resamples_suffice([seeds] * row["used"]) for row in exponents if row["used"] > 1):
+        return ""
+    return (
+        f"With {seeds} seeds at a size the intervals are Student's, wide for want of degrees of "
+        "freedom; twice as many seeds narrow them much."
+    )
 
 
 def _held(row: dict[str, Any]) -> str:

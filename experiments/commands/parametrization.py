@@ -110,11 +110,29 @@ class Parametrize:
         elif self.format == "latex":
             print(latex_table(("layer", *COLUMNS.values()), _cells(layers, "--")))
         else:
-            _print_layers(solution, layers)
+            _print_layers(solution, layers, _presumed(self))
             print_files(written)
-            check = ["coordinate-check", "--parametrization", self.name]
-            print_next("do small networks do so", check)
+            self._print_next(self.name, _readout_excess(solution))
         return 0
+
+    def _print_next(self, name: str, excess: float) -> None:
+        """The check of small networks; of a parametrization that fails it, what mends it."""
+        from dynsim._network_setup import NETWORK_OPTIMIZERS
+
+        chosen = ["--parametrization", name, "--optimizer", self.optimizer]
+        sizes = [word for size, value in COMPARE_DEFAULTS.items() for word in (flag(size), value)]
+        if excess > 0:
+            print_next("how the readout must start", ["recommend", *sizes, *chosen])
+        elif self.optimizer in NETWORK_OPTIMIZERS:
+            print_next("do small networks do so", ["coordinate-check", "--network", "mlp", *chosen])
+        else:
+            print_next("for a model of yours", ["recommend", *sizes, *chosen])
+
+
+def _readout_excess(solution: derivations.StabilitySolution) -> float:
+    from dynsim.rules._recommend import readout_excess
+
+    return readout_excess(solution.parametrization)
 
 
 def _refuse(options: Parametrize, names: Sequence[str], reason: str) -> None:
@@ -292,14 +310,35 @@ def _cells(layers: dict[str, dict[str, Any]], none: str, measured: bool = False)
     return [[name, *(cell(layer, key) for key in COLUMNS)] for name, layer in layers.items()]
 
 
+def _presumed(options: Parametrize) -> str:
+    """Of which updates the exponents are, with the path of the sizes that they depend on."""
+    if options.alignment in ("full", "none"):
+        return f"{options.alignment} alignment"
+    if options.alignment.startswith(MEASURED):
+        return "the alignment that was measured"
+    batch = "in full batch"
+    if options.batch_exponent is not None:
+        batch = f"in batches of B = {_as_power(options.batch_exponent)} tokens"
+    learned = "full" if options.update_alignment == "full" else "no"
+    return (
+        f"{learned} alignment of learned inputs, m = "
+        f"{_as_power(options.vocab_exponent or '1')} token types of Zipf exponent "
+        f"{options.zipf or '0'} and the alignment that these have {batch}"
+    )
+
+
+def _as_power(exponent: str) -> str:
+    return f"d^{exponent}" if "/" not in exponent else f"d^({exponent})"
+
+
 def _print_layers(
-    solution: derivations.StabilitySolution, layers: dict[str, dict[str, Any]]
+    solution: derivations.StabilitySolution, layers: dict[str, dict[str, Any]], presumed: str
 ) -> None:
     measured = all("lr_exponent_low" in layer for layer in layers.values())
     powers = ", ".join(f"{_power(layer, measured)} ({name})" for name, layer in layers.items())
     print_wrapped(
-        f"Under {solution.parametrization.name} with {solution.optimizer} the largest stable "
-        f"learning rates go like {powers} in the width d: scale each by this "
+        f"Under {solution.parametrization.name} with {solution.optimizer} and {presumed} the "
+        f"largest stable learning rates go like {powers} in the width d: scale each by this "
         "power, and updates keep their size."
     )
     print(
@@ -310,6 +349,16 @@ def _print_layers(
     print_table(("layer", *COLUMNS.values(), "what limits the LR"), rows)
     print()
     print_wrapped(ALIGNMENT_EXPONENTS)
+    excess = _readout_excess(solution)
+    if excess > 0:
+        print()
+        print_wrapped(
+            f"The readout starts like {_as_power(str(Fraction(excess) - 1))}. This is stable only "
+            "while what the layers below learn is not aligned with it (Omega = 1/2). It is aligned "
+            f"from the first step on (Omega = 1), and moves the output like "
+            f"{_as_power(str(Fraction(excess)))}: coordinate-check fails this parametrization at "
+            "the readout. A readout that starts like 1/d mends it."
+        )
     if not measured:
         return
     readout = _alignment_text(solution.alignment.readout, measured)
@@ -322,8 +371,7 @@ def _print_layers(
 
 
 def _power(layer: dict[str, Any], measured: bool) -> str:
-    exact = f"{layer['lr_exponent']:.2f}" if measured else layer["lr_exponent_exact"]
-    return f"d^{exact}" if "/" not in exact else f"d^({exact})"
+    return _as_power(f"{layer['lr_exponent']:.2f}" if measured else layer["lr_exponent_exact"])
 
 
 def _alignment_text(alignment: derivations.LayerAlignment, measured: bool) -> str:

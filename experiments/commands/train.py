@@ -38,9 +38,10 @@ HIDDEN_UPDATES = "hidden_update_rms"
 MEANING = {
     "loss_std_error": "of the mean over seeds",
     "loss_error": "numerical error",
-    "projection_update_rms": "RMS of what the trained part of the projection adds to outputs",
+    "projection_update_rms": "RMS of what the trained part of the {matrix} adds to outputs",
     "embedding_update_rms": "RMS of what that of the embedding adds",
-    "projection_step_rms": "RMS of what the projection's next step adds",
+    "projection_step_rms": "RMS of what the {matrix}'s next step adds",
+    "hidden_1_update_rms": "RMS of what that of the first hidden matrix adds to its own output",
 }
 NOT_RECORDED = (
     "updates are recorded for --network linear, and mlp with a readout of its own; dynsim "
@@ -164,6 +165,11 @@ def _document(
     }
 
 
+def last_matrix(document: dict[str, Any]) -> str:
+    """The matrix before the output: the projection of the linear network, else the readout."""
+    return "projection" if document["config"].get("network", "linear") == "linear" else "readout"
+
+
 def print_training(document: dict[str, Any]) -> None:
     """What came out, the curves that were recorded, and how many seeds diverged."""
     print_answer(document)
@@ -203,7 +209,7 @@ def print_answer(document: dict[str, Any], axis: str = "step", who: str = "") ->
         update = (
             ""
             if moved is None or not math.isfinite(moved[-1])
-            else "; the trained projection has then moved outputs by "
+            else f"; the trained {last_matrix(document)} has then moved outputs by "
             f"{number(float(moved[-1]))} (root mean square)"
         )
         print_wrapped(
@@ -232,8 +238,13 @@ def print_curves(document: dict[str, Any], columns: Sequence[str], axis: str = "
     rows = [
         [str(places[k]), *(number(float(document[name][k])) for name in columns)] for k in shown
     ]
-    print_table((axis, *columns), rows)
+    matrix = last_matrix(document)
+    shown_as = {name: name.replace("projection", matrix) for name in columns}
+    print_table((axis, *shown_as.values()), rows)
     if len(rows) < steps:
         print(f"{len(rows)} of {steps} {axis}s (all: --json or --out)")
-    if meanings := [f"{name}: {MEANING[name]}" for name in columns if name in MEANING]:
-        print_wrapped("; ".join(meanings))
+    told = {name: MEANING[name].format(matrix=matrix) for name in columns if name in MEANING}
+    if told:
+        print_wrapped("; ".join(f"{shown_as[name]}: {text}" for name, text in told.items()))
+    if shown_as != {name: name for name in columns}:
+        print_wrapped(f"{matrix}_..._rms: projection_..._rms of --json and --out")

@@ -13,7 +13,7 @@ import derivations
 from derivations import symbols as s
 from dynsim import Setup, TokenLaw
 from dynsim.maps import _reasons as reasons
-from dynsim.rules._recommend import FAR, UNALIGNED_HIDDEN, layer_exponents
+from dynsim.rules._recommend import UNALIGNED_HIDDEN, layer_exponents
 from dynsim.rules._words import KNOWN, PRESUMES
 from dynsim.scaling.quantities._aged import MANY_OUTPUTS
 from dynsim.scaling.quantities._first_step import (
@@ -82,7 +82,6 @@ def facts(state: State, law: TokenLaw | None, versions: dict[str, str]) -> dict[
             "MANY_OUTPUTS": MANY_OUTPUTS,
             "NEGLIGIBLE": NEGLIGIBLE,
             "EPSILON": Setup.epsilon,
-            "FAR": FAR,
             "SMALL_RATIO": SMALL_RATIO,
             "SELF_AVERAGING_WIDTH": SELF_AVERAGING_WIDTH,
             "SELF_AVERAGING_FREQUENCY": SELF_AVERAGING_FREQUENCY,

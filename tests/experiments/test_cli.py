@@ -23,7 +23,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from coordinate_records import records
-from printed import assert_example, assert_readable, assert_same_print, example_line
+from printed import assert_example, assert_readable, assert_same_print, example_line, next_words
 
 import derivations
 import dynsim
@@ -35,6 +35,7 @@ from dynsim.tokens import random_bigrams
 from experiments import cli
 from experiments.cli import COMMANDS, main
 from experiments.commands import _published_rules
+from experiments.commands._help_examples import example
 from experiments.commands._options import AnyNetwork
 from experiments.grouping import grouped
 from experiments.output import flag
@@ -282,6 +283,29 @@ def test_derive_leads_with_the_self_term_where_it_counts(run):
     assert zipf["self_term"] is None
     assert "sums over tokens scatter" in zipf["self_term_left_out"]
     assert "is not small" in run("derive", *size, "--init", "sp", "--tokens", "zipf:1").out
+
+
+def test_derive_says_along_which_path_its_exponent_is_taken(run):
+    """m = d^1.5 and B = d at d = 256; under a law that is fitted, its alpha."""
+    sizes = ("--width", 256, "--vocab-size", 4096)
+    line = exponent_line(run("derive", "--layer", "projection", *sizes).out)
+    assert "  exponent        0.5   (of d along m = d^1.5 with uniform tokens: " in line
+    zipf = ("--tokens", "zipf:0.5", "--batch-size", 256)
+    line = exponent_line(run("derive", "--layer", "projection", *sizes, *zipf).out)
+    assert "along m = d^1.5, B = d^1 with Zipf alpha = 0.5" in line
+    ranked = run("derive", "--layer", "projection", *sizes, "--tokens", "zipf:1", "--rank", 16).out
+    assert "i = d^0.5" in exponent_line(ranked)
+    document = run("derive", "--layer", "projection", *sizes, "--json").document
+    assert document["path"] == "along m = d^1.5 with uniform tokens"
+    assert "at large width, along m = d^mu with uniform tokens;" in " ".join(
+        run("derive", "--layer", "projection").out.split()
+    )
+
+
+def exponent_line(printed: str) -> str:
+    lines = printed.splitlines()
+    place = next(k for k, line in enumerate(lines) if line.startswith("  exponent "))
+    return lines[place] + (lines[place + 1].strip() if lines[place + 1][:4] == "    " else "")
 
 
 # tokens
@@ -709,6 +733,17 @@ def test_train_text_and_one_seed(run):
     assert document["loss_std_error"] == [None] * 4
 
 
+def test_the_last_matrix_is_named_as_in_the_network_at_hand(run):
+    """The linear network has a projection; one with hidden layers has a readout."""
+    assert "the trained projection has then moved outputs" in " ".join(run(*TRAIN).out.split())
+    mlp = ("train", "--network", "mlp", "--width", 8, "--base-width", 8, "--vocab-size", 8)
+    printed = run(*mlp, "--steps", 3, "--seeds", 2).out
+    told = " ".join(printed.split())
+    assert "the trained readout has then moved outputs" in told
+    assert "readout_update_rms: RMS of what the trained part of the readout adds" in told
+    assert "projection" not in told.replace("projection_..._rms of --json", "")
+
+
 CHECK = ("coordinate-check", "--widths", 8, 32, "--vocab-sizes", 8, "--record", 1, "--seeds", 8)
 
 
@@ -787,6 +822,24 @@ def test_parametrization_takes_measured_alignment(run, recorded):
     assert layers["hidden"]["lr_exponent_low"] <= -1 <= layers["hidden"]["lr_exponent_high"]
     text = run("parametrization", "mup", "--alignment", "measured:recorded.csv").out
     assert "hidden alignment A = 1.00" in text
+
+
+@pytest.mark.parametrize("name", ["sp", "ntk", "mup", "mfp", "umup", "lv"])
+def test_parametrization_proposes_the_check_to_those_alone_that_pass_it(run, name):
+    """SP and NTK fail it at the readout (docs/guides/coordinate_check.md), and are told why."""
+    printed = run("parametrization", name).out
+    words = next_words(printed)
+    if name in ("sp", "ntk"):
+        assert "moves the output like d^(1/2): coordinate-check fails" in " ".join(printed.split())
+        assert words[0] == "recommend"
+        assert "Let the readout start" in " ".join(run(*words).out.split())
+    else:
+        assert words[:5] == ["coordinate-check", "--network", "mlp", "--parametrization", name]
+        assert "coordinate-check fails" not in printed
+        assert run(*words, *SMALL_CHECK).code == 0
+
+
+SMALL_CHECK = ("--widths", 16, 64, "--vocab-sizes", 16, "--record", 1, 4, "--seeds", 4)
 
 
 # verify and regimes
@@ -1551,6 +1604,25 @@ def test_a_command_prints_the_example_of_its_help(run, example_folder, monkeypat
     if command in ("optima", "transfer") and not Path("sweep.nc").exists():
         run(*example_line("sweep"))
     assert_example(command, run(*example_line(command)).out)
+
+
+NEXT_SMALLER = {  # what proposed commands are run with, so that they take seconds
+    "exponent": ["--widths", "8", "16", "--seeds", "2"],
+    "flow": ["--steps", "3", "--particles", "64", "--replicas", "2", "--seeds", "2"],
+}
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_what_an_example_proposes_next_works_and_answers(run, example_folder, monkeypatch, command):
+    """It ends with 0, and begins with an answer of its own."""
+    monkeypatch.chdir(example_folder)
+    if command in ("sweep", "optima", "transfer") and not Path("sweep.nc").exists():
+        run(*example_line("sweep"))
+    words = next_words("\n".join(example(command)["output"]))
+    found = run(*words, *NEXT_SMALLER.get(command, ()))
+    assert found.code == 0, found.err or found.out
+    if "--list" not in words:
+        assert_readable(found.out)
 
 
 def test_verify_prints_the_example_of_its_help(run, stored_studies, tmp_path, monkeypatch):

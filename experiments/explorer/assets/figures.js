@@ -4,6 +4,7 @@
 const views = (() => {
   const POINTS = 121;
   const CELL = 5; // pixels of the map's cells
+  const DRAFT = 2; // times larger cells, and fewer values between which lines are looked for, of a draft
   const ink = (k) => `var(--ink-${k})`;
   const HATCH = "url(#hatch)";
   const integer = (value) => Math.round(value).toLocaleString("en-US");
@@ -132,21 +133,21 @@ const views = (() => {
   const CONTOUR = 72; // values of each axis between which lines are looked for, one beyond each end
 
   /** Where a logarithm of a ratio is zero: points [width, vocabulary, piece]. */
-  function contour(ratio, [left, right], [low, high]) {
-    const at = (from, to, k) => from * (to / from) ** ((k - 1) / (CONTOUR - 3));
-    const grid = new Float64Array(CONTOUR * CONTOUR);
-    for (let row = 0; row < CONTOUR; row++)
-      for (let column = 0; column < CONTOUR; column++) {
+  function contour(ratio, [left, right], [low, high], count) {
+    const at = (from, to, k) => from * (to / from) ** ((k - 1) / (count - 3));
+    const grid = new Float64Array(count * count);
+    for (let row = 0; row < count; row++)
+      for (let column = 0; column < count; column++) {
         const value = ratio(Math.max(1, at(left, right, column)), Math.max(1, at(low, high, row)));
-        grid[row * CONTOUR + column] = Number.isFinite(value) ? Math.min(Math.max(value, -99), 99) : -99;
+        grid[row * count + column] = Number.isFinite(value) ? Math.min(Math.max(value, -99), 99) : -99;
       }
     const points = [];
     let piece = 0;
-    for (const polygon of d3.contours().size([CONTOUR, CONTOUR]).contour(grid, 0).coordinates)
+    for (const polygon of d3.contours().size([count, count]).contour(grid, 0).coordinates)
       for (const ring of polygon) {
         piece += 1;
         for (const [x, y] of ring) {
-          const border = [x, y].some((one) => one <= 0.5 || one >= CONTOUR - 0.5);
+          const border = [x, y].some((one) => one <= 0.5 || one >= count - 0.5);
           if (border) piece += 1;
           else points.push([at(left, right, x - 0.5), at(low, high, y - 0.5), piece]);
         }
@@ -159,12 +160,16 @@ const views = (() => {
   const OF_GRID = ["tokens", "batch_size", "outputs", "init", "optimizer", "age", "embedding_lr"];
   const grids = { key: "", grid: null }; // the last one, which a move of the point does not change
 
-  /** Values of the map's cells, row by row from below, the lines, and why cells have no value. */
-  function grid(one, x, y, width, height) {
+  /**
+   * Values of the map's cells, row by row from below, the lines, and why cells have no value. A draft
+   * is coarser, unless the fine one is known.
+   */
+  function grid(one, x, y, width, height, draft) {
     const key = JSON.stringify([OF_GRID.map((name) => one[name]), x, y, width, height, laws.changes()]);
-    if (grids.key === key) return grids.grid;
+    if (grids.key === key && (draft || !grids.grid.draft)) return grids.grid;
     const [reasons, rows] = [new Map(), []];
-    const [across, up] = [Math.round(width / CELL), Math.round(height / CELL)];
+    const cell = draft ? DRAFT * CELL : CELL;
+    const [across, up] = [Math.round(width / cell), Math.round(height / cell)];
     const [xs, ys] = [middles(...x, across), middles(...y, up)];
     const values = ys.flatMap((m) => xs.map((d) => {
       const { value, reason } = theory.localExponent(one, d, m);
@@ -172,8 +177,9 @@ const views = (() => {
       rows.push([d, m, value, reason ?? ""]);
       return value;
     }));
-    const pieces = theory.boundaries(one).map(({ ratio }) => contour(ratio, x, y));
-    Object.assign(grids, { key, grid: { values, across, up, pieces, reasons, rows } });
+    const count = draft ? CONTOUR / DRAFT : CONTOUR;
+    const pieces = theory.boundaries(one).map(({ ratio }) => contour(ratio, x, y, count));
+    Object.assign(grids, { key, grid: { values, across, up, pieces, reasons, rows, draft } });
     return grids.grid;
   }
 
@@ -185,9 +191,10 @@ const views = (() => {
       + "width. Near 1 is the μP regime, where neurons change an output together (maximal update); near ½ "
       + "the large-vocabulary (LV) regime, where they change it like random numbers. Click to move there.",
     height: 330,
-    draw(one, { width, height }) {
+    draw(one, { width, height, draft }) {
       const { width: x, vocab_size: y } = ranges(one);
-      const { values, across, up, pieces, reasons, rows } = grid(one, x, y, width, height);
+      const found = grid(one, x, y, width, height, draft);
+      const { values, across, up, pieces, reasons, rows } = found;
       const lines = pieces.flatMap((points, k) => [["#fff", 4.5, null], ["#111", 2, LINES[k]]].map(
         ([stroke, strokeWidth, dash]) => Plot.line(points, {
           x: "0", y: "1", z: "2", stroke, strokeWidth, strokeDasharray: dash, clip: true })));
@@ -206,7 +213,7 @@ const views = (() => {
         ],
       });
       return { svg, rows, head: ["width", "vocab_size", "local_exponent", "no_value_because"], reasons,
-        cells: rows.length };
+        cells: rows.length, of: "of the map", draft: found.draft };
     },
     answer(one) {
       const { value, reason, own } = theory.pointExponent(one);
@@ -357,7 +364,7 @@ const views = (() => {
       });
       return { svg, rows: found.map((at) => [at.x, at.value, at.maximal, at.reason ?? ""]),
         head: ["width", "one_step_optimal_ratio", "maximal_update_ratio", "no_value_because"], reasons,
-        cells: found.length };
+        cells: found.length, of: "of the widths" };
     },
     answer(one) {
       const now = theory.rateRatio(one, one.width);
@@ -488,7 +495,7 @@ const views = (() => {
       const reasons = once(reason);
       if (turned) reasons.set(theory.named(facts.reasons.RESIDUALS_TURN), found.length - covered.length);
       return { svg, head: ["displacement", "local_exponent"], rows: found.map((at) => [at.x, at.y]), reasons,
-        cells: found.length };
+        cells: found.length, of: "of the displacements" };
     },
     answer(one) {
       const { end, steps, visits, reason } = theory.lifetime(one);
@@ -556,14 +563,18 @@ const views = (() => {
       [`${rule.name}_embedding`, rule.factors.embedding], [`${rule.name}_readout`, rule.factors.readout]])),
   };
 
+  /** The name of the regime by the coherence ratio, as everywhere: the regimes meet at 1. */
+  const regimeOf = (rho) => (rho >= 1 ? "μP" : "LV");
+
   /** Where the point is and how far the next regime, in one or two sentences. */
   function headline(one) {
     const place = `At width <b>${integer(one.width)}</b> and vocabulary <b>${integer(one.vocab_size)}</b> (${escaped(lawName(one))})`;
     const rho = theory.coherence(one, one.width, one.vocab_size);
     if (!Number.isFinite(rho)) return `${place}: ${escaped(theory.localExponent(one, one.width, one.vocab_size).reason)}.`;
-    const far = facts.thresholds.FAR;
-    const where = rho > far ? "in the μP regime" : rho < 1 / far ? "in the LV regime"
-      : `between the regimes, on the ${rho < 1 ? "LV" : "μP"} side`;
+    const now = theory.pointExponent(one);
+    const grows = one.age > 0 || now.reason ? "" : `, and the update grows like d<sup>${short(now.value)}</sup> here`;
+    const aged = theory.agedCoherence(one);
+    const later = aged === null ? "" : ` Update ${integer(one.steps)} is <b>in the ${regimeOf(aged)} regime</b>: ρ = ${short(aged)}.`;
     const edge = theory.crossoverVocabulary(one);
     const next = edge === null
       ? (rho >= 1 ? `At this width the μP regime holds at every vocabulary tried, up to <b>${integer(one.law.largest)}</b>.`
@@ -572,7 +583,8 @@ const views = (() => {
     const { share, reason } = theory.tokenRegimes(one);
     const single = one.law.uniform || reason ? ""
       : ` Single tokens differ: those in the μP regime are ${percent(share)} of all occurrences.`;
-    return `${place} the first update is <b>${where}</b>: coherent over incoherent power ρ = ${short(rho)}. ${next}${single}`;
+    return `${place} the first update is <b>in the ${regimeOf(rho)} regime</b>: coherent over incoherent power ρ = ${short(rho)} `
+      + `(μP from 1 on, LV below)${grows}.${later} ${next}${single}`;
   }
 
   return { all: [map, updates, ratio, tokens, life, rules], ranges, headline, short, integer, escaped };

@@ -154,9 +154,9 @@ const explorer = (() => {
       "aria-label": `${view.title}: ${text}` }, text);
     const name = `dynsim-${view.id}`;
     const tools = make("div", { class: "tools" },
-      button("SVG", () => exporting.save(`${name}.svg`, exporting.svgText(parts.drawn.svg), "image/svg+xml")),
-      button("PNG", async () => exporting.save(`${name}.png`, await exporting.png(parts.drawn.svg))),
-      button("CSV", () => exporting.save(`${name}.csv`, exporting.csv(parts.drawn, address()), "text/csv")));
+      button("SVG", () => exporting.save(`${name}.svg`, exporting.svgText(settled(view).svg), "image/svg+xml")),
+      button("PNG", async () => exporting.save(`${name}.png`, await exporting.png(settled(view).svg))),
+      button("CSV", () => exporting.save(`${name}.csv`, exporting.csv(settled(view), address()), "text/csv")));
     const commandBox = make("div");
     const reasoning = make("div");
     const command = make("details", {}, make("summary", {}, "The same number by command and Python"), commandBox);
@@ -263,28 +263,35 @@ const explorer = (() => {
       else visible.delete(id);
     }
     drawStale();
-  }, { rootMargin: "80px" });
+  });
   const stale = new Set();
   let later = null;
 
-  function draw(view) {
+  /** Draws a view; of a draft, which is coarser but soon there, the fine one is still to come. */
+  function draw(view, draft = false) {
     const parts = panels.get(view.id);
-    stale.delete(view.id);
     const width = Math.max(Math.floor(parts.figure.clientWidth), 240);
-    parts.drawn = view.draw(model, { width, height: view.height });
+    parts.drawn = view.draw(model, { width, height: view.height, draft });
+    if (!parts.drawn.draft) stale.delete(view.id);
     parts.figure.replaceChildren(parts.drawn.svg);
     parts.answer.innerHTML = view.answer(model);
-    const { reasons, cells } = parts.drawn;
-    parts.reasons.innerHTML = [...reasons].map(([reason, count]) => '<span class="swatch"></span>'
-      + (cells ? `${share(count / cells)}: ` : "") + views.escaped(reason)).join("<br>");
+    const { reasons, cells, of } = parts.drawn;
+    parts.reasons.innerHTML = [...reasons].map(([reason, count]) => '<span class="swatch"></span>no value'
+      + (cells ? ` for ${share(count / cells)} ${of}` : "") + `: ${views.escaped(reason)}`).join("<br>");
     if (parts.command.open) showCommand(view, parts.commandBox);
   }
 
-  const share = (part) => (part < 0.01 ? "under 1 %" : `${(100 * part).toFixed(0)} %`);
+  const share = (part) => (part < 0.01 ? "less than 1 %" : `${(100 * part).toFixed(0)} %`);
+
+  /** A view's figure as it is in the end. */
+  function settled(view) {
+    if (stale.has(view.id)) draw(view);
+    return panels.get(view.id).drawn;
+  }
 
   /** Draws what is in sight now, and the rest when there is time. */
   function drawStale() {
-    for (const view of views.all) if (stale.has(view.id) && visible.has(view.id)) draw(view);
+    for (const view of views.all) if (stale.has(view.id) && visible.has(view.id)) draw(view, true);
     clearTimeout(later);
     if (stale.size) later = setTimeout(drawNext, 120);
   }
@@ -316,6 +323,7 @@ const explorer = (() => {
     for (const name of states.names) controls[name].show(texts[name], problems[name]);
     if (Object.keys(problems).length) {
       document.body.dataset.wrong = Object.values(problems).join("\n");
+      notice(`${Object.values(problems).join("; ")}. The views still show the state before.`);
       if (model === null) { // an address that cannot be: its right fields stay, the others are reset
         for (const name of Object.keys(problems)) texts[name] = String(facts.state[name]);
         const told = Object.values(problems).join("; ");
@@ -341,7 +349,7 @@ const explorer = (() => {
   }
   const timing = { last: 0 };
 
-  /** Something that went wrong and that no field shows. */
+  /** Something that went wrong, where it is seen whatever part of the page is in sight. */
   function notice(text) {
     element("notice").textContent = text;
   }

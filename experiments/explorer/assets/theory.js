@@ -153,6 +153,13 @@ const theory = (() => {
   const coherence = (one, d, m) =>
     one.kernel === null ? NaN : formula("coherence", one.kernel, one.batch)(one.at(d, m));
 
+  /** The same of update T once the embedding has moved, and null where there is no formula. */
+  function agedCoherence(one) {
+    if (!(one.age > 0) || noFirstStep(one) || noLaterSteps(one)) return null;
+    const values = one.at(one.width, one.vocab_size);
+    return notCovered(one, values) ? null : formula("aged.power", one.directions, one.batch)(values);
+  }
+
   /** The lines of the map: logarithms of ratios that are 1 on them. */
   function boundaries(one) {
     const lines = [];
@@ -270,7 +277,7 @@ const theory = (() => {
   });
 
   return {
-    model, localExponent, pointExponent, selfTerm, update, coherence, boundaries, crossoverVocabulary, rateRatio,
+    model, localExponent, pointExponent, selfTerm, update, coherence, agedCoherence, boundaries, crossoverVocabulary, rateRatio,
     tokenRegimes, tokenCoherence, lifetime, agedExponent, rules, published, noLaterSteps,
     notCovered, named,
   };

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import shlex
 import shutil
 import threading
@@ -201,7 +202,7 @@ def test_views_in_sight_are_drawn_at_once(start):
         "Array.from({length: 12}, (_, k) => { explorer.set({tokens: `zipf:${0.5 + k / 50}`});"
         " return explorer.timing.last; })"
     )
-    assert min(times) < 150  # tests share the machine
+    assert min(times) < 100  # 50 ms on an idle machine, which the tests do not have
 
 
 def test_the_keyboard_moves_a_slider(start):
@@ -219,6 +220,52 @@ def test_what_is_not_covered_is_hatched_and_says_why(start):
     start.set(**{**vars(State()), "batch_size": 64})
     told = start.page.inner_text("#view-ratio .reasons")
     assert "optimal rates are derived for the full batch (--batch-size 0)" in told
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "name"), [(200, "muP"), (651, "muP"), (652, "LV"), (3000, "LV")]
+)
+def test_the_headline_names_the_regime_as_the_commands_do(start, vocab_size, name):
+    """The regimes meet at rho = 1, which 1023 (2/pi) = 651.3 tokens have at width 1024."""
+    start.set(**vars(State(vocab_size=vocab_size)))
+    told = start.page.inner_text("#headline")
+    assert f"the first update is in the {name.replace('mu', 'μ')} regime" in told
+    sizes = f"--width 1024 --vocab-size {vocab_size} --tokens uniform"
+    assert of_command(f"dynsim derive --layer projection {sizes}")["regime"] == name
+    assert of_command(f"dynsim lifetime {sizes}")["initial_regime"] == name
+    advice = of_command(f"dynsim recommend --base-width 256 {sizes}")
+    assert advice["regime"]["name"] == name.lower()
+    share = of_command(f"dynsim tokens uniform --width 1024 --vocab-size {vocab_size}")
+    assert round(share["mup_share_of_tokens"]) == (name == "muP")
+
+
+def test_an_update_later_in_training_has_a_regime_of_its_own(start):
+    """Learned embeddings align what was not: the third update is muP where the first was LV."""
+    start.set(**vars(State(steps=30)))
+    told = start.page.inner_text("#headline")
+    assert "the first update is in the LV regime" in told
+    assert "Update 30 is in the μP regime" in told
+
+
+def test_the_legend_of_a_hatching_says_of_what_it_is_a_share(start):
+    start.set(**vars(State(tokens="zipf:0.45", init="sp", vocab_size=4096)))
+    assert re.search(r"no value for (\d+|less than 1) % of the map: ", reasons_of(start, "map"))
+    start.set(**vars(State(width=64, vocab_size=300, steps=40, embedding_lr=0.02)))
+    assert re.search(r"no value for \d+ % of the displacements: ", reasons_of(start, "life"))
+
+
+def reasons_of(opened: Opened, view: str) -> str:
+    opened.page.evaluate("explorer.drawAll()")
+    return opened.page.inner_text(f"#view-{view} .reasons")
+
+
+def test_a_map_is_drawn_coarsely_at_once_and_finely_soon(start):
+    start.set(**vars(State(tokens="zipf:0.73")))
+    count = "explorer.panels.get('map').drawn.rows.length"
+    fine = start.page.evaluate(count)
+    start.page.evaluate("explorer.set({tokens: 'zipf:0.74'})")
+    assert start.page.evaluate(count) < fine / 3
+    start.page.wait_for_function(f"{count} === {fine}")
 
 
 def test_without_an_end_of_the_mup_regime_the_headline_says_how_far_was_looked(start):
@@ -454,6 +501,8 @@ def test_wrong_values_are_refused_in_the_words_of_the_command(start):
             # Numbers are said as they were typed.
             assert told.split(": ", 1)[1] == expected.split(": ", 1)[1], (field, value)
             assert told.split()[0] == expected.split()[0]
+            assert start.page.locator(f"#{field}-meaning.wrong").is_visible()
+            assert told in start.page.inner_text("#notice")
     assert start.page.locator("#tokens-meaning.wrong").count() == 1
 
 
