@@ -57,6 +57,7 @@ FIRST = LAW | {"batch_size"}
 AGED = FIRST | {"age", "steps", "embedding_lr", "outputs"}
 EVERYTHING = AGED | {"projection_lr"}
 
+UPDATE = "update T (the first, T = 1, unless steps or an age are given)"
 Formula = Callable[[Plane, Points, Missing], Floats]
 
 
@@ -307,8 +308,8 @@ COLOURS: dict[str, Colour] = {
         Colour(
             "local_exponent",
             r"local exponent  $\partial\ln\mathrm{RMS}/\partial\ln d$",
-            "d ln RMS / d ln width of the projection's update T at fixed vocabulary, token law, "
-            "batch and displacement",
+            f"d ln RMS / d ln width of the projection's {UPDATE} at fixed vocabulary, token law, "
+            "batch and displacement of the embedding",
             "centred",
             (0.5, 1.0),
             FIRST,
@@ -320,7 +321,7 @@ COLOURS: dict[str, Colour] = {
         Colour(
             "rms",
             r"$\mathrm{RMS}(\Delta W\,e_i)$",
-            "root mean square of what update T changes by moving the projection",
+            f"root mean square of what {UPDATE} changes by moving the projection",
             "log",
             None,
             FIRST | {"projection_lr"},
@@ -331,7 +332,7 @@ COLOURS: dict[str, Colour] = {
         Colour(
             "alignment",
             r"alignment  $\mathrm{RMS}(\Delta W\,e_i)/(|\Delta W||e_i|)$",
-            "RMS of the projection's update T over the root mean square of |dW_k| |e_i|",
+            f"RMS of the projection's {UPDATE} over the root mean square of |dW_k| |e_i|",
             "log",
             None,
             FIRST,
@@ -354,7 +355,7 @@ COLOURS: dict[str, Colour] = {
         Colour(
             "loss",
             r"loss after $T$ updates",
-            "loss after T updates, by mean-field theory",
+            "loss after T updates (1 unless steps are given), by mean-field theory",
             "log",
             None,
             EVERYTHING,

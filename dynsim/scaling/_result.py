@@ -15,7 +15,7 @@ from dynsim._results import Declared, Result
 from dynsim._summary import NINETY_FIVE, summary
 from dynsim.statistics import Estimate, ExponentFit
 from dynsim.statistics._intervals import interval_text
-from dynsim.statistics._verdict import Evidence, Verdict, doubts, judged
+from dynsim.statistics._verdict import Evidence, Verdict, doubts, judged, seeds_enough
 
 from ._budget import Plan
 from ._columns import Curve, Local, joined, local_slopes, slope, slope_with_error
@@ -138,6 +138,14 @@ class ScalingExponent(Result):
         if not self.networks.used.all():
             return "undecided"  # no power law along all sizes that were asked for
         return judged(self._evidence(self.band, self.measured), self.band.tolerance)
+
+    def seeds_enough(self, predicted: float, tolerance: float) -> int | None:
+        """Networks at each size whose interval would lie in this band, were the value to stay; None
+        where the interval lies there already, and where more networks would not bring it there."""
+        if self.measured is None or self.networks is None or not self.networks.used.all():
+            return None
+        evidence = self._evidence(Band(predicted, tolerance), self.measured)
+        return seeds_enough(evidence, tolerance, len(self.seeds))
 
     def _evidence(self, band: Band, measured: ExponentFit) -> Evidence:
         simulated = {

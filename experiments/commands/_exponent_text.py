@@ -6,14 +6,17 @@ import datetime
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynsim._names import latex_path
 from dynsim._summary import NINETY_FIVE
+from dynsim.claims._claim import ASYMPTOTIC, MOST_SEEDS
+from dynsim.scaling._columns import slope
 from dynsim.scaling._paths import power_of
 from dynsim.scaling._resolution import LETTERS
-from dynsim.scaling._result import DEFAULT_TOLERANCE
+from dynsim.scaling._result import DEFAULT_TOLERANCE, NEAR_LIMIT
 from experiments.output import (
     estimate,
     flag,
@@ -25,6 +28,9 @@ from experiments.output import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from dynsim import Estimate, ScalingExponent
 
 COLUMNS = {
@@ -221,7 +227,8 @@ def _print_local(result: ScalingExponent) -> None:
                 print_wrapped(f"{title}: {named(result.why[name], flag)}.", "  ")
     if result.drift is not None:
         print()
-        print(f"Without the smallest size the measured exponent changes by {result.drift:+.3f}.")
+        change = f"by {result.drift:+.3f}" if abs(result.drift) >= 0.0005 else "by less than 0.001"
+        print(f"Without the smallest size the measured exponent changes {change}.")
 
 
 def write_row(result: ScalingExponent, folder: Path) -> Path:
@@ -246,29 +253,83 @@ def write_row(result: ScalingExponent, folder: Path) -> Path:
     return path
 
 
-def write_claim(result: ScalingExponent, folder: Path) -> list[Path]:
-    """A claim file that asks the same question again; none where nothing can be predicted.
+@dataclass(frozen=True)
+class ProposedClaim:
+    """What a claim file predicts, with how many networks at each size, and why so."""
 
-    Without `predict` the prediction is that of theory: asymptotic, or the slope at these sizes.
+    prediction: float | str
+    seeds: int
+    notes: tuple[str, ...] = ()
+
+
+def proposed_claim(result: ScalingExponent) -> ProposedClaim | None:
+    """The claim that asks the question of a result again; None where nothing can be predicted.
+
+    Without `predict` it is one that networks of these sizes can decide: of the asymptotic power
+    where theory has it at these sizes, else of theory's slope there, with as many networks as bring
+    the interval of such a measurement into the band.
     """
+    seeds, notes = len(result.seeds), []
+    if result.band is not None:
+        return ProposedClaim(round(result.band.predicted, 12), seeds)
+    limit, here = result.asymptotic, slope(result.curve.sizes, _theory(result))
+    if limit is not None and (here is None or _in_the_limit(result)):
+        prediction, predicted = ASYMPTOTIC, float(limit.exponent)
+    elif here is not None:
+        prediction = predicted = round(here, 3)
+        if limit is not None:
+            notes.append(
+                f"the claim predicts {prediction}, the slope of theory at these sizes: networks of "
+                f"these sizes cannot show the limit, {limit.exponent}, within ± {DEFAULT_TOLERANCE}"
+            )
+    else:
+        return None
+    enough = _seeds_enough(result, predicted, here)
+    if enough is not None:
+        notes.append(
+            f"the claim takes {enough} networks at each size: the interval of {seeds} does not fit "
+            f"into ± {DEFAULT_TOLERANCE}"
+        )
+    return ProposedClaim(prediction, enough or seeds, tuple(notes))
+
+
+def _seeds_enough(result: ScalingExponent, predicted: float, here: float | None) -> int | None:
+    """Networks at each size whose interval should fit into the band; None where it does already, or
+    where more do not help.
+
+    Half widths fall like one over the square root of the networks. The value of other networks is
+    expected near theory at these sizes, `here`, and half of the band is left to its chance.
+    """
+    enough, fit = result.seeds_enough(predicted, DEFAULT_TOLERANCE), result.measured
+    if enough is None or fit is None:
+        return None
+    room = DEFAULT_TOLERANCE - (0.0 if here is None else abs(here - predicted))
+    planned = len(result.seeds) * ((fit.high - fit.low) / room) ** 2
+    return min(max(enough, math.ceil(planned)), MOST_SEEDS)
+
+
+def write_claim(result: ScalingExponent, folder: Path) -> list[Path]:
+    """The claim file of `proposed_claim`; none where there is none."""
     from experiments.results import write_file
 
-    prediction = _prediction(result)
-    if prediction is None:
+    proposed = proposed_claim(result)
+    if proposed is None:
         return []
-    along = LETTERS.get(result.family.along, "T")
-    grows = f"{along}^{prediction}"
-    if prediction == "asymptotic" and result.asymptotic is not None:
+    along, sizes = LETTERS.get(result.family.along, "T"), result.family.sizes
+    grows = f"{along}^{proposed.prediction}"
+    if proposed.prediction == ASYMPTOTIC and result.asymptotic is not None:
         grows = power_of(along, result.asymptotic.exponent)
     path = f" along {result.path}" if result.path else ""
+    here = result.band is None and proposed.prediction != ASYMPTOTIC
+    at = f" between {along} = {sizes[0]} and {sizes[-1]}" if here else ""
     expected = result.verdict if result.band is not None else None
     content = {
         "name": f"my-{result.quantity.name.replace('_', '-')}",
-        "statement": f"{result.quantity.name} grows like {grows}{path}.",
+        "statement": f"{result.quantity.name} grows like {grows}{path}{at}.",
         "quantity": result.quantity.name,
         **_claim_options(result),
-        "seeds": len(result.seeds),
-        "prediction": prediction,
+        "seeds": proposed.seeds,
+        "prediction": proposed.prediction,
         **({} if result.against == "derived" else {"against": result.against}),
         "tolerance": DEFAULT_TOLERANCE if result.band is None else result.band.tolerance,
         "expected": expected or "holds",
@@ -281,14 +342,23 @@ def write_claim(result: ScalingExponent, folder: Path) -> list[Path]:
     return [path]
 
 
-def _prediction(result: ScalingExponent) -> float | str | None:
-    if result.band is not None:
-        return round(result.band.predicted, 12)
-    if result.asymptotic is not None:
-        return "asymptotic"
-    field = result.mean_field
-    slope = result.derived if field is None else field.value
-    return None if slope is None else round(slope, 3)
+def _in_the_limit(result: ScalingExponent) -> bool:
+    """Whether theory at these sizes has the asymptotic power, by the rule of the verdict: over all
+    sizes, without the smallest and between the two largest.
+
+    Most of the tolerance is left to the interval of the networks.
+    """
+    assert result.asymptotic is not None
+    limit, sizes = float(result.asymptotic.exponent), result.curve.sizes
+    values = _theory(result)
+    firsts = {0, min(1, len(sizes) - 2), len(sizes) - 2}
+    slopes = [slope(sizes[first:], values[first:]) for first in firsts]
+    return all(one is not None and abs(one - limit) <= NEAR_LIMIT for one in slopes)
+
+
+def _theory(result: ScalingExponent) -> NDArray[np.float64]:
+    """The values at these sizes that the claim is held against."""
+    return getattr(result.curve, result.against)
 
 
 def _claim_options(result: ScalingExponent) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import tyro
 
 from dynsim import InputError
 from dynsim.scaling._family import Along, family, growing_size, paths_and_options
-from experiments.output import again, print_next, progress_bar
+from experiments.output import again, print_next, print_wrapped, progress_bar
 
 from ._files import print_files, with_files, write_files
 from ._options import NO_FILES, Json, WrittenFiles
@@ -81,7 +81,7 @@ class Exponent:
         from dynsim import exponent
         from experiments.precision import enable_x64
 
-        from ._exponent_text import print_result, print_theory, result_document
+        from ._exponent_text import print_result, print_theory, proposed_claim, result_document
 
         enable_x64()
         label = "mean field" if self.theory_only else "train"
@@ -123,7 +123,10 @@ class Exponent:
             print_next("with networks", again(without=["--theory-only"]))
         elif self.files.out is None:
             print_next("figure, table row and claim", again("--out", NAME))
-        elif (self.files.out / "claim.toml").exists():
+        elif (self.files.out / "claim.toml") in written:
+            proposed = proposed_claim(result)
+            for note in () if proposed is None else proposed.notes:
+                print_wrapped(f"note: {note}.", "  ")
             print_next("the same as a claim", ["verify", self.files.out / "claim.toml"])
         return 0
 

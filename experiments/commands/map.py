@@ -258,16 +258,17 @@ REGIME = {  # above this value updates are aligned, as in the muP regime
 
 
 def _consequence(result: RegimeMap) -> str:
-    """How much of the map is in the muP regime, where the colour says so."""
+    """How many cells are in the muP regime, where the colour says so."""
     import numpy as np
 
     known = result.values[np.isfinite(result.values)]
     if result.colour not in REGIME or not known.size:
         return ""
-    share = float(np.mean(known > REGIME[result.colour]))
+    inside = int(np.count_nonzero(known > REGIME[result.colour]))
+    share = f"{inside} ({inside / known.size:.0%})"
     return (
-        f": {share:.0%} of it is in the muP regime (above {REGIME[result.colour]:g}), where muP's "
-        "learning rates hold from the first step"
+        f". Of the {known.size} cells with a value {share} are in the muP regime (above "
+        f"{REGIME[result.colour]:g}), where muP's learning rates hold from the first step"
     )
 
 

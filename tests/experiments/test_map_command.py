@@ -82,6 +82,16 @@ def test_files_of_a_map_with_networks_that_goes_on_after_an_interruption(run, mo
     assert json.loads(Path("maps/map.json").read_text())["x"] == "width=16:1024:4:log"
 
 
+def test_the_share_says_of_which_cells_it_is(run):
+    code, out, _ = run("--x", "width=16:4096:5", "--y", "vocab_size=16:1e5:5")
+    values = regime_map("local_exponent", "width=16:4096:5", "vocab_size=16:1e5:5").values
+    inside = np.count_nonzero(values > 0.75)
+    assert code == 0
+    told = f"Of the 25 cells with a value {inside} ({inside / 25:.0%}) are in the muP regime"
+    assert told in " ".join(out.split())
+    assert "update T (the first, T = 1, unless steps" in out
+
+
 def test_cells_without_a_value_are_said(run, tmp_path):
     (tmp_path / "counts").write_text("5\n3\n1\n")
     code, out, _ = run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import pickle
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -89,6 +90,18 @@ def test_python_and_file_say_the_same(written):
         tolerance=0.1,
     )
     assert one.digest == written().claims[1].digest
+
+
+def test_a_printed_claim_says_what_is_measured(written):
+    """Sizes, networks at each, band and rival: what a verdict rests on."""
+    shown = repr(replace(written().claims[0], rival=0.5))
+    for line in (
+        "widths: 128, 256, 512, 1024",
+        "seeds: 8",
+        "prediction: 1 - mu/2 ± 0.05",
+        "rival: 0.5",
+    ):
+        assert f"  {line}\n" in f"{shown}\n"
 
 
 def test_text_and_file_are_the_same_claims(written, tmp_path):
