@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from importlib.util import find_spec
@@ -24,6 +26,8 @@ from experiments.cells import executors
 from experiments.cells.executors import DaskExecutor, LocalExecutor
 from experiments.cells.store import folder_of
 from experiments.sweeps.complete import Work, complete_sweep
+
+GUIDE = Path(__file__).parents[3] / "docs/guides/sweeps.md"
 
 
 def sweep(path, where, work=WORK, resume=False):
@@ -182,6 +186,29 @@ def test_a_cluster_of_this_machine_is_reached_from_this_machine_alone(monkeypatc
             assert address.startswith("tls://")
             with pytest.raises(OSError):  # noqa: PT011
                 distributed.Client(address.replace("tls", "tcp"), timeout=1)
+
+
+def test_the_guides_cluster_of_one_workstation_listens_on_it_alone():
+    lines = [line.strip() for line in GUIDE.read_text(encoding="utf-8").splitlines()]
+    (options,) = [line for line in lines if line.startswith("here=")]
+    (scheduler,) = [line for line in lines if line.startswith("dask scheduler ")]
+    (worker,) = [line for line in lines if " dask worker " in line]
+    assert " dask worker $here " in worker
+    # `exec` puts the scheduler where the shell was, so that its number is known.
+    script = f"{options}; exec {scheduler.removesuffix('&').replace('8786', '0')}"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    process = subprocess.Popen(
+        ["bash", "-c", script], stderr=subprocess.PIPE, text=True, env={**os.environ, "PATH": path}
+    )
+    with process:
+        assert process.stderr is not None
+        for said in process.stderr:
+            if "Scheduler at:" in said:
+                break
+        connections = psutil.Process(process.pid).net_connections("inet")
+        process.terminate()
+    listening = {one.laddr.ip for one in connections if one.status == "LISTEN"}
+    assert listening == {"127.0.0.1"}
 
 
 def failing_train(job, progress=None):
