@@ -13,6 +13,7 @@ import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import dask.config
 import distributed
@@ -85,6 +86,12 @@ def test_a_task_that_kills_its_workers_ends_the_sweep(in_one_process, tmp_path):
     assert finished <= 6
     sweep(path, LocalExecutor(), resume=True)
     assert path.read_bytes() == in_one_process
+
+
+def inet(process: psutil.Process) -> Any:
+    """What a process listens on and is connected to; psutil 6 gave it another name."""
+    new = hasattr(process, "net_connections")
+    return process.net_connections("inet") if new else process.connections("inet")
 
 
 def cluster_of(workers: int) -> distributed.LocalCluster:
@@ -178,7 +185,7 @@ def test_a_cluster_of_this_machine_is_reached_from_this_machine_alone(monkeypatc
         listening = [
             connection.laddr.ip
             for process in (here, *here.children(recursive=True))
-            for connection in process.net_connections("inet")
+            for connection in inet(process)
             if connection.status == "LISTEN"
         ]
         assert set(listening) == {"127.0.0.1"}
@@ -205,7 +212,7 @@ def test_the_guides_cluster_of_one_workstation_listens_on_it_alone():
         for said in process.stderr:
             if "Scheduler at:" in said:
                 break
-        connections = psutil.Process(process.pid).net_connections("inet")
+        connections = inet(psutil.Process(process.pid))
         process.terminate()
     listening = {one.laddr.ip for one in connections if one.status == "LISTEN"}
     assert listening == {"127.0.0.1"}
