@@ -218,6 +218,20 @@ def test_the_guides_cluster_of_one_workstation_listens_on_it_alone():
     assert listening == {"127.0.0.1"}
 
 
+def test_workers_that_are_slow_to_end_are_no_error():
+    class Slow:
+        closed = 0
+
+        def close(self):
+            Slow.closed += 1
+            raise TimeoutError
+
+    executor = DaskExecutor(None)
+    executor._client = executor._cluster = Slow()
+    executor.__exit__()
+    assert Slow.closed == 2
+
+
 def failing_train(job, progress=None):
     """Fails for good at one cell, and elsewhere the first time."""
     marker = Path(os.environ[stand_in.DIARY] + f".{job['setup']['width']}.{job['seeds']}")
