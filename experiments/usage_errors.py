@@ -34,7 +34,8 @@ def usage_error(box: str, arguments: Sequence[str], command: type | None) -> str
         return _missing(message, arguments, command)
     if found := re.match(r"Missing value for argument '(\S+)'\. Expected (\S+)", message):
         many = "one" if found[2] == "1" else f"{found[2]} values"
-        return f"{found[1]} without a value: must be followed by {many}"
+        option = found[1].strip("(),'")  # older versions of tyro write a tuple of names
+        return f"{option} without a value: must be followed by {many}"
     chosen = r"invalid choice (.*) for argument '(\S+)'\. Expected one of (.*)"
     if found := re.match(chosen, message):
         choices = re.findall(r"'(.*?)'", found[3])

@@ -8,6 +8,7 @@ are module-level and take and return plain data.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
@@ -185,7 +186,8 @@ class DaskExecutor:
     def __exit__(self, *failure: object) -> None:
         for connection in (self._client, self._cluster):
             if connection is not None:
-                connection.close()
+                with contextlib.suppress(TimeoutError):  # on a busy machine; they end with this one
+                    connection.close()
         for name, level in self._loudness.items():
             logging.getLogger(name).setLevel(level)
 

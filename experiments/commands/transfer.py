@@ -255,6 +255,6 @@ def _remarks(group: Group) -> list[str]:
         for curve in curves
         if not curve.outcome.ok
     ]
-    runs = f"{group.runs} runs, {group.fit.diverged} diverged"
+    runs = f"{group.runs} run{'s' if group.runs > 1 else ''}, {group.fit.diverged} diverged"
     trend = [_trend(group)] if _trend(group) else []
     return [f"{runs}; widths {', '.join(used) or 'none'}", *left_out, *remarks, *trend]

@@ -273,6 +273,7 @@ def test_messages_are_short_and_say_what_a_table_lacks(tmp_path, monkeypatch):
     end = ending(["transfer", "one.csv"])
     assert end.code == 0
     assert "needs two widths" in " ".join(end.out.split())
+    assert "    1 run, 0 diverged; widths none" in end.out
     names = [f"column{number}" for number in range(10_000)]
     Path("wide.csv").write_text("\n".join((",".join(names), ",".join("1" for _ in names))))
     Path("folder.nc").mkdir()

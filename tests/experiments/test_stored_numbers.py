@@ -28,6 +28,7 @@ pytestmark = pytest.mark.xdist_group("studies")
 
 PINNED = Path(__file__).parent / "stored_numbers.json"
 NAMES = sorted(file.stem for file in STORED.glob("*.nc"))
+RELATIVE = 2e-6  # between versions of numpy and scipy: the end of one fit moves by 4e-7
 
 
 def digest(data: xr.Dataset) -> str:
@@ -97,7 +98,7 @@ def test_stored_numbers_and_verdicts_are_unchanged(study):
         assert found["expected"] == then["expected"], name
         for key, value in then.items():
             if isinstance(value, float):
-                assert found[key] == pytest.approx(value, rel=1e-7, abs=1e-11), (name, key)
+                assert found[key] == pytest.approx(value, rel=RELATIVE, abs=1e-11), (name, key)
             else:
                 assert found[key] == value, (name, key)
 

@@ -7,10 +7,13 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import dask.config
 import distributed
@@ -24,6 +27,8 @@ from experiments.cells import executors
 from experiments.cells.executors import DaskExecutor, LocalExecutor
 from experiments.cells.store import folder_of
 from experiments.sweeps.complete import Work, complete_sweep
+
+GUIDE = Path(__file__).parents[3] / "docs/guides/sweeps.md"
 
 
 def sweep(path, where, work=WORK, resume=False):
@@ -81,6 +86,12 @@ def test_a_task_that_kills_its_workers_ends_the_sweep(in_one_process, tmp_path):
     assert finished <= 6
     sweep(path, LocalExecutor(), resume=True)
     assert path.read_bytes() == in_one_process
+
+
+def inet(process: psutil.Process) -> Any:
+    """What a process listens on and is connected to; psutil 6 gave it another name."""
+    new = hasattr(process, "net_connections")
+    return process.net_connections("inet") if new else process.connections("inet")
 
 
 def cluster_of(workers: int) -> distributed.LocalCluster:
@@ -174,7 +185,7 @@ def test_a_cluster_of_this_machine_is_reached_from_this_machine_alone(monkeypatc
         listening = [
             connection.laddr.ip
             for process in (here, *here.children(recursive=True))
-            for connection in process.net_connections("inet")
+            for connection in inet(process)
             if connection.status == "LISTEN"
         ]
         assert set(listening) == {"127.0.0.1"}
@@ -182,6 +193,43 @@ def test_a_cluster_of_this_machine_is_reached_from_this_machine_alone(monkeypatc
             assert address.startswith("tls://")
             with pytest.raises(OSError):  # noqa: PT011
                 distributed.Client(address.replace("tls", "tcp"), timeout=1)
+
+
+def test_the_guides_cluster_of_one_workstation_listens_on_it_alone():
+    lines = [line.strip() for line in GUIDE.read_text(encoding="utf-8").splitlines()]
+    (options,) = [line for line in lines if line.startswith("here=")]
+    (scheduler,) = [line for line in lines if line.startswith("dask scheduler ")]
+    (worker,) = [line for line in lines if " dask worker " in line]
+    assert " dask worker $here " in worker
+    # `exec` puts the scheduler where the shell was, so that its number is known.
+    script = f"{options}; exec {scheduler.removesuffix('&').replace('8786', '0')}"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    process = subprocess.Popen(
+        ["bash", "-c", script], stderr=subprocess.PIPE, text=True, env={**os.environ, "PATH": path}
+    )
+    with process:
+        assert process.stderr is not None
+        for said in process.stderr:
+            if "Scheduler at:" in said:
+                break
+        connections = inet(psutil.Process(process.pid))
+        process.terminate()
+    listening = {one.laddr.ip for one in connections if one.status == "LISTEN"}
+    assert listening == {"127.0.0.1"}
+
+
+def test_workers_that_are_slow_to_end_are_no_error():
+    class Slow:
+        closed = 0
+
+        def close(self):
+            Slow.closed += 1
+            raise TimeoutError
+
+    executor = DaskExecutor(None)
+    executor._client = executor._cluster = Slow()
+    executor.__exit__()
+    assert Slow.closed == 2
 
 
 def failing_train(job, progress=None):
