@@ -14,14 +14,17 @@ from dynsim.claims import Evidence
 from dynsim.statistics import (
     Estimate,
     ExponentFit,
+    LossSurface,
     Resamples,
+    TunedRate,
     exponent_of,
     jackknife,
+    log_optimum,
     log_slope,
     parabola_minimum,
 )
 
-from .study import LAYERS
+from .networks import LAYERS
 
 Floats = NDArray[np.float64]
 CORRECTION = 0.23  # power of the width in a readout's rate beyond muP's: an open question
@@ -174,3 +177,120 @@ def _exponent_of_rates(
 
 def layers_of(head: str) -> tuple[str, ...]:
     return LAYERS[:2] if head == "tied" else LAYERS
+
+
+# At larger vocabularies.
+
+
+def large_samples(data: xr.Dataset, path: str, update: str, moments: Sequence[int]) -> list[Floats]:
+    """Of each width the mean squares of single steps, shape (moments, seeds)."""
+    chosen = data.size.sel(path=path, update=update, moment=list(moments))
+    return list(chosen.transpose("width", "moment", "seed").to_numpy())
+
+
+def large_step_exponent(
+    data: xr.Dataset,
+    path: str,
+    update: str,
+    predicted: float,
+    *,
+    moments: Sequence[int] = (0,),
+    logits: str | None = None,
+) -> Evidence:
+    """Exponent of d of a step's RMS at constant rates, mean of logarithms over moments; for the
+    first step of the head beside that of the derived RMS of `logits`."""
+
+    def logs(*cells: Floats, axis: int = -1) -> Floats:
+        return np.array([0.5 * np.log(cell.mean(axis=axis)).mean() for cell in cells])
+
+    widths = [int(width) for width in data.width.values]
+    samples = large_samples(data, path, update, moments)
+    fit = exponent_of(widths, samples, logs, by_jackknife=True)
+    derived = None
+    if logits is not None:
+        rms = data.derived_rms.sel(path=path, logits=logits).to_numpy()
+        derived = float(log_slope(np.log(widths), np.log(rms)))
+    return Evidence.of_fit(fit, predicted=predicted, simulated=derived)
+
+
+def uniform_ratio(data: xr.Dataset, update: str) -> Evidence:
+    """RMS of the head's first step over that derived from the number of types alone, geometric
+    mean over vocabularies and widths."""
+    samples, derived, sizes = [], [], []
+    for path in data.path.values:
+        for width in data.width.values:
+            samples += large_samples(data.sel(width=[width]), str(path), update, (0,))
+            derived.append(float(data.uniform_rms.sel(path=path, width=width)))
+            sizes.append(float(width))
+
+    def ratio(*cells: Floats, axis: int = -1) -> Floats:
+        return np.stack(
+            [
+                0.5 * np.log(np.mean(cell, axis=axis)[0]) - np.log(rms)
+                for cell, rms in zip(cells, derived, strict=True)
+            ]
+        )
+
+    return Evidence.of_ratio(ratio, samples, sizes)
+
+
+def large_rates(data: xr.Dataset, path: str, layer: str) -> tuple[Floats, Floats]:
+    """Log rates (width, place) at muP's scale and losses (width, place, seed) that were trained."""
+    cells = data.sel(path=path, layer=layer)
+    rates = np.log(cells.rate.transpose("width", "place").to_numpy())
+    losses = cells.loss.transpose("width", "place", "seed").to_numpy()
+    places, seeds = np.isfinite(rates[0]), np.isfinite(losses[0, 0])
+    return rates[:, places], losses[:, places][:, :, seeds]
+
+
+def large_rate_exponent(data: xr.Dataset, path: str, layer: str) -> Evidence:
+    """Exponent of d in the best rate beyond muP's, one layer's rate searched alone."""
+    return _exponent_of_rates(data, *large_rates(data, path, layer), predicted=0.0)
+
+
+def constant_rate_loss(data: xr.Dataset, path: str, layer: str) -> Evidence:
+    """Loss at the widest network by the entry's rate that serves the narrowest, over that at muP's
+    scale: the rate in the grid's middle, and the one that is larger by the ratio of widths."""
+    rates, losses = large_rates(data, path, layer)
+    growth = float(np.log(data.width.values[-1] / data.width.values[0]))
+    middle = rates.shape[1] // 2
+    same = int(np.argmin(np.abs(rates[-1] - rates[-1, middle] - growth)))
+
+    def ratio(sample: Floats, axis: int = -1) -> Floats:
+        mean = sample.mean(axis=axis)
+        return mean[same] / mean[middle]
+
+    return Evidence(predicted=1.0, simulated=None, measured=jackknife(ratio, [losses[-1]]))
+
+
+# Two rates together.
+
+
+def pair_surfaces(data: xr.Dataset, pair: str) -> tuple[LossSurface, Floats]:
+    """The grid of both rates at muP's scale, and losses (width, first, second, seed) on it."""
+    cells = data.sel(pair=pair)
+    losses = cells.loss.transpose("width", "first", "second", "seed").to_numpy()
+    rates = [np.asarray(cells[f"{name}_rate"][0], np.float64) for name in ("first", "second")]
+    start = np.ones(losses.shape[-1])
+    return LossSurface(rates[0], rates[1], losses[0], start), losses
+
+
+def joint_exponent(
+    data: xr.Dataset, pair: str, rate: TunedRate, predicted: float = 0.0
+) -> Evidence:
+    """Exponent of d beyond muP's in the best value of a rate, or of the first over the second, both
+    searched together. NaN where the lowest loss of a width lies at the grid's end."""
+    surface, losses = pair_surfaces(data, pair)
+    place = log_optimum(surface, rate)
+
+    def logs(sample: Floats, axis: int = -1) -> Floats:
+        return np.array([float(place(one - 1.0)) for one in sample])
+
+    widths = [int(width) for width in data.width.values]
+    for one in losses.mean(axis=-1):
+        index = np.array(np.unravel_index(one.argmin(), one.shape))
+        if np.any((index == 0) | (index == np.array(one.shape) - 1)):
+            nothing = ExponentFit(np.nan, np.nan, np.nan)
+            return Evidence.of_fit(nothing, predicted=0.0, simulated=None)
+    fit = exponent_of(widths, [losses], logs, by_jackknife=True)
+    return Evidence.of_fit(fit, predicted=0.0, simulated=None)

@@ -15,8 +15,7 @@ from dynsim.theory import muon_row_norms
 from experiments.results import study_config
 
 from .estimators import measured_squares, trained_losses
-from .networks import UPDATES
-from .study import EDGES
+from .networks import EDGES, UPDATES
 
 MARKS = {"squared error": "o", "softmax": "s", "softmax, shared targets": "x"}
 
