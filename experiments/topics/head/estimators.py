@@ -266,25 +266,25 @@ def constant_rate_loss(data: xr.Dataset, path: str, layer: str) -> Evidence:
 # Two rates together.
 
 
-def pair_surfaces(data: xr.Dataset, pair: str) -> tuple[LossSurface, Floats]:
-    """The grid of both rates at muP's scale, and losses (width, first, second, seed) on it."""
+def pair_surfaces(data: xr.Dataset, pair: str) -> tuple[list[LossSurface], Floats]:
+    """Of each width the grid of both rates at muP's scale; losses (width, first, second, seed)."""
     cells = data.sel(pair=pair)
     losses = cells.loss.transpose("width", "first", "second", "seed").to_numpy()
-    rates = [np.asarray(cells[f"{name}_rate"][0], np.float64) for name in ("first", "second")]
+    first = cells.first_rate.transpose("width", "first").to_numpy()
+    second = cells.second_rate.transpose("width", "second").to_numpy()
     start = np.ones(losses.shape[-1])
-    return LossSurface(rates[0], rates[1], losses[0], start), losses
+    grids = [LossSurface(*one, start) for one in zip(first, second, losses, strict=True)]
+    return grids, losses
 
 
-def joint_exponent(
-    data: xr.Dataset, pair: str, rate: TunedRate, predicted: float = 0.0
-) -> Evidence:
+def joint_exponent(data: xr.Dataset, pair: str, rate: TunedRate) -> Evidence:
     """Exponent of d beyond muP's in the best value of a rate, or of the first over the second, both
     searched together. NaN where the lowest loss of a width lies at the grid's end."""
-    surface, losses = pair_surfaces(data, pair)
-    place = log_optimum(surface, rate)
+    surfaces, losses = pair_surfaces(data, pair)
+    places = [log_optimum(surface, rate) for surface in surfaces]
 
     def logs(sample: Floats, axis: int = -1) -> Floats:
-        return np.array([float(place(one - 1.0)) for one in sample])
+        return np.array([float(at(one - 1.0)) for at, one in zip(places, sample, strict=True)])
 
     widths = [int(width) for width in data.width.values]
     for one in losses.mean(axis=-1):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
-from experiments.topics._claim import WRONG, Claim
+from experiments.topics._claim import NEGATIVE, WRONG, Claim
 
 from .estimators import (
     HALF,
@@ -57,9 +58,10 @@ def _law(name: str, head: str, words: str, band: tuple[float, float], tolerance:
 CLASSES = "docs/theory/muon_rows.md#muon-rows-classes"
 SCALES = "docs/theory/muon_rows.md#muon-scales"
 SHARED = (
-    "t the first step of softmax networks f = W e with 2,048 tokens under Zipf laws of exponents 1 "
-    "and 1.5 (widths d = 32 and 64; at exponent 1 also 128), whose targets are drawn from the "
-    "token law so that many tokens share one, the orthogonalised gradient of the embedding has rows"
+    "t the first step of softmax networks f = W e {start}with 2,048 tokens under Zipf laws of "
+    "exponents 1 and 1.5 (widths d = 32 and 64; at exponent 1 also 128), whose targets are drawn "
+    "from the token law so that many tokens share one, the orthogonalised gradient of the "
+    "embedding has rows"
 )
 REMEMBERED = (
     "t the first step of softmax networks f = W e with 2,048 tokens under Zipf laws of exponents 1 "
@@ -70,38 +72,74 @@ BANDS = {"": (STARVED, "below a tenth"), "-half": (HALF, "between 0.1 and 0.9")}
 
 
 def _sharing(
-    name: str, case: str, text: str, band: str, tolerance: float, citation: str, wrong: str = ""
-) -> Claim:
-    """About rows that share directions; `wrong`: the name of the claim that a control opposes."""
+    name: str, case: str, text: str, band: str, citation: str,
+    *, study: str = "muon_sharing", theory: str = "derived", begin: str = "",
+) -> Claim:  # fmt: skip
+    """About rows that share directions; `begin`: how the statement of a control begins."""
     limits, which = BANDS[band]
-    control = {"expected": "fails"} if wrong else {}
+    control: dict[str, Any] = {"expected": "fails"} if begin else {}
+    end = f" {FAILED}" if begin == NEGATIVE else ""
     return Claim(
-        name=f"{'control-' if wrong else ''}muon-rows-{name}{band}",
-        statement=f"{WRONG + 'a' if wrong else 'A'}{text}, for tokens at which the law is {which}.",
-        quantity=f"squared length of a row over the {'wrong ' if wrong else ''}law, geometric mean",
+        name=f"{'control-' if begin else ''}muon-rows-{name}{band}",
+        statement=f"{f'{begin}a' if begin else 'A'}{text}, for tokens at which the law is {which}."
+        f"{end}",
+        quantity="squared length of a row over the law, geometric mean",
         prediction="1",
-        study="muon_sharing",
-        evidence=partial(
-            sharing_ratio, case=case, band=limits, theory="wrong" if wrong else "derived"
-        ),
-        tolerance=tolerance,
-        citation=f"contradicts {wrong}; {citation}" if wrong else citation,
+        study=study,
+        evidence=partial(sharing_ratio, case=case, band=limits, theory=theory),
+        tolerance=0.1,
+        citation=f"contradicts {citation}" if begin else citation,
         **control,
     )
 
 
-BY_CLASS = f"{SHARED} whose squared lengths are those of the leverage law for classes of tokens"
-BY_TOKEN = f"{SHARED} whose squared lengths are those of the leverage law for single tokens"
-OF_MANY = f"{REMEMBERED} whose mean squared lengths are those of one batch of 39 times the tokens"
-OF_ONE = f"{REMEMBERED} whose mean squared lengths are those of one batch"
+FAILED = "Registered as a claim that holds, this failed as registered."
+CLASS_LAW = "whose squared lengths are those of the leverage law for classes of tokens"
+FROM = "(initial embeddings of RMS {std}) "
 SHARING = (
-    *(_sharing("shared-targets", "shared targets", BY_CLASS, band, 0.1, CLASSES) for band in BANDS),
-    _sharing(
-        *("own-targets", "shared targets", BY_TOKEN, "", 0.1, CLASSES),
-        wrong="muon-rows-shared-targets",
+    *(
+        _sharing(
+            *("shared-small-logits", "shared targets"),
+            f"{SHARED.format(start=FROM.format(std='0.0001'))} {CLASS_LAW}",
+            *(band, CLASSES),
+            study="muon_sharing_small",
+        )
+        for band in BANDS
     ),
-    *(_sharing("momentum", "momentum", OF_MANY, band, 0.1, BATCH) for band in BANDS),
-    _sharing(*("no-momentum", "momentum", OF_ONE, "", 0.1, BATCH), wrong="muon-rows-momentum"),
+    *(
+        _sharing(
+            *("shared-targets", "shared targets"),
+            f"{SHARED.format(start=FROM.format(std='0.1'))} {CLASS_LAW}",
+            *(band, CLASSES),
+            begin=NEGATIVE,
+        )
+        for band in BANDS
+    ),
+    _sharing(
+        *("own-targets", "shared targets"),
+        f"{SHARED.format(start=FROM.format(std='0.0001'))} whose squared lengths are those of the "
+        "leverage law for single tokens",
+        *("", f"muon-rows-shared-small-logits; {CLASSES}"),
+        study="muon_sharing_small",
+        theory="wrong",
+        begin=WRONG,
+    ),
+    *(
+        _sharing(
+            *("momentum", "momentum"),
+            f"{REMEMBERED} whose mean squared lengths are those of one batch of 39 times the "
+            "tokens",
+            *(band, BATCH),
+        )
+        for band in BANDS
+    ),
+    _sharing(
+        *("no-momentum", "momentum"),
+        f"{REMEMBERED} whose mean squared lengths are those of one batch",
+        *("", f"muon-rows-momentum; {BATCH}"),
+        theory="wrong",
+        begin=WRONG,
+    ),
 )
 
 INNER = ("square", "up", "down")

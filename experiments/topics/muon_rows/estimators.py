@@ -159,7 +159,7 @@ def sharing_ratio(
     return Evidence.of_ratio(ratio, samples, sizes, resamples=RESAMPLES, vectorized=True)
 
 
-def _changes(data: xr.Dataset, rule: str, matrices: Sequence[str]) -> Floats:
+def step_changes(data: xr.Dataset, rule: str, matrices: Sequence[str]) -> Floats:
     """Sizes of first steps, shape (widths, matrices, seeds)."""
     chosen = data.change.sel(rule=rule, matrix=list(matrices))
     return chosen.transpose("width", "matrix", "seed").to_numpy().astype(np.float64)
@@ -177,9 +177,9 @@ def scale_exponent(
 
     `over`: of its quotient by that under another rule, of the same networks.
     """
-    samples = _changes(data, rule, matrices)
+    samples = step_changes(data, rule, matrices)
     if over is not None:
-        samples = samples / _changes(data, over, matrices)
+        samples = samples / step_changes(data, over, matrices)
 
     def logs(some: Floats, axis: int = -1) -> Floats:
         return np.log(np.mean(some, axis=axis)).mean(axis=1)
@@ -189,21 +189,30 @@ def scale_exponent(
     return Evidence.of_fit(fit, predicted=predicted, simulated=None)
 
 
-def gauge_ratio(data: xr.Dataset, rules: Sequence[str], matrices: Sequence[str]) -> Evidence:
-    """Size of a step over what the shape factor makes of an exactly orthogonalised one, geometric
-    mean over rules, widths and matrices with no fewer outputs than inputs."""
+def matrix_gauge(data: xr.Dataset, rule: str, matrix: str, width: int) -> float:
+    """What the shape factor makes of an exactly orthogonalised step: the largest RMS of the
+    outputs at inputs of RMS one, and the RMS itself with no fewer outputs than inputs."""
     types = study_config(data)["vocab_size"]
+    outputs, inputs = {
+        "square": (width, width),
+        "up": (4 * width, width),
+        "down": (width, 4 * width),
+        "head": (types, width),
+    }[matrix]
+    return muon_scale(CONVENTIONS[rule], outputs, inputs) * (inputs / outputs) ** 0.5
+
+
+def gauge_ratio(data: xr.Dataset, rules: Sequence[str], matrices: Sequence[str]) -> Evidence:
+    """Size of a step over the gauge, geometric mean over rules, widths and matrices with no fewer
+    outputs than inputs."""
     samples, gauges, sizes = [], [], []
     for rule in rules:
-        steps = _changes(data, rule, matrices)
-        for width, by_matrix in zip(data.width.values, steps, strict=True):
-            d = int(width)
-            outputs = {"square": d, "up": 4 * d, "head": types}
-            for matrix, sample in zip(matrices, by_matrix, strict=True):
-                factor = muon_scale(CONVENTIONS[rule], outputs[matrix], d)
-                samples.append(sample)
-                gauges.append(factor * (d / outputs[matrix]) ** 0.5)
-                sizes.append(float(d))
+        for width, by_matrix in zip(
+            data.width.values, step_changes(data, rule, matrices), strict=True
+        ):
+            samples += list(by_matrix)
+            gauges += [matrix_gauge(data, rule, matrix, int(width)) for matrix in matrices]
+            sizes += [float(width)] * len(matrices)
 
     def ratio(*cells: Floats, axis: int = -1) -> Floats:
         return np.stack(

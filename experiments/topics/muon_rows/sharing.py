@@ -59,7 +59,7 @@ def _means(values: Floats) -> list[float]:
 
 def _cell(
     case: str, width: int, exponent: float, vocab_size: int, batch_size: int, seeds: int,
-    seed: int = 0,
+    seed: int = 0, first_seed: int = 0, embedding_std: float = 0.1,
 ) -> Any:  # fmt: skip
     """Mean squared lengths between `EDGES` by seed, and those of two theories."""
     law = token_law(f"zipf:{exponent}", vocab_size).frequencies
@@ -67,10 +67,10 @@ def _cell(
     derived = np.empty((len(THEORIES), len(EDGES) - 1, seeds))
     memory = round(batch_size * (1 + MOMENTUM) / (1 - MOMENTUM))
     for number in range(seeds):
-        key = jax.random.fold_in(jax.random.key(run_seed(seed, number)), width)
-        keys = jax.random.split(key, 3)
-        random = np.random.default_rng([run_seed(seed, number), width, CASES.index(case)])
-        embedding = jax.random.normal(keys[0], (vocab_size, width)) * 0.1
+        own = run_seed(seed, first_seed + number)
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(own), width), 3)
+        random = np.random.default_rng([own, width, CASES.index(case)])
+        embedding = jax.random.normal(keys[0], (vocab_size, width)) * embedding_std
         head = jax.random.normal(keys[1], (vocab_size, width)) * width**-0.5
         weight = law
         if case == "shared targets":
@@ -102,4 +102,19 @@ MUON_SHARING = Study(
         "theory": list(THEORIES),
         "ranks": [f"{a + 1} to {b}" for a, b in itertools.pairwise(EDGES)],
     },
+)
+
+MUON_SHARING_SMALL = Study(
+    "muon_sharing_small",
+    cells=lambda full: [
+        {"case": "shared targets", "width": width, "exponent": exponent}
+        for width, exponent in (SHARED_SIZES if full else ())
+    ],
+    measure=_cell,
+    config=lambda full: {
+        **MUON_SHARING.config(full),
+        "first_seed": 50,
+        "embedding_std": 1e-4,
+    },
+    labels=MUON_SHARING.labels,
 )

@@ -20,7 +20,7 @@ from experiments.topics._study import Study, grid
 
 from .networks import EDGES, GROUPS, OCTAVES, UPDATES, row_squares, trained
 from .scales import MUON_SCALES
-from .sharing import MUON_SHARING
+from .sharing import MUON_SHARING, MUON_SHARING_SMALL
 
 HEADS = ("squared error", "softmax", "softmax, shared targets", "softmax, batch")
 """Squared error of Gaussian targets; softmax over the vocabulary: a target of its own for each
@@ -86,4 +86,4 @@ MUON_TRAINING = Study(
     labels={"group": list(GROUPS), "octave": list(OCTAVES)},
 )
 
-STUDIES = (MUON_ROWS, MUON_TRAINING, MUON_SHARING, MUON_SCALES)
+STUDIES = (MUON_ROWS, MUON_TRAINING, MUON_SHARING, MUON_SHARING_SMALL, MUON_SCALES)
