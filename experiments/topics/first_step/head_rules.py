@@ -26,12 +26,10 @@ RULES = ("sgd", "muon", "batch 256", "batch 4096")
 SOURCES = {
     # case: token law, what follows a token, types and outputs
     "text 1024": ("corpus", "bigram", 1024),
-    "text 4096": ("corpus", "bigram", 4096),
     "zipf random 512": ("zipf:1", "random:8", 512),
 }
 SIZES = (
     *(("text 1024", width) for width in (64, 256)),
-    ("text 4096", 64),
     *(("zipf random 512", width) for width in (64, 256)),
 )
 THEORIES = ("derived", "wrong")
@@ -146,6 +144,6 @@ HEAD_RULES = Study(
         for rule in RULES
     ],
     measure=_cell,
-    config=lambda full: {"blocks": 8, "work": 2**29},
+    config=lambda full: {"blocks": 8, "work": 2**27},
     labels={"layer": list(LAYERS), "logits": list(LOGITS), "theory": list(THEORIES)},
 )
