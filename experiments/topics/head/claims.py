@@ -23,6 +23,7 @@ from .estimators import (
     uniform_ratio,
 )
 from .large import LARGE_MOMENTS
+from .large import STEPS as LARGE_STEPS
 from .study import CASES
 
 TEXT = (
@@ -371,13 +372,13 @@ def _large_steps(path: str) -> tuple[Claim, ...]:
 
 def _words(numbers: tuple[int, ...]) -> str:
     *first, last = map(str, numbers)
-    return f"{', '.join(first)} and {last}"
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _large_rate(
     path: str, name: str, layer: str, rival: float, tolerance: float, expected: Verdict
 ) -> Claim:
-    sizes = f"{_of_types(path)}, {ADAM}, 48 steps of 512 tokens"
+    sizes = f"{_of_types(path)}, {ADAM}, {LARGE_STEPS[path]} steps of 512 tokens"
     return Claim(
         name=f"head-{TYPES[path]}-{name}",
         statement=f"In {TEXT} from a softmax over all m types ({sizes}), the best rate of the "

@@ -239,8 +239,8 @@ def large_rates(data: xr.Dataset, path: str, layer: str) -> tuple[Floats, Floats
     cells = data.sel(path=path, layer=layer)
     rates = np.log(cells.rate.transpose("width", "place").to_numpy())
     losses = cells.loss.transpose("width", "place", "seed").to_numpy()
-    places, seeds = np.isfinite(rates[0]), np.isfinite(losses[0, 0])
-    return rates[:, places], losses[:, places][:, :, seeds]
+    places = np.isfinite(rates[0])
+    return rates[:, places], losses[:, places]
 
 
 def large_rate_exponent(data: xr.Dataset, path: str, layer: str) -> Evidence:
