@@ -103,7 +103,8 @@ def muon_scales(data: xr.Dataset) -> Figure:
     for axes, (rule, title) in zip(panels, titles.items(), strict=True):
         for place, (matrix, marker) in enumerate(zip(MATRIX_NAMES, "osD^", strict=True)):
             steps = step_changes(data, rule, [matrix])[:, 0].mean(axis=-1)
-            axes.plot(widths, steps, marker, ms=5, color=f"C{place}", label=MATRIX_NAMES[matrix])
+            style = {"ms": 10 - 2 * place, "mfc": "none", "color": f"C{place}"}
+            axes.plot(widths, steps, marker, label=MATRIX_NAMES[matrix], **style)
             gauge = [matrix_gauge(data, rule, matrix, int(width)) for width in widths]
             axes.plot(widths, gauge, color=f"C{place}", linewidth=1)
         axes.set(xscale="log", yscale="log", xlabel="width $d$", title=title)
