@@ -12,7 +12,6 @@ from .estimators import (
     CORRECTION,
     constant_rate_loss,
     derived_step_exponent,
-    joint_exponent,
     large_rate_exponent,
     large_step_exponent,
     later_step_exponent,
@@ -428,42 +427,4 @@ LARGE = (
 )
 
 
-def _joint(
-    name: str, pair: str, rate: Any, what: str, rival: float, tolerance: float, expected: Verdict
-) -> Claim:
-    tied = "whose head is the embedding" if pair.startswith("tied") else "from a softmax over all "
-    tied += "" if pair.startswith("tied") else "m types"
-    optimizer = BY_MUON if pair.endswith("muon") else ADAM
-    return Claim(
-        name=f"head-joint-{name}",
-        statement=f"In {TEXT} {tied} ({FIXED}, {optimizer}, 48 steps of 512 tokens), {what}, both "
-        "rates being searched together, has muP's power of d.",
-        quantity=f"exponent of d of the best {'ratio' if rate == 'ratio' else 'rate'} beyond muP's",
-        prediction="0",
-        rival=rival,
-        study="head_joint_rates",
-        evidence=partial(joint_exponent, pair=pair, rate=rate),
-        tolerance=tolerance,
-        citation=MUP,
-        expected=expected,
-    )
-
-
-JOINTLY = (
-    _joint(
-        *("readout-rate", "adam", "hidden", "the best rate of the head beside the embedding's"),
-        *(CORRECTION, 0.1, "holds"),
-    ),
-    _joint(
-        *("ratio", "adam", "ratio", "the best ratio of the embedding's rate to the head's"),
-        *(-0.5, 0.15, "undecided"),
-    ),
-    _joint(
-        *("tied-ratio", "tied, muon", "ratio"),
-        "the best ratio of the one matrix's rate to that of the hidden matrix",
-        *(-0.5, 0.15, "undecided"),
-    ),
-)
-
-
-CLAIMS = (*STEPS, *RATES, *FIXED_STEPS, *FIXED_RATES, *LARGE, *JOINTLY)
+CLAIMS = (*STEPS, *RATES, *FIXED_STEPS, *FIXED_RATES, *LARGE)

@@ -14,12 +14,9 @@ from dynsim.claims import Evidence
 from dynsim.statistics import (
     Estimate,
     ExponentFit,
-    LossSurface,
     Resamples,
-    TunedRate,
     exponent_of,
     jackknife,
-    log_optimum,
     log_slope,
     parabola_minimum,
 )
@@ -261,36 +258,3 @@ def constant_rate_loss(data: xr.Dataset, path: str, layer: str) -> Evidence:
         return mean[same] / mean[middle]
 
     return Evidence(predicted=1.0, simulated=None, measured=jackknife(ratio, [losses[-1]]))
-
-
-# Two rates together.
-
-
-def pair_surfaces(data: xr.Dataset, pair: str) -> tuple[list[LossSurface], Floats]:
-    """Of each width the grid of both rates at muP's scale; losses (width, first, second, seed)."""
-    cells = data.sel(pair=pair)
-    losses = cells.loss.transpose("width", "first", "second", "seed").to_numpy()
-    first = cells.first_rate.transpose("width", "first").to_numpy()
-    second = cells.second_rate.transpose("width", "second").to_numpy()
-    start = np.ones(losses.shape[-1])
-    grids = [LossSurface(*one, start) for one in zip(first, second, losses, strict=True)]
-    return grids, losses
-
-
-def joint_exponent(data: xr.Dataset, pair: str, rate: TunedRate) -> Evidence:
-    """Exponent of d beyond muP's in the best value of a rate, or of the first over the second, both
-    searched together. NaN where the lowest loss of a width lies at the grid's end."""
-    surfaces, losses = pair_surfaces(data, pair)
-    places = [log_optimum(surface, rate) for surface in surfaces]
-
-    def logs(sample: Floats, axis: int = -1) -> Floats:
-        return np.array([float(at(one - 1.0)) for at, one in zip(places, sample, strict=True)])
-
-    widths = [int(width) for width in data.width.values]
-    for one in losses.mean(axis=-1):
-        index = np.array(np.unravel_index(one.argmin(), one.shape))
-        if np.any((index == 0) | (index == np.array(one.shape) - 1)):
-            nothing = ExponentFit(np.nan, np.nan, np.nan)
-            return Evidence.of_fit(nothing, predicted=0.0, simulated=None)
-    fit = exponent_of(widths, [losses], logs, by_jackknife=True)
-    return Evidence.of_fit(fit, predicted=0.0, simulated=None)

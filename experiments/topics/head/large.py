@@ -1,8 +1,7 @@
-"""Heads at larger vocabularies, and optima in two rates: networks of fresh seeds.
+"""Heads at larger vocabularies: networks of fresh seeds.
 
 `head_large_updates` and `head_large_rates` are at 4,096 and 16,384 types: single steps on the whole
-law, and the rate of one layer at a time on batches of text. `head_joint_rates` searches two rates
-together, at 1,024 types.
+law, and the rate of one layer at a time on batches of text.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from experiments.topics._study import Study
 from .networks import (
     LAYERS,
     SIZES,
-    WIDTHS,
     Floats,
     ends_of,
     network,
@@ -32,7 +30,7 @@ from .networks import (
     single_steps,
 )
 
-LARGE, JOINT = 600, 700  # numbers of the seeds in a run
+LARGE = 600  # number of the seed in a run
 LARGE_WIDTHS: Mapping[str, tuple[int, ...]] = {
     "m 4096": (64, 128, 256),
     "m 16384": (64, 128, 256),
@@ -169,57 +167,4 @@ HEAD_LARGE_RATES = Study(
         "seeds": 3,
         "first_seed": LARGE,
     },
-)
-
-
-PAIRS: Mapping[str, tuple[str, str, str, str]] = {
-    # optimizer, head, the two layers whose rates are searched together
-    "adam": ("adam", "untied", "embedding", "head"),
-    "tied, muon": ("muon", "tied", "embedding", "hidden"),
-}
-PAIR_CENTRES: Mapping[str, tuple[float, float, float]] = {
-    # At muP's scale, shared by all widths, from what single rates were best there.
-    "adam": (0.5, 1.5, 3.0),
-    "tied, muon": (3.0, 6.0, 0.0),
-}
-PAIR_OCTAVES = (-2, -1, 0, 1, 2)
-
-
-def _pair_cell(
-    pair: str, width: int, steps: int, octaves: Sequence[int], seeds: int, first_seed: int,
-    seed: int = 0,
-) -> Any:  # fmt: skip
-    """Losses by octaves of both rates and seed, and the rates at muP's scale."""
-    optimizer, head, *layers = PAIRS[pair]
-    places = [LAYERS.index(layer) for layer in layers]
-    losses = np.empty((len(octaves), len(octaves), seeds))
-    for row, first in enumerate(octaves):
-        for column, second in enumerate(octaves):
-            tried = list(PAIR_CENTRES[pair])
-            for place, octave in zip(places, (first, second), strict=True):
-                tried[place] *= 2.0**octave
-            losses[row, column] = _text_losses(
-                *("fixed", width, optimizer, head, tried, steps, seeds, run_seed(seed, first_seed))
-            )
-    rates = [PAIR_CENTRES[pair][place] * 2.0 ** np.array(octaves, float) for place in places]
-    return {
-        "loss": (("first", "second", "seed"), losses),
-        "first_rate": (("first",), rates[0]),
-        "second_rate": (("second",), rates[1]),
-    }
-
-
-HEAD_JOINT_RATES = Study(
-    "head_joint_rates",
-    cells=lambda full: [
-        {"pair": pair, "width": width} for pair in PAIRS for width in (WIDTHS if full else ())
-    ],
-    measure=_pair_cell,
-    config=lambda full: {
-        "steps": 48,
-        "octaves": list(PAIR_OCTAVES),
-        "seeds": 3,
-        "first_seed": JOINT,
-    },
-    labels={"first": list(PAIR_OCTAVES), "second": list(PAIR_OCTAVES)},
 )

@@ -7,7 +7,7 @@ its own are constants over d, and Muon's of a hidden matrix is a constant. Norm 
 
 Vocabularies are fixed at 1024 types or grow as 8 d. `head_rates` searches rates together,
 `head_fixed_rates` each alone, with the others at rates that all widths share. Larger vocabularies
-and rates in pairs are in `large`.
+are in `large`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dynsim.tokens import bigrams_of
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study
 
-from .large import HEAD_JOINT_RATES, HEAD_LARGE_RATES, HEAD_LARGE_UPDATES
+from .large import HEAD_LARGE_RATES, HEAD_LARGE_UPDATES
 from .networks import (
     LAYERS,
     PATHS,
@@ -272,5 +272,4 @@ STUDIES = (
     HEAD_FIXED_RATES,
     HEAD_LARGE_UPDATES,
     HEAD_LARGE_RATES,
-    HEAD_JOINT_RATES,
 )

@@ -474,7 +474,6 @@ CORRUPTIONS: Mapping[str, Corruption] = {
             ("muon_sharing_small", scaled("row_square", 1.6)),
             ("head_large_updates", steeper("size", 0.4, "width")),
             ("head_large_rates", drifting(0.4)),
-            ("head_joint_rates", tilted("second_rate", 0.6)),
         )
         for name, one in CLAIMS.items()
         if one.study == study and one.expected == "holds"
