@@ -92,8 +92,6 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "embedding": {
             "depth-ratio-joint-fixed": "power of the ratio to hidden, trained together, fixed m",
             "depth-ratio-joint-proportional": "the same along m = 4d",
-            "head-4096-embedding-rate": "power of its best rate, MLP on text, m = 4096",
-            "head-16384-embedding-rate": "the same, 16,384 types",
             "race-interpolated": "loss of the interpolated rule above muP's, transformer on text",
             "control-race-root": "loss of 1/sqrt(d) above muP's, transformer on text",
             "transfer-embedding-transformer": "share of muP's advantage that it brings, on text",
@@ -107,14 +105,12 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             "head-fixed-readout-rate": "power of the best rate beyond muP's, on text, 48 steps",
             "head-fixed-readout-rate-long": "the same, 192 steps",
             "head-4096-readout-rate": "the same, 4,096 types, 48 steps",
-            "head-16384-readout-rate": "the same, 16,384 types",
             "depth-alignment-readout": "power of the readout's update, trained",
             "control-transfer-readout-transformer": "share of muP's advantage, readout alone",
         },
         "hidden decay": {
             "weight-decay-turn-width": "power of a step's turn at equilibrium, LR ~ 1/d, decay ~ d",
-            "weight-decay-turn-independent": "the same, independent decay, decay constant",
-            "weight-decay-relative-update": "power of a step's share of the output, decay ~ d",
+            "weight-decay-relative-update": "power of a step's share of the output there",
             "not-seen-weight-decay-root": "power of the largest singular value at decay ~ sqrt(d)",
             "not-seen-transfer-coupled-decay-transformer": "what decay costs SP more than muP",
             "not-seen-transfer-independent-decay-transformer": "the same, independent decay",
@@ -123,8 +119,7 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "muon": {
         "hidden decay": {
             "weight-decay-turn-width": "power of a step's turn at equilibrium, LR ~ 1/d, decay ~ d",
-            "weight-decay-turn-independent": "the same, independent decay, decay constant",
-            "weight-decay-relative-update": "power of a step's share of the output, decay ~ d",
+            "weight-decay-relative-update": "power of a step's share of the output there",
             "not-seen-weight-decay-root": "power of the largest singular value at decay ~ sqrt(d)",
         },
         "tied matrix": {

@@ -13,15 +13,12 @@ from .estimators import (
     constant_rate_loss,
     derived_step_exponent,
     large_rate_exponent,
-    large_step_exponent,
     later_step_exponent,
     rate_exponent,
     rate_exponent_alone,
     restoration,
     step_exponent,
-    uniform_ratio,
 )
-from .large import LARGE_MOMENTS
 from .large import STEPS as LARGE_STEPS
 from .study import CASES
 
@@ -298,80 +295,12 @@ FIXED_RATES = (
 )
 
 
-# At 4,096 and 16,384 types.
-TYPES = {"m 4096": "4096", "m 16384": "16384"}
-DERIVED_POWERS = {
-    # of the derived RMS at d = 64 to 256: on next tokens, on all logits
-    "m 4096": (0.97, 0.74),
-    "m 16384": (0.98, 0.78),
-}
+# At 4,096 types.
+TYPES = {"m 4096": "4096"}
 
 
 def _of_types(path: str) -> str:
     return f"d = 64 to 256, m = n = {TYPES[path]}"
-
-
-def _large_step(
-    path: str, name: str, update: str, what: str, prediction: str, predicted: float, rival: float,
-    tolerance: float, citation: str = HEAD_STEP, **options: Any,
-) -> Claim:  # fmt: skip
-    sizes = f"{_of_types(path)}, full batch, Adam"
-    return Claim(
-        name=f"head-{TYPES[path]}-{name}",
-        statement=f"In {TEXT} from a softmax over all m types ({sizes}), {what}.",
-        quantity=STEP,
-        prediction=prediction,
-        rival=rival,
-        study="head_large_updates",
-        evidence=partial(
-            large_step_exponent, path=path, update=update, predicted=predicted, **options
-        ),
-        tolerance=tolerance,
-        citation=citation,
-    )
-
-
-def _large_steps(path: str) -> tuple[Claim, ...]:
-    on_targets, on_all = DERIVED_POWERS[path]
-    return (
-        _large_step(
-            *(path, "step-on-targets", "head_target"),
-            "the head's first step changes the logits of the tokens that do follow by an RMS that "
-            "grows with d as derived from the text's bigrams for a head that reads embeddings",
-            f"{on_targets}, that of the derived RMS at these widths",
-            *(on_targets, 0.5, 0.05),
-            logits="target",
-        ),
-        _large_step(
-            *(path, "step-on-all-logits", "head_all"),
-            "the head's first step changes all logits by an RMS that grows with d as derived from "
-            "the text's bigrams for a head that reads embeddings",
-            f"{on_all}, that of the derived RMS at these widths",
-            *(on_all, 0.5, 0.07),
-            logits="all",
-        ),
-        _large_step(
-            *(path, "later-steps-on-targets", "head_target"),
-            f"steps of the head after {_words(LARGE_MOMENTS[path][2:])} others change the logits "
-            "of the tokens that do follow by an RMS that grows as d",
-            "1",
-            *(1.0, 0.5, 0.15),
-            citation=f"{HEAD_STEP}; docs/theory/open_questions.md#open-head",
-            moments=LARGE_MOMENTS[path][2:],
-        ),
-        _large_step(
-            *(path, "embedding-step", "embedding_all"),
-            "the embedding's first step changes all logits by an RMS that grows as sqrt(d) in "
-            "units of the head's initial entries, as updates of random signs do",
-            "1/2",
-            *(0.5, 1.0, 0.1),
-        ),
-    )
-
-
-def _words(numbers: tuple[int, ...]) -> str:
-    *first, last = map(str, numbers)
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _large_rate(
@@ -394,23 +323,7 @@ def _large_rate(
 
 
 LARGE = (
-    *(claim for path in TYPES for claim in _large_steps(path)),
-    Claim(
-        name="control-head-large-types-alone",
-        statement=f"{WRONG}in {TEXT} from a softmax over all m types (d = 64 to 256, m = n = 4096 "
-        "and 16384, full batch, Adam), the head's first step changes the logits of the tokens that "
-        "do follow by the RMS that follows from the number of types, as if all were equally "
-        "frequent contexts of every output.",
-        quantity="measured / wrongly derived RMS",
-        prediction="sqrt(d [1 + (2/pi) (d - 1)/m])",
-        study="head_large_updates",
-        evidence=partial(uniform_ratio, update="head_target"),
-        tolerance=0.5,
-        citation=f"contradicts head-4096-step-on-targets; {HEAD_STEP}",
-        expected="fails",
-    ),
-    *(_large_rate(path, "readout-rate", "head", CORRECTION, 0.1, "holds") for path in TYPES),
-    *(_large_rate(path, "embedding-rate", "embedding", -0.5, 0.15, "undecided") for path in TYPES),
+    *(_large_rate(path, "readout-rate", "head", CORRECTION, 0.1, "undecided") for path in TYPES),
     Claim(
         name="control-head-4096-constant-rate",
         statement=f"{WRONG}in {TEXT} from a softmax over all m types (m = n = 4096, {ADAM}, 48 "

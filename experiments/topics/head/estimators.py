@@ -179,58 +179,6 @@ def layers_of(head: str) -> tuple[str, ...]:
 # At larger vocabularies.
 
 
-def large_samples(data: xr.Dataset, path: str, update: str, moments: Sequence[int]) -> list[Floats]:
-    """Of each width the mean squares of single steps, shape (moments, seeds)."""
-    chosen = data.size.sel(path=path, update=update, moment=list(moments))
-    return list(chosen.transpose("width", "moment", "seed").to_numpy())
-
-
-def large_step_exponent(
-    data: xr.Dataset,
-    path: str,
-    update: str,
-    predicted: float,
-    *,
-    moments: Sequence[int] = (0,),
-    logits: str | None = None,
-) -> Evidence:
-    """Exponent of d of a step's RMS at constant rates, mean of logarithms over moments; for the
-    first step of the head beside that of the derived RMS of `logits`."""
-
-    def logs(*cells: Floats, axis: int = -1) -> Floats:
-        return np.array([0.5 * np.log(cell.mean(axis=axis)).mean() for cell in cells])
-
-    widths = [int(width) for width in data.width.values]
-    samples = large_samples(data, path, update, moments)
-    fit = exponent_of(widths, samples, logs, by_jackknife=True)
-    derived = None
-    if logits is not None:
-        rms = data.derived_rms.sel(path=path, logits=logits).to_numpy()
-        derived = float(log_slope(np.log(widths), np.log(rms)))
-    return Evidence.of_fit(fit, predicted=predicted, simulated=derived)
-
-
-def uniform_ratio(data: xr.Dataset, update: str) -> Evidence:
-    """RMS of the head's first step over that derived from the number of types alone, geometric
-    mean over vocabularies and widths."""
-    samples, derived, sizes = [], [], []
-    for path in data.path.values:
-        for width in data.width.values:
-            samples += large_samples(data.sel(width=[width]), str(path), update, (0,))
-            derived.append(float(data.uniform_rms.sel(path=path, width=width)))
-            sizes.append(float(width))
-
-    def ratio(*cells: Floats, axis: int = -1) -> Floats:
-        return np.stack(
-            [
-                0.5 * np.log(np.mean(cell, axis=axis)[0]) - np.log(rms)
-                for cell, rms in zip(cells, derived, strict=True)
-            ]
-        )
-
-    return Evidence.of_ratio(ratio, samples, sizes)
-
-
 def large_rates(data: xr.Dataset, path: str, layer: str) -> tuple[Floats, Floats]:
     """Log rates (width, place) at muP's scale and losses (width, place, seed) that were trained."""
     cells = data.sel(path=path, layer=layer)

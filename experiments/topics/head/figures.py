@@ -13,7 +13,6 @@ from .estimators import (
     CORRECTION,
     JOINT,
     best_rates,
-    large_rates,
     line,
     log_optima,
     log_rates,
@@ -21,7 +20,6 @@ from .estimators import (
     step_exponent,
     step_samples,
 )
-from .large import LARGE_WIDTHS as TYPES
 from .networks import LAYERS
 
 NAMES = {
@@ -156,44 +154,9 @@ def head_fixed_steps(data: xr.Dataset) -> Figure:
     return figure
 
 
-def head_large_rates(fixed: xr.Dataset, large: xr.Dataset) -> Figure:
-    """Best rates of head and embedding at three vocabularies over the width, Adam, 48 steps.
-
-    Lines through the narrowest width: constant (muP), and d^0.23 and d^-1/2. At 1,024 types only
-    the head's rate was searched with Adam alone.
-    """
-    figure, panels = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained", sharex=True)
-    vocabularies = (("m 4096", "4,096 types", "s", "C1"), ("m 16384", "16,384 types", "D", "C2"))
-    widths = {"": fixed.width.to_numpy(), **{name: large.width.to_numpy() for name in TYPES}}
-    for axes, layer, rival in zip(panels, ("head", "embedding"), (CORRECTION, -0.5), strict=True):
-        lines = [(name, *style, *large_rates(large, name, layer)) for name, *style in vocabularies]
-        if layer == "head":
-            lines.insert(0, ("", "1,024 types", "o", "C0", *log_rates_alone(fixed.sel(case=layer))))
-        for name, label, marker, colour, rates, losses in lines:
-            best = best_rates(rates, losses)
-            middle = np.array([one.value for one in best])
-            ends = np.array([[one.value - one.low, one.high - one.value] for one in best]).T
-            ends = np.exp(middle) * np.abs(np.expm1(np.array([-ends[0], ends[1]])))
-            at = widths[name]
-            axes.errorbar(
-                *(at, np.exp(middle), ends),
-                fmt=marker, ms=5, color=colour, capsize=2, label=label,
-            )  # fmt: skip
-            for power, style in ((0.0, "-"), (rival, ":")):
-                guide = np.exp(middle[0]) * (at / at[0]) ** power
-                axes.plot(at, guide, style, color=colour, linewidth=1)
-        axes.set(xscale="log", yscale="log", xlabel="width $d$", title=layer)
-        axes.set_xticks(widths[""], [str(int(width)) for width in widths[""]])
-        axes.set_xticks([], minor=True)
-        axes.legend(title="solid: constant; dotted: rival")
-    panels[0].set_ylabel("best learning rate over muP's scale")
-    return figure
-
-
 FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "head_steps": (head_steps, ("head_updates",)),
     "head_rates": (head_rates, ("head_rates",)),
     "head_fixed_steps": (head_fixed_steps, ("head_fixed_updates",)),
     "head_fixed_rates": (head_fixed_rates, ("head_fixed_rates",)),
-    "head_large_rates": (head_large_rates, ("head_fixed_rates", "head_large_rates")),
 }

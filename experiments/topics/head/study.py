@@ -26,7 +26,7 @@ from dynsim.tokens import bigrams_of
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study
 
-from .large import HEAD_LARGE_RATES, HEAD_LARGE_UPDATES
+from .large import HEAD_LARGE_RATES
 from .networks import (
     LAYERS,
     PATHS,
@@ -270,6 +270,5 @@ STUDIES = (
     HEAD_RATES,
     HEAD_FIXED_UPDATES,
     HEAD_FIXED_RATES,
-    HEAD_LARGE_UPDATES,
     HEAD_LARGE_RATES,
 )

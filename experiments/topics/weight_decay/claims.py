@@ -35,11 +35,6 @@ HIDDEN = (
     "AdamW with learning rates in proportion to 1/d and a coupled lambda in proportion to {decay}"
 )
 
-INDEPENDENT = (
-    "hidden matrices before a normalisation in residual networks of widths d = 16 to 64 under "
-    "Adam with learning rates in proportion to 1/d and an independent decay whose lambda is {decay}"
-)
-
 
 def _ratio(name: str, statement: str, quantity: str, **options: Any) -> Claim:
     return Claim(name=name, statement=statement, quantity=quantity, prediction="1", **options)
@@ -236,43 +231,5 @@ CLAIMS = (
         tolerance=0.2,
         citation=WIDTH,
         rival=0.5,
-    ),
-    *(
-        Claim(
-            name=f"weight-decay-{label}-independent",
-            statement=f"At equilibrium {INDEPENDENT.format(decay='the same at every width')} have "
-            f"{what}.",
-            quantity=f"exponent of d in the {named}",
-            prediction=f"{predicted:g}",
-            study="decay_independent",
-            evidence=partial(
-                hidden_exponent, quantity=quantity, power=0.0, predicted=predicted, over=over
-            ),
-            tolerance=0.1,
-            citation=f"{KOSSON}; {source}",
-            rival=rival,
-        )
-        for label, what, named, quantity, over, predicted, rival, source in (
-            (
-                *("turn", "steps that turn them by one angle at every width", "turn of a step"),
-                *("step", "square", 0.0, -0.5, WIDTH),
-            ),
-            (
-                *("size", "entries whose RMS falls as 1/d", "RMS of entries"),
-                *("square", None, -1.0, -0.5, SIZE),
-            ),
-        )
-    ),
-    Claim(
-        name="control-weight-decay-turn-independent",
-        statement=f"{WRONG}at equilibrium {INDEPENDENT.format(decay='in proportion to d')}, the "
-        "power that a coupled decay needs, have steps that turn them by one angle at every width.",
-        quantity="exponent of d in the turn of a step",
-        prediction="0",
-        study="decay_independent",
-        evidence=partial(hidden_exponent, quantity="step", power=1.0, predicted=0.0, over="square"),
-        tolerance=0.1,
-        citation=f"contradicts weight-decay-turn-independent; {WIDTH}",
-        expected="fails",
     ),
 )

@@ -220,11 +220,10 @@ POWERS = (0.0, 0.5, 1.0)
 """of the width in lambda"""
 
 
-@partial(jax.jit, static_argnames=("steps", "width", "batch_size", "convention"))
+@partial(jax.jit, static_argnames=("steps", "width", "batch_size"))
 def _hidden(
-    steps: int, width: int, batch_size: int, logits: Array, rate: float, decay: float, key: Array,
-    convention: str = "coupled",
-) -> Any:  # fmt: skip
+    steps: int, width: int, batch_size: int, logits: Array, rate: float, decay: float, key: Array
+) -> Any:
     """Of the hidden matrices, over the second half: mean squares, products after `LAG` steps,
     squares of one step, largest singular values; what a step adds to outputs and what is there."""
     tokens, outputs = logits.shape
@@ -234,7 +233,7 @@ def _hidden(
         "hidden": width**-0.5 * jax.random.normal(keys[1], (LAYERS, width, width), jnp.float32),
         "head": width**-0.5 * jax.random.normal(keys[2], (outputs, width), jnp.float32),
     }
-    hidden = adamw(convention, rate, decay, HIDDEN_BETAS)
+    hidden = adamw("coupled", rate, decay, HIDDEN_BETAS)
     others = adamw("coupled", OTHERS_RATE, OTHERS_DECAY, HIDDEN_BETAS)
     head = adamw("coupled", OTHERS_RATE * 32 / width, OTHERS_DECAY, HIDDEN_BETAS)
     update = optax.partition(
@@ -299,27 +298,16 @@ OTHERS_RATE, OTHERS_DECAY = 0.01, 0.1
 
 def _widths(
     width: int, power: float, vocab_size: int, outputs: int, batch_size: int, rate: float,
-    decay: float, steps: int, seeds: int, seed: int = 0, first_seed: int = 0,
-    convention: str = "coupled",
+    decay: float, steps: int, seeds: int, seed: int = 0,
 ) -> Any:  # fmt: skip
     """Mean squares at eta = rate 32/d and lambda = decay (d/32)^power, by quantity and seed."""
     found = np.empty((len(QUANTITIES), seeds))
     for number in range(seeds):
-        key = jax.random.key(run_seed(seed, first_seed + number))
-        for_teacher, for_network = jax.random.split(key)
+        for_teacher, for_network = jax.random.split(jax.random.key(run_seed(seed, number)))
         logits = jax.random.normal(for_teacher, (vocab_size, outputs), jnp.float32)
         size = width / 32
         found[:, number] = np.asarray(
-            _hidden(
-                steps,
-                width,
-                batch_size,
-                logits,
-                rate / size,
-                decay * size**power,
-                for_network,
-                convention,
-            )
+            _hidden(steps, width, batch_size, logits, rate / size, decay * size**power, for_network)
         )
     return {"mean_square": (("quantity", "seed"), found)}
 
@@ -340,17 +328,4 @@ DECAY_WIDTH = Study(
     labels={"quantity": list(QUANTITIES)},
 )
 
-DECAY_INDEPENDENT = Study(
-    "decay_independent",
-    cells=lambda full: grid(width=(16, 32, 64), power=POWERS[::2]) if full else [],
-    measure=_widths,
-    config=lambda full: {
-        **DECAY_WIDTH.config(full),
-        "decay": DECAYS["independent"],
-        "convention": "independent",
-        "first_seed": 100,
-    },
-    labels={"quantity": list(QUANTITIES)},
-)
-
-STUDIES = (DECAY_ROWS, DECAY_WIDTH, DECAY_INDEPENDENT)
+STUDIES = (DECAY_ROWS, DECAY_WIDTH)

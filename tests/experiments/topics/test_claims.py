@@ -464,15 +464,12 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     },
     "weight-decay-largest": steeper("mean_square", -0.4, "width", quantity="largest"),
     "weight-decay-relative-update": steeper("mean_square", 0.5, "width", quantity="added"),
-    "weight-decay-turn-independent": steeper("mean_square", 0.4, "width", quantity="step"),
-    "weight-decay-size-independent": steeper("mean_square", 0.4, "width", quantity="square"),
     **{
         name: corruption
         for study, corruption in (
             ("head_rules", scaled("mean_square", 1.4)),
             ("muon_sharing", scaled("row_square", 1.6)),
             ("muon_sharing_small", scaled("row_square", 1.6)),
-            ("head_large_updates", steeper("size", 0.4, "width")),
             ("head_large_rates", drifting(0.4)),
         )
         for name, one in CLAIMS.items()
