@@ -30,7 +30,7 @@ LAYER = {
     "embedding": "embedding",
     "tied matrix": "embedding",
     "hidden": "hidden",
-    "head": "readout",
+    "readout": "readout",
 }
 
 # What is derived, by rate: the formula in words, and where it stands.
@@ -52,7 +52,7 @@ DERIVED = {
         "the step keeps its spectral norm, so that no input moves by more (A = U = 0)",
         "docs/theory/first_step.md#muon-step",
     ),
-    "head": (
+    "readout": (
         "d aligned entries of a step add up in a logit, at every vocabulary",
         f"{PARAMETRIZATIONS}#stability-program",
     ),
@@ -100,10 +100,11 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             "proxies-transformer-kept": "power left in the best base rate under muP, on text",
             "update-magnitude-transformer-large-vocab": "power of the first update, m >> d",
         },
-        "head": {
+        "readout": {
             "head-target-logits": "first step of target logits over the derived RMS, real bigrams",
             "head-fixed-readout-rate": "power of the best rate beyond muP's, on text, 48 steps",
             "head-fixed-readout-rate-long": "the same, 192 steps",
+            "head-4096-readout-rate": "the same, 4,096 types, 48 steps",
             "depth-alignment-readout": "power of the readout's update, trained",
             "control-transfer-readout-transformer": "share of muP's advantage, readout alone",
         },
@@ -131,7 +132,7 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
                 "power of the tied matrix's first step in target logits, without the multiplier"
             ),
         },
-        "head": {
+        "readout": {
             "head-fixed-readout-rate-muon": "power of the best rate beyond muP's, on text",
         },
         "embedding": {
@@ -143,6 +144,8 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         },
         "hidden": {
             "head-fixed-muon-hidden-step": "power of a step's change at one spectral norm, on text",
+            "muon-scale-original": "the same at one rate, implementation with the original factor",
+            "muon-scale-match-rms": "the same with the factor 0.2 sqrt(max(outputs, inputs))",
             "hidden-ratio-muon": "power of the ratio embedding/hidden, MLP, m = 4d",
         },
     },
@@ -173,7 +176,7 @@ def rate_evidence(answer: Recommendation, rule: str) -> list[dict[str, Any]]:
     multipliers: dict[str, Fraction] = dict(
         zip(("embedding", "hidden", "readout"), answer.multiplier_exponents, strict=True)
     )
-    names = ("tied matrix", "logits") if answer.tied else ("embedding", "head")
+    names = ("tied matrix", "logits") if answer.tied else ("embedding", "readout")
     rows = []
     for name in (*names, "hidden"):
         layer = LAYER.get(name, "readout")
@@ -231,15 +234,15 @@ def _derived(name: str, answer: Recommendation, rule: str) -> dict[str, str]:
 def _measured(name: str, family: str | None) -> list[dict[str, Any]]:
     """The claims about a number, with their verdicts.
 
-    Of a tied matrix those of an embedding too, and beside Muon those of a head below matrices that
-    Adam trains, each with words that say so.
+    Of a tied matrix those of an embedding too, and beside Muon those of a readout above matrices
+    that Adam trains, each with words that say so.
     """
     if family is None:
         return []
     sources = [(family, name, "")]
     if name == "tied matrix":
         sources.append((family, "embedding", " (an embedding of its own)"))
-    if name == "head" and family == "muon":
+    if name == "readout" and family == "muon":
         sources.append(("adam", name, " (hidden matrices by Adam)"))
     return [
         {"claim": claim, "about": f"{about}{note}", **cited_claims()[claim]}

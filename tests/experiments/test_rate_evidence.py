@@ -68,7 +68,12 @@ def test_a_gpt_four_times_as_wide_keeps_its_rates_and_divides_its_logits(capsys)
     assert logits["groups"] == {"0": ["Moonlight", "Scion"]}
     assert logits["others"]["with Adam throughout"] == {"-1": ["microsoft/mup", "CompleteP"]}
     measured = {name: {one["claim"] for one in row["measured"]} for name, row in found.items()}
-    assert measured["hidden"] == {"hidden-ratio-muon", "head-fixed-muon-hidden-step"}
+    assert measured["hidden"] == {
+        "hidden-ratio-muon",
+        "head-fixed-muon-hidden-step",
+        "muon-scale-original",
+        "muon-scale-match-rms",
+    }
     assert measured["logits"] == {"head-fixed-tied-step-on-targets"}
     assert "head-fixed-tied-rate-muon" in measured["tied matrix"]
 
@@ -114,8 +119,10 @@ def test_powers_are_compared_in_the_gauge_of_multipliers_one(
     )
     found = of(rate_evidence(answer, "mup"))
     hidden = 0 if optimizer == "muon" else -1
-    powers = {name: found[name]["published"]["power"] for name in ("embedding", "hidden", "head")}
-    assert powers == {"embedding": "0", "hidden": str(hidden), "head": "-1"}
+    powers = {
+        name: found[name]["published"]["power"] for name in ("embedding", "hidden", "readout")
+    }
+    assert powers == {"embedding": "0", "hidden": str(hidden), "readout": "-1"}
 
 
 def test_the_lv_rule_is_derived_and_published():

@@ -40,7 +40,7 @@ from experiments.topics._registry import STUDIES
 from experiments.topics.bigram_anchors import study as bigrams
 from experiments.topics.depth_ratio.networks import network_losses
 from experiments.topics.muon_rows import networks as muon_rows_networks
-from experiments.topics.muon_rows import study as rows
+from experiments.topics.muon_rows import scales
 from experiments.topics.weight_decay import study as decay
 
 ROOT = Path(__file__).parents[2]
@@ -240,10 +240,12 @@ def studies() -> None:
 def studies_of_rows() -> None:
     """What studies of single matrices compile."""
     key, square = jax.random.key(0), jnp.ones((8, 8))
-    rows._row_squares(square, square, jnp.arange(8), jnp.ones(8), softmax=True)
+    muon_rows_networks.row_squares(square, square, jnp.arange(8), jnp.ones(8), softmax=True)
     tokens, share = jnp.zeros((16, 8), "float32"), jnp.full(16, 1 / 16, "float32")
     trained_rows = partial(muon_rows_networks.excess_losses, "muon", "linear", 8, 4, 2)
     trained_rows(jnp.ones(2, "float32"), key, tokens, share)
+    law = jnp.full(16, 1 / 16, "float32")
+    scales.first_moves("match-rms", 8, jnp.full((16, 16), 1 / 16, "float32"), law, key)
     bigrams._gradient_losses(square, jnp.ones(8), square, jnp.ones(8), steps=2)
     bigrams._two_phases(square, 0.5, square, jnp.ones(8), 3)
     decay._noise("coupled", 2 * decay.LAG, 8, jnp.ones(3), 0.1, key)

@@ -14,6 +14,7 @@ from .estimators import (
     cross_term,
     data_collapse,
     head_logits,
+    head_rule_logits,
     sign_kernel,
     zipf_crossover,
 )
@@ -218,6 +219,100 @@ def _heads() -> tuple[Claim, ...]:
     return (*claims, *controls)
 
 
+BATCHES = ("batch 256", "batch 4096")
+RULES = {
+    # name in claims: rules of the study, how the network moves, tolerance
+    "sgd": (("sgd",), "under SGD in full batch", 0.05),
+    "batch": (BATCHES, "under sign descent on batches of 256 and of 4,096 pairs", 0.05),
+}
+ANY_RULE = (
+    "the linear bigram model with a softmax over all outputs, from small initial logits and {how}, "
+    "with the bigrams of a text or of a Zipf law"
+)
+RULE_SOURCE = {
+    "sgd": f"{STEP}#head-step",
+    "muon": f"{STEP}#head-step",
+    "batch": f"{STEP}#head-batch",
+}
+
+
+def _head_rule(rule: str, layer: str, logits: str) -> Claim:
+    rules, how, tolerance = RULES[rule]
+    moved = HEAD_UPDATES[layer][0]
+    begin = f"first-step-{layer}" if layer != "head" else "head"
+    source = RULE_SOURCE[rule] if layer != "tied" else f"{STEP}#tied-step"
+    of_batch = ", pairs and contexts being those of the batch," if rule == "batch" else ""
+    which = HEAD_LOGITS[logits].rstrip(",") + of_batch if of_batch else HEAD_LOGITS[logits]
+    return Claim(
+        name=f"{begin}-{rule}-{logits}-logits",
+        statement=f"In {ANY_RULE.format(how=how)}, {moved} changes {which} by the RMS "
+        "that is derived from the bigrams alone, with no number fitted.",
+        quantity="measured / derived RMS",
+        prediction="1",
+        study="head_rules",
+        evidence=partial(head_rule_logits, rules=rules, layer=layer, logits=logits),
+        tolerance=tolerance,
+        citation=source,
+    )
+
+
+def _head_rules() -> tuple[Claim, ...]:
+    """Heads by SGD, by Muon and in mini-batches of pairs, each with a control."""
+    claims = [_head_rule("sgd", layer, kind) for layer in HEAD_UPDATES for kind in HEAD_LOGITS]
+    claims += [
+        _head_rule("batch", layer, kind) for layer in ("head", "embedding") for kind in HEAD_LOGITS
+    ]
+    orthogonal = ANY_RULE.format(how="with exactly orthogonalised gradients (Muon)")
+    claims.append(
+        Claim(
+            name="head-muon-all-logits",
+            statement=f"In {orthogonal}, {HEAD_UPDATES['head'][0]} changes all logits by an RMS of "
+            "sqrt(d/n), as the gradient has full rank.",
+            quantity="measured / derived RMS",
+            prediction="sqrt(d/n)",
+            study="head_rules",
+            evidence=partial(head_rule_logits, rules=("muon",), layer="head", logits="all"),
+            tolerance=0.02,
+            citation=RULE_SOURCE["muon"],
+        )
+    )
+    wrong = (
+        (
+            *("sgd-shuffled-bigrams", ("sgd",), "target", "head-sgd-target-logits", 0.05),
+            f"in {ANY_RULE.format(how=RULES['sgd'][1])}, {HEAD_UPDATES['head'][0]} changes "
+            f"{HEAD_LOGITS['target']} by the RMS that is derived from bigrams whose targets are "
+            "dealt out anew to the pairs.",
+        ),
+        (
+            *("muon-as-sign", ("muon",), "all", "head-muon-all-logits", 0.02),
+            f"in {orthogonal}, {HEAD_UPDATES['head'][0]} changes all logits by the RMS of a sign "
+            "step with entries of the same RMS.",
+        ),
+        (
+            *("batch-as-full", BATCHES, "target", "head-batch-target-logits", 0.05),
+            f"in {ANY_RULE.format(how=RULES['batch'][1])}, {HEAD_UPDATES['head'][0]} changes "
+            f"{HEAD_LOGITS['target']} by the RMS that is derived for the full batch.",
+        ),
+    )
+    controls = [
+        Claim(
+            name=f"control-head-{name}",
+            statement=f"Wrong on purpose: {statement}",
+            quantity="measured / wrongly derived RMS",
+            prediction="1",
+            study="head_rules",
+            evidence=partial(
+                head_rule_logits, rules=rules, layer="head", logits=logits, theory="wrong"
+            ),
+            tolerance=tolerance,
+            citation=f"contradicts {contradicted}; {STEP}#head-step",
+            expected="fails",
+        )
+        for name, rules, logits, contradicted, tolerance, statement in wrong
+    ]
+    return (*claims, *controls)
+
+
 def _controls() -> tuple[Claim, ...]:
     """Statements that are wrong on purpose and must fail."""
     return (
@@ -263,4 +358,4 @@ def _controls() -> tuple[Claim, ...]:
     )
 
 
-CLAIMS = (*_moments(), *_tokens(), *_heads(), *_controls())
+CLAIMS = (*_moments(), *_tokens(), *_heads(), *_head_rules(), *_controls())

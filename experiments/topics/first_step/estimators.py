@@ -265,3 +265,25 @@ def head_logits(data: xr.Dataset, *, layer: str, logits: str, theory: str = "big
     samples = [measured.sel(case=case, width=width).to_numpy() for case, width in cells]
     reference = [float(derived.sel(case=case, width=width)) ** 0.5 for case, width in cells]
     return _mean_ratio(samples, reference, power=0.5)
+
+
+def head_rule_logits(
+    data: xr.Dataset,
+    *,
+    rules: Sequence[str],
+    layer: str,
+    logits: str,
+    theory: str = "derived",
+) -> Evidence:
+    """The same under other rules than sign descent in full batch, mean over cells and `rules`."""
+    samples, reference = [], []
+    for rule in rules:
+        measured = data.mean_square.sel(layer=layer, logits=logits, rule=rule)
+        derived = data.derived_square.sel(layer=layer, logits=logits, rule=rule, theory=theory)
+        for case in data.case.values:
+            for width in data.width.values:
+                cell = measured.sel(case=case, width=width)
+                if bool(cell.notnull().all()):
+                    samples.append(cell.to_numpy())
+                    reference.append(float(derived.sel(case=case, width=width)) ** 0.5)
+    return _mean_ratio(samples, reference, power=0.5)

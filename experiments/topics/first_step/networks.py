@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,15 +38,16 @@ class HeadNetwork:
         )
         return HeadNetwork(bigrams, frequencies, embedding, head)
 
-    def mean_squares(self) -> NDArray[np.float64]:
-        """Mean square change of logits by one sign step at LR 1, shape (layers, target and other).
+    def mean_squares(self, direction: Callable[[Array], Array] = np.sign) -> NDArray[np.float64]:
+        """Mean square change of logits by one step at LR 1, shape (layers, target and other).
 
-        Targets count by p_i P(k | i), other logits by p_i (1 - P(k | i)) / (n - 1).
+        A step is minus the `direction` of the gradient. Targets count by p_i P(k | i), other logits
+        by p_i (1 - P(k | i)) / (n - 1).
         """
         e, w = self.embedding, self.head
-        moved_head, moved_embedding = (-np.sign(one) for one in self._gradients(e, w))
+        moved_head, moved_embedding = (-direction(one) for one in self._gradients(e, w))
         forward, backward = self._gradients(e, e / e.shape[1])
-        moved_both = -np.sign(forward / e.shape[1] + backward)
+        moved_both = -direction(forward / e.shape[1] + backward)
         return np.array(
             [
                 self._averages([(e, moved_head)]),
@@ -98,3 +99,8 @@ class HeadNetwork:
                 gram = right.T.astype(np.float64) @ other_right.astype(np.float64)
                 total += p @ np.einsum("id,id->i", left @ gram, other_left.astype(np.float64))
         return np.array([target, (total - target) / (n - 1)])
+
+
+def mean_over_all(squares: NDArray[np.float64], outputs: int) -> NDArray[np.float64]:
+    """Mean square over all logits of those of target and other, shape (..., 2)."""
+    return (squares[..., 0] + (outputs - 1) * squares[..., 1]) / outputs

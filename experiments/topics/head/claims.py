@@ -10,13 +10,16 @@ from experiments.topics._claim import NEGATIVE, WRONG, Claim
 
 from .estimators import (
     CORRECTION,
+    constant_rate_loss,
     derived_step_exponent,
+    large_rate_exponent,
     later_step_exponent,
     rate_exponent,
     rate_exponent_alone,
     restoration,
     step_exponent,
 )
+from .large import STEPS as LARGE_STEPS
 from .study import CASES
 
 TEXT = (
@@ -292,4 +295,49 @@ FIXED_RATES = (
 )
 
 
-CLAIMS = (*STEPS, *RATES, *FIXED_STEPS, *FIXED_RATES)
+# At 4,096 types.
+TYPES = {"m 4096": "4096"}
+
+
+def _of_types(path: str) -> str:
+    return f"d = 64 to 256, m = n = {TYPES[path]}"
+
+
+def _large_rate(
+    path: str, name: str, layer: str, rival: float, tolerance: float, expected: Verdict
+) -> Claim:
+    sizes = f"{_of_types(path)}, {ADAM}, {LARGE_STEPS[path]} steps of 512 tokens"
+    return Claim(
+        name=f"head-{TYPES[path]}-{name}",
+        statement=f"In {TEXT} from a softmax over all m types ({sizes}), the best rate of the "
+        f"{layer}, with the others at muP's, has muP's power of d.",
+        quantity=RATE,
+        prediction="0",
+        rival=rival,
+        study="head_large_rates",
+        evidence=partial(large_rate_exponent, path=path, layer=layer),
+        tolerance=tolerance,
+        citation=MUP,
+        expected=expected,
+    )
+
+
+LARGE = (
+    *(_large_rate(path, "readout-rate", "head", CORRECTION, 0.1, "undecided") for path in TYPES),
+    Claim(
+        name="control-head-4096-constant-rate",
+        statement=f"{WRONG}in {TEXT} from a softmax over all m types (m = n = 4096, {ADAM}, 48 "
+        "steps of 512 tokens), the head's learning rate that serves at d = 64 serves at d = 256 as "
+        "well without a factor 1/d: the loss there is no larger than at the rate by muP's factor.",
+        quantity="loss at d = 256 by the rate of d = 64 over that by muP's",
+        prediction="1",
+        study="head_large_rates",
+        evidence=partial(constant_rate_loss, path="m 4096", layer="head"),
+        tolerance=0.02,
+        citation=f"contradicts head-4096-readout-rate; {MUP.partition(';')[0]}",
+        expected="fails",
+    ),
+)
+
+
+CLAIMS = (*STEPS, *RATES, *FIXED_STEPS, *FIXED_RATES, *LARGE)

@@ -21,7 +21,7 @@ from dynsim.statistics import (
     parabola_minimum,
 )
 
-from .study import LAYERS
+from .networks import LAYERS
 
 Floats = NDArray[np.float64]
 CORRECTION = 0.23  # power of the width in a readout's rate beyond muP's: an open question
@@ -174,3 +174,35 @@ def _exponent_of_rates(
 
 def layers_of(head: str) -> tuple[str, ...]:
     return LAYERS[:2] if head == "tied" else LAYERS
+
+
+# At larger vocabularies.
+
+
+def large_rates(data: xr.Dataset, path: str, layer: str) -> tuple[Floats, Floats]:
+    """Log rates (width, place) at muP's scale and losses (width, place, seed) that were trained."""
+    cells = data.sel(path=path, layer=layer)
+    rates = np.log(cells.rate.transpose("width", "place").to_numpy())
+    losses = cells.loss.transpose("width", "place", "seed").to_numpy()
+    places = np.isfinite(rates[0])
+    return rates[:, places], losses[:, places]
+
+
+def large_rate_exponent(data: xr.Dataset, path: str, layer: str) -> Evidence:
+    """Exponent of d in the best rate beyond muP's, one layer's rate searched alone."""
+    return _exponent_of_rates(data, *large_rates(data, path, layer), predicted=0.0)
+
+
+def constant_rate_loss(data: xr.Dataset, path: str, layer: str) -> Evidence:
+    """Loss at the widest network by the entry's rate that serves the narrowest, over that at muP's
+    scale: the rate in the grid's middle, and the one that is larger by the ratio of widths."""
+    rates, losses = large_rates(data, path, layer)
+    growth = float(np.log(data.width.values[-1] / data.width.values[0]))
+    middle = rates.shape[1] // 2
+    same = int(np.argmin(np.abs(rates[-1] - rates[-1, middle] - growth)))
+
+    def ratio(sample: Floats, axis: int = -1) -> Floats:
+        mean = sample.mean(axis=axis)
+        return mean[same] / mean[middle]
+
+    return Evidence(predicted=1.0, simulated=None, measured=jackknife(ratio, [losses[-1]]))

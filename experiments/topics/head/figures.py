@@ -20,7 +20,7 @@ from .estimators import (
     step_exponent,
     step_samples,
 )
-from .study import LAYERS
+from .networks import LAYERS
 
 NAMES = {
     "hidden": "hidden matrix, its outputs",

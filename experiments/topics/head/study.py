@@ -6,54 +6,42 @@ rates are muP's: at width d the embedding's is a constant, those of a hidden mat
 its own are constants over d, and Muon's of a hidden matrix is a constant. Norm gains are frozen.
 
 Vocabularies are fixed at 1024 types or grow as 8 d. `head_rates` searches rates together,
-`head_fixed_rates` each alone, with the others at rates that all widths share.
+`head_fixed_rates` each alone, with the others at rates that all widths share. Larger vocabularies
+are in `large`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from numpy.typing import NDArray
 
-from dynsim import LayerValues, token_law
-from dynsim._targets import sparse_targets
-from dynsim.laboratory import NetworkSetup, train_networks
+from dynsim import token_law
+from dynsim.laboratory import train_networks
 from dynsim.laboratory._columns import run_columns
-from dynsim.laboratory._head import mean_square_outputs
-from dynsim.laboratory._networks import ResidualMLP
 from dynsim.laboratory._training import trained_networks
 from dynsim.theory import LOGITS, head_step
 from dynsim.tokens import bigrams_of
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study
 
-Floats = NDArray[np.float64]
-PATHS: Mapping[str, Callable[[int], int]] = {
-    "fixed": lambda _: 1024,
-    "proportional": lambda width: 8 * width,
-}
+from .large import HEAD_LARGE_RATES
+from .networks import (
+    LAYERS,
+    PATHS,
+    SIZES,
+    WIDTHS,
+    Floats,
+    ends_of,
+    network,
+    relative_losses,
+    single_steps,
+)
+
 HEADS = ("untied", "tied", "few")
-FEW_OUTPUTS = 16
-LAYERS = ("embedding", "hidden", "head")
 MOMENTS = (0, 1, 2, 4, 8, 16, 32)  # steps before the one that is measured
 OCTAVES = tuple(range(-3, 4))  # of a rate around where its search begins
-BASE = NetworkSetup(
-    network="mlp",
-    depth=1,
-    activation="tanh",
-    parametrization="sp",
-    init_exponents="0,-1/2,-1",
-    lr_exponents="0,0,0",
-    base_width=1,
-    vector_ratio=0.0,
-)
 # Rates of embedding, hidden matrix (times d; of Muon as it is) and head (times d).
 TRAINED: Mapping[str, tuple[float, float, float]] = {
     "adam": (0.03, 0.3, 0.3),
@@ -67,70 +55,7 @@ START: Mapping[tuple[str, str], tuple[float, float, float]] = {
 }
 
 
-def network(
-    path: str, width: int, optimizer: str, head: str, rates: tuple[float, float, float], **fields
-) -> NetworkSetup:
-    """The network of a cell at muP's rates."""
-    embedding, hidden, readout = rates
-    vocab_size = PATHS[path](width)
-    tied = head == "tied"
-    return replace(
-        BASE,
-        width=width,
-        vocab_size=vocab_size,
-        outputs=FEW_OUTPUTS if head == "few" else vocab_size,
-        tied=tied,
-        optimizer=optimizer,
-        embedding_lr=embedding,
-        hidden_lr=hidden if optimizer == "muon" else hidden / width,
-        readout_lr=None if tied else readout / width,
-        **fields,
-    )
-
-
 # Update magnitudes.
-
-
-@jax.jit
-def step_sizes(
-    tokens: Array,
-    weights: Array,
-    pairs: tuple[Array, Array, Array],
-    multiplier: LayerValues,
-    before: ResidualMLP,
-    after: ResidualMLP,
-) -> Array:
-    """Mean squares of what one step does: of the hidden matrix to its outputs, of the head to the
-    logits of the next tokens and to all logits, of the embedding to both kinds of logits."""
-    inputs = before(tokens, multiplier).inputs
-    hidden = inputs["hidden.0"][:, 0] @ (after.hidden[0] - before.hidden[0]).T
-    head_before, head_after = (
-        x.embedding if x.readout is None else x.readout for x in (before, after)
-    )
-    features = multiplier.readout * inputs["readout"][:, 0]
-    context, target, weight = pairs
-
-    def of_logits(z: Array, matrix: Array) -> tuple[Array, Array]:
-        at_targets = jnp.sum(z[context] * matrix[target], axis=-1)
-        return weight @ jnp.square(at_targets), weights @ mean_square_outputs(z, matrix)
-
-    moved = _with_embedding(before, after)
-    change = multiplier.readout * moved(tokens, multiplier).inputs["readout"][:, 0] - features
-    return jnp.stack(
-        [
-            weights @ jnp.mean(jnp.square(hidden), axis=-1),
-            *of_logits(features, head_after - head_before),
-            *of_logits(change, head_before),
-        ]
-    )
-
-
-def _with_embedding(before: ResidualMLP, after: ResidualMLP) -> ResidualMLP:
-    """The network before the step but for its embedding, which a tied head keeps reading before."""
-    return eqx.tree_at(lambda one: one.embedding, before, after.embedding)
-
-
-SIZES = ("hidden", "head_target", "head_all", "embedding_target", "embedding_all")
 
 
 def _update_cell(
@@ -142,7 +67,7 @@ def _update_cell(
     first_seed: int = 0,
     seed: int = 0,
 ) -> Mapping[str, Any]:
-    """Mean squares of single steps, by moment and seed, over squared rates at muP's scale."""
+    """Single steps of a network of this kind."""
     setup = network(
         path,
         width,
@@ -153,44 +78,8 @@ def _update_cell(
         steps=MOMENTS[-1] + 1,
         seed=run_seed(seed, first_seed),
     )
-    bigrams, frequencies = sparse_targets(setup), setup.law().frequencies
-    pair_weights = frequencies[bigrams.context] * bigrams.probability
-    pairs = tuple(
-        jnp.asarray(x, kind)
-        for x, kind in (
-            (bigrams.context, "int32"),
-            (bigrams.target, "int32"),
-            (pair_weights, "float32"),
-        )
-    )
-    tokens = jnp.arange(setup.vocab_size)[:, None]
-    weights = jnp.asarray(frequencies, "float32")
-    ends = sorted({step for moment in MOMENTS for step in (moment, moment + 1)})
-    found = np.full((seeds, len(MOMENTS), len(SIZES)), np.nan)
-    loss = np.full((seeds, setup.steps), np.nan)
-    before: Any = None
-    for reached in trained_networks(setup, run_columns(setup, seeds=seeds), ends):
-        now = jax.tree.map(jnp.copy, reached.state.network)
-        if reached.step - 1 in MOMENTS:
-            for place, number in enumerate(range(reached.runs.start, reached.runs.stop)):
-                pair = (jax.tree.map(lambda x: x[place], one) for one in (before, now))  # noqa: B023
-                sizes = step_sizes(tokens, weights, pairs, reached.shared.multiplier, *pair)
-                found[number, MOMENTS.index(reached.step - 1)] = np.asarray(sizes)
-        before = now
-        if reached.step == ends[-1]:
-            loss[reached.runs] = reached.kept(reached.state.train_loss)
-    rates = (setup.hidden_lr, setup.embedding_lr if setup.tied else setup.readout_lr)
-    hidden, readout = (float(rate or 0) for rate in rates)
-    # Of the embedding, over the head's initial entries, which are of order 1/d; so is a tied
-    # head's multiplier.
-    by = np.array([hidden, readout, readout, *[setup.embedding_lr / width] * 2])
-    if setup.tied:
-        by[1:3] /= width
-    return {
-        "size": (("seed", "moment", "update"), found / by**2),
-        "train_loss": (("seed", "step"), loss),
-        "vocab_size": ((), float(setup.vocab_size)),
-    }
+    runs = trained_networks(setup, run_columns(setup, seeds=seeds), ends_of(MOMENTS))
+    return single_steps(setup, MOMENTS, seeds, runs)
 
 
 def _update_cells(full: bool) -> list[Cell]:
@@ -242,9 +131,7 @@ def _final_losses(
         schedule="linear",
         seed=seed,
     )
-    found = train_networks(setup, seeds=seeds)
-    loss = np.where(found.diverged, np.inf, found.loss[:, -1]) / found.initial_loss
-    return np.nan_to_num(loss, nan=1.0).clip(max=1.0)
+    return relative_losses(train_networks(setup, seeds=seeds))
 
 
 def _rate_cell(
@@ -302,7 +189,6 @@ HEAD_RATES = Study(
 # At one vocabulary, with random numbers of their own.
 
 FRESH = 500  # number of the seed in a run
-WIDTHS = (32, 64, 128, 256)
 KINDS = (
     ("adam", "untied"),
     ("adam", "few"),
@@ -379,4 +265,10 @@ HEAD_FIXED_RATES = Study(
     labels={"octave": [-2, -1, 0, 1, 2]},
 )
 
-STUDIES = (HEAD_UPDATES, HEAD_RATES, HEAD_FIXED_UPDATES, HEAD_FIXED_RATES)
+STUDIES = (
+    HEAD_UPDATES,
+    HEAD_RATES,
+    HEAD_FIXED_UPDATES,
+    HEAD_FIXED_RATES,
+    HEAD_LARGE_RATES,
+)

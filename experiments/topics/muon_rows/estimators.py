@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from derivations import MuonConvention
 from dynsim import token_law
 from dynsim.claims import Evidence
 from dynsim.statistics import exponent_of, jackknife, log_slope, parabola_vertex
-from dynsim.theory import muon_row_norms
+from dynsim.theory import muon_row_norms, muon_scale
 from experiments.results import study_config
 
-from .study import EDGES
+from .networks import EDGES
 
 Floats = NDArray[np.float64]
 RESAMPLES = 1000
 STARVED, HALF, FULL = (0.0, 0.1), (0.1, 0.9), (0.9, 1.0)
 """bands of the derived squared length"""
+CONVENTIONS: Mapping[str, MuonConvention] = {"original": "original", "match-rms": "match-rms"}
 
 
 def means(values: Floats) -> Floats:
@@ -124,3 +127,99 @@ def starved_loss_ratio(data: xr.Dataset, octave: int, schedule: str) -> Evidence
     chosen = data.excess.sel(group="starved", octave=[octave])
     cells = trained_losses(chosen, ["muon", "muon, then row norm"], schedule)
     return _ratio(cells, np.array([float(octave)]), 1.0)
+
+
+def sharing_ratio(
+    data: xr.Dataset, case: str, band: tuple[float, float], *, theory: str = "derived"
+) -> Evidence:
+    """Squared lengths over a theory's, geometric mean over widths, exponents and groups of ranks
+    whose derived squared length lies in the band."""
+    cells = data.sel(case=case)
+    samples, expected, sizes = [], [], []
+    for width in data.width.values:
+        for exponent in data.exponent.values:
+            one = cells.sel(width=width, exponent=exponent)
+            if not bool(one.row_square.notnull().all()):
+                continue
+            laws = one.derived_square.mean("seed")
+            derived = laws.sel(theory="derived").to_numpy()
+            inside = (derived > band[0]) & (derived <= band[1])
+            samples += list(one.row_square.transpose("ranks", "seed").to_numpy()[inside])
+            expected += list(laws.sel(theory=theory).to_numpy()[inside])
+            sizes += [float(width)] * int(inside.sum())
+
+    def ratio(*groups: Floats, axis: int = -1) -> Floats:
+        return np.stack(
+            [
+                np.log(np.mean(group, axis=axis) / law)
+                for group, law in zip(groups, expected, strict=True)
+            ]
+        )
+
+    return Evidence.of_ratio(ratio, samples, sizes, resamples=RESAMPLES, vectorized=True)
+
+
+def step_changes(data: xr.Dataset, rule: str, matrices: Sequence[str]) -> Floats:
+    """Sizes of first steps, shape (widths, matrices, seeds)."""
+    chosen = data.change.sel(rule=rule, matrix=list(matrices))
+    return chosen.transpose("width", "matrix", "seed").to_numpy().astype(np.float64)
+
+
+def scale_exponent(
+    data: xr.Dataset,
+    rule: str,
+    matrices: Sequence[str],
+    predicted: float,
+    *,
+    over: str | None = None,
+) -> Evidence:
+    """Power of the width in the size of a step at one learning rate, mean over matrices.
+
+    `over`: of its quotient by that under another rule, of the same networks.
+    """
+    samples = step_changes(data, rule, matrices)
+    if over is not None:
+        samples = samples / step_changes(data, over, matrices)
+
+    def logs(some: Floats, axis: int = -1) -> Floats:
+        return np.log(np.mean(some, axis=axis)).mean(axis=1)
+
+    widths = [int(width) for width in data.width.values]
+    fit = exponent_of(widths, [samples], logs, by_jackknife=True)
+    return Evidence.of_fit(fit, predicted=predicted, simulated=None)
+
+
+def matrix_gauge(data: xr.Dataset, rule: str, matrix: str, width: int) -> float:
+    """What the shape factor makes of an exactly orthogonalised step: the largest RMS of the
+    outputs at inputs of RMS one, and the RMS itself with no fewer outputs than inputs."""
+    types = study_config(data)["vocab_size"]
+    outputs, inputs = {
+        "square": (width, width),
+        "up": (4 * width, width),
+        "down": (width, 4 * width),
+        "head": (types, width),
+    }[matrix]
+    return muon_scale(CONVENTIONS[rule], outputs, inputs) * (inputs / outputs) ** 0.5
+
+
+def gauge_ratio(data: xr.Dataset, rules: Sequence[str], matrices: Sequence[str]) -> Evidence:
+    """Size of a step over the gauge, geometric mean over rules, widths and matrices with no fewer
+    outputs than inputs."""
+    samples, gauges, sizes = [], [], []
+    for rule in rules:
+        for width, by_matrix in zip(
+            data.width.values, step_changes(data, rule, matrices), strict=True
+        ):
+            samples += list(by_matrix)
+            gauges += [matrix_gauge(data, rule, matrix, int(width)) for matrix in matrices]
+            sizes += [float(width)] * len(matrices)
+
+    def ratio(*cells: Floats, axis: int = -1) -> Floats:
+        return np.stack(
+            [
+                np.log(np.mean(cell, axis=axis) / gauge)
+                for cell, gauge in zip(cells, gauges, strict=True)
+            ]
+        )
+
+    return Evidence.of_ratio(ratio, samples, sizes, resamples=RESAMPLES, vectorized=True)

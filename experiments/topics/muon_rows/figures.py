@@ -14,9 +14,8 @@ from dynsim import token_law
 from dynsim.theory import muon_row_norms
 from experiments.results import study_config
 
-from .estimators import measured_squares, trained_losses
-from .networks import UPDATES
-from .study import EDGES
+from .estimators import matrix_gauge, measured_squares, step_changes, trained_losses
+from .networks import EDGES, UPDATES
 
 MARKS = {"squared error": "o", "softmax": "s", "softmax, shared targets": "x"}
 
@@ -87,7 +86,37 @@ def muon_training(data: xr.Dataset) -> Figure:
     return figure
 
 
+MATRIX_NAMES = {
+    "square": "square matrix",
+    "up": "4d outputs, d inputs",
+    "down": "d outputs, 4d inputs",
+    "head": "1,024 outputs, d inputs",
+}
+
+
+def muon_scales(data: xr.Dataset) -> Figure:
+    """What a step at learning rate one does to a matrix's outputs over the width, by shape factor;
+    lines: the gauge, which is the largest change where a matrix has fewer outputs than inputs."""
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained", sharey=True)
+    widths = data.width.to_numpy()
+    titles = {"original": r"factor $\sqrt{\max(1, M/N)}$", "match-rms": r"$0.2\sqrt{\max(M, N)}$"}
+    for axes, (rule, title) in zip(panels, titles.items(), strict=True):
+        for place, (matrix, marker) in enumerate(zip(MATRIX_NAMES, "osD^", strict=True)):
+            steps = step_changes(data, rule, [matrix])[:, 0].mean(axis=-1)
+            style = {"ms": 10 - 2 * place, "mfc": "none", "color": f"C{place}"}
+            axes.plot(widths, steps, marker, label=MATRIX_NAMES[matrix], **style)
+            gauge = [matrix_gauge(data, rule, matrix, int(width)) for width in widths]
+            axes.plot(widths, gauge, color=f"C{place}", linewidth=1)
+        axes.set(xscale="log", yscale="log", xlabel="width $d$", title=title)
+        axes.set_xticks(widths, [str(int(width)) for width in widths])
+        axes.set_xticks([], minor=True)
+    panels[0].set_ylabel("change of outputs over the inputs' RMS")
+    panels[0].legend(title="lines: the gauge")
+    return figure
+
+
 FIGURES = {
     "muon_rows": (muon_rows, ("muon_rows",)),
     "muon_training": (muon_training, ("muon_training",)),
+    "muon_scales": (muon_scales, ("muon_scales",)),
 }

@@ -18,6 +18,8 @@ UPDATES = ("muon", "fourth root", "row norm, then muon", "muon, then row norm", 
 """Of the embedding. Fourth root: U S^(1/2) V^T of a gradient U S V^T, half of Shampoo's."""
 OCTAVES = (-8, -7, -6, -5, -4, -3, -2, -1, 0)
 GROUPS = ("frequent", "between", "starved")
+EDGES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+"""Between these ranks means are taken."""
 MOMENTUM, HEAD_RATE, SHARPNESS = 0.95, 0.003, 2.0
 
 
@@ -27,6 +29,26 @@ def polar(gradient: Array, power: float = 0.0) -> Array:
     least = values[-1] * jnp.finfo(gradient.dtype).eps * gradient.shape[1]
     kept = jnp.where(values > least, jnp.maximum(values, least) ** ((power - 1) / 2), 0.0)
     return (gradient @ vectors) * kept[None, :] @ vectors.T
+
+
+def _loss(embedding: Array, head: Array, wanted: Array, weight: Array, softmax: bool) -> Array:
+    """`wanted` is the index of the target of every token, or its target values."""
+    output = embedding @ head.T
+    if softmax:
+        every = optax.softmax_cross_entropy_with_integer_labels(output, wanted)
+    else:
+        every = 0.5 * jnp.sum(jnp.square(output - wanted), axis=-1)
+    return weight @ every
+
+
+@partial(jax.jit, static_argnames="softmax")
+def row_squares(
+    embedding: Array, head: Array, wanted: Array, weight: Array, softmax: bool
+) -> Array:
+    """Squared lengths of the rows of the orthogonalised gradient."""
+    gradient = jax.grad(_loss)(embedding, head, wanted, weight, softmax)
+    # Rows are made of one size in pairs with their frequency before products lose digits.
+    return jnp.sum(jnp.square(polar(gradient.astype(jnp.float64))), axis=-1)
 
 
 def _rows(x: Array) -> Array:

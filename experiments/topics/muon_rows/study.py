@@ -8,45 +8,23 @@ theory formula.
 from __future__ import annotations
 
 import itertools
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax import Array
 
 from dynsim import token_law
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
-from .networks import GROUPS, OCTAVES, UPDATES, polar, trained
+from .networks import EDGES, GROUPS, OCTAVES, UPDATES, row_squares, trained
+from .scales import MUON_SCALES
+from .sharing import MUON_SHARING, MUON_SHARING_SMALL
 
 HEADS = ("squared error", "softmax", "softmax, shared targets", "softmax, batch")
 """Squared error of Gaussian targets; softmax over the vocabulary: a target of its own for each
 token, or targets drawn from the token law; the first of these on a batch."""
-EDGES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
-"""Between these ranks means are taken."""
-
-
-def _loss(embedding: Array, head: Array, wanted: Array, weight: Array, softmax: bool) -> Array:
-    """`wanted` is the index of the target of every token, or its target values."""
-    output = embedding @ head.T
-    if softmax:
-        every = optax.softmax_cross_entropy_with_integer_labels(output, wanted)
-    else:
-        every = 0.5 * jnp.sum(jnp.square(output - wanted), axis=-1)
-    return weight @ every
-
-
-@partial(jax.jit, static_argnames="softmax")
-def _row_squares(
-    embedding: Array, head: Array, wanted: Array, weight: Array, softmax: bool
-) -> Array:
-    gradient = jax.grad(_loss)(embedding, head, wanted, weight, softmax)
-    # Rows are made of one size in pairs with their frequency before products lose digits.
-    return jnp.sum(jnp.square(polar(gradient.astype(jnp.float64))), axis=-1)
 
 
 def _first_step(
@@ -73,7 +51,7 @@ def _first_step(
         )
         for place, (readout, wanted, weight, softmax) in enumerate(cases):
             squares = np.asarray(
-                _row_squares(embedding, readout, wanted, jnp.asarray(weight), softmax)
+                row_squares(embedding, readout, wanted, jnp.asarray(weight), softmax)
             )
             parts = itertools.pairwise(EDGES)
             found[place, :, number] = [squares[low:high].mean() for low, high in parts]
@@ -108,4 +86,4 @@ MUON_TRAINING = Study(
     labels={"group": list(GROUPS), "octave": list(OCTAVES)},
 )
 
-STUDIES = (MUON_ROWS, MUON_TRAINING)
+STUDIES = (MUON_ROWS, MUON_TRAINING, MUON_SHARING, MUON_SHARING_SMALL, MUON_SCALES)

@@ -465,6 +465,23 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "weight-decay-largest": steeper("mean_square", -0.4, "width", quantity="largest"),
     "weight-decay-relative-update": steeper("mean_square", 0.5, "width", quantity="added"),
     **{
+        name: corruption
+        for study, corruption in (
+            ("head_rules", scaled("mean_square", 1.4)),
+            ("muon_sharing", scaled("row_square", 1.6)),
+            ("muon_sharing_small", scaled("row_square", 1.6)),
+            ("head_large_rates", drifting(0.4)),
+        )
+        for name, one in CLAIMS.items()
+        if one.study == study and one.expected == "holds"
+    },
+    **{
+        name: steeper("change", 0.3, "width")
+        for name, one in CLAIMS.items()
+        if name.startswith("muon-scale-") and name != "muon-scale-gauge"
+    },
+    "muon-scale-gauge": scaled("change", 1.5),
+    **{
         name: base_octaves_per_doubling
         for name, one in CLAIMS.items()
         if one.study == "proxies" and one.expected == "holds"

@@ -38,7 +38,11 @@ SMALL = {
     "decay_rows": {"seeds": 1, "steps": 512},
     "decay_width": {"seeds": 1, "steps": 512, "vocab_size": 32, "outputs": 4},
     "heads": {"blocks": 2, "work": 2**20},
+    "head_rules": {"blocks": 2, "work": 2**20},
     "muon_rows": {"seeds": 1},
+    "muon_sharing": {"seeds": 1},
+    "muon_sharing_small": {"seeds": 1},
+    "muon_scales": {"seeds": 1, "vocab_size": 256},
     "muon_training": {"seeds": 1, "steps": 2},
 }
 TRAINERS = (
