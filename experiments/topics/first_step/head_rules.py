@@ -64,7 +64,8 @@ def drawn_batch(
     counts = random.multinomial(batch_size, chance / chance.sum())
     held = counts > 0
     sizes = law.vocab_size, bigrams.outputs
-    batch = counted_bigrams(bigrams.context[held], bigrams.target[held], counts[held], *sizes)
+    pairs = bigrams.context[held], bigrams.target[held], counts[held].astype(np.float64)
+    batch = counted_bigrams(*pairs, *sizes)
     assert batch.frequencies is not None
     return batch, batch.frequencies
 
