@@ -170,7 +170,8 @@ def test_the_proposed_claim_is_one_that_networks_can_decide(
 ):
     found = dynsim.exponent(quantity, widths=[32, 64, 128])
     proposed = proposed_claim(found)
-    assert proposed is not None and found.asymptotic is not None
+    assert proposed is not None
+    assert found.asymptotic is not None
     assert len(proposed.notes) == len(told)
     assert all(text in note for text, note in zip(told, proposed.notes, strict=True))
     (path,) = write_claim(found, tmp_path)
