@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from ._unfilled import unfilled
 
 BYTE_ALPHABET = 256
 _NOT_LIBRARY_TEXT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
+_TOKENISING = Lock()  # cells of a study that ask for the same text at once get it from one pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +111,11 @@ def _tokens(documents: Sequence[str], vocab_size: int) -> CorpusTokens:
     for document in documents:
         key.update(hashlib.sha256(document.encode()).digest())
     cached = cache_folder() / f"bpe-{key.hexdigest()[:32]}-{vocab_size}-{_tokenizers_version()}.npy"
-    stream = _kept(cached)
-    if stream is None:
-        stream = _tokenise(documents, vocab_size)
-        _save(cached, stream)
+    with _TOKENISING:
+        stream = _kept(cached)
+        if stream is None:
+            stream = _tokenise(documents, vocab_size)
+            _save(cached, stream)
     return CorpusTokens(stream, vocab_size)
 
 

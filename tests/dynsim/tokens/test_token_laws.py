@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -228,6 +231,27 @@ class TestCorpus:
         assert np.array_equal(first.stream, again.stream)
         with pytest.raises(AssertionError, match="again"):
             corpus_tokens(str(text_folder), 501)
+
+    def test_threads_that_ask_at_once_tokenise_once(self, text_folder, monkeypatch):
+        from dynsim.tokens import _corpus
+
+        passes = []
+        tokenise, both = _corpus._tokenise, Barrier(2)
+
+        def counted(documents, vocab_size):
+            passes.append(vocab_size)
+            time.sleep(0.2)  # the other thread has asked by now
+            return tokenise(documents, vocab_size)
+
+        def ask(_):
+            both.wait()
+            return corpus_tokens(str(text_folder), 510).stream
+
+        monkeypatch.setattr(_corpus, "_tokenise", counted)
+        with ThreadPoolExecutor(2) as pool:
+            first, second = pool.map(ask, range(2))
+        assert passes == [510]
+        assert np.array_equal(first, second)
 
     def test_changed_text_changes_the_law(self, tmp_path):
         file = tmp_path / "text"
