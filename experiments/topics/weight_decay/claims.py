@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from experiments.topics._claim import WRONG, Claim
+from experiments.topics._claim import NEGATIVE, WRONG, Claim
 
 from .estimators import (
     FREQUENT,
@@ -37,7 +37,7 @@ HIDDEN = (
 )
 
 INDEPENDENT = (
-    "hidden matrices before a normalisation in residual networks of widths d = 16 to 64 under "
+    "hidden matrices before a normalisation in residual networks of widths d = {widths} under "
     "Adam with an independent decay, a learning rate {rate} and a lambda {decay}"
 )
 PLAIN = {"1": "that is the same at every width", "1/d": "in proportion to 1/d",
@@ -73,23 +73,23 @@ def _by_width(power: float, words: str, quantity: str, predicted: float, rival: 
 
 def _independent(
     name: str, rule: str, quantity: str, what: str, predicted: float, rival: float | None,
-    citation: str, **options: Any,
+    citation: str, study: str = "decay_independent", begin: str = "", **options: Any,
 ) -> Claim:  # fmt: skip
     """Of a quantity of hidden matrices under independent decay by one of the rules."""
     rate, decay = (PLAIN[part] for part in rule.split(", "))
-    wrong = WRONG if name.startswith("control-") else ""
+    sizes = "32 to 128" if study.endswith("wide") else "16 to 64"
     named = {
         "square": "RMS of entries",
         "step": "turn of a step",
         "largest": "largest singular value",
     }[quantity]
-    statement = f"t equilibrium {INDEPENDENT.format(rate=rate, decay=decay)} have {what}."
+    about = INDEPENDENT.format(widths=sizes, rate=rate, decay=decay)
     return Claim(
         name=name,
-        statement=f"{wrong}{'a' if wrong else 'A'}{statement}",
+        statement=f"{begin}{'a' if begin else 'A'}t equilibrium {about} have {what}.",
         quantity=f"exponent of d in the {named}",
         prediction=f"{predicted:g}",
-        study="decay_independent",
+        study=study,
         evidence=partial(hidden_exponent, quantity=quantity, rule=rule, predicted=predicted,
                          over="square" if quantity == "step" else None),
         tolerance=0.1,
@@ -284,6 +284,7 @@ CLAIMS = (
         "weight-decay-turn-independent",
         *("1/d, 1", "step", "steps that turn them by one angle at every width", 0.0, -0.5),
         f"{KOSSON_WIDTH}; {WIDTH}",
+        expected="undecided",
     ),
     _independent(
         "weight-decay-turn-independent-rate",
@@ -291,9 +292,11 @@ CLAIMS = (
         f"{KOSSON_WIDTH}; {WIDTH}",
     ),
     _independent(
-        "weight-decay-turn-independent-width",
-        *("1/d, d", "step", "steps that turn them as the root of lambda", 0.5, 0.0),
-        f"{KOSSON}; {TURN}",
+        "control-weight-decay-turn-independent-width",
+        *("1/d, d", "step", "steps that turn them as the root of lambda", 0.5, None),
+        f"contradicts {TURN}",
+        begin=NEGATIVE,
+        expected="fails",
     ),
     _independent(
         "weight-decay-size-independent",
@@ -315,6 +318,7 @@ CLAIMS = (
             -0.25,
         ),
         WIDTH,
+        expected="undecided",
     ),
     _independent(
         "control-weight-decay-turn-independent",
@@ -327,6 +331,32 @@ CLAIMS = (
             None,
         ),
         f"contradicts weight-decay-turn-independent; {WIDTH}",
+        begin=WRONG,
         expected="fails",
+    ),
+    *(
+        _independent(
+            f"weight-decay-{label}-wide",
+            *(rule, quantity, what, predicted, rival, source),
+            study="decay_independent_wide",
+        )
+        for label, rule, quantity, what, predicted, rival, source in (
+            (
+                *("turn-independent", "1/d, 1", "step"),
+                *("steps that turn them by one angle at every width", 0.0, -0.5),
+                f"{KOSSON_WIDTH}; {WIDTH}",
+            ),
+            (
+                *("turn-independent-width", "1/d, d", "step"),
+                *("steps that turn them as the root of lambda", 0.5, 0.0),
+                f"{KOSSON}; {TURN}",
+            ),
+            (
+                *("gain-independent", "1/d, 1", "largest"),
+                "the same largest singular value at every width, as weights of one direction have",
+                *(0.0, -0.25),
+                WIDTH,
+            ),
+        )
     ),
 )

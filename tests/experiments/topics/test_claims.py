@@ -469,8 +469,8 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         )
         for what, quantity, rules in (
             ("size", "square", ("", "-rate")),
-            ("turn", "step", ("", "-rate", "-width")),
-            ("gain", "largest", ("",)),
+            ("turn", "step", ("-rate", "-wide", "-width-wide")),
+            ("gain", "largest", ("-wide",)),
         )
         for rule in rules
     },
