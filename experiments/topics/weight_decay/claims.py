@@ -37,7 +37,7 @@ HIDDEN = (
 )
 
 INDEPENDENT = (
-    "hidden matrices before a normalisation in residual networks of widths d = {widths} under "
+    "hidden matrices before a normalisation in residual networks of widths d = 16 to 64 under "
     "Adam with an independent decay, a learning rate {rate} and a lambda {decay}"
 )
 PLAIN = {"1": "that is the same at every width", "1/d": "in proportion to 1/d",
@@ -73,23 +73,22 @@ def _by_width(power: float, words: str, quantity: str, predicted: float, rival: 
 
 def _independent(
     name: str, rule: str, quantity: str, what: str, predicted: float, rival: float | None,
-    citation: str, study: str = "decay_independent", begin: str = "", **options: Any,
+    citation: str, begin: str = "", **options: Any,
 ) -> Claim:  # fmt: skip
     """Of a quantity of hidden matrices under independent decay by one of the rules."""
     rate, decay = (PLAIN[part] for part in rule.split(", "))
-    sizes = "32 to 128" if study.endswith("wide") else "16 to 64"
     named = {
         "square": "RMS of entries",
         "step": "turn of a step",
         "largest": "largest singular value",
     }[quantity]
-    about = INDEPENDENT.format(widths=sizes, rate=rate, decay=decay)
+    about = INDEPENDENT.format(rate=rate, decay=decay)
     return Claim(
         name=name,
         statement=f"{begin}{'a' if begin else 'A'}t equilibrium {about} have {what}.",
         quantity=f"exponent of d in the {named}",
         prediction=f"{predicted:g}",
-        study=study,
+        study="decay_independent",
         evidence=partial(hidden_exponent, quantity=quantity, rule=rule, predicted=predicted,
                          over="square" if quantity == "step" else None),
         tolerance=0.1,
@@ -333,30 +332,5 @@ CLAIMS = (
         f"contradicts weight-decay-turn-independent; {WIDTH}",
         begin=WRONG,
         expected="fails",
-    ),
-    *(
-        _independent(
-            f"weight-decay-{label}-wide",
-            *(rule, quantity, what, predicted, rival, source),
-            study="decay_independent_wide",
-        )
-        for label, rule, quantity, what, predicted, rival, source in (
-            (
-                *("turn-independent", "1/d, 1", "step"),
-                *("steps that turn them by one angle at every width", 0.0, -0.5),
-                f"{KOSSON_WIDTH}; {WIDTH}",
-            ),
-            (
-                *("turn-independent-width", "1/d, d", "step"),
-                *("steps that turn them as the root of lambda", 0.5, 0.0),
-                f"{KOSSON}; {TURN}",
-            ),
-            (
-                *("gain-independent", "1/d, 1", "largest"),
-                "the same largest singular value at every width, as weights of one direction have",
-                *(0.0, -0.25),
-                WIDTH,
-            ),
-        )
     ),
 )

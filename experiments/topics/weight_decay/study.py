@@ -354,12 +354,4 @@ DECAY_INDEPENDENT = Study(
     labels={"quantity": list(QUANTITIES)},
 )
 
-DECAY_INDEPENDENT_WIDE = Study(
-    "decay_independent_wide",
-    cells=lambda full: grid(width=(32, 64, 128), rule=("1/d, 1", "1/d, d")) if full else [],
-    measure=_independent,
-    config=lambda full: {**DECAY_INDEPENDENT.config(full), "first_seed": 200, "seeds": 5},
-    labels={"quantity": list(QUANTITIES)},
-)
-
-STUDIES = (DECAY_ROWS, DECAY_WIDTH, DECAY_INDEPENDENT, DECAY_INDEPENDENT_WIDE)
+STUDIES = (DECAY_ROWS, DECAY_WIDTH, DECAY_INDEPENDENT)

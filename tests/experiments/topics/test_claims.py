@@ -469,8 +469,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         )
         for what, quantity, rules in (
             ("size", "square", ("", "-rate")),
-            ("turn", "step", ("-rate", "-wide", "-width-wide")),
-            ("gain", "largest", ("-wide",)),
+            ("turn", "step", ("-rate",)),
         )
         for rule in rules
     },
