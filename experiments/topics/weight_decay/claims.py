@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from experiments.topics._claim import WRONG, Claim
+from experiments.topics._claim import NEGATIVE, WRONG, Claim
 
 from .estimators import (
     FREQUENT,
@@ -24,6 +24,7 @@ WORTH = "docs/theory/weight_decay.md#visit-worth"
 TURN = "docs/theory/weight_decay.md#decay-rotation"
 WIDTH = "docs/theory/weight_decay.md#decay-and-width"
 KOSSON = "Kosson et al. 2023, arXiv 2305.17212"
+KOSSON_WIDTH = "Kosson et al. 2025, arXiv 2510.19093"
 FAN = "Fan et al. 2025, arXiv 2510.15262"
 NOISE = "rows whose gradient is Gaussian noise at random visits, by Adam with decoupled decay,"
 NETWORK = (
@@ -34,6 +35,13 @@ HIDDEN = (
     "hidden matrices before a normalisation in residual networks of widths d = 16 to 64 under "
     "AdamW with learning rates in proportion to 1/d and a coupled lambda in proportion to {decay}"
 )
+
+INDEPENDENT = (
+    "hidden matrices before a normalisation in residual networks of widths d = 16 to 64 under "
+    "Adam with an independent decay, a learning rate {rate} and a lambda {decay}"
+)
+PLAIN = {"1": "that is the same at every width", "1/d": "in proportion to 1/d",
+         "d": "in proportion to d"}  # fmt: skip
 
 
 def _ratio(name: str, statement: str, quantity: str, **options: Any) -> Claim:
@@ -60,6 +68,33 @@ def _by_width(power: float, words: str, quantity: str, predicted: float, rival: 
         tolerance=0.1,
         citation=f"{KOSSON}; {SIZE if over is None else TURN}",
         rival=rival,
+    )  # fmt: skip
+
+
+def _independent(
+    name: str, rule: str, quantity: str, what: str, predicted: float, rival: float | None,
+    citation: str, begin: str = "", **options: Any,
+) -> Claim:  # fmt: skip
+    """Of a quantity of hidden matrices under independent decay by one of the rules."""
+    rate, decay = (PLAIN[part] for part in rule.split(", "))
+    named = {
+        "square": "RMS of entries",
+        "step": "turn of a step",
+        "largest": "largest singular value",
+    }[quantity]
+    about = INDEPENDENT.format(rate=rate, decay=decay)
+    return Claim(
+        name=name,
+        statement=f"{begin}{'a' if begin else 'A'}t equilibrium {about} have {what}.",
+        quantity=f"exponent of d in the {named}",
+        prediction=f"{predicted:g}",
+        study="decay_independent",
+        evidence=partial(hidden_exponent, quantity=quantity, rule=rule, predicted=predicted,
+                         over="square" if quantity == "step" else None),
+        tolerance=0.1,
+        citation=citation,
+        rival=rival,
+        **options,
     )  # fmt: skip
 
 
@@ -231,5 +266,71 @@ CLAIMS = (
         tolerance=0.2,
         citation=WIDTH,
         rival=0.5,
+    ),
+    _ratio(
+        "weight-decay-hidden-independent",
+        "At equilibrium hidden matrices before a normalisation in residual networks of widths "
+        "d = 16 to 64 under Adam with an independent decay have entries of the derived RMS, about "
+        "eta over the root of 2 lambda, by three rules for both: eta ~ 1/d, eta constant, and "
+        "eta ~ 1/d with lambda ~ d.",
+        "RMS of entries over the law, geometric mean",
+        study="decay_independent",
+        evidence=hidden_ratio,
+        tolerance=0.15,
+        citation=f"{KOSSON}; {SIZE}",
+    ),
+    _independent(
+        "weight-decay-turn-independent",
+        *("1/d, 1", "step", "steps that turn them by one angle at every width", 0.0, -0.5),
+        f"{KOSSON_WIDTH}; {WIDTH}",
+        expected="undecided",
+    ),
+    _independent(
+        "weight-decay-turn-independent-rate",
+        *("1, 1", "step", "steps that turn them by one angle at every width", 0.0, 0.5),
+        f"{KOSSON_WIDTH}; {WIDTH}",
+    ),
+    _independent(
+        "control-weight-decay-turn-independent-width",
+        *("1/d, d", "step", "steps that turn them as the root of lambda", 0.5, None),
+        f"contradicts {TURN}",
+        begin=NEGATIVE,
+        expected="fails",
+    ),
+    _independent(
+        "weight-decay-size-independent",
+        *("1/d, 1", "square", "entries whose RMS falls as the learning rate", -1.0, -0.5),
+        f"{KOSSON}; {SIZE}",
+    ),
+    _independent(
+        "weight-decay-size-independent-rate",
+        *("1, 1", "square", "entries of one RMS at every width", 0.0, -1.0),
+        f"{KOSSON}; {SIZE}",
+    ),
+    _independent(
+        "weight-decay-gain-independent",
+        *(
+            "1/d, 1",
+            "largest",
+            "the same largest singular value at every width, as weights of one direction have",
+            0.0,
+            -0.25,
+        ),
+        WIDTH,
+        expected="undecided",
+    ),
+    _independent(
+        "control-weight-decay-turn-independent",
+        *(
+            "1/d, d",
+            "step",
+            "steps that turn them by one angle at every width, as they have by "
+            "the same rule under coupled decay",
+            0.0,
+            None,
+        ),
+        f"contradicts weight-decay-turn-independent; {WIDTH}",
+        begin=WRONG,
+        expected="fails",
     ),
 )

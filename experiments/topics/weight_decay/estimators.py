@@ -15,7 +15,7 @@ from dynsim.statistics import Resamples, exponent_of, log_slope
 from dynsim.theory import equilibrium_rms, kept_direction
 from experiments.results import study_config
 
-from .study import BETAS, DECAYS, LAG
+from .study import BETAS, DECAYS, LAG, RULES
 
 Floats = NDArray[np.float64]
 RESAMPLES = 1000
@@ -149,24 +149,33 @@ def widths(data: xr.Dataset) -> list[int]:
     return [int(width) for width in data.width.values]
 
 
-def squares(data: xr.Dataset, quantity: str, power: float) -> Floats:
-    """Mean squares of a quantity of hidden matrices, shape (widths, seeds)."""
-    chosen = data.mean_square.sel(quantity=quantity, power=power)
+def squares(data: xr.Dataset, quantity: str, **cell: float | str) -> Floats:
+    """Mean squares of a quantity of hidden matrices, shape (widths, seeds).
+
+    `cell` is the power of lambda under coupled decay, the rule under independent decay.
+    """
+    chosen = data.mean_square.sel(quantity=quantity, **cell)
     return chosen.transpose("width", "seed").to_numpy().astype(np.float64)
 
 
-def hidden_rates(data: xr.Dataset, power: float) -> tuple[Floats, Floats]:
+def hidden_rates(data: xr.Dataset, **cell: float | str) -> tuple[Floats, Floats]:
     """Learning rates and lambda of hidden matrices by width."""
     config, sizes = study_config(data), np.array(widths(data)) / 32
-    return config["rate"] / sizes, config["decay"] * sizes**power
+    by_rule = "rule" in cell
+    rate_power, power = RULES[str(cell["rule"])] if by_rule else (-1.0, float(cell["power"]))
+    return config["rate"] * sizes**rate_power, config["decay"] * sizes**power
 
 
 def hidden_ratio(data: xr.Dataset) -> Evidence:
-    """RMS of hidden matrices over the law, geometric mean over widths and powers of lambda."""
+    """RMS of hidden matrices over the law, geometric mean over widths and powers of lambda, or
+    over widths and rules under independent decay."""
+    axis_name = "rule" if "rule" in data.dims else "power"
+    convention: DecayConvention = "independent" if axis_name == "rule" else "coupled"
     samples, derived, sizes = [], [], []
-    for power in data.power.values:
-        samples += list(squares(data, "square", power))
-        derived += list(equilibrium_rms(*hidden_rates(data, power)))
+    for one in data[axis_name].values:
+        cell = {axis_name: one}
+        samples += list(squares(data, "square", **cell))
+        derived += list(equilibrium_rms(*hidden_rates(data, **cell), convention=convention))
         sizes += widths(data)
     expected = np.array(derived)
 
@@ -178,12 +187,16 @@ def hidden_ratio(data: xr.Dataset) -> Evidence:
 
 
 def hidden_exponent(
-    data: xr.Dataset, quantity: str, power: float, predicted: float, over: str | None = None
+    data: xr.Dataset,
+    quantity: str,
+    predicted: float,
+    over: str | None = None,
+    **cell: float | str,
 ) -> Evidence:
     """Power of the width in the RMS of a quantity, or of its quotient by another one."""
-    samples = [squares(data, quantity, power)]
+    samples = [squares(data, quantity, **cell)]
     if over is not None:
-        samples = [np.stack([samples[0], squares(data, over, power)], axis=1)]
+        samples = [np.stack([samples[0], squares(data, over, **cell)], axis=1)]
 
     def logs(some: Floats, axis: int = -1) -> Floats:
         mean = 0.5 * np.log(np.mean(some, axis=axis))

@@ -93,9 +93,9 @@ def _turns(axes: Axes, data: xr.Dataset) -> None:
 
 def _widths(axes: Axes, data: xr.Dataset, quantity: str) -> None:
     for place, power in enumerate(data.power.values):
-        found = intervals(squares(data, quantity, power), np.ones(len(widths(data))))
+        found = intervals(squares(data, quantity, power=power), np.ones(len(widths(data))))
         value, low, high = np.array([[one.value, one.low, one.high] for one in found]).T
-        law = equilibrium_rms(*hidden_rates(data, power))
+        law = equilibrium_rms(*hidden_rates(data, power=power))
         line = law if quantity == "square" else value[0] * law / law[0] * _sizes_of(data)
         axes.plot(widths(data), line, color=f"C{place}", linewidth=1.2)
         axes.errorbar(

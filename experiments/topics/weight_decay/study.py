@@ -220,10 +220,11 @@ POWERS = (0.0, 0.5, 1.0)
 """of the width in lambda"""
 
 
-@partial(jax.jit, static_argnames=("steps", "width", "batch_size"))
+@partial(jax.jit, static_argnames=("steps", "width", "batch_size", "convention"))
 def _hidden(
-    steps: int, width: int, batch_size: int, logits: Array, rate: float, decay: float, key: Array
-) -> Any:
+    steps: int, width: int, batch_size: int, logits: Array, rate: float, decay: float, key: Array,
+    convention: str = "coupled",
+) -> Any:  # fmt: skip
     """Of the hidden matrices, over the second half: mean squares, products after `LAG` steps,
     squares of one step, largest singular values; what a step adds to outputs and what is there."""
     tokens, outputs = logits.shape
@@ -233,7 +234,7 @@ def _hidden(
         "hidden": width**-0.5 * jax.random.normal(keys[1], (LAYERS, width, width), jnp.float32),
         "head": width**-0.5 * jax.random.normal(keys[2], (outputs, width), jnp.float32),
     }
-    hidden = adamw("coupled", rate, decay, HIDDEN_BETAS)
+    hidden = adamw(convention, rate, decay, HIDDEN_BETAS)
     others = adamw("coupled", OTHERS_RATE, OTHERS_DECAY, HIDDEN_BETAS)
     head = adamw("coupled", OTHERS_RATE * 32 / width, OTHERS_DECAY, HIDDEN_BETAS)
     update = optax.partition(
@@ -298,17 +299,20 @@ OTHERS_RATE, OTHERS_DECAY = 0.01, 0.1
 
 def _widths(
     width: int, power: float, vocab_size: int, outputs: int, batch_size: int, rate: float,
-    decay: float, steps: int, seeds: int, seed: int = 0,
+    decay: float, steps: int, seeds: int, seed: int = 0, rate_power: float = -1.0,
+    convention: str = "coupled", first_seed: int = 0,
 ) -> Any:  # fmt: skip
-    """Mean squares at eta = rate 32/d and lambda = decay (d/32)^power, by quantity and seed."""
+    """Mean squares at eta = rate (d/32)^rate_power and lambda = decay (d/32)^power, by quantity
+    and seed."""
     found = np.empty((len(QUANTITIES), seeds))
+    size = width / 32
+    rates = (rate * size**rate_power, decay * size**power)
     for number in range(seeds):
-        for_teacher, for_network = jax.random.split(jax.random.key(run_seed(seed, number)))
+        key = jax.random.key(run_seed(seed, first_seed + number))
+        for_teacher, for_network = jax.random.split(key)
         logits = jax.random.normal(for_teacher, (vocab_size, outputs), jnp.float32)
-        size = width / 32
-        found[:, number] = np.asarray(
-            _hidden(steps, width, batch_size, logits, rate / size, decay * size**power, for_network)
-        )
+        run = (steps, width, batch_size, logits, *rates, for_network, convention)
+        found[:, number] = np.asarray(_hidden(*run))
     return {"mean_square": (("quantity", "seed"), found)}
 
 
@@ -328,4 +332,26 @@ DECAY_WIDTH = Study(
     labels={"quantity": list(QUANTITIES)},
 )
 
-STUDIES = (DECAY_ROWS, DECAY_WIDTH)
+RULES = {"1/d, 1": (-1.0, 0.0), "1, 1": (0.0, 0.0), "1/d, d": (-1.0, 1.0)}
+"""Powers of the width in learning rate and independent lambda, by what both grow like. The first is
+the coupled decay of `DECAY_WIDTH` at its lambda in proportion to d, on other networks."""
+
+
+def _independent(rule: str, **options: Any) -> Any:
+    rate_power, power = RULES[rule]
+    return _widths(rate_power=rate_power, power=power, convention="independent", **options)
+
+
+DECAY_INDEPENDENT = Study(
+    "decay_independent",
+    cells=lambda full: grid(width=(16, 32, 64), rule=tuple(RULES)) if full else [],
+    measure=_independent,
+    config=lambda full: {
+        **DECAY_WIDTH.config(full),
+        "decay": DECAYS["independent"],
+        "first_seed": 100,
+    },
+    labels={"quantity": list(QUANTITIES)},
+)
+
+STUDIES = (DECAY_ROWS, DECAY_WIDTH, DECAY_INDEPENDENT)

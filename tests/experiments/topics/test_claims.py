@@ -451,6 +451,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
             "weight-decay-rows-network",
             "weight-decay-rows-one-moment",
             "weight-decay-hidden",
+            "weight-decay-hidden-independent",
         )
     },
     "weight-decay-rare-tokens": steeper("mean_square", -0.2, "chance"),
@@ -461,6 +462,16 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         f"weight-decay-{what}-{short}": steeper("mean_square", 0.4, "width", quantity=quantity)
         for what, quantity in (("size", "square"), ("turn", "step"))
         for short in ("constant", "root", "width")
+    },
+    **{
+        f"weight-decay-{what}-independent{rule}": steeper(
+            "mean_square", 0.4, "width", quantity=quantity
+        )
+        for what, quantity, rules in (
+            ("size", "square", ("", "-rate")),
+            ("turn", "step", ("-rate",)),
+        )
+        for rule in rules
     },
     "weight-decay-largest": steeper("mean_square", -0.4, "width", quantity="largest"),
     "weight-decay-relative-update": steeper("mean_square", 0.5, "width", quantity="added"),

@@ -37,6 +37,7 @@ SMALL = {
     "bigram_steps": {"seeds": 1},
     "decay_rows": {"seeds": 1, "steps": 512},
     "decay_width": {"seeds": 1, "steps": 512, "vocab_size": 32, "outputs": 4},
+    "decay_independent": {"seeds": 1, "steps": 512, "vocab_size": 32, "outputs": 4},
     "heads": {"blocks": 2, "work": 2**20},
     "head_rules": {"blocks": 2, "work": 2**20},
     "muon_rows": {"seeds": 1},
