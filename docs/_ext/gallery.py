@@ -26,6 +26,12 @@ def snippet(name: str) -> str:
     return "\n".join(lines)
 
 
+def title(name: str) -> str:
+    """The name of a figure as a heading."""
+    words = name.replace("_", " ")
+    return words.replace("lv", "LV", 1) if words.startswith("lv ") else words.capitalize()
+
+
 def entry(name: str, says: str) -> str:
     """Markdown of a figure: title, image, what it says, what it shows, topic, claims and code."""
     from experiments.topics._figures import FIGURES
@@ -38,7 +44,7 @@ def entry(name: str, says: str) -> str:
     links = ", ".join(f"[{one}](#claim-{one})" for one in claims)
     evidence = f"Claims on its data: {links}." if links else "It is theory alone, without data."
     parts = (
-        f"## {name.replace('_', ' ').capitalize()}",
+        f"## {title(name)}",
         says,
         f"![{shows}](figures/{name}.png)",
         f"*{shows}* Topic: {{doc}}`topics/{topic}`. {evidence}",

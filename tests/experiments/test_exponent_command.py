@@ -243,6 +243,14 @@ def test_the_help_names_every_quantity():
         assert name in text, name
 
 
+def test_the_guide_says_what_every_quantity_is():
+    guide = (Path(__file__).parents[2] / "docs/guides/exponents.md").read_text(encoding="utf-8")
+    section = guide.partition("## Quantities")[2].partition("## Paths")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert named == list(_registry.QUANTITIES)
+
+
 def test_options_are_those_of_a_setup_with_their_own_words():
     """Every size and rate is a text, its meaning that of the one definition."""
     fields = PathOptions.__dataclass_fields__
