@@ -13,7 +13,7 @@ import sympy as sp
 
 from . import _symbols as s
 from ._derivation import Derivation, Step
-from ._first_step import Layer, role_step, role_values, update_second_moment
+from ._first_step import Layer, role_values, update_second_moment
 from ._gaussian import Optimizer, kernel
 
 UpdatePart = Literal["incoherent", "coherent", "aligned"]
@@ -55,6 +55,6 @@ def update_part(layer: Layer, optimizer: Optimizer, part: UpdatePart) -> Derivat
         latex_left=latex,
         expression=value,
         assumptions=whole.assumptions,
-        steps=(role_step(layer), *moments.steps, Step(reason, left, latex, value)),
+        steps=(*moments.steps, Step(reason, left, latex, value)),
         source=SOURCE,
     )

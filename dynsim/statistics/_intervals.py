@@ -98,7 +98,7 @@ def bootstrap(
     >>> seeds = np.array([1.0, 1.2, 0.9, 1.1])
     >>> mean = bootstrap(lambda sample, axis=-1: sample.mean(axis=axis), [seeds])
     >>> f"{mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]"
-    '1.05 [0.90, 1.20]'
+    '1.05 [0.84, 1.26]'
     """
 
     def alone(*chosen: Floats, axis: int = -1) -> Floats:

@@ -138,7 +138,7 @@ def test_a_bar_shows_itself_before_anything_is_finished(monkeypatch, terminal):
 
 @pytest.mark.parametrize(("steps", "rows"), [(1, 1), (40, 40), (41, 12)])
 def test_a_table_of_steps_says_what_it_leaves_out(capsys, steps, rows):
-    print_curves({"step": list(range(steps)), "loss": [0.5] * steps}, ["loss"])
+    print_curves({"config": {}, "step": list(range(steps)), "loss": [0.5] * steps}, ["loss"])
     _, _, *lines = capsys.readouterr().out.splitlines()
     left_out = [f"{rows} of {steps} steps (all: --json or --out)"] if rows < steps else []
     assert lines[rows:] == left_out
