@@ -4,8 +4,8 @@ Both sides become sympy expressions: everything that `derivations` derives, and 
 expression of a source text (single assignments inside a function put in). Two expressions are the
 same formula if they take the same values at fixed numbers, over all ways to give these numbers to
 their symbols; sign and reciprocal do not count. Matrix products are evaluated with 3 x 3 matrices.
-A plain product or quotient, a Pythagorean sum and a bare bell curve cannot be told from other
-arithmetic.
+A plain product or quotient, a Pythagorean sum, a bare bell curve and two correlated normals cannot
+be told from other arithmetic.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def is_characteristic(expression: sp.Basic) -> bool:
         return False
     if isinstance(expression, sp.MatAdd):
         return sum(len(term.atoms(sp.MatrixSymbol)) >= 2 for term in expression.args) >= 2
-    if isinstance(expression, _MATRIX) or _is_bell_curve(expression):
+    if isinstance(expression, _MATRIX) or _is_bell_curve(expression) or _is_split(expression):
         return False
     if int(sp.count_ops(expression)) >= 3 and expression.has(sp.pi, *_TRANSCENDENTAL):
         return True
@@ -243,6 +243,16 @@ def is_characteristic(expression: sp.Basic) -> bool:
 def _is_bell_curve(expression: sp.Basic) -> bool:
     """exp(-x^2 / (2 s^2)), with nothing before it."""
     return isinstance(expression, sp.exp) and not expression.args[0].has(sp.Add, sp.pi)
+
+
+def _is_split(expression: sp.Basic) -> bool:
+    """c x + sqrt(1 - c^2) y: how anyone makes correlated normals."""
+    for c in expression.free_symbols if isinstance(expression, sp.Add) else ():
+        root = sp.sqrt(1 - c**2)
+        rest = [term / c if not term.has(root) else term / root for term in expression.args]
+        if len(rest) == 2 and all(part.is_Symbol for part in rest) and expression.has(root):
+            return True
+    return False
 
 
 def _beside_one(node: sp.Add) -> bool:
