@@ -10,46 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from dynsim.laboratory import train_networks
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study
 
-from .networks import (
-    LAYERS,
-    Floats,
-    network,
-    relative_losses,
-)
+from .networks import LAYERS, text_losses
 
 LARGE = 600  # number of the seed in a run
 LARGE_WIDTHS: Mapping[str, tuple[int, ...]] = {"m 4096": (64, 128, 256)}
-
-
-def _text_losses(
-    path: str,
-    width: int,
-    optimizer: str,
-    head: str,
-    rates: Sequence[float],
-    steps: int,
-    seeds: int,
-    seed: int,
-) -> Floats:
-    """Losses on text not trained on over initial ones, by seed."""
-    setup = network(
-        path,
-        width,
-        optimizer,
-        head,
-        (rates[0], rates[1], rates[2]),
-        targets="next-token",
-        batch_size=512,
-        steps=steps,
-        schedule="linear",
-        seed=seed,
-    )
-    return relative_losses(train_networks(setup, seeds=seeds))
-
 
 CENTRES: Mapping[str, tuple[float, float, float]] = {
     # Rates at muP's scale that all widths share, near the best of pilot runs at d = 64.
@@ -75,7 +42,7 @@ def _rate_cell(
         tried = list(CENTRES[path])
         tried[place] *= 2.0**octave
         rates[number] = tried[place]
-        losses[number] = _text_losses(
+        losses[number] = text_losses(
             *(path, width, "adam", "untied", tried, steps[path], seeds, run_seed(seed, first_seed))
         )
     return {"loss": (("place", "seed"), losses), "rate": (("place",), rates)}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dynsim import LayerValues
 from dynsim._targets import sparse_targets
-from dynsim.laboratory import NetworkSetup, NetworkTraining
+from dynsim.laboratory import NetworkSetup, NetworkTraining, train_networks
 from dynsim.laboratory._head import mean_square_outputs
 from dynsim.laboratory._networks import ResidualMLP
 from dynsim.laboratory._training import Reached
@@ -160,3 +160,29 @@ def relative_losses(found: NetworkTraining) -> Floats:
     """Losses over initial ones, by run: at most 1, also of lost runs."""
     loss = np.where(found.diverged, np.inf, found.loss[:, -1]) / found.initial_loss
     return np.nan_to_num(loss, nan=1.0).clip(max=1.0)
+
+
+def text_losses(
+    path: str,
+    width: int,
+    optimizer: str,
+    head: str,
+    rates: Sequence[float],
+    steps: int,
+    seeds: int,
+    seed: int,
+) -> Floats:
+    """Losses on text not trained on over initial ones, by seed: at most 1, also of lost runs."""
+    setup = network(
+        path,
+        width,
+        optimizer,
+        head,
+        (rates[0], rates[1], rates[2]),
+        targets="next-token",
+        batch_size=512,
+        steps=steps,
+        schedule="linear",
+        seed=seed,
+    )
+    return relative_losses(train_networks(setup, seeds=seeds))

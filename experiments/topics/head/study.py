@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from dynsim import token_law
-from dynsim.laboratory import train_networks
 from dynsim.laboratory._columns import run_columns
 from dynsim.laboratory._training import trained_networks
 from dynsim.theory import LOGITS, head_step
@@ -32,11 +31,10 @@ from .networks import (
     PATHS,
     SIZES,
     WIDTHS,
-    Floats,
     ends_of,
     network,
-    relative_losses,
     single_steps,
+    text_losses,
 )
 
 HEADS = ("untied", "tied", "few")
@@ -108,32 +106,6 @@ HEAD_UPDATES = Study(
 # Optimal rates.
 
 
-def _final_losses(
-    path: str,
-    width: int,
-    optimizer: str,
-    head: str,
-    rates: Sequence[float],
-    steps: int,
-    seeds: int,
-    seed: int,
-) -> Floats:
-    """Losses on text not trained on over initial ones, by seed: at most 1, also of lost runs."""
-    setup = network(
-        path,
-        width,
-        optimizer,
-        head,
-        (rates[0], rates[1], rates[2]),
-        targets="next-token",
-        batch_size=512,
-        steps=steps,
-        schedule="linear",
-        seed=seed,
-    )
-    return relative_losses(train_networks(setup, seeds=seeds))
-
-
 def _rate_cell(
     path: str, optimizer: str, head: str, width: int, steps: int, seeds: int, seed: int = 0
 ) -> Mapping[str, Any]:
@@ -153,7 +125,7 @@ def _rate_cell(
                 tried = list(centre)
                 tried[place] *= 2.0**octave
                 rates[turn, place, number] = tried[place]
-                losses[turn, place, number] = _final_losses(
+                losses[turn, place, number] = text_losses(
                     path, width, optimizer, head, tried, steps, seeds, run_seed(seed)
                 )
             best[place] = rates[turn, place, int(np.argmin(losses[turn, place].mean(axis=-1)))]
@@ -249,7 +221,7 @@ def _alone_cell(
     for number, rate in enumerate(rates):
         tried = list(COMMON[optimizer, head])
         tried[place] = float(rate)
-        losses[number] = _final_losses(
+        losses[number] = text_losses(
             "fixed", width, optimizer, head, tried, steps, seeds, run_seed(seed, first_seed)
         )
     return {"loss": (("octave", "seed"), losses), "rate": (("octave",), rates)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,18 +15,13 @@ from dynsim.statistics import exponent_of, jackknife, log_slope, parabola_vertex
 from dynsim.theory import muon_row_norms, muon_scale
 from experiments.results import study_config
 
-from .networks import EDGES
+from .networks import EDGES, means
 
 Floats = NDArray[np.float64]
 RESAMPLES = 1000
 STARVED, HALF, FULL = (0.0, 0.1), (0.1, 0.9), (0.9, 1.0)
 """bands of the derived squared length"""
 CONVENTIONS: Mapping[str, MuonConvention] = {"original": "original", "match-rms": "match-rms"}
-
-
-def means(values: Floats) -> Floats:
-    """Means between the study's ranks."""
-    return np.array([values[low:high].mean() for low, high in itertools.pairwise(EDGES)])
 
 
 def derived_squares(data: xr.Dataset, head: str, width: int, exponent: float) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -10,17 +11,25 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from numpy.typing import NDArray
 
 from dynsim import token_law
 from experiments.topics._seeds import run_seed
 
+Floats = NDArray[np.float64]
 UPDATES = ("muon", "fourth root", "row norm, then muon", "muon, then row norm", "adam")
 """Of the embedding. Fourth root: U S^(1/2) V^T of a gradient U S V^T, half of Shampoo's."""
 OCTAVES = (-8, -7, -6, -5, -4, -3, -2, -1, 0)
 GROUPS = ("frequent", "between", "starved")
 EDGES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 """Between these ranks means are taken."""
+RANKS = [f"{low + 1} to {high}" for low, high in itertools.pairwise(EDGES)]
 MOMENTUM, HEAD_RATE, SHARPNESS = 0.95, 0.003, 2.0
+
+
+def means(values: Floats) -> Floats:
+    """Means between `EDGES`."""
+    return np.array([values[low:high].mean() for low, high in itertools.pairwise(EDGES)])
 
 
 def polar(gradient: Array, power: float = 0.0) -> Array:

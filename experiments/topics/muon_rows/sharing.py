@@ -20,7 +20,7 @@ from dynsim.theory import muon_row_norms, muon_row_squares
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study
 
-from .networks import EDGES, MOMENTUM, row_squares
+from .networks import MOMENTUM, RANKS, means, row_squares
 
 Floats = NDArray[np.float64]
 CASES = ("shared targets", "momentum")
@@ -53,18 +53,14 @@ def remembered(random: np.random.Generator, law: Floats, batch_size: int) -> Flo
     return total / total.sum()
 
 
-def _means(values: Floats) -> list[float]:
-    return [float(values[low:high].mean()) for low, high in itertools.pairwise(EDGES)]
-
-
 def _cell(
     case: str, width: int, exponent: float, vocab_size: int, batch_size: int, seeds: int,
     seed: int = 0, first_seed: int = 0, embedding_std: float = 0.1,
 ) -> Any:  # fmt: skip
     """Mean squared lengths between `EDGES` by seed, and those of two theories."""
     law = token_law(f"zipf:{exponent}", vocab_size).frequencies
-    found = np.empty((len(EDGES) - 1, seeds))
-    derived = np.empty((len(THEORIES), len(EDGES) - 1, seeds))
+    found = np.empty((len(RANKS), seeds))
+    derived = np.empty((len(THEORIES), len(RANKS), seeds))
     memory = round(batch_size * (1 + MOMENTUM) / (1 - MOMENTUM))
     for number in range(seeds):
         own = run_seed(seed, first_seed + number)
@@ -81,8 +77,8 @@ def _cell(
             weight = remembered(random, law, batch_size)
             theories = tuple(muon_row_norms(law, width, size) ** 2 for size in (memory, batch_size))
         squares = row_squares(embedding, head, jnp.asarray(target), jnp.asarray(weight), True)
-        found[:, number] = _means(np.asarray(squares))
-        derived[:, :, number] = [_means(one) for one in theories]
+        found[:, number] = means(np.asarray(squares))
+        derived[:, :, number] = [means(one) for one in theories]
     return {
         "row_square": (("ranks", "seed"), found),
         "derived_square": (("theory", "ranks", "seed"), derived),
@@ -100,7 +96,7 @@ MUON_SHARING = Study(
     config=lambda full: {"vocab_size": 2048, "batch_size": 256, "seeds": 6},
     labels={
         "theory": list(THEORIES),
-        "ranks": [f"{a + 1} to {b}" for a, b in itertools.pairwise(EDGES)],
+        "ranks": RANKS,
     },
 )
 

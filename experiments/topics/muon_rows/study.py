@@ -7,7 +7,6 @@ theory formula.
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ from dynsim import token_law
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
-from .networks import EDGES, GROUPS, OCTAVES, UPDATES, row_squares, trained
+from .networks import GROUPS, OCTAVES, RANKS, UPDATES, means, row_squares, trained
 from .scales import MUON_SCALES
 from .sharing import MUON_SHARING, MUON_SHARING_SMALL
 
@@ -32,7 +31,7 @@ def _first_step(
 ) -> Any:
     """Mean squared lengths of the rows between `EDGES`, by head and seed."""
     law = token_law(f"zipf:{exponent}", vocab_size).frequencies
-    found = np.empty((len(HEADS), len(EDGES) - 1, seeds))
+    found = np.empty((len(HEADS), len(RANKS), seeds))
     for number in range(seeds):
         key = jax.random.fold_in(jax.random.key(run_seed(seed, number)), width)
         keys = jax.random.split(key, 5)
@@ -50,11 +49,8 @@ def _first_step(
             (head, own, batch, True),
         )
         for place, (readout, wanted, weight, softmax) in enumerate(cases):
-            squares = np.asarray(
-                row_squares(embedding, readout, wanted, jnp.asarray(weight), softmax)
-            )
-            parts = itertools.pairwise(EDGES)
-            found[place, :, number] = [squares[low:high].mean() for low, high in parts]
+            squares = row_squares(embedding, readout, wanted, jnp.asarray(weight), softmax)
+            found[place, :, number] = means(np.asarray(squares))
     return {"row_square": (("head", "ranks", "seed"), found)}
 
 
@@ -65,7 +61,7 @@ MUON_ROWS = Study(
     config=lambda full: {"vocab_size": 2048, "batch_size": 1024, "seeds": 6},
     labels={
         "head": list(HEADS),
-        "ranks": [f"{a + 1} to {b}" for a, b in itertools.pairwise(EDGES)],
+        "ranks": RANKS,
     },
 )
 
