@@ -319,18 +319,4 @@ CLAIMS = (
         WIDTH,
         expected="undecided",
     ),
-    _independent(
-        "control-weight-decay-turn-independent",
-        *(
-            "1/d, d",
-            "step",
-            "steps that turn them by one angle at every width, as they have by "
-            "the same rule under coupled decay",
-            0.0,
-            None,
-        ),
-        f"contradicts weight-decay-turn-independent; {WIDTH}",
-        begin=WRONG,
-        expected="fails",
-    ),
 )
