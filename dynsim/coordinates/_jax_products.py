@@ -131,7 +131,7 @@ def _evaluated(
 def _equation(equation: Any, values: list[_Value], seen: Pass) -> list[_Value]:
     name, params = equation.primitive.name, equation.params
     if name == "scan":
-        return _scan(params, values, seen)
+        return _scan(equation, values, seen)
     if name == "cond":
         branch = params["branches"][int(values[0].array)]
         return _evaluated(branch.jaxpr, branch.consts, values[1:], seen)
@@ -162,12 +162,19 @@ def _is_activation(value: _Value) -> bool:
     return jnp.issubdtype(jnp.result_type(array), jnp.floating) and np.size(array) > 1
 
 
-def _scan(params: Mapping[str, Any], values: list[_Value], seen: Pass) -> list[_Value]:
-    """A scan, unrolled: layers that are stacked in one parameter become its parts."""
-    consts, carried = params["num_consts"], params["num_carry"]
-    fixed, carry = values[:consts], values[consts : consts + carried]
-    stacked = values[consts + carried :]
+def _scan(equation: Any, values: list[_Value], seen: Pass) -> list[_Value]:
+    """A scan, unrolled: layers that are stacked in one parameter become its parts.
+
+    Constants, what is carried and what is stacked follow each other. The body sees an axis less of
+    what is stacked alone, of inputs and outputs; the names of their numbers differ between
+    versions of JAX.
+    """
+    params = equation.params
     body, length = params["jaxpr"], params["length"]
+    whole = _of_one_rank(equation.invars, body.jaxpr.invars)
+    carried = _of_one_rank(equation.outvars, body.jaxpr.outvars)
+    fixed, carry = values[: whole - carried], values[whole - carried : whole]
+    stacked = values[whole:]
     rows: list[list[_Value] | None] = [None] * length
     for index in reversed(range(length)) if params["reverse"] else range(length):
         outputs = _evaluated(
@@ -180,6 +187,11 @@ def _scan(params: Mapping[str, Any], values: list[_Value], seen: Pass) -> list[_
         for k in range(len(per_step[0]) if per_step else 0)
     ]
     return [*carry, *columns]
+
+
+def _of_one_rank(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    pairs = zip(outside, inside, strict=True)
+    return sum(len(one.aval.shape) == len(other.aval.shape) for one, other in pairs)
 
 
 def _row(value: _Value, index: int) -> _Value:

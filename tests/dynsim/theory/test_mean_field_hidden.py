@@ -71,7 +71,7 @@ def test_few_neurons_are_a_finite_network(name):
     error = np.hypot(losses.std(axis=0) / np.sqrt(len(losses)), prediction.loss_error[0])
     distance = np.abs(prediction.loss[0] - losses.mean(axis=0))
     assert np.all(distance < 3.5 * error)
-    assert np.all(error < 0.02 * losses[:, 0].mean())
+    assert np.all(error < 0.025 * losses[:, 0].mean())
     assert losses[:, -1].mean() < 0.8 * losses[:, 0].mean(), "nothing was learned"
     for update in UPDATES:
         squares = getattr(networks, update) ** 2
@@ -79,7 +79,7 @@ def test_few_neurons_are_a_finite_network(name):
         error = squares.std(axis=0)[-1] / np.sqrt(len(squares)) / (2 * rms)
         error = np.hypot(error, getattr(prediction, f"{update}_error")[0, -1])
         assert np.all(np.abs(getattr(prediction, update)[0, -1] - rms) < 4 * error), update
-        assert np.all(error < 0.05 * rms), update
+        assert np.all(error < 0.06 * rms), update
 
 
 def test_first_update_of_every_layer_is_the_derived_one():
