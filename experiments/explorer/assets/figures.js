@@ -4,7 +4,7 @@
 const views = (() => {
   const POINTS = 121;
   const CELL = 5; // pixels of the map's cells
-  const DRAFT = 2; // times larger cells, and fewer values between which lines are looked for, of a draft
+  const DRAFT = 3; // times larger cells, and fewer values between which lines are looked for, of a draft
   const ink = (k) => `var(--ink-${k})`;
   const HATCH = "url(#hatch)";
   const integer = (value) => Math.round(value).toLocaleString("en-US");

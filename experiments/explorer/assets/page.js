@@ -97,8 +97,9 @@ const explorer = (() => {
         const options = ["uniform", "zipf", ...laws.files.keys()];
         const kind = given.startsWith("zipf") ? "zipf" : given;
         if (!options.includes(kind)) options.push(kind);
-        select.replaceChildren(...options.map((value) => make("option", { value },
-          { uniform: "uniform", zipf: "Zipf" }[value] ?? value)));
+        if (options.join("\n") !== [...select.options].map(({ value }) => value).join("\n"))
+          select.replaceChildren(...options.map((value) => make("option", { value },
+            { uniform: "uniform", zipf: "Zipf" }[value] ?? value)));
         select.value = kind;
         const off = kind !== "zipf";
         exponent.disabled = slider.disabled = off;
@@ -270,7 +271,7 @@ const explorer = (() => {
   /** Draws a view; of a draft, which is coarser but soon there, the fine one is still to come. */
   function draw(view, draft = false) {
     const parts = panels.get(view.id);
-    const width = Math.max(Math.floor(parts.figure.clientWidth), 240);
+    const width = Math.max(parts.width, 240);
     parts.drawn = view.draw(model, { width, height: view.height, draft });
     if (!parts.drawn.draft) stale.delete(view.id);
     parts.figure.replaceChildren(parts.drawn.svg);
@@ -385,15 +386,19 @@ const explorer = (() => {
       update();
     }
   });
-  let widths = "";
+  /** Widths are read here alone: read between two drawings they would lay the page out each time. */
+  function measure() {
+    const before = [...panels.values()].map(({ width }) => width).join();
+    for (const parts of panels.values()) parts.width = Math.floor(parts.figure.clientWidth);
+    return before !== [...panels.values()].map(({ width }) => width).join();
+  }
   new ResizeObserver(() => {
-    const now = [...panels.values()].map(({ figure }) => figure.clientWidth).join();
-    if (!model || now === widths) return;
-    widths = now;
+    if (!measure() || !model) return;
     for (const view of views.all) stale.add(view.id);
     drawStale();
   }).observe(element("views"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => model && update());
+  measure();
   update();
 
   return { set, numbers, drawAll, panels, timing, address, read: states.readAll,
