@@ -16,11 +16,13 @@ from .estimators import (
     later_step_exponent,
     rate_exponent,
     rate_exponent_alone,
+    rate_exponents_apart,
     restoration,
     step_exponent,
 )
 from .large import STEPS as LARGE_STEPS
 from .study import CASES
+from .vocabulary import CASES as VOCABULARY_CASES
 
 TEXT = (
     "an mlp with one hidden layer (tanh, RMS norm, muP's initial weights) that predicts the next "
@@ -332,7 +334,7 @@ LARGE = (
         quantity="loss at d = 256 by the rate of d = 64 over that by muP's",
         prediction="1",
         study="head_large_rates",
-        evidence=partial(constant_rate_loss, path="m 4096", layer="head"),
+        evidence=partial(constant_rate_loss, path="m 4096"),
         tolerance=0.02,
         citation=f"contradicts head-4096-readout-rate; {MUP.partition(';')[0]}",
         expected="fails",
@@ -340,4 +342,116 @@ LARGE = (
 )
 
 
-CLAIMS = (*STEPS, *RATES, *FIXED_STEPS, *FIXED_RATES, *LARGE)
+# 1,024, 4,096 and 16,384 types side by side.
+
+
+def _vocabulary_steps(path: str, on_targets: float, on_all: float) -> list[Claim]:
+    """`on_targets`, `on_all`: the derived powers on logits of next tokens and on all."""
+    types = path.removeprefix("m ")
+    softmax = f"In {TEXT} from a softmax over all m types (d = 64 to 256, m = n = {types}, full "
+    softmax += "batch, Adam)"
+    fields: dict[str, Any] = {"quantity": STEP, "study": "head_vocabulary_updates"}
+    return [
+        Claim(
+            name=f"head-{types}-step-on-targets",
+            statement=f"{softmax}, the head's first step changes the logits of the tokens "
+            "that do follow by an RMS that grows with d as derived from the text's bigrams for a "
+            "head that reads embeddings.",
+            prediction=f"{on_targets}, that of the derived RMS at these widths",
+            rival=0.5,
+            evidence=partial(
+                derived_step_exponent, update="head_target", predicted=on_targets, path=path
+            ),
+            tolerance=0.05,
+            citation=HEAD_STEP,
+            **fields,
+        ),
+        Claim(
+            name=f"head-{types}-step-on-all-logits",
+            statement=f"{softmax}, the head's first step changes all logits by an RMS that "
+            "grows with d as derived from the text's bigrams for a head that reads embeddings.",
+            prediction=f"{on_all}, that of the derived RMS at these widths",
+            rival=1.0,
+            evidence=partial(derived_step_exponent, update="head_all", predicted=on_all, path=path),
+            tolerance=0.07,
+            citation=HEAD_STEP,
+            **fields,
+        ),
+        Claim(
+            name=f"head-{types}-later-step-on-targets",
+            statement=f"{softmax}, the head's step after eight others goes on changing the "
+            "logits of the tokens that do follow by an RMS that grows as d.",
+            prediction="1",
+            rival=0.5,
+            evidence=partial(step_exponent, path=path, update="head_target", moment=8),
+            tolerance=0.15,
+            citation=f"{HEAD_STEP}; docs/theory/open_questions.md#open-head",
+            **fields,
+        ),
+    ]
+
+
+def _softmax_of(case: str) -> str:
+    types = case.partition(",")[0].removeprefix("m ")
+    return f"m = n = {types}, {ADAM}, {VOCABULARY_CASES[case][1]} steps of 512 tokens"
+
+
+VOCABULARIES = (
+    *_vocabulary_steps("m 4096", 0.97, 0.74),
+    *_vocabulary_steps("m 16384", 0.98, 0.78),
+    Claim(
+        name="head-16384-readout-correction",
+        statement=f"In {TEXT} from a softmax over all m types (d = 64 to 256, "
+        f"{_softmax_of('m 16384')}), the best rate of the head, with the others at muP's, has a "
+        "power of d beyond muP's, 0.23.",
+        quantity=RATE,
+        prediction="0.23",
+        rival=0.0,
+        study="head_vocabulary_rates",
+        evidence=partial(rate_exponent_alone, case="m 16384", predicted=CORRECTION),
+        tolerance=0.1,
+        citation="docs/theory/open_questions.md#open-head",
+    ),
+    Claim(
+        name="head-rate-power-by-vocabulary",
+        statement=f"In {TEXT} from a softmax over all m types (d = 64 to 256, {ADAM}, "
+        f"{VOCABULARY_CASES['m 16384'][1]} steps of 512 tokens), the power of d in the head's best "
+        "rate, with the others at muP's, is larger by 0.2 with 16,384 types than with 1,024.",
+        quantity="difference of two exponents of d of the best rate",
+        prediction="0.2",
+        rival=0.0,
+        study="head_vocabulary_rates",
+        evidence=partial(rate_exponents_apart, case="m 16384", other="m 1024", predicted=0.2),
+        tolerance=0.15,
+        citation="docs/theory/open_questions.md#open-head",
+    ),
+    Claim(
+        name="head-4096-readout-rate-long",
+        statement=f"In {TEXT} from a softmax over all m types (d = 64 to 256, "
+        f"{_softmax_of('m 4096, long')}), the best rate of the head, with the others at muP's, has "
+        "muP's power of d.",
+        quantity=RATE,
+        prediction="0",
+        rival=CORRECTION,
+        study="head_vocabulary_rates",
+        evidence=partial(rate_exponent_alone, case="m 4096, long"),
+        tolerance=0.1,
+        citation=MUP,
+    ),
+    Claim(
+        name="control-head-16384-constant-rate",
+        statement=f"{WRONG}in {TEXT} from a softmax over all m types ({_softmax_of('m 16384')}), "
+        "the head's learning rate that serves at d = 64 serves at d = 256 as well without a factor "
+        "1/d: the loss there is no larger than at the rate by muP's factor.",
+        quantity="loss at d = 256 by the rate of d = 64 over that by muP's",
+        prediction="1",
+        study="head_vocabulary_rates",
+        evidence=partial(constant_rate_loss, case="m 16384"),
+        tolerance=0.02,
+        citation=f"contradicts head-16384-readout-correction; {MUP.partition(';')[0]}",
+        expected="fails",
+    ),
+)
+
+
+CLAIMS = (*STEPS, *RATES, *FIXED_STEPS, *FIXED_RATES, *LARGE, *VOCABULARIES)

@@ -62,11 +62,13 @@ def step_exponent(
     return Evidence.of_fit(fit, predicted=predicted, simulated=None)
 
 
-def derived_step_exponent(data: xr.Dataset, update: str, predicted: float) -> Evidence:
+def derived_step_exponent(
+    data: xr.Dataset, update: str, predicted: float, path: str = "fixed"
+) -> Evidence:
     """Of a head's first step, beside the derivation on the text's bigrams at the same widths."""
-    found = step_exponent(data, "fixed", update, predicted=predicted)
+    found = step_exponent(data, path, update, predicted=predicted)
     logits = "target" if update == "head_target" else "all"
-    derived = line(data, "fixed", "adam", "untied").derived_rms.sel(logits=logits)
+    derived = line(data, path, "adam", "untied").derived_rms.sel(logits=logits)
     slope = log_slope(np.log(derived.width.values), np.log(derived.to_numpy()))
     return replace(found, simulated=float(slope))
 
@@ -137,16 +139,38 @@ def rate_exponent(
     return _exponent_of_rates(cells, rates, losses, predicted)
 
 
-def rate_exponent_alone(data: xr.Dataset, case: str) -> Evidence:
+def rate_exponent_alone(data: xr.Dataset, case: str, predicted: float = 0.0) -> Evidence:
     """The same of a rate that was searched alone, at one vocabulary."""
     cells = data.sel(case=case)
-    return _exponent_of_rates(cells, *log_rates_alone(cells), predicted=0.0)
+    return _exponent_of_rates(cells, *log_rates_alone(cells), predicted=predicted)
 
 
 def log_rates_alone(cells: xr.Dataset) -> tuple[Floats, Floats]:
     """Log rates (width, octave) at muP's scale and losses (width, octave, seed) of a case."""
     rates = np.log(cells.rate.transpose("width", "octave").to_numpy())
     return rates, cells.loss.transpose("width", "octave", "seed").to_numpy()
+
+
+def rate_exponents_apart(data: xr.Dataset, case: str, other: str, predicted: float) -> Evidence:
+    """Exponent of d in the best rate of one case minus that of the other, by the jackknife over
+    seeds, which are one draw in both."""
+    (rates, losses), (other_rates, other_losses) = (
+        log_rates_alone(data.sel(case=one)) for one in (case, other)
+    )
+    log_widths = np.log(data.width.values)
+
+    def apart(sample: Floats, axis: int = -1, start: int = 0) -> Floats:
+        mean = sample.mean(axis=-1)
+        optima = np.array([log_optima(rates, mean[0]), log_optima(other_rates, mean[1])])
+        slopes = log_slope(log_widths[start:], optima[:, start:].T)
+        return slopes[0] - slopes[1]
+
+    both = np.stack([losses, other_losses])
+    measured = jackknife(apart, [both])
+    last = jackknife(partial(apart, start=-2), [both])
+    drift = float(apart(both, start=1)) - measured.value
+    fit = ExponentFit(measured.value, measured.low, measured.high, drift, last)
+    return Evidence.of_fit(fit, predicted=predicted, simulated=None)
 
 
 def best_rates(rates: Floats, losses: Floats) -> list[Estimate]:
@@ -193,10 +217,14 @@ def large_rate_exponent(data: xr.Dataset, path: str, layer: str) -> Evidence:
     return _exponent_of_rates(data, *large_rates(data, path, layer), predicted=0.0)
 
 
-def constant_rate_loss(data: xr.Dataset, path: str, layer: str) -> Evidence:
-    """Loss at the widest network by the entry's rate that serves the narrowest, over that at muP's
+def constant_rate_loss(
+    data: xr.Dataset, path: str | None = None, case: str | None = None
+) -> Evidence:
+    """Loss at the widest network by the head's rate that serves the narrowest, over that at muP's
     scale: the rate in the grid's middle, and the one that is larger by the ratio of widths."""
-    rates, losses = large_rates(data, path, layer)
+    rates, losses = (
+        log_rates_alone(data.sel(case=case)) if path is None else large_rates(data, path, "head")
+    )
     growth = float(np.log(data.width.values[-1] / data.width.values[0]))
     middle = rates.shape[1] // 2
     same = int(np.argmin(np.abs(rates[-1] - rates[-1, middle] - growth)))

@@ -13,12 +13,15 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from dynsim import LayerValues
+from dynsim import LayerValues, token_law
 from dynsim._targets import sparse_targets
 from dynsim.laboratory import NetworkSetup, NetworkTraining, train_networks
+from dynsim.laboratory._columns import run_columns
 from dynsim.laboratory._head import mean_square_outputs
 from dynsim.laboratory._networks import ResidualMLP
-from dynsim.laboratory._training import Reached
+from dynsim.laboratory._training import Reached, trained_networks
+from dynsim.theory import head_step
+from dynsim.tokens import bigrams_of
 
 Floats = NDArray[np.float64]
 PATHS: Mapping[str, Callable[[int], int]] = {
@@ -154,6 +157,32 @@ def single_steps(
         "train_loss": (("seed", "step"), loss),
         "vocab_size": ((), float(setup.vocab_size)),
     }
+
+
+def step_cell(
+    path: str,
+    optimizer: str,
+    head: str,
+    width: int,
+    rates: tuple[float, float, float],
+    moments: Sequence[int],
+    seeds: int,
+    seed: int,
+) -> Mapping[str, Any]:
+    """Single full-batch steps of a network of this kind."""
+    setup = network(
+        path, width, optimizer, head, rates, targets="bigram", steps=moments[-1] + 1, seed=seed
+    )
+    runs = trained_networks(setup, run_columns(setup, seeds=seeds), ends_of(moments))
+    return single_steps(setup, moments, seeds, runs)
+
+
+def with_derived_step(found: Mapping[str, Any], width: int) -> Mapping[str, Any]:
+    """The same, and what is derived for the first step of a head below embeddings."""
+    law = token_law("corpus", int(found["vocab_size"][1]))
+    bigrams = bigrams_of("bigram", law, law.vocab_size)
+    derived = head_step("head", "sign", width, law, bigrams).rms[:, 0]
+    return {**found, "derived_rms": (("logits",), derived)}
 
 
 def relative_losses(found: NetworkTraining) -> Floats:

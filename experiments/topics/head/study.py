@@ -7,7 +7,7 @@ its own are constants over d, and Muon's of a hidden matrix is a constant. Norm 
 
 Vocabularies are fixed at 1024 types or grow as 8 d. `head_rates` searches rates together,
 `head_fixed_rates` each alone, with the others at rates that all widths share. Larger vocabularies
-are in `large`.
+are in `large` and `vocabulary`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dynsim import token_law
-from dynsim.laboratory._columns import run_columns
-from dynsim.laboratory._training import trained_networks
-from dynsim.theory import LOGITS, head_step
-from dynsim.tokens import bigrams_of
+from dynsim.theory import LOGITS
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study
 
@@ -31,11 +27,11 @@ from .networks import (
     PATHS,
     SIZES,
     WIDTHS,
-    ends_of,
-    network,
-    single_steps,
+    step_cell,
     text_losses,
+    with_derived_step,
 )
+from .vocabulary import HEAD_VOCABULARY_RATES, HEAD_VOCABULARY_UPDATES
 
 HEADS = ("untied", "tied", "few")
 MOMENTS = (0, 1, 2, 4, 8, 16, 32)  # steps before the one that is measured
@@ -66,18 +62,9 @@ def _update_cell(
     seed: int = 0,
 ) -> Mapping[str, Any]:
     """Single steps of a network of this kind."""
-    setup = network(
-        path,
-        width,
-        optimizer,
-        head,
-        TRAINED[optimizer],
-        targets="bigram",
-        steps=MOMENTS[-1] + 1,
-        seed=run_seed(seed, first_seed),
-    )
-    runs = trained_networks(setup, run_columns(setup, seeds=seeds), ends_of(MOMENTS))
-    return single_steps(setup, MOMENTS, seeds, runs)
+    rates = TRAINED[optimizer]
+    own = run_seed(seed, first_seed)
+    return step_cell(path, optimizer, head, width, rates, MOMENTS, seeds, own)
 
 
 def _update_cells(full: bool) -> list[Cell]:
@@ -172,11 +159,7 @@ KINDS = (
 
 def _fixed_update_cell(width: int, **cell: Any) -> Mapping[str, Any]:
     """The same, and what is derived for the first step of a head below embeddings."""
-    found = _update_cell(width=width, **cell)
-    law = token_law("corpus", int(found["vocab_size"][1]))
-    bigrams = bigrams_of("bigram", law, law.vocab_size)
-    derived = head_step("head", "sign", width, law, bigrams).rms[:, 0]
-    return {**found, "derived_rms": (("logits",), derived)}
+    return with_derived_step(_update_cell(width=width, **cell), width)
 
 
 HEAD_FIXED_UPDATES = Study(
@@ -243,4 +226,6 @@ STUDIES = (
     HEAD_FIXED_UPDATES,
     HEAD_FIXED_RATES,
     HEAD_LARGE_RATES,
+    HEAD_VOCABULARY_UPDATES,
+    HEAD_VOCABULARY_RATES,
 )
