@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from typing import Literal, get_args
 
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._law_first_step import INITIALISATIONS, Init, initial_std
 from ._parametrizations import HALF, NetworkLayer, as_exponent, custom_parametrization

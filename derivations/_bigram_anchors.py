@@ -6,11 +6,10 @@ error decouples into its entries, so that both optimizers are solved entry by en
 
 from __future__ import annotations
 
-from functools import cache
-
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 
 PAPER = "Kunstner & Bach 2025, arXiv 2505.19227"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._law_first_step import Init, initial_std
 from ._lv_ageing import Directions
 from ._lv_lifetime import restoration_displacement

@@ -6,12 +6,12 @@ part, and d (d - 1) products of two neurons, the coherent part.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Literal, get_args
 
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._first_step import Layer, role_values, update_second_moment
 from ._gaussian import Optimizer, kernel

@@ -7,12 +7,12 @@ M_l = M_{l-1} B_l^T. Without hidden layers everything is as in `_gradient_flow`.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Literal
 
 import sympy as sp
 
 from . import _flow_symbols as x
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._gradient_flow import gram_flow, weight_gradient
 from ._symbols import (

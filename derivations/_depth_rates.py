@@ -6,11 +6,10 @@ descent (or Adam); K of its matrices are trained, all with the rate eta.
 
 from __future__ import annotations
 
-from functools import cache
-
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._first_step import GAUSSIAN_WEIGHTS
 from ._learning_rates import optimal_learning_rate

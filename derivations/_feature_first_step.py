@@ -7,11 +7,10 @@ direction.
 
 from __future__ import annotations
 
-from functools import cache
-
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._features import FEATURE_SOURCE, feature_overlap_symbol
 from ._first_step import update_mean

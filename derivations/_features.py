@@ -6,11 +6,11 @@ Gaussian over the neurons. Those of two tokens share what the layer below has in
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Literal, get_args
 
 import sympy as sp
 
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._gaussian import normal_expectation
 

@@ -8,12 +8,12 @@ dL/dW_kl = sum_j p_j r_jk e_jl and dL/de_il = p_i sum_q r_iq W_ql.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._gaussian import (
     Optimizer,

@@ -6,12 +6,12 @@ does not change. Both effects are estimated here in the sums of the token law.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Literal
 
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._first_step import self_term_ratio, update_mean
 from ._gaussian import Optimizer
 from ._law_first_step import Init, initial_std

@@ -8,11 +8,11 @@ entrywise map. `u` and `v` are jointly Gaussian, so three integrals decide every
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import sympy as sp
 
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._flow_symbols import smoothing
 from ._symbols import alignment as c

@@ -6,12 +6,12 @@ of gradient descent advances t by 1 to first order in the learning rates.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Literal
 
 import sympy as sp
 
 from . import _flow_symbols as x
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._symbols import embedding_lr, frequency, projection_lr
 

@@ -7,13 +7,13 @@ sigma_E) e_k, one matrix with the gradient of both. An average over pairs is wri
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Literal
 
 import sympy as sp
 from sympy.functions.combinatorial.numbers import stirling
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._first_step import GAUSSIAN_WEIGHTS, update_mean, update_second_moment
 from ._gaussian import Optimizer, kernel, normal_expectation

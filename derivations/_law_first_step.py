@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Literal, get_args
 
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._first_step import Layer, update_mean, update_second_moment
 from ._gaussian import Optimizer

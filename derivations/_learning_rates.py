@@ -5,11 +5,10 @@ One output, sign (or Adam's first step), mean squared error, |r| = 1 at initiali
 
 from __future__ import annotations
 
-from functools import cache
-
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._first_step import (
     GAUSSIAN_WEIGHTS,

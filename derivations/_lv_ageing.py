@@ -12,12 +12,12 @@ docs/theory/lv_lifetime.md#later-steps.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._gaussian import arcsine_law, hyperu, normal_expectation
 from ._law_first_step import UNIFORM_LAW

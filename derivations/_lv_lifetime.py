@@ -5,11 +5,10 @@ Source: docs/theory/lv_lifetime.md#end-of-lv, from the updates of later steps (`
 
 from __future__ import annotations
 
-from functools import cache
-
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._gaussian import arcsine_law
 from ._lv_ageing import (

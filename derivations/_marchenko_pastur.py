@@ -6,10 +6,9 @@ Z (tokens x width) of independent standard normals.
 
 from __future__ import annotations
 
-from functools import cache
-
 import sympy as sp
 
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._flow_symbols import aspect_ratio as c
 from ._flow_symbols import eigenvalue

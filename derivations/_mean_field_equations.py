@@ -9,12 +9,12 @@ products, covariances and responses n x n blocks. `dynsim.predict` solves them.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, Literal, get_args
 
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._first_step import GAUSSIAN_WEIGHTS
 

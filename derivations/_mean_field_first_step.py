@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Literal
 
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._gaussian import Optimizer, arcsine_law, gradient_std, input_std, kernel
 from ._mean_field_equations import LIMIT_ASSUMPTIONS, field_covariance, field_response

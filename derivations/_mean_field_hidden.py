@@ -8,13 +8,13 @@ else is as in `_mean_field_equations`, whose equations are those of depth 0.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Literal
 
 import sympy as sp
 
 from . import _mean_field_equations as of_two_layers
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._gaussian import gradient_std, input_std, kernel
 from ._mean_field_equations import (

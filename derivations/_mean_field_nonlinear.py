@@ -8,12 +8,11 @@ equivalence).
 
 from __future__ import annotations
 
-from functools import cache
-
 import sympy as sp
 
 from . import _mean_field_equations as of_two_layers
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._features import FeatureActivation, activation_slope
 from ._gaussian import arcsine_law, gradient_std, input_std, kernel, normal_expectation

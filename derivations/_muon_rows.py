@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Literal, get_args
 
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._law_first_step import Init, initial_std
 from ._muon_symbols import (

@@ -5,12 +5,12 @@ Width, vocabulary and outputs of the linear network are all divided by one numbe
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Literal, get_args
 
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 
 SOURCE = "docs/theory/many_outputs.md#many-outputs-similar"

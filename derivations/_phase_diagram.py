@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._parametrizations import HALF, TrainingOptimizer, as_exponent, check_training_optimizer
 from ._token_laws import EQUAL_RESIDUALS, zipf_orders

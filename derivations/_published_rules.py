@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cache
 from typing import Any, Literal
 
+from ._cache import cache
 from ._parametrizations import (
     NETWORK_LAYERS,
     NetworkLayer,

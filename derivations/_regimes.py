@@ -6,11 +6,10 @@ coherent part of the update with its noise: rho >> 1 is the muP regime, rho << 1
 
 from __future__ import annotations
 
-from functools import cache
-
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._first_step import Layer, update_second_moment
 from ._gaussian import Optimizer

@@ -7,12 +7,12 @@ ratio of means. One over S is an integral of exp(-t S), whose mean is a product 
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, Literal, get_args
 
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._gaussian import normal_expectation
 

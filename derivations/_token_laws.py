@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Step
 
 EQUAL_RESIDUALS = "|r| is equal for all tokens and outputs"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._first_step import self_term_ratio
 from ._gaussian import arcsine_law, normal_expectation

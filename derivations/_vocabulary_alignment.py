@@ -9,12 +9,12 @@ docs/theory/parametrizations.md#vocabulary-alignment.
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import cache
 from typing import Literal, get_args
 
 import sympy as sp
 
 from . import _symbols as s
+from ._cache import cache
 from ._derivation import Derivation, Step
 from ._first_step import update_second_moment
 from ._gaussian import Optimizer

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import cache
 from typing import Literal, get_args
 
 import sympy as sp
 
+from ._cache import cache
 from ._decay_symbols import (
     beta1,
     beta2,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ import sympy as sp
 from numpy.typing import NDArray
 
 from derivations import Derivation
+from derivations._cache import SYMPY as SYMPY
 
 from ._programs import program
 
@@ -35,8 +35,6 @@ def _hyperu(a: float, b: float, x: Any, of: Any = jnp) -> Any:
 TRAPEZOID_STEP = 0.25
 FEW = 1000
 """numbers, up to which an expression is evaluated without being compiled"""
-SYMPY = threading.RLock()
-"""held by what derives or compiles expressions while other threads train; sympy is for one"""
 _SPECIAL = {  # sympy's JAX printer does not know them
     "erf": jax.scipy.special.erf,
     "erfc": jax.scipy.special.erfc,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from dynsim.statistics import Estimate
 
 from .estimators import (
     CORRECTION,
@@ -17,6 +20,7 @@ from .estimators import (
     log_optima,
     log_rates,
     log_rates_alone,
+    rate_exponent_alone,
     step_exponent,
     step_samples,
 )
@@ -101,8 +105,7 @@ def head_fixed_rates(data: xr.Dataset) -> Figure:
         axes = panels[0 if head else 1]
         rates, losses = log_rates_alone(data.sel(case=case))
         best = best_rates(rates, losses)
-        middle = np.array([one.value for one in best])
-        ends = np.array([[one.value - one.low, one.high - one.value] for one in best]).T
+        middle, ends = _with_ends(best)
         ends = np.exp(middle) * np.abs(np.expm1(np.array([-ends[0], ends[1]])))
         axes.errorbar(
             widths, np.exp(middle), ends, fmt=marker, ms=5, color=colour, capsize=2, label=name
@@ -124,6 +127,50 @@ def head_fixed_rates(data: xr.Dataset) -> Figure:
     return figure
 
 
+VOCABULARIES = {
+    "m 1024": (1024, "1,024 types", "o", "C0"),
+    "m 4096": (4096, "4,096 types", "s", "C1"),
+    "m 16384": (16384, "16,384 types", "D", "C2"),
+    "m 4096, long": (4096, "4,096 types, 192 steps", "v", "C3"),
+}
+
+
+def head_vocabulary_rates(data: xr.Dataset) -> Figure:
+    """The head's best rate at muP's scale over the width, and its power of the width over the
+    vocabulary, with 95 % intervals."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained")
+    widths = data.width.to_numpy()
+    for case, (types, name, marker, colour) in VOCABULARIES.items():
+        best = best_rates(*log_rates_alone(data.sel(case=case)))
+        style = {"fmt": marker, "ms": 5, "color": colour, "capsize": 2, "label": name}
+        middle, ends = _with_ends(best)
+        size = np.exp(middle)
+        left.errorbar(widths, size, size * np.abs(np.expm1([-ends[0], ends[1]])), **style)
+        fit = np.polynomial.Polynomial.fit(np.log(widths), middle, 1)
+        left.plot(widths, np.exp(fit(np.log(widths))), "-", color=colour, linewidth=1)
+        power, ends = _with_ends([rate_exponent_alone(data, case).measured])
+        right.errorbar([types], power, ends, **style)
+    left.set(xscale="log", yscale="log", xlabel="width $d$, $m = n$")
+    left.set_xticks(widths, [str(int(width)) for width in widths])
+    left.set_ylabel("best learning rate over muP's scale")
+    right.axhline(0.0, color="k", linewidth=1)
+    right.axhline(CORRECTION, color="k", linewidth=1, linestyle=":")
+    right.set(xscale="log", xlabel="vocabulary $m = n$", ylabel="power of $d$ beyond muP's")
+    types = sorted({one[0] for one in VOCABULARIES.values()})
+    right.set_xticks(types, [f"{one:,}" for one in types])
+    right.set_xlim(700, 24_000)
+    for axes in (left, right):
+        axes.xaxis.minorticks_off()
+    left.legend(title="lines: fitted powers")
+    return figure
+
+
+def _with_ends(estimates: Sequence[Estimate]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values, and how far the intervals reach below and above them."""
+    middle = np.array([one.value for one in estimates])
+    return middle, np.array([[one.value - one.low, one.high - one.value] for one in estimates]).T
+
+
 def head_fixed_steps(data: xr.Dataset) -> Figure:
     """Power of the width in the RMS of single steps by age, Adam."""
     figure, panels = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained", sharey=True)
@@ -138,8 +185,7 @@ def head_fixed_steps(data: xr.Dataset) -> Figure:
         powers = [
             step_exponent(data, "fixed", update, moment, head=head).measured for moment in ages
         ]
-        middle = np.array([one.value for one in powers])
-        ends = np.array([[one.value - one.low, one.high - one.value] for one in powers]).T
+        middle, ends = _with_ends(powers)
         panels[panel].errorbar(
             ages, middle, ends, fmt=f"{marker}-", ms=4, color=f"C{place}", capsize=2, label=name
         )
@@ -159,4 +205,5 @@ FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "head_rates": (head_rates, ("head_rates",)),
     "head_fixed_steps": (head_fixed_steps, ("head_fixed_updates",)),
     "head_fixed_rates": (head_fixed_rates, ("head_fixed_rates",)),
+    "head_vocabulary_rates": (head_vocabulary_rates, ("head_vocabulary_rates",)),
 }
