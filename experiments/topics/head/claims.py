@@ -454,4 +454,42 @@ VOCABULARIES = (
 )
 
 
-CLAIMS = (*STEPS, *RATES, *FIXED_STEPS, *FIXED_RATES, *LARGE, *VOCABULARIES)
+# Rates searched together.
+PATH_SIZES = {"fixed": "m = n = 1024", "proportional": "m = n = 8 d"}
+
+
+def _joint_rate(
+    name: str, path: str, optimizer: str, head: str, layer: str, rival: float, tolerance: float
+) -> Claim:
+    of = "whose head is the embedding" if head == "tied" else "from a softmax over all m types"
+    rule = ADAM if optimizer == "adam" else BY_MUON
+    matrix = MATRIX if head == "tied" else layer
+    return Claim(
+        name=f"head-joint-{name}",
+        statement=f"In {TEXT} {of} (d = 64 to 256, {PATH_SIZES[path]}, {rule}, 48 steps of 512 "
+        f"tokens), the best rate of the {matrix} has muP's power of d where the rates of all "
+        "layers are searched together, one layer after the other.",
+        quantity=RATE,
+        prediction="0",
+        rival=rival,
+        study="head_joint_rates",
+        evidence=partial(rate_exponent, path=path, layer=layer, optimizer=optimizer, head=head),
+        tolerance=tolerance,
+        citation=MUP,
+    )
+
+
+JOINT_RATES = (
+    _joint_rate("readout", "fixed", "adam", "untied", "head", CORRECTION, 0.1),
+    _joint_rate("embedding", "fixed", "adam", "untied", "embedding", -0.5, 0.15),
+    _joint_rate("tied", "fixed", "adam", "tied", "embedding", -0.5, 0.15),
+    _joint_rate("tied-growing", "proportional", "adam", "tied", "embedding", -0.5, 0.15),
+    _joint_rate("readout-muon-growing", "proportional", "muon", "untied", "head", CORRECTION, 0.1),
+    _joint_rate(
+        "embedding-muon-growing", "proportional", "muon", "untied", "embedding", -0.5, 0.15
+    ),
+    _joint_rate("tied-muon-growing", "proportional", "muon", "tied", "embedding", -0.5, 0.15),
+)
+
+
+CLAIMS = (*STEPS, *RATES, *FIXED_STEPS, *FIXED_RATES, *LARGE, *VOCABULARIES, *JOINT_RATES)

@@ -33,6 +33,13 @@ PATHS: Mapping[str, Callable[[int], int]] = {
 FEW_OUTPUTS = 16
 LAYERS = ("embedding", "hidden", "head")
 WIDTHS = (32, 64, 128, 256)  # at one vocabulary of 1024 types
+COMMON: Mapping[tuple[str, str], tuple[float, float, float]] = {
+    # Rates at muP's scale that all widths share, near the best of pilot runs at d = 64.
+    ("adam", "untied"): (0.6, 1.5, 3.0),
+    ("adam", "tied"): (1.8, 4.0, 0.0),
+    ("muon", "untied"): (0.6, 0.25, 3.0),
+    ("muon", "tied"): (1.8, 3.0, 0.0),
+}
 BASE = NetworkSetup(
     network="mlp",
     depth=1,
@@ -215,3 +222,42 @@ def text_losses(
         seed=seed,
     )
     return relative_losses(train_networks(setup, seeds=seeds))
+
+
+def searched_together(
+    path: str,
+    optimizer: str,
+    head: str,
+    width: int,
+    start: Sequence[float],
+    octaves: Sequence[int],
+    steps: int,
+    seeds: int,
+    seed: int,
+) -> Mapping[str, Any]:
+    """Losses on text not trained on, by turn, layer, octave and seed, and the rates searched.
+
+    Each layer's rate is searched alone, all others at their start (turn 0); then again, all
+    others at the best of turn 0 (turn 1), which is one turn of coordinate descent.
+    """
+    layers = LAYERS[: 2 if head == "tied" else 3]
+    shape = (2, len(LAYERS), len(octaves))
+    losses, rates = np.full((*shape, seeds), np.nan), np.full(shape, np.nan)
+    centre = list(start)
+    for turn in range(2):
+        best = list(centre)
+        for place in range(len(layers)):
+            for number, octave in enumerate(octaves):
+                tried = list(centre)
+                tried[place] *= 2.0**octave
+                rates[turn, place, number] = tried[place]
+                losses[turn, place, number] = text_losses(
+                    path, width, optimizer, head, tried, steps, seeds, seed
+                )
+            best[place] = rates[turn, place, int(np.argmin(losses[turn, place].mean(axis=-1)))]
+        centre = best
+    return {
+        "loss": (("turn", "layer", "octave", "seed"), losses),
+        "rate": (("turn", "layer", "octave"), rates),
+        "vocab_size": ((), float(PATHS[path](width))),
+    }

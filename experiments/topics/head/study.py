@@ -21,12 +21,14 @@ from dynsim.theory import LOGITS
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study
 
+from .joint import HEAD_JOINT_RATES
 from .large import HEAD_LARGE_RATES
 from .networks import (
+    COMMON,
     LAYERS,
-    PATHS,
     SIZES,
     WIDTHS,
+    searched_together,
     step_cell,
     text_losses,
     with_derived_step,
@@ -96,32 +98,10 @@ HEAD_UPDATES = Study(
 def _rate_cell(
     path: str, optimizer: str, head: str, width: int, steps: int, seeds: int, seed: int = 0
 ) -> Mapping[str, Any]:
-    """Losses on text not trained on, by round, layer, octave and seed, and the rates searched.
-
-    Each layer's rate is searched alone, all others at their start (round 0); then again, all
-    others at the best of round 0 (round 1), which is one turn of coordinate descent.
-    """
-    layers = LAYERS[: 2 if head == "tied" else 3]
-    shape = (2, len(LAYERS), len(OCTAVES))
-    losses, rates = np.full((*shape, seeds), np.nan), np.full(shape, np.nan)
-    centre = list(START[optimizer, head])
-    for turn in range(2):
-        best = list(centre)
-        for place in range(len(layers)):
-            for number, octave in enumerate(OCTAVES):
-                tried = list(centre)
-                tried[place] *= 2.0**octave
-                rates[turn, place, number] = tried[place]
-                losses[turn, place, number] = text_losses(
-                    path, width, optimizer, head, tried, steps, seeds, run_seed(seed)
-                )
-            best[place] = rates[turn, place, int(np.argmin(losses[turn, place].mean(axis=-1)))]
-        centre = best
-    return {
-        "loss": (("turn", "layer", "octave", "seed"), losses),
-        "rate": (("turn", "layer", "octave"), rates),
-        "vocab_size": ((), float(PATHS[path](width))),
-    }
+    """Losses and rates of a search of all layers' rates together, from `START`."""
+    own = run_seed(seed)
+    start = START[optimizer, head]
+    return searched_together(path, optimizer, head, width, start, OCTAVES, steps, seeds, own)
 
 
 def _rate_cells(full: bool) -> list[Cell]:
@@ -184,13 +164,6 @@ CASES: Mapping[str, tuple[str, str, str, int]] = {
     "tied, muon, hidden": ("muon", "tied", "hidden", 48),
     "embedding, muon": ("muon", "untied", "embedding", 48),
 }
-COMMON: Mapping[tuple[str, str], tuple[float, float, float]] = {
-    # Rates at muP's scale that all widths share, near the best of pilot runs at d = 64.
-    ("adam", "untied"): (0.6, 1.5, 3.0),
-    ("adam", "tied"): (1.8, 4.0, 0.0),
-    ("muon", "untied"): (0.6, 0.25, 3.0),
-    ("muon", "tied"): (1.8, 3.0, 0.0),
-}
 
 
 def _alone_cell(
@@ -228,4 +201,5 @@ STUDIES = (
     HEAD_LARGE_RATES,
     HEAD_VOCABULARY_UPDATES,
     HEAD_VOCABULARY_RATES,
+    HEAD_JOINT_RATES,
 )
