@@ -48,7 +48,10 @@ def _first_steps() -> Iterator[tuple[str, sp.Expr]]:
         for batch, mini_batch in BATCHES.items():
             for init in INITS:
                 for layer in ("embedding", "projection"):
-                    _, rms = derivations.first_step(layer, kernel, mini_batch=mini_batch, init=init)
+                    many = layer == "embedding"  # c^2 = 1/n, of one output as well
+                    _, rms = derivations.first_step(
+                        layer, kernel, mini_batch=mini_batch, init=init, many_outputs=many
+                    )
                     name = f"{layer}.{kernel}.{batch}.{init}"
                     yield f"rms.{name}", rms.expression
                     yield f"slope.{name}", derivations.local_exponent(rms.expression)

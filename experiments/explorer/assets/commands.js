@@ -27,7 +27,8 @@ const commands = (() => {
   }
 
   function firstStep(one, layer) {
-    const extra = layer === "readout" ? ', activation="relu"' : "";
+    const extra = layer === "readout" ? ', activation="relu"'
+      : outputsOf(one, layer) > 1 ? `, outputs=${one.outputs}` : "";
     return `dynsim.first_step(${text(layer)}, ${text(one.optimizer)}, ${one.width}, law`
       + `${inBatch(one)}, init=${text(one.init)}${extra})`;
   }
@@ -43,8 +44,11 @@ const commands = (() => {
       + `${inBatch(one)}${rate})`;
   }
 
+  const outputsOf = (one, layer) => (layer === "embedding" && one.outputs > 1 ? one.outputs : 1);
   const derive = (one, layer) => line("derive", "--layer", layer, sizes(one), tokens(one), batch(one),
-    optimizer(one), init(one), layer === "readout" ? ["--activation", "relu"] : []);
+    optimizer(one), init(one), outputsOf(one, layer) > 1 ? option("outputs", one.outputs) : [],
+    layer === "readout" ? ["--activation", "relu"] : []);
+  const ofFile = (one) => one.tokens.startsWith("counts:");
 
   const of = {
     map: (one, ranges) => ({
@@ -52,7 +56,8 @@ const commands = (() => {
         ["where the μP regime ends, and the first update", derive(one, "projection")],
         ...(one.steps > 1 ? [[`update ${one.steps}: the first value`,
           `${mapOf(one, at("width", one.width), at("vocab_size", one.vocab_size))} --json`]] : []),
-        ["the whole map", mapOf(one, axis("width", ...ranges.width), axis("vocab_size", ...ranges.vocab_size))],
+        ["the whole map", mapOf(one, axis("width", ...ranges.width), axis("vocab_size", ...ranges.vocab_size)),
+          "whatever the point"],
       ],
       python: HEAD + law(one) + (one.steps > 1
         ? `print(${agedUpdate(one)}.local_exponent)`
@@ -62,15 +67,17 @@ const commands = (() => {
       shell: ["embedding", "projection", "readout"].map((layer) => [layer, derive(one, layer)]),
       python: HEAD + law(one) + ["embedding", "projection", "readout"].map(
         (layer) => `print(${layer === "projection" ? projection(one) : firstStep(one, layer)})`).join("\n")
-        + (one.steps > 1 ? `\nprint(${agedUpdate(one)})` : ""),
+        + (one.steps > 1 && !theory.update(one, "later", one.width).reason
+          ? `\nprint(${agedUpdate(one)})` : ""),
     }),
     ratio: (one) => ({
       shell: [
-        ["best for one step: the first value",
+        ...(ofFile(one) ? [] : [["best for one step: the first value",
           `${line("map", "--colour", "optimal_rate_ratio", "--x", at("width", one.width), "--y",
-            at("vocab_size", one.vocab_size), tokens(one), optimizer(one), init(one))} --json`],
+            at("vocab_size", one.vocab_size), tokens(one), optimizer(one), init(one))} --json`]]),
         ["published rules",
-          line("parametrization", "--compare", sizes(one), option("base_width", one.base_width))],
+          line("parametrization", "--compare", sizes(one), option("base_width", one.base_width)),
+          "whatever the point"],
       ],
       python: `${HEAD}${law(one)}rates = dynsim.optimal_learning_rates(${one.width}, law, `
         + `init=${text(one.init)})\nprint(rates.embedding / rates.projection)`,

@@ -25,6 +25,28 @@ const exporting = (() => {
       .replace(/var\((--[\w-]+)\)/g, (_, name) => styles.getPropertyValue(name).trim());
   }
 
+  /** A figure below its title and the point that it is of, and above the names of its lines: [colour, dashes, name]. */
+  function titled(svg, title, place, legend) {
+    const [width, height] = ["width", "height"].map((side) => Number(svg.getAttribute(side)));
+    const whole = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    const top = 42;
+    const total = top + height + 17 * legend.length + (legend.length ? 8 : 0);
+    for (const [name, value] of Object.entries({ width, height: total, viewBox: `0 0 ${width} ${total}`,
+      "font-size": 12, fill: "currentColor" })) whole.setAttribute(name, value);
+    const text = (words, x, y, more = "") =>
+      `<text x="${x}" y="${y}" ${more}>${words.replace(/[&<]/g, (mark) => ({ "&": "&amp;", "<": "&lt;" })[mark])}</text>`;
+    const names = legend.map(([colour, dash, name], k) => {
+      const y = top + height + 17 * k + 8;
+      return `<line x1="52" x2="86" y1="${y}" y2="${y}" stroke="${colour}" stroke-width="2.5" stroke-dasharray="${dash}"/>`
+        + text(name, 92, y + 4);
+    });
+    whole.innerHTML = text(title, 8, 17, 'font-weight="600"') + text(place, 8, 34) + names.join("");
+    const figure = svg.cloneNode(true);
+    figure.setAttribute("y", top);
+    whole.append(figure);
+    return whole;
+  }
+
   async function png(svg, scale = 2) {
     const [width, height] = ["width", "height"].map((side) => Number(svg.getAttribute(side)));
     const picture = new Image();
@@ -47,5 +69,5 @@ const exporting = (() => {
     return about + [head, ...rows].map((row) => row.map(cell).join(",")).join("\n") + "\n";
   }
 
-  return { save, svgText, png, csv };
+  return { save, svgText, titled, png, csv };
 })();

@@ -217,10 +217,11 @@ const views = (() => {
     },
     answer(one) {
       const { value, reason, own } = theory.pointExponent(one);
+      const pieces = grids.grid?.pieces ?? [];
       const lines = theory.boundaries(one).map(({ name }, k) =>
         `<span class="legend"><svg class="key" width="34" height="10" aria-hidden="true"><line x1="1" `
         + `x2="33" y1="5" y2="5" stroke="currentColor" stroke-width="2.5" stroke-dasharray="${LINES[k]}"/>`
-        + `</svg>${escaped(name)}</span>`).join(" ");
+        + `</svg>${escaped(name)}${pieces[k]?.length === 0 ? " (not on this map)" : ""}</span>`).join(" ");
       const now = reason ? `No value at your point: ${escaped(reason)}.`
         : `Local exponent at your point: <b>${short(value)}</b>.`;
       const map = own?.slope ? theory.localExponent(one, one.width, one.vocab_size) : null;
@@ -229,6 +230,10 @@ const views = (() => {
           : `${short(map.value)} without it`}.`;
       return `<p>${now}${drawn}</p><p>${lines}</p>`;
     },
+    missing: (one) => theory.pointExponent(one).reason,
+    legend: (one) => [
+      ...theory.boundaries(one).map(({ name }, k) => ["currentColor", LINES[k], name]),
+      ...[0.5, 0.65, 0.85, 1].map((value) => [d3.interpolatePuOr(2 * value - 1), "", `local exponent ${value}`])],
     numbers: (one) => ({
       local_exponent: theory.pointExponent(one).value,
       coherence_ratio: theory.coherence(one, one.width, one.vocab_size),
@@ -256,10 +261,11 @@ const views = (() => {
     draw(one, { width, height }) {
       const x = ranges(one).width;
       const [rows, shown, points] = [[], [], []];
-      let reason = null;
+      const reasons = new Map();
       for (const [layer, , k, dash] of layersOf(one)) {
         const curveOf = spaced(...x).map((d) => ({ x: d, ...theory.update(one, layer, d) }));
-        reason ??= curveOf[0].reason;
+        for (const { reason } of curveOf)
+          if (reason) reasons.set(reason, Math.min(1 + (reasons.get(reason) ?? 0), curveOf.length));
         for (const at of curveOf) rows.push([layer, at.x, at.rms, at.slope]);
         const drawn = curveOf.filter((at) => at.rms > 0).map((at) => ({ x: at.x, y: at.rms }));
         if (!drawn.length) continue;
@@ -272,8 +278,11 @@ const views = (() => {
         marks: [shown.length ? null : hatched(), ...shown, here(one.width),
           marks(points.filter(({ y }) => y > 0)), Plot.frame({ strokeOpacity: 0.3 })],
       });
-      return { svg, rows, head: ["layer", "width", "rms", "local_exponent"], reasons: once(reason) };
+      return { svg, rows, head: ["layer", "width", "rms", "local_exponent"], reasons,
+        cells: POINTS, of: shown.length ? `of the widths, at update ${integer(one.steps)}` : "of the widths" };
     },
+    missing: (one) => theory.update(one, "projection", one.width).reason,
+    legend: (one) => layersOf(one).map(([, name, k, dash]) => [ink(k), dash, name]),
     answer: (one) => table(["", "layer", "RMS", "local exponent"], layersOf(one).map(
       ([layer, name, k, dash]) => {
         const { rms, slope } = theory.update(one, layer, one.width);
@@ -378,6 +387,9 @@ const views = (() => {
         + `d<sup>${written}</sup>: ${joined(names)}</p>`).join("");
       return table(["", "rule", `at d = ${integer(one.width)}`], rows) + rules;
     },
+    missing: (one) => theory.rateRatio(one, one.width).reason,
+    legend: () => [[ink(1), "", "best for one step, each layer alone"], [ink(2), "8 4", "maximal update"],
+      ...powersOf().map(([written], k) => ["currentColor", k ? "1 3" : "5 3", `published, d^${written}`])],
     numbers(one) {
       const now = theory.rateRatio(one, one.width);
       return { optimal_rate_ratio: now.value, maximal_update_ratio: now.maximal };
@@ -436,6 +448,7 @@ const views = (() => {
         [block(6), "μP, ρᵢ &gt; 1", integer(types), percent(share)],
         [block(5), "LV, ρᵢ ≤ 1", integer(one.vocab_size - types), percent(1 - share)]]);
     },
+    missing: (one) => theory.tokenRegimes(one).reason,
     numbers(one) {
       const { types, share } = theory.tokenRegimes(one);
       return { mup_types: types, mup_share_of_tokens: share };
@@ -456,6 +469,22 @@ const views = (() => {
 
   // The life of the LV regime
 
+  /** Stretches of displacements in one regime; with an end of the LV regime that is where it changes. */
+  function regimesAlong(one, moved, end) {
+    const [first, last] = [moved[0], moved[moved.length - 1]];
+    if (end) return [{ from: first, to: end, name: "LV" }, { from: end, to: last, name: "μP" }];
+    const runs = [];
+    for (const at of moved) {
+      const name = theory.agedIsCoherent(one, at) ? "μP" : "LV";
+      if (runs.at(-1)?.name === name) runs.at(-1).to = at;
+      else {
+        if (runs.length) runs.at(-1).to = at;
+        runs.push({ from: at, to: at, name });
+      }
+    }
+    return runs;
+  }
+
   const life = {
     id: "life",
     title: "Life of the LV regime",
@@ -471,6 +500,8 @@ const views = (() => {
       const found = reason ? [] : spaced(...x).map((theta) => ({
         x: theta, y: theory.agedExponent(one, theta, chance),
         turned: formulas[`error.turned.${one.init}`]({ d: one.width, theta: theta / chance }) > 1 }));
+      const runs = reason ? [] : regimesAlong(one, found.map((at) => at.x), end);
+      const outside = one.age > 0 ? theory.update(one, "later", one.width).reason : null;
       const turned = found.find((at) => at.turned)?.x;
       const covered = found.filter((at) => !at.turned);
       const now = moved > 0 ? moved : x[0];
@@ -481,18 +512,19 @@ const views = (() => {
         y: { label: "↑ local exponent", domain: [0.45, 1.05], grid: true },
         marks: [
           reason ? hatched() : null,
-          reason || !end ? null : Plot.rectX([0], { x1: x[0], x2: end, fill: ink(5), fillOpacity: 0.22 }),
-          reason ? null : Plot.rectX([0], { x1: end || x[0], x2: x[1], fill: ink(6), fillOpacity: 0.22 }),
+          ...runs.map(({ from, to, name }) => Plot.rectX([0],
+            { x1: from, x2: to, fill: ink(name === "LV" ? 5 : 6), fillOpacity: 0.22 })),
           turned ? Plot.rectX([0], { x1: turned, x2: x[1], fill: HATCH }) : null,
           reason || !end ? null : Plot.ruleX([end], { stroke: "currentColor", strokeWidth: 1.5 }),
-          reason || !end ? null : label("LV", Math.sqrt(x[0] * end)),
-          reason ? null : label("μP", Math.sqrt((end || x[0]) * Math.min(turned ?? x[1], x[1]))),
+          ...runs.filter(({ from, to }) => Math.log(to / from) > Math.log(x[1] / x[0]) / 12)
+            .map(({ from, to, name }) => label(name, Math.sqrt(from * Math.max(from, Math.min(to, turned ?? to))))),
           curve(covered, 1, ""),
           reason ? null : here(now),
-          reason ? null : marks([{ x: now, y: theory.agedExponent(one, moved > 0 ? moved : 0, chance), k: 1 }]),
+          reason || outside ? null : marks([{ x: now, y: theory.agedExponent(one, moved > 0 ? moved : 0, chance), k: 1 }]),
           Plot.frame({ strokeOpacity: 0.3 })],
       });
       const reasons = once(reason);
+      if (outside && !reason) reasons.set(`${outside} (at update ${integer(one.steps)})`, 1);
       if (turned) reasons.set(theory.named(facts.reasons.RESIDUALS_TURN), found.length - covered.length);
       return { svg, head: ["displacement", "local_exponent"], rows: found.map((at) => [at.x, at.y]), reasons,
         cells: found.length, of: "of the displacements" };
@@ -500,11 +532,18 @@ const views = (() => {
     answer(one) {
       const { end, steps, visits, reason } = theory.lifetime(one);
       if (reason) return `<p>No value: ${escaped(reason)}.</p>`;
-      if (!end) return "<p>The first update is in the μP regime: there is no LV regime to end.</p>";
+      if (!end) {
+        const start = one.width ** -0.5;
+        const dip = regimesAlong(one, spaced(start / 50, start * 30), 0).find(({ name }) => name === "LV");
+        return "<p>The first update is in the μP regime: there is no LV regime to end.</p>"
+          + (dip ? `<p>Later updates leave it for a while: ρ is below 1 from a displacement of ${short(dip.from)} to `
+            + `${short(dip.to)} initial std, and above 1 again from there on.</p>` : "");
+      }
       return table(["end of the LV regime", ""], [
         ["displacement of a token", `${short(end)} initial std`],
-        [`at η_E = ${short(one.embedding_lr)}`, `${short(steps)} updates, ${short(visits)} visits of a token`]]);
+        [`at η<sub>E</sub> = ${short(one.embedding_lr)}`, `${short(steps)} updates, ${short(visits)} visits of a token`]]);
     },
+    missing: (one) => theory.lifetime(one).reason,
     numbers(one) {
       const { end, steps, visits } = theory.lifetime(one);
       return { lifetime_displacement: end, lifetime_steps: steps ?? NaN, lifetime_visits: visits ?? NaN };
@@ -558,6 +597,7 @@ const views = (() => {
       return `${table(head, rows)}<p>Published rules of Adam:</p>${table(head.slice(1),
         known.map((cells) => cells.slice(1)))}`;
     },
+    legend: () => RULES.map(([name, k, dash]) => [ink(k), dash, name === "muP" ? "μP" : name]),
     numbers: (one) => Object.fromEntries(theory.rules(one).flatMap((rule) => [
       [`${rule.name}_ratio_growth`, rule.ratio], [`${rule.name}_hidden`, rule.factors.hidden],
       [`${rule.name}_embedding`, rule.factors.embedding], [`${rule.name}_readout`, rule.factors.readout]])),
@@ -566,7 +606,14 @@ const views = (() => {
   /** The name of the regime by the coherence ratio, as everywhere: the regimes meet at 1. */
   const regimeOf = (rho) => (rho >= 1 ? "μP" : "LV");
 
-  /** Where the point is and how far the next regime, in one or two sentences. */
+  /** Where the muP regime ends over the vocabulary, by rho at the point. */
+  const ending = (one, rho, edge) => edge !== null
+    ? `the μP regime ends at a vocabulary of <b>${integer(edge)}</b>${rho >= 1 && edge < one.vocab_size
+      ? ", and holds again at yours" : ""}`
+    : rho >= 1 ? `the μP regime holds at every vocabulary tried, up to <b>${integer(one.law.largest)}</b>`
+      : "no vocabulary is in the μP regime";
+
+  /** Where the point is and how far the next regime, in a few sentences. */
   function headline(one) {
     const place = `At width <b>${integer(one.width)}</b> and vocabulary <b>${integer(one.vocab_size)}</b> (${escaped(lawName(one))})`;
     const rho = theory.coherence(one, one.width, one.vocab_size);
@@ -574,18 +621,22 @@ const views = (() => {
     const now = theory.pointExponent(one);
     const grows = one.age > 0 || now.reason ? "" : `, and the update grows like d<sup>${short(now.value)}</sup> here`;
     const aged = theory.agedCoherence(one);
-    const later = aged === null ? "" : ` Update ${integer(one.steps)} is <b>in the ${regimeOf(aged)} regime</b>: ρ = ${short(aged)}.`;
-    const edge = theory.crossoverVocabulary(one);
-    const next = edge === null
-      ? (rho >= 1 ? `At this width the μP regime holds at every vocabulary tried, up to <b>${integer(one.law.largest)}</b>.`
-        : "At this width no vocabulary is in the μP regime.")
-      : `At this width the μP regime ends at a vocabulary of <b>${integer(edge)}</b>.`;
+    const edge = ending(one, rho, theory.crossoverVocabulary(one));
+    const next = aged === null ? `At this width ${edge}.` : `At this width and the first update ${edge}.`;
+    const later = aged === null ? "" : aged.reason
+      ? ` Update ${integer(one.steps)} has no value: ${escaped(aged.reason)}.`
+      : ` Update ${integer(one.steps)} is <b>in the ${regimeOf(aged.value)} regime</b>: ρ = ${short(aged.value)}; `
+        + `there ${ending(one, aged.value, theory.crossoverVocabulary(one, true))}.`;
     const { share, reason } = theory.tokenRegimes(one);
     const single = one.law.uniform || reason ? ""
       : ` Single tokens differ: those in the μP regime are ${percent(share)} of all occurrences.`;
     return `${place} the first update is <b>in the ${regimeOf(rho)} regime</b>: coherent over incoherent power ρ = ${short(rho)} `
-      + `(μP from 1 on, LV below)${grows}.${later} ${next}${single}`;
+      + `(μP from 1 on, LV below)${grows}. ${next}${later}${single}`;
   }
 
-  return { all: [map, updates, ratio, tokens, life, rules], ranges, headline, short, integer, escaped };
+  /** The point in words, for the title of a file. */
+  const place = (one) => `d = ${integer(one.width)}, m = ${integer(one.vocab_size)}, ${lawName(one)}, `
+    + `${one.batch_size ? `batches of ${integer(one.batch_size)}` : "full batch"}, ${one.optimizer}, update ${integer(one.steps)}`;
+
+  return { place, all: [map, updates, ratio, tokens, life, rules], ranges, headline, short, integer, escaped };
 })();

@@ -80,7 +80,8 @@ const explorer = (() => {
   /** The token law: uniform, a Zipf exponent with its slider, or counts of a file. */
   function tokensField(field) {
     const select = make("select", { id: "tokens", "aria-describedby": "tokens-meaning" });
-    const exponent = make("input", { type: "text", id: "zipf", inputmode: "decimal", "aria-label": "Zipf exponent" });
+    const exponent = make("input", { type: "text", id: "zipf", inputmode: "decimal", "aria-label": "Zipf exponent",
+      "aria-describedby": "tokens-meaning" });
     const slider = make("input", { type: "range", min: 0, max: 2, step: 0.01, value: 1, id: "zipf-slider", "aria-label": "Zipf exponent" });
     const meaning = make("p", { class: "meaning", id: "tokens-meaning" });
     const file = make("input", { type: "file", id: "counts-file", "aria-label": "file of counts" });
@@ -155,15 +156,18 @@ const explorer = (() => {
       "aria-label": `${view.title}: ${text}` }, text);
     const name = `dynsim-${view.id}`;
     const tools = make("div", { class: "tools" },
-      button("SVG", () => exporting.save(`${name}.svg`, exporting.svgText(settled(view).svg), "image/svg+xml")),
-      button("PNG", async () => exporting.save(`${name}.png`, await exporting.png(settled(view).svg))),
+      button("SVG", () => exporting.save(`${name}.svg`, exporting.svgText(alone(view)), "image/svg+xml")),
+      button("PNG", async () => exporting.save(`${name}.png`, await exporting.png(alone(view)))),
       button("CSV", () => exporting.save(`${name}.csv`, exporting.csv(settled(view), address()), "text/csv")));
     const commandBox = make("div");
     const reasoning = make("div");
     const command = make("details", {}, make("summary", {}, "The same number by command and Python"), commandBox);
     const formula = make("details", {}, make("summary", {}, "Formula and assumptions"), reasoning);
     formula.addEventListener("toggle", () => {
-      if (!reasoning.childElementCount) reasoning.innerHTML = facts.explanations[view.id].map(explanation).join("");
+      if (!reasoning.childElementCount) reasoning.innerHTML = '<p class="about">Written for sign or Adam, the full batch '
+        + "and one output. For another optimizer, batch, token law or number of outputs the page evaluates the same "
+        + "derivation with their averages, so its numbers can differ from what is written here.</p>"
+        + facts.explanations[view.id].map(explanation).join("");
     });
     command.addEventListener("toggle", () => command.open && showCommand(view, commandBox));
     Object.assign(parts, { command, commandBox });
@@ -205,17 +209,21 @@ const explorer = (() => {
     const before = button.textContent;
     button.textContent = "copied";
     setTimeout(() => { button.textContent = before === "copied" ? "copy" : before; }, 1200);
+    if (text.startsWith("file:")) announce("The link names a file of this machine: send the file with it.");
   }
 
   function showCommand(view, box) {
     const { shell, python } = commands.of[view.id](model, views.ranges(model));
-    const notes = facts.counts && model.tokens === facts.counts.name && model.vocab_size !== facts.counts.types
+    const missing = view.missing?.(model) ?? null;
+    const lines = missing ? shell.filter(([, , always]) => always) : shell;
+    const notes = missing ? [make("p", {}, `The page has no value at this point, so there is none to reproduce: ${missing}.`)]
+      : facts.counts && model.tokens === facts.counts.name && model.vocab_size !== facts.counts.types
       && !model.tokens.startsWith("counts:")
       ? [make("p", {}, `The page holds ${facts.counts.types} types of ${model.tokens}; a smaller vocabulary is `
         + "its most frequent types, while the command makes tokens of that vocabulary anew.")] : [];
     const captioned = (about, text) => make("div", {}, make("p", { class: "about" }, about), copyable(text));
-    box.replaceChildren(...notes, ...shell.map(([about, text]) => captioned(about, text)),
-      captioned("in Python", python));
+    box.replaceChildren(...notes, ...lines.map(([about, text]) => captioned(about, text)),
+      ...(missing ? [] : [captioned("in Python", python)]));
   }
 
   function ramp() {
@@ -280,6 +288,7 @@ const explorer = (() => {
     parts.reasons.innerHTML = [...reasons].map(([reason, count]) => '<span class="swatch"></span>no value'
       + (cells ? ` for ${share(count / cells)} ${of}` : "") + `: ${views.escaped(reason)}`).join("<br>");
     if (parts.command.open) showCommand(view, parts.commandBox);
+    if (!draft) parts.figure.setAttribute("aria-label", `${view.title}. ${parts.answer.textContent}`);
   }
 
   const share = (part) => (part < 0.01 ? "less than 1 %" : `${(100 * part).toFixed(0)} %`);
@@ -290,6 +299,10 @@ const explorer = (() => {
     return panels.get(view.id).drawn;
   }
 
+  /** The same with title and legend, for a file. */
+  const alone = (view) => exporting.titled(settled(view).svg, view.title, views.place(model),
+    view.legend?.(model) ?? []);
+
   /** Draws what is in sight now, and the rest when there is time. */
   function drawStale() {
     for (const view of views.all) if (stale.has(view.id) && visible.has(view.id)) draw(view, true);
@@ -299,7 +312,12 @@ const explorer = (() => {
 
   function drawNext() {
     const view = views.all.find(({ id }) => stale.has(id));
-    if (view) draw(view);
+    if (view) {
+      draw(view);
+      const { answer, reasons } = panels.get(view.id);
+      for (const part of [answer, reasons]) // a line that goes leaves its place, so that nothing jumps
+        part.style.minHeight = `${Math.max(parseFloat(part.style.minHeight) || 0, part.offsetHeight)}px`;
+    }
     if (stale.size) later = setTimeout(drawNext, 0);
   }
 
@@ -379,6 +397,10 @@ const explorer = (() => {
     + "This file needs no network.";
   element("reset").addEventListener("click", () => set(facts.state));
   element("copy-link").addEventListener("click", (event) => copy(address(), event.currentTarget));
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the address is that of the state
+    element("views").focus();
+  });
   window.addEventListener("hashchange", () => {
     const given = states.fromAddress(location.hash);
     if (!model || states.written(model) !== states.written(given)) {
@@ -389,7 +411,10 @@ const explorer = (() => {
   /** Widths are read here alone: read between two drawings they would lay the page out each time. */
   function measure() {
     const before = [...panels.values()].map(({ width }) => width).join();
-    for (const parts of panels.values()) parts.width = Math.floor(parts.figure.clientWidth);
+    for (const parts of panels.values()) {
+      parts.width = Math.floor(parts.figure.clientWidth);
+      parts.answer.style.minHeight = parts.reasons.style.minHeight = "";
+    }
     return before !== [...panels.values()].map(({ width }) => width).join();
   }
   new ResizeObserver(() => {

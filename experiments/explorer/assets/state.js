@@ -33,7 +33,7 @@ const states = (() => {
     if (laws.files.has(text)) return { value: text };
     if (kind === "uniform" && !text.includes(":")) return { value: text };
     if (kind === "zipf" && detail !== "") {
-      const alpha = Number(detail);
+      const alpha = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(detail) ? Number(detail) : NaN;
       if (alpha >= 0 && alpha <= facts.limits.zipf) return { value: text };
       return refused("tokens", quoted(text), facts.allowed.zipf);
     }

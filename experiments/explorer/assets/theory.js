@@ -125,7 +125,10 @@ const theory = (() => {
       : { ...localExponent(one, one.width, one.vocab_size), own };
   }
 
-  /** RMS at learning rate 1 and local exponent of a layer's update, without a look at errors. */
+  /**
+   * RMS at learning rate 1 and local exponent of a layer's update. Those of the first update are
+   * the leading terms whatever their error, as the command gives them.
+   */
   function update(one, layer, d) {
     const later = layer === "later";
     const problem = noFirstStep(one) ?? (later ? noLaterSteps(one) : null);
@@ -136,6 +139,8 @@ const theory = (() => {
     if (layer === "embedding" && one.batch === "batch")
       values.q = one.presence ??= one.law.mean(
         (p_i) => formulas.presence({ p_i, B: one.batch_size }), one.vocab_size);
+    const outside = later ? notCovered(one, values) : null;
+    if (outside) return { rms: NaN, slope: NaN, reason: named(outside) };
     if (later)
       return {
         rms: formula("aged.rms", one.directions, one.batch)(values),
@@ -153,11 +158,13 @@ const theory = (() => {
   const coherence = (one, d, m) =>
     one.kernel === null ? NaN : formula("coherence", one.kernel, one.batch)(one.at(d, m));
 
-  /** The same of update T once the embedding has moved, and null where there is no formula. */
+  /** The same of update T once the embedding has moved, or why there is none; null at the first. */
   function agedCoherence(one) {
-    if (!(one.age > 0) || noFirstStep(one) || noLaterSteps(one)) return null;
+    if (!(one.age > 0)) return null;
     const values = one.at(one.width, one.vocab_size);
-    return notCovered(one, values) ? null : formula("aged.power", one.directions, one.batch)(values);
+    const problem = noFirstStep(one) ?? noLaterSteps(one) ?? notCovered(one, values);
+    return problem ? unavailable(problem)
+      : { value: formula("aged.power", one.directions, one.batch)(values), reason: null };
   }
 
   /** The lines of the map: logarithms of ratios that are 1 on them. */
@@ -177,13 +184,23 @@ const theory = (() => {
     return lines;
   }
 
-  /** The largest vocabulary at which rho >= 1 at a width, and null where there is no boundary. */
-  function crossoverVocabulary(one) {
+  /**
+   * The largest vocabulary at which rho >= 1 at a width, of the first update or, `aged`, of update
+   * T; null where there is no boundary.
+   */
+  function crossoverVocabulary(one, aged = false) {
     if (one.kernel === null) return null;
-    const coherent = (m) => formula("coherence", one.kernel, one.batch)(
-      { ...sums(one, m), d: one.width }) >= 1;
+    const power = aged ? formula("aged.power", one.directions, one.batch)
+      : formula("coherence", one.kernel, one.batch);
+    const coherent = (m) => power(
+      { ...sums(one, m), d: one.width, theta: one.age, t: one.moves }) >= 1;
     let [low, high] = [1, one.law.largest];
-    if (!coherent(low) || coherent(high)) return null;
+    if (!coherent(low)) return null;
+    if (aged) { // learning aligns more where the vocabulary is large, so that it may end in between
+      const places = Array.from({ length: PLACES }, (_, k) => Math.round(high ** ((k + 1) / PLACES)));
+      high = places.find((m) => !coherent(m)) ?? high;
+    }
+    if (coherent(high)) return null;
     while (high - low > 1) {
       const middle = Math.floor((low + high) / 2);
       if (coherent(middle)) low = middle;
@@ -248,6 +265,12 @@ const theory = (() => {
     };
   }
 
+  const PLACES = 24; // vocabularies that are looked at for the end of the muP regime at update T
+
+  /** Whether an update is in the muP regime where tokens have moved by `moved`. */
+  const agedIsCoherent = (one, moved) => formula("aged.visited", one.directions, one.batch)(
+    one.at(one.width, one.vocab_size, moved)) >= 1;
+
   /** Local exponent where tokens have moved by `moved`, which takes more steps in batches. */
   const agedExponent = (one, moved, chance) => formula("aged.slope", one.directions, one.batch)(
     one.at(one.width, one.vocab_size, moved / chance));
@@ -278,7 +301,7 @@ const theory = (() => {
 
   return {
     model, localExponent, pointExponent, selfTerm, update, coherence, agedCoherence, boundaries, crossoverVocabulary, rateRatio,
-    tokenRegimes, tokenCoherence, lifetime, agedExponent, rules, published, noLaterSteps,
+    tokenRegimes, tokenCoherence, lifetime, agedExponent, agedIsCoherent, rules, published, noLaterSteps,
     notCovered, named,
   };
 })();

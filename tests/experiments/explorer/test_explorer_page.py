@@ -245,6 +245,53 @@ def test_an_update_later_in_training_has_a_regime_of_its_own(start):
     told = start.page.inner_text("#headline")
     assert "the first update is in the LV regime" in told
     assert "Update 30 is in the μP regime" in told
+    start.set(**vars(State(steps=100, batch_size=4096)))
+    told = start.page.inner_text("#headline")
+    assert "the first update the μP regime ends at a vocabulary of 651" in told
+    ends = re.search(r"there the μP regime ends at a vocabulary of ([\d,]+)", told)
+    assert ends, told
+    power = "m => theory.agedCoherence(theory.model({...explorer.model(), vocab_size: m})).value"
+    edge = int(ends[1].replace(",", ""))
+    assert start.page.evaluate(power, edge) >= 1 > start.page.evaluate(power, edge + 1)
+
+
+def test_an_update_without_a_theory_says_why_in_the_headline(start):
+    start.set(**vars(State(tokens="zipf:1", batch_size=4096, steps=100)))
+    told = start.page.inner_text("#headline")
+    assert "Update 100 has no value: what later updates do in a mini-batch is derived for" in told
+
+
+def test_updates_that_leave_the_mup_regime_for_a_while_are_said_to(start):
+    """Few steps take the alignment of Zipf tokens away before learning brings it back."""
+    start.set(**vars(State(tokens="zipf:0.6", steps=3)))
+    told = start.page.inner_text("#view-life .answer")
+    assert "no LV regime to end" in told
+    assert "Later updates leave it for a while" in told
+    assert "Update 3 is in the LV regime" in start.page.inner_text("#headline")
+    aged = of_command("dynsim map --tokens zipf:0.6 --steps 3 --embedding-lr 0.01 --outputs 1 "
+                      "--x width=1024:2048:2 --y vocab_size=32768:65536:2")  # fmt: skip
+    assert aged["values"][0][0] < 0.75  # where coherent and incoherent power are equal
+
+
+def test_where_there_is_no_value_there_is_no_command_for_it(start):
+    start.set(**vars(State(batch_size=4096, outputs=4, init="sp", steps=300)))
+    for view in ("map", "ratio"):
+        box = start.page.locator(f"#view-{view} details >> nth=1")
+        box.evaluate("one => { one.open = true; }")
+        start.page.wait_for_function(f"document.querySelector('#view-{view} pre')")
+        told = box.inner_text()
+        assert "The page has no value at this point" in told
+        assert "in Python" not in told
+        box.evaluate("one => { one.open = false; }")
+    assert np.isnan(start.numbers()["updates"]["later_rms"])  # as on the map
+
+
+def test_the_link_to_the_views_keeps_the_state(start):
+    start.set(width=2048)
+    start.page.focus(".skip")
+    start.page.keyboard.press("Enter")
+    start.page.wait_for_function("document.activeElement.id === 'views'")
+    assert start.page.evaluate("explorer.model().width") == 2048
 
 
 def test_the_legend_of_a_hatching_says_of_what_it_is_a_share(start):
@@ -312,6 +359,7 @@ STATES = {
     "uniform": State(width=512, vocab_size=4096),
     "zipf batch": State(width=300, vocab_size=900, tokens="zipf:0.6", batch_size=128, init="sp"),
     "aged": State(width=256, vocab_size=3000, steps=3, embedding_lr=0.02, outputs=20),
+    "outputs": State(width=1024, vocab_size=32768, outputs=16),
     "sp, κ = 4": State(width=128, vocab_size=4096, init="sp"),
     "sgd": State(width=100, vocab_size=50, tokens="zipf:1", optimizer="sgd", base_width=200),
 }
