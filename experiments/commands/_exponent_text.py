@@ -325,7 +325,7 @@ def write_claim(result: ScalingExponent, folder: Path) -> list[Path]:
     expected = result.verdict if result.band is not None else None
     content = {
         "name": f"my-{result.quantity.name.replace('_', '-')}",
-        "statement": f"{result.quantity.name} grows like {grows}{path}{at}.",
+        "statement": f"{result.quantity.name} grows like {grows}{path}{at}{_for(result)}.",
         "quantity": result.quantity.name,
         **_claim_options(result),
         "seeds": proposed.seeds,
@@ -338,8 +338,19 @@ def write_claim(result: ScalingExponent, folder: Path) -> list[Path]:
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in content.items()]
     lines.append(f"registered = {datetime.date.today().isoformat()}")
     path = folder / "claim.toml"
-    write_file(path, "\n".join(["[[claim]]", *lines, ""]).encode())
+    about = [AFTER] if result.measured is not None else []
+    write_file(path, "\n".join([*about, "[[claim]]", *lines, ""]).encode())
     return [path]
+
+
+AFTER = "# Written when its networks had been measured. Another `seed` makes it a test of its own."
+
+
+def _for(result: ScalingExponent) -> str:
+    """Token law and optimizer of a claim, in its words."""
+    options = result.family.described()
+    known = [str(options[name]) for name in ("tokens", "optimizer") if name in options]
+    return f" ({', '.join(known)})" if known else ""
 
 
 def _in_the_limit(result: ScalingExponent) -> bool:

@@ -31,7 +31,7 @@ SHOWN = {
 }
 INSTEAD = {"update_on_initial": "update"}  # of scores and outputs
 CONSEQUENCE = {
-    "as predicted": "learning rates tuned at one width can be used at others by this rule",
+    "as predicted": "sizes change with the width as this rule presumes to carry rates over",
     "undecided": "more seeds or widths would decide",
     "fails": "a learning rate, multiplier or initialisation is not what it says",
 }

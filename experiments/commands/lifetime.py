@@ -222,5 +222,5 @@ def in_one_sentence(document: dict[str, Any]) -> str:
         f"The first step is in the LV regime; learned embeddings restore alignment after {steps} "
         f"steps ({visits} visits of a token), when they have moved by "
         f"{number(document['lifetime_displacement'])} of their initial standard deviation: from "
-        "then on updates are aligned, as the muP rule presumes."
+        "then on the aligned part is the larger one, and at a few times that nearly all of it."
     )

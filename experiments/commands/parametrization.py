@@ -123,7 +123,7 @@ class Parametrize:
         sizes = [word for size, value in COMPARE_DEFAULTS.items() for word in (flag(size), value)]
         if excess > 0:
             print_next("how the readout must start", ["recommend", *sizes, *chosen])
-        elif self.optimizer in NETWORK_OPTIMIZERS:
+        elif self.optimizer in NETWORK_OPTIMIZERS and self.alignment == "full":  # what it presumes
             print_next("do small networks do so", ["coordinate-check", "--network", "mlp", *chosen])
         else:
             print_next("for a model of yours", ["recommend", *sizes, *chosen])

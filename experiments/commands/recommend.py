@@ -182,9 +182,21 @@ def in_one_sentence(answer: Recommendation, rule: str, factors: bool) -> str:
     others = " or ".join(f"--rule {one}" for one in RULES if one != rule)
     told = "all rules agree" if answer.spread == 1 else f"{others} gives another"
     return (
-        f"From width {answer.base_width} to {answer.width} {given}: {', '.join(rates)}. This is "
-        f"the {RULES[rule]} rule; {told}."
+        f"From width {answer.base_width} to {answer.width} {given}: {', '.join(rates)}."
+        f"{_readout_start(answer)} This is the {RULES[rule]} rule; {told}."
     )
+
+
+def _readout_start(answer: Recommendation) -> str:
+    """How much smaller a readout of its own must start, where the parametrization does not."""
+    import derivations
+    from dynsim.rules._recommend import readout_excess
+
+    growth = answer.width / answer.base_width
+    excess = readout_excess(derivations.parametrization(answer.parametrization))
+    if answer.tied or excess <= 0 or growth == 1:
+        return ""
+    return f" Let the readout start {growth**-excess:.3g} times as large (see below)."
 
 
 def _values(values: LayerValues, names: dict[str, str]) -> str:

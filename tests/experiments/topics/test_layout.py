@@ -29,7 +29,7 @@ FILES = {
 # Studies that `study.py` lists and that stand in a module of their own.
 FURTHER = {
     "first_step": {"head_rules.py"},
-    "head": {"large.py"},
+    "head": {"large.py", "vocabulary.py", "joint.py"},
     "muon_rows": {"sharing.py", "scales.py"},
 }
 # Topics that build on another: the race's tasks and weights are those of `optimal_ratio`, and the
