@@ -411,6 +411,7 @@ VOCABULARIES = (
         evidence=partial(rate_exponent_alone, case="m 16384", predicted=CORRECTION),
         tolerance=0.1,
         citation="docs/theory/open_questions.md#open-head",
+        expected="undecided",
     ),
     Claim(
         name="head-rate-power-by-vocabulary",
@@ -424,6 +425,7 @@ VOCABULARIES = (
         evidence=partial(rate_exponents_apart, case="m 16384", other="m 1024", predicted=0.2),
         tolerance=0.15,
         citation="docs/theory/open_questions.md#open-head",
+        expected="undecided",
     ),
     Claim(
         name="head-4096-readout-rate-long",

@@ -149,7 +149,8 @@ def head_vocabulary_rates(data: xr.Dataset) -> Figure:
         fit = np.polynomial.Polynomial.fit(np.log(widths), middle, 1)
         left.plot(widths, np.exp(fit(np.log(widths))), "-", color=colour, linewidth=1)
         power, ends = _with_ends([rate_exponent_alone(data, case).measured])
-        right.errorbar([types], power, ends, **style)
+        aside = 1.15 if case.endswith("long") else 1.0  # beside the other of this vocabulary
+        right.errorbar([types * aside], power, ends, **style)
     left.set(xscale="log", yscale="log", xlabel="width $d$, $m = n$")
     left.set_xticks(widths, [str(int(width)) for width in widths])
     left.set_ylabel("best learning rate over muP's scale")
@@ -161,7 +162,11 @@ def head_vocabulary_rates(data: xr.Dataset) -> Figure:
     right.set_xlim(700, 24_000)
     for axes in (left, right):
         axes.xaxis.minorticks_off()
-    left.legend(title="lines: fitted powers")
+    left.set_yticks([2, 2.5, 3], ["2", "2.5", "3"])
+    left.set_yticks([], minor=True)
+    left.set_title("lines: fitted powers")
+    right.legend(loc="upper left", bbox_to_anchor=(0, 0.94))
+    right.set_title("solid: muP; dotted: $d^{0.23}$")
     return figure
 
 
