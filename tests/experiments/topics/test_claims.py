@@ -483,6 +483,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
             ("muon_sharing_small", scaled("row_square", 1.6)),
             ("head_large_rates", drifting(0.4)),
             ("head_vocabulary_rates", drifting(0.4)),
+            ("head_joint_rates", drifting(0.4)),
             ("head_vocabulary_updates", steeper("size", 0.4, "width")),
         )
         for name, one in CLAIMS.items()
