@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from dynsim.claims import Verdict
+from dynsim.claims import Evidence, Verdict
 from experiments.topics._claim import NEGATIVE, WRONG, Claim
 
 from .estimators import (
@@ -324,20 +325,32 @@ def _large_rate(
     )
 
 
-LARGE = (
-    *(_large_rate(path, "readout-rate", "head", CORRECTION, 0.1, "undecided") for path in TYPES),
-    Claim(
-        name="control-head-4096-constant-rate",
-        statement=f"{WRONG}in {TEXT} from a softmax over all m types (m = n = 4096, {ADAM}, 48 "
-        "steps of 512 tokens), the head's learning rate that serves at d = 64 serves at d = 256 as "
-        "well without a factor 1/d: the loss there is no larger than at the rate by muP's factor.",
+def _constant_rate(
+    types: str, sizes: str, study: str, evidence: Callable[..., Evidence], contradicts: str
+) -> Claim:
+    return Claim(
+        name=f"control-head-{types}-constant-rate",
+        statement=f"{WRONG}in {TEXT} from a softmax over all m types ({sizes}), the head's "
+        "learning rate that serves at d = 64 serves at d = 256 as well without a factor 1/d: the "
+        "loss there is no larger than at the rate by muP's factor.",
         quantity="loss at d = 256 by the rate of d = 64 over that by muP's",
         prediction="1",
-        study="head_large_rates",
-        evidence=partial(constant_rate_loss, path="m 4096"),
+        study=study,
+        evidence=evidence,
         tolerance=0.02,
-        citation=f"contradicts head-4096-readout-rate; {MUP.partition(';')[0]}",
+        citation=f"contradicts {contradicts}; {MUP.partition(';')[0]}",
         expected="fails",
+    )
+
+
+LARGE = (
+    *(_large_rate(path, "readout-rate", "head", CORRECTION, 0.1, "undecided") for path in TYPES),
+    _constant_rate(
+        "4096",
+        f"m = n = 4096, {ADAM}, 48 steps of 512 tokens",
+        "head_large_rates",
+        partial(constant_rate_loss, path="m 4096"),
+        "head-4096-readout-rate",
     ),
 )
 
@@ -440,18 +453,12 @@ VOCABULARIES = (
         tolerance=0.1,
         citation=MUP,
     ),
-    Claim(
-        name="control-head-16384-constant-rate",
-        statement=f"{WRONG}in {TEXT} from a softmax over all m types ({_softmax_of('m 16384')}), "
-        "the head's learning rate that serves at d = 64 serves at d = 256 as well without a factor "
-        "1/d: the loss there is no larger than at the rate by muP's factor.",
-        quantity="loss at d = 256 by the rate of d = 64 over that by muP's",
-        prediction="1",
-        study="head_vocabulary_rates",
-        evidence=partial(constant_rate_loss, case="m 16384"),
-        tolerance=0.02,
-        citation=f"contradicts head-16384-readout-correction; {MUP.partition(';')[0]}",
-        expected="fails",
+    _constant_rate(
+        "16384",
+        _softmax_of("m 16384"),
+        "head_vocabulary_rates",
+        partial(constant_rate_loss, case="m 16384"),
+        "head-16384-readout-correction",
     ),
 )
 

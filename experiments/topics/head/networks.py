@@ -33,6 +33,11 @@ PATHS: Mapping[str, Callable[[int], int]] = {
 FEW_OUTPUTS = 16
 LAYERS = ("embedding", "hidden", "head")
 WIDTHS = (32, 64, 128, 256)  # at one vocabulary of 1024 types
+# Rates of embedding, hidden matrix (times d; of Muon as it is) and head (times d).
+TRAINED: Mapping[str, tuple[float, float, float]] = {
+    "adam": (0.03, 0.3, 0.3),
+    "muon": (0.03, 0.1, 0.3),
+}
 COMMON: Mapping[tuple[str, str], tuple[float, float, float]] = {
     # Rates at muP's scale that all widths share, near the best of pilot runs at d = 64.
     ("adam", "untied"): (0.6, 1.5, 3.0),

@@ -27,6 +27,7 @@ from .networks import (
     COMMON,
     LAYERS,
     SIZES,
+    TRAINED,
     WIDTHS,
     searched_together,
     step_cell,
@@ -38,11 +39,6 @@ from .vocabulary import HEAD_VOCABULARY_RATES, HEAD_VOCABULARY_UPDATES
 HEADS = ("untied", "tied", "few")
 MOMENTS = (0, 1, 2, 4, 8, 16, 32)  # steps before the one that is measured
 OCTAVES = tuple(range(-3, 4))  # of a rate around where its search begins
-# Rates of embedding, hidden matrix (times d; of Muon as it is) and head (times d).
-TRAINED: Mapping[str, tuple[float, float, float]] = {
-    "adam": (0.03, 0.3, 0.3),
-    "muon": (0.03, 0.1, 0.3),
-}
 START: Mapping[tuple[str, str], tuple[float, float, float]] = {
     ("adam", "untied"): (2.0**-2, 2.0**-1, 2.0**1),
     ("adam", "tied"): (2.0**-1, 2.0**0, 0.0),

@@ -15,12 +15,11 @@ from dynsim.theory import LOGITS
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study
 
-from .networks import SIZES, step_cell, text_losses, with_derived_step
+from .networks import SIZES, TRAINED, step_cell, text_losses, with_derived_step
 
 SEED = 700  # number of the seed in a run
 WIDTHS = (64, 128, 256)
 MOMENTS = (0, 2, 8)  # steps before the one that is measured
-STEP_RATES = (0.03, 0.3, 0.3)  # of embedding, hidden matrix (times d) and head (times d)
 STEPS_OF = ("m 4096", "m 16384")
 
 SHORT, LONG = 48, 192
@@ -40,7 +39,7 @@ def _step_cell(
 ) -> Mapping[str, Any]:
     """Single full-batch steps, and the derived RMS of the first one below embeddings."""
     own = run_seed(seed, first_seed)
-    steps = step_cell(path, optimizer, head, width, STEP_RATES, MOMENTS, seeds, own)
+    steps = step_cell(path, optimizer, head, width, TRAINED[optimizer], MOMENTS, seeds, own)
     return with_derived_step(steps, width)
 
 
