@@ -96,17 +96,26 @@ def _unknown(message: str, name: str, command: type) -> str:
     option = next((one for one in given if one.startswith("-")), None)
     if option is None:
         return f"{name} takes no argument {given[0]}: see dynsim {name} --help"
-    option = option.partition("=")[0]
+    return _no_option(option.partition("=")[0], name, command)
+
+
+def _no_option(option: str, name: str, command: type) -> str:
     near = get_close_matches(option, [*option_flags(command), "--help"], n=1, cutoff=0)[0]
     return f"{option} is no option of {name}: the nearest is {near}"
 
 
 def _missing(message: str, arguments: Sequence[str], command: type) -> str:
-    """Which options a command cannot do without."""
-    given = {one.partition("=")[0].replace("_", "-") for one in arguments}
+    """Which options a command cannot do without. An option that it does not have goes before: it
+    may be the missing one, misspelt."""
+    written = [one.partition("=")[0] for one in arguments[1:] if one.startswith("--")]
+    given = [one.replace("_", "-") for one in written]
+    flags = _flags(command)
+    for option, flag in zip(written, given, strict=True):
+        if flag not in (*flags, "--help", "--"):
+            return _no_option(option, arguments[0], command)
     needed = {
         flag: choices
-        for flag, (choices, required) in _flags(command).items()
+        for flag, (choices, required) in flags.items()
         if required and flag not in given
     }
     if not needed:  # what has no flag, and stands alone
