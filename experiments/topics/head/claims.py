@@ -6,15 +6,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from dynsim.claims import Evidence, Verdict
+import xarray as xr
+
+from dynsim.claims import Verdict
 from experiments.topics._claim import NEGATIVE, WRONG, Claim
 
 from .estimators import (
+    ALONE,
     CORRECTION,
+    Floats,
     constant_rate_loss,
     derived_step_exponent,
     large_rate_exponent,
+    large_rates,
     later_step_exponent,
+    line,
+    log_rates,
+    log_rates_alone,
     rate_exponent,
     rate_exponent_alone,
     rate_exponents_apart,
@@ -326,17 +334,21 @@ def _large_rate(
 
 
 def _constant_rate(
-    types: str, sizes: str, study: str, evidence: Callable[..., Evidence], contradicts: str
+    name: str,
+    sizes: str,
+    study: str,
+    read: Callable[[xr.Dataset], tuple[Floats, Floats]],
+    contradicts: str,
 ) -> Claim:
     return Claim(
-        name=f"control-head-{types}-constant-rate",
+        name=f"control-head-{name}-constant-rate",
         statement=f"{WRONG}in {TEXT} from a softmax over all m types ({sizes}), the head's "
         "learning rate that serves at d = 64 serves at d = 256 as well without a factor 1/d: the "
         "loss there is no larger than at the rate by muP's factor.",
         quantity="loss at d = 256 by the rate of d = 64 over that by muP's",
         prediction="1",
         study=study,
-        evidence=evidence,
+        evidence=partial(constant_rate_loss, read=read),
         tolerance=0.02,
         citation=f"contradicts {contradicts}; {MUP.partition(';')[0]}",
         expected="fails",
@@ -349,7 +361,7 @@ LARGE = (
         "4096",
         f"m = n = 4096, {ADAM}, 48 steps of 512 tokens",
         "head_large_rates",
-        partial(constant_rate_loss, path="m 4096"),
+        lambda data: large_rates(data, "m 4096", "head"),
         "head-4096-readout-rate",
     ),
 )
@@ -457,14 +469,18 @@ VOCABULARIES = (
         "16384",
         _softmax_of("m 16384"),
         "head_vocabulary_rates",
-        partial(constant_rate_loss, case="m 16384"),
+        lambda data: log_rates_alone(data.sel(case="m 16384")),
         "head-16384-readout-correction",
     ),
 )
 
 
 # Rates searched together.
-PATH_SIZES = {"fixed": "m = n = 1024", "proportional": "m = n = 8 d"}
+PATH_SIZES = {"fixed": "m = n = 1024", "proportional": "m = n = 8 d", "m 16384": "m = n = 16384"}
+
+
+def _power(predicted: float) -> str:
+    return f"a power of d beyond muP's, {predicted:g}," if predicted else "muP's power of d"
 
 
 def _joint_rate(
@@ -476,6 +492,9 @@ def _joint_rate(
     rival: float,
     tolerance: float,
     expected: Verdict = "holds",
+    *,
+    predicted: float = 0.0,
+    study: str = "head_joint_rates",
 ) -> Claim:
     of = "whose head is the embedding" if head == "tied" else "from a softmax over all m types"
     rule = ADAM if optimizer == "adam" else BY_MUON
@@ -483,13 +502,20 @@ def _joint_rate(
     return Claim(
         name=f"head-joint-{name}",
         statement=f"In {TEXT} {of} (d = 64 to 256, {PATH_SIZES[path]}, {rule}, 48 steps of 512 "
-        f"tokens), the best rate of the {matrix} has muP's power of d where the rates of all "
+        f"tokens), the best rate of the {matrix} has {_power(predicted)} where the rates of all "
         "layers are searched together, one layer after the other.",
         quantity=RATE,
-        prediction="0",
+        prediction=f"{predicted:g}",
         rival=rival,
-        study="head_joint_rates",
-        evidence=partial(rate_exponent, path=path, layer=layer, optimizer=optimizer, head=head),
+        study=study,
+        evidence=partial(
+            rate_exponent,
+            path=path,
+            layer=layer,
+            optimizer=optimizer,
+            head=head,
+            predicted=predicted,
+        ),
         tolerance=tolerance,
         citation=MUP,
         expected=expected,
@@ -512,4 +538,130 @@ JOINT_RATES = (
 )
 
 
-CLAIMS = (*STEPS, *RATES, *FIXED_STEPS, *FIXED_RATES, *LARGE, *VOCABULARIES, *JOINT_RATES)
+# Tied heads and Muon at 16,384 types.
+
+
+def _kind_step(
+    name: str,
+    update: str,
+    what: str,
+    predicted: float,
+    rival: float,
+    *,
+    optimizer: str = "muon",
+    head: str = "tied",
+    moment: int = 0,
+    citation: str = "docs/theory/first_step.md#tied-step",
+    control: bool = False,
+) -> Claim:
+    of = "whose head is the embedding" if head == "tied" else "from a softmax over all m types"
+    rule = ADAM if optimizer == "adam" else BY_MUON
+    when = f"step after {moment} others" if moment else "first step"
+    return Claim(
+        name=f"{'control-' if control else ''}head-16384-{name}",
+        statement=f"{WRONG if control else ''}{'i' if control else 'I'}n {TEXT} {of} (d = 64 to "
+        f"256, m = n = 16384, full batch, {rule}), {what.format(when=when)}",
+        quantity=STEP,
+        prediction=f"{predicted:g}",
+        rival=rival,
+        study="head_kinds_updates",
+        evidence=partial(
+            step_exponent,
+            path="m 16384",
+            update=update,
+            moment=moment,
+            optimizer=optimizer,
+            head=head,
+            predicted=predicted,
+        ),
+        tolerance=0.15,
+        citation=f"contradicts {citation}" if control else citation,
+        expected="fails" if control else "holds",
+    )
+
+
+ON_TARGETS = "changes the logits of the tokens that do follow by an RMS that grows as d."
+MATRIX_STEP = f"the {{when}} of the one matrix, as a head, {ON_TARGETS}"
+HIDDEN_STEP = "the {when} of the hidden matrix changes its outputs by an RMS that "
+MUON_STEP = "docs/theory/first_step.md#muon-step"
+KINDS = (
+    _kind_step("tied-step", "head_target", MATRIX_STEP, 1.0, 0.5, optimizer="adam"),
+    _kind_step("tied-later-step", "head_target", MATRIX_STEP, 1.0, 0.5, optimizer="adam", moment=8),
+    _kind_step("tied-later-step-muon", "head_target", MATRIX_STEP, 1.0, 0.5, moment=8),
+    _kind_step(
+        *("later-step-muon", "head_target", f"the head's {{when}} {ON_TARGETS}", 1.0, 0.5),
+        head="untied",
+        moment=8,
+        citation=HEAD_STEP,
+    ),
+    *(
+        _kind_step(
+            f"hidden-{name}step-muon",
+            "hidden",
+            f"{HIDDEN_STEP}does not depend on d.",
+            *(0.0, 0.5),
+            moment=moment,
+            citation=MUON_STEP,
+        )
+        for name, moment in (("", 0), ("later-", 8))
+    ),
+    _kind_step(
+        *("tied-hidden-step-coherent", "hidden", f"{HIDDEN_STEP}grows as d.", 1.0, 0.5),
+        optimizer="adam",
+        citation="docs/theory/first_step.md#hidden-step",
+        control=True,
+    ),
+)
+
+_large_joint = partial(_joint_rate, path="m 16384", study="head_joint_large_rates")
+SHORT_RUNS = 0.14  # power in the head's best rate beyond muP's, searched alone: `VOCABULARIES`
+LARGE_JOINT_RATES = (
+    *(
+        _large_joint(
+            f"16384-readout{name}",
+            optimizer=optimizer,
+            head="untied",
+            layer="head",
+            rival=0.0,
+            tolerance=0.08,
+            predicted=SHORT_RUNS,
+        )
+        for name, optimizer in (("", "adam"), ("-muon", "muon"))
+    ),
+    *(
+        _large_joint(
+            f"16384-tied{name}",
+            optimizer=optimizer,
+            head="tied",
+            layer="embedding",
+            rival=-0.5,
+            tolerance=0.15,
+        )
+        for name, optimizer in (("", "adam"), ("-muon", "muon"))
+    ),
+    *(
+        _large_joint(
+            f"16384-embedding{name}",
+            optimizer=optimizer,
+            head="untied",
+            layer="embedding",
+            rival=-0.5,
+            tolerance=0.15,
+            expected="undecided",
+        )
+        for name, optimizer in (("", "adam"), ("-muon", "muon"))
+    ),
+    _constant_rate(
+        "16384-muon",
+        f"m = n = 16384, {BY_MUON}, 48 steps of 512 tokens",
+        "head_joint_large_rates",
+        lambda data: log_rates(line(data, "m 16384", "muon", "untied"), "head", ALONE),
+        "head-joint-16384-readout-muon",
+    ),
+)
+
+
+CLAIMS = (
+    *(*STEPS, *RATES, *FIXED_STEPS, *FIXED_RATES, *LARGE, *VOCABULARIES, *JOINT_RATES),
+    *(*KINDS, *LARGE_JOINT_RATES),
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -218,13 +218,14 @@ def large_rate_exponent(data: xr.Dataset, path: str, layer: str) -> Evidence:
 
 
 def constant_rate_loss(
-    data: xr.Dataset, path: str | None = None, case: str | None = None
+    data: xr.Dataset, read: Callable[[xr.Dataset], tuple[Floats, Floats]]
 ) -> Evidence:
     """Loss at the widest network by the head's rate that serves the narrowest, over that at muP's
-    scale: the rate in the grid's middle, and the one that is larger by the ratio of widths."""
-    rates, losses = (
-        log_rates_alone(data.sel(case=case)) if path is None else large_rates(data, path, "head")
-    )
+    scale: the rate in the grid's middle, and the one that is larger by the ratio of widths.
+
+    `read`: log rates (width, place) at muP's scale and losses (width, place, seed).
+    """
+    rates, losses = read(data)
     growth = float(np.log(data.width.values[-1] / data.width.values[0]))
     middle = rates.shape[1] // 2
     same = int(np.argmin(np.abs(rates[-1] - rates[-1, middle] - growth)))

@@ -21,7 +21,7 @@ from dynsim.theory import LOGITS
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study
 
-from .joint import HEAD_JOINT_RATES
+from .joint import HEAD_JOINT_LARGE_RATES, HEAD_JOINT_RATES
 from .large import HEAD_LARGE_RATES
 from .networks import (
     COMMON,
@@ -34,7 +34,7 @@ from .networks import (
     text_losses,
     with_derived_step,
 )
-from .vocabulary import HEAD_VOCABULARY_RATES, HEAD_VOCABULARY_UPDATES
+from .vocabulary import HEAD_KINDS_UPDATES, HEAD_VOCABULARY_RATES, HEAD_VOCABULARY_UPDATES
 
 HEADS = ("untied", "tied", "few")
 MOMENTS = (0, 1, 2, 4, 8, 16, 32)  # steps before the one that is measured
@@ -198,4 +198,6 @@ STUDIES = (
     HEAD_VOCABULARY_UPDATES,
     HEAD_VOCABULARY_RATES,
     HEAD_JOINT_RATES,
+    HEAD_KINDS_UPDATES,
+    HEAD_JOINT_LARGE_RATES,
 )

@@ -1,4 +1,5 @@
-"""Heads at 1,024, 4,096 and 16,384 types side by side: single steps and the head's best rate.
+"""Heads at 1,024, 4,096 and 16,384 types: single steps and the head's best rate, side by side;
+single steps of tied heads and below Muon at the largest.
 
 Networks and learning rates are those of `study`; all vocabularies share the rates of the other
 layers, the number of steps and the seeds.
@@ -21,6 +22,7 @@ SEED = 700  # number of the seed in a run
 WIDTHS = (64, 128, 256)
 MOMENTS = (0, 2, 8)  # steps before the one that is measured
 STEPS_OF = ("m 4096", "m 16384")
+KINDS, KINDS_SEED = (("adam", "tied"), ("muon", "untied"), ("muon", "tied")), 750
 
 SHORT, LONG = 48, 192
 CASES: Mapping[str, tuple[str, int]] = {  # vocabulary, steps
@@ -34,13 +36,17 @@ CENTRE = 2.5  # the middle of the rates of the head that are tried
 OCTAVES = (-2, -1, 0, 1, 2)
 
 
-def _step_cell(
+def _kind_cell(
     path: str, optimizer: str, head: str, width: int, seeds: int, first_seed: int, seed: int = 0
 ) -> Mapping[str, Any]:
-    """Single full-batch steps, and the derived RMS of the first one below embeddings."""
+    """Single full-batch steps."""
     own = run_seed(seed, first_seed)
-    steps = step_cell(path, optimizer, head, width, TRAINED[optimizer], MOMENTS, seeds, own)
-    return with_derived_step(steps, width)
+    return step_cell(path, optimizer, head, width, TRAINED[optimizer], MOMENTS, seeds, own)
+
+
+def _step_cell(width: int, **cell: Any) -> Mapping[str, Any]:
+    """The same, and the derived RMS of the first one below embeddings."""
+    return with_derived_step(_kind_cell(width=width, **cell), width)
 
 
 HEAD_VOCABULARY_UPDATES = Study(
@@ -53,6 +59,19 @@ HEAD_VOCABULARY_UPDATES = Study(
     measure=_step_cell,
     config=lambda full: {"seeds": 3, "first_seed": SEED},
     labels={"moment": list(MOMENTS), "update": list(SIZES), "logits": list(LOGITS)},
+)
+
+
+HEAD_KINDS_UPDATES = Study(
+    "head_kinds_updates",
+    cells=lambda full: [
+        {"path": "m 16384", "optimizer": optimizer, "head": head, "width": width}
+        for optimizer, head in KINDS
+        for width in (WIDTHS if full else ())
+    ],
+    measure=_kind_cell,
+    config=lambda full: {"seeds": 3, "first_seed": KINDS_SEED},
+    labels={"moment": list(MOMENTS), "update": list(SIZES)},
 )
 
 
