@@ -78,10 +78,10 @@ def walk(setup: NetworkSetup):
     """One run, step by step: weights by name before each step and after the last, and gradients."""
     plan, shared = training._plan(setup), training._shared(setup)
     runs = training._runs(setup, training.run_columns(setup))
-    state, _ = training._begin(plan, shared, runs)
+    state = training._begin(plan, shared, runs)
     for index in range(setup.steps):
         network = jax.tree.map(lambda x: x[0], state.network)
-        key = jax.random.fold_in(jax.random.fold_in(runs.key[0], 1), index)
+        key = jax.random.fold_in(runs.batches[0], index)
         yield (
             as_numpy(network),
             as_numpy(gradient(shared.task, shared.multiplier, network, key)),
@@ -431,7 +431,7 @@ def compiled_bytes(setup: NetworkSetup, runs: int) -> int:
     """What XLA says that a training call holds: arguments, and what it works in."""
     plan, shared = training._plan(setup), training._shared(setup)
     batch = training._runs(setup, training.run_columns(setup, seeds=np.arange(runs)))
-    state, _ = jax.eval_shape(partial(training._begin, plan, shared), batch)
+    state = jax.eval_shape(partial(training._begin, plan, shared), batch)
     compiled = training._advance.lower(plan, shared, batch, state, 0, 1).compile()
     memory = compiled.memory_analysis()
     assert memory is not None
