@@ -381,20 +381,6 @@ def test_weights_whose_squares_overflow_have_diverged(quick_compilation):
     assert found.diverged.tolist() == [False, True]
 
 
-@pytest.fixture
-def compilations():
-    """Counts XLA compilations while it lives."""
-    events: list[str] = []
-
-    def listen(event: str, _duration: float, **_):
-        if "backend_compile" in event:
-            events.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield events
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
 def test_one_program_serves_the_whole_study(compilations):
     setup = changed(LINEAR, width=5)
     runs = {"embedding_lrs": [0.1, 0.2], "seeds": [0, 1]}
