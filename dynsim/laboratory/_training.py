@@ -399,17 +399,17 @@ def run_key(setup: NetworkSetup, seed: int | Array) -> Array:
 
 
 def _runs(setup: NetworkSetup, columns: Columns) -> _Run:
-    dtype = network_shape(setup).dtype
+    shape = network_shape(setup)
     factor = scales(setup).learning_rate
     rates = base_rates(setup, columns.embedding_lr, columns.hidden_lr)
-    rates = jax.tree.map(lambda f, rate: jnp.asarray(f * rate, dtype), factor, rates)
+    rates = jax.tree.map(lambda f, rate: jnp.asarray(f * rate, shape.dtype), factor, rates)
     # Keys are made here, by programs that serve networks of any size.
     keys = jax.vmap(partial(run_key, setup))(jnp.asarray(columns.seed))
     weights, batches = (
         jax.vmap(partial(jax.random.fold_in, data=number))(keys) for number in (0, 1)
     )
-    matrices = jax.vmap(partial(matrix_keys, network_shape(setup).depth))(weights)
-    return _Run(matrices, batches, rates, jnp.asarray(columns.weight_decay, dtype))
+    matrices = jax.vmap(partial(matrix_keys, shape.depth))(weights)
+    return _Run(matrices, batches, rates, jnp.asarray(columns.weight_decay, shape.dtype))
 
 
 def base_rates(setup: NetworkSetup, embedding: Any, hidden: Any) -> LayerValues:

@@ -126,9 +126,10 @@ def test_provenance_names_what_changes_last_bits(monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
     monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "float32")
     assert provenance({})["jax_settings"].endswith("=0 JAX_DEFAULT_MATMUL_PRECISION=float32")
-    assert fingerprint({}) != flags
+    settings = fingerprint({})
+    assert settings != flags
     monkeypatch.setattr("experiments.results.processor", lambda: "x86_64 avx")
-    assert fingerprint({}) != flags
+    assert fingerprint({}) != settings
 
 
 def test_provenance_counts_devices(monkeypatch):
