@@ -19,8 +19,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from playwright.sync_api import Browser, sync_playwright
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 LIMIT = 50.0  # milliseconds
 WARM, MOVES = 6, 24
@@ -67,6 +69,8 @@ def moved(browser: Browser, page_file: Path, window: tuple[int, int], field: str
 
 
 def measured(chromium: str) -> dict[str, dict[str, list[float]]]:
+    from playwright.sync_api import sync_playwright  # needed by no other benchmark
+
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as running:
         page_file = Path(folder, "explorer.html")
         subprocess.run([sys.executable, "-m", "dynsim", "explore", "--out", str(page_file)],

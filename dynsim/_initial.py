@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 from numpy.typing import ArrayLike
 
+from ._draws import normal
 from ._layers import Label, LayerValues
 from ._optimizers import weight_copies
 from ._programs import program
@@ -88,34 +89,40 @@ def initial_deep_weights(
     sizes: tuple[int, int, int],
     depth: int,
     init_factor: LayerValues,
-    key: Key[Array, ""],
+    keys: Key[Array, " matrices"],
     dtype: str,
     *,
     tied: bool = False,
 ) -> DeepWeights:
-    """The weights of an mlp with `depth` hidden layers; `sizes` are (m, n, d)."""
+    """The weights of an mlp with `depth` hidden layers; `sizes` are (m, n, d), `keys` those of
+    `matrix_keys`."""
     types, outputs, width = sizes
-    draw = matrix_draws(depth, init_factor, key, dtype)
+    draw = matrix_draws(init_factor, keys, dtype)
     embedding = draw("embedding", types, width)
     readout = None if tied else draw("readout", outputs, width)
     hidden = tuple(draw("hidden", width, width) for _ in range(depth))
     return DeepWeights(embedding, hidden, readout)
 
 
+def matrix_keys(depth: int, key: Key[Array, ""]) -> Key[Array, " matrices"]:
+    """A key for every matrix: two, and `MATRICES_A_LAYER` for each layer."""
+    return jax.random.split(key, 2 + MATRICES_A_LAYER * depth)
+
+
 def matrix_draws(
-    depth: int, init_factor: LayerValues, key: Key[Array, ""], dtype: str
+    init_factor: LayerValues, keys: Key[Array, " matrices"], dtype: str
 ) -> Callable[..., Array]:
     """`draw(label, rows, columns)`, which draws one matrix after another.
 
     Entries are Gaussian with the standard deviation 1 (embedding) or 1/sqrt(columns), times the
-    label's `init_factor`. There are two matrices and up to `MATRICES_A_LAYER` for each layer.
+    label's `init_factor`.
     """
-    keys = iter(jax.random.split(key, 2 + MATRICES_A_LAYER * depth))
+    left = iter(keys)
 
     def draw(label: Label, *size: int) -> Array:
         std = 1.0 if label == "embedding" else size[-1] ** -0.5
         scale = jnp.asarray(std * init_factor.of(label), dtype)
-        return scale * jax.random.normal(next(keys), size, dtype)
+        return scale * normal(next(left), size, dtype)
 
     return draw
 

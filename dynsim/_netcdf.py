@@ -8,10 +8,12 @@ once: HDF5 sees the very bytes whose digest was compared.
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import stat
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,10 +63,26 @@ def read_netcdf(path: Path, *, trusted: bool = False) -> xr.Dataset:
         _probe(data, PROBE_SECONDS + len(data) / PROBE_RATE)
     try:
         return _opened(data)
-    except (OSError, MemoryError):
+    except (OSError, MemoryError) as error:
+        _close_in_silence(error)
         raise
     except Exception as error:
+        _close_in_silence(error)
         raise Damaged(f"is damaged ({_first_line(error)})") from None
+
+
+def _close_in_silence(error: BaseException) -> None:
+    """Lets go of a half opened file, which h5netcdf closes with a traceback on stderr."""
+    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        while True:
+            traceback.clear_frames(error.__traceback__)
+            if (within := error.__cause__ or error.__context__) is None:
+                break
+            error = within
+        gc.collect()
+    finally:
+        sys.unraisablehook = before
 
 
 # It ends by itself, should its parent have gone; an interruption ends it though HDF5 is deaf to it.

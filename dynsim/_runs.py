@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
+from ._draws import uniform
 from ._errors import InputError, check_integer
 from ._machine import free_bytes
 from ._setup import Experiment
@@ -136,5 +137,5 @@ def running_sum(frequencies: NDArray[np.float64]) -> Array:
 
 def drawn_tokens(key: Array, cumulative: Array, shape: tuple[int, ...]) -> Array:
     """Independent tokens of the law."""
-    drawn = jax.random.uniform(key, shape, "float64")
+    drawn = uniform(key, shape, "float64")
     return jnp.searchsorted(cumulative, drawn, side="right")

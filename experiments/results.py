@@ -25,6 +25,8 @@ LIBRARIES = (
     *("jax", "jaxlib", "numpy", "scipy", "sympy", "diffrax", "equinox", "optax", "xarray"),
     "tokenizers",
 )
+SETTINGS = ("JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_DEFAULT_MATMUL_PRECISION")
+"""of JAX in the environment, that change the numbers of a compiled program"""
 VECTORS = (
     "sse4_2",
     "avx",
@@ -74,6 +76,7 @@ def provenance(config: dict[str, Any]) -> dict[str, str]:
         "device": f"{first.platform}: {first.device_kind}" + (f" ({count})" if count > 1 else ""),
         "processor": processor(),
         "xla_flags": " ".join(sorted(os.environ.get("XLA_FLAGS", "").split())),
+        "jax_settings": " ".join(f"{k}={os.environ[k]}" for k in SETTINGS if os.environ.get(k)),
     }
 
 
@@ -106,8 +109,13 @@ def save(dataset: xr.Dataset, path: Path, *, replace: bool = True) -> None:
 
 
 def study_config(dataset: xr.Dataset) -> dict[str, Any]:
-    """The config that a stored result was made with."""
-    return json.loads(dataset.attrs["config"])
+    """The config that a stored result was made with. Raises `KeyError` or `ValueError` where there
+    is none."""
+    text = dataset.attrs["config"]
+    config = json.loads(text) if isinstance(text, str) else None
+    if not isinstance(config, dict):
+        raise ValueError("config is no JSON object")
+    return config
 
 
 def load(path: Path) -> xr.Dataset:

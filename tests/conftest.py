@@ -65,6 +65,21 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 10, 5)
 
 
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """Counts XLA compilations while it lives."""
+    events: list[str] = []
+
+    def listen(event: str, _duration: float, **_: object) -> None:
+        if listening and "backend_compile" in event:
+            events.append(event)
+
+    listening = True  # before JAX 0.7 nobody can be taken off its list
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield events
+    listening = False
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder() -> Iterator[Path]:
     """Tokenised texts of this session; the user's own cache is neither read nor written."""

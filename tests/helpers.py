@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import sympy as sp
@@ -12,6 +14,16 @@ from numpy.typing import ArrayLike
 
 from dynsim import InputError
 from experiments.output import flag
+
+
+@contextlib.contextmanager
+def without_64_bit_types() -> Iterator[None]:
+    """As of a user who has not asked for them."""
+    jax.config.update("jax_enable_x64", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", True)
 
 
 def exponent_of(x: ArrayLike, y: ArrayLike) -> float:

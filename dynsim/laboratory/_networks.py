@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from dynsim._activation import NORM_EPSILON, activated
-from dynsim._initial import initial_deep_weights, matrix_draws
+from dynsim._initial import initial_deep_weights, matrix_draws, matrix_keys
 from dynsim._layers import Label, LayerValues
 from dynsim._network_setup import NetworkName, NetworkSetup
 
@@ -259,6 +259,11 @@ def initial_network(shape: NetworkShape, init_factor: LayerValues, key: Array) -
     >>> network.embedding.shape, network.hidden[0].shape
     ((32, 16), (16, 16))
     """
+    return network_of_keys(shape, init_factor, matrix_keys(shape.depth, key))
+
+
+def network_of_keys(shape: NetworkShape, init_factor: LayerValues, keys: Array) -> Network:
+    """The same from the keys of its matrices, which a program of a size need not make."""
     width, depth = shape.width, shape.depth
     sizes = shape.vocab_size, shape.outputs, width
 
@@ -266,7 +271,9 @@ def initial_network(shape: NetworkShape, init_factor: LayerValues, key: Array) -
         return jnp.ones(width, shape.dtype)
 
     if shape.network == "mlp":
-        weights = initial_deep_weights(sizes, depth, init_factor, key, shape.dtype, tied=shape.tied)
+        weights = initial_deep_weights(
+            sizes, depth, init_factor, keys, shape.dtype, tied=shape.tied
+        )
         normalised = shape.normalisation != "none"
         gains = tuple(gain() if normalised else None for _ in range(depth + 1))
         return ResidualMLP(
@@ -278,7 +285,7 @@ def initial_network(shape: NetworkShape, init_factor: LayerValues, key: Array) -
             shape.residual == "yes",
             shape.normalisation == "layer",
         )
-    matrix = matrix_draws(depth, init_factor, key, shape.dtype)
+    matrix = matrix_draws(init_factor, keys, shape.dtype)
 
     def block() -> Block:
         query, key, value, output = (matrix("hidden", width, width) for _ in range(4))

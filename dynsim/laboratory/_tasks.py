@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from dynsim._draws import uniform
 from dynsim._errors import InputError
 from dynsim._network_setup import NetworkSetup
 from dynsim._runs import drawn_tokens, running_sum
@@ -112,7 +113,7 @@ class TextTask(eqx.Module):
         """Windows at random places of the training text."""
         count = self.batch_size // self.sequence
         rows, length = self.training.shape
-        drawn = jax.random.uniform(key, (2, count))
+        drawn = uniform(key, (2, count))
         row = jnp.minimum((drawn[0] * rows).astype(int), rows - 1)
         starts = length - self.sequence
         start = jnp.minimum((drawn[1] * starts).astype(int), starts - 1)

@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike, NDArray
 
 from dynsim._errors import InputError
+from dynsim._initial import matrix_keys
 from dynsim._layers import LABELS, LayerValues
 from dynsim._losses import diverged, overflowed
 from dynsim._network_setup import NetworkSetup
@@ -43,7 +44,7 @@ from ._networks import (
     Network,
     NetworkShape,
     Tree,
-    initial_network,
+    network_of_keys,
     network_shape,
     parameter_labels,
 )
@@ -161,9 +162,11 @@ class _Shared(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Traced arguments of one run: its key, a learning rate by label, its weight decay."""
+    """Traced arguments of one run: keys of its initial matrices and of its batches, a learning
+    rate by label, its weight decay."""
 
-    key: Array
+    matrices: Array
+    batches: Array
     rates: LayerValues
     decay: Array
 
@@ -344,7 +347,8 @@ class _Grid:
         # A last, smaller chunk is filled up with copies: one compiled shape.
         filled = np.resize(np.arange(chunk.start, chunk.stop), self._count)
         runs = jax.device_put(jax.tree.map(lambda x: x[filled], self._runs), self._spread)
-        state, initial_loss = call(_begin, plan, shared, runs)
+        state = call(_begin, plan, shared, runs)
+        initial_loss = call(_evaluate, plan, shared, state.network)
         if 0 in self._ends:
             yield Reached(chunk, 0, shared, state, initial_loss)
         state = call(_advance, plan, shared, runs, state, 0, 0)  # compiles before any step is due
@@ -395,12 +399,17 @@ def run_key(setup: NetworkSetup, seed: int | Array) -> Array:
 
 
 def _runs(setup: NetworkSetup, columns: Columns) -> _Run:
-    dtype = network_shape(setup).dtype
+    shape = network_shape(setup)
     factor = scales(setup).learning_rate
     rates = base_rates(setup, columns.embedding_lr, columns.hidden_lr)
-    rates = jax.tree.map(lambda f, rate: jnp.asarray(f * rate, dtype), factor, rates)
+    rates = jax.tree.map(lambda f, rate: jnp.asarray(f * rate, shape.dtype), factor, rates)
+    # Keys are made here, by programs that serve networks of any size.
     keys = jax.vmap(partial(run_key, setup))(jnp.asarray(columns.seed))
-    return _Run(keys, rates, jnp.asarray(columns.weight_decay, dtype))
+    weights, batches = (
+        jax.vmap(partial(jax.random.fold_in, data=number))(keys) for number in (0, 1)
+    )
+    matrices = jax.vmap(partial(matrix_keys, shape.depth))(weights)
+    return _Run(matrices, batches, rates, jnp.asarray(columns.weight_decay, shape.dtype))
 
 
 def base_rates(setup: NetworkSetup, embedding: Any, hidden: Any) -> LayerValues:
@@ -432,11 +441,11 @@ def _evaluation_loss(plan: _Plan, shared: _Shared, network: Network) -> Array:
     return jax.lax.scan(add, jnp.zeros((), batch.weights.dtype), batch.in_pieces(at_once))[0]
 
 
-def _one_begin(plan: _Plan, shared: _Shared, run: _Run) -> tuple[_State, Array]:
-    network: Tree = initial_network(plan.shape, shared.init_factor, jax.random.fold_in(run.key, 0))
+def _one_begin(plan: _Plan, shared: _Shared, run: _Run) -> _State:
+    network: Tree = network_of_keys(plan.shape, shared.init_factor, run.matrices)
     rule = optimizer_direction(plan.optimizer, plan.entrywise, shared.constants)
     curve = jnp.full(shared.factors.shape, jnp.nan, shared.factors.dtype)
-    return _State(network, rule.init(network), curve), _evaluation_loss(plan, shared, network)
+    return _State(network, rule.init(network), curve)
 
 
 def _one_advance(
@@ -444,11 +453,10 @@ def _one_advance(
 ) -> _State:
     rule = optimizer_direction(plan.optimizer, plan.entrywise, shared.constants)
     labels = parameter_labels(state.network)
-    batches = jax.random.fold_in(run.key, 1)
 
     def step(index: Array, state: _State) -> _State:
         network, memory, curve = state
-        batch = shared.task.batch(jax.random.fold_in(batches, index))
+        batch = shared.task.batch(jax.random.fold_in(run.batches, index))
         loss, gradients = jax.value_and_grad(partial(_loss, plan, shared))(network, batch)
         directions, memory = rule.update(gradients, memory, network)
         factor = shared.factors[index]
@@ -460,10 +468,9 @@ def _one_advance(
 
 
 @partial(jax.jit, static_argnames="plan")
-def _begin(plan: _Plan, shared: _Shared, runs: _Run) -> tuple[_State, Array]:
-    """Initial state and loss of every run."""
-    with jax.default_matmul_precision("highest"):
-        return jax.vmap(partial(_one_begin, plan, shared))(runs)
+def _begin(plan: _Plan, shared: _Shared, runs: _Run) -> _State:
+    """Initial state of every run."""
+    return jax.vmap(partial(_one_begin, plan, shared))(runs)
 
 
 @partial(jax.jit, static_argnames="plan", donate_argnames="state")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import math
 import re
+import unicodedata
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,9 +154,14 @@ def _save(figure: Figure, paths: Sequence[Path]) -> None:
     how far it reaches.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.text import Text
 
     formats = [figure_format("path", path) for path in paths]
-    with style():
+    for text in figure.findobj(Text):
+        if (drawable := _drawable(text.get_text())) != text.get_text():
+            text.set_text(drawable)
+    with style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # it draws a box
         engine, dpi = figure.get_layout_engine(), figure.dpi
         figure.dpi = plt.rcParams["savefig.dpi"]  # letters have other widths at another resolution
         _label_powers_plainly(figure)
@@ -170,6 +177,13 @@ def _save(figure: Figure, paths: Sequence[Path]) -> None:
                     write_file(path, content.getvalue())  # on a full disk no half figure
         figure.set_layout_engine(engine)
         figure.dpi = dpi
+
+
+def _drawable(text: str) -> str:
+    """Without control characters, which no font has: names of a user's file may hold them."""
+    return "".join(
+        c if c == "\n" or unicodedata.category(c) != "Cc" else repr(c)[1:-1] for c in text
+    )
 
 
 def _label_powers_plainly(figure: Figure) -> None:

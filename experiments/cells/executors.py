@@ -145,6 +145,12 @@ class DaskExecutor:
             if self.address is None:
                 self._cluster = _local_cluster()
             self._client = self._connected(distributed.Client)
+        except TypeError as error:  # of dask's, for tls:// without certificates
+            self.__exit__()
+            if "TLS" not in str(error):
+                raise
+            needs = "needs certificates: distributed.comm.tls in dask's configuration"
+            raise InputError("executor", self.name, needs) from None
         except (OSError, ValueError) as error:
             self.__exit__()
             reason = str(error).split("\n")[0] or type(error).__name__

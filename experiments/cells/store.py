@@ -66,8 +66,10 @@ class Store:
 
     def read(self, name: str, identity: str) -> Arrays | None:
         """A finished cell's arrays; None if it is not finished, damaged or another one."""
+        if not (file := self._file(name)).exists():  # of most cells, where many are begun
+            return None
         try:
-            content = unsealed(read_file(self._file(name), free_bytes()))
+            content = unsealed(read_file(file, free_bytes()))
             if content is None:
                 return None
             with np.load(io.BytesIO(content), allow_pickle=False) as stored:

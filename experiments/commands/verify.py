@@ -192,7 +192,7 @@ class Verify:
         try:
             with progress_bar(cells, "verify", alike=False) as bar:
                 for study in studies:
-                    bar.set_description(f"verify: {study.name}", refresh=study.laboratory)
+                    bar.set_description_str(f"verify: {study.name}", refresh=study.laboratory)
                     data[study.name] = finished_study(study, self.full, folder, bar, self.seed)
                     for claim in claims:
                         if claim.study == study.name:
@@ -200,7 +200,7 @@ class Verify:
                     for name, (_, needs) in FIGURES.items():
                         if study.name in needs and set(needs) <= set(data):
                             drawn[name] = start(draw, name, dict(data), folder)
-                bar.set_description("verify: claims and figures", refresh=True)
+                bar.set_description_str("verify: claims and figures", refresh=True)
                 paths = [path for name in FIGURES if name in drawn for path in drawn[name].result()]
                 return {name: found.result() for name, found in evidence.items()}, paths
         finally:
@@ -229,12 +229,13 @@ def finished_study(study: Study, full: bool, folder: Path, bar: tqdm, seed: int 
     """
     from experiments.cells.complete import complete_file
     from experiments.cells.store import REPEATABLE, remove_leftovers
-    from experiments.results import load
+    from experiments.results import fingerprint, load, study_config
 
     path = folder / f"{study.name}.nc"
     try:
         stored = load(path)
-        if stored.attrs.get("fingerprint") == study.fingerprint(full, seed):
+        expected = study.fingerprint(full, seed)
+        if fingerprint(study_config(stored)) == stored.attrs.get("fingerprint") == expected:
             bar.update(len(study.cells(full)))
             remove_leftovers(path)
             return stored

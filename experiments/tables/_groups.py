@@ -25,6 +25,7 @@ RUN = ["width", "learning_rate", "seed"]
 MOST_GROUPS = 100
 PARABOLA_RATES = 3  # learning rates that a parabola needs
 MOST_JOINTLY = 4  # columns that are tried together
+MOST_LISTED = 20  # columns in a note
 BOOKKEEPING = frozenset(
     re.findall(
         r"\w+",
@@ -56,6 +57,7 @@ def other_columns(table: pd.DataFrame) -> list[str]:
 
 def comparable(table: pd.DataFrame) -> pd.DataFrame:
     """`table` with columns of numbers as such, equal where they differ by rounding alone."""
+    changed = {}
     for name in other_columns(table):
         cells = table[name]
         if cells.dtype.kind not in "biuf":
@@ -65,8 +67,8 @@ def comparable(table: pd.DataFrame) -> pd.DataFrame:
             cells = values if whole else texts
         if cells.dtype.kind == "f":
             cells = pd.Series(merged(cells.to_numpy()), index=cells.index)
-        table = table.assign(**{str(name): cells})
-    return table
+        changed[str(name)] = cells
+    return table.assign(**changed)
 
 
 def group_columns(
@@ -105,8 +107,13 @@ def group_columns(
         else:
             kept.append(name)
     for reason, names in notes_of.items():
-        notes.append(f"not used as groups: {', '.join(names)} ({reason})")
+        notes.append(f"not used as groups: {_listed(names)} ({reason})")
     return [name for name in candidates if name in kept]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MOST_LISTED
+    return ", ".join(names[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def varies(table: pd.DataFrame, name: str) -> bool:

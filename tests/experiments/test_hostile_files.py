@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import gzip
 import io
 import json
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -252,6 +255,31 @@ def test_a_file_that_means_something_else_is_one_line(state, tmp_path):
     assert complaint(line, end) is None
     assert re.search(said, end.err), end.err
     assert end.err[:-1].isprintable()
+
+
+def test_a_damaged_header_leaves_nothing_else_on_stderr(tmp_path, monkeypatch):
+    """h5netcdf fails once more where it closes a file that it could not open."""
+    path = tmp_path / "sweep.nc"
+    small_sweep().to_netcdf(path, engine="h5netcdf")
+    whole, told = path.read_bytes(), []
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: told.append(1))
+    for place in range(96, 256, 4):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with contextlib.suppress(OSError):
+            read_netcdf(path, trusted=True)
+    gc.collect()
+    assert not told
+
+
+@pytest.mark.parametrize("config", [5, "[]", "null", "5", "no JSON"])
+def test_a_result_without_a_config_is_not_taken_for_one(config, tmp_path):
+    path = tmp_path / "sweep.nc"
+    small_sweep().assign_attrs(config=config).to_netcdf(path, engine="h5netcdf")
+    grid = ["--widths", "3", "--vocab-sizes", "4", "--embedding-lrs", "1", "--hidden-lrs", "1"]
+    line = ["sweep", *grid, "--out", str(path), "--resume"]
+    end = ending(line)
+    assert complaint(line, end) is None
+    assert "is not the file of a sweep" in end.err
 
 
 def test_columns_of_lists_are_left_out_and_a_name_may_be_too_long(tmp_path):

@@ -123,8 +123,13 @@ def test_provenance_names_what_changes_last_bits(monkeypatch):
     assert fingerprint({}) != before
     monkeypatch.setenv("XLA_FLAGS", "--a=1  --b=2")
     flags = fingerprint({})
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+    monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "float32")
+    assert provenance({})["jax_settings"].endswith("=0 JAX_DEFAULT_MATMUL_PRECISION=float32")
+    settings = fingerprint({})
+    assert settings != flags
     monkeypatch.setattr("experiments.results.processor", lambda: "x86_64 avx")
-    assert fingerprint({}) != flags
+    assert fingerprint({}) != settings
 
 
 def test_provenance_counts_devices(monkeypatch):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from dynsim._initial import initial_deep_weights
+from dynsim._initial import initial_deep_weights, matrix_keys
 from dynsim._network_setup import NetworkSetup
 from dynsim._runs import check_fits, sized_key
 from dynsim._scales import scales
@@ -41,7 +41,8 @@ def drawn_start(
     prescribed = scales(setup)
     key = jax.random.fold_in(jax.random.fold_in(sized_key(setup), network), 0)
     sizes = setup.vocab_size, setup.output_count, setup.width
-    drawn = initial_deep_weights(sizes, setup.depth, prescribed.init_factor, key, "float64")
+    keys = matrix_keys(setup.depth, key)
+    drawn = initial_deep_weights(sizes, setup.depth, prescribed.init_factor, keys, "float64")
     multiplier = prescribed.multiplier
     hidden = multiplier.hidden * np.stack(drawn.hidden)
     p, y, embedding = occurring_tokens(setup, multiplier.embedding * np.asarray(drawn.embedding))

@@ -20,6 +20,7 @@ import numpy as np
 import psutil
 from jax import Array
 
+from dynsim._draws import normal
 from dynsim._errors import InputError
 
 from ._cost import Cost, cost_of
@@ -122,7 +123,7 @@ def is_pointwise(f: Callable[..., Any], params: Any, x: Any) -> bool:
             return False
         keys = jax.random.split(jax.random.key(0), len(jax.tree.leaves(params)))
         direction = jax.tree.map(
-            lambda leaf, key: jax.random.normal(key, leaf.shape, leaf.dtype),
+            lambda leaf, key: normal(key, leaf.shape, leaf.dtype),
             params,
             jax.tree.unflatten(jax.tree.structure(params), list(keys)),
         )

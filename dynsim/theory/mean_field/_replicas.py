@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dynsim._draws import uniform
 from dynsim._optimizers import constants, schedule, weight_copies
 from dynsim._runs import memory_budget
 from dynsim._setup import Experiment
@@ -219,7 +220,7 @@ def _uniform_points(
 
     def of(seed, step, place):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), place)
-        return jax.random.uniform(key, (neurons + 1, outputs))
+        return uniform(key, (neurons + 1, outputs))
 
     by_place = jax.vmap(of, in_axes=(None, None, 0))
     by_step = jax.vmap(by_place, in_axes=(None, 0, None))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from dynsim._draws import normal
 from dynsim._losses import loss_and_residual
 from dynsim._optimizers import Constants, constants, direction, schedule, weight_copies
 from dynsim._programs import program
@@ -212,8 +213,8 @@ def _curve(
     wanted = _targets(shape, numbers, for_targets)
     rule = direction(shape.optimizer, numbers.constants)
     start = (
-        jax.random.normal(for_embedding, (m, d)),
-        numbers.projection_std * jax.random.normal(for_projection, (n, d)),
+        normal(for_embedding, (m, d)),
+        numbers.projection_std * normal(for_projection, (n, d)),
     )
     competing = jnp.log(numbers.others) * (1 - wanted) if shape.loss == "ce" else 0.0
 
@@ -258,7 +259,7 @@ def _targets(shape: Shape, numbers: Numbers, key: Key[Array, ""]) -> Float[Array
             return jax.random.rademacher(key, (m, n), float)
         case "onehot":
             return jax.nn.one_hot(jax.random.randint(key, (m,), 0, n), n, dtype=float)
-    drawn = jax.random.normal(key, (m, n))
+    drawn = normal(key, (m, n))
     return numbers.target_size * drawn / jnp.sqrt(jnp.mean(drawn**2))
 
 

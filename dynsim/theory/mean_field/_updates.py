@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from dynsim._draws import normal
+
 from ._conditioning import Seen, Side, pulled, without
 from ._hidden import Hidden
 from ._population import Population
@@ -44,7 +46,7 @@ def readout_and_hidden_squares(
     def layer(vectors, inputs):
         place, moved, scale, seen = inputs
         chosen_key, noise_key = jax.random.split(jax.random.fold_in(key, place))
-        noise = jax.random.normal(noise_key, vectors.shape)
+        noise = normal(noise_key, vectors.shape)
         image = image_by_itself(seen.rows, seen.columns, vectors, metric, population.used * noise)
         vectors = skip * vectors + scale * image + moved.T @ (metric[:, None] * vectors)
         shrunk = scale - hidden_std

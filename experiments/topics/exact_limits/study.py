@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dynsim import Setup, predict_linearized, targets, train
+from dynsim._draws import normal
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
@@ -73,8 +74,8 @@ def _lazy_cell(
         key = jax.random.key(run_seed(seed, number))
         keys = jax.random.split(jax.random.fold_in(key, width))
         start = {
-            "embedding": jax.random.normal(keys[0], (vocab_size, width), "float64"),
-            "projection": setup.projection_std * jax.random.normal(keys[1], (1, width), "float64"),
+            "embedding": normal(keys[0], (vocab_size, width), "float64"),
+            "projection": setup.projection_std * normal(keys[1], (1, width), "float64"),
         }
         last = predict_linearized(
             _outputs, start, None, wanted, [steps], optimizer="sign", learning_rates=rates

@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array
 
 from dynsim import Setup, TokenLaw, first_step, token_law
+from dynsim._draws import normal
 from dynsim._programs import program
 from dynsim.laboratory import token_updates
 from dynsim.theory import head_step
@@ -49,7 +50,7 @@ UPDATES_OF = {"layer": ["projection", "embedding", "cross"]}
 @partial(program, static_argnames=("correlation", "samples", "neurons"))
 def _sums(key: Array, correlation: float, samples: int, neurons: int) -> Array:
     """Means of sum u sign(v), its square and sign(u) sign(v), from sampled Gaussian pairs."""
-    x, y = jax.random.normal(key, (2, samples, neurons), "float64")
+    x, y = normal(key, (2, samples, neurons), "float64")
     u = correlation * x + jnp.sqrt(1 - correlation**2) * y
     total = jnp.sum(u * jnp.sign(x), axis=-1)
     return jnp.stack([total.mean(), (total**2).mean(), (jnp.sign(u) * jnp.sign(x)).mean()])

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from dynsim._draws import normal
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
@@ -71,9 +72,9 @@ def _cell(width: int, vocab_size: int, outputs: int, seeds: int, seed: int = 0) 
     for number in range(seeds):
         key = jax.random.key(run_seed(seed, number))
         for_embedding, for_hidden = jax.random.split(jax.random.fold_in(key, width))
-        embedding = jax.random.normal(for_embedding, (vocab_size, width), jnp.float32)
-        hidden = jax.random.normal(for_hidden, (width, width), jnp.float32) * width**-0.5
-        raw = jax.random.normal(jax.random.fold_in(key, 0), (vocab_size, outputs), jnp.float32)
+        embedding = normal(for_embedding, (vocab_size, width), jnp.float32)
+        hidden = normal(for_hidden, (width, width), jnp.float32) * width**-0.5
+        raw = normal(jax.random.fold_in(key, 0), (vocab_size, outputs), jnp.float32)
         fields = embedding @ hidden.T
         for place, wanted in enumerate((raw, raw - raw.mean(axis=0, keepdims=True))):
             for row, activation in enumerate(ACTIVATIONS):

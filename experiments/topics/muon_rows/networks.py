@@ -14,6 +14,7 @@ from jax import Array
 from numpy.typing import NDArray
 
 from dynsim import token_law
+from dynsim._draws import normal
 from experiments.topics._seeds import run_seed
 
 Floats = NDArray[np.float64]
@@ -88,8 +89,8 @@ def excess_losses(
     """
     tokens, outputs = logits.shape
     for_embedding, for_head, for_batches = jax.random.split(key, 3)
-    embedding = jax.random.normal(for_embedding, (tokens, width), jnp.float32)
-    head = jax.random.normal(for_head, (outputs, width), jnp.float32) * 0.1 * width**-0.5
+    embedding = normal(for_embedding, (tokens, width), jnp.float32)
+    head = normal(for_head, (outputs, width), jnp.float32) * 0.1 * width**-0.5
     adam = optax.scale_by_adam(0.9, 0.95)
 
     def loss(weights: Any, inputs: Array, wanted: Array) -> Array:
@@ -145,8 +146,8 @@ def trained(
     text, by_group = np.empty((len(octaves), seeds)), np.empty((len(octaves), 3, seeds))
     for number in range(seeds):
         keys = jax.random.split(jax.random.key(run_seed(seed, 2000 + number)), 3)
-        features = jax.random.normal(keys[0], (vocab_size, width), jnp.float32)
-        readout = jax.random.normal(keys[1], (outputs, width), jnp.float32)
+        features = normal(keys[0], (vocab_size, width), jnp.float32)
+        readout = normal(keys[1], (outputs, width), jnp.float32)
         logits = jnp.log(following)[None] + SHARPNESS * width**-0.5 * features @ readout.T
         # One entry of a row of length one is width^(-1/2).
         by = 1.0 if update == "adam" else width**0.5

@@ -17,6 +17,7 @@ import optax
 from jax import Array
 
 from dynsim import token_law
+from dynsim._draws import normal
 from dynsim.tokens import bigrams_of
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
@@ -68,7 +69,7 @@ def first_moves(rule: str, width: int, follows: Array, law: Array, key: Array) -
         "head": ((types, width), 1 / width),
     }
     weights = {
-        name: std * jax.random.normal(one, shape, jnp.float32)
+        name: std * normal(one, shape, jnp.float32)
         for one, (name, (shape, std)) in zip(keys, shapes.items(), strict=True)
     }
     gradients = jax.grad(_loss)(weights, follows, law)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynsim import token_law
+from dynsim._draws import normal
 from dynsim.theory import muon_row_norms, muon_row_squares
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study
@@ -66,8 +67,8 @@ def _cell(
         own = run_seed(seed, first_seed + number)
         keys = jax.random.split(jax.random.fold_in(jax.random.key(own), width), 3)
         random = np.random.default_rng([own, width, CASES.index(case)])
-        embedding = jax.random.normal(keys[0], (vocab_size, width)) * embedding_std
-        head = jax.random.normal(keys[1], (vocab_size, width)) * width**-0.5
+        embedding = normal(keys[0], (vocab_size, width)) * embedding_std
+        head = normal(keys[1], (vocab_size, width)) * width**-0.5
         weight = law
         if case == "shared targets":
             target = random.choice(vocab_size, vocab_size, p=law)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dynsim import token_law
+from dynsim._draws import normal
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
@@ -35,13 +36,13 @@ def _first_step(
     for number in range(seeds):
         key = jax.random.fold_in(jax.random.key(run_seed(seed, number)), width)
         keys = jax.random.split(key, 5)
-        embedding = jax.random.normal(keys[0], (vocab_size, width)) * 0.1
-        head = jax.random.normal(keys[1], (vocab_size, width)) * width**-0.5
+        embedding = normal(keys[0], (vocab_size, width)) * 0.1
+        head = normal(keys[1], (vocab_size, width)) * width**-0.5
         counts = jax.random.choice(keys[4], vocab_size, (batch_size,), p=jnp.asarray(law))
         batch = np.bincount(np.asarray(counts), minlength=vocab_size) / batch_size
         own = jax.random.permutation(keys[2], vocab_size)
         shared = jax.random.choice(keys[3], vocab_size, (vocab_size,), p=jnp.asarray(law))
-        values = jax.random.normal(keys[3], (vocab_size, 2 * width))
+        values = normal(keys[3], (vocab_size, 2 * width))
         cases = (
             (head[: 2 * width], values, law, False),
             (head, own, law, True),

@@ -18,6 +18,7 @@ import optax
 from jax import Array
 
 from dynsim import token_law
+from dynsim._draws import normal
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
@@ -83,7 +84,7 @@ def _noise(convention: str, steps: int, width: int, chances: Array, rate: float,
         rows, state = carry
         for_visits, for_values = jax.random.split(jax.random.fold_in(key, number))
         visited = jax.random.bernoulli(for_visits, chances)
-        drawn = jax.random.normal(for_values, (len(chances), width), jnp.float32)
+        drawn = normal(for_values, (len(chances), width), jnp.float32)
         moved, state = update.update(drawn * visited[:, None], state, rows)
         return (rows + moved, state), None
 
@@ -112,8 +113,8 @@ def _network(
     tokens, outputs = logits.shape
     for_rows, for_head, for_batches = jax.random.split(key, 3)
     weights = (
-        0.3 * jax.random.normal(for_rows, (tokens, width), jnp.float32),
-        width**-0.5 * jax.random.normal(for_head, (outputs, width), jnp.float32),
+        0.3 * normal(for_rows, (tokens, width), jnp.float32),
+        width**-0.5 * normal(for_head, (outputs, width), jnp.float32),
     )
     update = adamw(convention, rate, DECAYS[convention], BETAS, by_row)
 
@@ -172,7 +173,7 @@ def _rows(
             found[:, :, number] = sums.reshape(2, len(chance), COPIES).mean(axis=-1)
             continue
         for_teacher, for_network = jax.random.split(key)
-        logits = jax.random.normal(for_teacher, (len(law), outputs), jnp.float32)
+        logits = normal(for_teacher, (len(law), outputs), jnp.float32)
         sums = np.asarray(
             _network(
                 convention,
@@ -230,9 +231,9 @@ def _hidden(
     tokens, outputs = logits.shape
     keys = jax.random.split(key, 4)
     weights = {
-        "embedding": jax.random.normal(keys[0], (tokens, width), jnp.float32),
-        "hidden": width**-0.5 * jax.random.normal(keys[1], (LAYERS, width, width), jnp.float32),
-        "head": width**-0.5 * jax.random.normal(keys[2], (outputs, width), jnp.float32),
+        "embedding": normal(keys[0], (tokens, width), jnp.float32),
+        "hidden": width**-0.5 * normal(keys[1], (LAYERS, width, width), jnp.float32),
+        "head": width**-0.5 * normal(keys[2], (outputs, width), jnp.float32),
     }
     hidden = adamw(convention, rate, decay, HIDDEN_BETAS)
     others = adamw("coupled", OTHERS_RATE, OTHERS_DECAY, HIDDEN_BETAS)
@@ -310,7 +311,7 @@ def _widths(
     for number in range(seeds):
         key = jax.random.key(run_seed(seed, first_seed + number))
         for_teacher, for_network = jax.random.split(key)
-        logits = jax.random.normal(for_teacher, (vocab_size, outputs), jnp.float32)
+        logits = normal(for_teacher, (vocab_size, outputs), jnp.float32)
         run = (steps, width, batch_size, logits, *rates, for_network, convention)
         found[:, number] = np.asarray(_hidden(*run))
     return {"mean_square": (("quantity", "seed"), found)}

@@ -82,7 +82,7 @@ def test_both_trainers_learn_sparse_targets_as_dense_ones(monkeypatch, tied):
 
 
 def test_heads_larger_than_memory_are_refused_with_the_largest_that_fits(monkeypatch):
-    monkeypatch.setattr("dynsim._runs.device_memory", lambda: 2**30)
+    monkeypatch.setattr("dynsim._runs.free_memory", lambda: 2**30)
     for setup in (
         Setup(targets="onehot", vocab_size=10**6, outputs=10**6),
         NetworkSetup(network="mlp", targets="onehot", vocab_size=10**6, outputs=10**6),

@@ -358,20 +358,6 @@ def test_a_frozen_layer_does_not_move():
     assert np.all(frozen.projection_update_rms[..., 1:] > 0)
 
 
-@pytest.fixture
-def compilations():
-    """Counts XLA compilations while it lives."""
-    events: list[str] = []
-
-    def listen(event: str, _duration: float, **_):
-        if "backend_compile" in event:
-            events.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield events
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
 def test_no_recompilation_across_learning_rates_seeds_and_laws(compilations):
     setup = dataclasses.replace(SMALL, width=13)
     train(setup, 2)

@@ -78,10 +78,10 @@ def walk(setup: NetworkSetup):
     """One run, step by step: weights by name before each step and after the last, and gradients."""
     plan, shared = training._plan(setup), training._shared(setup)
     runs = training._runs(setup, training.run_columns(setup))
-    state, _ = training._begin(plan, shared, runs)
+    state = training._begin(plan, shared, runs)
     for index in range(setup.steps):
         network = jax.tree.map(lambda x: x[0], state.network)
-        key = jax.random.fold_in(jax.random.fold_in(runs.key[0], 1), index)
+        key = jax.random.fold_in(runs.batches[0], index)
         yield (
             as_numpy(network),
             as_numpy(gradient(shared.task, shared.multiplier, network, key)),
@@ -381,20 +381,6 @@ def test_weights_whose_squares_overflow_have_diverged(quick_compilation):
     assert found.diverged.tolist() == [False, True]
 
 
-@pytest.fixture
-def compilations():
-    """Counts XLA compilations while it lives."""
-    events: list[str] = []
-
-    def listen(event: str, _duration: float, **_):
-        if "backend_compile" in event:
-            events.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield events
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
 def test_one_program_serves_the_whole_study(compilations):
     setup = changed(LINEAR, width=5)
     runs = {"embedding_lrs": [0.1, 0.2], "seeds": [0, 1]}
@@ -431,7 +417,7 @@ def compiled_bytes(setup: NetworkSetup, runs: int) -> int:
     """What XLA says that a training call holds: arguments, and what it works in."""
     plan, shared = training._plan(setup), training._shared(setup)
     batch = training._runs(setup, training.run_columns(setup, seeds=np.arange(runs)))
-    state, _ = jax.eval_shape(partial(training._begin, plan, shared), batch)
+    state = jax.eval_shape(partial(training._begin, plan, shared), batch)
     compiled = training._advance.lower(plan, shared, batch, state, 0, 1).compile()
     memory = compiled.memory_analysis()
     assert memory is not None

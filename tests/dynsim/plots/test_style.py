@@ -45,3 +45,11 @@ def test_marks_drawn_as_one_line_look_like_ticks(tmp_path, minor_size):
     assert np.array_equal(ours, theirs)
     left = int(0.1 * ours.shape[1])  # the labels, and the ticks beside them, are there at all
     assert (ours[:, :left, :3].min(axis=(1, 2)) < 0.5).any()
+
+
+def test_a_name_without_a_glyph_warns_of_nothing(tmp_path, recwarn):
+    figure, axes = plt.subplots()
+    axes.set_title("red \x1b[31m and \u0e01")
+    save(figure, tmp_path / "figure.svg")
+    assert axes.get_title() == r"red \x1b[31m and " + "\u0e01"
+    assert not recwarn.list

@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 import jax
 import numpy as np
 import pytest
-from helpers import assert_close_curves, assert_conserved, assert_exponent, assert_refused
+from helpers import (
+    assert_close_curves,
+    assert_conserved,
+    assert_exponent,
+    assert_refused,
+    without_64_bit_types,
+)
 from scipy.integrate import solve_ivp
 
 import derivations
@@ -580,5 +586,5 @@ def test_what_a_flow_does_not_know_is_refused():
 
 
 def test_needs_64_bit_types():
-    with jax.enable_x64(False), pytest.raises(RuntimeError, match="64-bit"):
+    with without_64_bit_types(), pytest.raises(RuntimeError, match="64-bit"):
         gradient_flow(SGD, TIMES)

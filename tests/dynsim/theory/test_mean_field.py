@@ -7,10 +7,9 @@ import tracemalloc
 from dataclasses import replace
 from functools import cache
 
-import jax
 import numpy as np
 import pytest
-from helpers import assert_close_curves, assert_refused
+from helpers import assert_close_curves, assert_refused, without_64_bit_types
 from scipy.stats import kstest
 
 import dynsim
@@ -401,7 +400,7 @@ def test_bad_input():
         assert_refused("accuracy", lambda wrong=wrong: predict(SIGN, accuracy=wrong), "to 1")
     both = {"accuracy": 0.1, "replicas": 4}
     assert_refused("accuracy", lambda: predict(SIGN, **both), "left out")
-    with jax.enable_x64(False), pytest.raises(RuntimeError, match="64-bit"):
+    with without_64_bit_types(), pytest.raises(RuntimeError, match="64-bit"):
         predict(SIGN)
 
 

@@ -168,7 +168,8 @@ def test_the_projected_gradient_is_that_of_finite_differences():
 
 
 def test_rows_that_are_fitted_together_reach_the_minimum_of_each():
-    """MINPACK, given the residuals of one row at a time, finds nothing lower and the same place."""
+    """MINPACK, given the residuals of one row at a time, finds nothing lower and the same place,
+    as far as a flat minimum has one."""
     from scipy.optimize import least_squares
 
     problem = projected(noise=0.02, seeds=6)
@@ -186,7 +187,7 @@ def test_rows_that_are_fitted_together_reach_the_minimum_of_each():
         assert np.sum((points.weight * left) ** 2) == pytest.approx(2 * least.cost, rel=1e-8)
         (expected,) = problem.surfaces(least.x[None, :].repeat(6, axis=0), number)
         assert surface.alpha == pytest.approx(expected.alpha, rel=1e-4)
-        assert surface.beta == pytest.approx(expected.beta, rel=1e-4)
+        assert surface.beta == pytest.approx(expected.beta, rel=1e-4, abs=1e-4)
     alone = fit_surfaces(problem.points, problem.loss[3:4])[0]
     assert alone.parameters() == pytest.approx(found[3].parameters(), rel=1e-6)
 

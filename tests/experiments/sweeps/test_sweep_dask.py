@@ -162,6 +162,8 @@ def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
     for address in ("tcp://127.0.0.1:9", "bogus://x", "127.0.0.1:port"):
         where = DaskExecutor(address)
         assert_refused("executor", lambda at=where: sweep(tmp_path / "a.nc", at), "not answer")
+    where = DaskExecutor("tls://127.0.0.1:9")
+    assert_refused("executor", lambda: sweep(tmp_path / "a.nc", where), "needs certificates")
     assert os.listdir(tmp_path) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -253,6 +254,8 @@ def test_columns_that_only_look_like_groups(tmp_path):
             assert f"not used as groups: {names} ({reason})" in told
     assert "Name" in told
     assert "Runtime" in told
+    many = one.assign(**{f"c{k}": np.arange(len(one)) + k for k in range(30)})
+    assert re.search(r"c18, c19 and 1\d more \(differs", "\n".join(read(write(path, csv(many)))[2]))
     assert "rule" not in told
     assert read(write(tmp_path / "a.csv", csv(one)), "State")[1] == ["State"]
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from dynsim._initial import initial_deep_weights
+from dynsim._initial import initial_deep_weights, matrix_keys
 from dynsim._scales import scales
 from dynsim.laboratory import train_networks
 from dynsim.laboratory._training import run_key
@@ -37,7 +37,7 @@ def test_one_network_by_both_routes(case, quick_compilation):
     usual = train_networks(setup, seeds=1, horizons=range(1, 5), record_updates=True)
     key = jax.random.fold_in(run_key(setup, 0), 0)
     factors, multiplier = scales(setup).init_factor, scales(setup).multiplier
-    own = initial_deep_weights((40, 1, 12), 2, factors, key, "float64")
+    own = initial_deep_weights((40, 1, 12), 2, factors, matrix_keys(2, key), "float64")
     start = Weights(
         multiplier.embedding * np.asarray(own.embedding),
         tuple(multiplier.hidden * np.asarray(matrix) for matrix in own.hidden),

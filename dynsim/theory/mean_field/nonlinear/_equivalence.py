@@ -32,6 +32,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dynsim._activation import activated
+from dynsim._draws import normal
 from dynsim._losses import loss_and_residual
 from dynsim._programs import program
 from dynsim.theory.mean_field._conditioning import defect
@@ -123,7 +124,7 @@ def _solve_one(
     def share(copies, vectors, of_rows, first, key):
         """Every vector becomes a shared direction, at places from `first` on."""
         size = len(copies.by_column if of_rows else copies.by_row)
-        noise = jax.random.normal(key, (len(vectors), size))
+        noise = normal(key, (len(vectors), size))
         return share_with(copies, vectors, noise, of_rows, first)
 
     def share_with(copies, vectors, noise, of_rows, first):
@@ -152,10 +153,10 @@ def _solve_one(
     keys = jax.random.split(jax.random.fold_in(key, plan.steps), 5)
     order = jax.random.permutation(keys[0], count)
     readout = sizes.projection_std * along(order, case.neuron_normals[plan.steps])
-    rows = jax.random.normal(keys[1], (count, count))  # of the hidden matrix, by hidden neuron
-    first_embedding = jax.random.normal(keys[2], (plan.tokens, count))
+    rows = normal(keys[1], (count, count))  # of the hidden matrix, by hidden neuron
+    first_embedding = normal(keys[2], (plan.tokens, count))
     length = jnp.sqrt(rows**2 @ metric)
-    crossing = length[None, :] * jax.random.normal(keys[3], (plan.tokens, count))  # A z, (M, N)
+    crossing = length[None, :] * normal(keys[3], (plan.tokens, count))  # A z, (M, N)
 
     last = plan.steps * a_step
     of_embedding = no_copies(count, nu, metric, last + max(plan.heads, 1))

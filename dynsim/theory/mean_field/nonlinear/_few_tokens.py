@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dynsim._draws import normal, uniform
 from dynsim._losses import loss_and_residual
 from dynsim._programs import program
 from dynsim.theory.mean_field._conditioning import Seen, defect, nothing_seen
@@ -107,7 +108,7 @@ def _solve_one(
 
     frames = empty_frames(plan.neurons, columns + m, depth, plan.residual)  # a last step: the start
     begin = jax.random.split(jax.random.fold_in(key, plan.steps))
-    points = jax.random.uniform(begin[0], (plan.neurons + 1, m))
+    points = uniform(begin[0], (plan.neurons + 1, m))
     order, last = jnp.arange(plan.neurons), jnp.asarray(plan.steps)
     sequence = sequence_of(population, points[0], points[1:])
     block, embedding = fresh_normals(population, sequence, order, frame_of(frames, 0))
@@ -126,7 +127,7 @@ def _solve_one(
             if level == depth:
                 return outputs_of(z, first_projection)
             rows, below = _of_layer(seen, level)
-            noise = jax.random.normal(jax.random.fold_in(key, level), z.shape)
+            noise = normal(jax.random.fold_in(key, level), z.shape)
             image = image_by_itself(below, rows, z, metric, used * noise)
             stream = skip * stream + sizes.hidden_std * image
         raise AssertionError
@@ -138,9 +139,7 @@ def _solve_one(
         rule = Rule(population, skip, plan.responses, columns + m, index)
 
         def sequence(place, side):
-            points = jax.random.uniform(
-                jax.random.fold_in(at, 2 * place + side), (plan.neurons + 1, m)
-            )
+            points = uniform(jax.random.fold_in(at, 2 * place + side), (plan.neurons + 1, m))
             return sequence_of(population, points[0], points[1:])
 
         seen = [_of_layer(state.seen, place) for place in range(depth)]

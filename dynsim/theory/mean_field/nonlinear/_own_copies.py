@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from dynsim._draws import normal
 from dynsim.theory.mean_field._conditioning import (
     Seen,
     Side,
@@ -135,7 +136,7 @@ def own_images(
 ) -> tuple[Float[Array, "A Q"], Copies]:
     """The image of a vector of every member under the matrix as that member sees it."""
     inside, outside, metric, other = _sides(copies.own, copies, of_rows)
-    noise = jax.random.normal(key, (len(vectors), len(other)))
+    noise = normal(key, (len(vectors), len(other)))
 
     def one(inside: Side, outside: Side, vector, noise):
         known = known_image(inside, outside, vector[:, None], metric, True)
