@@ -695,7 +695,7 @@ def test_progress_counts_runs_and_starts_where_it_stopped(tmp_path, monkeypatch)
     class Bar:
         n = initial = 0
 
-        def __init__(self, total, label):
+        def __init__(self, total, label, alike=True):
             self.total, self.seen, self.label = total, [], label
             bars.append(self)
 
