@@ -62,7 +62,7 @@ def complete_sweep(
         remove_leftovers(path)
         return True
     with where:
-        with progress_bar(1.0, f"sweep: planning {len(grid.cells)} cells", alike=False):
+        with progress_bar(1.0, f"sweep: planning {len(grid.cells)} cells"):
             cells = [fields_of(cell) for cell in grid.cells]
             site = where.call(work.examine, grid.config, cells, grid.memory_gb)
         with open_store(path, resume) as store:

@@ -695,7 +695,7 @@ def test_progress_counts_runs_and_starts_where_it_stopped(tmp_path, monkeypatch)
     class Bar:
         n = initial = 0
 
-        def __init__(self, total, label, alike=True):
+        def __init__(self, total, label):
             self.total, self.seen, self.label = total, [], label
             bars.append(self)
 
