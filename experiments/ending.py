@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from .interruption import INTERRUPTED, interrupted_line, tidy
+from .interruption import INTERRUPTED, clear, interrupted_line, tidy
 
 GRACE = 0.5  # seconds
 CRASHED = 70
@@ -90,8 +90,7 @@ def leave() -> None:
         time.sleep(GRACE)  # another thread does so
         os._exit(INTERRUPTED)
     try:
-        clear = "\r\x1b[K" if os.isatty(2) else ""  # what is left of a bar
-        os.write(2, f"{clear}dynsim: error: {interrupted_line()}\n".encode())
+        os.write(2, f"{clear()}dynsim: error: {interrupted_line()}\n".encode())
         if "multiprocessing" in sys.modules:
             import multiprocessing
 

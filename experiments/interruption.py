@@ -8,7 +8,9 @@ that watches it. Imports nothing heavy: the entry of the command line does so fi
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,6 +18,7 @@ INTERRUPTED = 130  # exit code
 
 _kept: list[Callable[[], str]] = []
 _untidy: list[Callable[[], object]] = []
+_bar = threading.Event()  # one stands on stderr
 
 
 @contextmanager
@@ -45,12 +48,27 @@ def forget() -> None:
     _untidy.clear()
 
 
+def bar_stands(stands: bool) -> None:
+    """Says whether a progress bar stands on the last line of stderr."""
+    if stands:
+        _bar.set()
+    else:
+        _bar.clear()
+
+
 def tidy() -> None:
     """Removes what interrupted work leaves that nobody needs: half files, stores without cells."""
     unfinished = getattr(sys.modules.get("dynsim._files"), "UNFINISHED", ())
     for action in (*reversed(_untidy), *(file.unlink for file in tuple(unfinished))):
         with contextlib.suppress(Exception):
             action()
+
+
+def clear() -> str:
+    """What to write so that the next line on stderr stands on its own."""
+    if os.isatty(2):
+        return "\r\x1b[K"
+    return "\n" if _bar.is_set() else ""
 
 
 def interrupted_line() -> str:

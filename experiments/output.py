@@ -22,7 +22,10 @@ from dynsim import InputError, Outcome
 from dynsim._errors import named as named  # no name of the public interface, but of messages
 from dynsim._errors import shown
 
+from . import interruption
+
 SHOWN_EVERY = 0.5  # seconds
+LOGGED_EVERY = 10.0  # seconds; where stderr is no terminal
 ELAPSED = "{desc}: {n_fmt} of {total_fmt} |{bar}| {elapsed}"
 PARTS = f"{ELAPSED}, {{remaining}} left"
 PARTS_OF_A_WHOLE = "{desc}: {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
@@ -232,28 +235,31 @@ def _with_values(words: Sequence[str]) -> list[str]:
 
 
 class _Bar(tqdm):
-    """A bar that on a terminal shows itself and the time before the first part is finished, while
-    JAX compiles, say."""
+    """A bar that shows itself and the time also while no part is finished, as JAX compiles, say."""
 
     def __init__(self, **options: Any):
         super().__init__(**options)
-        self._over, self._shown = threading.Event(), None
-        if self.fp.isatty():
-            self._shown = threading.Thread(target=self._show, daemon=True)
-            self._shown.start()
+        self._over = threading.Event()
+        self._every = SHOWN_EVERY if self.fp.isatty() else LOGGED_EVERY
+        self._shown = threading.Thread(target=self._show, daemon=True)
+        self._shown.start()
 
     def _show(self) -> None:
-        while not self._over.wait(SHOWN_EVERY):
+        while not self._over.wait(self._every):
             self.delay = 0  # what is shown is cleared at the end
             self.refresh()
 
+    def display(self, *arguments: Any, **options: Any) -> bool | None:
+        interruption.bar_stands(True)
+        return super().display(*arguments, **options)
+
     def close(self) -> None:
         """Ends the bar, and nothing of it is left."""
-        shown = getattr(self, "_shown", None)
-        if shown is not None:
+        if hasattr(self, "_shown"):
             self._over.set()
-            shown.join()
+            self._shown.join()
         super().close()
+        interruption.bar_stands(False)
 
 
 def progress_bar(total: float, label: str, alike: bool = True) -> tqdm:
@@ -262,7 +268,7 @@ def progress_bar(total: float, label: str, alike: bool = True) -> tqdm:
     Of parts that are not `alike` the time left is not known, and only what has passed is shown.
     Text on stdout goes between its lines within `with bar.external_write_mode(sys.stdout)`.
     """
-    interval = 0.2 if sys.stderr.isatty() else 10.0
+    interval = 0.2 if sys.stderr.isatty() else LOGGED_EVERY
     return _Bar(
         total=total,
         desc=label,

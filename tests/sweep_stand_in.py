@@ -59,6 +59,7 @@ def examine(config: dict[str, Any], cells: list[dict[str, Any]], memory_gb: floa
         largest_tasks=[LARGEST_TASK] * len(cells),
         memory_gb=[1.0] * len(cells),
         operations=[float(cell["width"]) for cell in cells],
+        compilation=0.5,
     )
 
 

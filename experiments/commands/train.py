@@ -197,6 +197,11 @@ def print_answer(document: dict[str, Any], axis: str = "step", who: str = "") ->
         if not document.get("diverged"):
             advice = "the status below says why"
         print_wrapped(f"{who}The {kind} loss is not finite {since}: {advice}.")
+    elif document.get("diverged"):
+        print_wrapped(
+            f"{who}The updates diverge, though the {kind} loss stays finite: "
+            "take smaller learning rates."
+        )
     elif len(loss) == 1:
         print_wrapped(
             f"{who}The {kind} loss starts at {number(loss[0])}; one step shows no more: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from experiments.results import load, save, study_config
 
 from . import store as stored
 from .dataset import assemble
-from .plan import Grid, Task, differences, even_size, naming_grid_options
+from .plan import Grid, Task, differences, even_size, fields_of, naming_grid_options
 from .store import Plan, begin, keep, made_by, refuse_other_sweep
 from .work import Job, Site, Trained, examine, train
 
@@ -64,7 +63,7 @@ def complete_sweep(
         return True
     with where:
         with progress_bar(1.0, f"sweep: planning {len(grid.cells)} cells"):
-            cells = [dataclasses.asdict(cell) for cell in grid.cells]
+            cells = [fields_of(cell) for cell in grid.cells]
             site = where.call(work.examine, grid.config, cells, grid.memory_gb)
         with open_store(path, resume) as store:
             if _finished(grid, path, resume):  # by a process that owned the folder until now
@@ -75,7 +74,7 @@ def complete_sweep(
             tasks = grid.tasks(plan["runs_per_task"])
             try:
                 for _ in range(ROUNDS):
-                    _train_missing(grid, tasks, plan, store, where, work, site["operations"])
+                    _train_missing(grid, tasks, plan, store, where, work, site)
                     if (pieces := _pieces(tasks, plan, store)) is not None:
                         break
                 else:
@@ -124,11 +123,14 @@ def _train_missing(
     store: Store,
     where: Executor,
     work: Work,
-    operations: list[float],
+    site: Site,
 ) -> None:
     """Trains the tasks that the store lacks; the bar and the order go by expected times."""
     missing = {task.number: task for task in tasks if stored.kept(store, plan, task) is None}
-    costs = {task.number: task.runs * operations[task.cell] for task in tasks}
+    costs = {
+        task.number: task.runs * site["operations"][task.cell] + site["compilation"]
+        for task in tasks
+    }
     whole = sum(costs.values())
     order = list(missing)
     if where.longest_first:  # else a last, long one keeps all others waiting
@@ -156,7 +158,7 @@ def _job(grid: Grid, task: Task, plan: Plan) -> Job:
     embedding_lrs, hidden_lrs, seeds = grid.run_list(task)
     setup = grid.cells[task.cell]
     return Job(
-        setup=dataclasses.asdict(setup),
+        setup=fields_of(setup),
         embedding_lrs=embedding_lrs.tolist(),
         hidden_lrs=hidden_lrs.tolist(),
         seeds=seeds.tolist(),

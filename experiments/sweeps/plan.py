@@ -34,6 +34,11 @@ def naming_grid_options() -> Iterator[None]:
         raise InputError(field, error.value, allowed) from None
 
 
+def fields_of(setup: NetworkFamily) -> dict[str, Any]:
+    """The fields by name, which are plain values; sooner than `dataclasses.asdict`."""
+    return {field.name: getattr(setup, field.name) for field in dataclasses.fields(setup)}
+
+
 class Task(NamedTuple):
     """Runs start, ..., stop - 1 of a cell, trained together."""
 
@@ -78,18 +83,19 @@ class Grid:
                 raise InputError(name, values, "must be one or more different values")
             object.__setattr__(self, name, tuple(values))
         check_integer("seeds", self.seeds, 1, MAX_RUNS)
-        if len(self.cells) * self.runs > MAX_RUNS:
+        if len(self.widths) * len(self.vocab_sizes) * self.runs > MAX_RUNS:
             allowed = f"must leave at most {MAX_RUNS} runs in the grid"
             raise InputError("seeds", self.seeds, allowed)
         for horizon in self.horizons:
             check_integer("horizons", horizon, 1, self.setup.steps)
+        _ = self.cells  # which refuses sizes that cannot be
         if self.memory_gb is not None and not self.memory_gb > 0:
             raise InputError("memory_gb", self.memory_gb, "must be a positive number")
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """Everything that the numbers depend on, ready for JSON."""
-        fields = dataclasses.asdict(self.setup)
+        fields = fields_of(self.setup)
         grid = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)

@@ -27,6 +27,7 @@ Progress = Callable[[float], object]
 # core tens of seconds, 10^15 a GPU as long.
 TASK_OPERATIONS = {"cpu": 1e12}
 ACCELERATOR_OPERATIONS = 1e15
+COMPILATION = 0.1  # of the operations of the largest task; a program compiles in that time
 UPDATE_OPERATIONS = 30  # an optimizer's, for one weight
 
 
@@ -40,6 +41,7 @@ class Site(TypedDict):
     largest_tasks: list[int]
     memory_gb: list[float]
     operations: list[float]  # of one run of each cell
+    compilation: float  # operations in whose time a task's program compiles
 
 
 class Job(TypedDict):
@@ -82,6 +84,7 @@ def examine(
         largest_tasks=[largest_task(setup, memory_gb) for setup in setups],
         memory_gb=[memory_of_as_many(setup, memory_gb) for setup in setups],
         operations=[operations(setup) for setup in setups],
+        compilation=COMPILATION * task_operations(),
     )
 
 
@@ -119,14 +122,18 @@ def memory_of_as_many(setup: NetworkSetup, memory_gb: float | None) -> float:
 def largest_task(setup: NetworkSetup, memory_gb: float | None) -> int:
     """Most runs of a task: about `TASK_OPERATIONS`, and a multiple of what trains side by side if
     that is less."""
-    import jax
-
     from dynsim.laboratory import runs_side_by_side
 
     together = runs_side_by_side(setup, memory_gb)
-    most = TASK_OPERATIONS.get(jax.default_backend(), ACCELERATOR_OPERATIONS)
-    runs = min(MAX_TASK_RUNS, max(1, int(most / operations(setup))))
+    runs = min(MAX_TASK_RUNS, max(1, int(task_operations() / operations(setup))))
     return runs if runs < together else runs // together * together
+
+
+def task_operations() -> float:
+    """Most operations of a task on this device."""
+    import jax
+
+    return TASK_OPERATIONS.get(jax.default_backend(), ACCELERATOR_OPERATIONS)
 
 
 def operations(setup: NetworkSetup) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import io
 import json
+import math
+import os
 import re
 import shlex
 import sys
@@ -14,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from dynsim._outcome import OK, Outcome, Status
-from experiments import output
+from experiments import interruption, output
 from experiments.commands._published_rules import measured_ratio_exponents
-from experiments.commands.train import print_curves
+from experiments.commands.train import print_answer, print_curves
 from experiments.output import (
     again,
     asked,
@@ -117,23 +119,43 @@ def test_notes_of_a_table_name_flags(capsys):
     assert capsys.readouterr().out.endswith("    after 3 steps; raise --max-steps\n")
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_a_bar_shows_itself_before_anything_is_finished(monkeypatch, terminal):
-    """On a terminal alone; at its end nothing of it is left."""
+@pytest.mark.parametrize(("terminal", "every"), [(True, "SHOWN_EVERY"), (False, "LOGGED_EVERY")])
+def test_a_bar_shows_itself_before_anything_is_finished(monkeypatch, terminal, every):
+    """More rarely where stderr is no terminal; at its end nothing of it is left."""
 
     class Written(io.StringIO):
         def isatty(self) -> bool:
             return terminal
 
-    written = Written()
-    monkeypatch.setattr(sys, "stderr", written)
-    monkeypatch.setattr(output, "SHOWN_EVERY", 0.01)
+    assert output.SHOWN_EVERY < 1 < output.LOGGED_EVERY
+    for shown in (False, True):
+        written = Written()
+        monkeypatch.setattr(sys, "stderr", written)
+        if shown:
+            monkeypatch.setattr(output, every, 0.01)
+        with progress_bar(1.0, "train"):
+            late = time.monotonic() + (10 if shown else 0.1)
+            while "train" not in written.getvalue() and time.monotonic() < late:
+                time.sleep(0.01)
+            assert ("train:   0%" in written.getvalue()) == shown
+        assert not written.getvalue().rpartition("\r")[2].strip()
+
+
+def test_the_line_of_an_interruption_stands_on_its_own(monkeypatch):
+    """Below a bar that cannot be cleared, for stderr is no terminal."""
+    monkeypatch.setattr(output, "LOGGED_EVERY", 0.01)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(os, "isatty", lambda _: False)
+    assert interruption.clear() == ""
     with progress_bar(1.0, "train"):
-        late = time.monotonic() + (10 if terminal else 0.2)
-        while "train" not in written.getvalue() and time.monotonic() < late:
+        late = time.monotonic() + 10
+        while not interruption.clear() and time.monotonic() < late:
             time.sleep(0.01)
-        assert ("train:   0%" in written.getvalue()) == terminal
-    assert not written.getvalue().rpartition("\r")[2].strip()
+        assert interruption.clear() == "\n"
+        monkeypatch.setattr(os, "isatty", lambda _: True)
+        assert interruption.clear() == "\r\x1b[K"
+    monkeypatch.setattr(os, "isatty", lambda _: False)
+    assert interruption.clear() == ""
 
 
 @pytest.mark.parametrize(("steps", "rows"), [(1, 1), (40, 40), (41, 12)])
@@ -145,6 +167,20 @@ def test_a_table_of_steps_says_what_it_leaves_out(capsys, steps, rows):
     assert [lines[0].split()[0], lines[rows - 1].split()[0]] == ["0", str(steps - 1)]
     if left_out:  # a cycle of two steps is seen
         assert lines[rows - 2].split()[0] == str(steps - 2)
+
+
+@pytest.mark.parametrize(
+    ("loss", "diverged", "said"),
+    [
+        ([0.5, 0.25], False, r"goes from 0.5 to 0.25 \(-50 %\) by step 1"),
+        ([0.5, 0.0], True, "updates diverge, though the ce loss stays finite: take smaller"),
+        ([0.5, math.nan], True, "is not finite after step 0: take smaller"),
+    ],
+)
+def test_what_a_network_came_to_is_said_first(capsys, loss, diverged, said):
+    document = {"config": {"loss": "ce"}, "step": [0, 1], "loss": loss, "diverged": diverged}
+    print_answer({**document, "projection_update_rms": None})
+    assert re.search(said, " ".join(capsys.readouterr().out.split()))
 
 
 def test_published_rules_stand_beside_what_was_measured():
