@@ -220,6 +220,7 @@ def test_the_best_pair_is_that_of_the_lowest_mean(uninterrupted):
 # Interruptions
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_ends_in_the_same_file(tmp_path):
     """Killed before every single touch of the folder, and twenty times at random moments."""
     script = Path(stand_in.__file__)
