@@ -108,6 +108,7 @@ def test_too_many_learning_rates_are_refused(text):
         ({"widths": (8, 0)}, "widths"),
         ({"vocab_sizes": (4, 0)}, "vocab_sizes"),
         ({"vocab_sizes": (4, 4)}, "vocab_sizes"),
+        ({"widths": tuple(range(1, 502)), "vocab_sizes": tuple(range(2, 402))}, "widths"),
         ({"embedding_lrs": ()}, "embedding_lrs"),
         ({"hidden_lrs": (1.0, 1.0)}, "hidden_lrs"),
         ({"seeds": 0}, "seeds"),
