@@ -15,7 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 TOOLS = Path(sys.executable).parent
-TEST_ARGUMENTS = ("-m", "pytest", "-n", "2", "--dist", "loadgroup")  # also in README.md
+ALL_TESTS = ("-m", "pytest", "-n", "2", "--dist", "loadgroup")
+TEST_ARGUMENTS = (*ALL_TESTS, "-m", "not slow")  # also in README.md
 
 
 def run(*command: str) -> None:
@@ -49,8 +50,13 @@ def types() -> None:
 
 
 def test() -> None:
-    """pytest: all tests, on two processes"""
+    """pytest: the tests of README.md, on two processes"""
     run(sys.executable, *TEST_ARGUMENTS)
+
+
+def slow() -> None:
+    """pytest: the slow tests, which those of README.md leave out"""
+    run(sys.executable, *ALL_TESTS, "-m", "slow")
 
 
 def oldest() -> None:
@@ -99,6 +105,7 @@ TASKS: dict[str, Callable[[], None]] = {
     "tidy": tidy,
     "type": types,
     "test": test,
+    "slow": slow,
     "oldest": oldest,
     "newest": newest,
     "docs": docs,

@@ -46,14 +46,16 @@ MOST_RESIDENT = 3 * 2**29  # bytes
 @pytest.hookimpl(tryfirst=True)  # before the scheduler reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, a file's tests share one (and its compiled programs), and so do all
-    tests that need the measured studies.
+    tests that need the measured studies, which are slow.
 
     The file's name is enough: pytest refuses two test files of one name.
     """
     for item in items:
+        shares = {"studies", "stored_studies"} & set(getattr(item, "fixturenames", ()))
+        if shares:
+            item.add_marker(pytest.mark.slow)  # they measure the quick version of every study
         if item.get_closest_marker("xdist_group"):
             continue  # the file says with which others it shares
-        shares = {"studies", "stored_studies"} & set(getattr(item, "fixturenames", ()))
         item.add_marker(pytest.mark.xdist_group("studies" if shares else item.path.stem))
 
 

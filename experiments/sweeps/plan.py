@@ -18,6 +18,7 @@ from dynsim import InputError, check_integer
 from dynsim.laboratory import NetworkFamily, NetworkSetup
 
 MAX_RUNS = 10**8
+MAX_CELLS = 200_000  # sizes, of which each is a program and a file of its own
 MAX_TASK_RUNS = 4096
 MAX_RATES = 10_000
 GRID_FIELDS = ("width", "vocab_size", "embedding_lr", "hidden_lr")
@@ -83,7 +84,12 @@ class Grid:
                 raise InputError(name, values, "must be one or more different values")
             object.__setattr__(self, name, tuple(values))
         check_integer("seeds", self.seeds, 1, MAX_RUNS)
-        if len(self.widths) * len(self.vocab_sizes) * self.runs > MAX_RUNS:
+        cells = len(self.widths) * len(self.vocab_sizes)
+        if cells > MAX_CELLS:
+            counts = f"{len(self.widths)} widths"
+            allowed = f"must leave at most {MAX_CELLS:,} cells (widths times vocabulary sizes)"
+            raise InputError("widths", counts, allowed)
+        if cells * self.runs > MAX_RUNS:
             allowed = f"must leave at most {MAX_RUNS} runs in the grid"
             raise InputError("seeds", self.seeds, allowed)
         for horizon in self.horizons:

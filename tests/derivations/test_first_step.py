@@ -358,6 +358,7 @@ def self_term_values(width: int, vocab_size: int) -> dict:
     return values | {s.self_term_ratio: kappa}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [1, 2, 4])
 def test_self_term_of_the_projection(with_self_term, ratio):
     """Corrections of order 1/d are allowed for; leaving the self term out is not."""

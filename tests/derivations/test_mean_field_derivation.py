@@ -388,10 +388,12 @@ def derived() -> np.ndarray:
     return relative(evaluated(CASE))
 
 
+@pytest.mark.slow
 def test_equations_give_what_finite_networks_do(derived, finite):
     np.testing.assert_allclose(derived, finite, rtol=0, atol=0.01)
 
 
+@pytest.mark.slow
 def test_equations_give_what_predict_solves(derived, quick_compilation):
     setup = Setup(
         optimizer="sign",

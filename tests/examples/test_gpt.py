@@ -27,6 +27,7 @@ def example(monkeypatch, text_folder, tmp_path):
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [False, True])
 def test_with_the_recommended_groups_nothing_fails(example, capsys, tied):
     """With one block and three seeds a power may stay undecided."""

@@ -21,6 +21,7 @@ pytest.importorskip("distributed", reason="needs dask: pip install 'dynsim[clust
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_on_the_tasks_of_a_job(tmp_path, quick_compilation):
     commands, here = tmp_path / "bin", tmp_path / "work"
     commands.mkdir()

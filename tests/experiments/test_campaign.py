@@ -26,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 NAMES = [item.name for item in ITEMS]
 
 
+@pytest.mark.slow
 def test_the_campaign_in_miniature(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     out = tmp_path / "out"

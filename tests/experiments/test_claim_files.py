@@ -102,6 +102,7 @@ def test_check_validates_and_trains_nothing(run, mine, trained):
     assert not trained
 
 
+@pytest.mark.slow
 def test_from_file_to_verdict_and_figure(run, mine, folder, trained):
     found = json.loads(run("verify", mine, "--out", "out", "--json"))
     assert len(trained) == 3  # both claims share their cells
@@ -123,6 +124,7 @@ def test_from_file_to_verdict_and_figure(run, mine, folder, trained):
         assert one["claim"]["name"] == row["name"]
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_not_measured_again(run, mine, folder, trained, undrawn):
     """Another tolerance trains nothing, one more claim its own cells, another seed all."""
     run("verify", mine, "--out", "out")
@@ -218,6 +220,7 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_guide_does_what_it_says(run, folder, capsys):
     example, formula = blocks("toml")
     (folder / "formula.toml").write_text(formula, encoding="utf-8")

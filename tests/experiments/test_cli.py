@@ -411,6 +411,7 @@ def test_train_json_agrees_with_the_library(run):
     assert document["config"] == {"network": "linear", **setup.resolved(), "seeds": 3}
 
 
+@pytest.mark.slow
 def test_train_takes_every_network_and_refuses_what_means_nothing_for_it(run):
     """The loss before every step, as the laboratory evaluates it, in the layout of linear ones."""
     size = ("--width", 4, "--vocab-size", 5, "--steps", 3, "--seeds", 2)
@@ -518,6 +519,7 @@ def test_divergence_is_a_result(run):
     assert "diverged" in run(*TRAIN, *rates).out
 
 
+@pytest.mark.slow
 def test_predict_json_agrees_with_the_library(run):
     size = ("--width", 64, "--vocab-size", 128, "--steps", 3)
     solver = ("--particles", 256, "--replicas", 2)
@@ -539,6 +541,7 @@ def test_predict_json_agrees_with_the_library(run):
     assert text.out.startswith("The mse loss goes from ")
 
 
+@pytest.mark.slow
 def test_predict_of_hidden_layers_has_the_keys_of_train(run):
     size = ("--width", 8, "--vocab-size", 8, "--steps", 2, "--optimizer", "muon", "--depth", 2)
     solver = ("--particles", 32, "--replicas", 2)
@@ -554,6 +557,7 @@ def test_predict_of_hidden_layers_has_the_keys_of_train(run):
     assert "hidden_2_update_rms" in run("predict", *LINEAR_LAYERS, *size, *solver).out
 
 
+@pytest.mark.slow
 def test_flow_json_agrees_with_the_library(run):
     size = ("--width", 64, "--vocab-size", 256, "--embedding-lr", 0.5, "--time", 4, "--points", 3)
     document = run("flow", *size, "--json").document
@@ -645,6 +649,7 @@ DRAWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", DRAWN)
 def test_a_command_draws_and_writes_what_it_prints(run, tmp_path, command):
     plain = run(command, *DRAWN[command], "--json").document
@@ -670,6 +675,7 @@ def test_a_command_draws_and_writes_what_it_prints(run, tmp_path, command):
     assert len(rows) == main.size + 1
 
 
+@pytest.mark.slow
 def test_only_what_is_asked_for_is_written(run, tmp_path, monkeypatch):
     """Its name stands in the text. Published rules are drawn without what networks measured."""
     monkeypatch.setattr(_published_rules, "measured_ratio_exponents", list)
@@ -701,6 +707,7 @@ def test_files_are_refused_before_any_work(run, command, monkeypatch):
     assert_one_complaint(run(*line, "--plot", "folder.png"), "--plot")
 
 
+@pytest.mark.slow
 def test_compare_says_where_routes_part(run, tmp_path):
     """The same options, and so the same compiled programs, as in the test of its files."""
     line = ("compare", *DRAWN["compare"])
@@ -733,6 +740,7 @@ def test_train_text_and_one_seed(run):
     assert document["loss_std_error"] == [None] * 4
 
 
+@pytest.mark.slow
 def test_the_last_matrix_is_named_as_in_the_network_at_hand(run):
     """The linear network has a projection; one with hidden layers has a readout."""
     assert "the trained projection has then moved outputs" in " ".join(run(*TRAIN).out.split())
@@ -747,6 +755,7 @@ def test_the_last_matrix_is_named_as_in_the_network_at_hand(run):
 CHECK = ("coordinate-check", "--widths", 8, 32, "--vocab-sizes", 8, "--record", 1, "--seeds", 8)
 
 
+@pytest.mark.slow
 def test_coordinate_check_judges_and_draws(run, tmp_path):
     output = run(*CHECK, "--outputs", 4, "--out", tmp_path, "--json")
     assert output.code == 0
@@ -765,6 +774,7 @@ def test_coordinate_check_judges_and_draws(run, tmp_path):
     assert all(Path(path).stat().st_size > 5000 for path in document["figures"])
 
 
+@pytest.mark.slow
 def test_a_check_of_widths_that_are_too_few_warns_of_nothing(run):
     """Sizes without a spread over seeds; a warning is an exception in these tests."""
     output = run(*CHECK[:2], 2, 1, 8, "--vocab-sizes", 5, "--record", 1, "--seeds", 2, "--json")
@@ -794,6 +804,7 @@ def recorded(workplace) -> Path:
     return workplace
 
 
+@pytest.mark.slow
 def test_coordinate_check_judges_records(run, recorded, tmp_path):
     right = run("coordinate-check", "recorded.csv", "--out", tmp_path, "--json")
     assert right.code == 0
@@ -824,6 +835,7 @@ def test_parametrization_takes_measured_alignment(run, recorded):
     assert "hidden alignment A = 1.00" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sp", "ntk", "mup", "mfp", "umup", "lv"])
 def test_parametrization_proposes_the_check_to_those_alone_that_pass_it(run, name):
     """SP and NTK fail it at the readout (docs/guides/coordinate_check.md), and are told why."""
@@ -1034,6 +1046,7 @@ def transfer_table(folder: Path, name: str, **columns) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_transfer_json_table_and_figure(run, tmp_path):
     paths = [transfer_table(tmp_path, f"{name}.csv", rule=name) for name in ("mup", "sp")]
     output = run("transfer", *paths, "--out", tmp_path / "figures", "--json")
@@ -1063,6 +1076,7 @@ def test_transfer_json_table_and_figure(run, tmp_path):
     assert "x the lowest" in text.out
 
 
+@pytest.mark.slow
 def test_a_notebooks_backend_and_a_name_in_other_bytes(tmp_path):
     """What a notebook sets for every command, and a file whose name is no UTF-8."""
     path = transfer_table(tmp_path, "L\udce4ufe.csv")
@@ -1098,6 +1112,7 @@ def test_one_seed_gives_intervals_from_scatter_and_costs(run, tmp_path):
     assert "bootstrap over seeds" in optima
 
 
+@pytest.mark.slow
 def test_transfer_compares_within_sets(run, tmp_path):
     paths = [
         transfer_table(tmp_path, f"{name}.csv", rule=name[1:], network=name[0], unit="nats")
@@ -1435,6 +1450,7 @@ def test_a_value_for_a_flag_names_the_flag(run):
     assert_one_complaint(run("verify", "--full=7"), "--full")
 
 
+@pytest.mark.slow
 def test_regimes_without_data_is_bad_input(run, tmp_path):
     output = run("regimes", "--data", "missing", "--out", tmp_path)
     assert_one_complaint(output, "--data")
@@ -1496,6 +1512,7 @@ def test_every_command_is_drawn():
         assert drawn | set(command_lines.ENDLESS.get(name, ())) == set(option_flags(command))
 
 
+@pytest.mark.slow
 def test_generated_command_lines_end_as_the_guide_says(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     chance = random.Random(0)
@@ -1544,6 +1561,7 @@ def start(*arguments: object) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 def test_control_c_keeps_finished_studies_and_a_rerun_uses_them(tmp_path):
     """`kernel` is measured first; the interruption comes while `updates` is measured."""
     process = start(
@@ -1597,6 +1615,7 @@ def example_folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("examples")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", EXAMPLES)
 def test_a_command_prints_the_example_of_its_help(run, example_folder, monkeypatch, command):
     """Its first lines are an answer, its last a command; all fit the line, without NaN."""
@@ -1612,6 +1631,7 @@ NEXT_SMALLER = {  # what proposed commands are run with, so that they take secon
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", EXAMPLES)
 def test_what_an_example_proposes_next_works_and_answers(run, example_folder, monkeypatch, command):
     """It ends with 0, and begins with an answer of its own."""

@@ -52,6 +52,7 @@ def test_the_oldest_make_room_and_other_files_stay(environment, tmp_path):
     assert sorted(one.name for one in tmp_path.iterdir()) == ["3-cache", "4-cache", "notes"]
 
 
+@pytest.mark.slow
 def test_a_second_command_reads_them_and_damage_is_compiled_again(tmp_path):
     sizes = ("--width", "4", "--vocab-size", "4", "--steps", "1", "--seeds", "1")
 

@@ -257,6 +257,7 @@ def test_a_file_that_means_something_else_is_one_line(state, tmp_path):
     assert end.err[:-1].isprintable()
 
 
+@pytest.mark.slow
 def test_a_damaged_header_leaves_nothing_else_on_stderr(tmp_path, monkeypatch):
     """h5netcdf fails once more where it closes a file that it could not open."""
     path = tmp_path / "sweep.nc"

@@ -47,6 +47,7 @@ def test_the_document_is_the_library(run):
     assert document["config"]["batch_size"] == "8*d"
 
 
+@pytest.mark.slow
 def test_files_of_a_map_with_networks_that_goes_on_after_an_interruption(run, monkeypatch):
     """What was trained before the interruption is not trained again."""
     trained = []

@@ -86,6 +86,7 @@ def test_every_stored_study_and_claim_is_pinned():
     assert sorted(name for study in pinned().values() for name in study["claims"]) == sorted(CLAIMS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", NAMES)
 def test_stored_numbers_and_verdicts_are_unchanged(study):
     before = pinned()[study]

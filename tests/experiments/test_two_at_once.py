@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from experiments.cli import main
 from experiments.results import load
@@ -38,6 +39,7 @@ def start(folder: Path, line: list[str]) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_two_sweeps_share_an_output_and_all_caches(tmp_path, quick_compilation):
     """One may be told that the other is at work. The numbers are those of a sweep by itself, which
     finds no cache."""

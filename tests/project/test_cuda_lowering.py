@@ -288,6 +288,7 @@ CALLS: dict[str, Callable[[], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_lowers_for_cuda(name, programs):
     with np.errstate(all="ignore"):

@@ -98,6 +98,7 @@ DEEP = NetworkSetup(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_mean_field")
 def test_an_mlp_by_every_route_starts_from_the_very_same_networks():
     rates = {"embedding_lr": 1e-3, "hidden_lr": 1e-4}
@@ -116,6 +117,7 @@ def test_an_mlp_by_every_route_starts_from_the_very_same_networks():
     assert embedding[2] == pytest.approx(embedding[0], rel=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_mean_field")
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_with_all_but_the_readout_frozen_an_mlp_is_its_linearised_network(optimizer):

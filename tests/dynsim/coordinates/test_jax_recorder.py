@@ -63,6 +63,7 @@ def rms(x):
     return float(jnp.sqrt(jnp.mean(jnp.square(x))))
 
 
+@pytest.mark.slow
 def test_terms_are_those_of_the_matrices():
     params = parameters(16)
     recorder = recorder_of(apply, params, labels=LABELS)
@@ -117,6 +118,7 @@ def trained(width, rates, seed=0):
     return recorder.records.table()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [False, True])
 def test_a_right_model_passes_and_an_unscaled_hidden_rate_is_named(wrong):
     tables = []

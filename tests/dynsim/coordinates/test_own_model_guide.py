@@ -27,6 +27,7 @@ def gpt(width: int, readout_std: float = models.BASE**-0.5):
     return model
 
 
+@pytest.mark.slow
 def test_ten_lines_lead_from_a_script_to_the_verdict(tmp_path, monkeypatch, capsys):
     text = GUIDE.read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)

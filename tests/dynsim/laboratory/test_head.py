@@ -59,6 +59,7 @@ def test_mean_square_outputs_need_no_outputs(random):
     np.testing.assert_allclose(found, np.mean((z @ a.T) ** 2, axis=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [False, True])
 def test_both_trainers_learn_sparse_targets_as_dense_ones(monkeypatch, tied):
     """The same losses and updates with the table sparse and in blocks."""

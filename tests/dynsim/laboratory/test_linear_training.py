@@ -204,6 +204,7 @@ def test_initial_weights_have_the_stated_scale():
         assert_rejected(projection.ravel() ** 2, 1.1 * std**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [0, 1, 40])
 def test_batch_shares_are_multinomial(batch_size):
     setup = Setup(width=2, vocab_size=8, tokens="zipf:1", batch_size=batch_size)
@@ -314,6 +315,7 @@ def test_another_seed_is_another_experiment():
     assert not np.any(train(SMALL, 2).loss[0, :, 0] == train(other, 2).loss[0, :, 0])
 
 
+@pytest.mark.slow
 def test_chunking_changes_nothing():
     setup = dataclasses.replace(SMALL, batch_size=8)
     rates = {"embedding_lrs": [0.01, 0.02, 0.05], "projection_lrs": [0.03, 0.02, 0.01]}
@@ -452,6 +454,7 @@ def test_mismatched_sweeps_are_refused():
         train(SMALL, 1, embedding_lrs=[0.1, 0.2], projection_lrs=[0.1, 0.2, 0.3])
 
 
+@pytest.mark.slow
 def test_without_x64_the_error_says_what_to_do():
     calls = (
         "dynsim.train(dynsim.Setup(width=4, vocab_size=4, steps=2), 1)",

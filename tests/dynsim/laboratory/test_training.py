@@ -201,6 +201,7 @@ UNIT = {  # initial and learning-rate exponents of the same training with all mu
 UNIT["sign"] = UNIT["adam"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setup", "optimizer", "tied"),
     [
@@ -511,6 +512,7 @@ print(json.dumps([*found, sorted(used), sizes.tolist()]))
 TWO_DEVICES = "--xla_force_host_platform_device_count=2"
 
 
+@pytest.mark.slow
 def test_several_devices_share_the_runs():
     run = subprocess.run(
         [sys.executable, "-c", ON_TWO_DEVICES, json.dumps(dataclasses.asdict(LINEAR))],

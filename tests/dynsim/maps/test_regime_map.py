@@ -418,6 +418,7 @@ class Kept(dict):
         self[name, identity] = arrays
 
 
+@pytest.mark.slow
 def test_rates_and_updates_of_a_mean_field_map_share_one_solution():
     store, solver = Kept(), {"particles": 64, "replicas": 2}
     axes = {"x": "steps=1:4:4:lin", "y": "embedding_lr=0.01:0.1:2"}
@@ -435,6 +436,7 @@ def test_rates_and_updates_of_a_mean_field_map_share_one_solution():
     assert np.array_equal(again.values, result.values)
 
 
+@pytest.mark.slow
 def test_networks_stand_on_the_map_with_their_interval():
     """Local exponents between two widths; points that are too large are left out and counted."""
     store = Kept()

@@ -20,6 +20,7 @@ def network(**fields):
     return NetworkSetup(network="mlp", **(options | plain | fields))
 
 
+@pytest.mark.slow
 def test_a_hidden_matrix_alone_has_the_rate_of_a_projection(quick_compilation):
     """Its update is the projection's times the sum of the readout's sizes, sqrt(2/pi)."""
     setup = network(base_width=64)

@@ -88,6 +88,7 @@ def test_the_crossing_of_a_known_curve(end):
     assert np.isnan(log_value(curve + np.array([6.0, 0.0]).reshape(2, 1, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 def test_networks_and_mean_field_end_where_derived(monkeypatch):
     setup = replace(ONE, width=48, vocab_size=1024)

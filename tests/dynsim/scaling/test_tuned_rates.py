@@ -58,6 +58,7 @@ def test_the_ratio_does_not_grow_with_the_vocabulary_for_ever():
     assert RATIO.derived(setup) == pytest.approx(math.pi / 2 * 8, rel=0.2)
 
 
+@pytest.mark.slow
 @given(mu=st.floats(0, 3), init=st.sampled_from(["mup", "sp"]))
 def test_the_formula_tends_to_its_power(mu, init):
     """The derived optima grow like their derived powers, at widths where only the power is left."""
@@ -105,6 +106,7 @@ def test_what_is_not_asked_of_it():
     assert_refused("network", lambda: RATIO.check(NetworkSetup(network="mlp")))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 def test_networks_and_mean_field_have_the_derived_optima():
     """One update of sign descent: three routes that share no formula."""
@@ -207,6 +209,7 @@ def test_a_loss_with_two_valleys_has_no_single_optimum():
     assert np.isnan(found[2:]).all()
 
 
+@pytest.mark.slow
 def test_signs_learned_by_sign_descent_have_several_optimal_rates():
     """After 16 steps the embedding reaches targets of one size at several rates."""
     setup = Setup(4096, 16384, steps=16, targets="sign", optimizer="sign", epsilon=1e-8)

@@ -217,6 +217,7 @@ def test_the_limits_of_the_ratio_are_the_right_way_round():
     assert found.ratio.high == pytest.approx(0.005 / BEST, rel=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("init", "m"), [("mup", 64), ("sp", 256)])
 def test_theory_has_the_closed_form_after_one_step(init, m):
     """Targets +-1, one output: eta_E* and eta_W* of the derivations, self term included."""
@@ -232,6 +233,7 @@ def test_theory_has_the_closed_form_after_one_step(init, m):
     assert found.ratio[0].low < ratio < found.ratio[0].high
 
 
+@pytest.mark.slow
 def test_gaussian_targets_have_their_own_closed_form():
     """The embedding's optimum shrinks by E|r| = sqrt(2/pi) and the projection's does not."""
     found = optimal_rates(
@@ -248,6 +250,7 @@ def test_gaussian_targets_have_their_own_closed_form():
     assert found.embedding[0].value != pytest.approx(float(signs), rel=0.1)
 
 
+@pytest.mark.slow
 def test_networks_and_theory_agree_at_late_horizons():
     setup = Setup(optimizer="sign", width=128, vocab_size=256)
     theory, networks = (
@@ -263,6 +266,7 @@ def test_networks_and_theory_agree_at_late_horizons():
     assert theory.initial_loss == pytest.approx(0.5, rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_joint_search_finds_what_the_embedding_tolerates():
     """m > d: the embedding alone solves the task, and the ratio has no upper end."""
     setup = Setup(optimizer="sign", width=64, vocab_size=256)

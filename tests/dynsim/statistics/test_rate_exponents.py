@@ -259,6 +259,7 @@ def test_noise_and_asymmetry_leave_the_exponents(random):
         assert abs(fit.theil_sen - fit.value) < 0.05
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth(random):
     """95 % intervals of 60 draws with four seeds; they are not wide for the sake of coverage."""
     small = 4.0 ** np.arange(-3, 4)

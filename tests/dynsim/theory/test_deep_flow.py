@@ -65,6 +65,7 @@ def loss_of(parts, p, y, skip):
     return 0.5 * p @ jnp.sum((h @ w.T - y) ** 2, axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setup", [PLAIN, RESIDUAL], ids=["plain", "residual"])
 def test_agrees_with_scipy_and_automatic_derivatives(setup):
     start, rates = network(setup), flow_network(setup, HIDDEN_LRS).rates
@@ -162,6 +163,7 @@ def test_aligned_balanced_layers_follow_the_closed_form(depth):
     assert reached == pytest.approx(times[1:], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_small_steps_of_descent_converge_to_the_flow_at_first_order():
     flow = gradient_flow(RESIDUAL, [0.0, 3.0])
     gaps = []
@@ -196,6 +198,7 @@ def test_a_gaussian_matrix_that_was_not_met_has_catalan_moments():
         matrix.forward(now)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["infinite", "proportional"])
 def test_layers_that_do_nothing_leave_the_linear_models_limit(limit):
     """A residual layer with no weights and no rate: both limits of the linear model, exactly."""
@@ -222,6 +225,7 @@ WIDE = replace(RESIDUAL, depth=1, width=96, base_width=1, tokens="uniform", embe
 WIDE = replace(WIDE, hidden_lr=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit", "vocab_size"), [("infinite", 4), ("proportional", 96)])
 def test_limits_are_the_mean_of_wide_networks(limit, vocab_size):
     setup = replace(WIDE, vocab_size=vocab_size, embedding_lr=0.05 * math.sqrt(vocab_size))
@@ -241,6 +245,7 @@ def test_limits_are_the_mean_of_wide_networks(limit, vocab_size):
     assert abs(lazy.loss[-1] - flow.loss[-1]) > 0.05 * flow.loss[0], "hidden layers do nothing"
 
 
+@pytest.mark.slow
 def test_linearised_flow_is_that_of_the_linearised_network():
     start, rates = network(PLAIN), flow_network(PLAIN, HIDDEN_LRS).rates
 

@@ -75,6 +75,7 @@ def network(setup, index=0):
     return starts.finite_start(setup, 2, index, lambda *_: None, reduce=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [4, 16])
 def test_agrees_with_scipy_in_weights_and_in_grams(width):
     setup = replace(SGD, width=width)
@@ -89,6 +90,7 @@ def test_agrees_with_scipy_in_weights_and_in_grams(width):
     assert_close_curves(flow.loss, scipy_losses(setup, network(setup), TIMES), 1e-7)
 
 
+@pytest.mark.slow
 def test_invariant_is_conserved():
     setup = replace(SGD, width=4)
     task, state = task_and_state(setup, flow_network(setup), network(setup), weights=True)
@@ -103,6 +105,7 @@ def test_invariant_is_conserved():
     assert_conserved(invariants, 1e-8)
 
 
+@pytest.mark.slow
 def test_gram_state_stays_that_of_weights():
     """G_E and G_W of the Gram flow are E E^T and W W^T of the weights' flow at every time."""
     task, state = task_and_state(SGD, flow_network(SGD), network(SGD), weights=True)
@@ -172,6 +175,7 @@ def test_error_follows_the_tolerance():
     assert_exponent(tolerances, gaps, 8 / 9, 0.25)  # of a method of order 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["finite", "infinite"])
 def test_reduction_is_exact_with_ties_and_converges_without(limit, monkeypatch):
     width = 4
@@ -217,6 +221,7 @@ def test_effective_tokens_keep_the_moments_of_the_law(random):
     assert gaps[6] > 1e-8
 
 
+@pytest.mark.slow
 def test_a_real_vocabulary_at_infinite_width():
     """10^5 Zipf tokens: the reduction agrees with a fine one, and with merging by hand."""
     rates = {"embedding_lr": 50.0, "projection_lr": 0.02}
@@ -267,6 +272,7 @@ def test_wide_networks_approach_infinite_width():
     assert_exponent(widths, gaps, -0.5, 0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocab_size", [32, 512])
 def test_proportional_limit_is_the_mean_of_large_networks(vocab_size):
     setup = replace(
@@ -365,6 +371,7 @@ def test_little_smoothing_is_sign_descent():
     assert gaps[2] < 2e-3 * exact[0]
 
 
+@pytest.mark.slow
 def test_particles_converge_to_what_wide_networks_do():
     setup = replace(SIGN, init="mup", width=1024, embedding_lr=0.3, projection_lr=1.2e-4)
     setup = replace(setup, epsilon=1e-3)
@@ -384,6 +391,7 @@ def test_particles_converge_to_what_wide_networks_do():
 # Solvers and failures
 
 
+@pytest.mark.slow
 def test_implicit_solver_gives_the_same():
     explicit = gradient_flow(SGD, TIMES, limit="infinite")
     implicit = gradient_flow(SGD, TIMES, limit="infinite", solver="implicit", tolerance=1e-6)

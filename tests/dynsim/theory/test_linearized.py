@@ -118,6 +118,7 @@ def centred(params, x):
     return (hidden - hidden.mean(0, keepdims=True)) @ params["readout"].T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("f", [mlp, centred])
 def test_the_kernel_is_the_same_by_every_way_and_in_blocks_of_any_size(f, monkeypatch):
     params, x = mlp_params(8), POINTS
@@ -294,6 +295,7 @@ def test_nothing_moves_in_the_null_space():
         assert result.outcome.ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "loss", "first", "second"),
     [
@@ -392,6 +394,7 @@ def test_nothing_to_learn():
         np.testing.assert_allclose(frozen.outputs, [mlp(PARAMS, POINTS)] * 3, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_single_points_and_times_of_zero():
     one = predict_linearized(lambda w: w * jnp.ones(1), np.ones(1), None, [3.0], [0.0, np.log(2)])
     np.testing.assert_allclose(one.outputs, [[1.0], [2.0]], rtol=1e-14)
@@ -484,6 +487,7 @@ def softmax(outputs):
     return table / table.sum(axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["dense", "matrix-free"])
 def test_cross_entropy_flow_against_scipy(kernel):
     times = np.array([0.0, 0.5, 50.0])
@@ -512,6 +516,7 @@ def class_entropy(outputs, label):
     return jax.nn.logsumexp(outputs) - outputs[label]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["gradient-flow", "sgd", "adam"])
 def test_a_loss_of_ones_own_is_the_named_one_where_they_agree(optimizer):
     """Class numbers as targets where the named loss has probabilities."""
@@ -533,6 +538,7 @@ def test_a_loss_of_ones_own_is_the_named_one_where_they_agree(optimizer):
             np.testing.assert_allclose(read(results[0]), read(results[1]), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_convex_loss_of_ones_own_ends_where_its_derivative_is_zero():
     """The pinball loss, smoothed: at its minimum a point's output lies below its target by ln 3."""
 
@@ -563,6 +569,7 @@ def test_smoothed_sign_flow_against_scipy():
     np.testing.assert_allclose(result.outputs.reshape(3, -1), expected, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_stiff_flow_is_solved_implicitly_with_the_matrix_and_explained_without(monkeypatch):
     """Soft targets keep the softmax's slope, so the steps of an explicit solver stay short."""
     monkeypatch.setattr(dynamics, "SOLVER_STEPS", 1500)
@@ -613,6 +620,7 @@ def wide_gap(width, seed, readout):
     return np.sqrt(np.mean((train_uneven(params, y) - lazy.outputs[0]) ** 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("readout", "exponent"), [(np.asarray, -1.0), (np.abs, -0.5)])
 def test_wide_networks_train_as_their_linearisation(readout, exponent):
     """In the NTK parametrization the distance falls with width. The leading term, width^(-1/2), is
@@ -651,6 +659,7 @@ def lazy_projection_rms(width, vocab_size, rate, y, seed):
     return np.sqrt(np.mean((at_test_points(run)[1:] - at_test_points(run)[0]) ** 2, axis=1))
 
 
+@pytest.mark.slow
 def test_the_lazy_linear_model_keeps_its_first_step_alignment():
     """Under sign the update grows with width as on the first step, at every step; the network
     itself leaves that exponent within a few steps.
@@ -798,6 +807,7 @@ def test_single_precision_is_refused():
 # The documentation's example
 
 
+@pytest.mark.slow
 def test_the_worked_example_of_the_documentation():
     page = Path(__file__).parents[3] / "docs" / "guides" / "linearized.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)

@@ -156,6 +156,7 @@ def test_the_constant_of_isotropic_outputs_lies_between_those_of_one_and_many():
     assert values[400] == pytest.approx(math.pi / 2, rel=0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outputs", [1, 20])
 def test_a_rewritten_projection_feeds_its_own_field(outputs):
     """Projection steps far beyond its initial entries: A = sqrt(2/pi) + gain tau."""
@@ -258,6 +259,7 @@ def test_a_zipf_tail_is_restored_by_its_own_clock():
     assert crossing > 1.4 * restoration_displacement(width, vocab_size)
 
 
+@pytest.mark.slow
 def test_the_end_of_a_steep_spectrum_has_its_own_number_of_directions():
     random = np.random.default_rng(13)
     vocab_size, outputs, width = 4096, 8, 256

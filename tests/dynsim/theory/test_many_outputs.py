@@ -129,6 +129,7 @@ def test_rotated_targets_have_the_products_of_the_targets(rank, vocab_size):
     assert_refused("outputs", lambda: rotated(replace(setup, width=64)), "quarter")
 
 
+@pytest.mark.slow
 def test_rotated_outputs_are_predicted_as_all_of_them(quick_compilation):
     """Where there is room for all outputs: two with targets and four without, which add up."""
     setup = Setup(

@@ -106,6 +106,7 @@ def rms_gap(prediction, training, name):
     return float(np.linalg.norm(excess) / np.linalg.norm(theirs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETUPS)
 def test_agrees_with_finite_networks(name):
     prediction, training = predict(SETUPS[name][0], **QUICK), trained(name)
@@ -115,12 +116,14 @@ def test_agrees_with_finite_networks(name):
         assert rms_gap(prediction, training, update) < 0.03
 
 
+@pytest.mark.slow
 def test_without_responses_it_disagrees():
     """Negative control: the fresh fields alone are not the theory."""
     prediction = predict(SIGN, responses=False, **LIMIT)
     assert gap(prediction, trained("sign")) > 0.1
 
 
+@pytest.mark.slow
 def test_few_neurons_are_a_finite_network():
     """At width 8 the correction is no small one, and exact: as many neurons, all tokens."""
     setup = replace(SIGN, width=8, vocab_size=16, steps=6, embedding_lr=0.1, projection_lr=0.1)
@@ -140,6 +143,7 @@ DECAYING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", DECAYING)
 def test_decay_and_schedules_agree_with_finite_networks(optimizer):
     fields = {"steps": 8, "weight_decay": 3.0, "schedule": "cosine", "warmup_steps": 3}
@@ -219,6 +223,7 @@ def test_gradient_descent_at_fixed_vocabulary_closes_in_grams(tokens):
     assert np.max(np.abs(prediction.loss[0] / other - 1)) > 0.1
 
 
+@pytest.mark.slow
 def test_an_accuracy_is_met_and_said():
     """At fixed vocabulary the limit is known exactly; elsewhere a far better solution stands in."""
     exact = gram_recursion(GRAMS, GRAMS.law().frequencies, dynsim.targets(GRAMS))
@@ -296,6 +301,7 @@ def test_chance_is_no_bias():
     assert np.isnan(chance[:, 20:]).all()
 
 
+@pytest.mark.slow
 def test_one_compilation_serves_all_sizes_and_rates():
     small = replace(SIGN, width=64, vocab_size=40, tokens="zipf:1.0")
     large = replace(small, width=16384, vocab_size=10**6, tokens="uniform", init="mup")
@@ -309,6 +315,7 @@ def test_one_compilation_serves_all_sizes_and_rates():
     assert solve.traces == compiled + 1
 
 
+@pytest.mark.slow
 def test_error_estimates_are_honest():
     """Deviations from a far better solution are about as large as stated, neither way off."""
     scores = []

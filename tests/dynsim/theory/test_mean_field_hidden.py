@@ -61,6 +61,7 @@ def hidden_updates(result):
     return result.hidden_update_rms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETUPS)
 def test_few_neurons_are_a_finite_network(name):
     """As many independent neurons as the network has, all tokens: the network's own law."""
@@ -82,6 +83,7 @@ def test_few_neurons_are_a_finite_network(name):
         assert np.all(error < 0.06 * rms), update
 
 
+@pytest.mark.slow
 def test_first_update_of_every_layer_is_the_derived_one():
     """One step of sign descent at a width that no network could have."""
     width, tokens = 2**16, 2**18
@@ -106,6 +108,7 @@ def test_first_update_of_every_layer_is_the_derived_one():
         assert hidden_updates(found)[0, 1, layer - 1] == pytest.approx(expected, rel=0.04)
 
 
+@pytest.mark.slow
 def test_rates_of_layers_are_their_own():
     """A frozen layer is not updated, the others are; the readout's rate is a ratio, or given."""
     setup = replace(DEEP, depth=2, steps=3, optimizer="sign")
@@ -117,6 +120,7 @@ def test_rates_of_layers_are_their_own():
     assert found.to_xarray().hidden_update_rms.dims == ("rates", "step", "layer")
 
 
+@pytest.mark.slow
 def test_skips_around_matrices_that_do_nothing_are_the_linear_model():
     """Hidden matrices that start at next to nothing and are frozen: depth leaves no trace."""
     fields = {"width": 64, "vocab_size": 256, "steps": 4, "optimizer": "adam", "tokens": "zipf:1"}

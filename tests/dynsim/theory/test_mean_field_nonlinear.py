@@ -66,6 +66,7 @@ UPDATES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_few_neurons_are_a_finite_network(name):
     """As many independent neurons as the network has: the network's own law."""
@@ -86,6 +87,7 @@ def test_few_neurons_are_a_finite_network(name):
         assert np.all(error < 0.05 * rms), update
 
 
+@pytest.mark.slow
 def test_identity_is_the_solver_of_linear_layers(monkeypatch):
     setup = replace(
         SETUP,
@@ -140,6 +142,7 @@ def test_first_step_of_a_readout_is_the_arc_cosine_kernel():
     assert max(squares) > 1.5 * min(squares)
 
 
+@pytest.mark.slow
 def test_first_step_of_a_hidden_matrix_has_the_gates_of_its_neurons():
     """Under sign a neuron with any open gate moves as if linear, tokens on the average.
 
@@ -163,6 +166,7 @@ def test_first_step_of_a_hidden_matrix_has_the_gates_of_its_neurons():
 WIDE = replace(SETUP, width=128, vocab_size=256, steps=4, optimizer="sign")
 
 
+@pytest.mark.slow
 def test_linear_layers_are_their_own_gaussian_equivalent(monkeypatch):
     """Without own parts the copies of the embedding are one: many tokens, the linear solver."""
     setup = replace(
@@ -178,6 +182,7 @@ def test_linear_layers_are_their_own_gaussian_equivalent(monkeypatch):
     assert linear.loss[0, -1] < 0.6 * linear.loss[0, 0], "nothing was learned"
 
 
+@pytest.mark.slow
 def test_first_step_of_many_tokens_is_the_derived_one():
     """eta^2 d [1 + (2/pi) d/m]: a share of 1/m of a neuron's gradient on the average, gates too."""
     setup = replace(WIDE, vocab_size=512, steps=2, targets="sign", embedding_lr=0.0)

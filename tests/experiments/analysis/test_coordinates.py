@@ -115,6 +115,7 @@ def numpy_mean_squares(setup, before, after):
     }
 
 
+@pytest.mark.slow
 def test_sizes_of_a_linear_network_are_numpys():
     setup = NetworkSetup(**{**TINY, "base_width": 4}, outputs=3, tokens="zipf:1")
     found = network_coordinates(setup, (1, 3), seeds=2)
@@ -137,6 +138,7 @@ def test_sizes_of_a_linear_network_are_numpys():
         assert np.isnan(embedding["input"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_entries_move_by_the_learning_rate_and_terms_add_up(network):
     data = measured(network, "none").mean_square.sel(step=1, vocab_size=16)
@@ -158,6 +160,7 @@ def test_entries_move_by_the_learning_rate_and_terms_add_up(network):
         assert np.all(rms["update"] >= 0.9 * (rms["update_on_initial"] - rms["update_on_learned"]))
 
 
+@pytest.mark.slow
 def test_networks_are_those_that_training_makes():
     setup = NetworkSetup(**TINY, batch_size=5)
     trained = train_networks(setup, seeds=[1, 2], horizons=[1, 3])
@@ -172,6 +175,7 @@ def test_networks_are_those_that_training_makes():
         assert loss == pytest.approx(trained.loss[:, place], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_seeds_in_pieces_give_the_same_numbers(monkeypatch):
     setup = NetworkSetup(**TINY)
     whole = network_coordinates(setup, (2,), seeds=3).mean_square
@@ -203,6 +207,7 @@ def test_bad_steps_and_optimizers_are_refused():
     assert_refused("seeds", lambda: measure_coordinates(setup, (8, 16), (4,), (1,), 1))
 
 
+@pytest.mark.slow
 def test_an_interrupted_measurement_goes_on_after_the_finished_sizes(tmp_path, monkeypatch):
     counts = tmp_path / "counts"
     counts.write_text("3\n2\n1\n1\n")
@@ -380,6 +385,7 @@ def test_layers_that_do_not_move_fail():
     assert "is zero at m=16, step 1" in _complaint(frozen[0])
 
 
+@pytest.mark.slow
 def test_scores_of_one_token_need_not_move():
     setup = NetworkSetup(
         network="transformer", depth=1, context=1, head_width=8, batch_size=16, vocab_size=16
@@ -418,6 +424,7 @@ def failing(network: str, mistake: str) -> dict[str, set[str]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_correct_parametrizations_pass(network):
     for name in ("none", "mfp", "umup"):

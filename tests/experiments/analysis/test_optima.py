@@ -61,6 +61,7 @@ def test_every_horizon_size_and_rate_is_answered(file, capsys):
     assert wide["embedding"]["loss"] == pytest.approx(0.3 + 0.05, abs=5e-3)  # mean of two seeds
 
 
+@pytest.mark.slow
 def test_one_horizon_as_a_table_with_a_figure(file, capsys, tmp_path):
     assert main(["optima", file, "--horizon", "40", "--out", str(tmp_path)]) == 0
     out = unwrapped(capsys.readouterr().out)
@@ -81,6 +82,7 @@ def test_one_horizon_as_a_table_with_a_figure(file, capsys, tmp_path):
     assert all(path.stat().st_size > 10_000 for path in tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_one_seed_and_one_size_say_so(capsys, tmp_path):
     single = stored(sweep(seeds=1, horizon=[10]), tmp_path)
     assert main(["optima", single]) == 0

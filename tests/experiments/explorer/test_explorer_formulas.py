@@ -90,6 +90,7 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.max(np.abs(found - expected) / np.where(expected == 0, 1.0, np.abs(expected))))
 
 
+@pytest.mark.slow
 def test_every_generated_function_is_the_derived_expression(tmp_path, random):
     expressions = formulas()
     points = {

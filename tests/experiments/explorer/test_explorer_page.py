@@ -483,6 +483,7 @@ def random_state(random: np.random.Generator) -> dict[str, object]:
     return {name: one.item() if hasattr(one, "item") else one for name, one in state.items()}
 
 
+@pytest.mark.slow
 def test_two_hundred_random_states_raise_no_error(browser, explorer_file):
     random = np.random.default_rng(3)
     one = Opened(browser, explorer_file, viewport=PHONE)

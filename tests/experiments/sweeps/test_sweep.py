@@ -108,6 +108,7 @@ def test_too_many_learning_rates_are_refused(text):
         ({"widths": (8, 0)}, "widths"),
         ({"vocab_sizes": (4, 0)}, "vocab_sizes"),
         ({"vocab_sizes": (4, 4)}, "vocab_sizes"),
+        ({"widths": tuple(range(1, 502)), "vocab_sizes": tuple(range(2, 402))}, "widths"),
         ({"embedding_lrs": ()}, "embedding_lrs"),
         ({"hidden_lrs": (1.0, 1.0)}, "hidden_lrs"),
         ({"seeds": 0}, "seeds"),
@@ -220,6 +221,7 @@ def test_the_best_pair_is_that_of_the_lowest_mean(uninterrupted):
 # Interruptions
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_ends_in_the_same_file(tmp_path):
     """Killed before every single touch of the folder, and twenty times at random moments."""
     script = Path(stand_in.__file__)

@@ -55,6 +55,7 @@ def kill_first(folder: Path, killed: list[int]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing(in_one_process, tmp_path, monkeypatch):
     monkeypatch.setenv(stand_in.DIARY, str(tmp_path / "diary"))
     killed: list[int] = []
@@ -72,6 +73,7 @@ def test_a_killed_worker_changes_nothing(in_one_process, tmp_path, monkeypatch):
     assert not folder_of(path).exists()
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_its_workers_ends_the_sweep(in_one_process, tmp_path):
     """The six tasks of the other cells may be finished, and are kept."""
     path = tmp_path / "sweep.nc"

@@ -147,6 +147,7 @@ def test_what_a_study_trains_or_solves_has_a_seed_of_its_run(name, monkeypatch):
         assert SEEDS_OF_A_RUN * first <= seed < SEEDS_OF_A_RUN * (first + 1)
 
 
+@pytest.mark.slow
 @jax.numpy_rank_promotion("allow")
 @pytest.mark.parametrize("name", SMALL)
 def test_what_a_study_samples_itself_differs_between_runs(name, quick_compilation):

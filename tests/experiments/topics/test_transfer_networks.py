@@ -130,6 +130,7 @@ def test_what_is_read_from_known_valleys():
     assert estimators.fitted(data, "a", resamples=2).diverged == 3
 
 
+@pytest.mark.slow
 def test_a_tiny_cell_runs_as_the_study_does(quick_compilation, monkeypatch):
     case = Case("mlp", "sp", vocab_size=256)
     monkeypatch.setattr(study, "FARTHEST", 0)  # three steps of training have no optimum
@@ -141,6 +142,7 @@ def test_a_tiny_cell_runs_as_the_study_does(quick_compilation, monkeypatch):
     assert len(np.unique(loss[np.isfinite(loss)])) == np.isfinite(loss).sum()
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_from_the_stored_study(monkeypatch):
     monkeypatch.setattr(estimators, "RESAMPLES", 20)
     data = load(STORED / "transfer_networks.nc")

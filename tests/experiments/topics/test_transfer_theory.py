@@ -127,6 +127,7 @@ def test_rules_coincide_at_the_base_width_and_differ_by_their_exponent(tuned):
     assert not wide[CURVES.index("frozen projection"), 1].any()
 
 
+@pytest.mark.slow
 def test_a_cell_measures_frozen_layers_at_the_limit_only(tuned, monkeypatch):
     monkeypatch.setattr(study, "OCTAVES", np.array([-1.0, 0.0]))
     small, limit = (
@@ -143,6 +144,7 @@ def test_a_cell_measures_frozen_layers_at_the_limit_only(tuned, monkeypatch):
     np.testing.assert_allclose(limit["rate"][1][2], (2**13 / 64) ** 0.5 * np.array([0.5, 1]))
 
 
+@pytest.mark.slow
 def test_losses_are_in_units_of_a_zero_output():
     """Under muP init a wide network starts at that loss, and tiny rates leave it there."""
     setup = CASES["fixed"].setup(4096)
@@ -152,6 +154,7 @@ def test_losses_are_in_units_of_a_zero_output():
         assert loss == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.slow
 def test_base_rates_are_the_layers_own_optima():
     case = CASES["fixed"]
     embedding, projection = study.base_rates(case)
