@@ -249,7 +249,7 @@ class _Bar(tqdm):
             self.delay = 0  # what is shown is cleared at the end
             self.refresh()
 
-    def display(self, *arguments: Any, **options: Any) -> bool | None:
+    def display(self, *arguments: Any, **options: Any) -> Any:
         interruption.bar_stands(True)
         return super().display(*arguments, **options)
 
