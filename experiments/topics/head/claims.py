@@ -12,6 +12,7 @@ from dynsim.claims import Verdict
 from experiments.topics._claim import NEGATIVE, WRONG, Claim
 
 from .estimators import (
+    ALONE,
     CORRECTION,
     Floats,
     constant_rate_loss,
@@ -19,6 +20,8 @@ from .estimators import (
     large_rate_exponent,
     large_rates,
     later_step_exponent,
+    line,
+    log_rates,
     log_rates_alone,
     rate_exponent,
     rate_exponent_alone,
@@ -473,7 +476,11 @@ VOCABULARIES = (
 
 
 # Rates searched together.
-PATH_SIZES = {"fixed": "m = n = 1024", "proportional": "m = n = 8 d"}
+PATH_SIZES = {"fixed": "m = n = 1024", "proportional": "m = n = 8 d", "m 16384": "m = n = 16384"}
+
+
+def _power(predicted: float) -> str:
+    return f"a power of d beyond muP's, {predicted:g}," if predicted else "muP's power of d"
 
 
 def _joint_rate(
@@ -485,22 +492,34 @@ def _joint_rate(
     rival: float,
     tolerance: float,
     expected: Verdict = "holds",
+    *,
+    predicted: float = 0.0,
+    study: str = "head_joint_rates",
 ) -> Claim:
     of = "whose head is the embedding" if head == "tied" else "from a softmax over all m types"
     rule = ADAM if optimizer == "adam" else BY_MUON
     matrix = MATRIX if head == "tied" else layer
+    control = expected == "fails"
     return Claim(
-        name=f"head-joint-{name}",
-        statement=f"In {TEXT} {of} (d = 64 to 256, {PATH_SIZES[path]}, {rule}, 48 steps of 512 "
-        f"tokens), the best rate of the {matrix} has muP's power of d where the rates of all "
-        "layers are searched together, one layer after the other.",
+        name=f"{'control-' if control else ''}head-joint-{name}",
+        statement=f"{NEGATIVE if control else ''}{'i' if control else 'I'}n {TEXT} {of} (d = 64 to "
+        f"256, {PATH_SIZES[path]}, {rule}, 48 steps of 512 tokens), the best rate of the {matrix} "
+        f"has {_power(predicted)} where the rates of all layers are searched together, one layer "
+        f"after the other.{' Registered as open, this failed.' if control else ''}",
         quantity=RATE,
-        prediction="0",
+        prediction=f"{predicted:g}",
         rival=rival,
-        study="head_joint_rates",
-        evidence=partial(rate_exponent, path=path, layer=layer, optimizer=optimizer, head=head),
+        study=study,
+        evidence=partial(
+            rate_exponent,
+            path=path,
+            layer=layer,
+            optimizer=optimizer,
+            head=head,
+            predicted=predicted,
+        ),
         tolerance=tolerance,
-        citation=MUP,
+        citation=f"contradicts {MUP.partition(';')[0]}" if control else MUP,
         expected=expected,
     )
 
@@ -596,7 +615,54 @@ KINDS = (
     ),
 )
 
+_large_joint = partial(_joint_rate, path="m 16384", study="head_joint_large_rates")
+SHORT_RUNS = 0.14  # power in the head's best rate beyond muP's, searched alone: `VOCABULARIES`
+LARGE_JOINT_RATES = (
+    *(
+        _large_joint(
+            f"16384-readout{name}",
+            optimizer=optimizer,
+            head="untied",
+            layer="head",
+            rival=0.0,
+            tolerance=0.08,
+            predicted=SHORT_RUNS,
+            expected="undecided",
+        )
+        for name, optimizer in (("", "adam"), ("-muon", "muon"))
+    ),
+    *(
+        _large_joint(
+            f"16384-tied{name}",
+            optimizer=optimizer,
+            head="tied",
+            layer="embedding",
+            rival=-0.5,
+            tolerance=0.15,
+            expected="undecided",
+        )
+        for name, optimizer in (("", "adam"), ("-muon", "muon"))
+    ),
+    _large_joint(
+        "16384-embedding",
+        optimizer="adam",
+        head="untied",
+        layer="embedding",
+        rival=-0.5,
+        tolerance=0.15,
+        expected="fails",
+    ),
+    _constant_rate(
+        "16384-muon",
+        f"m = n = 16384, {BY_MUON}, 48 steps of 512 tokens",
+        "head_joint_large_rates",
+        lambda data: log_rates(line(data, "m 16384", "muon", "untied"), "head", ALONE),
+        "head-joint-16384-readout-muon",
+    ),
+)
+
+
 CLAIMS = (
     *(*STEPS, *RATES, *FIXED_STEPS, *FIXED_RATES, *LARGE, *VOCABULARIES, *JOINT_RATES),
-    *KINDS,
+    *(*KINDS, *LARGE_JOINT_RATES),
 )

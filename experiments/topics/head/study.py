@@ -21,7 +21,7 @@ from dynsim.theory import LOGITS
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study
 
-from .joint import HEAD_JOINT_RATES
+from .joint import HEAD_JOINT_LARGE_RATES, HEAD_JOINT_RATES
 from .large import HEAD_LARGE_RATES
 from .networks import (
     COMMON,
@@ -199,4 +199,5 @@ STUDIES = (
     HEAD_VOCABULARY_RATES,
     HEAD_JOINT_RATES,
     HEAD_KINDS_UPDATES,
+    HEAD_JOINT_LARGE_RATES,
 )
