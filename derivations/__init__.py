@@ -213,6 +213,10 @@ from ._mean_field_nonlinear import gated_first_update as gated_first_update
 from ._mean_field_nonlinear import nonlinear_matrix_gradient as nonlinear_matrix_gradient
 from ._mean_field_nonlinear import nonlinear_passage as nonlinear_passage
 from ._mean_field_nonlinear import shared_and_own_gradient as shared_and_own_gradient
+from ._muon_logits import muon_filter as muon_filter
+from ._muon_logits import muon_filter_density as muon_filter_density
+from ._muon_logits import muon_level_covariance as muon_level_covariance
+from ._muon_logits import muon_resolvent as muon_resolvent
 from ._muon_rows import MUON_CONVENTIONS as MUON_CONVENTIONS
 from ._muon_rows import MuonConvention as MuonConvention
 from ._muon_rows import muon_class_row_square as muon_class_row_square

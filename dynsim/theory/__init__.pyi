@@ -20,6 +20,7 @@ from ._head_step import LOGITS as LOGITS
 from ._head_step import HeadStep as HeadStep
 from ._head_step import check_head as check_head
 from ._head_step import head_step as head_step
+from ._head_step import muon_moves_targets as muon_moves_targets
 from ._head_step import pair_alignment as pair_alignment
 from ._lv_lifetime import AgedUpdate as AgedUpdate
 from ._lv_lifetime import aged_update as aged_update

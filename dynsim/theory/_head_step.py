@@ -24,9 +24,14 @@ from dynsim.tokens._bigrams import Bigrams, summed
 from dynsim.tokens._laws import TokenLaw
 
 from ._checks import check_law, check_numbers
+from ._muon_logits import muon_logits
 
 LOGITS = ("target", "other", "all")
 HEAD_OPTIMIZERS = (*derivations.OPTIMIZERS, "muon")
+MOST_SINGULAR, MOST_PAIRS = 4096, 2**26
+"""Tokens, or outputs if fewer, up to which Muon's targets are computed, in time with their cube;
+and pairs of both, which are a table of at most 512 MiB."""
+SLOPE_STEP = 0.01  # of the logarithm of the width, for Muon's local exponent
 
 Floats = NDArray[np.float64]
 Averages = dict[Any, float]
@@ -145,15 +150,17 @@ def head_step(
     - `batch_size`: pairs (token, next token) in a batch, drawn independently; 0 is the full batch.
       Squared alignments are ratios of averages over batches in which the target occurs.
     - `rank`: the context of this rank (1 the most frequent) in place of the average over contexts.
-    - `optimizer`: sgd, sign, adam, or muon for the head, of which the RMS over all logits is
-      derived alone.
+    - `optimizer`: sgd, sign, adam or muon. Under Muon every singular value s of V_ik = p_i r_ik
+      (tied: + p_k r_ki) is replaced by -h(s) in the logits' mean change. Where these are
+      too many (`muon_moves_targets`), the head has the RMS over all logits alone.
 
     Source: docs/theory/first_step.md#head-step, docs/theory/first_step.md#tied-step,
-    docs/theory/first_step.md#head-batch.
+    docs/theory/first_step.md#head-batch, docs/theory/first_step.md#head-muon.
 
     Raises `InputError` for an unknown name, a width below 1, bigrams that are not of the law, tied
-    matrices with fewer outputs than tokens, and what is not derived: SGD and tied matrices in
-    mini-batch, Muon but for the head; `RuntimeError` without 64-bit types.
+    matrices with fewer outputs than tokens, what is not derived (SGD, Muon and tied matrices in
+    mini-batch), and Muon with too many singular values but for the head; `RuntimeError` without
+    64-bit types.
 
     Shapes: `width` (widths,) or a number; the arrays of the result are (3, widths).
 
@@ -184,7 +191,7 @@ def head_step(
             raise InputError("rank", rank, "is a token that never occurs")
     asked = (layer, optimizer, widths, law, bigrams, rank, batch_size, init)
     if optimizer == "muon":
-        return HeadStep(*asked, *_muon(widths, law, bigrams))
+        return HeadStep(*asked, *_muon(layer, widths, law, bigrams, seen, init))
     averages = _averages(layer, optimizer, law.frequencies, bigrams, seen, batch_size)
     mean, rms = derivations.head_step(layer, _kernel(optimizer), init=init)
     slope = derivations.local_exponent(rms.expression)
@@ -215,17 +222,34 @@ def check_head(
     if layer == "tied" and outputs != vocab_size:
         allowed = f"must be `vocab_size`, {vocab_size}, where one matrix is embedding and head"
         raise InputError("outputs", outputs, allowed)
-    if optimizer == "muon" and layer != "head":
-        allowed = f"must be sgd, sign or adam with `layer` {layer}: its Muon step is not derived"
-        if layer == "embedding":
-            allowed += " from bigrams, but without `targets`, for residuals of their own"
-        raise InputError("optimizer", optimizer, allowed)
+    if optimizer == "muon" and layer != "head" and not muon_moves_targets(vocab_size, outputs):
+        allowed = (
+            f"must be at most {MOST_SINGULAR} with `optimizer` muon and `layer` {layer}, or the "
+            f"outputs must be so few, and both together at most {MOST_PAIRS} pairs: all singular "
+            "values are computed"
+        )
+        raise InputError("vocab_size", vocab_size, allowed)
     if batch_size and layer == "tied":
         raise InputError("batch_size", batch_size, "must be 0 with `layer` tied: not derived")
     if batch_size and optimizer == "sgd":
         raise InputError("batch_size", batch_size, "must be 0 with `optimizer` sgd: not derived")
     if batch_size and optimizer == "muon":
         raise InputError("batch_size", batch_size, "must be 0 with `optimizer` muon: not derived")
+
+
+def muon_moves_targets(vocab_size: int, outputs: int) -> bool:
+    """Whether `head_step` has Muon's targets, for which it needs all singular values.
+
+    These are at most 4096, and tokens times outputs at most 2^26.
+
+    **Example:**
+
+    >>> from dynsim.theory import muon_moves_targets
+    >>> muon_moves_targets(50_000, outputs=512), muon_moves_targets(50_000, outputs=50_000)
+    (True, False)
+    """
+    few = min(vocab_size, outputs) <= MOST_SINGULAR
+    return few and vocab_size * outputs <= MOST_PAIRS
 
 
 def _kernel(optimizer: str) -> derivations.Optimizer:
@@ -522,8 +546,39 @@ def _inverse_root(values: Floats) -> Floats:
         return np.where(values > 0, values**-0.5, 0.0)
 
 
-def _muon(widths: Floats, law: TokenLaw, bigrams: Bigrams) -> tuple[Floats, ...]:
-    """The RMS over all logits; those of targets and others are not derived."""
+def _muon(
+    layer: derivations.HeadLayer,
+    widths: Floats,
+    law: TokenLaw,
+    bigrams: Bigrams,
+    seen: Floats,
+    init: derivations.Init,
+) -> tuple[Floats, ...]:
+    """RMS, mean, local exponent and alignments, of which Muon has none."""
+    if not muon_moves_targets(law.vocab_size, bigrams.outputs):
+        rms, mean, exponent = _muon_of_all(widths, law, bigrams)
+    else:
+        around = (np.exp(np.array([[-1], [0], [1]]) * SLOPE_STEP) * widths).ravel()
+        moments = muon_logits(layer, around, law.frequencies, bigrams, seen)
+        std = derivations.initial_std(init)[
+            s.embedding_std if layer == "head" else s.projection_std
+        ]
+        size = np.asarray(evaluate(std, {s.width: around} if std.free_symbols else {}))
+        n, shape = bigrams.outputs, (3, 3, len(widths))
+        squares, means = (
+            np.stack([of_target, (n * of_all - of_target) / (n - 1), of_all]).reshape(shape)
+            for of_target, of_all in (
+                (moments.target_square * size**2, moments.every_square * size**2),
+                (moments.target * size, moments.every * size),
+            )
+        )
+        rms, mean = np.sqrt(squares[:, 1]), means[:, 1]
+        exponent = np.log(squares[:, 2] / squares[:, 0]) / (4 * SLOPE_STEP)
+    return rms, mean, exponent, np.full(3, np.nan)
+
+
+def _muon_of_all(widths: Floats, law: TokenLaw, bigrams: Bigrams) -> tuple[Floats, Floats, Floats]:
+    """The RMS over all logits, which needs no singular value; NaN for targets and others."""
     most = min(law.vocab_size, bigrams.outputs)
     if widths.max() > most:
         allowed = f"must be at most `vocab_size` and `outputs`, here {most}, with `optimizer` muon"
@@ -534,7 +589,7 @@ def _muon(widths: Floats, law: TokenLaw, bigrams: Bigrams) -> tuple[Floats, ...]
     rms = np.stack([unknown, unknown, _evaluated(formula, values)])
     slope = _evaluated(derivations.local_exponent(formula.expression), values)
     exponent = np.stack([unknown, unknown, np.broadcast_to(slope, widths.shape)])
-    return rms, np.full_like(rms, np.nan), exponent, np.full(3, np.nan)
+    return rms, np.full_like(rms, np.nan), exponent
 
 
 _LAYER = {"head": _head_averages, "embedding": _embedding_averages, "tied": _tied_averages}

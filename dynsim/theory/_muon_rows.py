@@ -48,17 +48,17 @@ def muon_row_squares(
     number = np.ones_like(w) if counts is None else np.asarray(counts, dtype=np.float64)
     present = w > 0
     squares = np.zeros_like(w)
-    squares[present] = _row_square(w[present], _level(w[present], number[present], rank))
+    squares[present] = row_square(w[present], row_level(w[present], number[present], rank))
     return squares
 
 
-def _level(weights: Floats, number: Floats, rank: int) -> float:
+def row_level(weights: Floats, number: Floats, rank: float) -> float:
     """The level ell at which the squared lengths sum to the rank; 0 where every row is whole."""
     if number.sum() <= rank:
         return 0.0
 
     def missing(log_level: float) -> float:
-        return float(number @ _row_square(weights, np.exp(log_level))) - rank
+        return float(number @ row_square(weights, np.exp(log_level))) - rank
 
     low = np.log(weights.min()) - _LEAST_LEVEL
     high = np.log(weights.max() * number.sum() / rank) + 1
@@ -66,7 +66,7 @@ def _level(weights: Floats, number: Floats, rank: int) -> float:
     return float(np.exp(log_level))
 
 
-def _row_square(weights: Floats, level: float) -> Floats:
+def row_square(weights: Floats, level: float | Floats) -> Floats:
     values = {derived.row_weight_square: weights, derived.row_level: level}
     return np.asarray(evaluate(derivations.muon_row_square(), values), dtype=np.float64)
 
@@ -221,7 +221,7 @@ def muon_rows(
     present = p > 0
     powers = np.zeros_like(p)
     total = float((squares * (1 - squares)).sum())
-    level = _level(np.square(p[present]), np.ones(int(present.sum())), kept)
+    level = row_level(np.square(p[present]), np.ones(int(present.sum())), kept)
     if level > 0:
         values = {
             derived.row_weight_square: np.square(p[present]),

@@ -121,7 +121,7 @@ def run_head(options: HeadOptions) -> int:
         "vocab_size": options.vocab_size,
         "exponent": str(exponent) if exponent is not None else None,
         "expression": str(rms.expression),
-        "alignment": str(_alignment(options)),
+        "alignment": _alignment(options),
         "assumptions": list(rms.assumptions),
         "logits": None,
     }
@@ -178,6 +178,8 @@ def _answer(document: dict[str, Any]) -> str:
     logits = document["logits"]
     if logits is None:
         if document["exponent"] is None:
+            if document["optimizer"] == "muon":
+                return f"{start} moves logits on average by the filter h of singular values below."
             return f"{start} moves logits by the RMS at the end of this derivation."
         return (
             f"{start} moves logits by an RMS that grows like d^({document['exponent']}) at large "
@@ -207,12 +209,17 @@ def _answer(document: dict[str, Any]) -> str:
 def _formulas(
     options: HeadOptions,
 ) -> tuple[Any, sp.Expr | None, derivations.Derivation]:
-    """Mean, exponent and RMS."""
+    """Mean, exponent and RMS; of Muon what becomes of singular values in place of the RMS."""
     import derivations
+    from dynsim.theory import muon_moves_targets
 
     layer: Any = options.layer
     if options.optimizer == "muon":
-        return None, None, derivations.muon_head_rms()
+        if options.vocab_size is not None and not muon_moves_targets(
+            options.vocab_size, options.outputs or options.vocab_size
+        ):
+            return None, None, derivations.muon_head_rms()
+        return None, None, derivations.muon_filter(layer)
     mean, rms = derivations.head_step(layer, options.optimizer, init=options.init)
     exponent = None  # under SGD the size of the gradient grows by a law of its own
     if options.optimizer != "sgd":
@@ -220,7 +227,10 @@ def _formulas(
     return mean, exponent, rms
 
 
-def _alignment(options: HeadOptions) -> str:
+def _alignment(options: HeadOptions) -> str | None:
+    """None under Muon, whose step has singular values in place of alignments."""
+    if options.optimizer == "muon":
+        return None
     return {
         "head": "c_ik = p_i r_ik / sqrt(S_k), S_k = sum_j p_j^2 r_jk^2",
         "embedding": "b_ik = r_ik / |r_i|",
@@ -269,9 +279,13 @@ def _step(options: HeadOptions, widths: Sequence[float]) -> HeadStep:
 
 def _around(options: HeadOptions, width: int) -> Any:
     """First steps at widths a factor 32 up and down, the width itself among them and marked."""
+    from dynsim.theory import muon_moves_targets
+
     widths = width * 2.0 ** (np.arange(-10, 11) / 2)
     if options.optimizer == "muon" and options.vocab_size is not None:
-        widths = widths[widths <= min(options.vocab_size, options.outputs or options.vocab_size)]
+        outputs = options.outputs or options.vocab_size
+        if not muon_moves_targets(options.vocab_size, outputs):
+            widths = widths[widths <= outputs]
     return _step(options, widths[widths >= 1].tolist()).to_xarray().assign_attrs(marked_width=width)
 
 
@@ -337,13 +351,15 @@ def _print_numbers(document: dict[str, Any]) -> None:
         ("N = 1/C (tokens)", "effective_contexts"),
         ("width at rho = 1", "crossover_width"),
     )
+    if document["alignment"] is None:
+        columns = columns[:3]
     rows = [
         [kind, *(number(one[key]) for _, key in columns)]
         for kind, one in document["logits"].items()
     ]
     print_table(("logits", *(name for name, _ in columns)), rows)
     if any("-" in row for row in rows):
-        print("-: not derived for these logits, or at no width")
+        print("-: not derived for these logits or so many tokens, or at no width")
     shares = ", ".join(f"{level:.0%}" for level in LEVELS)
     for key, text in (
         ("effective_contexts_of_an_output", "effective contexts of an output"),

@@ -28,7 +28,7 @@ def check_muon_options(options: HeadOptions, of_features: Mapping[str, Any]) -> 
     if options.layer != "embedding":
         allowed = (
             f"must be sgd, sign or adam with `layer` {options.layer}; Muon is for `layer` "
-            "embedding and head"
+            "embedding, head and tied"
         )
         raise InputError("optimizer", options.optimizer, allowed)
     for name, value in of_features.items():

@@ -229,6 +229,7 @@ ANY_RULE = (
     "the linear bigram model with a softmax over all outputs, from small initial logits and {how}, "
     "with the bigrams of a text or of a Zipf law"
 )
+ORTHOGONAL = ANY_RULE.format(how="with exactly orthogonalised gradients (Muon)")
 RULE_SOURCE = {
     "sgd": f"{STEP}#head-step",
     "muon": f"{STEP}#head-step",
@@ -262,11 +263,10 @@ def _head_rules() -> tuple[Claim, ...]:
     claims += [
         _head_rule("batch", layer, kind) for layer in ("head", "embedding") for kind in HEAD_LOGITS
     ]
-    orthogonal = ANY_RULE.format(how="with exactly orthogonalised gradients (Muon)")
     claims.append(
         Claim(
             name="head-muon-all-logits",
-            statement=f"In {orthogonal}, {HEAD_UPDATES['head'][0]} changes all logits by an RMS of "
+            statement=f"In {ORTHOGONAL}, {HEAD_UPDATES['head'][0]} changes all logits by an RMS of "
             "sqrt(d/n), as the gradient has full rank.",
             quantity="measured / derived RMS",
             prediction="sqrt(d/n)",
@@ -285,7 +285,7 @@ def _head_rules() -> tuple[Claim, ...]:
         ),
         (
             *("muon-as-sign", ("muon",), "all", "head-muon-all-logits", 0.02),
-            f"in {orthogonal}, {HEAD_UPDATES['head'][0]} changes all logits by the RMS of a sign "
+            f"in {ORTHOGONAL}, {HEAD_UPDATES['head'][0]} changes all logits by the RMS of a sign "
             "step with entries of the same RMS.",
         ),
         (
@@ -358,4 +358,45 @@ def _controls() -> tuple[Claim, ...]:
     )
 
 
-CLAIMS = (*_moments(), *_tokens(), *_heads(), *_head_rules(), *_controls())
+def _head_muon(layer: str, logits: str) -> Claim:
+    begin = f"first-step-{layer}" if layer != "head" else "head"
+    return Claim(
+        name=f"{begin}-muon-{logits}-logits",
+        statement=f"In {ORTHOGONAL}, {HEAD_UPDATES[layer][0]} changes {HEAD_LOGITS[logits]} by the "
+        "RMS that is derived from the singular values of the bigrams alone, with no number fitted.",
+        quantity="measured / derived RMS",
+        prediction="every singular value s replaced by h(s), and its fluctuation",
+        study="head_muon",
+        evidence=partial(head_logits, layer=layer, logits=logits, theory="derived"),
+        tolerance=0.02,
+        citation=f"{STEP}#head-muon",
+    )
+
+
+def _muon_logits() -> tuple[Claim, ...]:
+    """Muon's step in target and other logits, with a control."""
+    claims = [_head_muon(layer, kind) for layer in HEAD_UPDATES for kind in HEAD_LOGITS]
+    control = Claim(
+        name="control-head-muon-as-sgd",
+        statement=f"Wrong on purpose: in {ORTHOGONAL}, {HEAD_UPDATES['head'][0]} changes "
+        f"{HEAD_LOGITS['target']} by the RMS of a step along the gradient that changes all logits "
+        "as much.",
+        quantity="measured / wrongly derived RMS",
+        prediction="1",
+        study="head_muon",
+        evidence=partial(head_logits, layer="head", logits="target", theory="wrong"),
+        tolerance=0.02,
+        citation=f"contradicts head-muon-target-logits; {STEP}#head-muon",
+        expected="fails",
+    )
+    return (*claims, control)
+
+
+CLAIMS = (
+    *_moments(),
+    *_tokens(),
+    *_heads(),
+    *_head_rules(),
+    *_muon_logits(),
+    *_controls(),
+)

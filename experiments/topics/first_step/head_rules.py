@@ -2,7 +2,7 @@
 
 SGD, an orthogonalised gradient, and sign descent on a batch of drawn pairs. Networks use no
 formula; what theory derives from the same bigrams stands beside them, since these are too many to
-store.
+store. `head_muon` has orthogonalised gradients alone, on other networks and with more tokens.
 """
 
 from __future__ import annotations
@@ -27,14 +27,18 @@ SOURCES = {
     # case: token law, what follows a token, types and outputs
     "text 1024": ("corpus", "bigram", 1024),
     "zipf random 512": ("zipf:1", "random:8", 512),
+    "text 4096": ("corpus", "bigram", 4096),
 }
 SIZES = (
     *(("text 1024", width) for width in (64, 256)),
     *(("zipf random 512", width) for width in (64, 256)),
 )
+MUON_SIZES = (*SIZES, ("text 4096", 256))
+MUON_SEEDS = 5000  # the first of the networks' seeds, since the others' are below
 THEORIES = ("derived", "wrong")
 """Wrong on purpose: SGD with targets dealt out anew to the pairs; an orthogonalised gradient taken
-as sign descent with entries of its RMS; a batch taken as the full batch."""
+as sign descent with entries of its RMS, or as it is with the RMS that it has over all logits; a
+batch taken as the full batch."""
 
 
 def _as_it_is(gradient: Array) -> Array:
@@ -107,18 +111,28 @@ def _wrong(
     return _derived(layer, rule, width, law, bigrams, 0)
 
 
-def _cell(case: str, width: int, rule: str, blocks: int, work: int, seed: int = 0) -> Any:
-    """Mean squares after one step at LR 1, and what theory derives; blocks are means over
-    networks."""
-    tokens, targets, m = SOURCES[case]
-    law = token_law(tokens, m)
-    bigrams = bigrams_of(targets, law, m)
-    count = max(2, work // (m * m * width))
-    values = np.array(
+def _as_sgd(
+    layer: Any, width: int, law: TokenLaw, bigrams: Bigrams, derived: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean squares of a step along the gradient with the mean square over all logits derived."""
+    along = _derived(layer, "sgd", width, law, bigrams, 0)
+    every = LOGITS.index("all")
+    return along * (derived[every] / along[every])
+
+
+def _measured(
+    case: tuple[Bigrams, TokenLaw, int], rule: str, blocks: int, work: int, seed: int, first: int
+) -> NDArray[np.float64]:
+    """Mean squares of networks after one step at LR 1, shape (blocks, layers, LOGITS)."""
+    bigrams, law, width = case
+    count = max(2, work // (law.vocab_size**2 * width))
+    return np.array(
         [
             np.mean(
                 [
-                    _moved(rule, bigrams, law, width, run_seed(seed, count * block + network))
+                    _moved(
+                        rule, bigrams, law, width, run_seed(seed, first + count * block + network)
+                    )
                     for network in range(count)
                 ],
                 axis=0,
@@ -126,6 +140,19 @@ def _cell(case: str, width: int, rule: str, blocks: int, work: int, seed: int = 
             for block in range(blocks)
         ]
     )
+
+
+def _task(case: str) -> tuple[TokenLaw, Bigrams]:
+    tokens, targets, m = SOURCES[case]
+    law = token_law(tokens, m)
+    return law, bigrams_of(targets, law, m)
+
+
+def _cell(case: str, width: int, rule: str, blocks: int, work: int, seed: int = 0) -> Any:
+    """Mean squares after one step at LR 1, and what theory derives; blocks are means over
+    networks."""
+    law, bigrams = _task(case)
+    values = _measured((bigrams, law, width), rule, blocks, work, seed, 0)
     batch_size = batch_size_of(rule)
     derived = [
         [_derived(layer, rule, width, law, bigrams, batch_size) for layer in LAYERS],
@@ -145,6 +172,31 @@ HEAD_RULES = Study(
         for rule in RULES
     ],
     measure=_cell,
+    config=lambda full: {"blocks": 8, "work": 2**27},
+    labels={"layer": list(LAYERS), "logits": list(LOGITS), "theory": list(THEORIES)},
+)
+
+
+def _muon_cell(case: str, width: int, blocks: int, work: int, seed: int = 0) -> Any:
+    """The same of orthogonalised gradients, on networks that no other study has."""
+    law, bigrams = _task(case)
+    values = _measured((bigrams, law, width), "muon", blocks, work, seed, MUON_SEEDS)
+    derived = [_derived(layer, "muon", width, law, bigrams, 0) for layer in LAYERS]
+    wrong = [
+        _as_sgd(layer, width, law, bigrams, one) for layer, one in zip(LAYERS, derived, strict=True)
+    ]
+    return {
+        "mean_square": (("seed", "layer", "logits"), values),
+        "derived_square": (("theory", "layer", "logits"), np.array([derived, wrong])),
+    }
+
+
+HEAD_MUON = Study(
+    "head_muon",
+    cells=lambda full: [
+        {"case": case, "width": width} for case, width in (MUON_SIZES if full else ())
+    ],
+    measure=_muon_cell,
     config=lambda full: {"blocks": 8, "work": 2**27},
     labels={"layer": list(LAYERS), "logits": list(LOGITS), "theory": list(THEORIES)},
 )

@@ -1,0 +1,250 @@
+"""What one Muon step of a head, of the embedding below it or of both tied does to the logits.
+
+The gradient is V^T E with V_ik = p_i r_ik for the head, and V W for the embedding. Orthogonalised
+it changes the logits by -V^T Q, with a random matrix Q of mean f(V V^T): each singular value s of V
+is replaced by s f(s^2), which is in proportion to s where that is small and levels off at the root
+of the width. One tied matrix has the symmetric V + V^T in place of V.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import sympy as sp
+from numpy.typing import NDArray
+
+import derivations
+from derivations import muon_symbols as derived
+from dynsim._compiled import evaluate
+from dynsim.tokens._bigrams import Bigrams
+
+from ._muon_rows import row_level, row_square
+
+Floats = NDArray[np.float64]
+_REACH = 28.0  # e-folds of levels beyond the squares, where e^-14 of the integral is left
+_LEVEL_STEP = 1.0  # of a level's logarithm: the trapezoidal rule's error is about e^(-2 pi^2)
+_NODES = 32  # squares at which the covariance is factorised
+_LEAST_PART = 1e-8  # of the largest part of the covariance
+_LEAST_VALUE = 1e-8  # of the largest singular value: smaller ones count as 0
+_AT_ONCE = 2**23  # products of two entries that are held at a time
+
+
+class LogitMoments(NamedTuple):
+    """Mean and mean square of target logits and of all, each of shape (widths,)."""
+
+    target: Floats
+    every: Floats
+    target_square: Floats
+    every_square: Floats
+
+
+class _Directions(NamedTuple):
+    """Singular directions of V without those of the value 0; tied: of V + V^T, signed values."""
+
+    contexts: Floats  # (m, r)
+    values: Floats  # (r,)
+    targets: Floats  # (n, r)
+
+
+class _Filter(NamedTuple):
+    """Q at one width: mean f_a of its diagonal, and g with sum_j g_aj g_bj the variance of Q_ab."""
+
+    mean: Floats  # (r,)
+    parts: Floats  # (r + 1, j), the last row that of all directions with the value 0
+
+
+class _Change(NamedTuple):
+    """Moments of a logit's change as sums over directions, one more for all with the value 0.
+
+    With x, y the directions' entries at context and target the mean is sum_a mean_a x_a y_a. The
+    variance is a sum over j, and over the pairs (u, v) and (p, q), of
+    (sum_a u_aj x_a^2) (sum_b v_bj y_b^2) + (sum_a p_aj x_a y_a) (sum_b q_bj x_b y_b).
+    """
+
+    mean: Floats
+    squares: list[tuple[Floats, Floats]]
+    products: list[tuple[Floats, Floats]]
+
+
+def muon_logits(
+    layer: derivations.HeadLayer,
+    widths: Floats,
+    frequencies: Floats,
+    bigrams: Bigrams,
+    seen: Floats,
+) -> LogitMoments:
+    """Moments of the logits' change at LR = 1, for initial entries of unit size.
+
+    `seen`: weights of the contexts. Source: docs/theory/first_step.md#head-muon.
+    """
+    found = _directions(layer, frequencies, bigrams)
+    changes = [_change(layer, found, _filter(found.values**2, float(one))) for one in widths]
+    mean, square = _of_targets(found, changes, bigrams, seen)
+    of_all, square_of_all = _of_all(found, changes, seen)
+    return LogitMoments(mean, of_all, square, square_of_all)
+
+
+def _directions(layer: derivations.HeadLayer, frequencies: Floats, bigrams: Bigrams) -> _Directions:
+    """From the eigenvectors of V V^T or V^T V, whichever is smaller."""
+    m, n = len(frequencies), bigrams.outputs
+    matrix = np.repeat(frequencies[:, None] / n, n, axis=1)
+    flow = frequencies[bigrams.context] * bigrams.probability
+    np.subtract.at(matrix, (bigrams.context, bigrams.target), flow)
+    if layer == "tied":
+        values, both = np.linalg.eigh(matrix + matrix.T)
+        kept = np.abs(values) > _LEAST_VALUE * np.abs(values).max()
+        return _Directions(both[:, kept], values[kept], both[:, kept])
+    if n < m or (n == m and layer == "embedding"):
+        values, targets = _eigenvectors(matrix.T @ matrix)
+        return _Directions(matrix @ targets / values, values, targets)
+    values, contexts = _eigenvectors(matrix @ matrix.T)
+    return _Directions(contexts, values, matrix.T @ contexts / values)
+
+
+def _eigenvectors(square: Floats) -> tuple[Floats, Floats]:
+    """Roots of the eigenvalues, and eigenvectors, as far as rounding leaves them."""
+    values, vectors = np.linalg.eigh(square)
+    values = np.sqrt(np.maximum(values, 0))
+    kept = values > _LEAST_VALUE * values[-1]
+    return values[kept], vectors[:, kept]
+
+
+def _filter(squares: Floats, width: float) -> _Filter:
+    """Squared singular values to mean and variance of Q, by quadrature over levels."""
+    least = row_level(squares, np.ones_like(squares), width)
+    edge = least or squares.min()
+    low, high = np.log(edge) - _REACH, np.log(squares.max()) + _REACH
+    beyond = np.exp(np.arange(low, high, _LEVEL_STEP))  # of the least level
+    levels = least + beyond
+    share = row_square(squares[:, None], levels)
+    if least:  # sum_a of the shares is the width at the least level
+        free = beyond * ((share / squares[:, None]).T @ row_square(squares, least))
+    else:
+        free = width - len(squares) + np.sum(levels / (squares[:, None] + levels), axis=0)
+    free_pair = width - share.T @ share
+    density = _evaluated(
+        derivations.muon_filter_density(),
+        {
+            derived.row_level: levels,
+            derived.free_dimensions: free,
+            derived.free_pair_dimensions: np.diag(free_pair),
+        },
+    )
+    weights = _LEVEL_STEP * beyond * density
+    covariance = _evaluated(
+        derivations.muon_level_covariance(),
+        {
+            derived.row_level: levels[:, None],
+            derived.other_level: levels,
+            derived.free_pair_dimensions: free_pair,
+        },
+    )
+    core = weights[:, None] * weights * covariance
+    return _Filter(_resolvent(squares, levels) @ weights, _parts(squares, edge, levels, core))
+
+
+def _parts(squares: Floats, edge: float, levels: Floats, core: Floats) -> Floats:
+    """Variances of Q_ab as products of few functions of a and of b; last those of the value 0.
+
+    They are smooth in the logarithms of the squares, so that those with a few nodes give all
+    (Nystroem's method). Each is scaled by (lambda + edge) on both sides meanwhile.
+    """
+    nodes = np.geomspace(squares.min(), squares.max(), _NODES)
+
+    def pairs(of: Floats) -> Floats:
+        """Products of the resolvents at two levels, shape (squares, pairs of levels)."""
+        found = (of[:, None] + edge) ** 0.5 * _resolvent(of, levels)
+        return (found[:, :, None] * found[:, None, :]).reshape(len(of), -1)
+
+    of_nodes = core.reshape(-1, 1) * pairs(nodes).T
+    among = pairs(nodes) @ of_nodes
+    weights, functions = np.linalg.eigh((among + among.T) / 2)
+    kept = weights > _LEAST_PART * weights[-1]
+    to_parts = functions[:, kept] / np.sqrt(weights[kept])
+    every = np.append(squares, 0.0)
+    at_once = max(1, _AT_ONCE // core.size)
+    with_nodes = [
+        pairs(every[first : first + at_once]) @ of_nodes for first in range(0, len(every), at_once)
+    ]
+    return np.concatenate(with_nodes) @ to_parts / (every[:, None] + edge)
+
+
+def _resolvent(squares: Floats, levels: Floats) -> Floats:
+    values = {derived.singular_square: squares[:, None], derived.row_level: levels}
+    return _evaluated(derivations.muon_resolvent(), values)
+
+
+def _evaluated(formula: derivations.Derivation, values: dict[sp.Symbol, Any]) -> Floats:
+    return np.asarray(evaluate(formula, values), dtype=np.float64)
+
+
+def _change(layer: derivations.HeadLayer, found: _Directions, q: _Filter) -> _Change:
+    """-V^T Q of the head, -V Q below it, and -(V Q + Q V) of one tied matrix."""
+    value = np.append(found.values, 0.0)[:, None]
+    plain, once, twice = q.parts, value * q.parts, value**2 * q.parts
+    mean = -found.values * q.mean
+    if layer == "tied":
+        squares = [(twice, plain), (2 * once, once), (plain, twice)]
+        return _Change(2 * mean, squares, [(2 * twice, plain), (2 * once, once)])
+    return _Change(mean, [(plain, twice) if layer == "head" else (twice, plain)], [(once, once)])
+
+
+def _of_all(found: _Directions, changes: list[_Change], seen: Floats) -> tuple[Floats, Floats]:
+    """Mean and mean square over all logits of the contexts that are seen, by width."""
+    r, n = len(found.values), len(found.targets)
+    context = seen @ found.contexts**2
+    context = np.append(context, max(seen.sum() - context.sum(), 0))
+    target = np.append(np.ones(r), n - r)
+    drift = (seen @ found.contexts) * found.targets.sum(axis=0)
+    squares = [
+        context[:-1] @ change.mean**2
+        + sum(np.sum((context @ u) * (target @ v)) for u, v in change.squares)
+        + sum(context @ np.sum(p * q, axis=1) for p, q in change.products)
+        for change in changes
+    ]
+    return np.array([drift @ change.mean for change in changes]) / n, np.array(squares) / n
+
+
+def _of_targets(
+    found: _Directions, changes: list[_Change], bigrams: Bigrams, seen: Floats
+) -> tuple[Floats, Floats]:
+    """The same over what follows, weighted by how often it does."""
+    weights = seen[bigrams.context] * bigrams.probability
+    first, second = np.zeros(len(changes)), np.zeros(len(changes))
+    apart = [
+        [(_with_rest(found.contexts) @ u, _with_rest(found.targets) @ v) for u, v in change.squares]
+        for change in changes
+    ]
+    columns = [np.column_stack([np.append(one.mean, 0), *sum(one.products, ())]) for one in changes]
+    ends = np.cumsum([one.shape[1] for one in columns])[:-1]
+    every = np.concatenate(columns, axis=1)
+    at_once = max(1, _AT_ONCE // len(every))
+    for begin in range(0, len(weights), at_once):
+        pairs = slice(begin, begin + at_once)
+        i, k, weight = bigrams.context[pairs], bigrams.target[pairs], weights[pairs]
+        product = found.contexts[i] * found.targets[k]
+        rest = (i == k) - product.sum(axis=1)
+        sums = np.split(np.column_stack([product, rest]) @ every, ends, axis=1)
+        for place, (change, of_width) in enumerate(zip(changes, sums, strict=True)):
+            mean, *factors = np.split(of_width, [1, *_ends(change.products)], axis=1)
+            square = np.square(mean[:, 0])
+            for u, v in apart[place]:
+                square += np.sum(u[i] * v[k], axis=1)
+            for p, q in zip(factors[::2], factors[1::2], strict=True):
+                square += np.sum(p * q, axis=1)
+            first[place] += weight @ mean[:, 0]
+            second[place] += weight @ square
+    return first, second
+
+
+def _ends(products: list[tuple[Floats, Floats]]) -> list[int]:
+    """Where the columns of each factor begin but for the first, behind a column of its own."""
+    sizes = [one.shape[1] for pair in products for one in pair]
+    return (1 + np.cumsum(sizes)[:-1]).tolist()
+
+
+def _with_rest(entries: Floats) -> Floats:
+    """Squared entries, and what they leave of 1."""
+    squares = np.square(entries)
+    return np.column_stack([squares, np.maximum(1 - squares.sum(axis=1), 0)])
