@@ -82,14 +82,20 @@ RATIO_RULES = {
         f"{RATES}#maximal-update-ratio",
     ),
 }
+POWER = "power of its best rate beyond muP's, MLP on text"
 # Our own claims, by optimizer and rate, and what they are about in a few words.
 MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "adam": {
         "tied matrix": {
             "first-step-tied-target-logits": "first step of target logits over the derived RMS",
             "first-step-tied-other-logits": "the same, all other logits",
+            "head-joint-tied": f"{POWER}, all rates searched together, 1,024 types",
+            "head-joint-tied-growing": "the same along m = 8d",
+            "head-joint-16384-tied": "the same, 16,384 types",
         },
         "embedding": {
+            "head-joint-embedding": f"{POWER}, all rates searched together, 1,024 types",
+            "control-head-joint-16384-embedding": "the same, 16,384 types",
             "depth-ratio-joint-fixed": "power of the ratio to hidden, trained together, fixed m",
             "depth-ratio-joint-proportional": "the same along m = 4d",
             "race-interpolated": "loss of the interpolated rule above muP's, transformer on text",
@@ -102,10 +108,12 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         },
         "readout": {
             "head-target-logits": "first step of target logits over the derived RMS, real bigrams",
-            "head-fixed-readout-rate": "power of the best rate beyond muP's, on text, 48 steps",
+            "head-fixed-readout-rate": f"{POWER}, 1,024 types, 48 steps",
             "head-fixed-readout-rate-long": "the same, 192 steps",
             "head-16384-readout-correction": "the same, 16,384 types, 48 steps",
             "head-4096-readout-rate-long": "the same, 4,096 types, 192 steps",
+            "head-joint-readout": f"{POWER}, all rates searched together, 1,024 types",
+            "head-joint-16384-readout": "the same, 16,384 types",
             "depth-alignment-readout": "power of the readout's update, trained",
             "control-transfer-readout-transformer": "share of muP's advantage, readout alone",
         },
@@ -126,18 +134,25 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "tied matrix": {
             "first-step-tied-target-logits": "first step of target logits over the derived RMS",
             "first-step-tied-other-logits": "the same, all other logits",
-            "head-fixed-tied-rate-muon": "power of its best rate beyond muP's, MLP on text",
+            "head-fixed-tied-rate-muon": f"{POWER}, alone, 1,024 types",
+            "head-joint-tied-muon-growing": f"{POWER}, all rates searched together, m = 8d",
+            "head-joint-16384-tied-muon": "the same, 16,384 types",
         },
         "logits": {
             "head-fixed-tied-step-on-targets": (
                 "power of the tied matrix's first step in target logits, without the multiplier"
             ),
+            "head-16384-tied-step": "the same, 16,384 types",
+            "head-16384-tied-later-step-muon": "the same after eight steps",
         },
         "readout": {
-            "head-fixed-readout-rate-muon": "power of the best rate beyond muP's, on text",
+            "head-fixed-readout-rate-muon": f"{POWER}, alone, 1,024 types",
+            "head-joint-readout-muon-growing": f"{POWER}, all rates searched together, m = 8d",
+            "head-joint-16384-readout-muon": "the same, 16,384 types",
         },
         "embedding": {
-            "head-fixed-embedding-rate-muon": "power of its best rate beyond muP's, MLP on text",
+            "head-fixed-embedding-rate-muon": f"{POWER}, alone, 1,024 types",
+            "head-joint-embedding-muon-growing": f"{POWER}, all rates searched together, m = 8d",
             "muon-rows-width": "were it Muon's: power of a rare token's step, alpha = 1",
             "depth-ratio-joint-muon": "power of the ratio to hidden, trained together, m = 4d",
             "depth-ratio-joint-muon-2": "the same, two hidden matrices",
@@ -145,7 +160,8 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         },
         "hidden": {
             "head-fixed-muon-hidden-step": "power of a step's change at one spectral norm, on text",
-            "muon-scale-original": "the same at one rate, implementation with the original factor",
+            "head-16384-hidden-later-step-muon": "the same after eight steps, 16,384 types",
+            "muon-scale-original": "the first at one rate, implementation with the original factor",
             "muon-scale-match-rms": "the same with the factor 0.2 sqrt(max(outputs, inputs))",
             "hidden-ratio-muon": "power of the ratio embedding/hidden, MLP, m = 4d",
         },

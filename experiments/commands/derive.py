@@ -51,7 +51,7 @@ class Derive:
     """whose contribution to its output; projection: of the linear network; head: of a language
     model, whose outputs are tokens; tied: one matrix that is embedding and head"""
     optimizer: Literal["sgd", "sign", "adam", "muon"] = "sign"
-    """whose first step; muon: of the embedding and the head"""
+    """whose first step; muon: of the embedding, the head and one tied matrix"""
     width: int | None = None
     """width d"""
     vocab_size: int | None = None

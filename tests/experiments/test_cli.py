@@ -250,9 +250,13 @@ def test_derive_of_a_head_answers_for_targets_and_others_apart(run, tmp_path):
     assert here.rms.item() == pytest.approx(step.rms[1, 0])
     text = run("derive", "--layer", "tied", *size)
     assert text.out.index("target") < text.out.index("Assumptions")  # numbers first
-    muon = run("derive", "--layer", "head", "--optimizer", "muon", *size, "--json").document
-    assert muon["logits"]["target"]["rms"] is None
-    assert muon["logits"]["all"]["rms"] == pytest.approx(0.8)
+    for layer in ("head", "embedding", "tied"):
+        step = head_step(layer, "muon", 64, law, random_bigrams(law, 100, 2))
+        asked = ("derive", "--layer", layer, "--optimizer", "muon", *size)
+        muon = run(*asked, "--json").document
+        for kind, rms in zip(("target", "other", "all"), step.rms[:, 0], strict=True):
+            assert muon["logits"][kind]["rms"] == pytest.approx(rms)
+        assert "C " not in run(*asked).out.partition("effective contexts")[0]
     rows = run(
         "derive", "--layer", "embedding", "--optimizer", "muon", *size[:6], "--json"
     ).document
@@ -1272,7 +1276,13 @@ BAD = [
     (("derive", "--layer", "tied", *SIZES, "--targets", "onehot", "--outputs", 3), "--outputs"),
     (("derive", "--layer", "head", *SIZES, "--targets", "onehot", "--outputs", 1), "--outputs"),
     (("derive", "--layer", "head", *SIZES, "--targets", "onehot", "--rank", 99), "--rank"),
-    (("derive", "--layer", "tied", "--optimizer", "muon"), "--optimizer"),
+    (
+        (
+            *("derive", "--layer", "tied", "--optimizer", "muon", "--targets", "onehot"),
+            *("--width", 8, "--vocab-size", 4097),
+        ),
+        "--vocab-size",
+    ),
     (("derive", "--layer", "head", "--matrix", 2), "--matrix"),
     (("lifetime", "--targets", "bogus"), "--targets"),
     (("lifetime", "--targets", "onehot", "--plot", "a.png"), "--plot"),

@@ -71,11 +71,21 @@ def test_a_gpt_four_times_as_wide_keeps_its_rates_and_divides_its_logits(capsys)
     assert measured["hidden"] == {
         "hidden-ratio-muon",
         "head-fixed-muon-hidden-step",
+        "head-16384-hidden-later-step-muon",
         "muon-scale-original",
         "muon-scale-match-rms",
     }
-    assert measured["logits"] == {"head-fixed-tied-step-on-targets"}
-    assert "head-fixed-tied-rate-muon" in measured["tied matrix"]
+    assert measured["logits"] == {
+        "head-fixed-tied-step-on-targets",
+        "head-16384-tied-step",
+        "head-16384-tied-later-step-muon",
+    }
+    searched = {
+        "head-fixed-tied-rate-muon",
+        "head-joint-tied-muon-growing",
+        "head-joint-16384-tied-muon",
+    }
+    assert searched <= measured["tied matrix"]
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ SMALL = {
     "decay_independent": {"seeds": 1, "steps": 512, "vocab_size": 32, "outputs": 4},
     "heads": {"blocks": 2, "work": 2**20},
     "head_rules": {"blocks": 2, "work": 2**20},
+    "head_muon": {"blocks": 2, "work": 2**20},
     "muon_rows": {"seeds": 1},
     "muon_sharing": {"seeds": 1},
     "muon_sharing_small": {"seeds": 1},
