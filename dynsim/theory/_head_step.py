@@ -6,7 +6,7 @@ logits, and p_i (1 - P(k | i)) / (n - 1) for the others: the target and a logit 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,7 +31,7 @@ HEAD_OPTIMIZERS = (*derivations.OPTIMIZERS, "muon")
 MOST_SINGULAR, MOST_PAIRS = 4096, 2**26
 """Tokens, or outputs if fewer, up to which Muon's targets are computed, in time with their cube;
 and pairs of both, which are a table of at most 512 MiB."""
-SLOPE_STEP = 0.01  # of the logarithm of the width, for Muon's local exponent
+SLOPE_STEP = 1e-3  # of the logarithm of the width, for Muon's local exponent
 
 Floats = NDArray[np.float64]
 Averages = dict[Any, float]
@@ -135,6 +135,7 @@ def head_step(
     rank: int | None = None,
     batch_size: int = 0,
     init: derivations.Init = "mup",
+    progress: Callable[[float], object] | None = None,
 ) -> HeadStep:
     """First-step moments of the logits of a softmax head, from the bigrams of a text or a law.
 
@@ -153,6 +154,8 @@ def head_step(
     - `optimizer`: sgd, sign, adam or muon. Under Muon every singular value s of V_ik = p_i r_ik
       (tied: + p_k r_ki) is replaced by -h(s) in the logits' mean change. Where these are
       too many (`muon_moves_targets`), the head has the RMS over all logits alone.
+
+    - `progress`: called with the fraction of work finished since the last call, under Muon.
 
     Source: docs/theory/first_step.md#head-step, docs/theory/first_step.md#tied-step,
     docs/theory/first_step.md#head-batch, docs/theory/first_step.md#head-muon.
@@ -191,7 +194,8 @@ def head_step(
             raise InputError("rank", rank, "is a token that never occurs")
     asked = (layer, optimizer, widths, law, bigrams, rank, batch_size, init)
     if optimizer == "muon":
-        return HeadStep(*asked, *_muon(layer, widths, law, bigrams, seen, init))
+        report = progress or (lambda part: None)
+        return HeadStep(*asked, *_muon(layer, widths, law, bigrams, seen, init, report))
     averages = _averages(layer, optimizer, law.frequencies, bigrams, seen, batch_size)
     mean, rms = derivations.head_step(layer, _kernel(optimizer), init=init)
     slope = derivations.local_exponent(rms.expression)
@@ -553,18 +557,19 @@ def _muon(
     bigrams: Bigrams,
     seen: Floats,
     init: derivations.Init,
+    progress: Callable[[float], object],
 ) -> tuple[Floats, ...]:
     """RMS, mean, local exponent and alignments, of which Muon has none."""
     if not muon_moves_targets(law.vocab_size, bigrams.outputs):
         rms, mean, exponent = _muon_of_all(widths, law, bigrams)
     else:
-        around = (np.exp(np.array([[-1], [0], [1]]) * SLOPE_STEP) * widths).ravel()
-        moments = muon_logits(layer, around, law.frequencies, bigrams, seen)
+        around = (np.exp(np.array([[0], [SLOPE_STEP]])) * widths).ravel()
+        moments = muon_logits(layer, around, law.frequencies, bigrams, seen, progress)
         std = derivations.initial_std(init)[
             s.embedding_std if layer == "head" else s.projection_std
         ]
         size = np.asarray(evaluate(std, {s.width: around} if std.free_symbols else {}))
-        n, shape = bigrams.outputs, (3, 3, len(widths))
+        n, shape = bigrams.outputs, (3, 2, len(widths))
         squares, means = (
             np.stack([of_target, (n * of_all - of_target) / (n - 1), of_all]).reshape(shape)
             for of_target, of_all in (
@@ -572,8 +577,8 @@ def _muon(
                 (moments.target * size, moments.every * size),
             )
         )
-        rms, mean = np.sqrt(squares[:, 1]), means[:, 1]
-        exponent = np.log(squares[:, 2] / squares[:, 0]) / (4 * SLOPE_STEP)
+        rms, mean = np.sqrt(squares[:, 0]), means[:, 0]
+        exponent = np.log(squares[:, 1] / squares[:, 0]) / (2 * SLOPE_STEP)
     return rms, mean, exponent, np.full(3, np.nan)
 
 

@@ -8,10 +8,11 @@ of the width. One tied matrix has the symmetric V + V^T in place of V.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-import sympy as sp
 from numpy.typing import NDArray
 
 import derivations
@@ -27,6 +28,7 @@ _LEVEL_STEP = 1.0  # of a level's logarithm: the trapezoidal rule's error is abo
 _NODES = 32  # squares at which the covariance is factorised
 _LEAST_PART = 1e-8  # of the largest part of the covariance
 _LEAST_VALUE = 1e-8  # of the largest singular value: smaller ones count as 0
+_SHARES = 0.5, 0.1, 0.4  # of the time: directions, filters, pairs
 _AT_ONCE = 2**23  # products of two entries that are held at a time
 
 
@@ -73,14 +75,22 @@ def muon_logits(
     frequencies: Floats,
     bigrams: Bigrams,
     seen: Floats,
+    progress: Callable[[float], object],
 ) -> LogitMoments:
     """Moments of the logits' change at LR = 1, for initial entries of unit size.
 
-    `seen`: weights of the contexts. Source: docs/theory/first_step.md#head-muon.
+    `seen`: weights of the contexts. `progress` is called with the fraction of work finished since
+    the last call. Source: docs/theory/first_step.md#head-muon.
     """
     found = _directions(layer, frequencies, bigrams)
-    changes = [_change(layer, found, _filter(found.values**2, float(one))) for one in widths]
-    mean, square = _of_targets(found, changes, bigrams, seen)
+    progress(_SHARES[0])
+    changes = []
+    for width in widths:
+        changes.append(_change(layer, found, _filter(found.values**2, float(width))))
+        progress(_SHARES[1] / len(widths))
+    mean, square = _of_targets(
+        found, changes, bigrams, seen, lambda part: progress(_SHARES[2] * part)
+    )
     of_all, square_of_all = _of_all(found, changes, seen)
     return LogitMoments(mean, of_all, square, square_of_all)
 
@@ -175,7 +185,7 @@ def _resolvent(squares: Floats, levels: Floats) -> Floats:
     return _evaluated(derivations.muon_resolvent(), values)
 
 
-def _evaluated(formula: derivations.Derivation, values: dict[sp.Symbol, Any]) -> Floats:
+def _evaluated(formula: derivations.Derivation, values: dict[Any, Any]) -> Floats:
     return np.asarray(evaluate(formula, values), dtype=np.float64)
 
 
@@ -207,7 +217,11 @@ def _of_all(found: _Directions, changes: list[_Change], seen: Floats) -> tuple[F
 
 
 def _of_targets(
-    found: _Directions, changes: list[_Change], bigrams: Bigrams, seen: Floats
+    found: _Directions,
+    changes: list[_Change],
+    bigrams: Bigrams,
+    seen: Floats,
+    progress: Callable[[float], object],
 ) -> tuple[Floats, Floats]:
     """The same over what follows, weighted by how often it does."""
     weights = seen[bigrams.context] * bigrams.probability
@@ -216,32 +230,41 @@ def _of_targets(
         [(_with_rest(found.contexts) @ u, _with_rest(found.targets) @ v) for u, v in change.squares]
         for change in changes
     ]
-    columns = [np.column_stack([np.append(one.mean, 0), *sum(one.products, ())]) for one in changes]
+    columns = [np.column_stack([np.append(one.mean, 0), *_factors(one)]) for one in changes]
     ends = np.cumsum([one.shape[1] for one in columns])[:-1]
     every = np.concatenate(columns, axis=1)
-    at_once = max(1, _AT_ONCE // len(every))
-    for begin in range(0, len(weights), at_once):
-        pairs = slice(begin, begin + at_once)
-        i, k, weight = bigrams.context[pairs], bigrams.target[pairs], weights[pairs]
-        product = found.contexts[i] * found.targets[k]
-        rest = (i == k) - product.sum(axis=1)
-        sums = np.split(np.column_stack([product, rest]) @ every, ends, axis=1)
-        for place, (change, of_width) in enumerate(zip(changes, sums, strict=True)):
-            mean, *factors = np.split(of_width, [1, *_ends(change.products)], axis=1)
+    contexts, targets = map(np.ascontiguousarray, (found.contexts, found.targets))
+    bounds = np.searchsorted(bigrams.context, np.arange(len(found.contexts) + 1))
+    for i, (begin, end) in enumerate(pairwise(bounds)):
+        if begin == end:
+            continue
+        k, weight = bigrams.target[begin:end], weights[begin:end]
+        entries = targets[k]
+        rest = (i == k) - entries @ contexts[i]
+        sums = entries @ (contexts[i][:, None] * every[:-1]) + np.outer(rest, every[-1])
+        by_width = np.split(sums, ends, axis=1)
+        for place, (change, of_width) in enumerate(zip(changes, by_width, strict=True)):
+            factors = _factors(change)
+            mean, *found_sums = np.split(of_width, 1 + _parts_before(factors), axis=1)
+            of_factor = dict(zip(map(id, factors), found_sums, strict=True))
             square = np.square(mean[:, 0])
             for u, v in apart[place]:
                 square += np.sum(u[i] * v[k], axis=1)
-            for p, q in zip(factors[::2], factors[1::2], strict=True):
-                square += np.sum(p * q, axis=1)
+            for p, q in change.products:
+                square += np.sum(of_factor[id(p)] * of_factor[id(q)], axis=1)
             first[place] += weight @ mean[:, 0]
             second[place] += weight @ square
+        progress((end - begin) / len(weights))
     return first, second
 
 
-def _ends(products: list[tuple[Floats, Floats]]) -> list[int]:
-    """Where the columns of each factor begin but for the first, behind a column of its own."""
-    sizes = [one.shape[1] for pair in products for one in pair]
-    return (1 + np.cumsum(sizes)[:-1]).tolist()
+def _factors(change: _Change) -> list[Floats]:
+    """The factors of all products, each once."""
+    return list({id(one): one for pair in change.products for one in pair}.values())
+
+
+def _parts_before(factors: list[Floats]) -> NDArray[np.int64]:
+    return np.cumsum([0, *(one.shape[1] for one in factors[:-1])])
 
 
 def _with_rest(entries: Floats) -> Floats:

@@ -20,6 +20,7 @@ from experiments.output import (
     print_next,
     print_table,
     print_wrapped,
+    progress_bar,
 )
 
 from ._files import print_files, with_files, write_files
@@ -265,7 +266,8 @@ def _step(options: HeadOptions, widths: Sequence[float]) -> HeadStep:
     law = token_law(options.tokens, options.vocab_size)
     bigrams = bigrams_of(options.targets, law, options.outputs or options.vocab_size)
     layer: Any = options.layer
-    return head_step(
+    step = partial(
+        head_step,
         layer,
         options.optimizer,
         np.asarray(widths),
@@ -275,6 +277,10 @@ def _step(options: HeadOptions, widths: Sequence[float]) -> HeadStep:
         batch_size=options.batch_size,
         init=options.init,
     )
+    if options.optimizer != "muon":
+        return step()
+    with progress_bar(1.0, "derive") as bar:
+        return step(progress=bar.update)
 
 
 def _around(options: HeadOptions, width: int) -> Any:

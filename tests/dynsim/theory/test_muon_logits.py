@@ -146,6 +146,13 @@ def test_the_local_exponent_is_the_slope_of_the_rms():
         np.testing.assert_allclose(step.local_exponent[:, 1], slope, atol=1e-3)
 
 
+def test_progress_adds_up_to_the_whole():
+    law, parts = token_law("zipf:1", 40), []
+    head_step("head", "muon", [8, 16], law, bigrams_of("random:4", law, 40), progress=parts.append)
+    assert len(parts) >= 4
+    assert sum(parts) == pytest.approx(1)
+
+
 def test_one_context_is_part_of_the_average():
     law = token_law("zipf:1", 40)
     bigrams = bigrams_of("random:4", law, 40)
