@@ -182,7 +182,10 @@ def muon_filter(layer: HeadLayer) -> Derivation:
     the step is multiplied by.
     """
     value, level, start = singular_value, row_level, sp.Symbol("ell_0", nonnegative=True)
-    once = value * muon_filter_density().expression / (value**2 + level)
+    of_level = {
+        one: sp.Function(one.name)(level) for one in (free_dimensions, free_pair_dimensions)
+    }
+    once = value * muon_filter_density().expression.subs(of_level) / (value**2 + level)
     twice = 2 if layer == "tied" else 1
     change = twice * sp.Integral(once, (level, start, sp.oo))
     return Derivation(

@@ -66,6 +66,7 @@ ARGUMENTS: Mapping[str, str] = {
     "leading_order": "symbols.frequency * symbols.width, derivations.zipf_orders()",
     "local_exponent": "symbols.width * sp.sqrt(1 + symbols.width / symbols.vocab_size)",
     "muon_entry_rms": '"original"',
+    "muon_filter": '"head"',
     "muon_operator_rms": '"original"',
     "muon_scale": '"original"',
     "path_orders": "sizes, 0",
