@@ -169,7 +169,7 @@ GRADIENT = {
     "tied": (
         "V_ik = p_i r_ik + p_k r_ki, which is symmetric, so that the gradient is V E. "
         "Orthogonalised it is V E (E^T M E)^(-1/2) with M = V^2, and the logits change by "
-        "-(V Q + Q V)_ik with Z = E in Q = Z (Z^T M Z)^(-1/2) Z^T."
+        "-(V Q + Q V)_ik, on average twice as much, with Z = E in Q = Z (Z^T M Z)^(-1/2) Z^T."
     ),
 }
 
@@ -203,8 +203,8 @@ def muon_filter(layer: HeadLayer) -> Derivation:
             Step(
                 "Q is on average diagonal in the directions of M, with int w(ell)/(lambda_a + ell) "
                 "d ell. So the mean keeps the singular directions of V and replaces each value s "
-                "by -h(s). It starts at ell_0, where sum_a s_a^2/(s_a^2 + ell_0) = d. Far below "
-                "sqrt(ell_0), h is proportional to s; far above, it levels off.",
+                "by -h(s). The integral starts at the level of t = 0. Far below its root h is "
+                "proportional to s; far above, h levels off at sqrt(d).",
                 "h(s)",
                 "h(s)",
                 change,

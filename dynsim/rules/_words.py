@@ -82,7 +82,7 @@ def explanation(
     if optimizer == "muon":
         return (
             "Under Muon the size of the hidden update does not depend on alignment while its "
-            f"gradient has full rank, so all rules agree: from width {base_width} to {width} the "
+            f"gradient has full rank, so these rules agree: from width {base_width} to {width} the "
             f"embedding/hidden ratio changes by x{mup.ratio_growth:.3g}. The vocabulary "
             f"only dilutes the update's coherent part. {MUON_SCALES[muon_scale]}"
         )

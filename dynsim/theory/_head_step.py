@@ -49,7 +49,8 @@ class HeadStep(Result):
     - `rms`: root mean square of the change, shape (3, widths); NaN where it is not derived.
     - `mean`: mean of the change, of the same shape; positive where logits rise.
     - `local_exponent`: d ln rms / d ln width at fixed bigrams and batch, of the same shape.
-    - `alignment_square`: C of the three, the mean squared alignment of their pairs, shape (3,).
+    - `alignment_square`: C of the three, the mean squared alignment of their pairs, shape (3,);
+      NaN under Muon, which has singular values in their place.
     """
 
     arrays: ClassVar[Declared] = {
@@ -227,11 +228,10 @@ def check_head(
         allowed = f"must be `vocab_size`, {vocab_size}, where one matrix is embedding and head"
         raise InputError("outputs", outputs, allowed)
     if optimizer == "muon" and layer != "head" and not muon_moves_targets(vocab_size, outputs):
-        allowed = (
-            f"must be at most {MOST_SINGULAR} with `optimizer` muon and `layer` {layer}, or the "
-            f"outputs must be so few, and both together at most {MOST_PAIRS} pairs: all singular "
-            "values are computed"
-        )
+        allowed = f"must be at most {MOST_SINGULAR} with `optimizer` muon and `layer` {layer}"
+        if layer == "embedding":
+            allowed += f", or `outputs` at most that and both together at most {MOST_PAIRS} pairs"
+        allowed += ": all singular values are computed"
         raise InputError("vocab_size", vocab_size, allowed)
     if batch_size and layer == "tied":
         raise InputError("batch_size", batch_size, "must be 0 with `layer` tied: not derived")
@@ -578,7 +578,8 @@ def _muon(
             )
         )
         rms, mean = np.sqrt(squares[:, 0]), means[:, 0]
-        exponent = np.log(squares[:, 1] / squares[:, 0]) / (2 * SLOPE_STEP)
+        with np.errstate(invalid="ignore"):  # no residual, no step
+            exponent = np.log(squares[:, 1] / squares[:, 0]) / (2 * SLOPE_STEP)
     return rms, mean, exponent, np.full(3, np.nan)
 
 

@@ -1,9 +1,9 @@
 """What one Muon step of a head, of the embedding below it or of both tied does to the logits.
 
 The gradient is V^T E with V_ik = p_i r_ik for the head, and V W for the embedding. Orthogonalised
-it changes the logits by -V^T Q, with a random matrix Q of mean f(V V^T): each singular value s of V
-is replaced by s f(s^2), which is in proportion to s where that is small and levels off at the root
-of the width. One tied matrix has the symmetric V + V^T in place of V.
+they change the logits by -Q V and -V Q, with a random matrix Q of mean f(V V^T) or f(V^T V): each
+singular value s of V is replaced by -s f(s^2), which is in proportion to s where that is small and
+levels off at the root of the width. One tied matrix has the symmetric V + V^T in place of V.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ._muon_rows import row_level, row_square
 Floats = NDArray[np.float64]
 _REACH = 28.0  # e-folds of levels beyond the squares, where e^-14 of the integral is left
 _LEVEL_STEP = 1.0  # of a level's logarithm: the trapezoidal rule's error is about e^(-2 pi^2)
-_NODES = 32  # squares at which the covariance is factorised
-_LEAST_PART = 1e-8  # of the largest part of the covariance
-_LEAST_VALUE = 1e-8  # of the largest singular value: smaller ones count as 0
+_NODES = 64  # squares at which the covariance is factorised
+_LEAST_PART = 1e-9  # of the largest part of the covariance
 _SHARES = 0.5, 0.1, 0.4  # of the time: directions, filters, pairs
+_ROUNDING = 1e-10
 _AT_ONCE = 2**23  # products of two entries that are held at a time
 
 
@@ -50,10 +50,14 @@ class _Directions(NamedTuple):
 
 
 class _Filter(NamedTuple):
-    """Q at one width: mean f_a of its diagonal, and g with sum_j g_aj g_bj the variance of Q_ab."""
+    """Q at one width: mean f_a of its diagonal, and g with sum_j g_aj g_bj the variance of Q_ab.
+
+    `null` is the variance of Q_ab between a and any direction b of the value 0.
+    """
 
     mean: Floats  # (r,)
-    parts: Floats  # (r + 1, j), the last row that of all directions with the value 0
+    parts: Floats  # (r, j)
+    null: Floats  # (r,)
 
 
 class _Change(NamedTuple):
@@ -84,6 +88,8 @@ def muon_logits(
     """
     found = _directions(layer, frequencies, bigrams)
     progress(_SHARES[0])
+    if not len(found.values):  # every token is as likely as any other to follow
+        return LogitMoments(*np.zeros((4, len(widths))))
     changes = []
     for width in widths:
         changes.append(_change(layer, found, _filter(found.values**2, float(width))))
@@ -96,28 +102,20 @@ def muon_logits(
 
 
 def _directions(layer: derivations.HeadLayer, frequencies: Floats, bigrams: Bigrams) -> _Directions:
-    """From the eigenvectors of V V^T or V^T V, whichever is smaller."""
     m, n = len(frequencies), bigrams.outputs
     matrix = np.repeat(frequencies[:, None] / n, n, axis=1)
     flow = frequencies[bigrams.context] * bigrams.probability
     np.subtract.at(matrix, (bigrams.context, bigrams.target), flow)
     if layer == "tied":
-        values, both = np.linalg.eigh(matrix + matrix.T)
-        kept = np.abs(values) > _LEAST_VALUE * np.abs(values).max()
-        return _Directions(both[:, kept], values[kept], both[:, kept])
-    if n < m or (n == m and layer == "embedding"):
-        values, targets = _eigenvectors(matrix.T @ matrix)
-        return _Directions(matrix @ targets / values, values, targets)
-    values, contexts = _eigenvectors(matrix @ matrix.T)
-    return _Directions(contexts, values, matrix.T @ contexts / values)
-
-
-def _eigenvectors(square: Floats) -> tuple[Floats, Floats]:
-    """Roots of the eigenvalues, and eigenvectors, as far as rounding leaves them."""
-    values, vectors = np.linalg.eigh(square)
-    values = np.sqrt(np.maximum(values, 0))
-    kept = values > _LEAST_VALUE * values[-1]
-    return values[kept], vectors[:, kept]
+        values, left = np.linalg.eigh(matrix + matrix.T)
+        right = left
+    else:
+        left, values, transposed = np.linalg.svd(matrix, full_matrices=False)
+        right = transposed.T
+    sizes = np.abs(values)
+    kept = sizes > sizes.max() * max(m, n) * np.finfo(np.float64).eps
+    contexts, targets = (np.ascontiguousarray(one[:, kept]) for one in (left, right))
+    return _Directions(contexts, values[kept], targets)
 
 
 def _filter(squares: Floats, width: float) -> _Filter:
@@ -151,20 +149,25 @@ def _filter(squares: Floats, width: float) -> _Filter:
         },
     )
     core = weights[:, None] * weights * covariance
-    return _Filter(_resolvent(squares, levels) @ weights, _parts(squares, edge, levels, core))
+    resolvent = _resolvent(squares, levels)
+    # of the value 0 the resolvent is 1/level
+    with_null = resolvent / levels
+    null = np.sum(with_null @ core * with_null, axis=1)
+    return _Filter(resolvent @ weights, _parts(squares, edge, levels, core), null)
 
 
 def _parts(squares: Floats, edge: float, levels: Floats, core: Floats) -> Floats:
-    """Variances of Q_ab as products of few functions of a and of b; last those of the value 0.
+    """Variances of Q_ab as products of few functions of a and of b, shape (r, functions).
 
     They are smooth in the logarithms of the squares, so that those with a few nodes give all
-    (Nystroem's method). Each is scaled by (lambda + edge) on both sides meanwhile.
+    (Nystroem's method). Meanwhile they are scaled to one size, by the root of lambda + edge of
+    both.
     """
     nodes = np.geomspace(squares.min(), squares.max(), _NODES)
 
     def pairs(of: Floats) -> Floats:
         """Products of the resolvents at two levels, shape (squares, pairs of levels)."""
-        found = (of[:, None] + edge) ** 0.5 * _resolvent(of, levels)
+        found = (of[:, None] + edge) ** 0.25 * _resolvent(of, levels)
         return (found[:, :, None] * found[:, None, :]).reshape(len(of), -1)
 
     of_nodes = core.reshape(-1, 1) * pairs(nodes).T
@@ -172,12 +175,12 @@ def _parts(squares: Floats, edge: float, levels: Floats, core: Floats) -> Floats
     weights, functions = np.linalg.eigh((among + among.T) / 2)
     kept = weights > _LEAST_PART * weights[-1]
     to_parts = functions[:, kept] / np.sqrt(weights[kept])
-    every = np.append(squares, 0.0)
     at_once = max(1, _AT_ONCE // core.size)
     with_nodes = [
-        pairs(every[first : first + at_once]) @ of_nodes for first in range(0, len(every), at_once)
+        pairs(squares[first : first + at_once]) @ of_nodes
+        for first in range(0, len(squares), at_once)
     ]
-    return np.concatenate(with_nodes) @ to_parts / (every[:, None] + edge)
+    return np.concatenate(with_nodes) @ to_parts / (squares[:, None] + edge) ** 0.5
 
 
 def _resolvent(squares: Floats, levels: Floats) -> Floats:
@@ -190,14 +193,19 @@ def _evaluated(formula: derivations.Derivation, values: dict[Any, Any]) -> Float
 
 
 def _change(layer: derivations.HeadLayer, found: _Directions, q: _Filter) -> _Change:
-    """-V^T Q of the head, -V Q below it, and -(V Q + Q V) of one tied matrix."""
+    """-Q V of the head, -V Q below it, and -(V Q + Q V) of one tied matrix."""
+    plain = np.vstack([q.parts, np.zeros(q.parts.shape[1])])
     value = np.append(found.values, 0.0)[:, None]
-    plain, once, twice = q.parts, value * q.parts, value**2 * q.parts
+    once, twice = value * plain, value**2 * plain
+    # all directions of the value 0 are one more function
+    null, with_null = np.zeros_like(value), np.append(found.values**2 * q.null, 0.0)[:, None]
+    null[-1] = 1.0
+    outer = np.hstack([plain, null]), np.hstack([twice, with_null])
     mean = -found.values * q.mean
     if layer == "tied":
-        squares = [(twice, plain), (2 * once, once), (plain, twice)]
-        return _Change(2 * mean, squares, [(2 * twice, plain), (2 * once, once)])
-    return _Change(mean, [(plain, twice) if layer == "head" else (twice, plain)], [(once, once)])
+        squares = [outer, outer[::-1], (2 * once, once)]
+        return _Change(2 * mean, squares, [(2 * outer[0], outer[1]), (2 * once, once)])
+    return _Change(mean, [outer if layer == "head" else outer[::-1]], [(once, once)])
 
 
 def _of_all(found: _Directions, changes: list[_Change], seen: Floats) -> tuple[Floats, Floats]:
@@ -206,7 +214,9 @@ def _of_all(found: _Directions, changes: list[_Change], seen: Floats) -> tuple[F
     context = seen @ found.contexts**2
     context = np.append(context, max(seen.sum() - context.sum(), 0))
     target = np.append(np.ones(r), n - r)
-    drift = (seen @ found.contexts) * found.targets.sum(axis=0)
+    along = found.targets.sum(axis=0)  # 0 but for rounding where residuals sum to zero
+    along[np.abs(along) < _ROUNDING * np.sqrt(n)] = 0
+    drift = (seen @ found.contexts) * along
     squares = [
         context[:-1] @ change.mean**2
         + sum(np.sum((context @ u) * (target @ v)) for u, v in change.squares)
@@ -226,14 +236,12 @@ def _of_targets(
     """The same over what follows, weighted by how often it does."""
     weights = seen[bigrams.context] * bigrams.probability
     first, second = np.zeros(len(changes)), np.zeros(len(changes))
-    apart = [
-        [(_with_rest(found.contexts) @ u, _with_rest(found.targets) @ v) for u, v in change.squares]
-        for change in changes
-    ]
+    of_contexts, of_targets = _with_rest(found.contexts), _with_rest(found.targets)
+    apart = [[(of_contexts @ u, of_targets @ v) for u, v in one.squares] for one in changes]
     columns = [np.column_stack([np.append(one.mean, 0), *_factors(one)]) for one in changes]
     ends = np.cumsum([one.shape[1] for one in columns])[:-1]
     every = np.concatenate(columns, axis=1)
-    contexts, targets = map(np.ascontiguousarray, (found.contexts, found.targets))
+    contexts, targets = found.contexts, found.targets
     bounds = np.searchsorted(bigrams.context, np.arange(len(found.contexts) + 1))
     for i, (begin, end) in enumerate(pairwise(bounds)):
         if begin == end:

@@ -160,7 +160,8 @@ def run_head(options: HeadOptions) -> int:
         print_files(written)
         if options.width is None:
             targets = [] if options.targets else ["--targets", "onehot"]
-            print_next("numbers", again("--width", 1024, "--vocab-size", 8192, *targets))
+            vocab_size = 4096 if options.optimizer == "muon" else 8192
+            print_next("numbers", again("--width", 1024, "--vocab-size", vocab_size, *targets))
         else:
             sizes = ["--width", 4 * options.width, "--base-width", options.width]
             law = ["--vocab-size", options.vocab_size, "--tokens", options.tokens]
@@ -189,13 +190,16 @@ def _answer(document: dict[str, Any]) -> str:
         )
     moved = {kind: number(one["rms"]) for kind, one in logits.items()}
     slope = {kind: number(one["local_exponent"]) for kind, one in logits.items()}
+    unit = "root mean square at LR = 1"
+    if document["optimizer"] == "muon":
+        unit += ", an update of spectral norm 1"
     if not math.isfinite(logits["target"]["rms"]):
-        text = f"{start} moves logits by {moved['all']} (root mean square at LR = 1)"
+        text = f"{start} moves logits by {moved['all']} ({unit})"
         chosen = "all"
     else:
         text = (
             f"{start} moves target logits by {moved['target']} and other logits by "
-            f"{moved['other']} (root mean square at LR = 1)"
+            f"{moved['other']} ({unit})"
         )
         chosen = "target"
     if not math.isfinite(logits[chosen]["local_exponent"]):

@@ -66,6 +66,11 @@ DERIVED = {
         "a gain or bias moves its neuron by its own step, at every width",
         f"{PARAMETRIZATIONS}#stability-program",
     ),
+    "embedding decay": (
+        "(LR)(weight decay) is kept, so that a row's turn at equilibrium does not depend on the "
+        "width",
+        "docs/theory/weight_decay.md#decay-and-width",
+    ),
     "hidden decay": (
         "(LR)(weight decay) is kept, so that a step shrinks a weight by the same",
         "docs/theory/weight_decay.md#decay-and-width",
@@ -117,6 +122,10 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             "depth-alignment-readout": "power of the readout's update, trained",
             "control-transfer-readout-transformer": "share of muP's advantage, readout alone",
         },
+        "embedding decay": {
+            "weight-decay-turn-network": "turn of rarer rows at equilibrium over the derived one",
+            "weight-decay-rows-network": "their size over the derived one",
+        },
         "hidden decay": {
             "weight-decay-turn-width": "power of a step's turn at equilibrium, LR ~ 1/d, decay ~ d",
             "weight-decay-relative-update": "power of a step's share of the output there",
@@ -126,11 +135,6 @@ MEASURED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         },
     },
     "muon": {
-        "hidden decay": {
-            "weight-decay-turn-width": "power of a step's turn at equilibrium, LR ~ 1/d, decay ~ d",
-            "weight-decay-relative-update": "power of a step's share of the output there",
-            "not-seen-weight-decay-root": "power of the largest singular value at decay ~ sqrt(d)",
-        },
         "tied matrix": {
             "first-step-tied-target-logits": "first step of target logits over the derived RMS",
             "first-step-tied-other-logits": "the same, all other logits",
@@ -212,7 +216,12 @@ def rate_evidence(answer: Recommendation, rule: str) -> list[dict[str, Any]]:
                 "published": _published(name, layer, power, shift, family, answer),
             }
         )
-    others = {"vector": chosen.factors.vector, "hidden decay": chosen.weight_decays(1).hidden}
+    decays = chosen.weight_decays(1)
+    others = {
+        "vector": chosen.factors.vector,
+        f"{names[0]} decay": decays.embedding,
+        "hidden decay": decays.hidden,
+    }
     for name, factor in others.items():
         rows.append(
             {
@@ -243,6 +252,7 @@ def _derived(name: str, answer: Recommendation, rule: str) -> dict[str, str]:
     elif answer.optimizer not in FAMILY:
         formula, source = STABLE, f"{PARAMETRIZATIONS}#stability-program"
     else:
+        name = "embedding decay" if name == "tied matrix decay" else name
         muon = f"{name}, muon"
         formula, source = DERIVED[muon if answer.optimizer == "muon" and muon in DERIVED else name]
     return {"formula": formula, "source": source}
@@ -261,6 +271,12 @@ def _measured(name: str, family: str | None) -> list[dict[str, Any]]:
         sources.append((family, "embedding", " (an embedding of its own)"))
     if name == "readout" and family == "muon":
         sources.append(("adam", name, " (hidden matrices by Adam)"))
+    if name == "hidden decay" and family == "muon":
+        sources.append(("adam", name, " (by AdamW; of Muon nothing was measured)"))
+    if name == "embedding decay":
+        sources = [("adam", name, "")]  # which Adam trains beside Muon too
+    if name == "tied matrix decay":
+        sources = [("adam", "embedding decay", " (an embedding of its own)")]
     return [
         {"claim": claim, "about": f"{about}{note}", **cited_claims()[claim]}
         for optimizer, number, note in sources

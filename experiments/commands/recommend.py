@@ -180,7 +180,7 @@ def in_one_sentence(answer: Recommendation, rule: str, factors: bool) -> str:
     if answer.readout_multiplier != 1:
         rates.append(f"logits multiplied by {number(answer.readout_multiplier)}")
     others = " or ".join(f"--rule {one}" for one in RULES if one != rule)
-    told = "all rules agree" if answer.spread == 1 else f"{others} gives another"
+    told = "muP, LV and interpolated agree" if answer.spread == 1 else f"{others} gives another"
     return (
         f"From width {answer.base_width} to {answer.width} {given}: {', '.join(rates)}."
         f"{_readout_start(answer)} This is the {RULES[rule]} rule; {told}."

@@ -58,6 +58,7 @@ def test_a_gpt_four_times_as_wide_keeps_its_rates_and_divides_its_logits(capsys)
         "logits": (0.25, "-1"),
         "hidden": (1, "0"),
         "vector": (1, "0"),
+        "tied matrix decay": (1, "0"),
         "hidden decay": (1, "0"),
     }
     assert "logits multiplied by 0.25" in document["answer"]
@@ -86,6 +87,8 @@ def test_a_gpt_four_times_as_wide_keeps_its_rates_and_divides_its_logits(capsys)
         "head-joint-16384-tied-muon",
     }
     assert searched <= measured["tied matrix"]
+    of_adam = [one["about"] for one in found["hidden decay"]["measured"]]
+    assert all("by AdamW" in about for about in of_adam)
 
 
 @pytest.mark.parametrize(

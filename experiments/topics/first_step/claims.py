@@ -173,7 +173,7 @@ HEAD_LOGITS = {
 def _head(layer: str, logits: str) -> Claim:
     moved, formula, anchor = HEAD_UPDATES[layer]
     return Claim(
-        name=f"first-step-{layer}-{logits}-logits" if layer != "head" else f"head-{logits}-logits",
+        name=f"{_begin(layer)}-{logits}-logits",
         statement=f"In {BIGRAM_MODEL}, {moved} changes {HEAD_LOGITS[logits]} by the RMS that is "
         "derived from the bigrams alone, with no number fitted.",
         quantity="measured / derived RMS",
@@ -240,12 +240,11 @@ RULE_SOURCE = {
 def _head_rule(rule: str, layer: str, logits: str) -> Claim:
     rules, how, tolerance = RULES[rule]
     moved = HEAD_UPDATES[layer][0]
-    begin = f"first-step-{layer}" if layer != "head" else "head"
     source = RULE_SOURCE[rule] if layer != "tied" else f"{STEP}#tied-step"
     of_batch = ", pairs and contexts being those of the batch," if rule == "batch" else ""
     which = HEAD_LOGITS[logits].rstrip(",") + of_batch if of_batch else HEAD_LOGITS[logits]
     return Claim(
-        name=f"{begin}-{rule}-{logits}-logits",
+        name=f"{_begin(layer)}-{rule}-{logits}-logits",
         statement=f"In {ANY_RULE.format(how=how)}, {moved} changes {which} by the RMS "
         "that is derived from the bigrams alone, with no number fitted.",
         quantity="measured / derived RMS",
@@ -359,9 +358,8 @@ def _controls() -> tuple[Claim, ...]:
 
 
 def _head_muon(layer: str, logits: str) -> Claim:
-    begin = f"first-step-{layer}" if layer != "head" else "head"
     return Claim(
-        name=f"{begin}-muon-{logits}-logits",
+        name=f"{_begin(layer)}-muon-{logits}-logits",
         statement=f"In {ORTHOGONAL}, {HEAD_UPDATES[layer][0]} changes {HEAD_LOGITS[logits]} by the "
         "RMS that is derived from the singular values of the bigrams alone, with no number fitted.",
         quantity="measured / derived RMS",
@@ -374,22 +372,30 @@ def _head_muon(layer: str, logits: str) -> Claim:
 
 
 def _muon_logits() -> tuple[Claim, ...]:
-    """Muon's step in target and other logits, with a control."""
+    """Muon's step in target and other logits, each layer with a control."""
     claims = [_head_muon(layer, kind) for layer in HEAD_UPDATES for kind in HEAD_LOGITS]
-    control = Claim(
-        name="control-head-muon-as-sgd",
-        statement=f"Wrong on purpose: in {ORTHOGONAL}, {HEAD_UPDATES['head'][0]} changes "
-        f"{HEAD_LOGITS['target']} by the RMS of a step along the gradient that changes all logits "
-        "as much.",
-        quantity="measured / wrongly derived RMS",
-        prediction="1",
-        study="head_muon",
-        evidence=partial(head_logits, layer="head", logits="target", theory="wrong"),
-        tolerance=0.02,
-        citation=f"contradicts head-muon-target-logits; {STEP}#head-muon",
-        expected="fails",
-    )
-    return (*claims, control)
+    controls = [
+        Claim(
+            name=f"control-{_begin(layer)}-muon-as-sgd",
+            statement=f"Wrong on purpose: in {ORTHOGONAL}, {HEAD_UPDATES[layer][0]} changes "
+            f"{HEAD_LOGITS['target']} by the RMS of a step along the gradient that changes all "
+            "logits as much.",
+            quantity="measured / wrongly derived RMS",
+            prediction="1",
+            study="head_muon",
+            evidence=partial(head_logits, layer=layer, logits="target", theory="wrong"),
+            tolerance=0.02,
+            citation=f"contradicts {_begin(layer)}-muon-target-logits; {STEP}#head-muon",
+            expected="fails",
+        )
+        for layer in HEAD_UPDATES
+    ]
+    return (*claims, *controls)
+
+
+def _begin(layer: str) -> str:
+    """How the name of a claim about a layer begins."""
+    return f"first-step-{layer}" if layer != "head" else "head"
 
 
 CLAIMS = (
