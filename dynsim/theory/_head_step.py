@@ -20,7 +20,7 @@ from dynsim._errors import InputError, check_choice, check_integer
 from dynsim._precision import require_x64
 from dynsim._results import Declared, Result
 from dynsim._summary import summary
-from dynsim.tokens._bigrams import Bigrams, summed
+from dynsim.tokens._bigrams import Bigrams, batch_bigrams, summed
 from dynsim.tokens._laws import TokenLaw
 
 from ._checks import check_law, check_numbers
@@ -31,6 +31,7 @@ HEAD_OPTIMIZERS = (*derivations.OPTIMIZERS, "muon")
 MOST_SINGULAR, MOST_PAIRS = 4096, 2**26
 """Tokens, or outputs if fewer, up to which Muon's targets are computed, in time with their cube;
 and pairs of both, which are a table of at most 512 MiB."""
+DRAWN_BATCHES = 64
 SLOPE_STEP = 1e-3  # of the logarithm of the width, for Muon's local exponent
 
 Floats = NDArray[np.float64]
@@ -150,21 +151,20 @@ def head_step(
     - `bigrams`: P(next | token), as `dynsim.tokens.corpus_bigrams` counts it. Its contexts must be
       the tokens of `law`.
     - `batch_size`: pairs (token, next token) in a batch, drawn independently; 0 is the full batch.
-      Squared alignments are ratios of averages over batches in which the target occurs.
+      Squared alignments are ratios of averages over batches in which the target occurs; of tied
+      matrices and under SGD averages over 64 drawn batches.
     - `rank`: the context of this rank (1 the most frequent) in place of the average over contexts.
     - `optimizer`: sgd, sign, adam or muon. Under Muon every singular value s of V_ik = p_i r_ik
-      (tied: + p_k r_ki) is replaced by -h(s) in the logits' mean change. Where these are
-      too many (`muon_moves_targets`), the head has the RMS over all logits alone.
-
+      (tied: + p_k r_ki) is replaced by -h(s) in the logits' mean change. Where these are too many
+      (`muon_moves_targets`), the head has the RMS over all logits alone.
     - `progress`: called with the fraction of work finished since the last call, under Muon.
 
     Source: docs/theory/first_step.md#head-step, docs/theory/first_step.md#tied-step,
     docs/theory/first_step.md#head-batch, docs/theory/first_step.md#head-muon.
 
     Raises `InputError` for an unknown name, a width below 1, bigrams that are not of the law, tied
-    matrices with fewer outputs than tokens, what is not derived (SGD, Muon and tied matrices in
-    mini-batch), and Muon with too many singular values but for the head; `RuntimeError` without
-    64-bit types.
+    matrices with fewer outputs than tokens, Muon in mini-batch, which is not derived, and Muon with
+    too many singular values but for the head; `RuntimeError` without 64-bit types.
 
     Shapes: `width` (widths,) or a number; the arrays of the result are (3, widths).
 
@@ -233,10 +233,6 @@ def check_head(
             allowed += f", or `outputs` at most that and both together at most {MOST_PAIRS} pairs"
         allowed += ": all singular values are computed"
         raise InputError("vocab_size", vocab_size, allowed)
-    if batch_size and layer == "tied":
-        raise InputError("batch_size", batch_size, "must be 0 with `layer` tied: not derived")
-    if batch_size and optimizer == "sgd":
-        raise InputError("batch_size", batch_size, "must be 0 with `optimizer` sgd: not derived")
     if batch_size and optimizer == "muon":
         raise InputError("batch_size", batch_size, "must be 0 with `optimizer` muon: not derived")
 
@@ -278,13 +274,39 @@ def _averages(
     batch_size: int,
 ) -> tuple[Averages, Averages, Averages]:
     """Averages over the pairs of targets, of the other logits and of all, by symbol."""
-    if batch_size:
+    if batch_size and _is_drawn(layer, optimizer):
+        target, every = _over_batches(layer, optimizer, frequencies, bigrams, batch_size)
+    elif batch_size:
         target, every = _BATCH[layer](frequencies, bigrams, batch_size)
     else:
         target, every = _LAYER[layer](frequencies, bigrams, seen, linear=optimizer == "sgd")
     n = bigrams.outputs
     other = {symbol: (n * every[symbol] - target[symbol]) / (n - 1) for symbol in every}
     return target, other, every
+
+
+def _is_drawn(layer: str, optimizer: str) -> bool:
+    """Whether averages in mini-batch are those over drawn batches, for want of a closed form."""
+    return layer == "tied" or optimizer == "sgd"
+
+
+def _over_batches(
+    layer: derivations.HeadLayer,
+    optimizer: str,
+    frequencies: Floats,
+    bigrams: Bigrams,
+    batch_size: int,
+) -> tuple[Averages, Averages]:
+    """Means over drawn batches of what each has as a full batch; mean squares are linear in it."""
+    random = np.random.default_rng(batch_size)
+    drawn = [batch_bigrams(bigrams, frequencies, batch_size, random) for _ in range(DRAWN_BATCHES)]
+    linear = optimizer == "sgd"
+    parts = [_LAYER[layer](one.frequencies, one, one.frequencies, linear=linear) for one in drawn]
+    target, every = (
+        {symbol: float(np.mean([part[which][symbol] for part in parts])) for symbol in first}
+        for which, first in enumerate(parts[0])
+    )
+    return target, every
 
 
 def _values(averages: Averages, widths: Floats, optimizer: str) -> dict[Any, Any]:

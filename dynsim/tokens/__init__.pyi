@@ -1,4 +1,5 @@
 from ._bigrams import Bigrams as Bigrams
+from ._bigrams import batch_bigrams as batch_bigrams
 from ._bigrams import bigrams_of as bigrams_of
 from ._bigrams import check_bigram_targets as check_bigram_targets
 from ._bigrams import corpus_bigrams as corpus_bigrams

@@ -209,6 +209,33 @@ def corpus_bigrams(path: str | None, vocab_size: int, outputs: int) -> Bigrams:
     return _of_pairs(pairs, counted, vocab_size, outputs, frequencies)
 
 
+def batch_bigrams(
+    bigrams: Bigrams, frequencies: Floats, batch_size: int, random: np.random.Generator
+) -> Bigrams:
+    """What a batch of `batch_size` independent pairs (token, next token) holds.
+
+    `frequencies`: of all contexts, shape (vocab_size,). Those of the result are the contexts'
+    shares of the batch; contexts that it lacks have no pair.
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim import token_law
+    >>> from dynsim.tokens import batch_bigrams, bigrams_of
+    >>> law = token_law("zipf:1", 16)
+    >>> pairs = bigrams_of("random:4", law, outputs=16)
+    >>> batch = batch_bigrams(pairs, law.frequencies, 8, np.random.default_rng(0))
+    >>> float(batch.frequencies.sum()), len(batch.context) <= 8
+    (1.0, True)
+    """
+    chance = frequencies[bigrams.context] * bigrams.probability
+    counts = random.multinomial(batch_size, chance / chance.sum())
+    held = counts > 0
+    sizes = bigrams.vocab_size, bigrams.outputs
+    pairs = bigrams.context[held], bigrams.target[held], counts[held].astype(np.float64)
+    return counted_bigrams(*pairs, *sizes)
+
+
 def bigrams_of(targets: str, law: TokenLaw, outputs: int, seed: int = 0) -> Bigrams:
     """What follows each token of a law, by name.
 

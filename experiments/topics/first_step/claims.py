@@ -393,6 +393,55 @@ def _muon_logits() -> tuple[Claim, ...]:
     return (*claims, *controls)
 
 
+BATCH_OPTIMIZERS = {
+    # optimizer: layers, rules of the study, how the network moves
+    "sign": (("tied",), ("sign 256", "sign 4096"), "sign descent"),
+    "sgd": (tuple(HEAD_UPDATES), ("sgd 256", "sgd 4096"), "SGD"),
+}
+
+
+def _head_batches() -> tuple[Claim, ...]:
+    """Steps on batches of pairs that are averaged over drawn batches, with controls."""
+    claims, controls = [], []
+    for optimizer, (layers, rules, how) in BATCH_OPTIMIZERS.items():
+        on_batches = ANY_RULE.format(how=f"under {how} on batches of 256 and of 4,096 pairs")
+        kind = "batch" if optimizer == "sign" else "batch-sgd"
+        for layer in layers:
+            moved = HEAD_UPDATES[layer][0]
+            claims += [
+                Claim(
+                    name=f"{_begin(layer)}-{kind}-{logits}-logits",
+                    statement=f"In {on_batches}, {moved} changes {HEAD_LOGITS[logits].rstrip(',')}"
+                    ", pairs and contexts being those of the batch, by the RMS that is derived "
+                    "from the bigrams and from other batches of them, with no number fitted.",
+                    quantity="measured / derived RMS",
+                    prediction="1",
+                    study="head_batches",
+                    evidence=partial(head_rule_logits, rules=rules, layer=layer, logits=logits),
+                    tolerance=0.05,
+                    citation=f"{STEP}#head-batch",
+                )
+                for logits in HEAD_LOGITS
+            ]
+            controls.append(
+                Claim(
+                    name=f"control-{_begin(layer)}-{kind}-as-full",
+                    statement=f"Wrong on purpose: in {on_batches}, {moved} changes "
+                    f"{HEAD_LOGITS['target']} by the RMS that is derived for the full batch.",
+                    quantity="measured / wrongly derived RMS",
+                    prediction="1",
+                    study="head_batches",
+                    evidence=partial(
+                        head_rule_logits, rules=rules, layer=layer, logits="target", theory="wrong"
+                    ),
+                    tolerance=0.05,
+                    citation=f"contradicts {_begin(layer)}-{kind}-target-logits; {STEP}#head-batch",
+                    expected="fails",
+                )
+            )
+    return (*claims, *controls)
+
+
 def _begin(layer: str) -> str:
     """How the name of a claim about a layer begins."""
     return f"first-step-{layer}" if layer != "head" else "head"
@@ -404,5 +453,6 @@ CLAIMS = (
     *_heads(),
     *_head_rules(),
     *_muon_logits(),
+    *_head_batches(),
     *_controls(),
 )

@@ -2,11 +2,13 @@
 
 SGD, an orthogonalised gradient, and sign descent on a batch of drawn pairs. Networks use no
 formula; what theory derives from the same bigrams stands beside them, since these are too many to
-store. `head_muon` has orthogonalised gradients alone, on other networks and with more tokens.
+store. `head_muon` has orthogonalised gradients alone, on other networks and with more tokens,
+`head_batches` what is averaged over drawn batches for want of a closed form.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from dynsim import InputError, TokenLaw, token_law
 from dynsim.theory import LOGITS, head_step
-from dynsim.tokens import Bigrams, bigrams_of, counted_bigrams
+from dynsim.tokens import Bigrams, batch_bigrams, bigrams_of, counted_bigrams
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study
 
@@ -34,7 +36,8 @@ SIZES = (
     *(("zipf random 512", width) for width in (64, 256)),
 )
 MUON_SIZES = (*SIZES, ("text 4096", 256))
-MUON_SEEDS = 5000  # the first of the networks' seeds, since the others' are below
+MUON_SEEDS, BATCH_SEEDS = 5000, 7000  # the first of the networks' seeds: the others' are below
+BATCH_RULES = ("sign 256", "sign 4096", "sgd 256", "sgd 4096")
 THEORIES = ("derived", "wrong")
 """Wrong on purpose: SGD with targets dealt out anew to the pairs; an orthogonalised gradient taken
 as sign descent with entries of its RMS, or as it is with the RMS that it has over all logits; a
@@ -54,34 +57,31 @@ def orthogonalised(gradient: Array) -> Array:
     return ((exact @ vectors) * scale @ vectors.T).astype(np.float32)
 
 
+DIRECTIONS: Mapping[str, Callable[[Array], Array]] = {"sgd": _as_it_is, "muon": orthogonalised}
+Case = tuple[Bigrams, TokenLaw, int]
+
+
 def batch_size_of(rule: str) -> int:
     """Pairs in a batch; 0 for the full batch."""
     kind, _, number = rule.partition(" ")
     return int(number) if kind == "batch" else 0
 
 
-def drawn_batch(
-    bigrams: Bigrams, law: TokenLaw, batch_size: int, random: np.random.Generator
-) -> tuple[Bigrams, NDArray[np.float64]]:
-    """What a batch of independent pairs holds: its own bigrams, and its shares of the contexts."""
-    chance = law.frequencies[bigrams.context] * bigrams.probability
-    counts = random.multinomial(batch_size, chance / chance.sum())
-    held = counts > 0
-    sizes = law.vocab_size, bigrams.outputs
-    pairs = bigrams.context[held], bigrams.target[held], counts[held].astype(np.float64)
-    batch = counted_bigrams(*pairs, *sizes)
-    assert batch.frequencies is not None
-    return batch, batch.frequencies
-
-
-def _moved(rule: str, bigrams: Bigrams, law: TokenLaw, width: int, seed: int) -> NDArray[Any]:
+def _step(
+    direction: Callable[[Array], Array],
+    case: Case,
+    batch_size: int,
+    seed: int,
+) -> NDArray[np.float64]:
     """Mean squares of one network, shape (layers, LOGITS)."""
-    batch_size, frequencies = batch_size_of(rule), law.frequencies
+    bigrams, law, width = case
+    frequencies = law.frequencies
     if batch_size:
         random = np.random.default_rng([seed, batch_size, width])
-        bigrams, frequencies = drawn_batch(bigrams, law, batch_size, random)
+        bigrams = batch_bigrams(bigrams, frequencies, batch_size, random)
+        assert bigrams.frequencies is not None
+        frequencies = bigrams.frequencies
     network = HeadNetwork.drawn(bigrams, frequencies, width, seed)
-    direction = {"sgd": _as_it_is, "muon": orthogonalised}.get(rule, np.sign)
     squares = network.mean_squares(direction)
     return np.column_stack([squares, mean_over_all(squares, bigrams.outputs)])
 
@@ -121,22 +121,27 @@ def _as_sgd(
 
 
 def _measured(
-    case: tuple[Bigrams, TokenLaw, int], rule: str, blocks: int, work: int, seed: int, first: int
+    case: Case,
+    direction: Callable[[Array], Array],
+    batch_size: int,
+    sizes: tuple[int, int],
+    seeds: tuple[int, int],
 ) -> NDArray[np.float64]:
-    """Mean squares of networks after one step at LR 1, shape (blocks, layers, LOGITS)."""
-    bigrams, law, width = case
+    """Mean squares of networks after one step at LR 1, shape (blocks, layers, LOGITS).
+
+    `sizes`: blocks, and entries of the logits times width in a block. `seeds`: run and first seed.
+    """
+    _, law, width = case
+    blocks, work = sizes
+    run, first = seeds
     count = max(2, work // (law.vocab_size**2 * width))
+
+    def network(place: int) -> NDArray[np.float64]:
+        return _step(direction, case, batch_size, run_seed(run, first + place))
+
     return np.array(
         [
-            np.mean(
-                [
-                    _moved(
-                        rule, bigrams, law, width, run_seed(seed, first + count * block + network)
-                    )
-                    for network in range(count)
-                ],
-                axis=0,
-            )
+            np.mean([network(count * block + one) for one in range(count)], axis=0)
             for block in range(blocks)
         ]
     )
@@ -152,8 +157,9 @@ def _cell(case: str, width: int, rule: str, blocks: int, work: int, seed: int = 
     """Mean squares after one step at LR 1, and what theory derives; blocks are means over
     networks."""
     law, bigrams = _task(case)
-    values = _measured((bigrams, law, width), rule, blocks, work, seed, 0)
     batch_size = batch_size_of(rule)
+    direction = DIRECTIONS.get(rule, np.sign)
+    values = _measured((bigrams, law, width), direction, batch_size, (blocks, work), (seed, 0))
     derived = [
         [_derived(layer, rule, width, law, bigrams, batch_size) for layer in LAYERS],
         [_wrong(layer, rule, width, law, bigrams) for layer in LAYERS],
@@ -180,7 +186,8 @@ HEAD_RULES = Study(
 def _muon_cell(case: str, width: int, blocks: int, work: int, seed: int = 0) -> Any:
     """The same of orthogonalised gradients, on networks that no other study has."""
     law, bigrams = _task(case)
-    values = _measured((bigrams, law, width), "muon", blocks, work, seed, MUON_SEEDS)
+    seeds = seed, MUON_SEEDS
+    values = _measured((bigrams, law, width), orthogonalised, 0, (blocks, work), seeds)
     derived = [_derived(layer, "muon", width, law, bigrams, 0) for layer in LAYERS]
     wrong = [
         _as_sgd(layer, width, law, bigrams, one) for layer, one in zip(LAYERS, derived, strict=True)
@@ -198,5 +205,35 @@ HEAD_MUON = Study(
     ],
     measure=_muon_cell,
     config=lambda full: {"blocks": 8, "work": 2**27},
+    labels={"layer": list(LAYERS), "logits": list(LOGITS), "theory": list(THEORIES)},
+)
+
+
+def _batch_cell(case: str, width: int, rule: str, blocks: int, work: int, seed: int = 0) -> Any:
+    """The same of batches of drawn pairs by sign or SGD; wrong on purpose: as the full batch."""
+    law, bigrams = _task(case)
+    optimizer, _, number = rule.partition(" ")
+    direction, size = DIRECTIONS.get(optimizer, np.sign), int(number)
+    seeds = seed, BATCH_SEEDS
+    values = _measured((bigrams, law, width), direction, size, (blocks, work), seeds)
+    derived = [
+        [_derived(layer, optimizer, width, law, bigrams, one) for layer in LAYERS]
+        for one in (size, 0)
+    ]
+    return {
+        "mean_square": (("seed", "layer", "logits"), values),
+        "derived_square": (("theory", "layer", "logits"), np.array(derived)),
+    }
+
+
+HEAD_BATCHES = Study(
+    "head_batches",
+    cells=lambda full: [
+        {"case": case, "width": width, "rule": rule}
+        for case, width in (SIZES if full else ())
+        for rule in BATCH_RULES
+    ],
+    measure=_batch_cell,
+    config=lambda full: {"blocks": 8, "work": 2**28},
     labels={"layer": list(LAYERS), "logits": list(LOGITS), "theory": list(THEORIES)},
 )

@@ -1,8 +1,8 @@
 """Studies of the first step, on finite networks (or sampled Gaussians).
 
 Nothing that is measured uses a theory formula. Claims and figures are functions of the stored
-datasets. The studies `heads`, `head_rules` and `head_muon` store what theory derives beside their
-measurements, since the bigrams that this needs are too many to store.
+datasets. The studies `heads`, `head_rules`, `head_muon` and `head_batches` store what theory
+derives beside their measurements, since the bigrams that this needs are too many to store.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dynsim.tokens import Bigrams, bigrams_of, counted_bigrams
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Cell, Study, grid
 
-from .head_rules import HEAD_MUON, HEAD_RULES
+from .head_rules import HEAD_BATCHES, HEAD_MUON, HEAD_RULES
 from .networks import LAYERS, HeadNetwork
 
 
@@ -268,4 +268,4 @@ HEADS = Study(
     labels={"layer": list(LAYERS), "logits": ["target", "other"], "theory": list(THEORIES)},
 )
 
-STUDIES = (KERNEL, UPDATES, RANKS, BATCHES, ZIPF_MAP, HEADS, HEAD_RULES, HEAD_MUON)
+STUDIES = (KERNEL, UPDATES, RANKS, BATCHES, ZIPF_MAP, HEADS, HEAD_RULES, HEAD_MUON, HEAD_BATCHES)

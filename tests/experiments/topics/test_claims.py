@@ -480,6 +480,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         for study, corruption in (
             ("head_rules", scaled("mean_square", 1.4)),
             ("head_muon", scaled("mean_square", 1.4)),
+            ("head_batches", scaled("mean_square", 1.4)),
             ("muon_sharing", scaled("row_square", 1.6)),
             ("muon_sharing_small", scaled("row_square", 1.6)),
             ("head_large_rates", drifting(0.4)),

@@ -41,6 +41,7 @@ SMALL = {
     "heads": {"blocks": 2, "work": 2**20},
     "head_rules": {"blocks": 2, "work": 2**20},
     "head_muon": {"blocks": 2, "work": 2**20},
+    "head_batches": {"blocks": 2, "work": 2**20},
     "muon_rows": {"seeds": 1},
     "muon_sharing": {"seeds": 1},
     "muon_sharing_small": {"seeds": 1},
