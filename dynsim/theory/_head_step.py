@@ -31,7 +31,8 @@ HEAD_OPTIMIZERS = (*derivations.OPTIMIZERS, "muon")
 MOST_SINGULAR, MOST_PAIRS = 4096, 2**26
 """Tokens, or outputs if fewer, up to which Muon's targets are computed, in time with their cube;
 and pairs of both, which are a table of at most 512 MiB."""
-DRAWN_BATCHES = 64
+FIRST_BATCHES, MOST_BATCHES = 64, 4096  # that are drawn, in steps of the first
+BATCH_ERROR = 0.01  # of a mean square over batches: its standard error
 SLOPE_STEP = 1e-3  # of the logarithm of the width, for Muon's local exponent
 
 Floats = NDArray[np.float64]
@@ -152,7 +153,8 @@ def head_step(
       the tokens of `law`.
     - `batch_size`: pairs (token, next token) in a batch, drawn independently; 0 is the full batch.
       Squared alignments are ratios of averages over batches in which the target occurs; of tied
-      matrices and under SGD averages over 64 drawn batches.
+      matrices and under SGD averages over drawn batches, with a standard error of 1 % of the mean
+      square.
     - `rank`: the context of this rank (1 the most frequent) in place of the average over contexts.
     - `optimizer`: sgd, sign, adam or muon. Under Muon every singular value s of V_ik = p_i r_ik
       (tied: + p_k r_ki) is replaced by -h(s) in the logits' mean change. Where these are too many
@@ -297,11 +299,20 @@ def _over_batches(
     bigrams: Bigrams,
     batch_size: int,
 ) -> tuple[Averages, Averages]:
-    """Means over drawn batches of what each has as a full batch; mean squares are linear in it."""
-    random = np.random.default_rng(batch_size)
-    drawn = [batch_bigrams(bigrams, frequencies, batch_size, random) for _ in range(DRAWN_BATCHES)]
-    linear = optimizer == "sgd"
-    parts = [_LAYER[layer](one.frequencies, one, one.frequencies, linear=linear) for one in drawn]
+    """Means over drawn batches of what each has as a full batch; mean squares are linear in it.
+
+    They are the same at every call of the same size.
+    """
+    random, parts = np.random.default_rng(batch_size), []
+    while len(parts) < MOST_BATCHES:
+        for _ in range(FIRST_BATCHES):
+            one = batch_bigrams(bigrams, frequencies, batch_size, random)
+            shares = np.asarray(one.frequencies)
+            parts.append(_LAYER[layer](shares, one, shares, linear=optimizer == "sgd"))
+        squares = np.array([[of[s.alignment_square] for of in part] for part in parts])
+        error = squares.std(axis=0, ddof=1) / len(parts) ** 0.5
+        if np.all(error <= BATCH_ERROR * squares.mean(axis=0)):
+            break
     target, every = (
         {symbol: float(np.mean([part[which][symbol] for part in parts])) for symbol in first}
         for which, first in enumerate(parts[0])

@@ -36,7 +36,7 @@ SIZES = (
     *(("zipf random 512", width) for width in (64, 256)),
 )
 MUON_SIZES = (*SIZES, ("text 4096", 256))
-MUON_SEEDS, BATCH_SEEDS = 5000, 7000  # the first of the networks' seeds: the others' are below
+MUON_SEEDS, BATCH_SEEDS = 5000, 8000  # the first of the networks' seeds: the others' are below
 BATCH_RULES = ("sign 256", "sign 4096", "sgd 256", "sgd 4096")
 THEORIES = ("derived", "wrong")
 """Wrong on purpose: SGD with targets dealt out anew to the pairs; an orthogonalised gradient taken
@@ -234,6 +234,6 @@ HEAD_BATCHES = Study(
         for rule in BATCH_RULES
     ],
     measure=_batch_cell,
-    config=lambda full: {"blocks": 8, "work": 2**28},
+    config=lambda full: {"blocks": 8, "work": 2**29},
     labels={"layer": list(LAYERS), "logits": list(LOGITS), "theory": list(THEORIES)},
 )

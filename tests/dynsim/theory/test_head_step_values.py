@@ -102,7 +102,7 @@ def test_networks_with_a_softmax_change_as_derived(layer):
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("batch_size", [1, 16, 400])
 def test_a_mini_batch_of_pairs(layer, optimizer, batch_size, random):
-    """Within 3 %: a ratio of averages, or averages over 64 batches.
+    """Within 3 %: a ratio of averages, or averages over drawn batches.
 
     A batch of one pair aligns its own target fully.
     """
@@ -127,7 +127,7 @@ def test_a_mini_batch_of_pairs(layer, optimizer, batch_size, random):
         everywhere = share.sum(axis=1, keepdims=True) / n
         found += np.sum(share * change**2), np.sum(everywhere * change**2)
     step = head_step(layer, optimizer, d, LAW, BIGRAMS, batch_size=batch_size)
-    within = 0.03 if optimizer == "sign" else 0.06  # squares of gradients scatter more
+    within = 0.03 if optimizer == "sign" else 0.05  # squares of gradients scatter more
     np.testing.assert_allclose((found / draws) ** 0.5, step.rms[[0, 2], 0], rtol=within)
     full = head_step(layer, optimizer, d, LAW, BIGRAMS)
     assert step.rms[0, 0] > full.rms[0, 0]
