@@ -28,7 +28,7 @@ _LEVEL_STEP = 1.0  # of a level's logarithm: the trapezoidal rule's error is abo
 _NODES = 64  # squares at which the covariance is factorised
 _LEAST_PART = 1e-9  # of the largest part of the covariance
 _SHARES = 0.5, 0.1, 0.4  # of the time: directions, filters, pairs
-_ROUNDING = 1e-10
+_ROUNDING = 1e-10  # of a sum of entries over all outputs
 _AT_ONCE = 2**23  # products of two entries that are held at a time
 
 
