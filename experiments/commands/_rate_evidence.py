@@ -230,7 +230,7 @@ def rate_evidence(answer: Recommendation, rule: str) -> list[dict[str, Any]]:
                 "power": _power(factor, growth),
                 "derived": _derived(name, answer, rule),
                 "measured": _measured(name, family),
-                "published": _published_decay(family) if name == "hidden decay" else None,
+                "published": _published_beside(name, family),
             }
         )
     return rows
@@ -332,6 +332,17 @@ def _published_decay(family: str | None) -> dict[str, Any] | None:
         if rule.decay is not None
     }
     return {"power": "0", "of": "(LR)(decay)", "groups": _grouped(powers), "others": {}}
+
+
+def _published_beside(name: str, family: str | None) -> dict[str, Any] | None:
+    """Of vectors, which MuAdam leaves alone (the code that the rule microsoft/mup was read from),
+    and of decay."""
+    if name == "hidden decay":
+        return _published_decay(family)
+    if name != "vector" or family is None:
+        return None
+    of, groups = "vectors trained by Adam", {"0": ["microsoft/mup"]}
+    return {"power": "0", "of": of, "groups": groups, "others": {}}
 
 
 def _grouped(powers: Mapping[str, str]) -> dict[str, list[str]]:
