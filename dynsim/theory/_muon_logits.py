@@ -200,12 +200,13 @@ def _change(layer: derivations.HeadLayer, found: _Directions, q: _Filter) -> _Ch
     # all directions of the value 0 are one more function
     null, with_null = np.zeros_like(value), np.append(found.values**2 * q.null, 0.0)[:, None]
     null[-1] = 1.0
-    outer = np.hstack([plain, null]), np.hstack([twice, with_null])
+    first, second = np.hstack([plain, null]), np.hstack([twice, with_null])
     mean = -found.values * q.mean
     if layer == "tied":
-        squares = [outer, outer[::-1], (2 * once, once)]
-        return _Change(2 * mean, squares, [(2 * outer[0], outer[1]), (2 * once, once)])
-    return _Change(mean, [outer if layer == "head" else outer[::-1]], [(once, once)])
+        squares = [(first, second), (second, first), (2 * once, once)]
+        return _Change(2 * mean, squares, [(2 * first, second), (2 * once, once)])
+    outer = (first, second) if layer == "head" else (second, first)
+    return _Change(mean, [outer], [(once, once)])
 
 
 def _of_all(found: _Directions, changes: list[_Change], seen: Floats) -> tuple[Floats, Floats]:
