@@ -31,8 +31,21 @@ def batch_loss(
     elif batch.targets.ndim == batch.tokens.ndim:
         each = optax.softmax_cross_entropy_with_integer_labels(outputs, batch.targets)
     else:
-        each = optax.softmax_cross_entropy(outputs, batch.targets)
+        each = _cross_entropy(outputs, batch.targets)
     return jnp.sum(batch.weights * each)
+
+
+def _cross_entropy(
+    outputs: Float[Array, "*batch n"], targets: Float[Array, "*batch n"]
+) -> Float[Array, "*batch"]:
+    """-sum_k y_k ln softmax(f)_k, summed as a matrix product.
+
+    XLA takes a sum of products for one product of two vectors for each token on a CPU, which takes
+    a fifth of the step of a narrow network.
+    """
+    terms = targets * jax.nn.log_softmax(outputs, axis=-1)
+    ones = jnp.ones(targets.shape[-1], terms.dtype)
+    return -jnp.matmul(terms, ones, precision="highest")
 
 
 def _in_blocks(network: Network, batch: Batch, loss: str) -> bool:

@@ -1,7 +1,8 @@
 """What toy networks learn: tables of targets, or the next token of a text.
 
-A task is a tree of arrays with two methods: `batch` draws what one step sees, `evaluation` is
-what losses are reported on.
+A task is a tree of arrays. `batch` is what one step sees; it is `at` what is `drawn` with a key,
+since to draw for many steps at once takes hardly longer than for one. `evaluation` is what losses
+are reported on.
 """
 
 from __future__ import annotations
@@ -69,29 +70,36 @@ class TableTask(eqx.Module):
     batch_size: int = eqx.field(static=True)
     sequence: int = eqx.field(static=True)
 
+    def drawn(self, key: Array) -> Array:
+        """The independent tokens of a batch (S, C); nothing in full batch."""
+        return self._tokens(key, self.batch_size)
+
+    def at(self, drawn: Array) -> Batch:
+        """The batch of these tokens, or the whole law."""
+        return self._law() if self.batch_size == 0 else self._batch_of(drawn)
+
     def batch(self, key: Array) -> Batch:
         """A batch of independent tokens, or the whole law."""
-        if self.batch_size == 0:
-            return self._law()
-        return self._drawn(key, self.batch_size)
+        return self.at(self.drawn(key))
 
     def evaluation(self) -> Batch:
         """The whole law; for sequences a fixed draw of 4096 tokens or one sequence."""
         if self.sequence == 1:
             return self._law()
         count = max(1, EVALUATION_TOKENS // self.sequence) * self.sequence
-        return self._drawn(jax.random.key(0x5EED), count)
+        return self._batch_of(self._tokens(jax.random.key(0x5EED), count))
 
     def _law(self) -> Batch:
         tokens = jnp.arange(len(self.frequencies))[:, None]
         table = self.table if isinstance(self.table, Pairs) else self.table[:, None]
         return Batch(tokens, table, self.frequencies[:, None])
 
-    def _drawn(self, key: Array, count: int) -> Batch:
-        shape = (count // self.sequence, self.sequence)
+    def _tokens(self, key: Array, count: int) -> Array:
+        return drawn_tokens(key, self.cumulative, (count // self.sequence, self.sequence))
+
+    def _batch_of(self, tokens: Array) -> Batch:
         assert not isinstance(self.table, Pairs)
-        tokens = drawn_tokens(key, self.cumulative, shape)
-        weights = jnp.full(shape, 1 / count, self.frequencies.dtype)
+        weights = jnp.full(tokens.shape, 1 / tokens.size, self.frequencies.dtype)
         return Batch(tokens, self.table[tokens], weights)
 
 
@@ -109,16 +117,22 @@ class TextTask(eqx.Module):
     outputs: int = eqx.field(static=True)
     dtype: str = eqx.field(static=True)
 
-    def batch(self, key: Array) -> Batch:
-        """Windows at random places of the training text."""
-        count = self.batch_size // self.sequence
+    def drawn(self, key: Array) -> Array:
+        """Uniform numbers (2, S), which say where windows lie."""
+        return uniform(key, (2, self.batch_size // self.sequence))
+
+    def at(self, drawn: Array) -> Batch:
+        """The windows of the training text at these places."""
         rows, length = self.training.shape
-        drawn = uniform(key, (2, count))
         row = jnp.minimum((drawn[0] * rows).astype(int), rows - 1)
         starts = length - self.sequence
         start = jnp.minimum((drawn[1] * starts).astype(int), starts - 1)
         places = start[:, None] + jnp.arange(self.sequence + 1)[None, :]
         return self._windows(self.training[row[:, None], places])
+
+    def batch(self, key: Array) -> Batch:
+        """Windows at random places of the training text."""
+        return self.at(self.drawn(key))
 
     def evaluation(self) -> Batch:
         """The validation windows."""

@@ -28,6 +28,7 @@ from jaxtyping import Array, Float, Int
 
 NEW_DIRECTION = 1e-10  # smallest new part of a vector, relative to its length
 NEW_AMONG_NEW = 1e-6  # and relative to the largest new part beside it
+NEW_IN_SINGLE = 3e-6  # instead of the former, where tables are in single precision
 
 
 class Side(NamedTuple):
@@ -47,9 +48,14 @@ class Seen(NamedTuple):
     columns: Side
 
 
-def nothing_seen(rows: int, columns: int, directions: int, *layers: int) -> Seen:
+def nothing_seen(
+    rows: int, columns: int, directions: int, *layers: int, single: bool = False
+) -> Seen:
     """The state before the first step, of one matrix or of several of a shape."""
-    by_row, by_column = (jnp.zeros((*layers, count, directions)) for count in (rows, columns))
+    precision = jnp.float32 if single else jnp.float64
+    by_row, by_column = (
+        jnp.zeros((*layers, count, directions), precision) for count in (rows, columns)
+    )
     return Seen(Side(by_row, by_row), Side(by_column, by_column))
 
 
@@ -79,38 +85,81 @@ def known_image(
     responding = jnp.zeros((len(outside.basis), vectors.shape[1]))
     if responses:
         responding = response(outside.basis, inside.image, metric, fresh)
-    return Known(old, fresh, root, outside.image @ old, responding)
+    return Known(old, fresh, root, pushed(outside.image, old), responding)
 
 
 def split(
-    vectors: Float[Array, "P n"], basis: Float[Array, "P K"], metric: Float[Array, " P"]
+    vectors: Float[Array, "P n"],
+    basis: Float[Array, "P K"],
+    metric: Float[Array, " P"],
+    twice: bool = True,
 ) -> tuple[Float[Array, "K n"], Float[Array, "P n"], Float[Array, "n n"]]:
     """(old, fresh, root) with vectors = basis @ old + fresh @ root.
 
     `fresh` is orthonormal in the metric and to the basis; a direction that is new only by rounding
-    is a column of zeros. What is old is taken off twice, but for a basis in single precision, which
-    is only a frame.
+    is a column of zeros. What is old is taken off `twice`, or once where rounding does no harm.
     """
+    if basis.dtype != vectors.dtype:
+        return _split_in_single(vectors, basis, metric, twice)
     size = jnp.sum(metric[:, None] * vectors**2)
     old, rest = _taken_off(vectors, basis, metric)
-    if basis.dtype == vectors.dtype:
+    if twice:
         again, rest = _taken_off(rest, basis, metric)
         old = old + again
+    fresh, root = _orthonormal(rest, metric, NEW_DIRECTION**2 * size)
+    return old, *_newton_step(fresh, root, metric)
+
+
+def _split_in_single(
+    vectors: Float[Array, "P n"],
+    basis: Float[Array, "P K"],
+    metric: Float[Array, " P"],
+    twice: bool,
+) -> tuple[Float[Array, "K n"], Float[Array, "P n"], Float[Array, "n n"]]:
+    """`split` with a basis in single precision.
+
+    The old part leaves rounding in the old directions, and beside a small new part that is much. So
+    new directions are made of vectors of length 1 each, and get their own length before what is old
+    is taken off again. What is too small for that has no direction.
+    """
+    lengths = jnp.sqrt(jnp.sum(metric[:, None] * vectors**2, axis=0, keepdims=True))
+    lengths = jnp.where(lengths > 0, lengths, 1)
+    old, rest = _taken_off(vectors / lengths, basis, metric)
+    fresh, root = _orthonormal(rest, metric, NEW_IN_SINGLE**2)
+    if twice:
+        again, rest = _taken_off(fresh, basis, metric)
+        old = old + again @ root
+        fresh, more = _orthonormal(rest, metric, 0.0)
+        root = more @ root
+    fresh, root = _newton_step(fresh, root, metric)
+    return old * lengths, fresh, root * lengths
+
+
+def _newton_step(
+    fresh: Float[Array, "P n"], root: Float[Array, "n n"], metric: Float[Array, " P"]
+) -> tuple[Float[Array, "P n"], Float[Array, "n n"]]:
+    """Both with `fresh` closer to orthonormal."""
+    gram, one = fresh.T @ (metric[:, None] * fresh), jnp.eye(len(root))
+    return fresh @ (1.5 * one - 0.5 * gram), 0.5 * (one + gram) @ root
+
+
+def _orthonormal(
+    rest: Float[Array, "P n"], metric: Float[Array, " P"], least: Float[Array, ""] | float
+) -> tuple[Float[Array, "P n"], Float[Array, "n n"]]:
+    """(fresh, root) with rest = fresh @ root; directions with squares up to `least` are zero."""
     squares, axes = jnp.linalg.eigh(rest.T @ (metric[:, None] * rest))
-    kept = (squares > NEW_DIRECTION**2 * size) & (squares > NEW_AMONG_NEW**2 * squares[-1])
+    kept = (squares > least) & (squares > NEW_AMONG_NEW**2 * squares[-1])
     lengths = jnp.sqrt(jnp.where(kept, squares, 1))
     fresh = jnp.where(kept[None, :], rest @ axes / lengths[None, :], 0)
-    root = jnp.where(kept, lengths, 0)[:, None] * axes.T
-    gram, one = fresh.T @ (metric[:, None] * fresh), jnp.eye(len(squares))
-    return old, fresh @ (1.5 * one - 0.5 * gram), 0.5 * (one + gram) @ root  # one Newton step
+    return fresh, jnp.where(kept, lengths, 0)[:, None] * axes.T
 
 
 def _taken_off(
     vectors: Float[Array, "P n"], basis: Float[Array, "P K"], metric: Float[Array, " P"]
 ) -> tuple[Float[Array, "K n"], Float[Array, "P n"]]:
-    """Coefficients in the basis, and what they leave; in the basis's precision."""
-    old = pulled(basis, (metric[:, None] * vectors).astype(basis.dtype))
-    return old.astype(vectors.dtype), vectors - (basis @ old).astype(vectors.dtype)
+    """Coefficients in the basis, and what they leave."""
+    old = pulled(basis, metric[:, None] * vectors)
+    return old, vectors - pushed(basis, old)
 
 
 _TRANSPOSED: ContextVar[bool] = ContextVar("tables are transposed", default=True)
@@ -127,16 +176,25 @@ def transposed_tables(transposed: bool) -> Iterator[None]:
 
 
 def pulled(table: Float[Array, "P N"], vectors: Float[Array, "P n"]) -> Float[Array, "N n"]:
-    """The transposed table times vectors.
+    """The transposed table times vectors, in the table's precision.
 
     To transpose the table takes longer than the product, so it is written without. With
     `transposed_tables`, sums in double precision keep the order that stored results have.
     """
-    if not _TRANSPOSED.get():
-        return jax.lax.optimization_barrier(vectors.T @ table).T  # else XLA would turn it round
-    if table.dtype == jnp.float32:
-        return (vectors.T @ table).T
-    return table.T @ vectors
+    given = vectors.astype(table.dtype)
+    if not _TRANSPOSED.get():  # with barriers, else XLA would turn it round
+        across = jax.lax.optimization_barrier(given.T)
+        product = jax.lax.optimization_barrier(across @ table).T
+    elif table.dtype == jnp.float32:
+        product = (given.T @ table).T
+    else:
+        product = table.T @ given
+    return product.astype(vectors.dtype)
+
+
+def pushed(table: Float[Array, "P N"], coefficients: Float[Array, "N n"]) -> Float[Array, "P n"]:
+    """The table times coefficients, in the table's precision."""
+    return (table @ coefficients.astype(table.dtype)).astype(coefficients.dtype)
 
 
 def response(
@@ -146,14 +204,14 @@ def response(
     fresh: Float[Array, "Q n"],
 ) -> Float[Array, "P n"]:
     """Q_b (Z^T Q_b)^T q, or Q_w (Z Q_w)^T q': what the fields already seen say of a new one."""
-    return basis @ pulled(other_image, metric[:, None] * fresh)
+    return pushed(basis, pulled(other_image, metric[:, None] * fresh))
 
 
 def without(
     basis: Float[Array, "P K"], metric: Float[Array, " P"], noise: Float[Array, "P n"]
 ) -> Float[Array, "P n"]:
     """(1 - Q Q^T) g: the part of fresh Gaussians that is orthogonal to the basis."""
-    return noise - basis @ pulled(basis, metric[:, None] * noise)
+    return noise - pushed(basis, pulled(basis, metric[:, None] * noise))
 
 
 def where_new(fresh: Float[Array, "P n"], image: Float[Array, "Q n"]) -> Float[Array, "Q n"]:
@@ -165,7 +223,9 @@ def write(
     columns: Float[Array, "P K"], block: Float[Array, "P n"], place: Int[Array, ""]
 ) -> Float[Array, "P K"]:
     """`columns` with `block` at columns place * n and after."""
-    return jax.lax.dynamic_update_slice(columns, block, (0, place * block.shape[1]))
+    return jax.lax.dynamic_update_slice(
+        columns, block.astype(columns.dtype), (0, place * block.shape[1])
+    )
 
 
 def defect(

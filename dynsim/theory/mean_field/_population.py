@@ -82,7 +82,7 @@ def fresh_normals(
     `sequence` as it is.
     """
     drawn = jnp.where(population.even, along(order, sequence), sequence)
-    _, even, _ = split(drawn, frame, population.metric)
+    _, even, _ = split(drawn, frame, population.metric, twice=frame.dtype == drawn.dtype)
     scaled = even * jnp.sqrt(population.width)
     return even, jnp.where(population.even, scaled, population.used * drawn)
 

@@ -16,7 +16,7 @@ from dynsim._results import Declared, Result
 from dynsim._setup import Setup
 from dynsim._summary import summary
 
-MAX_DEFECT = 1e-6  # of the conditioning
+MAX_DEFECT = 1e-4  # of the conditioning; single precision has 1e-6
 RATES = "`embedding_lr` or `projection_lr`"
 
 Floats = NDArray[np.float64]

@@ -253,8 +253,9 @@ def _solve_one(
             return seen.rows.basis @ directions @ seen.columns.basis.swapaxes(1, 2)
         return directions
 
-    empty = nothing_seen(plan.tokens, plan.neurons, columns)
-    none_seen = nothing_seen(plan.neurons, plan.neurons, columns, plan.depth)
+    empty = nothing_seen(plan.tokens, plan.neurons, columns, single=plan.single)
+    hidden_sizes = plan.neurons, plan.neurons, columns, plan.depth
+    none_seen = nothing_seen(*hidden_sizes, single=plan.single)
     frames = empty_frames(plan.neurons, columns, plan.depth, plan.residual, plan.single)
     order, no_frame = jnp.arange(plan.neurons), jnp.zeros((plan.neurons, 1))
     _, start = fresh_normals(population, case.neuron_normals[plan.steps], order, no_frame)
@@ -269,7 +270,7 @@ def _solve_one(
         readout, down, sequences = projection, None, case.hidden_normals[index]
         if plan.depth:
             frame = frame_of(frames, plan.depth)
-            _, block, _ = split(projection, frame, neurons)
+            _, block, _ = split(projection, frame, neurons, twice=not plan.single)
             frames = framed(frames, block, index, plan.depth, ABOVE, columns)
             down = pulled_down(rule, hidden, projection, frames, sequences[0::2])
             readout, frames = down.reached, down.frames
@@ -280,7 +281,7 @@ def _solve_one(
         shift, on_first = both[:, :n], both[:, n:]
         field, fresh, image = token_field(state.seen, index, scale, shift, readout)
         if not plan.depth:
-            _, block, _ = split(fresh, frame_of(frames, 0), neurons)
+            _, block, _ = split(fresh, frame_of(frames, 0), neurons, twice=not plan.single)
             frames = framed(frames, block, index, 0, ABOVE, columns)
         seen = Seen(
             state.seen.rows._replace(image=write(state.seen.rows.image, image, index)),

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from dynsim._draws import normal
 
-from ._conditioning import Seen, Side, pulled, without
+from ._conditioning import Seen, Side, pulled, pushed, without
 from ._hidden import Hidden
 from ._population import Population
 
@@ -86,10 +86,14 @@ def image_by_itself(
 ) -> Float[Array, "Q c"]:
     """What a Gaussian matrix makes of each vector by itself, given what has been seen of it."""
     old = pulled(inside.basis, metric[:, None] * vectors)
-    rest = vectors - inside.basis @ old
+    rest = vectors - pushed(inside.basis, old)
     length = jnp.sqrt(jnp.sum(metric[:, None] * rest**2, axis=0))
-    answer = outside.basis @ pulled(inside.image, metric[:, None] * rest)
-    return outside.image @ old + answer + length[None, :] * without(outside.basis, metric, noise)
+    answer = pushed(outside.basis, pulled(inside.image, metric[:, None] * rest))
+    return (
+        pushed(outside.image, old)
+        + answer
+        + length[None, :] * without(outside.basis, metric, noise)
+    )
 
 
 def _rows(
@@ -115,9 +119,9 @@ def _token_squares(
     rows, columns = seen
     weighted = metric[:, None] * vectors
     old = pulled(columns.basis, weighted)
-    rest = vectors - columns.basis @ old
+    rest = vectors - pushed(columns.basis, old)
     square = jnp.sum(metric[:, None] * rest**2, axis=0)
-    answer = rows.basis @ pulled(columns.image, metric[:, None] * rest)
-    known = scale * (rows.image @ old + answer) + moved @ weighted
+    answer = pushed(rows.basis, pulled(columns.image, metric[:, None] * rest))
+    known = scale * (pushed(rows.image, old) + answer) + moved @ weighted
     unknown = jnp.maximum(1 - jnp.sum(rows.basis**2, axis=1), 0)
     return known**2 + scale**2 * unknown[:, None] * square[None, :]

@@ -7,6 +7,7 @@ import tracemalloc
 from dataclasses import replace
 from functools import cache
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import assert_close_curves, assert_refused, without_64_bit_types
@@ -16,6 +17,7 @@ import dynsim
 from dynsim import Setup, train
 from dynsim._outcome import OK, Status
 from dynsim.theory.mean_field import _accuracy, _replicas
+from dynsim.theory.mean_field._conditioning import split
 from dynsim.theory.mean_field._particles import batch_shares, token_particles
 from dynsim.theory.mean_field._predict import predict
 from dynsim.theory.mean_field._sampling import stratified_points
@@ -228,7 +230,8 @@ def test_an_accuracy_is_met_and_said():
     """At fixed vocabulary the limit is known exactly; elsewhere a far better solution stands in."""
     exact = gram_recursion(GRAMS, GRAMS.law().frequencies, dynsim.targets(GRAMS))
     closed = predict(GRAMS)
-    assert_close_curves(closed.loss[0], exact, 2e-3)
+    assert_close_curves(closed.loss[0, :7], exact[:7], 5e-4)
+    assert_close_curves(closed.loss[0], exact, 1e-2)  # down to 1e-9 of the initial loss
     assert closed.accuracy == 0.01
     assert closed.accuracy_reached < 0.002
     setup = replace(SIGN, vocab_size=1024, steps=6)
@@ -245,6 +248,38 @@ def test_an_accuracy_is_met_and_said():
             assert found.replicas == 6
     assert found.replicas > 12
     assert "of the initial loss" in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "close", "left"), [("float32", 1e-5, 1e-5), ("float64", 1e-9, 1e-4)]
+)
+def test_directions_stay_orthonormal_where_little_is_new(kind, close, left, random):
+    """Of vectors that hardly turn, and whose columns differ in size by far.
+
+    In double precision a direction is new beside the longest column, in single in its own.
+    """
+    particles, columns, steps = 300, 2, 40
+    metric = random.uniform(0.1, 10, particles)
+    weights = np.sqrt(metric)[:, None]
+    basis = np.zeros((particles, columns * steps), kind)
+    start, *turns = random.standard_normal((4, particles, columns)) / weights
+    apart, lost = np.eye(columns * steps), []
+    for step in range(steps):
+        age = 1e-3 * step
+        vectors = start + age * turns[0] + age**2 * turns[1] + age**3 * turns[2]
+        vectors = vectors * [1, 1e-5]
+        found = split(*map(jnp.asarray, (vectors, basis, metric)))
+        old, fresh, root = map(np.asarray, found)
+        made = basis @ old + fresh @ root
+        sizes = np.linalg.norm(weights * vectors, axis=0)
+        lost.append(np.linalg.norm(weights * (vectors - made), axis=0) / sizes)
+        basis[:, columns * step : columns * (step + 1)] = fresh
+    gram = basis.T.astype(float) @ (metric[:, None] * basis)
+    used = np.diag(gram) > 0.5
+    assert used.sum() >= 3 * columns
+    assert np.max(np.abs(gram - apart)[np.ix_(used, used)]) < close
+    assert np.max(np.abs(gram[~used])) == 0
+    assert np.max(lost) < left
 
 
 def test_the_vocabulary_takes_no_memory():
