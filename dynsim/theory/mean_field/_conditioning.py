@@ -236,11 +236,16 @@ def defect(
     `by_row` and `by_column` are the metrics of rows and columns.
     """
     rows, columns = seen
-    from_rows = rows.basis.T @ (by_row[:, None] * rows.image)
-    from_columns = columns.image.T @ (by_column[:, None] * columns.basis)
-    size = jnp.sqrt(jnp.mean(jnp.sum(by_column[:, None] * columns.image**2, axis=0)) + 1e-300)
+
+    def weighted(metric, table):
+        return metric.astype(table.dtype)[:, None] * table
+
+    from_rows = rows.basis.T @ weighted(by_row, rows.image)
+    from_columns = columns.image.T @ weighted(by_column, columns.basis)
+    squares = jnp.sum(weighted(by_column, columns.image**2), axis=0)
+    size = jnp.sqrt(jnp.mean(squares) + 1e-30)
     gaps = [jnp.max(jnp.abs(from_rows - from_columns)) / size]
     for basis, metric in ((columns.basis, by_column), (rows.basis, by_row)):
-        gram = basis.T @ (metric[:, None] * basis)
+        gram = basis.T @ weighted(metric, basis)
         gaps.append(jnp.max(jnp.abs(gram - jnp.diag(jnp.round(jnp.diag(gram))))))
-    return jnp.max(jnp.stack(gaps))
+    return jnp.max(jnp.stack(gaps)).astype(float)
