@@ -55,6 +55,7 @@ from ._workers import PIECES, Crew
 
 STEPS_PER_CALL = 256
 DRAWN_AT_ONCE = 16  # batches; one by one they take a tenth of a narrow network's step
+DRAWN_TOKENS = 2**16  # of these batches, or one batch
 CURVE_BYTES = 32  # of a run and a step: its losses, while they are gathered and printed
 
 
@@ -464,19 +465,21 @@ def _one_advance(
         curve = curve.at[index].set(loss.astype(curve.dtype))
         return _State(jax.tree.map(jnp.add, network, change), memory, curve)
 
+    most = DRAWN_TOKENS // max(shared.task.batch_size, 1)
+    at_once = max(1, min(DRAWN_AT_ONCE, most))
+
     def steps(block: Array, state: _State) -> _State:
-        start = DRAWN_AT_ONCE * block
-        indices = start + jnp.arange(DRAWN_AT_ONCE)
+        start = at_once * block
+        indices = start + jnp.arange(at_once)
         drawn = jax.vmap(lambda at: shared.task.drawn(jax.random.fold_in(run.batches, at)))(indices)
         return jax.lax.fori_loop(
             jnp.maximum(first, start),
-            jnp.minimum(last, start + DRAWN_AT_ONCE),
+            jnp.minimum(last, start + at_once),
             lambda index, state: step(index, shared.task.at(drawn[index - start]), state),
             state,
         )
 
-    blocks = first // DRAWN_AT_ONCE, (last + DRAWN_AT_ONCE - 1) // DRAWN_AT_ONCE
-    return jax.lax.fori_loop(*blocks, steps, state)
+    return jax.lax.fori_loop(first // at_once, (last + at_once - 1) // at_once, steps, state)
 
 
 @partial(jax.jit, static_argnames="plan")

@@ -69,8 +69,8 @@ class Plan(NamedTuple):
 
     `optimizer` is entrywise; `muon` says whether hidden matrices have Muon instead. `heads` are the
     leading tokens that many neurons hear of alike, where tokens are not all so treated. Tables of
-    pairs of particles are kept in single precision if they are `single`. Tables are `transposed`
-    for products where results are to be those that are stored, to the last digit.
+    pairs of particles, and of directions, are kept in single precision if they are `single`. Tables
+    are `transposed` for products where results are to be those that are stored, to the last digit.
     """
 
     tokens: int
@@ -250,7 +250,8 @@ def _solve_one(
 
     def hidden_push(seen: Seen, directions):
         if plan.muon:
-            return seen.rows.basis @ directions @ seen.columns.basis.swapaxes(1, 2)
+            rows, columns = seen.rows.basis, seen.columns.basis
+            return rows @ directions.astype(rows.dtype) @ columns.swapaxes(1, 2)
         return directions
 
     empty = nothing_seen(plan.tokens, plan.neurons, columns, single=plan.single)
