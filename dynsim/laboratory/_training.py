@@ -339,6 +339,7 @@ class _Grid:
         self._plan, self._shared = _plan(setup), _shared(setup)
         self._runs = _runs(setup, columns)
         self._calls = _boundaries(ends)
+        self._at_once = _drawn_at_once(setup, self._calls)
         self.chunks = list(chunks(runs, self._count))
         self._share = 1 / (len(self.chunks) * (len(self._calls) - 1))
         self._progress = None if progress is None else self.crew.reporting(progress)
@@ -353,10 +354,12 @@ class _Grid:
         initial_loss = call(_evaluate, plan, shared, state.network)
         if 0 in self._ends:
             yield Reached(chunk, 0, shared, state, initial_loss)
-        state = call(_advance, plan, shared, runs, state, 0, 0)  # compiles before any step is due
+        at_once = self._at_once
+        # Compiles before any step is due.
+        state = call(_advance, plan, at_once, shared, runs, state, 0, 0)
         for first, last in itertools.pairwise(self._calls):
             self.crew.check()
-            state = _advance(plan, shared, runs, state, first, last)
+            state = _advance(plan, at_once, shared, runs, state, first, last)
             if last in self._ends:
                 yield Reached(chunk, last, shared, state, initial_loss)
             if self._progress is not None:
@@ -367,6 +370,14 @@ class _Grid:
 def _boundaries(ends: Sequence[int]) -> list[int]:
     """Steps between which one call trains: horizons, and no more than `STEPS_PER_CALL` apart."""
     return sorted({*ends, *range(0, ends[-1], STEPS_PER_CALL)})
+
+
+def _drawn_at_once(setup: NetworkSetup, calls: Sequence[int]) -> int:
+    """Batches that are drawn together: one where each step is a call of its own."""
+    if len(calls) == calls[-1] + 1:
+        return 1
+    most = DRAWN_TOKENS // max(setup.batch_size, 1)
+    return max(1, min(DRAWN_AT_ONCE, setup.steps, most))
 
 
 def _plan(setup: NetworkSetup) -> _Plan:
@@ -451,7 +462,13 @@ def _one_begin(plan: _Plan, shared: _Shared, run: _Run) -> _State:
 
 
 def _one_advance(
-    plan: _Plan, shared: _Shared, first: Array, last: Array, run: _Run, state: _State
+    plan: _Plan,
+    at_once: int,
+    shared: _Shared,
+    first: Array,
+    last: Array,
+    run: _Run,
+    state: _State,
 ) -> _State:
     rule = optimizer_direction(plan.optimizer, plan.entrywise, shared.constants)
     labels = parameter_labels(state.network)
@@ -464,9 +481,6 @@ def _one_advance(
         change = network_step(labels, directions, network, run.rates, run.decay, factor, plan.decay)
         curve = curve.at[index].set(loss.astype(curve.dtype))
         return _State(jax.tree.map(jnp.add, network, change), memory, curve)
-
-    most = DRAWN_TOKENS // max(shared.task.batch_size, 1)
-    at_once = max(1, min(DRAWN_AT_ONCE, most))
 
     def steps(block: Array, state: _State) -> _State:
         start = at_once * block
@@ -488,11 +502,12 @@ def _begin(plan: _Plan, shared: _Shared, runs: _Run) -> _State:
     return jax.vmap(partial(_one_begin, plan, shared))(runs)
 
 
-@partial(jax.jit, static_argnames="plan", donate_argnames="state")
-def _advance(plan, shared, runs, state, first, last):
-    """Steps `first` to `last` of every run; bounds are traced, so one program serves all."""
+@partial(jax.jit, static_argnames=("plan", "at_once"), donate_argnames="state")
+def _advance(plan, at_once, shared, runs, state, first, last):
+    """Steps `first` to `last` of every run, with so many batches drawn `at_once`; bounds are
+    traced, so one program serves all."""
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(partial(_one_advance, plan, shared, first, last))(runs, state)
+        return jax.vmap(partial(_one_advance, plan, at_once, shared, first, last))(runs, state)
 
 
 @partial(jax.jit, static_argnames="plan")

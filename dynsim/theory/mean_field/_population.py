@@ -45,6 +45,14 @@ def frame_of(frames: Float[Array, "f N F"], level: int | Int[Array, ""]) -> Floa
     return frames[0] if len(frames) == 1 else frames[level]
 
 
+def new_for(
+    frame: Float[Array, "N F"], vectors: Float[Array, "N n"], metric: Float[Array, " N"]
+) -> Float[Array, "N n"]:
+    """Orthonormal directions of vectors that the frame lacks, to the frame's precision."""
+    _, fresh, _ = split(vectors, frame, metric, twice=frame.dtype == vectors.dtype)
+    return fresh
+
+
 def framed(
     frames: Float[Array, "f N F"],
     block: Float[Array, "N n"],
@@ -82,7 +90,7 @@ def fresh_normals(
     `sequence` as it is.
     """
     drawn = jnp.where(population.even, along(order, sequence), sequence)
-    _, even, _ = split(drawn, frame, population.metric, twice=frame.dtype == drawn.dtype)
+    even = new_for(frame, drawn, population.metric)
     scaled = even * jnp.sqrt(population.width)
     return even, jnp.where(population.even, scaled, population.used * drawn)
 

@@ -42,7 +42,6 @@ from ._conditioning import (
     defect,
     known_image,
     nothing_seen,
-    split,
     transposed_tables,
     where_new,
     without,
@@ -58,6 +57,7 @@ from ._population import (
     frame_of,
     framed,
     fresh_normals,
+    new_for,
 )
 from ._updates import readout_and_hidden_squares
 
@@ -271,7 +271,7 @@ def _solve_one(
         readout, down, sequences = projection, None, case.hidden_normals[index]
         if plan.depth:
             frame = frame_of(frames, plan.depth)
-            _, block, _ = split(projection, frame, neurons, twice=not plan.single)
+            block = new_for(frame, projection, neurons)
             frames = framed(frames, block, index, plan.depth, ABOVE, columns)
             down = pulled_down(rule, hidden, projection, frames, sequences[0::2])
             readout, frames = down.reached, down.frames
@@ -282,7 +282,7 @@ def _solve_one(
         shift, on_first = both[:, :n], both[:, n:]
         field, fresh, image = token_field(state.seen, index, scale, shift, readout)
         if not plan.depth:
-            _, block, _ = split(fresh, frame_of(frames, 0), neurons, twice=not plan.single)
+            block = new_for(frame_of(frames, 0), fresh, neurons)
             frames = framed(frames, block, index, 0, ABOVE, columns)
         seen = Seen(
             state.seen.rows._replace(image=write(state.seen.rows.image, image, index)),

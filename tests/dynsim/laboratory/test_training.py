@@ -86,7 +86,7 @@ def walk(setup: NetworkSetup):
             as_numpy(network),
             as_numpy(gradient(shared.task, shared.multiplier, network, key)),
         )
-        state = training._advance(plan, shared, runs, state, index, index + 1)
+        state = training._advance(plan, 1, shared, runs, state, index, index + 1)
     yield as_numpy(jax.tree.map(lambda x: x[0], state.network)), {}
 
 
@@ -338,7 +338,7 @@ def test_horizons_and_calls_change_nothing(monkeypatch):
     runs = {"embedding_lrs": [0.1, 0.2], "seeds": [0, 1]}
     whole = train_networks(LINEAR, **runs)
     monkeypatch.setattr(training, "STEPS_PER_CALL", 2)
-    monkeypatch.setattr(training, "DRAWN_AT_ONCE", 4)  # compiled in: another size of chunks below
+    monkeypatch.setattr(training, "DRAWN_AT_ONCE", 4)
     finished = []
     one = memory.run_bytes(LINEAR) / 2**30
     many = train_networks(
@@ -421,7 +421,7 @@ def compiled_bytes(setup: NetworkSetup, runs: int) -> int:
     plan, shared = training._plan(setup), training._shared(setup)
     batch = training._runs(setup, training.run_columns(setup, seeds=np.arange(runs)))
     state = jax.eval_shape(partial(training._begin, plan, shared), batch)
-    compiled = training._advance.lower(plan, shared, batch, state, 0, 1).compile()
+    compiled = training._advance.lower(plan, 1, shared, batch, state, 0, 1).compile()
     memory = compiled.memory_analysis()
     assert memory is not None
     return memory.argument_size_in_bytes + memory.temp_size_in_bytes
