@@ -21,7 +21,7 @@ from ._setup import Experiment
 MAX_SEEDS = 1_000_000
 SEED_LABELS = 2**32  # labels are below it
 SMALL = 2**26  # bytes that are always there; to ask the system takes longer than all else
-CACHE_BYTES = 32 * 2**20  # a CPU's last cache: more networks side by side than fit are slower
+CACHE_BYTES = 32 * 2**20  # a CPU's last cache: more side by side than fits is slower
 
 
 def device_memory() -> int:
@@ -81,11 +81,13 @@ def check_fits(
         )
 
 
-def memory_budget(memory_gb: float | None, elsewhere: float = 2 * 2**30) -> float:
-    """Bytes for networks side by side: as given, or a CPU's cache, or `elsewhere`."""
+def memory_budget(
+    memory_gb: float | None, elsewhere: float = 2 * 2**30, cache: float = CACHE_BYTES
+) -> float:
+    """Bytes for what is computed side by side: as given, or a CPU's cache, or `elsewhere`."""
     if memory_gb is not None:
         return memory_gb * 2**30
-    return CACHE_BYTES if jax.default_backend() == "cpu" else elsewhere
+    return cache if jax.default_backend() == "cpu" else elsewhere
 
 
 def even(total: int, most: int) -> int:

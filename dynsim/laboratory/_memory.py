@@ -21,6 +21,7 @@ from ._tasks import sparse_table, tokens_at_once
 from ._workers import core_count
 
 DEVICE_SHARE = 0.5  # of a GPU's memory, for networks side by side
+CORE_CACHE = 2 * 2**20  # bytes: about a core's own cache; what is trained side by side is to fit
 
 
 def runs_side_by_side(setup: NetworkSetup, memory_gb: float | None = None) -> int:
@@ -36,12 +37,17 @@ def runs_side_by_side(setup: NetworkSetup, memory_gb: float | None = None) -> in
     >>> runs_side_by_side(setup, memory_gb=0.1) > runs_side_by_side(setup, memory_gb=0.01)
     True
     """
+    return runs_within(setup, memory_gb, CORE_CACHE)
+
+
+def runs_within(setup: NetworkSetup, memory_gb: float | None, cache: float) -> int:
+    """The same, by default as many as fit so many bytes of a CPU's `cache`."""
     if memory_gb is not None and not 0 < memory_gb <= 1e6:
         raise InputError("memory_gb", memory_gb, "must be a number above 0 and at most 1e6")
     needed = run_bytes(setup)
     check_network_fits(setup)
     elsewhere = 0.0 if jax.default_backend() == "cpu" else DEVICE_SHARE * device_memory()
-    budget = memory_budget(memory_gb, elsewhere)
+    budget = memory_budget(memory_gb, elsewhere, cache)
     return max(1, int(budget / needed)) * len(jax.devices())
 
 

@@ -29,6 +29,7 @@ from dynsim._optimizers import Constants, constants, schedule
 from dynsim._precision import require_x64
 from dynsim._results import Declared, Result
 from dynsim._runs import (
+    CACHE_BYTES,
     check_curves_fit,
     chunks,
     even,
@@ -39,7 +40,7 @@ from dynsim._summary import summary
 
 from ._columns import Columns, check_horizons, run_columns
 from ._head import Pairs
-from ._memory import runs_side_by_side, workers_that_fit
+from ._memory import CORE_CACHE, runs_within, workers_that_fit
 from ._networks import (
     Network,
     NetworkShape,
@@ -164,8 +165,8 @@ class _Shared(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Traced arguments of one run: keys of its initial matrices and of its batches, a learning
-    rate by label, its weight decay."""
+    """Traced arguments of one run: keys (their data) of its initial matrices and of its batches, a
+    learning rate by label, its weight decay."""
 
     matrices: Array
     batches: Array
@@ -228,7 +229,8 @@ def train_networks(
     - `horizons`: increasing numbers of steps after which to evaluate, default the last.
     - `record_updates`: measure the updates of an mlp at every step, which then trains to the last.
     - `memory_gb`: memory of each device that networks trained side by side may take (at least one
-      is trained); default 32 MiB on a CPU, which is its cache, and half of a GPU's memory.
+      is trained); default 2 MiB on a CPU, about a core's cache (32 MiB where every step is looked
+      at), and half of a GPU's memory.
     - `progress`: called with the fraction of work finished since the last call.
 
     Raises `InputError` for a network that does not fit the device, a text too short for the batch,
@@ -329,16 +331,20 @@ class _Grid:
         devices = jax.devices()
         self._columns, self._ends = columns, ends
         runs = len(columns.seed)
-        most = runs_side_by_side(setup, memory_gb)
+        self._calls = _boundaries(ends)
+        # Where each step is a call, more networks share it.
+        most = runs_within(
+            setup, memory_gb, CACHE_BYTES if _step_by_step(self._calls) else CORE_CACHE
+        )
         if jax.default_backend() == "cpu" and len(devices) == 1:
             most = min(most, math.ceil(runs / pieces))
         count = even(runs, most)
         self._count = math.ceil(count / len(devices)) * len(devices)
         self.crew = Crew(workers_that_fit(setup, self._count, memory_gb))
-        self._spread = NamedSharding(Mesh(np.asarray(devices), ("runs",)), PartitionSpec("runs"))
+        mesh = Mesh(np.asarray(devices), ("runs",))
+        self._device = NamedSharding(mesh, PartitionSpec("runs")) if len(devices) > 1 else None
         self._plan, self._shared = _plan(setup), _shared(setup)
         self._runs = _runs(setup, columns)
-        self._calls = _boundaries(ends)
         self._at_once = _drawn_at_once(setup, self._calls)
         self.chunks = list(chunks(runs, self._count))
         self._share = 1 / (len(self.chunks) * (len(self._calls) - 1))
@@ -349,7 +355,7 @@ class _Grid:
         plan, shared, call = self._plan, self._shared, self.crew.call
         # A last, smaller chunk is filled up with copies: one compiled shape.
         filled = np.resize(np.arange(chunk.start, chunk.stop), self._count)
-        runs = jax.device_put(jax.tree.map(lambda x: x[filled], self._runs), self._spread)
+        runs = jax.device_put(jax.tree.map(lambda x: x[filled], self._runs), self._device)
         state = call(_begin, plan, shared, runs)
         initial_loss = call(_evaluate, plan, shared, state.network)
         if 0 in self._ends:
@@ -372,9 +378,13 @@ def _boundaries(ends: Sequence[int]) -> list[int]:
     return sorted({*ends, *range(0, ends[-1], STEPS_PER_CALL)})
 
 
+def _step_by_step(calls: Sequence[int]) -> bool:
+    return len(calls) == calls[-1] + 1
+
+
 def _drawn_at_once(setup: NetworkSetup, calls: Sequence[int]) -> int:
     """Batches that are drawn together: one where each step is a call of its own."""
-    if len(calls) == calls[-1] + 1:
+    if _step_by_step(calls):
         return 1
     most = DRAWN_TOKENS // max(setup.batch_size, 1)
     return max(1, min(DRAWN_AT_ONCE, setup.steps, most))
@@ -412,17 +422,20 @@ def run_key(setup: NetworkSetup, seed: int | Array) -> Array:
 
 
 def _runs(setup: NetworkSetup, columns: Columns) -> _Run:
-    shape = network_shape(setup)
+    """Of all runs, in arrays of numpy: an operation of JAX on each chunk would take longer than
+    its first steps."""
+    dtype = network_shape(setup).dtype
     factor = scales(setup).learning_rate
     rates = base_rates(setup, columns.embedding_lr, columns.hidden_lr)
-    rates = jax.tree.map(lambda f, rate: jnp.asarray(f * rate, shape.dtype), factor, rates)
+    rates = jax.tree.map(lambda f, rate: np.asarray(f * rate, dtype), factor, rates)
     # Keys are made here, by programs that serve networks of any size.
     keys = jax.vmap(partial(run_key, setup))(jnp.asarray(columns.seed))
     weights, batches = (
         jax.vmap(partial(jax.random.fold_in, data=number))(keys) for number in (0, 1)
     )
-    matrices = jax.vmap(partial(matrix_keys, shape.depth))(weights)
-    return _Run(matrices, batches, rates, jnp.asarray(columns.weight_decay, shape.dtype))
+    matrices = jax.vmap(partial(matrix_keys, setup.depth))(weights)
+    data = (np.asarray(jax.random.key_data(keys)) for keys in (matrices, batches))
+    return _Run(*data, rates, np.asarray(columns.weight_decay, dtype))
 
 
 def base_rates(setup: NetworkSetup, embedding: Any, hidden: Any) -> LayerValues:
@@ -455,7 +468,8 @@ def _evaluation_loss(plan: _Plan, shared: _Shared, network: Network) -> Array:
 
 
 def _one_begin(plan: _Plan, shared: _Shared, run: _Run) -> _State:
-    network: Tree = network_of_keys(plan.shape, shared.init_factor, run.matrices)
+    keys = jax.random.wrap_key_data(run.matrices)
+    network: Tree = network_of_keys(plan.shape, shared.init_factor, keys)
     rule = optimizer_direction(plan.optimizer, plan.entrywise, shared.constants)
     curve = jnp.full(shared.factors.shape, jnp.nan, shared.factors.dtype)
     return _State(network, rule.init(network), curve)
@@ -472,6 +486,7 @@ def _one_advance(
 ) -> _State:
     rule = optimizer_direction(plan.optimizer, plan.entrywise, shared.constants)
     labels = parameter_labels(state.network)
+    key = jax.random.wrap_key_data(run.batches)
 
     def step(index: Array, batch: Batch, state: _State) -> _State:
         network, memory, curve = state
@@ -485,7 +500,7 @@ def _one_advance(
     def steps(block: Array, state: _State) -> _State:
         start = at_once * block
         indices = start + jnp.arange(at_once)
-        drawn = jax.vmap(lambda at: shared.task.drawn(jax.random.fold_in(run.batches, at)))(indices)
+        drawn = jax.vmap(lambda at: shared.task.drawn(jax.random.fold_in(key, at)))(indices)
         return jax.lax.fori_loop(
             jnp.maximum(first, start),
             jnp.minimum(last, start + at_once),
@@ -499,7 +514,7 @@ def _one_advance(
 @partial(jax.jit, static_argnames="plan")
 def _begin(plan: _Plan, shared: _Shared, runs: _Run) -> _State:
     """Initial state of every run."""
-    return jax.vmap(partial(_one_begin, plan, shared))(runs)
+    return _of_every_run(partial(_one_begin, plan, shared), runs)
 
 
 @partial(jax.jit, static_argnames=("plan", "at_once"), donate_argnames="state")
@@ -507,11 +522,24 @@ def _advance(plan, at_once, shared, runs, state, first, last):
     """Steps `first` to `last` of every run, with so many batches drawn `at_once`; bounds are
     traced, so one program serves all."""
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(partial(_one_advance, plan, at_once, shared, first, last))(runs, state)
+        advance = partial(_one_advance, plan, at_once, shared, first, last)
+        return _of_every_run(advance, runs, state)
 
 
 @partial(jax.jit, static_argnames="plan")
 def _evaluate(plan, shared, networks):
     """Evaluation loss of every run, shape (R,)."""
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(partial(_evaluation_loss, plan, shared))(networks)
+        return _of_every_run(partial(_evaluation_loss, plan, shared), networks)
+
+
+def _of_every_run(function: Callable[..., Tree], *of_runs: Tree) -> Tree:
+    """`function` of each, with a leading axis of runs.
+
+    Within there is none of one run alone: XLA takes a transposed weight into a matrix product, but
+    copies it first where there is an axis of length one.
+    """
+    if len(jax.tree.leaves(of_runs)[0]) > 1:
+        return jax.vmap(function)(*of_runs)
+    found = function(*jax.tree.map(lambda values: values[0], of_runs))
+    return jax.tree.map(lambda values: values[None], found)

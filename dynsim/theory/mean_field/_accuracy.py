@@ -43,6 +43,7 @@ AIM = 0.95  # of the accuracy, since replicas are counted from an estimate
 SURE = 1.25  # standard errors for the accuracy, since the worst of many steps is off by more
 BEYOND_CHANCE = 3  # standard errors, since a change is looked for at every step
 MOST_BIAS = 0.7  # of the accuracy; with more of it particles are what is missing
+OF_A_ROUND = 0.8  # of the progress that is left
 SMALLEST_ENTRY = 1e-15  # of a first gradient, whose square a float32 still holds
 
 # Two calls run at a time, so that one needs no threads of its own. XLA's emitters of fused loops
@@ -109,16 +110,22 @@ def accurate(
     scale, left = 1, 1.0
     places = range(3 if task.finite_width else 2 if task.error_estimate else 1)
 
-    def report(share: float, part: float) -> None:
-        nonlocal left
-        done = min(share * part, left)
-        left -= done
-        progress(done)
+    def next_round() -> Report:
+        """Of what is left of the work, most: how many solutions a later one takes is not known
+        before, and the time left is told from those at hand."""
+        share = OF_A_ROUND * left
+
+        def report(part: float) -> None:
+            nonlocal left
+            left -= share * part
+            progress(share * part)
+
+        return report
 
     while True:
         sizes = particles_for(task, scale)
         first = {place: (0, FIRST_COMPANIONS if place else FIRST_REPLICAS) for place in places}
-        found = _found(task, sizes, first, partial(report, 0.4))
+        found = _found(task, sizes, first, next_round())
         result = _summary(task, sizes, found)
         needed = scale * max(1.0, _worst(result, result.bias) / (MOST_BIAS * accuracy))
         larger = _power_of_two(needed)
@@ -138,7 +145,7 @@ def accurate(
         more = {place: (solved[place], max(solved[place], wanted[place])) for place in places}
         if all(first == last for first, last in more.values()):
             break
-        found = _joined(found, _found(task, sizes, more, partial(report, 0.3)))
+        found = _joined(found, _found(task, sizes, more, next_round()))
         result = _summary(task, sizes, found)
     progress(left)
     return result

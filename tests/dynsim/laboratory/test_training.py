@@ -17,7 +17,6 @@ from helpers import assert_close_curves, assert_refused
 from test_networks import as_numpy
 
 from dynsim import Setup, train
-from dynsim._runs import CACHE_BYTES
 from dynsim.laboratory import (
     NetworkSetup,
     network_coordinates,
@@ -445,7 +444,7 @@ def test_wider_grids_hold_no_more_at_once():
     one = memory.run_bytes(LINEAR) / 2**30
     assert runs_side_by_side(LINEAR, 0.5 * one) == 1
     assert runs_side_by_side(LINEAR, 5.5 * one) == 5
-    assert runs_side_by_side(LINEAR) == CACHE_BYTES // memory.run_bytes(LINEAR)
+    assert runs_side_by_side(LINEAR) == memory.CORE_CACHE // memory.run_bytes(LINEAR)
     wide = changed(LINEAR, width=2**24, vocab_size=2**20)
     assert_refused("--width", lambda: runs_side_by_side(wide), "GiB", str(2**20))
     assert_refused("--width", lambda: train_networks(wide))

@@ -316,6 +316,36 @@ def test_a_sweep_shares_its_program_and_its_random_numbers(monkeypatch):
     np.testing.assert_allclose(several.loss[0], several.loss[2], rtol=1e-4)
 
 
+def test_the_time_left_is_told_from_the_solutions_at_hand(monkeypatch, random):
+    """Where thousands of replicas are needed, the progress in their middle says how many are left.
+
+    Losses scatter by chance here; nothing is solved.
+    """
+    solved, seen = [0], []
+
+    def scattered(setup, model, plan, particles, sampling, report, solver):
+        shape = 1, sampling.replicas, plan.steps, 4
+        solved[0] += sampling.replicas
+        report(1.0)
+        return 1 + 0.1 * random.standard_normal(shape), np.zeros(1)
+
+    def progress(part):
+        seen.append((solved[0], part))
+
+    monkeypatch.setattr(_accuracy, "solutions", scattered)
+    monkeypatch.setattr(_accuracy, "_compiling", lambda *_: None)
+    found = predict(replace(SIGN, vocab_size=4096), accuracy=0.01, progress=progress)
+    assert found.replicas > 300
+    numbers, done = np.transpose(seen)
+    done = np.cumsum(done)
+    assert done[-1] == pytest.approx(1)
+    total, first = numbers[-1], np.searchsorted(numbers, 20)
+    middle = np.searchsorted(numbers, (numbers[first] + total) / 2)
+    per_solution = (done[middle] - done[first]) / (numbers[middle] - numbers[first])
+    left = (1 - done[middle]) / per_solution
+    assert 0.6 < left / (total - numbers[middle]) < 1.7
+
+
 def test_chance_is_no_bias():
     """Replicas that differ by chance alone, at many steps; and a change that is there."""
     random = np.random.default_rng(0)

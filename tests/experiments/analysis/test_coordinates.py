@@ -179,7 +179,7 @@ def test_networks_are_those_that_training_makes():
 def test_seeds_in_pieces_give_the_same_numbers(monkeypatch):
     setup = NetworkSetup(**TINY)
     whole = network_coordinates(setup, (2,), seeds=3).mean_square
-    monkeypatch.setattr("dynsim.laboratory._training.runs_side_by_side", lambda *_: 2)
+    monkeypatch.setattr("dynsim.laboratory._training.runs_within", lambda *_: 2)
     pieces = network_coordinates(setup, (2,), seeds=3).mean_square
     np.testing.assert_allclose(pieces, whole, rtol=1e-12)
 

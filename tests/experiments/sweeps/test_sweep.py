@@ -294,8 +294,8 @@ def test_memory_stands_for_a_number_of_networks():
     from dynsim.laboratory import runs_side_by_side
 
     counts = []
-    for width in (16, 64, 8192):
-        setup = NetworkSetup(width=width, vocab_size=2048)
+    for width in (4, 16, 8192):
+        setup = NetworkSetup(width=width, vocab_size=512)
         counts.append(runs_side_by_side(setup))
         assert runs_side_by_side(setup, memory_of_as_many(setup, None)) == counts[-1]
         assert memory_of_as_many(setup, 0.25) == 0.25
