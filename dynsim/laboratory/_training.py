@@ -434,8 +434,10 @@ def _runs(setup: NetworkSetup, columns: Columns) -> _Run:
         jax.vmap(partial(jax.random.fold_in, data=number))(keys) for number in (0, 1)
     )
     matrices = jax.vmap(partial(matrix_keys, setup.depth))(weights)
-    data = (np.asarray(jax.random.key_data(keys)) for keys in (matrices, batches))
-    return _Run(*data, rates, np.asarray(columns.weight_decay, dtype))
+    of_matrices, of_batches = (jax.random.key_data(one) for one in (matrices, batches))
+    on_host: Any = np.asarray
+    decay = on_host(columns.weight_decay, dtype)
+    return _Run(on_host(of_matrices), on_host(of_batches), rates, decay)
 
 
 def base_rates(setup: NetworkSetup, embedding: Any, hidden: Any) -> LayerValues:
