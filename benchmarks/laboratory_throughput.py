@@ -1,6 +1,7 @@
 """Throughput of the laboratory: `train_networks` against the same training in PyTorch on the CPU.
 
-    python -m benchmarks.laboratory_throughput [--json] [--compile [all]] [--only NETWORK,WIDTH]
+    python -m benchmarks.laboratory_throughput [--json] [--compile [all]] [--pieces]
+        [--only NETWORK,WIDTH]
 
 Adam on one-hot targets, a grid of learning rates from one start; `head` is an mlp with one softmax
 output per token type, on the next token of text. `train_networks` trains the networks of a grid in
@@ -26,8 +27,11 @@ The roofline: `matmul` is the least time that the matrix products of a step take
 that backward) at the rate of one square matmul of JAX on this machine; `memory` is the least time
 to read and write weights and Adam's two moments once each at the machine's copying rate. `limit`
 names the larger one, or `rest` where both together are less than half of the step: handing out
-work, drawing batches, and what acts on entries. The last table is the peak memory of this process
-after ever wider grids.
+work, drawing batches, and what acts on entries. With `--pieces` the products, exponentials,
+weights and rows of the embedding that a step cannot do without are timed alone too, as XLA compiles
+them (`benchmarks.step_pieces`): their sum is the `floor` of any program of such pieces, and `most`
+is the ratio that it would have. That takes half a minute a row. The last table is the peak memory
+of this process after ever wider grids.
 """
 
 from __future__ import annotations
@@ -46,6 +50,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.step_pieces import pieces_milliseconds
 from benchmarks.sweep_throughput import matmul_rate, seconds
 from dynsim.laboratory import (
     NetworkSetup,
@@ -116,6 +121,7 @@ class Row:
     matmul: float
     memory: float
     limit: str
+    pieces: dict[str, float]  # empty where they are not timed
 
     def of_torch(self, *words: str) -> float | None:
         """The fastest way of PyTorch whose name has all these words."""
@@ -123,9 +129,22 @@ class Row:
         return min(found, default=None)
 
     @property
+    def floor(self) -> float | None:
+        """The least that XLA's pieces of a step take together."""
+        return sum(self.pieces.values()) if self.pieces else None
+
+    @property
     def ratio(self) -> float | None:
+        return self._ratio_to(self.dynsim)
+
+    @property
+    def most(self) -> float | None:
+        """The ratio that a step would have which consisted of its pieces alone."""
+        return self._ratio_to(self.floor)
+
+    def _ratio_to(self, time: float | None) -> float | None:
         best = self.of_torch()
-        return None if best is None else best / self.dynsim
+        return None if best is None or time is None else best / time
 
 
 def start_and_batches(setup: NetworkSetup) -> tuple[dict[str, Any], Any, Any]:
@@ -361,7 +380,12 @@ def torch_times(setup: NetworkSetup, cores: int, compiled: Compiled) -> dict[str
 
 
 def measure(
-    setup: NetworkSetup, rates: tuple[float, float], cores: int, compiled: Compiled, check: bool
+    setup: NetworkSetup,
+    rates: tuple[float, float],
+    cores: int,
+    compiled: Compiled,
+    check: bool,
+    pieces: bool = False,
 ) -> Row:
     ours = step_milliseconds(dynsim_losses, setup, RUNS)
     theirs = {}
@@ -381,6 +405,7 @@ def measure(
         matmul=matmul,
         memory=memory,
         limit=limit if matmul + memory > ours / 2 else "rest",
+        pieces=pieces_milliseconds(setup) if pieces else {},
     )
 
 
@@ -400,16 +425,19 @@ def table(rows: list[Row]) -> str:
     lines = [
         f"{'network':>11}  width  parameters  dynsim  matmul  memory  share  limit   "
         + "  ".join(f"{way} {how}"[:13].rjust(13) for way, how in kinds)
-        + "  ratio"
+        + "  ratio  floor   most"
     ]
     for row in rows:
         times = [row.of_torch(*kind) for kind in kinds]
         theirs = ["-" if ms is None else f"{ms:.3f}" for ms in times]
-        ratio = "-" if row.ratio is None else f"{row.ratio:.1f}"
+        ratio, most = ("-" if one is None else f"{one:.1f}" for one in (row.ratio, row.most))
+        floor = "-" if row.floor is None else f"{row.floor:.3f}"
         lines.append(
             f"{row.network:>11}  {row.width:>5}  {row.parameters:>10,}  {row.dynsim:>6.3f}  "
             f"{row.matmul:>6.3f}  {row.memory:>6.3f}  {row.matmul / row.dynsim:>5.0%}  "
-            f"{row.limit:<6}  " + "  ".join(f"{one:>13}" for one in theirs) + f"  {ratio:>5}"
+            f"{row.limit:<6}  "
+            + "  ".join(f"{one:>13}" for one in theirs)
+            + f"  {ratio:>5}  {floor:>5}  {most:>5}"
         )
     return "\n".join(lines)
 
@@ -431,6 +459,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON in place of the tables")
     ways = {"nargs": "?", "const": "stacked", "choices": ("stacked", "all")}
     parser.add_argument("--compile", **ways, help="try torch.compile as well")
+    parser.add_argument("--pieces", action="store_true", help="time the pieces of a step alone")
     parser.add_argument("--only", help="some sizes alone, unchecked: 'mlp,256 head,128'")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
@@ -439,7 +468,8 @@ def main() -> None:
     peaks = {} if arguments.only else peak_memory()
     rows = []
     for setup in sizes(arguments.only):
-        rows.append(measure(setup, rates, cores, arguments.compile, not arguments.only))
+        how = arguments.compile, not arguments.only, arguments.pieces
+        rows.append(measure(setup, rates, cores, *how))
         print(table(rows[-1:]), file=sys.stderr)
     about = {
         "runs": RUNS,
@@ -452,7 +482,10 @@ def main() -> None:
         "torch": None if torch is None else torch.__version__,
     }
     if arguments.json:
-        written = [{**asdict(row), "ratio": row.ratio} for row in rows]
+        written = [
+            {**asdict(row), "ratio": row.ratio, "floor": row.floor, "most": row.most}
+            for row in rows
+        ]
         rows_and_peaks = {"rows": written, "peak_mib": peaks}
         print(json.dumps({**about, **rows_and_peaks}, indent=2))
         return

@@ -13,7 +13,7 @@ from dynsim._layers import LABELS, LayerValues
 from dynsim._optimizers import Constants, direction
 
 from ._head import CLASSES_FROM, Pairs, class_pairs, head_loss
-from ._networks import Network, Tree, parameter_labels
+from ._networks import Network, Transformer, Tree, parameter_labels
 from ._tasks import Batch
 
 
@@ -21,6 +21,8 @@ def batch_loss(
     network: Network, multiplier: LayerValues, batch: Batch, loss: str
 ) -> Float[Array, ""]:
     """Weighted mean over a batch: half the squared error summed over outputs, or cross-entropy."""
+    if not isinstance(network, Transformer):
+        batch = batch.without_sequences()
     if _in_blocks(network, batch, loss):
         return _blocked_loss(network, multiplier, batch)
     assert not isinstance(batch.targets, Pairs)

@@ -1,0 +1,159 @@
+"""What the pieces of a laboratory step cost alone: how quick a program made of them could be.
+
+A step of a toy network needs, whatever else it does,
+
+- the matrix products: of every layer the outputs z W^T, and of their gradient r both r W and
+  r^T z; of attention the scores, the mixtures and twice as many backward;
+- one exponential for each logit, and for each score of attention;
+- Adam's map of every weight with its two moments;
+- the rows of the embedding looked up, and their gradients added.
+
+Each piece is compiled by itself, as the only one of a loop, and run by all cores at once, each with
+networks of its own, as `train_networks` does. Of a product the fastest of four ways to lay its
+factors out counts, and of every piece the fastest number of networks side by side. Drawing batches,
+norms, activations, the loss, the rotations of attention, copies between pieces and calls come on
+top.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.sweep_throughput import seconds
+from dynsim.laboratory import NetworkSetup
+from dynsim.laboratory._memory import parameter_count
+from dynsim.laboratory._networks import MLP_RATIO
+
+SIDE_BY_SIDE = (1, 2, 4)
+REPEATS = 3
+SECONDS = 0.04  # of one timed loop
+FEWEST = 16  # turns of it
+
+
+class Product(NamedTuple):
+    """`together` products of (rows, inner) and (inner, columns)."""
+
+    rows: int
+    inner: int
+    columns: int
+    together: int = 1
+
+
+def products(setup: NetworkSetup) -> Counter[Product]:
+    """The matrix products of one step, with how often each is due."""
+    tokens, width, outputs = setup.batch_size, setup.width, setup.output_count
+    layers = [(width, outputs)]
+    if setup.network == "mlp":
+        layers += setup.depth * [(width, width)]
+    if setup.network == "transformer":
+        wide = MLP_RATIO * width
+        layers += setup.depth * [*4 * [(width, width)], (width, wide), (wide, width)]
+    due: Counter[Product] = Counter()
+    for fan_in, fan_out in layers:
+        due[Product(tokens, fan_in, fan_out)] += 1
+        due[Product(tokens, fan_out, fan_in)] += 1
+        due[Product(fan_out, tokens, fan_in)] += 1
+    if setup.network == "transformer":
+        length, head = setup.context, setup.head_width
+        count = tokens // length * (width // head)
+        due[Product(length, head, length, count)] += 2 * setup.depth
+        due[Product(length, length, head, count)] += 4 * setup.depth
+    return due
+
+
+def exponentials(setup: NetworkSetup) -> int:
+    """Of the softmax of outputs and of attention."""
+    heads = setup.width // setup.head_width if setup.network == "transformer" else 0
+    return setup.batch_size * (setup.output_count + setup.depth * heads * setup.context)
+
+
+def pieces_milliseconds(setup: NetworkSetup) -> dict[str, float]:
+    """Of one network and step, by kind of piece."""
+    adam = partial(_adam, setup.beta1, setup.beta2, setup.epsilon)
+    looked_up = jnp.zeros((setup.vocab_size, setup.width), "float32")
+    places = jnp.arange(setup.batch_size) * 7 % setup.vocab_size
+    weights = tuple(jnp.ones(parameter_count(setup), "float32") for _ in range(4))
+    return {
+        "products": sum(n * product_milliseconds(one) for one, n in products(setup).items()),
+        "exponentials": least_milliseconds(_exponential, jnp.ones(exponentials(setup), "float32")),
+        "adam": least_milliseconds(adam, weights),
+        "embedding": least_milliseconds(_look_up_and_add, (looked_up, places)),
+    }
+
+
+@cache
+def product_milliseconds(product: Product) -> float:
+    """With the better layout of both factors."""
+    rows, inner, columns, together = product
+    batch = (together,) if together > 1 else ()
+
+    def state(left: bool, right: bool) -> tuple[Any, ...]:
+        a = (inner, rows) if left else (rows, inner)
+        b = (columns, inner) if right else (inner, columns)
+        return tuple(jnp.ones(batch + one, "float32") for one in (a, b, (rows, columns)))
+
+    return min(
+        least_milliseconds(partial(_multiply, left, right), state(left, right))
+        for left in (False, True)
+        for right in (False, True)
+    )
+
+
+def _multiply(left: bool, right: bool, state: tuple[Any, ...]) -> tuple[Any, ...]:
+    a, b, _ = state
+    product = jnp.matmul(a.mT if left else a, b.mT if right else b, precision="highest")
+    product = jax.lax.optimization_barrier(product)
+    corner = (0,) * b.ndim
+    return a, b.at[corner].add(1e-20 * product[corner]), product
+
+
+def _exponential(x: Any) -> Any:
+    return jnp.exp(-x)
+
+
+def _adam(beta1: float, beta2: float, epsilon: float, state: tuple[Any, ...]) -> tuple[Any, ...]:
+    w, mean, square, gradient = state
+    mean = beta1 * mean + (1 - beta1) * gradient
+    square = beta2 * square + (1 - beta2) * gradient * gradient
+    return w - 1e-3 * mean / (jnp.sqrt(square) + epsilon), mean, square, gradient
+
+
+def _look_up_and_add(state: tuple[Any, ...]) -> tuple[Any, ...]:
+    table, places = state
+    return table.at[places].add(0.5 * table[places]), places
+
+
+def least_milliseconds(piece: Callable[[Any], Any], state: Any) -> float:
+    """Of one network, with the best number of them side by side."""
+    return min(_milliseconds(piece, state, networks) for networks in SIDE_BY_SIDE)
+
+
+def _milliseconds(piece: Callable[[Any], Any], state: Any, networks: int) -> float:
+    cores = len(os.sched_getaffinity(0))
+    if networks > 1:
+        piece = jax.vmap(piece)
+        state = jax.tree.map(lambda x: jnp.stack(networks * [x]), state)
+    loop = jax.jit(lambda count, start: jax.lax.fori_loop(0, count, lambda _, x: piece(x), start))
+
+    def train(count: int) -> None:
+        jax.block_until_ready(loop(count, state))
+
+    with ThreadPoolExecutor(cores) as pool:
+
+        def spent(count: int) -> float:
+            return seconds(lambda: list(pool.map(train, cores * [count])))
+
+        train(1)
+        count = FEWEST
+        while spent(count) < SECONDS:
+            count *= 4
+        least = min(spent(count) for _ in range(REPEATS))
+    return 1e3 * least / (count * networks * cores)
