@@ -15,9 +15,9 @@ are timed all must give the same losses in float64 from the same weights and bat
 `head`). PyTorch is optional (`pip install -c constraints.txt -e ".[bench]"`); without it that part
 is left out.
 
-Every program of `torch.compile` is made once for each number of threads and used for both lengths:
-made anew in each training it is compiled again, and after eight times PyTorch silently runs it
-eager. For stacked parameters it is two programs, the loss with its gradient and Adam's update.
+Every program of `torch.compile` is made once and used for both lengths and all turns: made anew in
+each training it is compiled again, and after eight times PyTorch silently runs it eager. For
+stacked parameters it is two programs, the loss with its gradient and Adam's update.
 
 The unit is milliseconds a network and step. It is the difference of two trainings, one of which is
 three times as long, so that compilation, initial weights and evaluations do not count. Contestants
@@ -44,7 +44,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -79,7 +79,7 @@ except ImportError:
     sdpa_kernel: Any = None
 
 Compiled = Literal["stacked", "all"] | None
-REPEATS = 2
+TURNS = 3
 RUNS = 16
 WIDTHS = (32, 64, 128, 256, 512)
 LONGER = 3
@@ -93,7 +93,7 @@ BASE = NetworkSetup(
 )
 SIZES = tuple(
     replace(BASE, network=network, width=width, steps=max(2, steps // width))
-    for network, steps in (("linear", 6400), ("mlp", 2048), ("transformer", 256))
+    for network, steps in (("linear", 6400), ("mlp", 4096), ("transformer", 512))
     for width in WIDTHS
 )
 HEAD = replace(
@@ -330,17 +330,30 @@ def operations(setup: NetworkSetup) -> int:
     return 6 * setup.batch_size * (read + mixing)
 
 
-def step_milliseconds(
-    train: Callable[[NetworkSetup], object], setup: NetworkSetup, runs: int
-) -> float:
-    """Of one network, from two lengths of training; the least of the turns."""
+class Contestant(NamedTuple):
+    """A way to train, and of how many networks it does."""
 
-    def least(one: NetworkSetup) -> float:
-        train(one)
-        return min(seconds(lambda: train(one)) for _ in range(REPEATS))
+    train: Callable[[NetworkSetup], object]
+    networks: int
 
-    more = least(replace(setup, steps=LONGER * setup.steps)) - least(setup)
-    return 1e3 * more / ((LONGER - 1) * setup.steps * runs)
+
+def step_milliseconds(contestants: dict[str, Contestant], setup: NetworkSetup) -> dict[str, float]:
+    """Of one network of each contestant, from two lengths of training.
+
+    They take turns, since the machine's rate may waver; of each length the least turn counts.
+    """
+    lengths = setup, replace(setup, steps=LONGER * setup.steps)
+    spent: dict[str, list[list[float]]] = {name: [] for name in contestants}
+    for turn in range(TURNS + 1):
+        for name, contestant in contestants.items():
+            took = [seconds(partial(contestant.train, one)) for one in lengths]
+            if turn:  # the first compiles
+                spent[name].append(took)
+    found = {}
+    for name, contestant in contestants.items():
+        short, long = np.min(spent[name], axis=0)
+        found[name] = 1e3 * (long - short) / ((LONGER - 1) * setup.steps * contestant.networks)
+    return found
 
 
 def copy_rate() -> float:
@@ -351,31 +364,33 @@ def copy_rate() -> float:
     return 8 * COPIED / min(seconds(lambda: double(array).block_until_ready()) for _ in range(3))
 
 
-def torch_times(setup: NetworkSetup, cores: int, compiled: Compiled) -> dict[str, float]:
-    """Milliseconds a network and step of each way of PyTorch, by its name."""
+def torch_contestants(setup: NetworkSetup, cores: int, compiled: Compiled) -> dict[str, Contestant]:
+    """Each way of PyTorch by its name."""
+    torch.compiler.reset()
+    loop_program.cache_clear()
+    stacked_programs.cache_clear()
     batches = {
         steps: start_and_batches(replace(setup, steps=steps))
         for steps in (setup.steps, LONGER * setup.steps)
     }
+
+    def contestant(way: str, as_compiled: bool, threads: int) -> Contestant:
+        networks = 1 if way == "loop" else RUNS
+
+        def train(one: NetworkSetup) -> object:
+            torch.set_num_threads(threads)
+            return WAYS[way](one, *batches[one.steps], networks, as_compiled)
+
+        return Contestant(train, networks)
+
     found = {}
-    for way, losses in WAYS.items():
-        runs = 1 if way == "loop" else RUNS
+    for way in WAYS:
         too = compiled == "all" or (compiled == "stacked" and way == "vmapped")
         for as_compiled in (False, True) if too else (False,):
-
-            def train(
-                one: NetworkSetup, losses: Any = losses, how: tuple[int, bool] = (runs, as_compiled)
-            ) -> object:
-                return losses(one, *batches[one.steps], *how)
-
             one_too = not as_compiled or compiled == "all"
             for threads in sorted({1, cores} if one_too else {cores}):
-                torch.set_num_threads(threads)
-                torch.compiler.reset()
-                loop_program.cache_clear()
-                stacked_programs.cache_clear()
                 name = f"{way}, {'compiled' if as_compiled else 'eager'}, {threads} threads"
-                found[name] = step_milliseconds(train, setup, runs)
+                found[name] = contestant(way, as_compiled, threads)
     return found
 
 
@@ -387,12 +402,13 @@ def measure(
     check: bool,
     pieces: bool = False,
 ) -> Row:
-    ours = step_milliseconds(dynsim_losses, setup, RUNS)
-    theirs = {}
+    contestants = {"dynsim": Contestant(dynsim_losses, RUNS)}
     if torch is not None:
         if check and setup.targets != "next-token" and setup.width <= AGREE_TO_WIDTH:
             check_agreement(setup)
-        theirs = torch_times(setup, cores, compiled)
+        contestants |= torch_contestants(setup, cores, compiled)
+    theirs = step_milliseconds(contestants, setup)
+    ours = theirs.pop("dynsim")
     matmul = 1e3 * operations(setup) / rates[0]
     memory = 1e3 * STATE_BYTES * parameter_count(setup) / rates[1]
     limit = "matmul" if matmul > memory else "memory"
