@@ -29,7 +29,7 @@ to read and write weights and Adam's two moments once each at the machine's copy
 names the larger one, or `rest` where both together are less than half of the step: handing out
 work, drawing batches, and what acts on entries. With `--pieces` the products, exponentials,
 weights and rows of the embedding that a step cannot do without are timed alone too, as XLA compiles
-them (`benchmarks.step_pieces`): their sum is the `floor` of any program of such pieces, and `most`
+them (`benchmarks._step_pieces`): their sum is the `floor` of any program of such pieces, and `most`
 is the ratio that it would have. That takes half a minute a row. The last table is the peak memory
 of this process after ever wider grids.
 """
@@ -50,7 +50,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.step_pieces import pieces_milliseconds
+from benchmarks._step_pieces import pieces_milliseconds
 from benchmarks.sweep_throughput import matmul_rate, seconds
 from dynsim.laboratory import (
     NetworkSetup,

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = sorted(
-    file.stem for file in (ROOT / "benchmarks").glob("*.py") if file.stem != "__init__"
+    file.stem for file in (ROOT / "benchmarks").glob("*.py") if not file.stem.startswith("_")
 )
 
 
@@ -21,6 +21,19 @@ def test_there_are_benchmarks():
 def test_every_benchmark_imports(name, monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
     assert callable(importlib.import_module(f"benchmarks.{name}").main)
+
+
+def test_pieces_of_a_step_are_all_its_matrix_products(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    products = importlib.import_module("benchmarks._step_pieces").products
+    throughput = importlib.import_module("benchmarks.laboratory_throughput")
+    for setup in throughput.SIZES:
+        counted = sum(
+            2 * one.rows * one.inner * one.columns * one.together * times
+            for one, times in products(setup).items()
+        )
+        # From the number of weights, which has norm gains among them.
+        assert counted == pytest.approx(throughput.operations(setup), rel=0.03)
 
 
 def test_verify_default_samples_cells_of_a_study(monkeypatch):
