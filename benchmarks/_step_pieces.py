@@ -5,7 +5,7 @@ A step of a toy network needs, whatever else it does,
 - the matrix products: of every layer the outputs z W^T, and of their gradient r both r W and
   r^T z; of attention the scores, the mixtures and twice as many backward;
 - one exponential for each logit, and for each score of attention;
-- Adam's map of every weight with its two moments;
+- Adam's map of every weight with its two moments, without correcting their bias;
 - the rows of the embedding looked up, and their gradients added.
 
 Each piece is compiled by itself, as the only one of a loop, and run by all cores at once, each with
@@ -17,7 +17,6 @@ top.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from benchmarks.sweep_throughput import seconds
 from dynsim.laboratory import NetworkSetup
 from dynsim.laboratory._memory import parameter_count
 from dynsim.laboratory._networks import MLP_RATIO
+from dynsim.laboratory._workers import core_count
 
 SIDE_BY_SIDE = (1, 2, 4)
 REPEATS = 3
@@ -137,7 +137,7 @@ def least_milliseconds(piece: Callable[[Any], Any], state: Any) -> float:
 
 
 def _milliseconds(piece: Callable[[Any], Any], state: Any, networks: int) -> float:
-    cores = len(os.sched_getaffinity(0))
+    cores = core_count()
     if networks > 1:
         piece = jax.vmap(piece)
         state = jax.tree.map(lambda x: jnp.stack(networks * [x]), state)
