@@ -23,15 +23,19 @@ The unit is milliseconds a network and step. It is the difference of two trainin
 three times as long, so that compilation, initial weights and evaluations do not count. Contestants
 take turns, and every number is the least of the turns.
 
-The roofline: `matmul` is the least time that the matrix products of a step take (forward, and twice
-that backward) at the rate of one square matmul of JAX on this machine; `memory` is the least time
-to read and write weights and Adam's two moments once each at the machine's copying rate. `limit`
-names the larger one, or `rest` where both together are less than half of the step: handing out
-work, drawing batches, and what acts on entries. With `--pieces` the products, exponentials,
-weights and rows of the embedding that a step cannot do without are timed alone too, as XLA compiles
-them (`benchmarks._step_pieces`): their sum is the `floor` of any program of such pieces, and `most`
-is the ratio that it would have. That takes half a minute a row. The last table is the peak memory
-of this process after ever wider grids.
+In a network that sees no sequences equal tokens of a batch do the same, so `train_networks`
+evaluates each type once, weighted by its count (`dynsim.laboratory._tasks.room_for_types`). PyTorch
+trains as its users do, on every token.
+
+The roofline: `matmul` is the least time that the matrix products which dynsim makes in a step take
+(forward, and twice that backward) at the rate of one square matmul of JAX on this machine, `share`
+its part of the step, and `torch's` the same of the fastest way of PyTorch; `memory` is the least
+time to read and write weights and Adam's two moments once each at the machine's copying rate.
+`limit` names the larger one, or `rest` where both together are less than half of the step: handing
+out work, drawing batches, and what acts on entries. With `--pieces` what a step cannot do without
+is timed piece by piece too, as XLA compiles each alone (`benchmarks._step_pieces`): their sum is
+the `floor` of any program of such pieces, and `most` is the ratio that it would have. That takes up
+to a minute a row. The last table is the peak memory of this process after ever wider grids.
 """
 
 from __future__ import annotations
@@ -50,7 +54,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._step_pieces import pieces_milliseconds
+from benchmarks._step_pieces import evaluated_tokens, pieces_milliseconds
 from benchmarks.sweep_throughput import matmul_rate, seconds
 from dynsim.laboratory import (
     NetworkSetup,
@@ -119,6 +123,7 @@ class Row:
     dynsim: float
     torch: dict[str, float]
     matmul: float
+    matmul_apart: float  # with every token of a batch by itself, as in PyTorch
     memory: float
     limit: str
     pieces: dict[str, float]  # empty where they are not timed
@@ -322,12 +327,12 @@ def check_agreement(setup: NetworkSetup) -> None:
             raise RuntimeError(f"{setup.network} {setup.width}, {way}: off by {largest:.3g}")
 
 
-def operations(setup: NetworkSetup) -> int:
+def operations(setup: NetworkSetup, tokens: int) -> int:
     """Of the matrix products of one step: two a weight and token, thrice with the backward pass;
     attention's scores and mixtures on top."""
     read = parameter_count(setup) - setup.vocab_size * setup.width
     mixing = 2 * setup.depth * setup.context * setup.width if setup.network == "transformer" else 0
-    return 6 * setup.batch_size * (read + mixing)
+    return 6 * tokens * (read + mixing)
 
 
 class Contestant(NamedTuple):
@@ -409,7 +414,7 @@ def measure(
         contestants |= torch_contestants(setup, cores, compiled)
     theirs = step_milliseconds(contestants, setup)
     ours = theirs.pop("dynsim")
-    matmul = 1e3 * operations(setup) / rates[0]
+    matmul = 1e3 * operations(setup, evaluated_tokens(setup)) / rates[0]
     memory = 1e3 * STATE_BYTES * parameter_count(setup) / rates[1]
     limit = "matmul" if matmul > memory else "memory"
     return Row(
@@ -419,6 +424,7 @@ def measure(
         dynsim=ours,
         torch=theirs,
         matmul=matmul,
+        matmul_apart=1e3 * operations(setup, setup.batch_size) / rates[0],
         memory=memory,
         limit=limit if matmul + memory > ours / 2 else "rest",
         pieces=pieces_milliseconds(setup) if pieces else {},
@@ -439,7 +445,7 @@ def table(rows: list[Row]) -> str:
     """Both ways of PyTorch eager and compiled, each by its better number of threads."""
     kinds = [(way, how) for way in WAYS for how in ("eager", "compiled")]
     lines = [
-        f"{'network':>11}  width  parameters  dynsim  matmul  memory  share  limit   "
+        f"{'network':>11}  width  parameters  dynsim  matmul  memory  share  torch's  limit   "
         + "  ".join(f"{way} {how}"[:13].rjust(13) for way, how in kinds)
         + "  ratio  floor   most"
     ]
@@ -448,10 +454,12 @@ def table(rows: list[Row]) -> str:
         theirs = ["-" if ms is None else f"{ms:.3f}" for ms in times]
         ratio, most = ("-" if one is None else f"{one:.1f}" for one in (row.ratio, row.most))
         floor = "-" if row.floor is None else f"{row.floor:.3f}"
+        best = row.of_torch()
+        share = "-" if best is None else f"{row.matmul_apart / best:.0%}"
         lines.append(
             f"{row.network:>11}  {row.width:>5}  {row.parameters:>10,}  {row.dynsim:>6.3f}  "
             f"{row.matmul:>6.3f}  {row.memory:>6.3f}  {row.matmul / row.dynsim:>5.0%}  "
-            f"{row.limit:<6}  "
+            f"{share:>7}  {row.limit:<6}  "
             + "  ".join(f"{one:>13}" for one in theirs)
             + f"  {ratio:>5}  {floor:>5}  {most:>5}"
         )

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import laboratory_throughput as laboratory
+from benchmarks._step_pieces import evaluated_tokens
 from dynsim import NetworkSetup
 from dynsim.laboratory import learning_rate_factors, parameter_count, train_networks
 from dynsim.laboratory._networks import label_of
@@ -76,6 +77,7 @@ def measure(
         each = min(seconds(ours) for _ in range(REPEATS))
         matmul = product_rate(product, precision)
     theirs, unit = torch_steps(setup, precision, min(runs, TORCH_RUNS)), runs * steps
+    operations = laboratory.operations(setup, evaluated_tokens(setup))
     return {
         "steps_per_second": ((), unit / each),
         "compile_seconds": ((), first - each),
@@ -83,7 +85,7 @@ def measure(
         "ratio": ((), unit / each / theirs),
         "product_rate": ((), matmul),
         "copy_rate": ((), copy_rate(copied)),
-        "product_share": ((), laboratory.operations(setup) * unit / each / matmul),
+        "product_share": ((), operations * unit / each / matmul),
         "parameters": ((), float(parameter_count(setup))),
     }
 

@@ -69,7 +69,7 @@ class Forward(NamedTuple):
 
 def _normalised(gain: Array | None, x: Array) -> Array:
     """x / sqrt(mean x^2) times the gain, over the last axis; x itself without a gain."""
-    return x if gain is None else _rms_norm(gain, x)
+    return x if gain is None else rms_norm(gain, x)
 
 
 def _centred(x: Array) -> Array:
@@ -77,7 +77,7 @@ def _centred(x: Array) -> Array:
 
 
 @jax.custom_vjp
-def _rms_norm(gain: Array, x: Array) -> Array:
+def rms_norm(gain: Array, x: Array) -> Array:
     return _rms_norm_forward(gain, x)[0]
 
 
@@ -96,7 +96,7 @@ def _rms_norm_backward(kept: tuple[Array, Array, Array], pulled: Array) -> tuple
     return jnp.ones(len(rows), x.dtype) @ rows, by_x
 
 
-_rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
+rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
 
 
 def _over_rows(gain: Array, x: Array) -> Array:
@@ -184,7 +184,7 @@ class Block(eqx.Module):
             (multiplier * z @ weight.T).reshape(heads)
             for weight in (self.query, self.key, self.value)
         )
-        mixed = _attention(_rotated(query), _rotated(key), value).reshape(z.shape)
+        mixed = _attention(rotated(query), rotated(key), value).reshape(z.shape)
         stream = stream + multiplier * mixed @ self.output.T
         x = _normalised(self.mlp_gain, stream)
         y = activated(activation, multiplier * x @ self.up.T)
@@ -219,7 +219,7 @@ Network = Linear | ResidualMLP | Transformer
 Tree = Any  # of the network's structure: gradients, steps, labels
 
 
-def _rotated(x: Array) -> Array:
+def rotated(x: Array) -> Array:
     """Rotary positions (Su et al. 2021): pairs of (S, C, heads, head_width) turned by C angles."""
     half = x.shape[-1] // 2
     frequency = ROTARY_BASE ** -(np.arange(half) / half)
@@ -236,10 +236,14 @@ def _attention(query: Array, key: Array, value: Array) -> Array:
     """
     sums = jnp.promote_types(query.dtype, "float32")
     scores = jnp.einsum("sihk,sjhk->shij", query, key, preferred_element_type=sums)
-    past = np.tri(query.shape[1], dtype=bool)
-    scores = jnp.where(past, scores * query.shape[-1] ** -0.5, -jnp.inf)
-    shares = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    shares = causal_shares(scores * query.shape[-1] ** -0.5).astype(value.dtype)
     return jnp.einsum("shij,sjhk->sihk", shares, value)
+
+
+def causal_shares(scores: Array) -> Array:
+    """Softmax over the last of two axes of positions, up to each position itself."""
+    past = np.tri(scores.shape[-1], dtype=bool)
+    return jax.nn.softmax(jnp.where(past, scores, -jnp.inf), axis=-1)
 
 
 def initial_network(shape: NetworkShape, init_factor: LayerValues, key: Array) -> Network:

@@ -33,11 +33,11 @@ def batch_loss(
     elif batch.targets.ndim == batch.tokens.ndim:
         each = optax.softmax_cross_entropy_with_integer_labels(outputs, batch.targets)
     else:
-        each = _cross_entropy(outputs, batch.targets)
+        each = cross_entropy(outputs, batch.targets)
     return jnp.sum(batch.weights * each)
 
 
-def _cross_entropy(
+def cross_entropy(
     outputs: Float[Array, "*batch n"], targets: Float[Array, "*batch n"]
 ) -> Float[Array, "*batch"]:
     """-sum_k y_k ln softmax(f)_k, summed as a matrix product.

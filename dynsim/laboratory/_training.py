@@ -178,6 +178,7 @@ class _State(NamedTuple):
     network: Tree
     memory: Any
     train_loss: Array  # (T,), filled so far
+    lost: Array  # whether a batch had more token types than there was room for
 
 
 class Reached(NamedTuple):
@@ -218,7 +219,8 @@ def train_networks(
     x the layer's exponent, and decay_t = lambda eta_t (coupled) or lambda (schedule)
     (independent); norm gains do not decay. Runs of one seed share initial weights and batches.
     All runs of a shape, whatever their learning rates, seeds, weight decays or parametrization,
-    share one compiled program; on several devices they are spread over them.
+    share one compiled program; on several devices they are spread over them. Without sequences
+    each token type of a batch is evaluated once, weighted by its count.
 
     **Arguments:**
 
@@ -366,6 +368,11 @@ class _Grid:
         for first, last in itertools.pairwise(self._calls):
             self.crew.check()
             state = _advance(plan, at_once, shared, runs, state, first, last)
+            if last in self._ends and np.any(state.lost):
+                # Tokens are missing: once more from the start, each token by itself.
+                shared = shared._replace(task=shared.task.apart())
+                state = call(_begin, plan, shared, runs)
+                state = _advance(plan, at_once, shared, runs, state, 0, last)
             if last in self._ends:
                 yield Reached(chunk, last, shared, state, initial_loss)
             if self._progress is not None:
@@ -474,7 +481,7 @@ def _one_begin(plan: _Plan, shared: _Shared, run: _Run) -> _State:
     network: Tree = network_of_keys(plan.shape, shared.init_factor, keys)
     rule = optimizer_direction(plan.optimizer, plan.entrywise, shared.constants)
     curve = jnp.full(shared.factors.shape, jnp.nan, shared.factors.dtype)
-    return _State(network, rule.init(network), curve)
+    return _State(network, rule.init(network), curve, jnp.array(False))
 
 
 def _one_advance(
@@ -491,23 +498,28 @@ def _one_advance(
     key = jax.random.wrap_key_data(run.batches)
 
     def step(index: Array, batch: Batch, state: _State) -> _State:
-        network, memory, curve = state
+        network, memory, curve, lost = state
         loss, gradients = jax.value_and_grad(partial(_loss, plan, shared))(network, batch)
         directions, memory = rule.update(gradients, memory, network)
         factor = shared.factors[index]
         change = network_step(labels, directions, network, run.rates, run.decay, factor, plan.decay)
         curve = curve.at[index].set(loss.astype(curve.dtype))
-        return _State(jax.tree.map(jnp.add, network, change), memory, curve)
+        return _State(jax.tree.map(jnp.add, network, change), memory, curve, lost)
 
     def steps(block: Array, state: _State) -> _State:
         start = at_once * block
         indices = start + jnp.arange(at_once)
         drawn = jax.vmap(lambda at: shared.task.drawn(jax.random.fold_in(key, at)))(indices)
+        lost = jnp.any(jax.vmap(shared.task.lost)(drawn))
+
+        def batch(index: Array) -> Batch:
+            return shared.task.at(jax.tree.map(lambda x: x[index - start], drawn))
+
         return jax.lax.fori_loop(
             jnp.maximum(first, start),
             jnp.minimum(last, start + at_once),
-            lambda index, state: step(index, shared.task.at(drawn[index - start]), state),
-            state,
+            lambda index, state: step(index, batch(index), state),
+            state._replace(lost=state.lost | lost),
         )
 
     return jax.lax.fori_loop(first // at_once, (last + at_once - 1) // at_once, steps, state)

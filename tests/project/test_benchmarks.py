@@ -25,15 +25,16 @@ def test_every_benchmark_imports(name, monkeypatch):
 
 def test_pieces_of_a_step_are_all_its_matrix_products(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
-    products = importlib.import_module("benchmarks._step_pieces").products
+    pieces = importlib.import_module("benchmarks._step_pieces")
     throughput = importlib.import_module("benchmarks.laboratory_throughput")
     for setup in throughput.SIZES:
         counted = sum(
             2 * one.rows * one.inner * one.columns * one.together * times
-            for one, times in products(setup).items()
+            for one, times in pieces.products(setup).items()
         )
         # From the number of weights, which has norm gains among them.
-        assert counted == pytest.approx(throughput.operations(setup), rel=0.03)
+        expected = throughput.operations(setup, pieces.evaluated_tokens(setup))
+        assert counted == pytest.approx(expected, rel=0.03)
 
 
 def test_verify_default_samples_cells_of_a_study(monkeypatch):

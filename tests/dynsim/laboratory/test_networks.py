@@ -179,7 +179,7 @@ def test_attention_knows_distances_alone():
     """Rotary scores of a query at i and a key at j depend on i - j; the order matters."""
     random = np.random.default_rng(1)
     query, key = (np.tile(random.normal(size=(1, 1, 1, 8)), (1, 7, 1, 1)) for _ in range(2))
-    scores = np.einsum("sihk,sjhk->ij", networks._rotated(query), networks._rotated(key))
+    scores = np.einsum("sihk,sjhk->ij", networks.rotated(query), networks.rotated(key))
     for distance in range(-6, 7):
         diagonal = np.diagonal(scores, distance)
         np.testing.assert_allclose(diagonal, diagonal[0], rtol=1e-12)
@@ -201,7 +201,7 @@ def test_norm_gradient_is_that_of_its_formula(size):
         values, pull = jax.vjp(norm, gain, x)
         return values, *pull(pulled)
 
-    for got, wanted in zip(with_gradients(networks._rms_norm), with_gradients(naive), strict=True):
+    for got, wanted in zip(with_gradients(networks.rms_norm), with_gradients(naive), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-12 / size)
 
 
