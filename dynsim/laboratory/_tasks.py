@@ -1,15 +1,13 @@
 """What toy networks learn: tables of targets, or the next token of a text.
 
 A task is a tree of arrays. `batch` is what one step sees; it is `at` what is `drawn` with a key,
-since to draw for many steps at once takes hardly longer than for one. `evaluation` is what losses
-are reported on.
+since to draw for many steps at once takes hardly longer than for one. Equal tokens of a table may
+be `merged` in between, which changes no loss. `evaluation` is what losses are reported on.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from statistics import NormalDist
 from typing import NamedTuple
 
 import equinox as eqx
@@ -33,8 +31,8 @@ EVALUATION_TOKENS = 4096
 EVALUATION_PIECE = 256  # tokens of the evaluation that are held at once, or a batch's if more
 VALIDATION_SHARE = 10  # every tenth block of a text
 BLOCK_TOKENS = 1024
-RETRAINED = 0.01  # of all trainings: those with a batch of more types than it has room for
-ROOM_STEPS = 16  # in a batch: laws that differ little share a compiled program
+DEVIATIONS = 4  # above the mean number of types, for which a batch has room at least
+ROOM_STEPS = 16  # in a batch: seeds and laws that differ little share a compiled program
 MERGED_SHARE = 0.75  # of a batch's tokens: with hardly fewer types than tokens, they stay apart
 
 
@@ -74,24 +72,24 @@ class Batch(NamedTuple):
         return Batch(cut(self.tokens), cut(self.targets), cut(self.weights))
 
 
-class Drawn(NamedTuple):
-    """Tokens of a batch, and how often each occurs (None: each is one of the batch)."""
+def merged(tokens: Array, room: int) -> tuple[Array, Array]:
+    """The types of a batch in increasing order (U, 1), and how often each occurs (U, 1).
 
-    tokens: Array
-    counts: Array | None
-
-
-def merged(tokens: Array, room: int) -> Drawn:
-    """Each type once, in increasing order, up to the first `room` types.
-
-    A fifth of the time of `jnp.unique_counts` on a CPU, which sorts indices too.
+    `room` is U, at least the number of distinct types; places that are left over count nothing.
+    Takes a fifth of the time of `jnp.unique_counts` on a CPU, which sorts indices too.
     """
     ordered = jnp.sort(tokens, axis=None)
     new = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] != ordered[:-1]])
     place = jnp.cumsum(new)
-    types = jnp.zeros(room, tokens.dtype).at[place].set(ordered, mode="drop")
+    types = jnp.full(room, ordered[0]).at[place].set(ordered, mode="drop")
     counts = jnp.zeros(room, tokens.dtype).at[place].add(1, mode="drop")
-    return Drawn(types[:, None], counts[:, None])
+    return types[:, None], counts[:, None]
+
+
+def distinct(tokens: Array) -> Array:
+    """The number of types of a batch."""
+    ordered = jnp.sort(tokens, axis=None)
+    return 1 + jnp.count_nonzero(ordered[1:] != ordered[:-1])
 
 
 class TableTask(eqx.Module):
@@ -105,36 +103,18 @@ class TableTask(eqx.Module):
     table: Array | Pairs
     batch_size: int = eqx.field(static=True)
     sequence: int = eqx.field(static=True)
-    room: int = eqx.field(static=True)
 
-    def drawn(self, key: Array) -> Drawn:
-        """The independent tokens of a batch (S, C); nothing in full batch.
+    def drawn(self, key: Array) -> Array:
+        """The independent tokens of a batch (S, C); nothing in full batch."""
+        return self._tokens(key, self.batch_size)
 
-        With `room` for U types it is each type once (U, 1), and how often it occurs.
-        """
-        tokens = self._tokens(key, self.batch_size)
-        if not self.room:
-            return Drawn(tokens, None)
-        return merged(tokens, self.room)
-
-    def lost(self, drawn: Drawn) -> Array:
-        """Whether the batch has more types than there is room for, so that tokens are missing."""
-        if drawn.counts is None:
-            return jnp.array(False)
-        return jnp.sum(drawn.counts) < self.batch_size
-
-    def at(self, drawn: Drawn) -> Batch:
-        """The batch of these tokens, or the whole law."""
-        return self._law() if self.batch_size == 0 else self._batch_of(*drawn)
+    def at(self, drawn: Array, counts: Array | None = None) -> Batch:
+        """The batch of these tokens, each as often as it `counts`; or the whole law."""
+        return self._law() if self.batch_size == 0 else self._batch_of(drawn, counts)
 
     def batch(self, key: Array) -> Batch:
         """A batch of independent tokens, or the whole law."""
-        apart = self.apart()
-        return apart.at(apart.drawn(key))
-
-    def apart(self) -> TableTask:
-        """The same with each token of a batch by itself."""
-        return dataclasses.replace(self, room=0)
+        return self.at(self.drawn(key))
 
     def evaluation(self) -> Batch:
         """The whole law; for sequences a fixed draw of 4096 tokens or one sequence."""
@@ -178,14 +158,6 @@ class TextTask(eqx.Module):
     def drawn(self, key: Array) -> Array:
         """Uniform numbers (2, S), which say where windows lie."""
         return uniform(key, (2, self.batch_size // self.sequence))
-
-    def lost(self, drawn: Array) -> Array:
-        """Nothing ever is: each token stays by itself."""
-        return jnp.array(False)
-
-    def apart(self) -> TextTask:
-        """Itself."""
-        return self
 
     def at(self, drawn: Array) -> Batch:
         """The windows of the training text at these places."""
@@ -236,20 +208,19 @@ def task(setup: NetworkSetup) -> Task:
         else jnp.asarray(targets(setup), dtype),
         setup.batch_size,
         setup.sequence_length,
-        room_for_types(setup),
     )
 
 
-def room_for_types(setup: NetworkSetup) -> int:
+def room_for_types(setup: NetworkSetup, most: int = 0) -> int:
     """Types of a batch that are evaluated, once each; 0 where that saves too little, and for
     sequences and texts, whose tokens stay apart.
 
-    So many that no batch of a training has more with a probability of 99 %. Of S independent tokens
-    type i is missing with probability u_i = (1 - p_i)^S. The number D of types has
+    As many as batches hardly ever exceed, or `most` if that is more. Of S independent tokens type i
+    is missing with probability u_i = (1 - p_i)^S, so that the number D of types has
 
         E D = sum_i (1 - u_i),    Var D = sum_i u_i (1 - u_i) - S (sum_i p_i u_i)^2
 
-    to the leading order in p, since one type's tokens are none of another's, and is about normal.
+    to the leading order in p, since one type's tokens are none of another's.
     """
     size = setup.batch_size
     if size == 0 or setup.sequence_length > 1 or setup.targets == "next-token":
@@ -258,10 +229,9 @@ def room_for_types(setup: NetworkSetup) -> int:
     with np.errstate(divide="ignore"):
         missing = np.exp(size * np.log1p(-np.minimum(frequencies, 1)))
     variance = missing @ (1 - missing) - size * (frequencies @ missing) ** 2
-    deviations = NormalDist().inv_cdf(1 - RETRAINED / setup.steps)
-    most = (1 - missing).sum() + deviations * math.sqrt(max(variance, 0.0))
+    expected = (1 - missing).sum() + DEVIATIONS * math.sqrt(max(variance, 0.0))
     step = math.ceil(size / ROOM_STEPS)
-    room = min(step * math.ceil(most / step), len(frequencies))
+    room = min(step * math.ceil(max(expected, most) / step), len(frequencies))
     return room if room <= MERGED_SHARE * size else 0
 
 

@@ -50,12 +50,13 @@ from ._networks import (
     parameter_labels,
 )
 from ._step import batch_loss, network_step, optimizer_direction
-from ._tasks import EVALUATION_PIECE, Batch, Task, task
+from ._tasks import EVALUATION_PIECE, Batch, Task, distinct, merged, room_for_types, task
 from ._updates import UpdateRecord, records_updates, update_sizes
 from ._workers import PIECES, Crew
 
 STEPS_PER_CALL = 256
 DRAWN_AT_ONCE = 16  # batches; one by one they take a tenth of a narrow network's step
+COUNTED_PER_CALL = 4096  # batches whose types are counted beforehand
 DRAWN_TOKENS = 2**16  # of these batches, or one batch
 CURVE_BYTES = 32  # of a run and a step: its losses, while they are gathered and printed
 
@@ -154,6 +155,14 @@ class _Plan(NamedTuple):
     decay: str
 
 
+class _Drawing(NamedTuple):
+    """How many batches are drawn together, and how many types a batch has room for, each of which
+    is evaluated once (0: every token is evaluated)."""
+
+    at_once: int
+    room: int = 0
+
+
 class _Shared(NamedTuple):
     """Traced arguments that all runs share."""
 
@@ -178,7 +187,6 @@ class _State(NamedTuple):
     network: Tree
     memory: Any
     train_loss: Array  # (T,), filled so far
-    lost: Array  # whether a batch had more token types than there was room for
 
 
 class Reached(NamedTuple):
@@ -219,8 +227,8 @@ def train_networks(
     x the layer's exponent, and decay_t = lambda eta_t (coupled) or lambda (schedule)
     (independent); norm gains do not decay. Runs of one seed share initial weights and batches.
     All runs of a shape, whatever their learning rates, seeds, weight decays or parametrization,
-    share one compiled program; on several devices they are spread over them. Without sequences
-    each token type of a batch is evaluated once, weighted by its count.
+    share one compiled program; on several devices they are spread over them. Of tables, networks
+    that see no sequences evaluate equal tokens of a batch once, where that saves enough.
 
     **Arguments:**
 
@@ -347,7 +355,8 @@ class _Grid:
         self._device = NamedSharding(mesh, PartitionSpec("runs")) if len(devices) > 1 else None
         self._plan, self._shared = _plan(setup), _shared(setup)
         self._runs = _runs(setup, columns)
-        self._at_once = _drawn_at_once(setup, self._calls)
+        at_once = _drawn_at_once(setup, self._calls)
+        self._drawing = _Drawing(at_once, _room(setup, self._shared.task, self._runs, ends[-1]))
         self.chunks = list(chunks(runs, self._count))
         self._share = 1 / (len(self.chunks) * (len(self._calls) - 1))
         self._progress = None if progress is None else self.crew.reporting(progress)
@@ -362,17 +371,12 @@ class _Grid:
         initial_loss = call(_evaluate, plan, shared, state.network)
         if 0 in self._ends:
             yield Reached(chunk, 0, shared, state, initial_loss)
-        at_once = self._at_once
+        drawing = self._drawing
         # Compiles before any step is due.
-        state = call(_advance, plan, at_once, shared, runs, state, 0, 0)
+        state = call(_advance, plan, drawing, shared, runs, state, 0, 0)
         for first, last in itertools.pairwise(self._calls):
             self.crew.check()
-            state = _advance(plan, at_once, shared, runs, state, first, last)
-            if last in self._ends and np.any(state.lost):
-                # Tokens are missing: once more from the start, each token by itself.
-                shared = shared._replace(task=shared.task.apart())
-                state = call(_begin, plan, shared, runs)
-                state = _advance(plan, at_once, shared, runs, state, 0, last)
+            state = _advance(plan, drawing, shared, runs, state, first, last)
             if last in self._ends:
                 yield Reached(chunk, last, shared, state, initial_loss)
             if self._progress is not None:
@@ -395,6 +399,34 @@ def _drawn_at_once(setup: NetworkSetup, calls: Sequence[int]) -> int:
         return 1
     most = DRAWN_TOKENS // max(setup.batch_size, 1)
     return max(1, min(DRAWN_AT_ONCE, setup.steps, most))
+
+
+def _room(setup: NetworkSetup, task: Task, runs: _Run, steps: int) -> int:
+    """Room for the types of every batch of these runs."""
+    room = room_for_types(setup)
+    if not room or room == setup.vocab_size:
+        return room
+    most = 0
+    for key in np.unique(runs.batches, axis=0):
+        for first in range(0, steps, COUNTED_PER_CALL):
+            last = min(steps, first + COUNTED_PER_CALL)
+            most = max(most, int(_most_types(task, key, first, last)))
+    return room_for_types(setup, most)
+
+
+@jax.jit
+def _most_types(task: Task, key: Array, first: Array, last: Array) -> Array:
+    """The largest number of distinct tokens of a batch from step `first` to `last`."""
+
+    def types(index: Array) -> Array:
+        return distinct(task.drawn(jax.random.fold_in(jax.random.wrap_key_data(key), index)))
+
+    def more(block: Array, most: Array) -> Array:
+        indices = first + DRAWN_AT_ONCE * block + jnp.arange(DRAWN_AT_ONCE)
+        return jnp.maximum(most, jnp.max(jax.vmap(types)(jnp.minimum(indices, last - 1))))
+
+    blocks = (last - first + DRAWN_AT_ONCE - 1) // DRAWN_AT_ONCE
+    return jax.lax.fori_loop(0, blocks, more, jnp.zeros((), int))
 
 
 def _plan(setup: NetworkSetup) -> _Plan:
@@ -481,12 +513,12 @@ def _one_begin(plan: _Plan, shared: _Shared, run: _Run) -> _State:
     network: Tree = network_of_keys(plan.shape, shared.init_factor, keys)
     rule = optimizer_direction(plan.optimizer, plan.entrywise, shared.constants)
     curve = jnp.full(shared.factors.shape, jnp.nan, shared.factors.dtype)
-    return _State(network, rule.init(network), curve, jnp.array(False))
+    return _State(network, rule.init(network), curve)
 
 
 def _one_advance(
     plan: _Plan,
-    at_once: int,
+    drawing: _Drawing,
     shared: _Shared,
     first: Array,
     last: Array,
@@ -496,30 +528,35 @@ def _one_advance(
     rule = optimizer_direction(plan.optimizer, plan.entrywise, shared.constants)
     labels = parameter_labels(state.network)
     key = jax.random.wrap_key_data(run.batches)
+    at_once = drawing.at_once
 
     def step(index: Array, batch: Batch, state: _State) -> _State:
-        network, memory, curve, lost = state
+        network, memory, curve = state
         loss, gradients = jax.value_and_grad(partial(_loss, plan, shared))(network, batch)
         directions, memory = rule.update(gradients, memory, network)
         factor = shared.factors[index]
         change = network_step(labels, directions, network, run.rates, run.decay, factor, plan.decay)
         curve = curve.at[index].set(loss.astype(curve.dtype))
-        return _State(jax.tree.map(jnp.add, network, change), memory, curve, lost)
+        return _State(jax.tree.map(jnp.add, network, change), memory, curve)
 
     def steps(block: Array, state: _State) -> _State:
         start = at_once * block
         indices = start + jnp.arange(at_once)
-        drawn = jax.vmap(lambda at: shared.task.drawn(jax.random.fold_in(key, at)))(indices)
-        lost = jnp.any(jax.vmap(shared.task.lost)(drawn))
+
+        def draw(index: Array) -> tuple[Array, ...]:
+            tokens = shared.task.drawn(jax.random.fold_in(key, index))
+            return merged(tokens, drawing.room) if drawing.room else (tokens,)
+
+        drawn = jax.vmap(draw)(indices)
 
         def batch(index: Array) -> Batch:
-            return shared.task.at(jax.tree.map(lambda x: x[index - start], drawn))
+            return shared.task.at(*(x[index - start] for x in drawn))
 
         return jax.lax.fori_loop(
             jnp.maximum(first, start),
             jnp.minimum(last, start + at_once),
             lambda index, state: step(index, batch(index), state),
-            state._replace(lost=state.lost | lost),
+            state,
         )
 
     return jax.lax.fori_loop(first // at_once, (last + at_once - 1) // at_once, steps, state)
@@ -531,12 +568,11 @@ def _begin(plan: _Plan, shared: _Shared, runs: _Run) -> _State:
     return _of_every_run(partial(_one_begin, plan, shared), runs)
 
 
-@partial(jax.jit, static_argnames=("plan", "at_once"), donate_argnames="state")
-def _advance(plan, at_once, shared, runs, state, first, last):
-    """Steps `first` to `last` of every run, with so many batches drawn `at_once`; bounds are
-    traced, so one program serves all."""
+@partial(jax.jit, static_argnames=("plan", "drawing"), donate_argnames="state")
+def _advance(plan, drawing, shared, runs, state, first, last):
+    """Steps `first` to `last` of every run; bounds are traced, so one program serves all."""
     with jax.default_matmul_precision("highest"):
-        advance = partial(_one_advance, plan, at_once, shared, first, last)
+        advance = partial(_one_advance, plan, drawing, shared, first, last)
         return _of_every_run(advance, runs, state)
 
 

@@ -261,6 +261,9 @@ CALLS: dict[str, Callable[[], None]] = {
     "transformer": partial(networks, "transformer", optimizer="muon", **CLASSES),
     "transformer in bfloat16": partial(networks, "transformer", precision="bfloat16"),
     "tied mlp in float64": partial(networks, "mlp", precision="float64", tied=True),
+    "equal tokens merged": partial(
+        networks, "mlp", batch_size=32, vocab_size=64, tokens="zipf:2", **CLASSES
+    ),
     "recorded updates": updates,
     "coordinates": partial(coordinates, "transformer"),
     "linear model": linear,

@@ -85,7 +85,7 @@ def walk(setup: NetworkSetup):
             as_numpy(network),
             as_numpy(gradient(shared.task, shared.multiplier, network, key)),
         )
-        state = training._advance(plan, 1, shared, runs, state, index, index + 1)
+        state = training._advance(plan, training._Drawing(1), shared, runs, state, index, index + 1)
     yield as_numpy(jax.tree.map(lambda x: x[0], state.network)), {}
 
 
@@ -420,7 +420,9 @@ def compiled_bytes(setup: NetworkSetup, runs: int) -> int:
     plan, shared = training._plan(setup), training._shared(setup)
     batch = training._runs(setup, training.run_columns(setup, seeds=np.arange(runs)))
     state = jax.eval_shape(partial(training._begin, plan, shared), batch)
-    compiled = training._advance.lower(plan, 1, shared, batch, state, 0, 1).compile()
+    compiled = training._advance.lower(
+        plan, training._Drawing(1), shared, batch, state, 0, 1
+    ).compile()
     memory = compiled.memory_analysis()
     assert memory is not None
     return memory.argument_size_in_bytes + memory.temp_size_in_bytes
