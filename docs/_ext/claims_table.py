@@ -272,7 +272,7 @@ def setup(app: Any) -> dict[str, bool]:
             heads, widths, rows = REPLICATION[self.arguments[0]]
             found = rows(" ".join(self.content).split())
             if not found:
-                return [nodes.paragraph(text="No replication is stored yet.")]
+                return [nodes.paragraph(text="None at present.")]
             return [_table(nodes, heads, widths, found)]
 
     app.add_directive("replication", Replication)
