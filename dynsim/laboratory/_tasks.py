@@ -76,10 +76,9 @@ def merged(tokens: Array, room: int) -> tuple[Array, Array]:
     """The types of a batch in increasing order (U, 1), and how often each occurs (U, 1).
 
     `room` is U, at least the number of distinct types; places that are left over count nothing.
-    Takes a fifth of the time of `jnp.unique_counts` on a CPU, which sorts indices too.
+    Takes a quarter of the time of `jnp.unique_counts` on a CPU, which sorts indices too.
     """
-    ordered = jnp.sort(tokens, axis=None)
-    new = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] != ordered[:-1]])
+    ordered, new = _ordered(tokens)
     place = jnp.cumsum(new)
     types = jnp.full(room, ordered[0]).at[place].set(ordered, mode="drop")
     counts = jnp.zeros(room, tokens.dtype).at[place].add(1, mode="drop")
@@ -88,8 +87,13 @@ def merged(tokens: Array, room: int) -> tuple[Array, Array]:
 
 def distinct(tokens: Array) -> Array:
     """The number of types of a batch."""
+    return 1 + jnp.count_nonzero(_ordered(tokens)[1])
+
+
+def _ordered(tokens: Array) -> tuple[Array, Array]:
+    """In increasing order, and where the type is another than the one before."""
     ordered = jnp.sort(tokens, axis=None)
-    return 1 + jnp.count_nonzero(ordered[1:] != ordered[:-1])
+    return ordered, jnp.concatenate([jnp.zeros(1, bool), ordered[1:] != ordered[:-1]])
 
 
 class TableTask(eqx.Module):

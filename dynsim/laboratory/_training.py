@@ -356,7 +356,8 @@ class _Grid:
         self._plan, self._shared = _plan(setup), _shared(setup)
         self._runs = _runs(setup, columns)
         at_once = _drawn_at_once(setup, self._calls)
-        self._drawing = _Drawing(at_once, _room(setup, self._shared.task, self._runs, ends[-1]))
+        room = _room(setup, self._shared.task, self._runs, ends[-1], at_once)
+        self._drawing = _Drawing(at_once, room)
         self.chunks = list(chunks(runs, self._count))
         self._share = 1 / (len(self.chunks) * (len(self._calls) - 1))
         self._progress = None if progress is None else self.crew.reporting(progress)
@@ -401,7 +402,7 @@ def _drawn_at_once(setup: NetworkSetup, calls: Sequence[int]) -> int:
     return max(1, min(DRAWN_AT_ONCE, setup.steps, most))
 
 
-def _room(setup: NetworkSetup, task: Task, runs: _Run, steps: int) -> int:
+def _room(setup: NetworkSetup, task: Task, runs: _Run, steps: int, at_once: int) -> int:
     """Room for the types of every batch of these runs."""
     room = room_for_types(setup)
     if not room or room == setup.vocab_size:
@@ -410,22 +411,22 @@ def _room(setup: NetworkSetup, task: Task, runs: _Run, steps: int) -> int:
     for key in np.unique(runs.batches, axis=0):
         for first in range(0, steps, COUNTED_PER_CALL):
             last = min(steps, first + COUNTED_PER_CALL)
-            most = max(most, int(_most_types(task, key, first, last)))
-    return room_for_types(setup, most)
+            most = max(most, int(_most_types(at_once, task, key, first, last)))
+    return room if most <= room else room_for_types(setup, most)
 
 
-@jax.jit
-def _most_types(task: Task, key: Array, first: Array, last: Array) -> Array:
+@partial(jax.jit, static_argnames="at_once")
+def _most_types(at_once: int, task: Task, key: Array, first: Array, last: Array) -> Array:
     """The largest number of distinct tokens of a batch from step `first` to `last`."""
 
     def types(index: Array) -> Array:
         return distinct(task.drawn(jax.random.fold_in(jax.random.wrap_key_data(key), index)))
 
     def more(block: Array, most: Array) -> Array:
-        indices = first + DRAWN_AT_ONCE * block + jnp.arange(DRAWN_AT_ONCE)
+        indices = first + at_once * block + jnp.arange(at_once)
         return jnp.maximum(most, jnp.max(jax.vmap(types)(jnp.minimum(indices, last - 1))))
 
-    blocks = (last - first + DRAWN_AT_ONCE - 1) // DRAWN_AT_ONCE
+    blocks = (last - first + at_once - 1) // at_once
     return jax.lax.fori_loop(0, blocks, more, jnp.zeros((), int))
 
 

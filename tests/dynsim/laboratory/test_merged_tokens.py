@@ -33,7 +33,7 @@ def changed(**values) -> NetworkSetup:
 
 def room_of(setup: NetworkSetup, seeds: int) -> int:
     runs = training._runs(setup, training.run_columns(setup, seeds=np.arange(seeds)))
-    return training._room(setup, task(setup), runs, setup.steps)
+    return training._room(setup, task(setup), runs, setup.steps, at_once=16)
 
 
 def drawn_types(setup: NetworkSetup, seeds: int) -> np.ndarray:
