@@ -488,8 +488,8 @@ def main() -> None:
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     cores = len(os.sched_getaffinity(0))  # those this process is pinned to
+    peaks = {} if arguments.only else peak_memory()  # before anything larger
     rates = max(matmul_rate() for _ in range(3)), copy_rate()
-    peaks = {} if arguments.only else peak_memory()
     rows = []
     for setup in sizes(arguments.only):
         how = arguments.compile, not arguments.only, arguments.pieces
