@@ -179,11 +179,13 @@ def attributes(variable: str, loss: str) -> dict[str, str]:
 
 def latex_path(text: str) -> str:
     """`d^(3/2)/8` as mathematics, in what LaTeX and matplotlib both read."""
-    shown = re.sub(r"(?:\^|\*\*)\s*(\()?(-?[\d./]+)(?(1)\))", r"^{\2}", text)
+    power = r"\(\s*(-?[^()]+?)\s*\)|(-?[\d.]+)"  # only a bracket takes a quotient up
+    shown = re.sub(rf"(?:\^|\*\*)\s*(?:{power})", r"^{\1\2}", text)
     shown = re.sub(r"\b(min|max)\b", r"\\\1", shown)
     while match := re.search(r"(?<!\\)\bsqrt\s*\(", shown):
         inside, rest = _bracketed(shown[match.end() :])
         shown = rf"{shown[: match.start()]}\sqrt{{{inside}}}{rest}"
+    shown = re.sub(r"\s*\*\s*(?=[\d.])", r" \\cdot ", shown)
     return shown.replace("*", r"\,")
 
 
