@@ -17,9 +17,9 @@ import derivations
 from derivations import symbols as s
 from dynsim._compiled import evaluate
 from dynsim._errors import InputError
+from dynsim.scaling._epsilon import NEGLIGIBLE
 from dynsim.scaling._quantity import Unavailable
 from dynsim.scaling.quantities._first_step import FIRST_STEP
-from dynsim.scaling.quantities._optimal_rates import NEGLIGIBLE
 from dynsim.scaling.quantities._optimal_rates import check_derived as check_rates
 from dynsim.scaling.quantities._restoration import (
     Sizes,

@@ -222,9 +222,13 @@ class Plane:
             known["steps"] = moves + 1
         if self.law is None:
             options["tokens"] = PowerLaws(np.asarray(coordinates["zipf"])).name_at(1)
-        elif options.get("targets") not in CORPUS_TARGETS:
-            sizes = Resolution(known, self.paths, options).sizes()
-            options["tokens"] = self.law.name_at(int(sizes["m"]))
+        else:
+            vocab_size = int(Resolution(known, self.paths, options).sizes()["m"])
+            if vocab_size > self.law.largest:
+                allowed = f"must be at most {self.law.largest}, the types of the token law"
+                raise InputError("vocab_size", vocab_size, allowed)
+            if options.get("targets") not in CORPUS_TARGETS:
+                options["tokens"] = self.law.name_at(vocab_size)
         setup = Resolution(known, self.paths, options).setup()
         assert isinstance(setup, Setup)
         return setup

@@ -108,6 +108,7 @@ def exponent(
     """
     require_x64()
     chosen = named_quantity(quantity)
+    chosen.check_network(str(options.get("network") or "linear"))
     lists: dict[Along, Sequence[int] | None] = {
         "width": widths,
         "vocab_size": vocab_sizes,

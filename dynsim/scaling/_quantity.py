@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from derivations import Derivation, LimitLine
+from dynsim._errors import InputError
 from dynsim._network_setup import NetworkSetup
 from dynsim._setup import Setup
 
@@ -88,18 +89,27 @@ class Quantity:
 
     - `name`: what the command line takes; `symbol`: for axes, as mathematics.
     - `meaning`: its definition in one sentence, with the equation.
-    - `measurement`: what is trained for it.
+    - `networks`: those that have it; `measurement`: what is trained for it.
     - `no_value`: why networks that stayed finite may have no value.
     """
 
     name: str
     symbol: str
     meaning: str
+    networks: tuple[str, ...] = ("linear", "mlp", "transformer")
     measurement: Measurement | None = None
     no_value: str = "the networks have no finite value"
 
+    def check_network(self, network: str) -> None:
+        """Raises `InputError` for a network that does not have the quantity, before its other
+        options are looked at."""
+        if network not in self.networks:
+            allowed = f"must be {' or '.join(self.networks)} for {self.name}"
+            raise InputError("network", network, allowed)
+
     def check(self, setup: AnySetup) -> None:
         """Raises `InputError` where the quantity does not exist for a network or optimizer."""
+        self.check_network(getattr(setup, "network", "linear"))
 
     def asymptotic(self, family: Family) -> Asymptotic:
         """The exponent along the family, derived symbolically."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from dynsim._names import attributes
 from dynsim._results import Declared, Result
+from dynsim._setup import Setup
 from dynsim._summary import NINETY_FIVE, summary
 from dynsim.statistics import Estimate, ExponentFit
 from dynsim.statistics._intervals import interval_text
@@ -19,6 +21,7 @@ from dynsim.statistics._verdict import Evidence, Verdict, doubts, judged, seeds_
 
 from ._budget import Plan
 from ._columns import Curve, Local, joined, local_slopes, slope, slope_with_error
+from ._epsilon import gradient_size, is_negligible
 from ._family import Family
 from ._fitted import Fitted, no_interval
 from ._limit import derivation_text
@@ -231,6 +234,24 @@ class ScalingExponent(Result):
             )
         return None
 
+    @cached_property
+    def large_epsilon(self) -> str | None:
+        """One sentence where Adam's epsilon is not small against the gradients at a size that was
+        solved or measured; None where it is small at all of them."""
+        curve = joined(self.curve, self.wide)
+        measured = self.networks is not None
+        for place, (size, solved) in enumerate(zip(curve.sizes, curve.mean_field, strict=True)):
+            if not (np.isfinite(solved) or (measured and place < len(self.curve.sizes))):
+                continue
+            setup = self.family.setup(int(size))
+            if isinstance(setup, Setup) and not is_negligible(setup):
+                return (
+                    f"from `{self.family.along}` {size} on `epsilon` {setup.epsilon:g} is not "
+                    f"small against the gradients (about {gradient_size(setup):.2g}), and adam is "
+                    "no longer close to sign: the powers there are of this `epsilon`"
+                )
+        return None
+
     @property
     def against(self) -> Literal["derived", "mean_field"]:
         """The theory at the measured sizes that the verdict looks at, as a claim names it."""
@@ -294,12 +315,12 @@ class ScalingExponent(Result):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the numbers has to know: no power law, a limit that is far, rounded
-        sizes, diverged networks, no interval.
+        """What a reader of the numbers has to know: no power law, a limit that is far, an epsilon
+        that is not small, rounded sizes, diverged networks, no interval.
 
         Fields stand between backticks.
         """
-        found_out = (self.no_power_law, self.far_from_limit)
+        found_out = (self.no_power_law, self.far_from_limit, self.large_epsilon)
         notes = [*(text for text in found_out if text), *self.family.rounded]
         along, found, seeds = self.family.along, self.networks, len(self.seeds)
         if found is not None:

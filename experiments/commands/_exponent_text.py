@@ -177,23 +177,32 @@ def _print_values(result: ScalingExponent) -> None:
     known = [name for name in names if np.isfinite(values[name]).any()]
     if not known:
         return
-    head = [along, *(name.replace("_", " ") for name in known)]
-    if "mean_field" in known and np.any(values["mean_field_error"] > 0):
-        head[1 + known.index("mean_field")] += " (± 95 %)"
+    head = [along, *_columns_of_theory(known, values["mean_field_error"])]
     fails = bool(result.diverged.any())
     rows = []
     for place, size in enumerate(result.curve.sizes):
         row = [str(size)]
         for name in known:
-            text = number(float(values[name][place]))
+            error = values["mean_field_error"][place] if name == "mean_field" else 0.0
+            text = _with_error(values[name][place], error)
             if name == "measured" and result.has_interval:
                 ends = (number(float(values[f"measured_{end}"][place])) for end in ("low", "high"))
                 text += f" [{', '.join(ends)}]"
-            if name == "mean_field" and values["mean_field_error"][place] > 0:
-                text += f" ± {NINETY_FIVE * values['mean_field_error'][place]:.1g}"
             row.append(text)
         rows.append([*row, *([str(result.diverged[place])] if fails else [])])
     print_table([*head, *(["diverged"] if fails else [])], rows)
+
+
+def _columns_of_theory(names: Sequence[str], errors: NDArray[np.float64]) -> list[str]:
+    """Heads of columns; the mean field's says what stands behind its ±, where it has errors."""
+    with_errors = "mean_field" if bool((errors > 0).any()) else None
+    heads = {name: name.replace("_", " ") for name in names}
+    return [heads[name] + " (± 95 %)" * (name == with_errors) for name in names]
+
+
+def _with_error(value: float, error: float) -> str:
+    """A number, and the half width of its 95 % interval where it has a standard error."""
+    return number(float(value)) + (f" ± {NINETY_FIVE * error:.1g}" if error > 0 else "")
 
 
 def _print_local(result: ScalingExponent) -> None:
@@ -204,12 +213,16 @@ def _print_local(result: ScalingExponent) -> None:
     measured = {round(size): place for place, size in enumerate(octaves[0])}
     known = [n for n in ("derived", "mean_field") if np.isfinite(getattr(local, n)).any()]
     if len(local.sizes) and (known or measured):
-        head = [f"between, {result.family.along}", *(name.replace("_", " ") for name in known)]
+        errors = local.mean_field_error
+        head = [f"between, {result.family.along}", *_columns_of_theory(known, errors)]
         sizes = [int(size) for size in (*result.curve.sizes, *result.wide.sizes[1:])]
         rows = []
         for place, middle in enumerate(local.sizes):
             row = [f"{sizes[place]} and {sizes[place + 1]}"]
-            row += [number(float(getattr(local, name)[place])) for name in known]
+            row += [
+                _with_error(getattr(local, name)[place], errors[place] * (name == "mean_field"))
+                for name in known
+            ]
             at = measured.get(round(middle))
             value = [] if at is None else [float(one) for one in octaves[1:, at]]
             row.append(_interval(*value) if value else "")

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 import derivations
 from derivations import symbols as s
 from dynsim._compiled import evaluate
-from dynsim._errors import InputError
 from dynsim._setup import Setup
 from dynsim.scaling._family import Family
 from dynsim.scaling._quantity import (
@@ -50,6 +49,7 @@ def log_rms_ratio(pair: Floats) -> Floats:
 class Coherence(Quantity):
     """A part of the projection's T-th update, or its alignment."""
 
+    networks = ("linear",)
     measurement = TRAINING
 
     def __init__(self, part: derivations.UpdatePart, name: str, symbol: str, meaning: str):
@@ -57,8 +57,7 @@ class Coherence(Quantity):
         self.name, self.symbol, self.meaning = name, symbol, meaning
 
     def check(self, setup: AnySetup) -> None:
-        if not isinstance(setup, Setup):
-            raise InputError("network", setup.network, f"must be linear for {self.name}")
+        super().check(setup)
         check_moves(setup, "projection", self.name)
 
     def asymptotic(self, family: Family) -> Asymptotic:

@@ -44,6 +44,7 @@ EQUAL_DELTA = (
 class HiddenUpdate(Quantity):
     """Root mean square of the output change of the first hidden matrix, over its coordinates."""
 
+    networks = ("mlp", "transformer")
     measurement = TRAINING
 
     def __init__(self, what: What, symbol: str, meaning: str):
@@ -51,8 +52,8 @@ class HiddenUpdate(Quantity):
         self.name, self.symbol, self.meaning = f"hidden_{what}_rms", symbol, meaning
 
     def check(self, setup: AnySetup) -> None:
-        if isinstance(setup, Setup):
-            raise InputError("network", "linear", f"must be mlp or transformer for {self.name}")
+        super().check(setup)
+        setup = _network(setup)
         if setup.hidden_lr == 0:
             raise InputError("hidden_lr", 0, f"must be positive for {self.name}")
         check_network_step(setup, self.what, self.name)

@@ -52,6 +52,7 @@ class HiddenRateRatio(Quantity):
     `readout_ratio` times the hidden rate.
     """
 
+    networks = ("mlp",)
     symbol = r"\eta_E^*/\eta_A^*"
     no_value = NO_OPTIMUM
 
@@ -64,11 +65,6 @@ class HiddenRateRatio(Quantity):
             f"loss after T updates is lowest, {others}"
         )
         self.measurement = Measurement(f"{how}_hidden_rates", self._run)
-
-    def check(self, setup: AnySetup) -> None:
-        if not isinstance(setup, NetworkSetup) or setup.network != "mlp":
-            network = getattr(setup, "network", "linear")
-            raise InputError("network", network, f"must be mlp for {self.name}")
 
     def asymptotic(self, family: Family) -> Asymptotic:
         raise Unavailable(ARGUED)

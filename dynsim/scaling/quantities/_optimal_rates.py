@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import derivations
-from dynsim._errors import InputError
 from dynsim._setup import Setup
+from dynsim.scaling._epsilon import gradient_size, is_negligible
 from dynsim.scaling._family import Family
 from dynsim.scaling._quantity import (
     AnySetup,
@@ -48,7 +48,6 @@ Which = derivations.OptimalRate
 
 MEAN_FIELD_TASKS = 4
 LARGE_VOCABULARY = 2**18  # beyond it a task is like any other, and the tokens take the time
-NEGLIGIBLE = 0.01  # of a gradient's size
 RIDGE = 0.05  # of what training removes: a rise between two low losses that parts two valleys
 NO_OPTIMUM = (
     "no single optimum: the loss has two valleys in the learning rate (targets of equal size, such "
@@ -66,10 +65,8 @@ BOTH_LAYERS = (
 
 
 def linear_setup(setup: AnySetup) -> Setup:
-    """The setup, which is of the linear model. Raises `InputError` for another network."""
-    if not isinstance(setup, Setup):
-        network = getattr(setup, "network", None)
-        raise InputError("network", network, "must be linear for this quantity")
+    """The setup, which `Quantity.check` has found to be of the linear model."""
+    assert isinstance(setup, Setup)
     return setup
 
 
@@ -92,13 +89,11 @@ def check_derived(setup: Setup) -> None:
 
 
 def check_small_epsilon(setup: Setup) -> None:
-    """Raises `Unavailable` unless Adam's first step is that of sign: epsilon is small against the
-    gradient p_i sigma_W of an embedding of mean frequency."""
-    gradient = setup.projection_std * setup.law().power_sum(2)
-    if setup.optimizer == "adam" and setup.epsilon > NEGLIGIBLE * gradient:
+    """Raises `Unavailable` unless Adam's first step is that of sign."""
+    if not is_negligible(setup):
         raise Unavailable(
             f"`epsilon` {setup.epsilon:g} is not small against the gradients at `width` "
-            f"{setup.width} and `vocab_size` {setup.vocab_size} (about {gradient:.2g})"
+            f"{setup.width} and `vocab_size` {setup.vocab_size} (about {gradient_size(setup):.2g})"
         )
 
 
@@ -107,6 +102,7 @@ class OptimalRate(Quantity):
 
     which: Which
     how: How
+    networks = ("linear",)
     no_value = NO_OPTIMUM
 
     def __init__(self, name: str, which: Which, how: How):
@@ -115,9 +111,6 @@ class OptimalRate(Quantity):
         self.symbol = _SYMBOLS[which]
         self.meaning = f"{_OF[which]} at which the mean loss after T updates is lowest, {others}"
         self.measurement = _LAYERWISE if how == "layerwise" else _JOINT
-
-    def check(self, setup: AnySetup) -> None:
-        linear_setup(setup)
 
     def asymptotic(self, family: Family) -> Asymptotic:
         if self.how == "joint":

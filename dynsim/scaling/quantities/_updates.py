@@ -112,6 +112,7 @@ class Update(Quantity):
         self.name, self.symbol, self.meaning = f"{layer}_{what}_rms", symbol, meaning
 
     def check(self, setup: AnySetup) -> None:
+        super().check(setup)
         check_moves(setup, self.layer, self.name)
         if not isinstance(setup, Setup):
             check_network_step(setup, self.what, self.name)

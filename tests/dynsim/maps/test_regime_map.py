@@ -241,6 +241,23 @@ def test_networks_that_never_reach_the_end_are_counted_as_that():
     assert found.left_out == {NEVER: 1}
 
 
+def test_points_with_more_types_than_the_law_are_left_out_before_training(tmp_path):
+    """A law of 20 types has no network of 100: counted with its reason, the others are trained."""
+    (tmp_path / "counts.txt").write_text("".join(f"{20 - i}\n" for i in range(20)))
+    measured = []
+
+    def made(measurement, setup, labels, progress=None):
+        measured.append((setup.width, setup.vocab_size))
+        return {"rms": np.full(len(labels), 0.5), "embedding_lr": np.array([0.1])}
+
+    law = {"tokens": f"counts:{tmp_path / 'counts.txt'}"}
+    drawn = plane(axis("x", "width=64:128:2"), axis("y", "vocab_size=10:100:2"), law)
+    found = trained(drawn, COLOURS["rms"], (1, 2), 2, lambda *one: 0.5, made, print)
+    assert measured == [(64, 10)]
+    assert found.left_out == {"`vocab_size` must be at most 20, the types of the token law": 1}
+    assert found.y.tolist() == [10]
+
+
 @pytest.mark.parametrize(("init", "targets"), [("mup", "sign"), ("sp", "gaussian")])
 def test_cells_are_the_ratio_of_optimal_rates(init, targets):
     result = regime_map("optimal_rate_ratio", init=init, targets=targets, tokens="zipf:1", **SIZES)
