@@ -249,6 +249,11 @@ class _Bar(tqdm):
             self.delay = 0  # what is shown is cleared at the end
             self.refresh()
 
+    def update(self, n: float | None = 1) -> bool | None:
+        """Adds a part; parts of a whole may sum to a little more than it by rounding."""
+        part = 1.0 if n is None else n
+        return super().update(part if self.total is None else min(part, self.total - self.n))
+
     def display(self, *arguments: Any, **options: Any) -> Any:
         interruption.bar_stands(True)
         return super().display(*arguments, **options)

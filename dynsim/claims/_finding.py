@@ -241,7 +241,8 @@ class Verdicts(Result, Sequence[Finding]):
             for one in self.findings:
                 if one.claim.name == index:
                     return one
-            raise KeyError(index)
+            names = ", ".join(one.claim.name for one in self.findings)
+            raise KeyError(f"{index} is none of these claims: {names}")
         return self.findings[index]
 
     def __len__(self) -> int:

@@ -89,6 +89,9 @@ def compare(
                 raise
             missing[name] = _routes.why_not(error)
             report(1.0)
+        except _routes.NoCurve as reason:
+            missing[name] = str(reason)
+            report(1.0)
     partings = tuple(
         _parting(curves, row, quantity, first, second)
         for row, quantity in enumerate(quantities_of(setup))

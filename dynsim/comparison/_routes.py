@@ -25,6 +25,7 @@ from ._result import QUANTITIES, Curves
 AnySetup = Setup | NetworkSetup
 Progress = Callable[[float], object]
 Seeds = NDArray[np.int64]
+FLOW_STEPS, FLOW_STEPS_A_TIME = 2000, 50  # of the solver
 
 
 def networks(setup: AnySetup, seeds: Seeds, report: Progress) -> Curves:
@@ -67,11 +68,28 @@ def mean_field(
     return Curves(value, value - error, value + error, found.outcome[0])
 
 
+class NoCurve(Exception):
+    """A route that covers a setup did not get as far as its first step; the text says why."""
+
+
 def flow(setup: AnySetup, seeds: Seeds, report: Progress) -> Curves:
-    """Gradient flow, or smoothed-sign flow, from each network: step t is time t."""
+    """Gradient flow, or smoothed-sign flow, from each network: step t is time t.
+
+    A flow that descent follows moves by about one in a time of one. The solver's steps are limited
+    to what a flow with changes a hundred times as fast takes. Raises `NoCurve` for a stiffer one
+    that is not followed for one step of descent.
+    """
     loss, error, updates, outcomes = [], [], [], []
+    times, most = np.arange(setup.steps), max(FLOW_STEPS, FLOW_STEPS_A_TIME * setup.steps)
     for seed in seeds:
-        found = gradient_flow(setup, np.arange(setup.steps), network=int(seed))
+        found = gradient_flow(setup, times, network=int(seed), max_steps=most)
+        if not found.outcome.ok and found.reached < 1:
+            remedy = "raise `epsilon` or " if setup.optimizer == "smoothed-sign" else ""
+            raise NoCurve(
+                f"it is too stiff to follow: at t = {found.reached:.2g} after {most} steps of the "
+                f"solver, with changes as fast as {sum(found.fastest_rate):.2g} per step of "
+                f"descent. What to change: {remedy}lower the learning rates"
+            )
         loss.append(found.loss)
         error.append(np.nan_to_num(found.loss_error))
         hidden = () if found.hidden_update_rms is None else found.hidden_update_rms.T

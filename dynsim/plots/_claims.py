@@ -160,6 +160,9 @@ def verdicts(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     axes.axvspan(-1, 1, color=BAND, alpha=0.13, linewidth=0, zorder=0)
     axes.axvline(0, color="k", linestyle="--", linewidth=1.0, zorder=1)
     found = dataset.verdict.to_numpy()
+    ends = np.concatenate([low, high, value, [-1.5, 1.5]])
+    reach = min(np.nanmax(np.abs(ends)) * 1.05, SHOWN * 1.05)
+    beyond = np.nan_to_num(high, nan=0) > reach, np.nan_to_num(low, nan=0) < -reach
     for verdict, colour in VERDICTS.items():
         here = found == verdict
         if not here.any():
@@ -167,14 +170,19 @@ def verdicts(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
         style: dict[str, Any] = {"color": cycle_colour(colour), "zorder": 3}
         shown = np.clip(value[here], -SHOWN, SHOWN)
         inside = np.abs(value[here]) <= SHOWN
-        ends = [value[here] - low[here], high[here] - value[here]]
-        ends = np.where(inside & np.isfinite(ends), ends, 0)
+        lengths = [value[here] - low[here], high[here] - value[here]]
+        lengths = np.where(inside & np.isfinite(lengths), lengths, 0)
+        points = np.where(inside, shown, np.nan)
         axes.errorbar(
-            shown, rows[here], xerr=ends, marker="o", linestyle="", label=verdict, **style
+            points, rows[here], xerr=lengths, marker="o", linestyle="", label=verdict, **style
         )
         for place, row in zip(shown[~inside], rows[here][~inside], strict=True):
             arrow = ">" if place > 0 else "<"
             axes.plot(place, row, marker=arrow, markersize=7, **style)
+        for side, arrow, cut in zip((1, -1), "><", beyond, strict=True):
+            cut_bars = rows[here & cut & (np.abs(value) <= SHOWN)]
+            places = np.full(len(cut_bars), side * SHOWN)
+            axes.plot(places, cut_bars, marker=arrow, markersize=5, linestyle="", **style)
     handles, labels = axes.get_legend_handles_labels()
     if np.isfinite(simulated).any():
         style = {"color": GREY, "markerfacecolor": "none", "zorder": 2}
@@ -187,8 +195,6 @@ def verdicts(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     ]
     axes.set_yticks(rows, names)
     axes.set_ylim(count - 0.5, -0.5)
-    ends = np.concatenate([low, high, value, [-1.5, 1.5]])
-    reach = min(np.nanmax(np.abs(ends)) * 1.05, SHOWN * 1.05)
     axes.set_xlim(-reach, reach)
     axes.set_xlabel("(measured − predicted) / tolerance")
     axes.set_ylabel("claim")
@@ -196,6 +202,6 @@ def verdicts(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1))
     expected = count - int(unexpected.sum())
     text = f"bars: 95 % intervals; grey: band of the claim; {expected} of {count} as expected"
-    text += "; arrows: beyond" if (np.abs(value) > SHOWN).any() else ""
+    text += "; arrows: beyond" if (np.abs(value) > SHOWN).any() or np.any(beyond) else ""
     note(axes, text + ("; (!): not as expected" if unexpected.any() else ""))
     return axes

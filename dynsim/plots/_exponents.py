@@ -123,7 +123,9 @@ def _values(axes: Axes, dataset: xr.Dataset) -> None:
     ticks_at(axes, x)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(title="slope at these sizes", title_fontsize=7.5, alignment="left", **FRAMED)
-    note(axes, "bars: 95 % intervals")
+    measured = bool(np.isfinite(dataset.measured).any())
+    seeds = f"networks: {dataset.sizes['seed']} seeds each; " if measured else ""
+    note(axes, f"{seeds}bars: 95 % intervals")
 
 
 def _local_exponents(axes: Axes, dataset: xr.Dataset) -> None:
@@ -215,4 +217,5 @@ def _verdict_text(attrs: dict[str, Any]) -> str:
     if "predicted" not in attrs:
         return "bars: 95 % intervals"
     text = f"bars: 95 %; grey: predicted {attrs['predicted']:.4g} ± {attrs['tolerance']:.4g}"
-    return text + (f": {attrs['verdict']}" if "verdict" in attrs else "")
+    in_title = "claim" in attrs
+    return text + (f": {attrs['verdict']}" if "verdict" in attrs and not in_title else "")

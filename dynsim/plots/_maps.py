@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
-from ._parts import log_ticks
+from ._parts import log_ticks, plain_number
 from ._style import panels
 
 Floats = NDArray[np.float64]
@@ -34,10 +34,10 @@ SHORT = {
 PLACES = {"batch": 0.25, "first_step": 0.75}  # of a line's name along it
 HATCH = "////"
 LOG_RANGE = 1e6  # of a logarithmic colour, from its largest value down
-OUTLINE = [patheffects.Stroke(linewidth=2.6, foreground="black"), patheffects.Normal()]
 REGIMES = {"LV": (0.5, 0.6), r"$\mu$P": (0.9, 1.01)}
 MOST_INTERVALS = 25  # networks, so that their intervals are written beside them
 ROOM = 0.16  # of the axes, between a name and the next network
+EDGE = 0.09  # of the axes, from the middle of a name to their edge
 LEAST_SHARE = 0.03  # of a regime's cells, to be named on the map
 
 
@@ -90,7 +90,10 @@ def _frame(axes: Axes, x: xr.DataArray, y: xr.DataArray) -> None:
         ylabel=y.attrs["long_name"],
     )
     axes.grid(visible=False)
-    log_ticks(*(one for one in (axes.xaxis, axes.yaxis) if one.get_scale() == "log"))
+    logarithmic = [one for one in (axes.xaxis, axes.yaxis) if one.get_scale() == "log"]
+    if log_ticks(*logarithmic):
+        for axis in logarithmic:  # 1000 on one axis is not to be 10^3 on the other
+            axis.set_major_formatter(FuncFormatter(plain_number))
 
 
 def _edges(axis: xr.DataArray) -> Floats:
@@ -141,42 +144,53 @@ def _hatched(axes: Axes) -> None:
 
 
 def _lines(axes: Axes, dataset: xr.Dataset) -> list[Line2D]:
-    handles = []
+    handles, taken = [], _trained(dataset)
     for variable in dataset.data_vars:
         name = str(variable).removeprefix("boundary_")
         if name == variable:
             continue
         points = dataset[variable]
         style: Any = LINES.get(name, "-")
-        axes.plot(
-            *points.values.T,
-            color="white",
-            linestyle=style,
-            linewidth=1.3,
-            path_effects=OUTLINE if style == "-" else None,
-            zorder=3,
-        )
-        if style != "-":
-            axes.plot(*points.values.T, color="black", linewidth=2.6, linestyle=style, zorder=2.9)
-        _inline(axes, points.values, SHORT.get(name, name), PLACES.get(name, 0.6), dataset)
+        solid = style == "-"
+        # Black dashes on a white line show that two lines lie upon each other.
+        inner, outer = ("white", "black") if solid else ("black", "white")
+        for colour, linewidth in ((outer, 2.6), (inner, 1.3)):
+            axes.plot(
+                *points.values.T,
+                color=colour,
+                linestyle=style,
+                linewidth=linewidth,
+                zorder=3 if solid else 3.1,
+            )
+        place = _inline(axes, points.values, SHORT.get(name, name), PLACES.get(name, 0.6), taken)
+        taken = np.vstack([taken, place])
         text = f"{SHORT.get(name, name)}:  {points.attrs['drawn']}"
         handles.append(Line2D([], [], color="0.2", linestyle=style, label=text))
     return handles
 
 
-def _inline(axes: Axes, points: Floats, text: str, part: float, dataset: xr.Dataset) -> None:
-    """The line's name on the line, near this part of its longest piece, away from networks."""
+def _inline(
+    axes: Axes, points: Floats, text: str, part: float, taken: Floats
+) -> tuple[float, float]:
+    """The line's name on the line, near this part of its longest piece, away from what is `taken`.
+
+    Returns where it is.
+    """
     breaks = np.flatnonzero(np.isnan(points[:, 0]))
     pieces = [piece[np.isfinite(piece[:, 0])] for piece in np.split(points, breaks)]
     longest = max(pieces, key=len)
     parts = np.linspace(0.08, 0.92, 43)
     near = np.abs(parts - part)
-    away = _room(axes, dataset, longest[(parts * (len(longest) - 1)).astype(int)])
-    best = parts[np.argmin(near + 2 * np.maximum(ROOM - away, 0) / ROOM)]
-    place = longest[int(best * (len(longest) - 1))]
+    candidates = longest[(parts * (len(longest) - 1)).astype(int)]
+    away = _room(axes, taken, candidates)
+    shown = (axes.transData + axes.transAxes.inverted()).transform(candidates)
+    inside = np.minimum(shown, 1 - shown).min(axis=1)  # from the nearest edge
+    spilling = np.maximum(EDGE - inside, 0) / EDGE
+    best = parts[np.argmin(near + 2 * np.maximum(ROOM - away, 0) / ROOM + 4 * spilling)]
+    x, y = (float(one) for one in longest[int(best * (len(longest) - 1))])
     axes.text(
-        float(place[0]),
-        float(place[1]),
+        x,
+        y,
         text,
         color="white",
         fontsize=8,
@@ -185,15 +199,22 @@ def _inline(axes: Axes, points: Floats, text: str, part: float, dataset: xr.Data
         zorder=5,
         bbox={"facecolor": "0.15", "edgecolor": "none", "pad": 1.5, "alpha": 0.85},
     )
+    return x, y
 
 
-def _room(axes: Axes, dataset: xr.Dataset, places: Floats) -> Floats:
-    """How far places are from the next trained network, in parts of the axes."""
+def _trained(dataset: xr.Dataset) -> Floats:
+    """Where the trained networks are, shape (K, 2)."""
     if "network_value" not in dataset:
+        return np.empty((0, 2))
+    return np.stack([dataset.network_x.values, dataset.network_y.values], axis=1).astype(float)
+
+
+def _room(axes: Axes, taken: Floats, places: Floats) -> Floats:
+    """How far places are from the next that is taken, in parts of the axes."""
+    if not len(taken):
         return np.full(len(places), np.inf)
-    trained = np.stack([dataset.network_x.values, dataset.network_y.values], axis=1)
     shown = axes.transData + axes.transAxes.inverted()
-    apart = shown.transform(places)[:, None] - shown.transform(trained.astype(float))[None]
+    apart = shown.transform(places)[:, None] - shown.transform(taken)[None]
     return np.linalg.norm(apart, axis=-1).min(axis=1)
 
 
@@ -285,7 +306,7 @@ def _regime_names(
         middle = np.median(cells, axis=0)
         far = np.linalg.norm((cells - middle) / values.shape, axis=1)
         places = np.stack([x.values[cells[:, 1]], y.values[cells[:, 0]]], axis=1)
-        away = _room(axes, dataset, places.astype(float))
+        away = _room(axes, _trained(dataset), places.astype(float))
         row, column = cells[np.argmin(far + np.maximum(ROOM - away, 0) / ROOM)]
         axes.text(
             float(x.values[column]),

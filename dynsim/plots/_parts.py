@@ -170,14 +170,27 @@ def one_or_panels(ax: Axes | None, count: int, **options: Any) -> list[Axes]:
     return list(grid.ravel()[:count])
 
 
-def log_ticks(*axes_of_one: Any) -> None:
-    """Log axes (`axes.xaxis`, `axes.yaxis`) that span little have ticks at 1, 2, 5 as well."""
+def plain_number(value: float, _: object = None) -> str:
+    """A tick's number: 20000 rather than 2e+04, and powers of ten from a million on."""
+    if not 1e4 <= value < 1e6:
+        return f"{value:.4g}"
+    return f"{value:.0f}"
+
+
+def log_ticks(*axes_of_one: Any) -> bool:
+    """Log axes (`axes.xaxis`, `axes.yaxis`) that span little have ticks at 1, 2, 5 as well.
+
+    Returns whether one of them does.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    found = False
     for axis in axes_of_one:
         low, high = sorted(axis.get_view_interval())
         if low > 0 and high / low < 100:
             subs = (1.0, 2.0, 5.0) if high / low > 4 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
             axis.set_major_locator(LogLocator(subs=subs))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+            axis.set_major_formatter(FuncFormatter(plain_number))
             axis.set_minor_formatter(NullFormatter())
+            found = True
+    return found

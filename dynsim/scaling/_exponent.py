@@ -274,7 +274,6 @@ def named_quantity(quantity: str | Quantity) -> Quantity:
 
     if quantity in QUANTITIES:
         return QUANTITIES[quantity]
-    near = get_close_matches(str(quantity), QUANTITIES, n=3, cutoff=0.5)
-    names = ", ".join(near or QUANTITIES)
-    kind = "a known quantity, such as" if near else "one of"
-    raise InputError("quantity", quantity, f"must be {kind} {names}")
+    near = get_close_matches(str(quantity), QUANTITIES, n=1, cutoff=0.7)
+    hint = f"; the nearest is {near[0]}" if near else ""
+    raise InputError("quantity", quantity, f"must be one of {', '.join(QUANTITIES)}{hint}")

@@ -255,7 +255,7 @@ def checked_sizes(along: str, sizes: Iterable[int]) -> tuple[int, ...]:
         check_integer(field, size, 1, LARGEST_SIZE)
     given = " ".join(map(str, checked))
     if len(checked) < 2:
-        raise InputError(field, given or None, "must be two sizes or more, for a slope")
+        raise InputError(field, given or "[]", "must be two sizes or more, for a slope")
     if any(after <= before for before, after in itertools.pairwise(checked)):
         raise InputError(field, given, "must increase")
     return tuple(checked)

@@ -234,6 +234,21 @@ class ScalingExponent(Result):
             )
         return None
 
+    @property
+    def outside_interval(self) -> str | None:
+        """One sentence where the measured 95 % interval does not hold the slope of theory at the
+        same sizes; None where it does, or where there is no theory."""
+        name, value = "derived", self.derived
+        if value is None and self.mean_field is not None:
+            name, value = "mean-field", self.mean_field.value
+        fit = self.measured if self.has_interval else None
+        if value is None or fit is None or fit.low <= value <= fit.high:
+            return None
+        return (
+            f"the measured interval does not hold the {name} slope at these sizes, {value:.3f}: so "
+            "it is by chance in one of twenty, and more often with few networks"
+        )
+
     @cached_property
     def large_epsilon(self) -> str | None:
         """One sentence where Adam's epsilon is not small against the gradients at a size that was
@@ -315,12 +330,18 @@ class ScalingExponent(Result):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the numbers has to know: no power law, a limit that is far, an epsilon
-        that is not small, rounded sizes, diverged networks, no interval.
+        """What a reader of the numbers has to know: no power law, a limit that is far, theory
+        outside of the measured interval, an epsilon that is not small, rounded sizes, diverged
+        networks, no interval.
 
         Fields stand between backticks.
         """
-        found_out = (self.no_power_law, self.far_from_limit, self.large_epsilon)
+        found_out = (
+            self.no_power_law,
+            self.far_from_limit,
+            self.outside_interval,
+            self.large_epsilon,
+        )
         notes = [*(text for text in found_out if text), *self.family.rounded]
         along, found, seeds = self.family.along, self.networks, len(self.seeds)
         if found is not None:

@@ -25,6 +25,7 @@ from ._verdicts import in_one_sentence, print_verdicts
 if TYPE_CHECKING:
     import xarray as xr
 
+    from dynsim import Claim
     from dynsim.claims import ClaimFile, Finding
 
 FORMAT = 1
@@ -40,7 +41,9 @@ def check_files(paths: Sequence[Path], as_json: bool) -> int:
     files = valid_files(paths)
     if as_json:
         found = [
-            {"file": file.path, "claims": len(file.claims), "sha256": file.digest} for file in files
+            {"file": file.path, "claims": len(file.claims), "sha256": file.digest}
+            | {"sizes_left_out": {one.name: left for one in file.claims if (left := left_out(one))}}
+            for file in files
         ]
         print_json({"files": found})
         return 0
@@ -48,8 +51,18 @@ def check_files(paths: Sequence[Path], as_json: bool) -> int:
         count = len(file.claims)
         claims = f"{count} claim{'s' if count > 1 else ''}"
         print(f"{file.path}: valid, {claims}, SHA-256 {file.digest}")
+        for one in file.claims:
+            for name, size in left_out(one).items():
+                print(f"  {one.name} leaves out {name}, which is {size} then")
     print_next("measure them", again(without=["--check"]))
     return 0
+
+
+def left_out(claim: Claim) -> dict[str, int]:
+    """Width or vocabulary that a claim leaves out, and the size that its networks have."""
+    setup = claim.families[0].setup(claim.sizes[0])
+    given = {claim.along, *claim.options}
+    return {name: getattr(setup, name) for name in ("width", "vocab_size") if name not in given}
 
 
 def verify_files(

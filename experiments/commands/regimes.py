@@ -71,6 +71,8 @@ class Regimes:
             if name not in known_names("figure"):
                 allowed = near_names(name, known_names("figure"), " (all: `list`)")
                 raise InputError("figure", name, allowed)
+        if not self.list:
+            writable_folder("out", self.out)  # said before the imports, which take seconds
         several = not self.list and (not self.figure or len(self.figure) > FEW_FIGURES)
         threshold = gc.get_threshold()
         gc.set_threshold(*MORE_OBJECTS)
@@ -91,14 +93,13 @@ class Regimes:
             return 0
         source = self.data or STORED
         names = _drawable(self.figure, source)
-        folder = writable_folder("out", self.out)
         with progress_bar(len(names), "regimes") as bar:
-            drawn = _drawn(names, source, folder, self.format or ("png",), bar, second)
+            drawn = _drawn(names, source, self.out, self.format or ("png",), bar, second)
         paths = [path for name in names for path in drawn[name]]
         if self.json:
             print_json({"figures": paths, "data": source})
         else:
-            print_wrapped(_answer(names, paths, folder, self.data))
+            print_wrapped(_answer(names, paths, self.out, self.data))
             print()
             for path in paths:
                 print(path)

@@ -78,6 +78,7 @@ class Verify:
         if self.files or self.check:
             return self._claim_files()
         self._check_names()
+        folder = writable_folder("out", seed_folder(self.out, self.seed))
         enable_x64()
         from experiments.topics._registry import CLAIMS, STUDIES
 
@@ -89,7 +90,6 @@ class Verify:
             if name in left:
                 raise InputError("claim", name, f"is measured with {left[name]} only")
         chosen = [CLAIMS[name] for name in self.claim or CLAIMS if name not in left]
-        folder = writable_folder("out", seed_folder(self.out, self.seed))
         needed = dict.fromkeys(claim.study for claim in chosen)
         if self.full and not self.claim and not self.study:
             needed |= {name: None for name, study in STUDIES.items() if not study.laboratory}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dynsim import Setup
 from experiments.cli import main
 from experiments.plots import _write
 from experiments.results import load
@@ -102,6 +103,21 @@ def test_check_validates_and_trains_nothing(run, mine, trained):
     assert not trained
 
 
+def test_check_says_what_a_claim_leaves_out(run, folder):
+    """A vocabulary that the file does not give is the default one, and not what its author had in
+    mind, perhaps."""
+    Path("short.toml").write_text(
+        '[[claim]]\nname = "short"\nstatement = "S."\nquantity = "projection_step_rms"\n'
+        "widths = [32, 64]\nprediction = 1\ntolerance = 0.1\n"
+    )
+    default = Setup().vocab_size
+    assert f"short leaves out vocab_size, which is {default} then" in run(
+        "verify", "--check", "short.toml"
+    )
+    found = json.loads(run("verify", "--check", "short.toml", "--json"))["files"][0]
+    assert found["sizes_left_out"] == {"short": {"vocab_size": default}}
+
+
 @pytest.mark.slow
 def test_from_file_to_verdict_and_figure(run, mine, folder, trained):
     found = json.loads(run("verify", mine, "--out", "out", "--json"))
@@ -173,7 +189,7 @@ def test_a_refuted_claim_has_exit_code_one(run, mine, folder, undrawn):
             "projection_step_rms",
             "projection_rms",
             (),
-            ["line 3: claim small-vocabulary", "must be a known quantity, such as"],
+            ["line 3: claim small-vocabulary", "must be one of projection_step_rms"],
         ),
         (
             "prediction = 0.5",

@@ -186,3 +186,17 @@ def test_one_that_diverged_is_far_from_one_that_did_not():
     lost, stopped = (curves(broken, status=one) for one in (Status.DIVERGED, Status.STOPPED))
     assert parting(finite, lost, networks).first_step == 2
     assert parting(finite, stopped, networks).first_step is None
+
+
+def test_a_flow_too_stiff_to_follow_is_no_curve(monkeypatch):
+    """A smoothed sign with Adam's epsilon changes 1e10 times as fast as descent: said, not run."""
+    monkeypatch.setattr(_routes, "FLOW_STEPS", 20)
+    monkeypatch.setattr(_routes, "FLOW_STEPS_A_TIME", 1)
+    setup = Setup(width=8, vocab_size=16, outputs=2, optimizer="smoothed-sign", steps=3)
+    stiff = replace(setup, epsilon=1e-12)
+    found = compare(stiff, seeds=2, particles=64, replicas=2)
+    assert "flow" not in found.curves
+    assert "too stiff" in found.missing["flow"]
+    assert "raise `epsilon`" in found.missing["flow"]
+    smooth = compare(replace(setup, epsilon=1.0), seeds=2, particles=64, replicas=2)
+    assert "flow" in smooth.curves

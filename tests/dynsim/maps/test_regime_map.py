@@ -248,7 +248,7 @@ def test_points_with_more_types_than_the_law_are_left_out_before_training(tmp_pa
 
     def made(measurement, setup, labels, progress=None):
         measured.append((setup.width, setup.vocab_size))
-        return {"rms": np.full(len(labels), 0.5), "embedding_lr": np.array([0.1])}
+        return {"projection_step_rms": np.full(len(labels), 0.25)}
 
     law = {"tokens": f"counts:{tmp_path / 'counts.txt'}"}
     drawn = plane(axis("x", "width=64:128:2"), axis("y", "vocab_size=10:100:2"), law)

@@ -308,3 +308,33 @@ def test_a_limit_that_is_far_is_said():
 def test_without_networks_no_number_of_them_is_printed():
     assert "seeds" not in repr(exponent(Power(0.5), widths=[32, 64], train=False))
     assert "seeds: 8" in repr(exponent(Power(0.5), widths=[32, 64]))
+
+
+class Overstated(Power):
+    """A formula with another power than that of the networks."""
+
+    def derived(self, setup):
+        return super().derived(setup) * setup.width**0.2
+
+
+def test_an_interval_without_theory_is_said():
+    found = exponent(Overstated(0.5, noise=0.01), widths=WIDTHS)
+    assert found.outside_interval is not None
+    assert "derived slope at these sizes, 0.700" in found.outside_interval
+    assert found.outside_interval in found.notes
+    assert exponent(Overstated(0.5), widths=WIDTHS, train=False).outside_interval is None
+
+
+def test_an_epsilon_that_rules_is_said():
+    """The gradient of an embedding is 1/(d m) at init mup: a hundredth of it is 1e-6 at d = 100."""
+    sizes = {"widths": [50, 100, 200], "vocab_size": 100, "optimizer": "adam"}
+    trained = Power(0.5, missing=("mean_field",))
+    assert exponent(trained, epsilon=4e-7, **sizes).large_epsilon is None
+    assert exponent(trained, epsilon=1e-4, train=False, **sizes).large_epsilon is None
+    solved = exponent(Power(0.5), epsilon=4e-7, train=False, **sizes).large_epsilon
+    assert "`width` 800" in solved  # the next size that mean-field theory solves
+    found = exponent(trained, epsilon=0.9e-6, **sizes)
+    assert found.large_epsilon is not None
+    assert found.large_epsilon.startswith("from `width` 200 on `epsilon` 9e-07")
+    assert "(about 5e-05)" in found.large_epsilon
+    assert exponent(Power(0.5), **(sizes | {"optimizer": "sign"})).large_epsilon is None
