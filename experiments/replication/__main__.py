@@ -34,6 +34,8 @@ class Replication:
     """number of seeds of the full version; 0 leaves it out"""
     laboratory_seeds: int = 0
     """number of seeds of the laboratory's studies, which take minutes to an hour each"""
+    from_seed: int = 1
+    """leave out the seeds before this one, as with --add where those are stored already"""
     out: Path = Path("dynsim-replication")
     """folder for the result and for the studies of every seed"""
     add: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -47,6 +49,7 @@ class Replication:
         if not any(counts):
             others = "where `full_seeds` and `laboratory_seeds` are 0"
             raise InputError("quick_seeds", 0, f"must be positive {others}")
+        check_integer("from_seed", self.from_seed, 1, max(counts))
         enable_x64()
         from experiments.results import STORED, save
 
@@ -57,7 +60,7 @@ class Replication:
         for name in self.claim:
             if name not in known:
                 raise InputError("claim", name, near_names(name, known))
-        plan = plan_of(self.claim, *counts)
+        plan = plan_of(self.claim, *counts, first=self.from_seed)
         for name in plan.unmeasured():
             laboratory = "`laboratory_seeds` for one of the laboratory's"
             allowed = f"must be measured by a version that has seeds: {laboratory}"

@@ -46,11 +46,17 @@ FULL = {"quick": False, "full": True, LABORATORY: False}
 class Plan:
     """What is replicated: claims, and the number of seeds of each version (`FULL`).
 
-    The seeds are 1, 2, ...; 0 is that of the stored studies.
+    The seeds are 1, 2, ... or, of these, the `first` and those after it; 0 is that of the stored
+    studies.
     """
 
     claims: tuple[str, ...]
     seeds: dict[str, int]
+    first: int = 1
+
+    def numbers(self, version: str) -> range:
+        """The seeds of a version."""
+        return range(self.first, self.seeds[version] + 1)
 
     def studies(self, version: str) -> list[Study]:
         """The studies of the claims that this version measures."""
@@ -69,8 +75,8 @@ class Plan:
     def cells(self) -> int:
         """How many cells all seeds of all studies have."""
         return sum(
-            count * len(study.cells(FULL[version]))
-            for version, count in self.seeds.items()
+            len(self.numbers(version)) * len(study.cells(FULL[version]))
+            for version in self.seeds
             for study in self.studies(version)
         )
 
@@ -93,10 +99,10 @@ def replicate(plan: Plan, folder: Path, bar: tqdm) -> xr.Dataset:
 
 def _measured(plan: Plan, folder: Path, bar: tqdm, store: Store) -> xr.Dataset:
     rows: dict[tuple[str, str, int], NDArray[np.float64]] = {}
-    for version, count in plan.seeds.items():
+    for version in plan.seeds:
         for study in plan.studies(version):
             bar.set_description(f"replication: {version}, {study.name}", refresh=False)
-            for seed in range(1, count + 1):
+            for seed in plan.numbers(version):
                 found = _of_seed(plan, study, version, seed, folder, bar, store)
                 rows |= {(version, claim, seed): row for claim, row in found.items()}
     return _dataset(plan, rows)
@@ -232,18 +238,20 @@ def every_claim() -> tuple[str, ...]:
     )
 
 
-def plan_of(claims: Sequence[str], quick: int, full: int, laboratory: int = 0) -> Plan:
-    """The plan for these claims; versions without seeds are left out.
+def plan_of(
+    claims: Sequence[str], quick: int, full: int, laboratory: int = 0, *, first: int = 1
+) -> Plan:
+    """The plan for these claims; versions without seeds from the `first` on are left out.
 
     Without claims: all that the versions with seeds measure.
     """
     seeds = {"quick": quick, "full": full, LABORATORY: laboratory}
-    chosen = {name: count for name, count in seeds.items() if count}
+    chosen = {name: count for name, count in seeds.items() if count >= first}
     if claims:
-        return Plan(tuple(claims), chosen)
+        return Plan(tuple(claims), chosen, first)
     measured = [
         name
         for name in every_claim()
         if any(measures(version, STUDIES[CLAIMS[name].study]) for version in chosen)
     ]
-    return Plan(tuple(measured), chosen)
+    return Plan(tuple(measured), chosen, first)

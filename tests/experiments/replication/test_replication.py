@@ -107,6 +107,19 @@ def test_a_replication_keeps_numbers_by_seed_and_goes_on_where_it_stopped(tmp_pa
     assert one.measured[0] != one.measured[1]
     assert np.isnan(data["last"]).all()
     assert [row.as_expected.runs for row in claim_rows(data)] == [2, 2]
+    measured.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.replication.runs.STUDIES", {"kernel": small})
+        later = plan_of(claims, quick=2, full=1, first=2)
+        assert later.cells() == len(cells)
+        with progress_bar(later.cells(), "test") as bar:
+            added = replicate(later, tmp_path / "later", bar)
+    assert set(measured) == {2}
+    assert (added.verdict.sel(seed=1) == NOT_MEASURED).all()
+    alone = one.sel(seed=1)
+    both = joined(data.sel(seed=[1]), added).sel(claim="arcsine-law", version="quick")
+    assert both.measured.sel(seed=1) == alone.measured
+    assert both.measured.sel(seed=2) == one.measured.sel(seed=2)
 
 
 def test_what_is_measured_later_joins_what_was_measured_before():
