@@ -3,7 +3,7 @@
 python -m benchmarks.regimes [--json]
 
 By hand: a process that loads the stored studies and calls every figure's function in turn, which
-is what `experiments.topics._figures.draw` does. The command also starts a second process.
+is what `experiments.topics._draw.draw` does. The command also starts a second process.
 Beside it, the fits of one transfer figure, all resamples of a fit side by side, against MINPACK
 called for each resample.
 """
@@ -30,7 +30,8 @@ from pathlib import Path
 from experiments.precision import enable_x64
 enable_x64()
 from experiments.results import STORED, load
-from experiments.topics._figures import FIGURES, draw
+from experiments.topics._draw import draw
+from experiments.topics._figures import FIGURES
 for name, (_, needs) in FIGURES.items():
     draw(name, {need: load(STORED / f"{need}.nc") for need in needs}, Path(sys.argv[1]), ["png"])
 """

@@ -28,7 +28,7 @@ from experiments.output import (
     writable_folder,
 )
 from experiments.precision import enable_x64
-from experiments.topics._names import known_names
+from experiments.topics._names import known_figures, known_names
 
 from ._options import Json
 
@@ -71,9 +71,11 @@ class Regimes:
             if name not in known_names("figure"):
                 allowed = near_names(name, known_names("figure"), " (all: `list`)")
                 raise InputError("figure", name, allowed)
-        if not self.list:
-            writable_folder("out", self.out)  # said before the imports, which take seconds
-        several = not self.list and (not self.figure or len(self.figure) > FEW_FIGURES)
+        several = not self.figure or len(self.figure) > FEW_FIGURES
+        if self.list:
+            self._print_names({name: one.studies for name, one in known_figures().items()})
+            return 0
+        writable_folder("out", self.out)  # said before the imports, which take seconds
         threshold = gc.get_threshold()
         gc.set_threshold(*MORE_OBJECTS)
         try:
@@ -86,11 +88,7 @@ class Regimes:
     def _run(self, second: ProcessPoolExecutor | None) -> int:
         enable_x64()
         from experiments.results import STORED
-        from experiments.topics._figures import FIGURES
 
-        if self.list:
-            self._print_names({name: needs for name, (_, needs) in FIGURES.items()})
-            return 0
         source = self.data or STORED
         names = _drawable(self.figure, source)
         with progress_bar(len(names), "regimes") as bar:
@@ -133,10 +131,9 @@ def _drawable(asked: Sequence[str], source: Path) -> list[str]:
 
     Raises `InputError` for a folder without studies and for a figure whose studies are missing.
     """
-    from experiments.topics._figures import FIGURES
-
-    needed = {name: needs for name, (_, needs) in FIGURES.items() if not asked or name in asked}
-    every = {need for _, needs in FIGURES.values() for need in needs}
+    known = {name: one.studies for name, one in known_figures().items()}
+    needed = {name: needs for name, needs in known.items() if not asked or name in asked}
+    every = {need for needs in known.values() for need in needs}
     present = {need for need in every if (source / f"{need}.nc").exists()}
     if not present and any(needed.values()):
         raise InputError("data", str(source), "must hold studies written by dynsim verify")
@@ -163,7 +160,8 @@ def _second_process() -> Iterator[ProcessPoolExecutor]:
 def _import_all() -> None:
     atexit.register(gc.freeze)  # as in the first process
     gc.set_threshold(*MORE_OBJECTS)
-    import experiments.topics._figures  # noqa: F401
+    import experiments.topics._draw
+    import experiments.topics._study  # noqa: F401
 
 
 def _drawn(
@@ -219,9 +217,9 @@ def draw_stored(name: str, source: Path, folder: Path, formats: Sequence[str]) -
     """Draws a figure from the stored studies of a folder; returns the files."""
     enable_x64()
     from dynsim._programs import compiled_sooner
-    from experiments.topics._figures import FIGURES, draw
+    from experiments.topics._draw import draw
 
-    studies = {need: _study(source / f"{need}.nc") for need in FIGURES[name][1]}
+    studies = {need: _study(source / f"{need}.nc") for need in known_figures()[name].studies}
     with compiled_sooner():  # the last digits are not seen
         return draw(name, studies, folder, formats)
 

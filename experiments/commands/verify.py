@@ -169,7 +169,8 @@ class Verify:
         While a study is measured, the claims on the study before are judged and its figures drawn
         (but for long runs, whose cells may use sympy too).
         """
-        from experiments.topics._figures import FIGURES, draw
+        from experiments.topics._draw import draw
+        from experiments.topics._figures import FIGURES
         from experiments.topics._study import SYMPY
 
         evidence: dict[str, Future[Evidence]] = {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
 
 from experiments.results import STORED
 from experiments.topics._figures import FIGURES
-from experiments.topics._names import found_names, known_names
+from experiments.topics._names import NAMES, found_names, known_figures, known_names
 from experiments.topics._parts import TOPICS, claim_files, part
 from experiments.topics._registry import CLAIMS, STUDIES
 
@@ -62,8 +63,11 @@ def test_every_folder_is_a_topic_of_the_registry():
 
 def test_the_file_of_names_is_current():
     """If not: python -m experiments.topics._names"""
+    assert json.loads(NAMES.read_text(encoding="utf-8")) == found_names()
     for kind, names in found_names().items():
-        assert list(known_names(kind)) == names
+        assert list(known_names(kind)) == list(names)
+    needs = {name: needs for name, (_, needs) in FIGURES.items()}
+    assert {name: one.studies for name, one in known_figures().items()} == needs
 
 
 @pytest.mark.parametrize("topic", TOPICS)
