@@ -31,9 +31,10 @@ from experiments.precision import enable_x64
 enable_x64()
 from experiments.results import STORED, load
 from experiments.topics._draw import draw
-from experiments.topics._figures import FIGURES
-for name, (_, needs) in FIGURES.items():
-    draw(name, {need: load(STORED / f"{need}.nc") for need in needs}, Path(sys.argv[1]), ["png"])
+from experiments.topics._names import known_figures
+for name, figure in known_figures().items():
+    studies = {need: load(STORED / f"{need}.nc") for need in figure.studies}
+    draw(name, studies, Path(sys.argv[1]), ["png"])
 """
 
 

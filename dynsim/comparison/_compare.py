@@ -38,7 +38,8 @@ def compare(
     initial weights followed from each of the same networks. A flow is compared at time t = step: in
     units of steps dE/dt = -eta_E dL/dE, so that it is what descent becomes for small learning rates
     (docs/theory/gradient_flow.md#flow-equations). It exists for sgd and smoothed-sign alone, with
-    hidden layers for sgd and linear ones; what a route does not cover is in `missing`.
+    hidden layers for sgd and linear ones, and one that is too stiff is not followed; what a route
+    does not cover is in `missing`.
 
     Two routes part at the first step at which they differ by more than the networks' 95 % band
     (half its width) plus both numerical errors. The band holds at each step by itself: of T steps
@@ -71,7 +72,10 @@ def compare(
     curves: dict[str, Curves] = {}
     missing: dict[str, str] = {}
 
+    reported: list[float] = []
+
     def report(share: float) -> None:
+        reported.append(share)
         if progress is not None:
             progress(share / len(ROUTES))
 
@@ -82,16 +86,15 @@ def compare(
         _routes.linearised,
     )
     for name, route in zip(ROUTES, follow, strict=True):
+        before = len(reported)
         try:
             curves[name] = route(setup, labels, report)
-        except InputError as error:
-            if name == NETWORKS or error.field in ("particles", "replicas"):
+        except (InputError, _routes.NoCurve) as error:
+            numbers = getattr(error, "field", None) in ("particles", "replicas")
+            if name == NETWORKS or numbers:
                 raise
             missing[name] = _routes.why_not(error)
-            report(1.0)
-        except _routes.NoCurve as reason:
-            missing[name] = str(reason)
-            report(1.0)
+            report(1.0 - sum(reported[before:]))
     partings = tuple(
         _parting(curves, row, quantity, first, second)
         for row, quantity in enumerate(quantities_of(setup))

@@ -94,7 +94,7 @@ class Comparison(Result):
     - `setup`; `seeds`: labels of the networks, shape (K,).
     - `curves`: by route, those that cover the setup, in the order `networks`, `mean field`,
       `flow`, `linearised`.
-    - `missing`: by route, why it does not cover the setup.
+    - `missing`: by route, why it has no curve: it does not cover the setup, or is too stiff.
     - `partings`: for each quantity and pair of routes, where they part.
 
     The quantities are `loss`, `projection_update_rms`, `embedding_update_rms` and, of an mlp,

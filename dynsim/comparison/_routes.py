@@ -15,7 +15,7 @@ from dynsim._seed_means import seed_mean, seed_rms
 from dynsim._setup import Setup
 from dynsim.laboratory._linear_training import train_linear
 from dynsim.laboratory._training import train_networks
-from dynsim.theory.flow._gradient_flow import gradient_flow
+from dynsim.theory.flow._gradient_flow import Flow, gradient_flow
 from dynsim.theory.mean_field._predict import predict
 
 from ._linearised import linearised_curves
@@ -75,26 +75,23 @@ class NoCurve(Exception):
 def flow(setup: AnySetup, seeds: Seeds, report: Progress) -> Curves:
     """Gradient flow, or smoothed-sign flow, from each network: step t is time t.
 
-    A flow that descent follows moves by about one in a time of one. The solver's steps are limited
-    to what a flow with changes a hundred times as fast takes. Raises `NoCurve` for a stiffer one
-    that is not followed for one step of descent.
+    An explicit solver takes about r/3.3 steps in a unit of time where the fastest rate of change is
+    r (its limit of stability), and descent is stable for r up to 2. The limit on steps, 50 a unit
+    of time and 2000 at least, is reached by rates above 150. Raises `NoCurve` for a flow that is
+    not followed for one step of descent within it.
     """
     loss, error, updates, outcomes = [], [], [], []
     times, most = np.arange(setup.steps), max(FLOW_STEPS, FLOW_STEPS_A_TIME * setup.steps)
     for seed in seeds:
         found = gradient_flow(setup, times, network=int(seed), max_steps=most)
-        if not found.outcome.ok and found.reached < 1:
-            remedy = "raise `epsilon` or " if setup.optimizer == "smoothed-sign" else ""
-            raise NoCurve(
-                f"it is too stiff to follow: at t = {found.reached:.2g} after {most} steps of the "
-                f"solver, with changes as fast as {sum(found.fastest_rate):.2g} per step of "
-                f"descent. What to change: {remedy}lower the learning rates"
-            )
+        outcome = found.outcome if found.outcome.ok else _stopped(setup, found)
+        if found.reached < 1 and not outcome.ok:
+            raise NoCurve(outcome.message)
         loss.append(found.loss)
         error.append(np.nan_to_num(found.loss_error))
         hidden = () if found.hidden_update_rms is None else found.hidden_update_rms.T
         updates.append([found.projection_update_rms, found.embedding_update_rms, *hidden])
-        outcomes.append(found.outcome)
+        outcomes.append(outcome)
         report(1 / len(seeds))
     squares = np.sqrt(np.mean(np.square(updates), axis=0))
     value = np.stack([np.mean(loss, axis=0), *squares])
@@ -102,6 +99,26 @@ def flow(setup: AnySetup, seeds: Seeds, report: Progress) -> Curves:
     with np.errstate(all="ignore"):
         share = np.nan_to_num(np.mean(error, axis=0) / value[0])
     return Curves(value, value * (1 - share), value * (1 + share), _worst(outcomes))
+
+
+def _stopped(setup: AnySetup, found: Flow) -> Outcome:
+    """Why a flow was not followed to the end, with remedies that a comparison has."""
+    rates = found.fastest_rate
+    text = f"the flow stopped at t = {found.reached:.3g} after {found.solver_steps} solver steps: "
+    if not np.isfinite(sum(rates)):
+        other = "hidden_lr" if isinstance(setup, NetworkSetup) else "projection_lr"
+        text += f"its state is not finite; lower `embedding_lr` or `{other}`"
+        return Outcome(found.outcome.status, text)
+    largest = rates.index(max(rates))
+    layer = ("projection", "embedding", *("hidden",) * len(rates))[largest]
+    if layer == "projection" and isinstance(setup, NetworkSetup):
+        remedy = "lower `readout_ratio`"
+    else:
+        remedy = f"lower `{layer}_lr`"
+    if setup.optimizer == "smoothed-sign":
+        remedy = f"raise `epsilon` or {remedy}"
+    text += f"it is stiff, as changes may be as fast as {sum(rates):.2g} per step of descent"
+    return Outcome(found.outcome.status, f"{text}; {remedy}")
 
 
 def linearised(setup: AnySetup, seeds: Seeds, report: Progress) -> Curves:
@@ -126,6 +143,8 @@ def _worst(outcomes: Sequence[Outcome]) -> Outcome:
     return next((one for one in outcomes if not one.ok), OK)
 
 
-def why_not(error: InputError) -> str:
-    """Why a route does not cover a setup, in one line; fields stand between backticks."""
+def why_not(error: InputError | NoCurve) -> str:
+    """Why a route has no curve of a setup, in one line; fields stand between backticks."""
+    if isinstance(error, NoCurve):
+        return str(error)
     return f"`{error.field}` {error.value}: {error.allowed}"

@@ -162,27 +162,30 @@ def verdicts(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     found = dataset.verdict.to_numpy()
     ends = np.concatenate([low, high, value, [-1.5, 1.5]])
     reach = min(np.nanmax(np.abs(ends)) * 1.05, SHOWN * 1.05)
-    beyond = np.nan_to_num(high, nan=0) > reach, np.nan_to_num(low, nan=0) < -reach
+    inside = np.abs(value) <= SHOWN
+    # Rows with an arrow at the right, and at the left: for the value, or for the end of its bar.
+    right = np.where(inside, high > reach, value > SHOWN)
+    left = np.where(inside, low < -reach, value < -SHOWN)
     for verdict, colour in VERDICTS.items():
         here = found == verdict
         if not here.any():
             continue
         style: dict[str, Any] = {"color": cycle_colour(colour), "zorder": 3}
-        shown = np.clip(value[here], -SHOWN, SHOWN)
-        inside = np.abs(value[here]) <= SHOWN
-        lengths = [value[here] - low[here], high[here] - value[here]]
-        lengths = np.where(inside & np.isfinite(lengths), lengths, 0)
-        points = np.where(inside, shown, np.nan)
+        points = np.where(inside, value, np.nan)[here]
+        bars = np.array([value - low, high - value])[:, here]
         axes.errorbar(
-            points, rows[here], xerr=lengths, marker="o", linestyle="", label=verdict, **style
+            points,
+            rows[here],
+            xerr=np.where(np.isfinite(points) & np.isfinite(bars), bars, 0),
+            marker="o",
+            linestyle="",
+            label=verdict,
+            **style,
         )
-        for place, row in zip(shown[~inside], rows[here][~inside], strict=True):
-            arrow = ">" if place > 0 else "<"
-            axes.plot(place, row, marker=arrow, markersize=7, **style)
-        for side, arrow, cut in zip((1, -1), "><", beyond, strict=True):
-            cut_bars = rows[here & cut & (np.abs(value) <= SHOWN)]
-            places = np.full(len(cut_bars), side * SHOWN)
-            axes.plot(places, cut_bars, marker=arrow, markersize=5, linestyle="", **style)
+        for side, arrow, pointed in ((1, ">", right), (-1, "<", left)):
+            row = rows[here & pointed]
+            places = np.full(len(row), side * SHOWN)
+            axes.plot(places, row, marker=arrow, markersize=6, linestyle="", **style)
     handles, labels = axes.get_legend_handles_labels()
     if np.isfinite(simulated).any():
         style = {"color": GREY, "markerfacecolor": "none", "zorder": 2}
@@ -202,6 +205,6 @@ def verdicts(dataset: xr.Dataset, ax: Axes | None = None) -> Axes:
     axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1))
     expected = count - int(unexpected.sum())
     text = f"bars: 95 % intervals; grey: band of the claim; {expected} of {count} as expected"
-    text += "; arrows: beyond" if (np.abs(value) > SHOWN).any() or np.any(beyond) else ""
+    text += "; arrows: beyond" if (left | right).any() else ""
     note(axes, text + ("; (!): not as expected" if unexpected.any() else ""))
     return axes

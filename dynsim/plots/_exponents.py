@@ -124,8 +124,9 @@ def _values(axes: Axes, dataset: xr.Dataset) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(title="slope at these sizes", title_fontsize=7.5, alignment="left", **FRAMED)
     measured = bool(np.isfinite(dataset.measured).any())
-    seeds = f"networks: {dataset.sizes['seed']} seeds each; " if measured else ""
-    note(axes, f"{seeds}bars: 95 % intervals")
+    count = dataset.sizes["seed"]
+    each = f"networks: {count} seed{'s' if count > 1 else ''} each; " if measured else ""
+    note(axes, f"{each}bars: 95 % intervals")
 
 
 def _local_exponents(axes: Axes, dataset: xr.Dataset) -> None:

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
-from ._parts import log_ticks, plain_number
+from ._parts import MANY, log_ticks, plain_number
 from ._style import panels
 
 Floats = NDArray[np.float64]
@@ -36,7 +36,7 @@ HATCH = "////"
 LOG_RANGE = 1e6  # of a logarithmic colour, from its largest value down
 REGIMES = {"LV": (0.5, 0.6), r"$\mu$P": (0.9, 1.01)}
 MOST_INTERVALS = 25  # networks, so that their intervals are written beside them
-ROOM = 0.16  # of the axes, between a name and the next network
+ROOM = 0.16  # of the axes, between a name and the next network or name
 EDGE = 0.09  # of the axes, from the middle of a name to their edge
 LEAST_SHARE = 0.03  # of a regime's cells, to be named on the map
 
@@ -91,9 +91,10 @@ def _frame(axes: Axes, x: xr.DataArray, y: xr.DataArray) -> None:
     )
     axes.grid(visible=False)
     logarithmic = [one for one in (axes.xaxis, axes.yaxis) if one.get_scale() == "log"]
-    if log_ticks(*logarithmic):
-        for axis in logarithmic:  # 1000 on one axis is not to be 10^3 on the other
-            axis.set_major_formatter(FuncFormatter(plain_number))
+    if log_ticks(*logarithmic):  # 1000 on one axis is not to be 10^3 on the other
+        for axis in logarithmic:
+            if axis.get_view_interval().max() < MANY:
+                axis.set_major_formatter(FuncFormatter(plain_number))
 
 
 def _edges(axis: xr.DataArray) -> Floats:
@@ -180,14 +181,14 @@ def _inline(
     pieces = [piece[np.isfinite(piece[:, 0])] for piece in np.split(points, breaks)]
     longest = max(pieces, key=len)
     parts = np.linspace(0.08, 0.92, 43)
-    near = np.abs(parts - part)
     candidates = longest[(parts * (len(longest) - 1)).astype(int)]
     away = _room(axes, taken, candidates)
     shown = (axes.transData + axes.transAxes.inverted()).transform(candidates)
     inside = np.minimum(shown, 1 - shown).min(axis=1)  # from the nearest edge
     spilling = np.maximum(EDGE - inside, 0) / EDGE
-    best = parts[np.argmin(near + 2 * np.maximum(ROOM - away, 0) / ROOM + 4 * spilling)]
-    x, y = (float(one) for one in longest[int(best * (len(longest) - 1))])
+    crowded = np.maximum(ROOM - away, 0) / ROOM
+    best = np.argmin(np.abs(parts - part) + 2 * crowded + 4 * spilling)
+    x, y = (float(one) for one in candidates[best])
     axes.text(
         x,
         y,

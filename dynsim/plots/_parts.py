@@ -21,6 +21,7 @@ GREY = "0.45"
 FRAMED: dict[str, Any] = {"frameon": True, "framealpha": 0.9, "edgecolor": "0.8", "fancybox": False}
 """of a legend that may stand on data"""
 REACH_OF_LINEAR_AXIS = 30.0  # a positive curve that spans a larger factor has a log axis
+MANY = 1e6  # from which on a tick is a power of ten
 
 
 def label(array: xr.DataArray) -> str:
@@ -171,10 +172,8 @@ def one_or_panels(ax: Axes | None, count: int, **options: Any) -> list[Axes]:
 
 
 def plain_number(value: float, _: object = None) -> str:
-    """A tick's number: 20000 rather than 2e+04, and powers of ten from a million on."""
-    if not 1e4 <= value < 1e6:
-        return f"{value:.4g}"
-    return f"{value:.0f}"
+    """A tick's number: 20000 rather than 2e+04, and 2e+06 from a million on."""
+    return f"{value:.0f}" if 1e4 <= value < MANY else f"{value:.4g}"
 
 
 def log_ticks(*axes_of_one: Any) -> bool:

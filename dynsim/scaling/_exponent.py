@@ -267,7 +267,7 @@ def _prediction(predict: float | str, theory: Theory | None) -> float:
 
 
 def named_quantity(quantity: str | Quantity) -> Quantity:
-    """The quantity of this name. Raises `InputError` with the nearest names."""
+    """The quantity of this name. Raises `InputError` with all names and the nearest."""
     if isinstance(quantity, Quantity):
         return quantity
     from .quantities._registry import QUANTITIES

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from derivations import Derivation, LimitLine
 from dynsim._errors import InputError
-from dynsim._network_setup import NetworkSetup
+from dynsim._network_setup import NetworkName, NetworkSetup
 from dynsim._setup import Setup
 
 from ._family import Family
@@ -103,13 +103,22 @@ class Quantity:
     def check_network(self, network: str) -> None:
         """Raises `InputError` for a network that does not have the quantity, before its other
         options are looked at."""
-        if network not in self.networks:
-            allowed = f"must be {' or '.join(self.networks)} for {self.name}"
-            raise InputError("network", network, allowed)
+        if network in get_args(NetworkName) and network not in self.networks:
+            *others, last = self.networks
+            names = f"{', '.join(others)} or {last}" if others else last
+            raise InputError("network", network, f"must be {names} for {self.name}")
 
     def check(self, setup: AnySetup) -> None:
         """Raises `InputError` where the quantity does not exist for a network or optimizer."""
         self.check_network(getattr(setup, "network", "linear"))
+
+    def moving_layers(self, setup: Setup) -> tuple[str, ...]:
+        """The layers of the linear network whose moves the quantity is of: embedding, projection.
+
+        By default all that are not frozen.
+        """
+        rates = {"embedding": setup.embedding_lr, "projection": setup.projection_lr}
+        return tuple(layer for layer, rate in rates.items() if rate)
 
     def asymptotic(self, family: Family) -> Asymptotic:
         """The exponent along the family, derived symbolically."""

@@ -21,7 +21,7 @@ from dynsim.statistics._verdict import Evidence, Verdict, doubts, judged, seeds_
 
 from ._budget import Plan
 from ._columns import Curve, Local, joined, local_slopes, slope, slope_with_error
-from ._epsilon import gradient_size, is_negligible
+from ._epsilon import large_against
 from ._family import Family
 from ._fitted import Fitted, no_interval
 from ._limit import derivation_text
@@ -151,13 +151,9 @@ class ScalingExponent(Result):
         return seeds_enough(evidence, tolerance, len(self.seeds))
 
     def _evidence(self, band: Band, measured: ExponentFit) -> Evidence:
-        simulated = {
-            "derived": self.derived,
-            "mean_field": self.mean_field and self.mean_field.value,
-        }
-        return Evidence.of_fit(
-            measured, predicted=band.predicted, simulated=simulated[self.against]
-        )
+        theory = self.simulated
+        simulated = None if theory is None else theory.value
+        return Evidence.of_fit(measured, predicted=band.predicted, simulated=simulated)
 
     @property
     def derivation(self) -> str | None:
@@ -235,43 +231,57 @@ class ScalingExponent(Result):
         return None
 
     @property
-    def outside_interval(self) -> str | None:
+    def theory_outside(self) -> str | None:
         """One sentence where the measured 95 % interval does not hold the slope of theory at the
-        same sizes; None where it does, or where there is no theory."""
-        name, value = "derived", self.derived
-        if value is None and self.mean_field is not None:
-            name, value = "mean-field", self.mean_field.value
-        fit = self.measured if self.has_interval else None
-        if value is None or fit is None or fit.low <= value <= fit.high:
+        same sizes, its numerical error allowed for; None where it does, and without theory."""
+        fit, theory, found = self.measured, self.simulated, self.networks
+        if fit is None or theory is None or found is None or not found.used.all():
             return None
+        error = NINETY_FIVE * theory.error
+        if not self.has_interval or fit.low - error <= theory.value <= fit.high + error:
+            return None
+        name = self.against.replace("_", "-")
         return (
-            f"the measured interval does not hold the {name} slope at these sizes, {value:.3f}: so "
-            "it is by chance in one of twenty, and more often with few networks"
+            f"the measured interval does not hold the {name} slope at these sizes, "
+            f"{theory.value:.3f}; by chance this happens in one of twenty cases, and more often "
+            "with few networks"
         )
 
     @cached_property
     def large_epsilon(self) -> str | None:
-        """One sentence where Adam's epsilon is not small against the gradients at a size that was
-        solved or measured; None where it is small at all of them."""
-        curve = joined(self.curve, self.wide)
-        measured = self.networks is not None
+        """One sentence where Adam's epsilon is not small against a first gradient that matters here
+        at sizes that were solved or measured; None where it is small at all of them."""
+        curve, large = joined(self.curve, self.wide), dict[int, dict[str, float]]()
+        measured = len(self.curve.sizes) if self.networks is not None else 0
         for place, (size, solved) in enumerate(zip(curve.sizes, curve.mean_field, strict=True)):
-            if not (np.isfinite(solved) or (measured and place < len(self.curve.sizes))):
-                continue
-            setup = self.family.setup(int(size))
-            if isinstance(setup, Setup) and not is_negligible(setup):
-                return (
-                    f"from `{self.family.along}` {size} on `epsilon` {setup.epsilon:g} is not "
-                    f"small against the gradients (about {gradient_size(setup):.2g}), and adam is "
-                    "no longer close to sign: the powers there are of this `epsilon`"
-                )
-        return None
+            if np.isfinite(solved) or place < measured:
+                setup = self.family.setup(int(size))
+                if isinstance(setup, Setup):
+                    large[int(size)] = large_against(setup, self.quantity.moving_layers(setup))
+        large = {size: layers for size, layers in large.items() if layers}
+        if not large:
+            return None
+        last = max(large)
+        epsilon, sizes = self.family.setup(last).epsilon, ", ".join(map(str, large))
+        gradients = " and ".join(f"the {layer}'s {size:.2g}" for layer, size in large[last].items())
+        return (
+            f"adam is not close to sign at `{self.family.along}` {sizes}, where `epsilon` is not "
+            f"small against first gradients (at {last}: {epsilon:g} against {gradients}): mean "
+            "field and networks have this `epsilon`, what is derived has none"
+        )
 
     @property
     def against(self) -> Literal["derived", "mean_field"]:
         """The theory at the measured sizes that the verdict looks at, as a claim names it."""
         missing = self.derived is None and self.mean_field is not None
         return "mean_field" if missing else "derived"
+
+    @property
+    def simulated(self) -> Value | None:
+        """The slope at the measured sizes of the theory `against` which networks are judged."""
+        if self.against == "mean_field":
+            return self.mean_field
+        return None if self.derived is None else Value(self.derived)
 
     @property
     def has_interval(self) -> bool:
@@ -339,7 +349,7 @@ class ScalingExponent(Result):
         found_out = (
             self.no_power_law,
             self.far_from_limit,
-            self.outside_interval,
+            self.theory_outside,
             self.large_epsilon,
         )
         notes = [*(text for text in found_out if text), *self.family.rounded]

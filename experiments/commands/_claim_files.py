@@ -53,7 +53,7 @@ def check_files(paths: Sequence[Path], as_json: bool) -> int:
         print(f"{file.path}: valid, {claims}, SHA-256 {file.digest}")
         for one in file.claims:
             for name, size in left_out(one).items():
-                print(f"  {one.name} leaves out {name}, which is {size} then")
+                print(f"  {one.name} gives no {name}: {size} is taken")
     print_next("measure them", again(without=["--check"]))
     return 0
 

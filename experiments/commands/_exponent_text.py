@@ -177,7 +177,7 @@ def _print_values(result: ScalingExponent) -> None:
     known = [name for name in names if np.isfinite(values[name]).any()]
     if not known:
         return
-    head = [along, *_columns_of_theory(known, values["mean_field_error"])]
+    head = [along, *_heads(known, values["mean_field_error"])]
     fails = bool(result.diverged.any())
     rows = []
     for place, size in enumerate(result.curve.sizes):
@@ -193,11 +193,12 @@ def _print_values(result: ScalingExponent) -> None:
     print_table([*head, *(["diverged"] if fails else [])], rows)
 
 
-def _columns_of_theory(names: Sequence[str], errors: NDArray[np.float64]) -> list[str]:
+def _heads(names: Sequence[str], errors: NDArray[np.float64]) -> list[str]:
     """Heads of columns; the mean field's says what stands behind its ±, where it has errors."""
-    with_errors = "mean_field" if bool((errors > 0).any()) else None
     heads = {name: name.replace("_", " ") for name in names}
-    return [heads[name] + " (± 95 %)" * (name == with_errors) for name in names]
+    if "mean_field" in heads and bool((errors > 0).any()):
+        heads["mean_field"] += " (± 95 %)"
+    return list(heads.values())
 
 
 def _with_error(value: float, error: float) -> str:
@@ -214,13 +215,15 @@ def _print_local(result: ScalingExponent) -> None:
     known = [n for n in ("derived", "mean_field") if np.isfinite(getattr(local, n)).any()]
     if len(local.sizes) and (known or measured):
         errors = local.mean_field_error
-        head = [f"between, {result.family.along}", *_columns_of_theory(known, errors)]
+        head = [f"between, {result.family.along}", *_heads(known, errors)]
         sizes = [int(size) for size in (*result.curve.sizes, *result.wide.sizes[1:])]
         rows = []
         for place, middle in enumerate(local.sizes):
             row = [f"{sizes[place]} and {sizes[place + 1]}"]
             row += [
-                _with_error(getattr(local, name)[place], errors[place] * (name == "mean_field"))
+                _with_error(
+                    getattr(local, name)[place], errors[place] if name == "mean_field" else 0.0
+                )
                 for name in known
             ]
             at = measured.get(round(middle))

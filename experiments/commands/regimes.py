@@ -71,26 +71,27 @@ class Regimes:
             if name not in known_names("figure"):
                 allowed = near_names(name, known_names("figure"), " (all: `list`)")
                 raise InputError("figure", name, allowed)
-        several = not self.figure or len(self.figure) > FEW_FIGURES
         if self.list:
             self._print_names({name: one.studies for name, one in known_figures().items()})
             return 0
-        writable_folder("out", self.out)  # said before the imports, which take seconds
+        from experiments.results import STORED
+
+        # What is wrong is said before the imports that take seconds.
+        source = self.data or STORED
+        names = _drawable(self.figure, source)
+        writable_folder("out", self.out)
+        several = len(names) > FEW_FIGURES
         threshold = gc.get_threshold()
         gc.set_threshold(*MORE_OBJECTS)
         try:
             with _second_process() if several else contextlib.nullcontext() as second:
-                return self._run(second)
+                return self._run(names, source, second)
         finally:
             gc.set_threshold(*threshold)
             _study.cache_clear()  # files may have changed when the next run reads them
 
-    def _run(self, second: ProcessPoolExecutor | None) -> int:
+    def _run(self, names: Sequence[str], source: Path, second: ProcessPoolExecutor | None) -> int:
         enable_x64()
-        from experiments.results import STORED
-
-        source = self.data or STORED
-        names = _drawable(self.figure, source)
         with progress_bar(len(names), "regimes") as bar:
             drawn = _drawn(names, source, self.out, self.format or ("png",), bar, second)
         paths = [path for name in names for path in drawn[name]]

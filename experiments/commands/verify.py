@@ -25,7 +25,7 @@ from experiments.output import (
     writable_folder,
 )
 from experiments.precision import enable_x64
-from experiments.topics._names import known_names
+from experiments.topics._names import known_figures, known_names
 from experiments.topics._seeds import check_run
 
 from ._options import Json
@@ -78,7 +78,6 @@ class Verify:
         if self.files or self.check:
             return self._claim_files()
         self._check_names()
-        folder = writable_folder("out", seed_folder(self.out, self.seed))
         enable_x64()
         from experiments.topics._registry import CLAIMS, STUDIES
 
@@ -90,6 +89,7 @@ class Verify:
             if name in left:
                 raise InputError("claim", name, f"is measured with {left[name]} only")
         chosen = [CLAIMS[name] for name in self.claim or CLAIMS if name not in left]
+        folder = writable_folder("out", seed_folder(self.out, self.seed))
         needed = dict.fromkeys(claim.study for claim in chosen)
         if self.full and not self.claim and not self.study:
             needed |= {name: None for name, study in STUDIES.items() if not study.laboratory}
@@ -170,7 +170,6 @@ class Verify:
         (but for long runs, whose cells may use sympy too).
         """
         from experiments.topics._draw import draw
-        from experiments.topics._figures import FIGURES
         from experiments.topics._study import SYMPY
 
         evidence: dict[str, Future[Evidence]] = {}
@@ -198,11 +197,16 @@ class Verify:
                     for claim in claims:
                         if claim.study == study.name:
                             evidence[claim.name] = start(claim.evidence, data[study.name])
-                    for name, (_, needs) in FIGURES.items():
-                        if study.name in needs and set(needs) <= set(data):
+                    for name, figure in known_figures().items():
+                        if study.name in figure.studies and set(figure.studies) <= set(data):
                             drawn[name] = start(draw, name, dict(data), folder)
                 bar.set_description_str("verify: claims and figures", refresh=True)
-                paths = [path for name in FIGURES if name in drawn for path in drawn[name].result()]
+                paths = [
+                    path
+                    for name in known_figures()
+                    if name in drawn
+                    for path in drawn[name].result()
+                ]
                 return {name: found.result() for name, found in evidence.items()}, paths
         finally:
             beside.shutdown(wait=False, cancel_futures=True)

@@ -15,13 +15,13 @@ from dynsim import Setup, TokenLaw
 from dynsim.maps import _reasons as reasons
 from dynsim.rules._recommend import UNALIGNED_HIDDEN, layer_exponents
 from dynsim.rules._words import KNOWN, PRESUMES
+from dynsim.scaling._epsilon import NEGLIGIBLE
 from dynsim.scaling.quantities._aged import MANY_OUTPUTS
 from dynsim.scaling.quantities._first_step import (
     FIRST_STEP,
     LARGEST_OUTPUT_VARIANCE,
     LARGEST_SHARE,
 )
-from dynsim.scaling.quantities._optimal_rates import NEGLIGIBLE
 from dynsim.theory._features import feature_statistics
 from dynsim.theory._first_step import (
     FREQUENT_TOKEN,

@@ -35,7 +35,8 @@ class Replication:
     laboratory_seeds: int = 0
     """number of seeds of the laboratory's studies, which take minutes to an hour each"""
     from_seed: int = 1
-    """leave out the seeds before this one, as with --add where those are stored already"""
+    """leave out the seeds before this one, which are stored already, say; counts are those of seeds
+    1, 2, ... all the same, so that a version whose count is below it is left out"""
     out: Path = Path("dynsim-replication")
     """folder for the result and for the studies of every seed"""
     add: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -63,7 +64,8 @@ class Replication:
         plan = plan_of(self.claim, *counts, first=self.from_seed)
         for name in plan.unmeasured():
             laboratory = "`laboratory_seeds` for one of the laboratory's"
-            allowed = f"must be measured by a version that has seeds: {laboratory}"
+            since = f" from {self.from_seed} on" if self.from_seed > 1 else ""
+            allowed = f"must be measured by a version that has seeds{since}: {laboratory}"
             raise InputError("claim", name, allowed)
         folder = writable_folder("out", self.out)
         with progress_bar(plan.cells(), "replication", alike=False) as bar:

@@ -155,6 +155,7 @@ def _dataset(plan: Plan, rows: dict[tuple[str, str, int], Any]) -> xr.Dataset:
     dims = ("version", "claim", "seed")
     codes = np.nan_to_num(table[..., -1], nan=NOT_MEASURED).astype(np.int8)
     claims = [CLAIMS[name] for name in plan.claims]
+    since = {"from_seed": plan.first} if plan.first > 1 else {}
     return xr.Dataset(
         {
             **{name: (dims, table[..., place]) for place, name in enumerate(NUMBERS)},
@@ -170,7 +171,7 @@ def _dataset(plan: Plan, rows: dict[tuple[str, str, int], Any]) -> xr.Dataset:
             "quantity": ("claim", [claim.quantity for claim in claims]),
         },
         attrs={
-            **provenance({"claims": list(plan.claims), "seeds": plan.seeds}),
+            **provenance({"claims": list(plan.claims), "seeds": plan.seeds, **since}),
             "study": "replication",
         },
     )
@@ -219,13 +220,15 @@ def _description(claim: str, name: str, before: xr.Dataset, added: xr.Dataset) -
 
 
 def _measured_by(data: xr.Dataset) -> list[dict[str, Any]]:
-    """Code and claims of every part."""
+    """Code and claims of every part, and its first seed if that is not 1."""
     if "measured" in data.attrs:
         return json.loads(data.attrs["measured"])
     kept = ("code_version", "libraries", "device", "processor")
+    first = json.loads(data.attrs.get("config", "{}")).get("from_seed")
+    since = {} if first is None else {"from_seed": first}
     return [
         {name: data.attrs[name] for name in kept if name in data.attrs}
-        | {"claims": data.claim.values.tolist()}
+        | {"claims": data.claim.values.tolist(), **since}
     ]
 
 

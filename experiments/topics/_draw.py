@@ -1,4 +1,4 @@
-"""Draws a figure of a topic, of which no other topic is imported."""
+"""Draws a figure, and imports the topic of this one only."""
 
 from __future__ import annotations
 

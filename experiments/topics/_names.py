@@ -1,4 +1,4 @@
-"""The names of all claims, studies and figures, as a file; and of each figure where it is drawn.
+"""The names of all claims, studies and figures, as a file; of a figure its topic and studies too.
 
 A command that is asked for a name answers from it at once. To find the names by importing every
 topic takes seconds. `python -m experiments.topics._names` writes the file.
@@ -32,6 +32,7 @@ def known_names(kind: Kind) -> tuple[str, ...]:
     return tuple(_known()[kind])
 
 
+@cache
 def known_figures() -> dict[str, FigureOf]:
     """Every figure by name."""
     return {

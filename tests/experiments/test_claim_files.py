@@ -111,7 +111,7 @@ def test_check_says_what_a_claim_leaves_out(run, folder):
         "widths = [32, 64]\nprediction = 1\ntolerance = 0.1\n"
     )
     default = Setup().vocab_size
-    assert f"short leaves out vocab_size, which is {default} then" in run(
+    assert f"short gives no vocab_size: {default} is taken" in run(
         "verify", "--check", "short.toml"
     )
     found = json.loads(run("verify", "--check", "short.toml", "--json"))["files"][0]

@@ -60,6 +60,9 @@ class Coherence(Quantity):
         super().check(setup)
         check_moves(setup, "projection", self.name)
 
+    def moving_layers(self, setup: Setup) -> tuple[str, ...]:
+        return ("projection",) if setup.steps == 2 else super().moving_layers(setup)
+
     def asymptotic(self, family: Family) -> Asymptotic:
         if not is_first(family):
             raise Unavailable("a power is derived for the first update (`steps` 1)")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import derivations
 from dynsim._setup import Setup
-from dynsim.scaling._epsilon import gradient_size, is_negligible
+from dynsim.scaling._epsilon import NEGLIGIBLE
 from dynsim.scaling._family import Family
 from dynsim.scaling._quantity import (
     AnySetup,
@@ -89,11 +89,13 @@ def check_derived(setup: Setup) -> None:
 
 
 def check_small_epsilon(setup: Setup) -> None:
-    """Raises `Unavailable` unless Adam's first step is that of sign."""
-    if not is_negligible(setup):
+    """Raises `Unavailable` unless Adam's first step is that of sign: epsilon is small against the
+    gradient p_i sigma_W of an embedding of mean frequency."""
+    gradient = setup.projection_std * setup.law().power_sum(2)
+    if setup.optimizer == "adam" and setup.epsilon > NEGLIGIBLE * gradient:
         raise Unavailable(
             f"`epsilon` {setup.epsilon:g} is not small against the gradients at `width` "
-            f"{setup.width} and `vocab_size` {setup.vocab_size} (about {gradient_size(setup):.2g})"
+            f"{setup.width} and `vocab_size` {setup.vocab_size} (about {gradient:.2g})"
         )
 
 
@@ -111,6 +113,9 @@ class OptimalRate(Quantity):
         self.symbol = _SYMBOLS[which]
         self.meaning = f"{_OF[which]} at which the mean loss after T updates is lowest, {others}"
         self.measurement = _LAYERWISE if how == "layerwise" else _JOINT
+
+    def moving_layers(self, setup: Setup) -> tuple[str, ...]:
+        return ("embedding", "projection") if self.which == "ratio" else (self.which,)
 
     def asymptotic(self, family: Family) -> Asymptotic:
         if self.how == "joint":

@@ -367,6 +367,9 @@ class Restoration(Quantity):
         if linear.width < 2:
             raise InputError("width", linear.width, f"must be at least 2 for {self.name}")
 
+    def moving_layers(self, setup: Setup) -> tuple[str, ...]:
+        return ("embedding", "projection")
+
     def asymptotic(self, family: Family) -> Asymptotic:
         if family.along == "steps":
             raise Unavailable("the displacement does not depend on a number of steps")

@@ -117,6 +117,9 @@ class Update(Quantity):
         if not isinstance(setup, Setup):
             check_network_step(setup, self.what, self.name)
 
+    def moving_layers(self, setup: Setup) -> tuple[str, ...]:
+        return (self.layer,) if setup.steps == 2 else super().moving_layers(setup)
+
     def asymptotic(self, family: Family) -> Asymptotic:
         if family.network != "linear":
             raise Unavailable("it is derived for the linear network")

@@ -193,10 +193,25 @@ def test_a_flow_too_stiff_to_follow_is_no_curve(monkeypatch):
     monkeypatch.setattr(_routes, "FLOW_STEPS", 20)
     monkeypatch.setattr(_routes, "FLOW_STEPS_A_TIME", 1)
     setup = Setup(width=8, vocab_size=16, outputs=2, optimizer="smoothed-sign", steps=3)
-    stiff = replace(setup, epsilon=1e-12)
-    found = compare(stiff, seeds=2, particles=64, replicas=2)
+    parts = []
+    solver = {"seeds": 2, "particles": 64, "replicas": 2, "progress": parts.append}
+    found = compare(replace(setup, epsilon=1e-12), **solver)
+    assert sum(parts) == pytest.approx(1)
     assert "flow" not in found.curves
-    assert "too stiff" in found.missing["flow"]
-    assert "raise `epsilon`" in found.missing["flow"]
-    smooth = compare(replace(setup, epsilon=1.0), seeds=2, particles=64, replicas=2)
+    assert "stiff" in found.missing["flow"]
+    assert "raise `epsilon` or lower `projection_lr`" in found.missing["flow"]
+    smooth = compare(replace(setup, epsilon=1.0), **solver)
     assert "flow" in smooth.curves
+
+
+def test_a_flow_that_stops_on_its_way_says_what_a_comparison_can_change(monkeypatch):
+    """It turns stiff after the first step, as gradients fall below epsilon."""
+    monkeypatch.setattr(_routes, "FLOW_STEPS", 100)
+    monkeypatch.setattr(_routes, "FLOW_STEPS_A_TIME", 1)
+    setup = Setup(width=8, vocab_size=16, outputs=2, optimizer="smoothed-sign", steps=40)
+    rates = {"epsilon": 1e-4, "embedding_lr": 0.02, "projection_lr": 0.02}
+    curves = _routes.flow(replace(setup, **rates), np.arange(2), lambda share: None)
+    assert not curves.outcome.ok
+    assert np.isfinite(curves.value[0, 1])
+    assert "max_steps" not in curves.outcome.message
+    assert "lower `" in curves.outcome.message

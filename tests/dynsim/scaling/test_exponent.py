@@ -319,22 +319,43 @@ class Overstated(Power):
 
 def test_an_interval_without_theory_is_said():
     found = exponent(Overstated(0.5, noise=0.01), widths=WIDTHS)
-    assert found.outside_interval is not None
-    assert "derived slope at these sizes, 0.700" in found.outside_interval
-    assert found.outside_interval in found.notes
-    assert exponent(Overstated(0.5), widths=WIDTHS, train=False).outside_interval is None
+    assert found.theory_outside is not None
+    assert "derived slope at these sizes, 0.700" in found.theory_outside
+    assert found.theory_outside in found.notes
+    assert exponent(Overstated(0.5), widths=WIDTHS, train=False).theory_outside is None
+    solved = exponent(Overstated(0.5, noise=0.01, missing=("derived",)), widths=WIDTHS)
+    assert solved.theory_outside is None  # the mean field has the networks' power
+    lost = exponent(Overstated(0.5, noise=0.01, lost=range(8)), widths=[32, 64, 128, 256])
+    assert lost.theory_outside is None  # its slope is that of other sizes
 
 
 def test_an_epsilon_that_rules_is_said():
-    """The gradient of an embedding is 1/(d m) at init mup: a hundredth of it is 1e-6 at d = 100."""
-    sizes = {"widths": [50, 100, 200], "vocab_size": 100, "optimizer": "adam"}
+    """At init mup an embedding's gradient is sqrt(n) / (d m), the projection's 1 / sqrt(m)."""
+    sizes = {"widths": [50, 100, 200], "vocab_size": 100, "optimizer": "adam", "targets": "sign"}
     trained = Power(0.5, missing=("mean_field",))
     assert exponent(trained, epsilon=4e-7, **sizes).large_epsilon is None
     assert exponent(trained, epsilon=1e-4, train=False, **sizes).large_epsilon is None
     solved = exponent(Power(0.5), epsilon=4e-7, train=False, **sizes).large_epsilon
-    assert "`width` 800" in solved  # the next size that mean-field theory solves
+    assert "`width` 800, 3200" in solved  # the sizes that mean-field theory solves beyond these
     found = exponent(trained, epsilon=0.9e-6, **sizes)
     assert found.large_epsilon is not None
-    assert found.large_epsilon.startswith("from `width` 200 on `epsilon` 9e-07")
-    assert "(about 5e-05)" in found.large_epsilon
-    assert exponent(Power(0.5), **(sizes | {"optimizer": "sign"})).large_epsilon is None
+    assert "at `width` 200, where" in found.large_epsilon
+    assert "(at 200: 9e-07 against the embedding's 5e-05)" in found.large_epsilon
+    assert exponent(trained, epsilon=0.9e-6, outputs=4, **sizes).large_epsilon is None
+    assert exponent(trained, epsilon=0.9e-6, batch_size=10, **sizes).large_epsilon is None
+    assert exponent(trained, epsilon=0.9e-6, embedding_lr=0.0, **sizes).large_epsilon is None
+    falling = exponent(trained, epsilon="0.015*d^(-2)", **sizes)
+    assert "at `width` 50, 100, where" in str(falling.large_epsilon)
+    assert exponent(trained, **(sizes | {"optimizer": "sign"})).large_epsilon is None
+
+
+def test_the_first_update_of_the_projection_does_not_know_the_embeddings_gradient():
+    """Where epsilon rules the embedding, the projection still moves as by sign."""
+    setup = {"widths": [64, 128], "vocab_size": 4096, "epsilon": 1e-7, "train": False}
+    adam, sign = (
+        exponent("projection_step_rms", optimizer=one, **setup) for one in ("adam", "sign")
+    )
+    assert adam.curve.mean_field == pytest.approx(sign.curve.mean_field, rel=0.01)
+    assert adam.large_epsilon is None
+    moved = exponent("embedding_step_rms", optimizer="adam", **setup)
+    assert "against the embedding's" in str(moved.large_epsilon)
