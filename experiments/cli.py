@@ -40,7 +40,7 @@ from .commands.transfer import TransferCommand
 from .commands.verify import Verify
 from .compiled_programs import keep_compiled_programs
 from .interruption import INTERRUPTED, forget, interrupted_line
-from .output import asked, flag, unwritten
+from .output import asked, flag, remove_empty_folders, unwritten
 from .parsing import ParseError, parse
 from .streams import OutputLost, only_safe_characters, own_streams, printable
 
@@ -92,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return code if failure is None else complain(failure, 2)
         finally:
             asked([])
+            remove_empty_folders()
             if own_process:
                 sys.stdout.flush()
     except (InputError, ParseError) as error:

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -310,10 +310,23 @@ def unwritten() -> str | None:
     return found[0] + (f", and {len(found) - 1} more" if len(found) > 1 else "")
 
 
+_made_folders: list[Path] = []
+
+
+def remove_empty_folders() -> None:
+    """Removes the folders that `writable_folder` has made for results which never came."""
+    for folder in _made_folders:
+        with suppress(OSError):  # not empty
+            folder.rmdir()
+    _made_folders.clear()
+
+
 def writable_folder(option: str, folder: Path) -> Path:
     """`folder`, made if need be. Raises `InputError` if it cannot be written to."""
     try:
+        new = [one for one in (folder, *folder.parents) if not one.exists()]
         folder.mkdir(parents=True, exist_ok=True)
+        _made_folders.extend(new)
         probe = folder / ".dynsim-probe"
         probe.touch()
         probe.unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -308,7 +308,10 @@ def _given(
         claims = claim_file(claims)
     if isinstance(claims, ClaimFile):
         return claims.claims, {str(claims.path): claims.digest}
-    given = (claims,) if isinstance(claims, Claim) else tuple(claims)
+    given = (claims,) if isinstance(claims, Claim) else claims
+    if not isinstance(given, Iterable):
+        raise InputError("claims", type(claims).__name__, "must be a claim file or claims")
+    given = tuple(given)
     for one in given:
         if not isinstance(one, Claim):
             raise InputError("claims", type(one).__name__, "must be a claim file or claims")

@@ -26,6 +26,7 @@ AnySetup = Setup | NetworkSetup
 Progress = Callable[[float], object]
 Seeds = NDArray[np.int64]
 FLOW_STEPS, FLOW_STEPS_A_TIME = 2000, 50  # of the solver
+FOLLOWED = 150.0  # the fastest rate of change that these steps follow
 
 
 def networks(setup: AnySetup, seeds: Seeds, report: Progress) -> Curves:
@@ -111,12 +112,12 @@ def _stopped(setup: AnySetup, found: Flow) -> Outcome:
         return Outcome(found.outcome.status, text)
     largest = rates.index(max(rates))
     layer = ("projection", "embedding", *("hidden",) * len(rates))[largest]
-    if layer == "projection" and isinstance(setup, NetworkSetup):
+    if setup.optimizer == "smoothed-sign":  # whose fastest rate is that of gradients near 0
+        remedy = f"raise `epsilon` to about {sum(rates) / FOLLOWED * setup.epsilon:.1g}"
+    elif layer == "projection" and isinstance(setup, NetworkSetup):
         remedy = "lower `readout_ratio`"
     else:
         remedy = f"lower `{layer}_lr`"
-    if setup.optimizer == "smoothed-sign":
-        remedy = f"raise `epsilon` or {remedy}"
     text += f"it is stiff, as changes may be as fast as {sum(rates):.2g} per step of descent"
     return Outcome(found.outcome.status, f"{text}; {remedy}")
 

@@ -173,4 +173,6 @@ def _estimate(own: Sequence[Sampled], group: Sequence[Setup]) -> Estimate:
         samples = [one.samples for one in own]
         if not np.isfinite(statistic(*samples)):
             return Estimate(np.nan, np.nan, np.nan)
+        if samples[0].shape[-1] < 2:  # one network has no interval
+            return Estimate(float(statistic(*samples)), np.nan, np.nan)
         return bootstrap(statistic, samples, resamples=Resamples.QUICK, vectorized=True)

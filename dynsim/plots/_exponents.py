@@ -26,7 +26,10 @@ MOST_TICKS = 6
 LEAST_STEP = 0.15  # of the axis, between two ticks with numbers
 TITLE_WIDTH = 110  # characters of a line
 LEGEND_WIDTH = 110  # characters of a row
-RATES = {"embedding_lr": r"\eta_E", "projection_lr": r"\eta_W", "hidden_lr": r"\eta_H"}
+RATES = {
+    **{"embedding_lr": r"\eta_E", "projection_lr": r"\eta_W", "hidden_lr": r"\eta_H"},
+    "epsilon": r"\epsilon",
+}
 LEAST_RANGE = 0.3  # of an axis of exponents
 SIZE = (3.7, 3.0)
 

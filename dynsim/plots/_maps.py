@@ -17,6 +17,8 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
+from dynsim._names import latex_path
+
 from ._parts import MANY, log_ticks, plain_number
 from ._style import panels
 
@@ -331,7 +333,7 @@ def _title(dataset: xr.Dataset) -> str:
     for name, symbol in symbols.items():
         value = setup.get(name)
         if value is not None and name not in axes and (name, str(value)) != ("outputs", "1"):
-            number = str(value).replace("*", r"\,")
+            number = latex_path(str(value))
             if str(value) != "0":
                 words.append(f"${symbol}={number}$")
     if not setup.get("batch_size") and "batch_size" not in axes:

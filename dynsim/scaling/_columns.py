@@ -20,6 +20,7 @@ from dynsim._summary import summary
 from dynsim.statistics._exponents import log_slope
 from dynsim.theory.mean_field._limit import OutOfTime, time_limit
 
+from ._epsilon import check_small
 from ._family import Family
 from ._quantity import AnySetup, Asymptotic, Floats, Progress, Quantity, Unavailable, Value
 
@@ -146,6 +147,8 @@ def closed_columns(quantity: Quantity, family: Family) -> Theory:
 def _asymptotic(quantity: Quantity, family: Family) -> tuple[Asymptotic | None, dict[str, str]]:
     with SYMPY:
         try:
+            for size in (family.sizes[0], family.sizes[-1]):
+                check_small(quantity, family.setup(size))
             return quantity.asymptotic(family), {}
         except Unavailable as reason:
             return None, {"asymptotic": str(reason)}
@@ -333,7 +336,9 @@ def _derived(quantity: Quantity, family: Family, sizes: Sequence[int]) -> tuple[
     with SYMPY:
         for place, size in enumerate(sizes):
             try:
-                values[place] = quantity.derived(family.setup(size))
+                setup = family.setup(size)
+                check_small(quantity, setup)
+                values[place] = quantity.derived(setup)
             except Unavailable as missing:
                 reasons[size] = str(missing)
             except InputError as error:

@@ -7,6 +7,8 @@ import math
 from dynsim._setup import Setup
 from dynsim.theory.mean_field._similar import spread_of
 
+from ._quantity import AnySetup, Quantity, Unavailable
+
 NEGLIGIBLE = 0.01  # of a gradient's size
 
 
@@ -28,11 +30,16 @@ def first_gradients(setup: Setup) -> dict[str, float]:
     }
 
 
-def large_against(setup: Setup, layers: tuple[str, ...]) -> dict[str, float]:
-    """Of these layers those whose first gradient is not a hundred times Adam's epsilon, with it."""
-    if setup.optimizer != "adam":
+def large_against(quantity: Quantity, setup: AnySetup) -> dict[str, float]:
+    """Of the linear network's layers that a quantity is of: those whose first gradient is not a
+    hundred times Adam's epsilon, with it."""
+    if not isinstance(setup, Setup) or setup.optimizer != "adam":
         return {}
-    gradients = first_gradients(setup)
-    return {
-        layer: gradients[layer] for layer in layers if setup.epsilon > NEGLIGIBLE * gradients[layer]
-    }
+    found, large = first_gradients(setup), setup.epsilon / NEGLIGIBLE
+    return {one: found[one] for one in quantity.moving_layers(setup) if found[one] < large}
+
+
+def check_small(quantity: Quantity, setup: AnySetup) -> None:
+    """Raises `Unavailable` where what is derived, which is for a small epsilon, is another rule."""
+    for layer, gradient in large_against(quantity, setup).items():
+        raise Unavailable(f"`epsilon` is over 1 % of the {layer}'s gradient ({gradient:.2g})")

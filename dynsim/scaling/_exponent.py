@@ -128,7 +128,7 @@ def exponent(
     seconds = _checked_budget(budget, chosen, seeds, train)
     _check_trained(train, seeds, measure)
     timed = None if seconds is None else choices(family_at, sizes)
-    one = timed or family_at(sizes or DEFAULT_WIDTHS)
+    one = timed or family_at(DEFAULT_WIDTHS if sizes is None else sizes)
     plan, labels = None, seed_labels(DEFAULT_SEEDS if seeds is None else seeds)
     chooses = timed is not None and sizes is None
     band = None if predict == ASYMPTOTIC else _band(predict, tolerance)

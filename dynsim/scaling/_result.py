@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from dynsim._names import attributes
 from dynsim._results import Declared, Result
-from dynsim._setup import Setup
 from dynsim._summary import NINETY_FIVE, summary
 from dynsim.statistics import Estimate, ExponentFit
 from dynsim.statistics._intervals import interval_text
@@ -255,19 +254,19 @@ class ScalingExponent(Result):
         measured = len(self.curve.sizes) if self.networks is not None else 0
         for place, (size, solved) in enumerate(zip(curve.sizes, curve.mean_field, strict=True)):
             if np.isfinite(solved) or place < measured:
-                setup = self.family.setup(int(size))
-                if isinstance(setup, Setup):
-                    large[int(size)] = large_against(setup, self.quantity.moving_layers(setup))
-        large = {size: layers for size, layers in large.items() if layers}
-        if not large:
+                large[int(size)] = large_against(self.quantity, self.family.setup(int(size)))
+        found = {size: layers for size, layers in large.items() if layers}
+        if not found:
             return None
-        last = max(large)
-        epsilon, sizes = self.family.setup(last).epsilon, ", ".join(map(str, large))
-        gradients = " and ".join(f"the {layer}'s {size:.2g}" for layer, size in large[last].items())
+        last, sizes = max(found), ", ".join(map(str, found))
+        if len(found) == len(large):
+            sizes = f"{min(found)} to {last}"
+        gradients = " and ".join(f"the {layer}'s {size:.2g}" for layer, size in found[last].items())
         return (
-            f"adam is not close to sign at `{self.family.along}` {sizes}, where `epsilon` is not "
-            f"small against first gradients (at {last}: {epsilon:g} against {gradients}): mean "
-            "field and networks have this `epsilon`, what is derived has none"
+            f"adam is not close to sign at `{self.family.along}` {sizes}, where `epsilon` is more "
+            f"than a hundredth of first gradients (at {last}: {self.family.setup(last).epsilon:g} "
+            f"against {gradients}): mean field and networks have this `epsilon`, and nothing is "
+            "derived for it"
         )
 
     @property
@@ -433,7 +432,7 @@ class ScalingExponent(Result):
             "asymptotic": self.asymptotic and str(self.asymptotic.exponent),
             "derived": None if self.derived is None else f"{self.derived:.4g}",
             "mean_field": field and f"{field.value:.4g} ± {NINETY_FIVE * field.error:.2g} (95 %)",
-            "measured": fit and interval_text(fit),
+            "measured": fit and (interval_text(fit) if self.has_interval else f"{fit.value:.4g}"),
         }
         shown = {name: text or f"none: {self.why.get(name)}" for name, text in columns.items()}
         return summary(

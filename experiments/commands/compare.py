@@ -128,7 +128,7 @@ def in_one_sentence(result: Comparison) -> str:
     routes = ", ".join(result.curves)
     first = [one for one in result.partings if one.first_step is not None]
     if not first:
-        return f"{routes} agree over all {result.setup.steps} steps: any of them will do here."
+        return f"{routes} agree over all {result.setup.steps} steps, as far as these bands tell."
     worst = min(first, key=lambda one: (one.first_step, -one.steps_apart))
     return (
         f"{worst.first} and {worst.second} part from step {worst.first_step} on, in "

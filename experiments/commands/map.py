@@ -266,9 +266,12 @@ def _consequence(result: RegimeMap) -> str:
         return ""
     inside = int(np.count_nonzero(known > REGIME[result.colour]))
     share = f"{inside} ({inside / known.size:.0%})"
+    later = {"age", "steps"} & {result.x.name, result.y.name}
+    aged = later or str(result.options.get("steps", 1)) != "1"
+    since = " by then" if aged else " from the first step"
     return (
         f". Of the {known.size} cells with a value {share} are in the muP regime (above "
-        f"{REGIME[result.colour]:g}), where muP's learning rates hold from the first step"
+        f"{REGIME[result.colour]:g}), where muP's learning rates hold{since}"
     )
 
 
@@ -322,4 +325,5 @@ def _print_networks(result: RegimeMap, found: MapNetworks) -> None:
         rows,
     )
     for reason, count in found.left_out.items():
-        print_wrapped(f"{count} points without networks: {named(reason, flag)}", "  ")
+        points = "point" if count == 1 else "points"
+        print_wrapped(f"{count} {points} without networks: {named(reason, flag)}", "  ")

@@ -94,7 +94,7 @@ def check_small_epsilon(setup: Setup) -> None:
     gradient = setup.projection_std * setup.law().power_sum(2)
     if setup.optimizer == "adam" and setup.epsilon > NEGLIGIBLE * gradient:
         raise Unavailable(
-            f"`epsilon` {setup.epsilon:g} is not small against the gradients at `width` "
+            f"`epsilon` {setup.epsilon:g} is more than a hundredth of the gradients at `width` "
             f"{setup.width} and `vocab_size` {setup.vocab_size} (about {gradient:.2g})"
         )
 

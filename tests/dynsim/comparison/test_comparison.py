@@ -199,7 +199,7 @@ def test_a_flow_too_stiff_to_follow_is_no_curve(monkeypatch):
     assert sum(parts) == pytest.approx(1)
     assert "flow" not in found.curves
     assert "stiff" in found.missing["flow"]
-    assert "raise `epsilon` or lower `projection_lr`" in found.missing["flow"]
+    assert "raise `epsilon` to about " in found.missing["flow"]
     smooth = compare(replace(setup, epsilon=1.0), **solver)
     assert "flow" in smooth.curves
 
@@ -214,4 +214,4 @@ def test_a_flow_that_stops_on_its_way_says_what_a_comparison_can_change(monkeypa
     assert not curves.outcome.ok
     assert np.isfinite(curves.value[0, 1])
     assert "max_steps" not in curves.outcome.message
-    assert "lower `" in curves.outcome.message
+    assert "raise `epsilon` to about " in curves.outcome.message
