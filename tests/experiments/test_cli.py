@@ -1460,6 +1460,26 @@ def test_a_value_for_a_flag_names_the_flag(run):
     assert_one_complaint(run("verify", "--full=7"), "--full")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "exponent --quantity hidden_step_rms --out {}",
+        "exponent --widths 64 --out {}",
+        "flow --optimizer adam --plot {}/flow.png",
+        "train --tokens corpus:/nowhere --out {}",
+        "map --x nothing=1:2:3 --out {}",
+        "regimes --data /nowhere --out {}",
+    ],
+)
+def test_bad_input_leaves_no_folder(run, tmp_path, line):
+    """A folder that was made for results which never came is removed, and no other."""
+    there = tmp_path / "there"
+    there.mkdir()
+    for folder in (tmp_path / "new" / "deeper", there):
+        assert run(*line.format(folder).split()).code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
 @pytest.mark.slow
 def test_regimes_without_data_is_bad_input(run, tmp_path):
     output = run("regimes", "--data", "missing", "--out", tmp_path)

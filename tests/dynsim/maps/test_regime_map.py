@@ -258,6 +258,17 @@ def test_points_with_more_types_than_the_law_are_left_out_before_training(tmp_pa
     assert found.y.tolist() == [10]
 
 
+def test_one_network_at_a_point_has_no_interval_and_misses_nothing():
+    def made(measurement, setup, labels, progress=None):
+        return {"projection_step_rms": np.full(len(labels), 0.25)}
+
+    drawn = plane(axis("x", "width=64:128:2"), axis("y", "vocab_size=10:100:2"), {})
+    found = trained(drawn, COLOURS["rms"], (1, 1), 1, lambda *one: 0.9, made, print)
+    assert found.value == pytest.approx(0.5)
+    assert np.isnan([found.low, found.high]).all()
+    assert not found.misses.any()
+
+
 @pytest.mark.parametrize(("init", "targets"), [("mup", "sign"), ("sp", "gaussian")])
 def test_cells_are_the_ratio_of_optimal_rates(init, targets):
     result = regime_map("optimal_rate_ratio", init=init, targets=targets, tokens="zipf:1", **SIZES)

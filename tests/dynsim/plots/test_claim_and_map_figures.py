@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from dynsim import regime_map
 from dynsim.plots._claims import SHOWN, verdicts
 from dynsim.plots._maps import EDGE, _inline
 from dynsim.plots._parts import log_ticks, plain_number
@@ -61,3 +62,8 @@ def test_names_of_lines_stand_apart_and_off_the_edge():
         taken = np.vstack([taken, _inline(axes, line, text, 0.05, taken)])
     assert np.linalg.norm(taken[0] - taken[1]) > 0.1
     assert np.minimum(taken, 1 - taken).min() > 0.9 * EDGE
+
+
+def test_the_title_of_a_map_raises_whole_powers():
+    found = regime_map("local_exponent", "width=64:1024:3", "zipf=0:1:3", vocab_size="d^1.2")
+    assert "$m=d^{1.2}$" in found.plot().get_title()

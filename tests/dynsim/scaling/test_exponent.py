@@ -359,3 +359,17 @@ def test_the_first_update_of_the_projection_does_not_know_the_embeddings_gradien
     assert adam.large_epsilon is None
     moved = exponent("embedding_step_rms", optimizer="adam", **setup)
     assert "against the embedding's" in str(moved.large_epsilon)
+
+
+def test_what_is_derived_for_a_small_epsilon_is_withheld_where_it_is_not():
+    """The embedding's first update by a large epsilon has another power than that of sign."""
+    setup = {"widths": [64, 128], "vocab_size": 1024, "optimizer": "adam", "train": False}
+    small = exponent("embedding_step_rms", epsilon=1e-12, **setup)
+    assert small.asymptotic is not None
+    assert small.derived is not None
+    large = exponent("embedding_step_rms", epsilon=1e-5, **setup)
+    assert large.asymptotic is None
+    assert large.derived is None
+    assert "`epsilon` is over 1 % of the embedding's gradient" in large.why["asymptotic"]
+    assert large.mean_field.value < small.mean_field.value - 0.3
+    assert exponent("projection_step_rms", epsilon=1e-5, **setup).derived is not None
