@@ -58,7 +58,8 @@ def test_the_document_agrees_with_the_library(power, capsys):
     assert document["measured"] == {"value": fit.value, "low": fit.low, "high": fit.high}
     assert document["drift"] == found.drift
     assert document["verdict"] == found.verdict == "holds"
-    assert document["why"] == {"wide": document["why"]["wide"]}
+    assert set(document["why"]) == {"wide", "wide_derived"}
+    assert document["why"]["wide_derived"].startswith("--epsilon is over 1 %")
     assert document["config"]["vocab_size"] == "d^1.5"
     assert document["provenance"]["code_version"]
 

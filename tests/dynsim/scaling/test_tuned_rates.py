@@ -88,7 +88,7 @@ def test_closed_form_at_small_vocabulary(vocab_size):
         ({"outputs": 2}, "one of `outputs`"),
         ({"batch_size": 8}, "full batches"),
         ({"weight_decay": 0.1}, "weight_decay"),
-        ({"epsilon": 1e-3}, "`epsilon` 0.001 is not small"),
+        ({"epsilon": 1e-3}, "`epsilon` 0.001 is more than a hundredth"),
     ],
 )
 def test_missing_formulas_say_why(options, reason):
