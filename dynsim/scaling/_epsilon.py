@@ -43,3 +43,14 @@ def check_small(quantity: Quantity, setup: AnySetup) -> None:
     """Raises `Unavailable` where what is derived, which is for a small epsilon, is another rule."""
     for layer, gradient in large_against(quantity, setup).items():
         raise Unavailable(f"`epsilon` is over 1 % of the {layer}'s gradient ({gradient:.2g})")
+
+
+def check_small_epsilon(setup: Setup) -> None:
+    """Raises `Unavailable` unless Adam's first step is that of sign: epsilon is small against the
+    gradient p_i sigma_W of an embedding of mean frequency."""
+    gradient = setup.projection_std * setup.law().power_sum(2)
+    if setup.optimizer == "adam" and setup.epsilon > NEGLIGIBLE * gradient:
+        raise Unavailable(
+            f"`epsilon` {setup.epsilon:g} is more than a hundredth of the gradients at `width` "
+            f"{setup.width} and `vocab_size` {setup.vocab_size} (about {gradient:.2g})"
+        )

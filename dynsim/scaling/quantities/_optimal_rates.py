@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import derivations
 from dynsim._setup import Setup
-from dynsim.scaling._epsilon import NEGLIGIBLE
+from dynsim.scaling._epsilon import check_small_epsilon
 from dynsim.scaling._family import Family
 from dynsim.scaling._quantity import (
     AnySetup,
@@ -86,17 +86,6 @@ def check_derived(setup: Setup) -> None:
         "no `weight_decay`": setup.decay_rate == 0,
     }
     check_conditions(needed)
-
-
-def check_small_epsilon(setup: Setup) -> None:
-    """Raises `Unavailable` unless Adam's first step is that of sign: epsilon is small against the
-    gradient p_i sigma_W of an embedding of mean frequency."""
-    gradient = setup.projection_std * setup.law().power_sum(2)
-    if setup.optimizer == "adam" and setup.epsilon > NEGLIGIBLE * gradient:
-        raise Unavailable(
-            f"`epsilon` {setup.epsilon:g} is more than a hundredth of the gradients at `width` "
-            f"{setup.width} and `vocab_size` {setup.vocab_size} (about {gradient:.2g})"
-        )
 
 
 class OptimalRate(Quantity):

@@ -24,7 +24,7 @@ from dynsim._errors import InputError
 from dynsim._setup import Setup
 from dynsim._targets import targets
 from dynsim.laboratory._linear_training import train_linear
-from dynsim.scaling._epsilon import NEGLIGIBLE
+from dynsim.scaling._epsilon import NEGLIGIBLE, check_small_epsilon
 from dynsim.scaling._family import Family
 from dynsim.scaling._quantity import (
     AnySetup,
@@ -49,7 +49,7 @@ from dynsim.theory._lv_lifetime import (
 from dynsim.theory.mean_field._predict import MAX_PARTICLES, predict
 
 from ._aged import STILL
-from ._optimal_rates import check_small_epsilon, linear_setup, value_and_error
+from ._optimal_rates import linear_setup, value_and_error
 from ._orders import family_orders
 from ._rate_search import tasks
 
