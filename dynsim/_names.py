@@ -186,7 +186,14 @@ def latex_path(text: str) -> str:
         inside, rest = _bracketed(shown[match.end() :])
         shown = rf"{shown[: match.start()]}\sqrt{{{inside}}}{rest}"
     shown = re.sub(r"\s*\*\s*(?=[\d.])", r" \\cdot ", shown)
-    return shown.replace("*", r"\,")
+    shown = shown.replace("*", r"\,")
+    shown = re.sub(r"(?<![\w.])1(?:\.0*)?[eE]([+-]?\d+)", _power_of_ten, shown)
+    return re.sub(r"(?<=[\d.])[eE]([+-]?\d+)", lambda one: r" \cdot " + _power_of_ten(one), shown)
+
+
+def _power_of_ten(match: re.Match[str]) -> str:
+    """Of `1e-05`, which mathematics would show as a difference."""
+    return f"10^{{{int(match[1])}}}"
 
 
 def _bracketed(text: str) -> tuple[str, str]:
