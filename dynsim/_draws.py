@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
-from jax import Array
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from ._programs import program
+
+SHORT = 2**21
+"""Numbers in a row that are drawn with some to spare, so that rows of other lengths share the
+program; a longer one takes longer to draw than to compile."""
 
 
 def normal(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:
@@ -18,3 +28,36 @@ def normal(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:
 def uniform(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:
     """The numbers of `jax.random.uniform`, drawn in a row as those of `normal` are."""
     return jax.random.uniform(key, (math.prod(shape),), dtype).reshape(shape)
+
+
+def normal_rows(
+    keys: Sequence[Key[Array, ""]],
+    std: float | Float[Array, ""],
+    shape: tuple[int, ...],
+    dtype: str,
+) -> Float[Array, "keys ..."]:
+    """`std` times `normal(key, shape, dtype)` of every key.
+
+    The first numbers of a longer row are those of a shorter one: each number is made of its
+    place alone (unless `jax_threefry_partitionable` is off).
+    """
+    scale, count = jnp.asarray(std, dtype), math.prod(shape)
+    independent = jax.config.jax_threefry_partitionable
+    if not (independent and 8 <= count <= SHORT):  # XLA makes a single number in another way
+        return jnp.stack([_row(key, scale, count, dtype).reshape(shape) for key in keys])
+    drawn = max(4096, 1 << (count - 1).bit_length())
+    rows = [np.asarray(_row(key, scale, drawn, dtype))[:count].reshape(shape) for key in keys]
+    return jax.device_put(np.stack(rows))
+
+
+@partial(program, without_sums=True, static_argnames=("count", "dtype"))
+def _row(
+    key: Key[Array, ""], std: Float[Array, ""], count: int, dtype: str
+) -> Float[Array, " count"]:
+    return std * jax.random.normal(key, (count,), dtype)
+
+
+def separate(keys: Key[Array, " keys"]) -> list[Key[Array, ""]]:
+    """The keys one by one, without a program for their number."""
+    wrapped = partial(jax.random.wrap_key_data, impl=jax.random.key_impl(keys))
+    return [wrapped(words) for words in np.asarray(jax.random.key_data(keys))]

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 from numpy.typing import ArrayLike
 
-from ._draws import normal
+from ._draws import normal, normal_rows, separate
 from ._layers import Label, LayerValues
 from ._optimizers import weight_copies
 from ._programs import program
@@ -50,31 +50,19 @@ def initial_networks(
     keys: Key[Array, " seeds"],
     dtype: str,
 ) -> Weights:
-    """The initial weights of every key, (seeds, m, d) and (seeds, n, d).
-
-    Random numbers are drawn in a row, so that matrices of as many entries share a program.
-    """
+    """The initial weights of every key, (seeds, m, d) and (seeds, n, d)."""
     types, outputs, width = sizes
-    embedding_keys, projection_keys = _layer_keys(keys)
-    embedding = _normals(embedding_keys, jnp.ones_like(projection_std), types * width, dtype)
-    projection = _normals(projection_keys, projection_std, outputs * width, dtype)
+    embedding_keys, projection_keys = zip(*map(_layer_keys, separate(keys)), strict=True)
     return Weights(
-        embedding.reshape(-1, types, width),
-        projection.reshape(-1, outputs, width),
+        normal_rows(embedding_keys, 1.0, (types, width), dtype),
+        normal_rows(projection_keys, projection_std, (outputs, width), dtype),
     )
 
 
 @partial(program, without_sums=True)
-def _layer_keys(keys: Key[Array, " seeds"]) -> tuple[Key[Array, " seeds"], Key[Array, " seeds"]]:
-    pairs = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 0)))(keys)
-    return pairs[:, 0], pairs[:, 1]
-
-
-@partial(program, without_sums=True, static_argnames=("count", "dtype"))
-def _normals(
-    keys: Key[Array, " seeds"], std: Float[Array, ""], count: int, dtype: str
-) -> Float[Array, "seeds count"]:
-    return jax.vmap(lambda key: std * jax.random.normal(key, (count,), dtype))(keys)
+def _layer_keys(key: Key[Array, ""]) -> tuple[Key[Array, ""], Key[Array, ""]]:
+    embedding, projection = jax.random.split(jax.random.fold_in(key, 0))
+    return embedding, projection
 
 
 class DeepWeights(NamedTuple):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dynsim import Setup, predict_linearized, targets, train
-from dynsim._draws import normal
+from dynsim._draws import normal_rows, separate
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
@@ -72,10 +72,10 @@ def _lazy_cell(
     squares = []
     for number in range(seeds):
         key = jax.random.key(run_seed(seed, number))
-        keys = jax.random.split(jax.random.fold_in(key, width))
+        keys = separate(jax.random.split(jax.random.fold_in(key, width)))
         start = {
-            "embedding": normal(keys[0], (vocab_size, width), "float64"),
-            "projection": setup.projection_std * normal(keys[1], (1, width), "float64"),
+            "embedding": normal_rows(keys[:1], 1.0, (vocab_size, width), "float64")[0],
+            "projection": normal_rows(keys[1:], setup.projection_std, (1, width), "float64")[0],
         }
         last = predict_linearized(
             _outputs, start, None, wanted, [steps], optimizer="sign", learning_rates=rates
