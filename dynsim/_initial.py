@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, UInt32
 from numpy.typing import ArrayLike
 
 from ._draws import normal, normal_rows, separate
@@ -33,7 +33,18 @@ class Weights(NamedTuple):
 
 def seed_keys(setup: Setup, seeds: int | ArrayLike) -> Key[Array, " seeds"]:
     """One key a seed, given by count or labels; a key depends on its label alone."""
-    return jax.vmap(partial(jax.random.fold_in, sized_key(setup)))(jnp.asarray(seed_labels(seeds)))
+    labels = seed_labels(seeds)
+    some = max(64, 1 << (len(labels) - 1).bit_length())  # all counts up to it share a program
+    key = sized_key(setup)
+    words = _label_words(key, np.pad(labels, (0, some - len(labels))).astype(np.uint32))
+    return jax.random.wrap_key_data(np.asarray(words)[: len(labels)], impl=jax.random.key_impl(key))
+
+
+@partial(program, without_sums=True)
+def _label_words(
+    key: Key[Array, ""], labels: UInt32[Array, " labels"]
+) -> UInt32[Array, "labels words"]:
+    return jax.random.key_data(jax.vmap(partial(jax.random.fold_in, key))(labels))
 
 
 def initial_weights(

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 from numpy.typing import ArrayLike, NDArray
 
+from dynsim._draws import separate
 from dynsim._initial import (
     Weights,
     check_memory,
@@ -334,7 +335,7 @@ def token_updates(
     descent = _descent(setup, dtype, setup.steps)
     rates = Weights(jnp.asarray(setup.embedding_lr, dtype), jnp.asarray(setup.projection_lr, dtype))
     rows = []
-    for key in seed_keys(setup, seeds):
+    for key in separate(seed_keys(setup, seeds)):
         start = initial_weights(plan.sizes, task.projection_std, key, dtype)
         found = _first_token_updates(plan, task, descent, key, start, rates)
         rows.append(jax.tree.map(np.asarray, found))

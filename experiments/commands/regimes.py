@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import gc
-import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -31,9 +28,9 @@ from experiments.precision import enable_x64
 from experiments.topics._names import known_figures, known_names
 
 from ._options import Json
+from ._second_process import draw_stored, fewer_searches_for_cycles, second_process, stored_study
 
 if TYPE_CHECKING:
-    import xarray as xr
     from tqdm import tqdm
 
 FEW_FIGURES = 4  # a second process starts in the time that so many take
@@ -43,7 +40,6 @@ LIGHT = (
     *("race", "transfer_coverage_one_seed", "proxies", "mean_field_accuracy"),
     *("hidden_layers_accuracy", "nonlinear_layers_accuracy", "transfer_coverage"),
 )
-MORE_OBJECTS = (100_000, 20, 50)  # between Python's searches for cycles, a twentieth of the time
 
 
 @dataclass(frozen=True)
@@ -81,14 +77,12 @@ class Regimes:
         names = _drawable(self.figure, source)
         writable_folder("out", self.out)
         several = len(names) > FEW_FIGURES
-        threshold = gc.get_threshold()
-        gc.set_threshold(*MORE_OBJECTS)
         try:
-            with _second_process() if several else contextlib.nullcontext() as second:
+            beside = second_process() if several else contextlib.nullcontext()
+            with fewer_searches_for_cycles(), beside as second:
                 return self._run(names, source, second)
         finally:
-            gc.set_threshold(*threshold)
-            _study.cache_clear()  # files may have changed when the next run reads them
+            stored_study.cache_clear()  # files may have changed when the next run reads them
 
     def _run(self, names: Sequence[str], source: Path, second: ProcessPoolExecutor | None) -> int:
         enable_x64()
@@ -144,27 +138,6 @@ def _drawable(asked: Sequence[str], source: Path) -> list[str]:
     return [name for name, needs in needed.items() if set(needs) <= present]
 
 
-@contextlib.contextmanager
-def _second_process() -> Iterator[ProcessPoolExecutor]:
-    """A process beside this one, which imports what it needs at once.
-
-    It starts afresh, for a fork of a process that has used JAX may hang.
-    """
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-    try:
-        pool.submit(_import_all)
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _import_all() -> None:
-    atexit.register(gc.freeze)  # as in the first process
-    gc.set_threshold(*MORE_OBJECTS)
-    import experiments.topics._draw
-    import experiments.topics._study  # noqa: F401
-
-
 def _drawn(
     names: Sequence[str],
     source: Path,
@@ -212,25 +185,3 @@ def _drawn(
 
 def _drawn_by(process: ProcessPoolExecutor, *figure: Any) -> list[Path]:
     return process.submit(draw_stored, *figure).result()
-
-
-def draw_stored(name: str, source: Path, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Draws a figure from the stored studies of a folder; returns the files."""
-    enable_x64()
-    from dynsim._programs import compiled_sooner
-    from experiments.topics._draw import draw
-
-    studies = {need: _study(source / f"{need}.nc") for need in known_figures()[name].studies}
-    with compiled_sooner():  # the last digits are not seen
-        return draw(name, studies, folder, formats)
-
-
-@cache
-def _study(path: Path) -> xr.Dataset:
-    """A stored study, which all figures of a run share; none of them changes it."""
-    from experiments.results import load, unreadable
-
-    try:
-        return load(path)
-    except OSError as error:
-        raise InputError("data", str(path), unreadable(error)) from None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +29,7 @@ from experiments.topics._names import known_figures, known_names
 from experiments.topics._seeds import check_run
 
 from ._options import Json
+from ._second_process import begun, draw_stored, judge_stored, second_process, stored_study
 from ._verdicts import as_expected, exit_code, in_one_sentence, print_verdicts, seed_folder
 
 if TYPE_CHECKING:
@@ -166,50 +167,34 @@ class Verify:
         self, studies: Sequence[Study], claims: Sequence[Claim], folder: Path
     ) -> tuple[dict[str, Evidence], list[Path]]:
         """Evidence of the claims by name, and the files of the figures.
-        While a study is measured, the claims on the study before are judged and its figures drawn
-        (but for long runs, whose cells may use sympy too).
+        While a study is measured, a second process judges the claims on the studies before and
+        draws their figures (but beside long runs, which take the memory that there is).
         """
-        from experiments.topics._draw import draw
-        from experiments.topics._study import SYMPY
-
-        evidence: dict[str, Future[Evidence]] = {}
-        drawn: dict[str, Future[list[Path]]] = {}
-        data: dict[str, xr.Dataset] = {}
-        meanwhile = not self.full and not any(study.laboratory for study in studies)
+        alone = self.full or len(studies) == 1 or any(study.laboratory for study in studies)
+        judged: list[Callable[[], dict[str, Evidence]]] = []
+        drawn: dict[str, Callable[[], list[Path]]] = {}
+        finished: set[str] = set()
         cells = sum(len(study.cells(self.full)) for study in studies)
-        beside = ThreadPoolExecutor(max_workers=1)
-
-        def start(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-            def alone() -> Any:
-                with SYMPY:
-                    return work(*arguments)
-
-            started = beside.submit(alone)
-            if not meanwhile:
-                started.result()
-            return started
-
         try:
-            with progress_bar(cells, "verify", alike=False) as bar:
+            with (
+                contextlib.nullcontext() if alone else second_process() as second,
+                progress_bar(cells, "verify", alike=False) as bar,
+            ):
                 for study in studies:
                     bar.set_description_str(f"verify: {study.name}", refresh=study.laboratory)
-                    data[study.name] = finished_study(study, self.full, folder, bar, self.seed)
-                    for claim in claims:
-                        if claim.study == study.name:
-                            evidence[claim.name] = start(claim.evidence, data[study.name])
+                    finished_study(study, self.full, folder, bar, self.seed)
+                    finished.add(study.name)
+                    names = [claim.name for claim in claims if claim.study == study.name]
+                    judged.append(begun(second, judge_stored, names, folder))
                     for name, figure in known_figures().items():
-                        if study.name in figure.studies and set(figure.studies) <= set(data):
-                            drawn[name] = start(draw, name, dict(data), folder)
+                        if study.name in figure.studies and set(figure.studies) <= finished:
+                            drawn[name] = begun(second, draw_stored, name, folder, folder)
                 bar.set_description_str("verify: claims and figures", refresh=True)
-                paths = [
-                    path
-                    for name in known_figures()
-                    if name in drawn
-                    for path in drawn[name].result()
-                ]
-                return {name: found.result() for name, found in evidence.items()}, paths
+                evidence = {name: one for found in judged for name, one in found().items()}
+                chosen = [drawn[name] for name in known_figures() if name in drawn]
+                return evidence, [path for found in chosen for path in found()]
         finally:
-            beside.shutdown(wait=False, cancel_futures=True)
+            stored_study.cache_clear()  # files may have changed when the next run reads them
 
 
 def _left_out(options: Verify) -> dict[str, str]:

@@ -1,0 +1,125 @@
+"""A second process, which judges and draws beside the first: Python's threads share one core."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from dynsim import InputError
+from experiments.precision import enable_x64
+from experiments.topics._names import known_figures
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from dynsim.claims import Evidence
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MORE_OBJECTS = (100_000, 20, 50)  # between Python's searches for cycles, a twentieth of the time
+
+
+@contextlib.contextmanager
+def second_process() -> Iterator[ProcessPoolExecutor]:
+    """A process beside this one, which imports what it needs at once.
+
+    It starts afresh, for a fork of a process that has used JAX may hang.
+    """
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    try:
+        pool.submit(_prepare)
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def fewer_searches_for_cycles() -> Iterator[None]:
+    """Python looks for cycles of objects less often."""
+    threshold = gc.get_threshold()
+    gc.set_threshold(*_MORE_OBJECTS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+
+
+def _prepare() -> None:
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # the first process has the accelerator's memory
+    enable_x64()
+    atexit.register(gc.freeze)  # as in the first process
+    gc.set_threshold(*_MORE_OBJECTS)
+    import experiments.topics._draw
+    import experiments.topics._study  # noqa: F401
+
+
+def begun(
+    process: ProcessPoolExecutor | None, work: Callable[P, R], *args: P.args, **named: P.kwargs
+) -> Callable[[], R]:
+    """Has the process do this work, or does it at once; what is returned gives the result.
+
+    Should the process be lost, the work is done by who asks for the result.
+    """
+    here = partial(work, *args, **named)
+    if process is None:
+        done = here()
+        return lambda: done
+    try:
+        started = process.submit(work, *args, **named)
+    except BrokenProcessPool:
+        return here
+
+    def result() -> R:
+        try:
+            return started.result()
+        except BrokenProcessPool:
+            return here()
+
+    return result
+
+
+def draw_stored(
+    name: str, source: Path, folder: Path, formats: Sequence[str] = ("png", "pdf")
+) -> list[Path]:
+    """Draws a figure from the stored studies of a folder; returns the files."""
+    enable_x64()
+    from dynsim._programs import compiled_sooner
+    from experiments.topics._draw import draw
+
+    studies = {need: stored_study(source / f"{need}.nc") for need in known_figures()[name].studies}
+    with compiled_sooner():  # the last digits are not seen
+        return draw(name, studies, folder, formats)
+
+
+def judge_stored(names: Sequence[str], source: Path) -> dict[str, Evidence]:
+    """The evidence of claims on the stored studies of a folder."""
+    enable_x64()
+    from experiments.topics._registry import CLAIMS
+
+    claims = [CLAIMS[name] for name in names]
+    return {one.name: one.evidence(stored_study(source / f"{one.study}.nc")) for one in claims}
+
+
+@cache
+def stored_study(path: Path) -> xr.Dataset:
+    """A stored study, which all figures and claims of a run share; none of them changes it.
+
+    Raises `InputError` for a file that cannot be read.
+    """
+    from experiments.results import load, unreadable
+
+    try:
+        return load(path)
+    except OSError as error:
+        raise InputError("data", str(path), unreadable(error)) from None
