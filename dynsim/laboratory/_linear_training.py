@@ -289,7 +289,7 @@ def train_linear(
                 jnp.asarray(embedding_rates[rate_slice], dtype),
                 jnp.asarray(projection_rates[rate_slice], dtype),
             )
-            state = _begin(plan, descent, start, rates)
+            state = _begin(plan, descent, start, rates) if segments > 1 else None
             records = []
             for segment in range(segments):
                 state, record = _advance(
@@ -503,8 +503,7 @@ def _start(plan: _Plan, projection_std: Float[Array, ""], keys: Key[Array, " see
     return initial_networks(plan.sizes, projection_std, keys, plan.dtype)
 
 
-@partial(program, without_sums=True, static_argnames="plan")
-def _begin(plan: _Plan, descent: _Descent, start: Weights, rates: Weights) -> tuple[Weights, Any]:
+def _begun(plan: _Plan, descent: _Descent, start: Weights, rates: Weights) -> tuple[Weights, Any]:
     """Weights and optimizer state of every (seed, learning rate), before the first step."""
 
     def one(weights, _rate):
@@ -514,9 +513,17 @@ def _begin(plan: _Plan, descent: _Descent, start: Weights, rates: Weights) -> tu
     return jax.vmap(over_rates, in_axes=(0, None))(start, rates.embedding)
 
 
+_begin = program(_begun, without_sums=True, static_argnames="plan")
+
+
 @partial(program, static_argnames="plan", donate_argnames="state")
 def _advance(plan, task, descent, keys, start, rates, state, first_step):
-    """`plan.steps` steps of every (seed, learning rate): state and record."""
+    """`plan.steps` steps of every (seed, learning rate): state and record.
+
+    A `state` of None is the first: to make it here spares a program.
+    """
+    if state is None:
+        state = _begun(plan, descent, start, rates)
     with jax.default_matmul_precision("highest"):
         run = partial(_scan, plan, task, descent, first_step)
         over_rates = jax.vmap(run, in_axes=(None, None, 0, 0))

@@ -14,6 +14,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from dynsim.laboratory import (
     train_linear,
     train_networks,
 )
+from dynsim.laboratory._linear_training import STEPS_PER_CALL
 from dynsim.theory import max_learning_rate, tangent_kernel, tangent_kernel_product
 from experiments.topics._registry import STUDIES
 from experiments.topics.bigram_anchors import study as bigrams
@@ -142,6 +144,7 @@ def networks(network: str, **fields: Any) -> None:
 def linear(**fields: Any) -> None:
     setup = Setup(**SIZES | fields)
     train_linear(setup, 2, record_parts=True)
+    train_linear(replace(setup, steps=STEPS_PER_CALL + 1), 1)  # whose first state is made apart
     token_updates(setup)
 
 
