@@ -157,15 +157,15 @@ def _save(figure: Figure, paths: Sequence[Path]) -> None:
     from matplotlib.text import Text
 
     formats = [figure_format("path", path) for path in paths]
-    for text in figure.findobj(Text):
-        if (drawable := _drawable(text.get_text())) != text.get_text():
-            text.set_text(drawable)
     with style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # it draws a box
         engine, dpi = figure.get_layout_engine(), figure.dpi
         figure.dpi = plt.rcParams["savefig.dpi"]  # letters have other widths at another resolution
         _label_powers_plainly(figure)
         with _without_marks(figure) as left_out:
+            for text in figure.findobj(Text):
+                if (drawable := _drawable(text.get_text())) != text.get_text():
+                    text.set_text(drawable)
             if engine is not None:
                 engine.execute(figure)
                 figure.set_layout_engine(None)  # with an engine it would be drawn once more
