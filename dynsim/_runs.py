@@ -52,6 +52,11 @@ def check_curves_fit(setup: Experiment, bytes_a_step: float) -> None:
         )
 
 
+def _gib(count: float) -> str:
+    """Bytes in GiB with three digits, and no power of ten."""
+    return f"{float(f'{count / 2**30:.3g}'):,g}" if count < 2**50 else f"{count / 2**30:,.0f}"
+
+
 def check_fits(
     needed: int,
     setup: Experiment,
@@ -69,14 +74,14 @@ def check_fits(
                 "vocab_size",
                 setup.vocab_size,
                 f"one {kind} with a head of {setup.output_count} outputs needs "
-                f"{needed / 2**30:.3g} GiB; must be at most {most}, the largest head that fits the "
+                f"{_gib(needed)} GiB; must be at most {most}, the largest head that fits the "
                 f"{free / 2**30:.3g} GiB of this device that are free, at `width` {setup.width}",
             )
         raise InputError(
             "width",
             setup.width,
             f"one {kind} of vocabulary {setup.vocab_size}, {setup.output_count} outputs and batch "
-            f"{setup.batch_size} needs {needed / 2**30:.3g} GiB, must fit the "
+            f"{setup.batch_size} needs {_gib(needed)} GiB and must fit the "
             f"{free / 2**30:.3g} GiB of this device that are free",
         )
 

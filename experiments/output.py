@@ -42,6 +42,8 @@ def near_names(name: str, known: Collection[str], where: str = "") -> str:
     """What is allowed in place of a name that is not known: how many, the nearest, and `where` all
     are listed."""
     near = get_close_matches(name, known, n=4, cutoff=0) or list(known)[:4]
+    if len(known) <= len(near):
+        return f"must be one of {', '.join(known)}"
     return f"must be one of {len(known)}, such as {', '.join(near)}{where}"
 
 

@@ -15,6 +15,7 @@ import tyro
 
 from dynsim._errors import shown
 
+ALIKE = 0.65  # of difflib's ratio, from which on a name is worth telling
 NO_NUMBER, NO_INTEGER = "must be a number", "must be an integer"
 NOT_CONVERTED = {
     "could not convert string to float": NO_NUMBER,
@@ -38,7 +39,7 @@ def usage_error(box: str, arguments: Sequence[str], command: type | None) -> str
         return f"{option} without a value: must be followed by {many}"
     chosen = r"invalid choice (.*) for argument '(\S+)'\. Expected one of (.*)"
     if found := re.match(chosen, message):
-        choices = re.findall(r"'(.*?)'", found[3])
+        choices = [one for one in re.findall(r"'(.*?)'", found[3]) if one != "None"]
         return f"{found[2]} {found[1]}: must be one of {', '.join(choices)}"
     if found := re.match(r"Error parsing (\S+): (.*)", message):
         return _not_converted(found[1], found[2], arguments)
@@ -100,8 +101,11 @@ def _unknown(message: str, name: str, command: type) -> str:
 
 
 def _no_option(option: str, name: str, command: type) -> str:
-    near = get_close_matches(option, [*option_flags(command), "--help"], n=1, cutoff=0)[0]
-    return f"{option} is no option of {name}: the nearest is {near}"
+    flags = [*option_flags(command), "--help"]
+    near = get_close_matches(option, flags, n=1, cutoff=ALIKE)
+    near += [one for one in flags if one.startswith(f"--{option.strip('-')}")]  # -w
+    hint = f"the nearest is {near[0]}" if near else f"see dynsim {name} --help"
+    return f"{option} is no option of {name}: {hint}"
 
 
 def _missing(message: str, arguments: Sequence[str], command: type) -> str:

@@ -11,7 +11,6 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +141,7 @@ def _claims(content: bytes, path: str) -> tuple[tuple[Claim, ...], tuple[Mapping
     index = _Lines(text)
     for name, table in document.items():
         if name not in TABLES:
-            near = get_close_matches(name, TABLES, n=1, cutoff=0)[0]
-            problem = f"{name} is no table of a claim file; the nearest is {near}"
+            problem = f"{name} is no table of a claim file; tables are {' and '.join(TABLES)}"
             raise ClaimFileError(path, index.line(0, name), problem)
         if not isinstance(table, list if name == "claim" else dict):
             shape = "[[claim]], once for each claim" if name == "claim" else "[defaults]"

@@ -74,8 +74,9 @@ def check_keys(table: Mapping[str, Any], allowed: Mapping[str, str] | None = Non
     kinds = {**OWN, **option_kinds()} if allowed is None else allowed
     for key, value in table.items():
         if key not in kinds:
-            near = get_close_matches(key, kinds, n=1, cutoff=0)
-            raise InputError(key, value, f"is no key of a claim; the nearest is {near[0]}")
+            near = get_close_matches(key, kinds, n=1, cutoff=0.5)
+            hint = f"the nearest is {near[0]}" if near else f"keys are {', '.join(kinds)}"
+            raise InputError(key, value, f"is no key of a claim; {hint}")
         accepted, words = KINDS[kinds[key]]
         switch = isinstance(value, bool) and bool not in accepted
         time = isinstance(value, datetime.datetime)

@@ -167,6 +167,11 @@ def power_of(name: str, power: Fraction) -> str:
     return f"{name}^{power}" if power.denominator == 1 and power > 0 else f"{name}^({power})"
 
 
+def growth(name: str, power: Fraction) -> str:
+    """What a quantity of this power does: `grows like d^2`, `does not grow`."""
+    return f"grows like {power_of(name, power)}" if power else "does not grow"
+
+
 def _variables(node: Node) -> Iterator[str]:
     match node:
         case Variable(name):
@@ -242,7 +247,7 @@ class _Parser(Reader):
             self.expect(")")
             return inside
         if kind == "-":
-            raise self.wrong("a path has no minus sign")
+            raise self.wrong("a path has no minus sign (sizes and rates are at least 0)")
         if kind != "name":
             raise self.wrong("a number or a variable is missing here")
         name = self.tokens[self.place][1]

@@ -24,7 +24,7 @@ from ._epsilon import large_against
 from ._family import Family
 from ._fitted import Fitted, no_interval
 from ._limit import derivation_text
-from ._paths import power_of
+from ._paths import growth
 from ._quantity import Asymptotic, Floats, Quantity, Value
 from ._resolution import LETTERS
 
@@ -222,10 +222,12 @@ class ScalingExponent(Result):
             place = known[-1]
             if abs(slopes[place] - limit) <= NEAR_LIMIT + NINETY_FIVE * errors[place]:
                 return None
+            exact = str(self.asymptotic.exponent)
+            in_digits = "" if exact == f"{limit:.4g}" else f" = {limit:.4g}"
             return (
                 f"the limit is not reached: between `{along}` {sizes[place]} and "
                 f"{sizes[place + 1]} the {name} grows with the power {slopes[place]:.3f}, in the "
-                f"limit with {self.asymptotic.exponent} = {limit:.4g}"
+                f"limit with {exact}{in_digits}"
             )
         return None
 
@@ -384,7 +386,7 @@ class ScalingExponent(Result):
             answer = f"{name} grows like {letter}^{power(fit.value)}{interval}{along}"
             return answer + (f"; derived asymptotically {derived}" if derived is not None else "")
         if derived is not None:
-            return f"{name} grows like {power_of(letter, derived)}{along}, derived asymptotically"
+            return f"{name} {growth(letter, derived)}{along}, derived asymptotically"
         found = self.derived if self.mean_field is None else self.mean_field.value
         if found is not None:
             return f"{name} grows like {letter}^{power(found)}{along} by theory at these sizes"

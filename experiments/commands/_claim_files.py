@@ -12,6 +12,7 @@ from dynsim._files import read_file
 from dynsim._text_files import json_document
 from experiments.output import (
     again,
+    near_names,
     print_json,
     print_next,
     print_wrapped,
@@ -74,8 +75,9 @@ def verify_files(
     as they were measured in NAME.claims.json, and a figure of each claim in CLAIM.png, .pdf and
     .svg. Returns a row for each claim.
     """
-    files = [_chosen(file, names) for file in valid_files(paths)]
-    _check_chosen(names, files)
+    given = valid_files(paths)
+    _check_chosen(names, given)
+    files = [_chosen(file, names) for file in given]
     folder = writable_folder("out", out)
     rows: list[dict[str, Any]] = []
     changed: list[str] = []
@@ -142,10 +144,10 @@ def _chosen(file: ClaimFile, names: Sequence[str]) -> ClaimFile:
 
 
 def _check_chosen(names: Sequence[str], files: Sequence[ClaimFile]) -> None:
-    known = {one.name for file in files for one in file.claims}
+    known = {one.name: None for file in files for one in file.claims}
     for name in names:
         if name not in known:
-            raise InputError("claim", name, "must be a claim of the files")
+            raise InputError("claim", name, near_names(name, known))
 
 
 def _findings(file: ClaimFile, full: bool, seed: int, folder: Path) -> list[Finding]:

@@ -14,7 +14,7 @@ from dynsim._names import latex_path
 from dynsim._summary import NINETY_FIVE
 from dynsim.claims._claim import ASYMPTOTIC, MOST_SEEDS
 from dynsim.scaling._columns import slope
-from dynsim.scaling._paths import power_of
+from dynsim.scaling._paths import growth
 from dynsim.scaling._resolution import LETTERS
 from dynsim.scaling._result import DEFAULT_TOLERANCE, NEAR_LIMIT
 from experiments.output import (
@@ -332,16 +332,16 @@ def write_claim(result: ScalingExponent, folder: Path) -> list[Path]:
     if proposed is None:
         return []
     along, sizes = LETTERS.get(result.family.along, "T"), result.family.sizes
-    grows = f"{along}^{proposed.prediction}"
+    grows = f"grows like {along}^{proposed.prediction}"
     if proposed.prediction == ASYMPTOTIC and result.asymptotic is not None:
-        grows = power_of(along, result.asymptotic.exponent)
+        grows = growth(along, result.asymptotic.exponent)
     path = f" along {result.path}" if result.path else ""
     here = result.band is None and proposed.prediction != ASYMPTOTIC
     at = f" between {along} = {sizes[0]} and {sizes[-1]}" if here else ""
     expected = result.verdict if result.band is not None else None
     content = {
         "name": f"my-{result.quantity.name.replace('_', '-')}",
-        "statement": f"{result.quantity.name} grows like {grows}{path}{at}{_for(result)}.",
+        "statement": f"{result.quantity.name} {grows}{path}{at}{_for(result)}.",
         "quantity": result.quantity.name,
         **_claim_options(result),
         "seeds": proposed.seeds,

@@ -62,6 +62,13 @@ UNUSED = {
     "mlp": ("head_width", "context"),
     "transformer": ("normalisation", "residual"),
 }
+# Of the optimizers, those that an option is for.
+WITH_MOMENTS = ("adam", "adamw", "muon")
+OF_OPTIMIZERS = {
+    "beta1": ("momentum", *WITH_MOMENTS),
+    "beta2": WITH_MOMENTS,
+    "epsilon": ("smoothed-sign", *WITH_MOMENTS),
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,36 +97,51 @@ def check_meaningful(given: Mapping[str, Any], network: str) -> set[str]:
     kind = Setup if network == "linear" else NetworkSetup
     known = {field.name for field in dataclasses.fields(kind)} | {"network"}
     known -= set(UNUSED.get(network, ()))
-    _refuse(given, network, lambda name: name in known)
+    _refuse(given, "network", network, lambda name: name in known)
+    _check_optimizer(given, given.get("optimizer", Descent.optimizer))
     if given.get("readout_lr") is not None and "readout_ratio" in given:
         ratio = given["readout_ratio"]
         raise InputError("readout_ratio", ratio, "must be left out with `readout_lr`")
     return known
 
 
-def _refuse(given: Mapping[str, Any], network: str, means: Callable[[str], bool]) -> None:
+def _refuse(given: Mapping[str, Any], by: str, choice: str, means: Callable[[str], bool]) -> None:
     for name, value in given.items():
         if not means(name):
-            allowed = f"must be left out with `network` {network}, where it means nothing"
+            allowed = f"must be left out with `{by}` {choice}, where it means nothing"
             raise InputError(name, value, allowed)
+
+
+def _check_optimizer(given: Mapping[str, Any], optimizer: str) -> None:
+    """Raises `InputError` for an option given that means nothing for this optimizer."""
+
+    def means(name: str) -> bool:
+        return name not in OF_OPTIMIZERS or optimizer in OF_OPTIMIZERS[name]
+
+    _refuse(given, "optimizer", optimizer, means)
 
 
 def check_family(setup: NetworkFamily) -> None:
     """Raises `InputError` for an option that is given and means nothing for this network."""
-    unused = UNUSED[setup.network]
-    _refuse(given_options(setup), setup.network, lambda name: name not in unused)
+    given, unused = given_options(setup), UNUSED[setup.network]
+    _refuse(given, "network", setup.network, lambda name: name not in unused)
+    _check_optimizer(given, setup.optimizer)
 
 
 @dataclass(frozen=True, repr=False)
 class AnyNetwork(LinearModel, HiddenRate, Descent, Task, NetworkModel, Sizes):
     """Every option of every network. Each part checks its own; `description` checks the rest."""
 
-    def description(self) -> Setup | NetworkSetup:
+    def description(self, without: str | None = None) -> Setup | NetworkSetup:
         """What the chosen network is described by.
 
-        Raises `InputError` for an option that is given and means nothing for it, and for
-        combinations that mean nothing.
+        Raises `InputError` for the network that a command is `without`, before what is wrong with
+        its options; for an option that is given and means nothing for the network or the optimizer;
+        and for combinations that mean nothing.
         """
+        if self.network == without:
+            allowed = "must be linear or mlp here: train covers transformer"
+            raise InputError("network", self.network, allowed)
         kind = Setup if self.network == "linear" else NetworkSetup
         check_meaningful(given_options(self), self.network)
         values: dict[str, Any] = {

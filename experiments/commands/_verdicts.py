@@ -39,10 +39,17 @@ def as_expected(row: Mapping[str, Any]) -> bool:
 def in_one_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     """How many claims have the verdict that they expect, and what that means."""
     expected = sum(map(as_expected, rows))
+    shown = {row["verdict"] for row in rows}
     lost = [row["name"] for row in rows if not as_expected(row)]
     start = f"{expected} of {len(rows)} verdicts as expected"
     if not lost:
-        return f"{start}: theory holds here where it should, and fails where it should."
+        meaning = {
+            "holds": "holds where it should",
+            "fails": "fails where it should",
+            "undecided": "is undecided where that is expected",
+        }
+        found = [text for verdict, text in meaning.items() if verdict in shown]
+        return f"{start}: theory {', and '.join(found)}."
     more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
     return f"{start}; other verdicts: {', '.join(lost[:3])}{more} (marked (!) below)."
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import tyro
 
 from dynsim import Setup
@@ -53,7 +54,7 @@ class Compare:
         from dynsim.comparison._compare import check_compared
         from experiments.precision import enable_x64
 
-        setup = self.setup.description()
+        setup = self.setup.description(without="transformer")
         check_compared(setup)
         self.files.check()
         enable_x64()
@@ -124,17 +125,23 @@ def _document(result: Comparison, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_one_sentence(result: Comparison) -> str:
-    """Which routes part first, and in what; or that none do."""
+    """Which routes part first and which the furthest, and in what; or that none do."""
     routes = ", ".join(result.curves)
     first = [one for one in result.partings if one.first_step is not None]
     if not first:
         return f"{routes} agree over all {result.setup.steps} steps, as far as these bands tell."
-    worst = min(first, key=lambda one: (one.first_step, -one.steps_apart))
+    earliest = min(first, key=lambda one: (one.first_step, -one.steps_apart))
+    furthest = max(first, key=lambda one: np.nan_to_num(abs(one.relative)))
+    at_most = "" if furthest is earliest else f"; {_named(furthest)} end the furthest apart"
     return (
-        f"{worst.first} and {worst.second} part from step {worst.first_step} on, in "
-        f"{worst.quantity} ({worst.end} at the end); {len(result.partings) - len(first)} of "
-        f"{len(result.partings)} comparisons agree throughout."
+        f"{_named(earliest)} part from step {earliest.first_step} on{at_most}; "
+        f"{len(result.partings) - len(first)} of {len(result.partings)} comparisons agree "
+        "throughout."
     )
+
+
+def _named(one: Parting) -> str:
+    return f"{one.first} and {one.second} ({one.quantity}, {one.end} at the end)"
 
 
 def _print(result: Comparison) -> None:

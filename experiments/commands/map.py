@@ -166,7 +166,7 @@ class Map:
         _print(result)
         print_files(written)
         if self.files.wanted:
-            print_next("one point of it with its formula", _middle(result))
+            print_next(f"{_first_update(result)} with its formula", _middle(result))
         else:
             print_next("the picture", again("--plot", "map.png"))
         return 0
@@ -266,13 +266,21 @@ def _consequence(result: RegimeMap) -> str:
         return ""
     inside = int(np.count_nonzero(known > REGIME[result.colour]))
     share = f"{inside} ({inside / known.size:.0%})"
-    later = {"age", "steps"} & {result.x.name, result.y.name}
-    aged = later or str(result.options.get("steps", 1)) != "1"
-    since = " by then" if aged else " from the first step"
+    since = " by then" if _aged(result) else " from the first step"
     return (
         f". Of the {known.size} cells with a value {share} are in the muP regime (above "
         f"{REGIME[result.colour]:g}), where muP's learning rates hold{since}"
     )
+
+
+def _aged(result: RegimeMap) -> bool:
+    """Whether the map is of later updates than the first."""
+    later = {"age", "steps"} & {result.x.name, result.y.name}
+    return bool(later) or str(result.options.get("steps", 1)) != "1"
+
+
+def _first_update(result: RegimeMap) -> str:
+    return "the first update at one point of it" if _aged(result) else "one point of it"
 
 
 def _middle(result: RegimeMap) -> list[object]:

@@ -20,7 +20,7 @@ MESSAGES = {
     "see dynsim sweep --help",
     "optima": "FILE is missing: see dynsim optima --help",
     "train --widths 3": "--widths is no option of train: the nearest is --width",
-    "tokens --rank=3": "--rank is no option of tokens: the nearest is --json",
+    "tokens --rank=3": "--rank is no option of tokens: see dynsim tokens --help",
     "derive --leyer head": "--leyer is no option of derive: the nearest is --layer",
     "train -w 3": "-w is no option of train: the nearest is --width",
     "compare --width 1 2": "compare takes no argument 2: see dynsim compare --help",

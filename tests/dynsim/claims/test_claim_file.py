@@ -196,7 +196,7 @@ WRONG = [
     ("widths = [64, 128]\n", "", 25, "exactly one size must grow"),
     ("tolerance = 0.1", 'tolerance = 0.1\nagainst = "theory"', 33, "derived or mean_field"),
     ("tolerance = 0.1", 'tolerance = 0.1\nprediction = "asymptotic"', 33, "for a ratio"),
-    ("[[claim]]", "[[claims]]", 6, "claims is no table", "nearest is claim"),
+    ("[[claim]]", "[[claims]]", 6, "claims is no table", "tables are claim and defaults"),
     ("[[claim]]", "[[claim]", 6, "is not TOML"),
     ('"sign"', '"sign', 4, "is not TOML"),
     ('"sign"', "sign", 4, "stands between quotes"),
