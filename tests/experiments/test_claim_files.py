@@ -183,7 +183,12 @@ def test_a_refuted_claim_has_exit_code_one(run, mine, folder, undrawn):
     ("old", "new", "options", "fragments"),
     [
         ("1 - mu/2", "1 - mu/", (), ["mine.toml, line 14: claim small-vocabulary: prediction"]),
-        ("1 - mu/2", "asymptotic", ("--claim", "other"), ["--claim 'other'"]),
+        (
+            "1 - mu/2",
+            "asymptotic",
+            ("--claim", "other"),
+            ["--claim 'other': must be one of small-vocabulary"],
+        ),
         ("seeds = 16", "sedes = 16", (), ["mine.toml, line 8: ", "nearest is seeds"]),
         (
             "projection_step_rms",

@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import command_lines
 import jax
@@ -28,6 +29,7 @@ from printed import assert_example, assert_readable, assert_same_print, example_
 import derivations
 import dynsim
 from derivations import symbols as s
+from dynsim.comparison._result import Parting
 from dynsim.coordinates._records import write_records
 from dynsim.laboratory import NetworkSetup, NetworkTraining
 from dynsim.theory import head_step, muon_row_norms
@@ -731,6 +733,24 @@ def test_compare_says_where_routes_part(run, tmp_path):
     assert [row.split()[0] for row in rows] == ["loss", *UPDATES[:2]]
 
 
+def test_compare_names_the_first_routes_to_part_and_the_furthest_apart():
+    from experiments.commands.compare import in_one_sentence
+
+    small = Parting("loss", "networks", "flow", 1, 3, 10, 0.1, 0.02)
+    large = Parting("loss", "networks", "linearised", 4, 6, 10, -2.0, -0.8)
+    none = Parting("loss", "networks", "mean field", None, 0, 10, 5.0, math.nan)
+
+    def told(*partings):
+        found = SimpleNamespace(curves=["networks"], partings=partings)
+        return in_one_sentence(found)
+
+    both = told(none, large, small)
+    assert both.startswith("networks and flow (loss, +2.0% at the end) part from step 1 on; ")
+    assert "networks and linearised (loss, -80.0% at the end) end the furthest apart" in both
+    assert both.endswith("1 of 3 comparisons agree throughout.")
+    assert "furthest" not in told(none, small)
+
+
 def test_train_text_and_one_seed(run):
     text = run(*TRAIN, "--seeds", 1)
     assert text.code == 0
@@ -1379,6 +1399,13 @@ BAD = [
     (("regimes", "--data", "damaged"), "--data"),
     (("regimes", "--data", "damaged", "--figure", "race"), "race.nc"),
     (("regimes", "--list=7"), "7"),
+    (("train", "--optimizer", "sgd", "--epsilon", 0.1), "--epsilon"),
+    (("flow", "--optimizer", "sgd", "--beta1", 0.9), "--beta1"),
+    (("exponent", "--optimizer", "sign", "--beta2", 0.9), "--beta2"),
+    (("coordinate-check", "--optimizer", "momentum", "--beta2", 0.9), "--beta2"),
+    (("predict", "--network", "transformer"), "--network"),
+    (("compare", "--network", "transformer"), "--network"),
+    (("flow", "--network", "transformer"), "--network"),
     (("regimes", "--out", "counts/inside"), "--out"),
     (("coordinate-check", "--widths", 8), "--widths"),
     (("coordinate-check", "--widths", 8, 8), "--widths"),
