@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,12 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
+from numpy.typing import NDArray
 
 from ._programs import program
 
 SHORT = 2**21
 """Numbers in a row that are drawn with some to spare, so that rows of other lengths share the
 program; a longer one takes longer to draw than to compile."""
+FEW = 16
+"""Rows that are drawn one by one; more take longer so than their own program to compile."""
+PADDED = 64
+"""Least number of keys that are made at once, so that all smaller numbers share the program."""
 
 
 def normal(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:
@@ -31,7 +35,7 @@ def uniform(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:
 
 
 def normal_rows(
-    keys: Sequence[Key[Array, ""]],
+    keys: Key[Array, " keys"],
     std: float | Float[Array, ""],
     shape: tuple[int, ...],
     dtype: str,
@@ -42,12 +46,12 @@ def normal_rows(
     place alone (unless `jax_threefry_partitionable` is off).
     """
     scale, count = jnp.asarray(std, dtype), math.prod(shape)
-    independent = jax.config.jax_threefry_partitionable
-    if not (independent and 8 <= count <= SHORT):  # XLA makes a single number in another way
-        return jnp.stack([_row(key, scale, count, dtype).reshape(shape) for key in keys])
+    short = 8 <= count <= SHORT  # XLA makes a single number in another way
+    if len(keys) > FEW or not short or not jax.config.jax_threefry_partitionable:
+        return _rows(keys, scale, count, dtype).reshape(len(keys), *shape)
     drawn = max(4096, 1 << (count - 1).bit_length())
-    rows = [np.asarray(_row(key, scale, drawn, dtype))[:count].reshape(shape) for key in keys]
-    return jax.device_put(np.stack(rows))
+    rows = [_row(key, scale, drawn, dtype) for key in separate(keys)]
+    return jax.device_put(np.stack([np.asarray(row)[:count].reshape(shape) for row in rows]))
 
 
 @partial(program, without_sums=True, static_argnames=("count", "dtype"))
@@ -55,6 +59,19 @@ def _row(
     key: Key[Array, ""], std: Float[Array, ""], count: int, dtype: str
 ) -> Float[Array, " count"]:
     return std * jax.random.normal(key, (count,), dtype)
+
+
+@partial(program, without_sums=True, static_argnames=("count", "dtype"))
+def _rows(
+    keys: Key[Array, " keys"], std: Float[Array, ""], count: int, dtype: str
+) -> Float[Array, "keys count"]:
+    return jax.vmap(lambda key: std * jax.random.normal(key, (count,), dtype))(keys)
+
+
+def padded(values: NDArray[Any]) -> NDArray[Any]:
+    """Values with zeros after them, up to `PADDED` or to a power of two."""
+    some = max(PADDED, 1 << (len(values) - 1).bit_length())
+    return np.concatenate([values, np.zeros((some - len(values), *values.shape[1:]), values.dtype)])
 
 
 def separate(keys: Key[Array, " keys"]) -> list[Key[Array, ""]]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, UInt32
 from numpy.typing import ArrayLike
 
-from ._draws import normal, normal_rows, separate
+from ._draws import normal, normal_rows, padded
 from ._layers import Label, LayerValues
 from ._optimizers import weight_copies
 from ._programs import program
@@ -34,9 +34,8 @@ class Weights(NamedTuple):
 def seed_keys(setup: Setup, seeds: int | ArrayLike) -> Key[Array, " seeds"]:
     """One key a seed, given by count or labels; a key depends on its label alone."""
     labels = seed_labels(seeds)
-    some = max(64, 1 << (len(labels) - 1).bit_length())  # all counts up to it share a program
     key = sized_key(setup)
-    words = _label_words(key, np.pad(labels, (0, some - len(labels))).astype(np.uint32))
+    words = _label_words(key, padded(labels.astype(np.uint32)))
     return jax.random.wrap_key_data(np.asarray(words)[: len(labels)], impl=jax.random.key_impl(key))
 
 
@@ -63,17 +62,21 @@ def initial_networks(
 ) -> Weights:
     """The initial weights of every key, (seeds, m, d) and (seeds, n, d)."""
     types, outputs, width = sizes
-    embedding_keys, projection_keys = zip(*map(_layer_keys, separate(keys)), strict=True)
+    wrap = partial(jax.random.wrap_key_data, impl=jax.random.key_impl(keys))
+    pairs = _layer_words(wrap(padded(np.asarray(jax.random.key_data(keys)))))
+    for_embedding, for_projection = (wrap(np.asarray(one)[: len(keys)]) for one in pairs)
     return Weights(
-        normal_rows(embedding_keys, 1.0, (types, width), dtype),
-        normal_rows(projection_keys, projection_std, (outputs, width), dtype),
+        normal_rows(for_embedding, 1.0, (types, width), dtype),
+        normal_rows(for_projection, projection_std, (outputs, width), dtype),
     )
 
 
 @partial(program, without_sums=True)
-def _layer_keys(key: Key[Array, ""]) -> tuple[Key[Array, ""], Key[Array, ""]]:
-    embedding, projection = jax.random.split(jax.random.fold_in(key, 0))
-    return embedding, projection
+def _layer_words(
+    keys: Key[Array, " keys"],
+) -> tuple[UInt32[Array, "keys words"], UInt32[Array, "keys words"]]:
+    pairs = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 0)))(keys)
+    return jax.random.key_data(pairs[:, 0]), jax.random.key_data(pairs[:, 1])
 
 
 class DeepWeights(NamedTuple):

@@ -48,13 +48,14 @@ def check_curves_fit(setup: Experiment, bytes_a_step: float) -> None:
             "steps",
             setup.steps,
             f"must be at most {int(free / bytes_a_step):,}: what is recorded of every step takes "
-            f"{bytes_a_step:,.0f} bytes, and {free / 2**30:.3g} GiB are free",
+            f"{bytes_a_step:,.0f} bytes, and {_gib(free)} GiB are free",
         )
 
 
-def _gib(count: float) -> str:
-    """Bytes in GiB with three digits, and no power of ten."""
-    return f"{float(f'{count / 2**30:.3g}'):,g}" if count < 2**50 else f"{count / 2**30:,.0f}"
+def _gib(size: float) -> str:
+    """Bytes in GiB: three digits, or a whole number, without a power of ten."""
+    gib = size / 2**30
+    return f"{gib:.3g}" if gib < 999.5 else f"{gib:,.0f}"
 
 
 def check_fits(
@@ -75,14 +76,14 @@ def check_fits(
                 setup.vocab_size,
                 f"one {kind} with a head of {setup.output_count} outputs needs "
                 f"{_gib(needed)} GiB; must be at most {most}, the largest head that fits the "
-                f"{free / 2**30:.3g} GiB of this device that are free, at `width` {setup.width}",
+                f"{_gib(free)} GiB of this device that are free, at `width` {setup.width}",
             )
         raise InputError(
             "width",
             setup.width,
             f"one {kind} of vocabulary {setup.vocab_size}, {setup.output_count} outputs and batch "
             f"{setup.batch_size} needs {_gib(needed)} GiB and must fit the "
-            f"{free / 2**30:.3g} GiB of this device that are free",
+            f"{_gib(free)} GiB of this device that are free",
         )
 
 

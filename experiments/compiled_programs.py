@@ -32,7 +32,11 @@ def keep_compiled_programs() -> None:
         return
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", SHORTEST)
-    # A damaged entry, or one that another run is writing, is compiled again.
+    ignore_damaged_programs()
+
+
+def ignore_damaged_programs() -> None:
+    """A damaged entry, or one that another process is writing, is compiled again in silence."""
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
 

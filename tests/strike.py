@@ -62,13 +62,17 @@ def struck(command: str, moment: float, number: int, folder: Path) -> tuple[int,
         stderr=subprocess.PIPE,
         text=True,
         cwd=folder,
+        start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
     )
     while process.poll() is None and not _listens(process.pid):
         time.sleep(0.001)  # Python itself starts, which has its own way to be interrupted
     time.sleep(moment)
     struck_at = time.monotonic()
-    process.send_signal(number)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does, to the processes it started too
+    else:
+        process.send_signal(number)
     _, err = process.communicate(timeout=60)
     return process.returncode, time.monotonic() - struck_at, err
 

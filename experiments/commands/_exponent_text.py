@@ -140,7 +140,10 @@ def print_result(result: ScalingExponent, shown: Sequence[ScalingExponent] = ())
     What was `shown` of theory is not said again.
     """
     sentence = in_one_sentence(result)
-    if shown and in_one_sentence(shown[0]) != sentence:
+    columns = any(
+        _value(one, name) for one in shown for name in COLUMNS
+    )  # printed with no line after
+    if columns and in_one_sentence(shown[0]) != sentence:
         print()
     if not shown or in_one_sentence(shown[0]) != sentence:
         print_wrapped(sentence)

@@ -132,14 +132,14 @@ def check_family(setup: NetworkFamily) -> None:
 class AnyNetwork(LinearModel, HiddenRate, Descent, Task, NetworkModel, Sizes):
     """Every option of every network. Each part checks its own; `description` checks the rest."""
 
-    def description(self, without: str | None = None) -> Setup | NetworkSetup:
+    def description(self, transformers: bool = True) -> Setup | NetworkSetup:
         """What the chosen network is described by.
 
-        Raises `InputError` for the network that a command is `without`, before what is wrong with
-        its options; for an option that is given and means nothing for the network or the optimizer;
-        and for combinations that mean nothing.
+        Raises `InputError` for a transformer unless `transformers` are covered, before what is
+        wrong with its options; for an option that is given and means nothing for the network or
+        the optimizer; and for combinations that mean nothing.
         """
-        if self.network == without:
+        if self.network == "transformer" and not transformers:
             allowed = "must be linear or mlp here: train covers transformer"
             raise InputError("network", self.network, allowed)
         kind = Setup if self.network == "linear" else NetworkSetup

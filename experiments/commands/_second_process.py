@@ -6,6 +6,9 @@ import atexit
 import contextlib
 import gc
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from dynsim import InputError
+from experiments.compiled_programs import ignore_damaged_programs
 from experiments.precision import enable_x64
 from experiments.topics._names import known_figures
 
@@ -29,17 +33,35 @@ _MORE_OBJECTS = (100_000, 20, 50)  # between Python's searches for cycles, a twe
 
 
 @contextlib.contextmanager
-def second_process() -> Iterator[ProcessPoolExecutor]:
-    """A process beside this one, which imports what it needs at once.
+def second_process() -> Iterator[ProcessPoolExecutor | None]:
+    """A process beside this one, which imports what it needs at once; None where none can start.
 
-    It starts afresh, for a fork of a process that has used JAX may hang.
+    It starts afresh, for a fork of a process that has used JAX may hang. It ends with this one, and
+    at once where this one raises. Ctrl-C, which a terminal sends to both, is for this one alone.
     """
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    others = set(multiprocessing.active_children())
+    pool = _started()
     try:
-        pool.submit(_prepare)
         yield pool
+    except BaseException:
+        for child in set(multiprocessing.active_children()) - others:
+            child.kill()
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+
+
+def _started() -> ProcessPoolExecutor | None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the process inherits it
+    try:
+        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare)
+        pool.submit(int)
+        return pool
+    except (OSError, NotImplementedError):  # no process, or no semaphores
+        return None
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 @contextlib.contextmanager
@@ -54,14 +76,23 @@ def fewer_searches_for_cycles() -> Iterator[None]:
 
 
 def _prepare() -> None:
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
     import jax
 
     jax.config.update("jax_platforms", "cpu")  # the first process has the accelerator's memory
+    ignore_damaged_programs()
     enable_x64()
     atexit.register(gc.freeze)  # as in the first process
     gc.set_threshold(*_MORE_OBJECTS)
     import experiments.topics._draw
     import experiments.topics._study  # noqa: F401
+
+
+def _end_with_the_first() -> None:
+    first = multiprocessing.parent_process()
+    assert first is not None
+    first.join()
+    os._exit(1)
 
 
 def begun(

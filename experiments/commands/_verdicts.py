@@ -38,6 +38,8 @@ def as_expected(row: Mapping[str, Any]) -> bool:
 
 def in_one_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     """How many claims have the verdict that they expect, and what that means."""
+    if not rows:
+        return "No claim is judged by what was measured."
     expected = sum(map(as_expected, rows))
     shown = {row["verdict"] for row in rows}
     lost = [row["name"] for row in rows if not as_expected(row)]

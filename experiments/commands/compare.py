@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import tyro
 
 from dynsim import Setup
@@ -54,7 +54,7 @@ class Compare:
         from dynsim.comparison._compare import check_compared
         from experiments.precision import enable_x64
 
-        setup = self.setup.description(without="transformer")
+        setup = self.setup.description(transformers=False)
         check_compared(setup)
         self.files.check()
         enable_x64()
@@ -131,13 +131,20 @@ def in_one_sentence(result: Comparison) -> str:
     if not first:
         return f"{routes} agree over all {result.setup.steps} steps, as far as these bands tell."
     earliest = min(first, key=lambda one: (one.first_step, -one.steps_apart))
-    furthest = max(first, key=lambda one: np.nan_to_num(abs(one.relative)))
+    furthest = max(first, key=_distance)
     at_most = "" if furthest is earliest else f"; {_named(furthest)} end the furthest apart"
     return (
         f"{_named(earliest)} part from step {earliest.first_step} on{at_most}; "
         f"{len(result.partings) - len(first)} of {len(result.partings)} comparisons agree "
         "throughout."
     )
+
+
+def _distance(one: Parting) -> float:
+    """How far apart two routes end: |ln(second/first)|, infinite where there is no such number."""
+    if math.isnan(one.relative):  # the first is 0
+        return math.inf if one.difference else 0.0
+    return abs(math.log1p(one.relative)) if one.relative > -1 else math.inf
 
 
 def _named(one: Parting) -> str:

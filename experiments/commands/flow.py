@@ -62,7 +62,7 @@ class Flow:
         from experiments.precision import enable_x64
         from experiments.results import provenance
 
-        setup = self.setup.description(without="transformer")
+        setup = self.setup.description(transformers=False)
         flow_network(setup)  # refuses what theory does not cover, before any work
         enable_x64()
         end = float(setup.steps) if self.time is None else self.time

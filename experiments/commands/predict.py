@@ -56,7 +56,7 @@ class Predict:
         from experiments.precision import enable_x64
         from experiments.results import provenance
 
-        setup = self.setup.description(without="transformer")
+        setup = self.setup.description(transformers=False)
         model_of(setup)  # refuses what theory does not cover, before any work
         if self.output_sample is not None:
             from dynsim.theory.mean_field._similar import check_similar

@@ -168,7 +168,8 @@ class Verify:
     ) -> tuple[dict[str, Evidence], list[Path]]:
         """Evidence of the claims by name, and the files of the figures.
         While a study is measured, a second process judges the claims on the studies before and
-        draws their figures (but beside long runs, which take the memory that there is).
+        draws their figures (but not of one study alone, nor beside long runs, which take the memory
+        that there is).
         """
         alone = self.full or len(studies) == 1 or any(study.laboratory for study in studies)
         judged: list[Callable[[], dict[str, Evidence]]] = []

@@ -749,6 +749,11 @@ def test_compare_names_the_first_routes_to_part_and_the_furthest_apart():
     assert "networks and linearised (loss, -80.0% at the end) end the furthest apart" in both
     assert both.endswith("1 of 3 comparisons agree throughout.")
     assert "furthest" not in told(none, small)
+    larger = replace(large, relative=1.5)
+    vanishing = replace(large, relative=-0.999)  # a thousandth is further than this
+    assert "-99.9% at the end) end the furthest" in told(small, larger, vanishing)
+    from_zero = replace(large, relative=math.nan)
+    assert "linearised (loss, -2 at the end) end the furthest" in told(small, vanishing, from_zero)
 
 
 def test_train_text_and_one_seed(run):
@@ -1403,9 +1408,9 @@ BAD = [
     (("flow", "--optimizer", "sgd", "--beta1", 0.9), "--beta1"),
     (("exponent", "--optimizer", "sign", "--beta2", 0.9), "--beta2"),
     (("coordinate-check", "--optimizer", "momentum", "--beta2", 0.9), "--beta2"),
-    (("predict", "--network", "transformer"), "--network"),
-    (("compare", "--network", "transformer"), "--network"),
-    (("flow", "--network", "transformer"), "--network"),
+    (("predict", "--network", "transformer"), "must be linear or mlp"),
+    (("compare", "--network", "transformer"), "must be linear or mlp"),
+    (("flow", "--network", "transformer"), "must be linear or mlp"),
     (("regimes", "--out", "counts/inside"), "--out"),
     (("coordinate-check", "--widths", 8), "--widths"),
     (("coordinate-check", "--widths", 8, 8), "--widths"),

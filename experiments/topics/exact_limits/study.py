@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dynsim import Setup, predict_linearized, targets, train
-from dynsim._draws import normal_rows, separate
+from dynsim._draws import normal_rows
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
@@ -72,7 +72,7 @@ def _lazy_cell(
     squares = []
     for number in range(seeds):
         key = jax.random.key(run_seed(seed, number))
-        keys = separate(jax.random.split(jax.random.fold_in(key, width)))
+        keys = jax.random.split(jax.random.fold_in(key, width))
         start = {
             "embedding": normal_rows(keys[:1], 1.0, (vocab_size, width), "float64")[0],
             "projection": normal_rows(keys[1:], setup.projection_std, (1, width), "float64")[0],
