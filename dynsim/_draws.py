@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ._programs import program
 
@@ -68,13 +68,23 @@ def _rows(
     return jax.vmap(lambda key: std * jax.random.normal(key, (count,), dtype))(keys)
 
 
-def padded(values: NDArray[Any]) -> NDArray[Any]:
+def padded(values: NDArray[Any]) -> Array:
     """Values with zeros after them, up to `PADDED` or to a power of two."""
     some = max(PADDED, 1 << (len(values) - 1).bit_length())
-    return np.concatenate([values, np.zeros((some - len(values), *values.shape[1:]), values.dtype)])
+    zeros = np.zeros((some - len(values), *values.shape[1:]), values.dtype)
+    return jax.device_put(np.concatenate([values, zeros]))
+
+
+def keys_of(words: ArrayLike, like: Array) -> Array:
+    """Keys of the kind of `like` from their words, the last axis."""
+    return jax.random.wrap_key_data(jax.device_put(words), impl=jax.random.key_impl(like))
+
+
+def words_of(keys: Array) -> NDArray[np.uint32]:
+    """The words of keys, which numpy cuts and joins without a program for their number."""
+    return np.asarray(jax.random.key_data(keys))
 
 
 def separate(keys: Key[Array, " keys"]) -> list[Key[Array, ""]]:
-    """The keys one by one, without a program for their number."""
-    wrapped = partial(jax.random.wrap_key_data, impl=jax.random.key_impl(keys))
-    return [wrapped(words) for words in np.asarray(jax.random.key_data(keys))]
+    """The keys one by one."""
+    return [keys_of(words, keys) for words in words_of(keys)]

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, UInt32
 from numpy.typing import ArrayLike
 
-from ._draws import normal, normal_rows, padded
+from ._draws import keys_of, normal, normal_rows, padded, words_of
 from ._layers import Label, LayerValues
 from ._optimizers import weight_copies
 from ._programs import program
@@ -36,7 +36,7 @@ def seed_keys(setup: Setup, seeds: int | ArrayLike) -> Key[Array, " seeds"]:
     labels = seed_labels(seeds)
     key = sized_key(setup)
     words = _label_words(key, padded(labels.astype(np.uint32)))
-    return jax.random.wrap_key_data(np.asarray(words)[: len(labels)], impl=jax.random.key_impl(key))
+    return keys_of(np.asarray(words)[: len(labels)], key)
 
 
 @partial(program, without_sums=True)
@@ -62,9 +62,8 @@ def initial_networks(
 ) -> Weights:
     """The initial weights of every key, (seeds, m, d) and (seeds, n, d)."""
     types, outputs, width = sizes
-    wrap = partial(jax.random.wrap_key_data, impl=jax.random.key_impl(keys))
-    pairs = _layer_words(wrap(padded(np.asarray(jax.random.key_data(keys)))))
-    for_embedding, for_projection = (wrap(np.asarray(one)[: len(keys)]) for one in pairs)
+    pairs = _layer_words(keys_of(padded(words_of(keys)), keys))
+    for_embedding, for_projection = (keys_of(np.asarray(one)[: len(keys)], keys) for one in pairs)
     return Weights(
         normal_rows(for_embedding, 1.0, (types, width), dtype),
         normal_rows(for_projection, projection_std, (outputs, width), dtype),

@@ -29,6 +29,7 @@ from jax import export
 from derivations._gaussian import hyperu
 from dynsim import NetworkSetup, Setup, gradient_flow, predict, predict_linearized
 from dynsim._compiled import _jitted
+from dynsim._draws import FEW
 from dynsim._programs import Program
 from dynsim.laboratory import (
     network_coordinates,
@@ -145,6 +146,7 @@ def linear(**fields: Any) -> None:
     setup = Setup(**SIZES | fields)
     train_linear(setup, 2, record_parts=True)
     train_linear(replace(setup, steps=STEPS_PER_CALL + 1), 1)  # whose first state is made apart
+    train_linear(setup, FEW + 1)
     token_updates(setup)
 
 

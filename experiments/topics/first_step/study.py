@@ -48,7 +48,7 @@ UPDATES_OF = {"layer": ["projection", "embedding", "cross"]}
 
 
 @partial(program, static_argnames=("samples", "neurons"))
-def _sums(key: Array, correlation: Array, samples: int, neurons: int) -> Array:
+def _sums(key: Array, correlation: float | Array, samples: int, neurons: int) -> Array:
     """Means of sum u sign(v), its square and sign(u) sign(v), from sampled Gaussian pairs."""
     x, y = normal(key, (2, samples, neurons), "float64")
     u = correlation * x + jnp.sqrt(1 - correlation**2) * y
@@ -59,7 +59,7 @@ def _sums(key: Array, correlation: Array, samples: int, neurons: int) -> Array:
 def _kernel(correlation: float, seeds: int, samples: int, neurons: int, seed: int = 0) -> Any:
     """Sums of u sign(v) over neurons and of sign(u) sign(v), from sampled Gaussian pairs."""
     keys = jax.random.split(jax.random.key(run_seed(seed, round(1000 * correlation))), seeds)
-    measure = partial(_sums, correlation=np.float64(correlation), samples=samples, neurons=neurons)
+    measure = partial(_sums, correlation=correlation, samples=samples, neurons=neurons)
     values = np.stack([measure(key) for key in keys], axis=-1)
     return {"moment": (("quantity", "seed"), values)}
 
