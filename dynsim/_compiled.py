@@ -13,6 +13,7 @@ import jax.scipy.special
 import numpy as np
 import sympy as sp
 from numpy.typing import NDArray
+from sympy.printing.numpy import SciPyPrinter
 
 from derivations import Derivation
 from derivations._cache import SYMPY as SYMPY
@@ -40,6 +41,22 @@ _SPECIAL = {  # sympy's JAX printer does not know them
     "erfc": jax.scipy.special.erfc,
     "hyperu": _hyperu,
 }
+
+
+_OF_NUMBERS = {"hyperu": partial(_hyperu, of=np), "pi": math.pi}
+_LAMBDIFY = {  # what `lambdify` sets for its own printers
+    "fully_qualified_modules": False,
+    "inline": True,
+    "allow_unknown_functions": True,
+    "user_functions": {"hyperu": "hyperu"},
+}
+
+
+class _ScipyPrinter(SciPyPrinter):
+    """Sympy's own takes pi from scipy's table of physical constants, which is slow to import."""
+
+    def _print_Pi(self, expr: sp.Expr) -> str:
+        return "pi"
 
 
 @lru_cache(maxsize=256)
@@ -94,7 +111,7 @@ def _of_few_numbers(
 ) -> Callable[..., NDArray[np.float64]]:
     with SYMPY:
         function = sp.lambdify(
-            arguments, expression, modules=[{"hyperu": partial(_hyperu, of=np)}, "scipy"]
+            arguments, expression, modules=[_OF_NUMBERS, "scipy"], printer=_ScipyPrinter(_LAMBDIFY)
         )
 
     def of_numbers(*values: Any) -> NDArray[np.float64]:
