@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dynsim._compiled import SYMPY
 from dynsim._errors import InputError
 from dynsim._precision import require_x64
 from dynsim._runs import seed_labels
@@ -154,9 +155,10 @@ def exponent(
 
     beside = ThreadPoolExecutor(1)
     try:
-        # The formula is derived while the mean field is solved.
-        solution = None if timed is not None else solving()
-        theory = (asymptotic_column if chooses else closed_columns)(chosen, one)
+        # The formula is derived while the mean field is solved, and before what that derives.
+        with SYMPY:
+            solution = None if timed is not None else solving()
+            theory = (asymptotic_column if chooses else closed_columns)(chosen, one)
         if predict == ASYMPTOTIC:
             band = _band(predict, tolerance, theory)
         if timed is not None and seconds is not None:
