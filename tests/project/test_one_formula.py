@@ -35,6 +35,7 @@ ALLOWED = {
     ("dynsim/claims/_formula.py", "pi"): "a word of the language of formulas",
     ("dynsim/_compiled.py", "erf"): "the table of special functions of the compiler",
     ("dynsim/_compiled.py", "erfc"): "the same",
+    ("dynsim/_compiled.py", "pi"): "the same",
     ("experiments/topics/depth_ratio/study.py", "pi"): "where a grid of rates is centred",
     (
         "experiments/topics/depth_ratio/study.py",
