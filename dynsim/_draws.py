@@ -17,6 +17,8 @@ from ._programs import program
 SHORT = 2**21
 """Numbers in a row that are drawn with some to spare, so that rows of other lengths share the
 program; a longer one takes longer to draw than to compile."""
+SHORTEST = 4096
+"""Numbers in the shortest row that is drawn so."""
 FEW = 16
 """Rows that are drawn one by one; more take longer so than their own program to compile."""
 PADDED = 64
@@ -49,7 +51,7 @@ def normal_rows(
     short = 8 <= count <= SHORT  # XLA makes a single number in another way
     if len(keys) > FEW or not short or not jax.config.jax_threefry_partitionable:
         return _rows(keys, scale, count, dtype).reshape(len(keys), *shape)
-    drawn = max(4096, 1 << (count - 1).bit_length())
+    drawn = _enough(count, SHORTEST)
     rows = [_row(key, scale, drawn, dtype) for key in separate(keys)]
     return jax.device_put(np.stack([np.asarray(row)[:count].reshape(shape) for row in rows]))
 
@@ -70,9 +72,13 @@ def _rows(
 
 def padded(values: NDArray[Any]) -> Array:
     """Values with zeros after them, up to `PADDED` or to a power of two."""
-    some = max(PADDED, 1 << (len(values) - 1).bit_length())
-    zeros = np.zeros((some - len(values), *values.shape[1:]), values.dtype)
+    zeros = np.zeros((_enough(len(values), PADDED) - len(values), *values.shape[1:]), values.dtype)
     return jax.device_put(np.concatenate([values, zeros]))
+
+
+def _enough(count: int, least: int) -> int:
+    """The power of two from `count` on, and at least `least`."""
+    return max(least, 1 << (count - 1).bit_length())
 
 
 def keys_of(words: ArrayLike, like: Array) -> Array:

@@ -140,9 +140,8 @@ def print_result(result: ScalingExponent, shown: Sequence[ScalingExponent] = ())
     What was `shown` of theory is not said again.
     """
     sentence = in_one_sentence(result)
-    columns = any(
-        _value(one, name) for one in shown for name in COLUMNS
-    )  # printed with no line after
+    # Columns of theory were printed with no empty line after them.
+    columns = any(_value(one, name) for one in shown for name in COLUMNS)
     if columns and in_one_sentence(shown[0]) != sentence:
         print()
     if not shown or in_one_sentence(shown[0]) != sentence:

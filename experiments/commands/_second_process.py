@@ -121,14 +121,21 @@ def begun(
 
 
 def draw_stored(
-    name: str, source: Path, folder: Path, formats: Sequence[str] = ("png", "pdf")
+    name: str,
+    source: Path,
+    folder: Path,
+    formats: Sequence[str] = ("png", "pdf"),
+    field: str = "data",
 ) -> list[Path]:
-    """Draws a figure from the stored studies of a folder; returns the files."""
+    """Draws a figure from the stored studies of a folder; returns the files.
+
+    `field` is the option that names the folder, as it stands in an error.
+    """
     enable_x64()
     from dynsim._programs import compiled_sooner
     from experiments.topics._draw import draw
 
-    studies = {need: stored_study(source / f"{need}.nc") for need in known_figures()[name].studies}
+    studies = {need: study_in(source, need, field) for need in known_figures()[name].studies}
     with compiled_sooner():  # the last digits are not seen
         return draw(name, studies, folder, formats)
 
@@ -139,18 +146,19 @@ def judge_stored(names: Sequence[str], source: Path) -> dict[str, Evidence]:
     from experiments.topics._registry import CLAIMS
 
     claims = [CLAIMS[name] for name in names]
-    return {one.name: one.evidence(stored_study(source / f"{one.study}.nc")) for one in claims}
+    return {one.name: one.evidence(study_in(source, one.study, "out")) for one in claims}
 
 
 @cache
-def stored_study(path: Path) -> xr.Dataset:
-    """A stored study, which all figures and claims of a run share; none of them changes it.
+def study_in(folder: Path, name: str, field: str) -> xr.Dataset:
+    """A study of a folder, which all figures and claims of a run share; none of them changes it.
 
-    Raises `InputError` for a file that cannot be read.
+    Raises `InputError` of `field` for a file that cannot be read.
     """
     from experiments.results import load, unreadable
 
+    path = folder / f"{name}.nc"
     try:
         return load(path)
     except OSError as error:
-        raise InputError("data", str(path), unreadable(error)) from None
+        raise InputError(field, str(path), unreadable(error)) from None

@@ -28,7 +28,7 @@ from experiments.precision import enable_x64
 from experiments.topics._names import known_figures, known_names
 
 from ._options import Json
-from ._second_process import draw_stored, fewer_searches_for_cycles, second_process, stored_study
+from ._second_process import draw_stored, fewer_searches_for_cycles, second_process, study_in
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -82,7 +82,7 @@ class Regimes:
             with fewer_searches_for_cycles(), beside as second:
                 return self._run(names, source, second)
         finally:
-            stored_study.cache_clear()  # files may have changed when the next run reads them
+            study_in.cache_clear()  # files may have changed when the next run reads them
 
     def _run(self, names: Sequence[str], source: Path, second: ProcessPoolExecutor | None) -> int:
         enable_x64()

@@ -29,7 +29,7 @@ from experiments.topics._names import known_figures, known_names
 from experiments.topics._seeds import check_run
 
 from ._options import Json
-from ._second_process import begun, draw_stored, judge_stored, second_process, stored_study
+from ._second_process import begun, draw_stored, judge_stored, second_process, study_in
 from ._verdicts import as_expected, exit_code, in_one_sentence, print_verdicts, seed_folder
 
 if TYPE_CHECKING:
@@ -189,13 +189,15 @@ class Verify:
                     judged.append(begun(second, judge_stored, names, folder))
                     for name, figure in known_figures().items():
                         if study.name in figure.studies and set(figure.studies) <= finished:
-                            drawn[name] = begun(second, draw_stored, name, folder, folder)
+                            drawn[name] = begun(
+                                second, draw_stored, name, folder, folder, field="out"
+                            )
                 bar.set_description_str("verify: claims and figures", refresh=True)
                 evidence = {name: one for found in judged for name, one in found().items()}
                 chosen = [drawn[name] for name in known_figures() if name in drawn]
                 return evidence, [path for found in chosen for path in found()]
         finally:
-            stored_study.cache_clear()  # files may have changed when the next run reads them
+            study_in.cache_clear()  # files may have changed when the next run reads them
 
 
 def _left_out(options: Verify) -> dict[str, str]:
