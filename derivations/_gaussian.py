@@ -30,24 +30,58 @@ gradient_std = sp.Symbol("sigma_v", positive=True)
 def normal_expectation(function: sp.Expr) -> sp.Expr:
     """E[function(x)] for a standard normal x, integrated by sympy.
 
-    Of powers of |x| the integral is Euler's: E|x|^k = 2^(k/2) Gamma((k + 1)/2) / sqrt(pi). Sympy
-    finds the same, in a second for the first.
+    Two kinds of integral are known, and sympy takes seconds to find the same:
+
+    - of powers of |x|, times a Gaussian or not, Euler's: E[|x|^k exp(-a x^2)] =
+      2^(k/2) Gamma((k + 1)/2) / sqrt(pi) (1 + 2 a)^(-(k + 1)/2), a >= 0;
+    - of x times a function with such a derivative, by parts: E[x g(x)] = E[g'(x)] (Stein).
 
     Raises `ValueError` when sympy finds no closed form.
     """
-    size = sp.Symbol("|x|", positive=True)
-    even = sp.expand((function.subs(_x, size) + function.subs(_x, -size)) / 2)
-    if even.is_polynomial(size):
-        moments = (
-            coefficient * 2 ** sp.Rational(power, 2) * sp.gamma(sp.Rational(power + 1, 2))
-            for (power,), coefficient in sp.Poly(even, size).terms()
-        )
-        return sp.simplify(sp.Add(*moments) / sp.sqrt(sp.pi))
+    for known in (function, sp.diff(function / _x, _x)):
+        if (value := _eulers_expectation(known)) is not None:
+            return value
     density = sp.exp(-(_x**2) / 2) / sp.sqrt(2 * sp.pi)
     value = sp.simplify(sp.integrate(function * density, (_x, -sp.oo, sp.oo)))
     if value.has(sp.Integral):
         raise ValueError(f"no closed form for the Gaussian mean of {function}")
     return value
+
+
+def _eulers_expectation(function: sp.Expr) -> sp.Expr | None:
+    """The mean of a polynomial in x and |x| times exp(-a x^2), a >= 0; None for others."""
+    gaussian = sp.Mul(*(one for one in sp.Mul.make_args(function) if isinstance(one, sp.exp)))
+    a = sp.Integer(0) if gaussian == 1 else sp.expand(-gaussian.args[0] / _x**2)
+    if a.has(_x) or not a.is_nonnegative:
+        return None
+    size = sp.Symbol("|x|", positive=True)
+    polynomial = function / gaussian
+    even = sp.expand((polynomial.subs(_x, size) + polynomial.subs(_x, -size)) / 2)
+    if not even.is_polynomial(size):
+        return None
+    squeezed = sp.sqrt(1 + 2 * a)
+    moments = (
+        coefficient
+        * 2 ** sp.Rational(power, 2)
+        * sp.gamma(sp.Rational(power + 1, 2))
+        / squeezed ** (power + 1)
+        for (power,), coefficient in sp.Poly(even, size).terms()
+    )
+    return sp.simplify(sp.Add(*moments) / sp.sqrt(sp.pi))
+
+
+def shifted_sign_expectations(shift: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """E[x sign(x + a)] and E[sign(x + a)] for a standard normal x.
+
+    Of a density with the primitive F: F(oo) - 2 F(-a) + F(-oo).
+    """
+    density = sp.exp(-(_x**2) / 2) / sp.sqrt(2 * sp.pi)
+    found = []
+    for weight, primitive in ((_x, -density), (sp.Integer(1), sp.erf(_x / sp.sqrt(2)) / 2)):
+        assert sp.diff(primitive, _x) - weight * density == 0
+        low, turn, high = (primitive.subs(_x, at) for at in (-sp.oo, -shift, sp.oo))
+        found.append(high - 2 * turn + low)
+    return found[0], found[1]
 
 
 class hyperu(sp.Function):
@@ -271,13 +305,8 @@ def arcsine_law() -> Derivation:
     k-derivative of the remaining integral is rational. Source: Sheppard 1899;
     docs/theory/first_step.md#sign-kernel.
     """
-    integrand = sp.diff(sp.erf(_slope * _x / sp.sqrt(2)), _slope)
-    slope = 2 * sp.simplify(
-        sp.integrate(
-            integrand * sp.exp(-(_x**2) / 2) / sp.sqrt(2 * sp.pi),
-            (_x, 0, sp.oo),
-        )
-    )
+    sign_size = sp.erf(_slope * sp.Abs(_x) / sp.sqrt(2))
+    slope = normal_expectation(sp.diff(sign_size, _slope))
     primitive = sp.simplify(sp.integrate(slope, (_slope, 0, _slope)))
     correlation = sp.Symbol("c", positive=True)
     at_correlation = primitive.subs(_slope, correlation / sp.sqrt(1 - correlation**2))

@@ -17,6 +17,7 @@ from ._first_step import (
     update_mean,
     update_second_moment,
 )
+from ._gaussian import normal_expectation, shifted_sign_expectations
 from ._law_first_step import UNIFORM_LAW, Init, initial_std
 from ._token_laws import EQUAL_RESIDUALS
 
@@ -199,22 +200,18 @@ def optimal_embedding_lr_with_output(targets: str = "sign") -> Derivation:
     if targets not in TARGETS:
         raise ValueError(f"targets must be one of {', '.join(TARGETS)}")
     plain = optimal_learning_rate("embedding")
-    f, std = sp.Symbol("f", real=True), sp.Symbol("sigma_f", positive=True)
+    std = sp.Symbol("sigma_f", positive=True)
     if targets == "sign":
-        density = sp.exp(-(f**2) / (2 * std**2)) / (std * sp.sqrt(2 * sp.pi))
-        # The primitive by sympy's quickest methods: its definite integrals take twice as long.
-        primitive = sp.integrate((f + 1) * density, f, heurisch=False, meijerg=False)
-        above = sp.limit(primitive, f, sp.oo) - primitive.subs(f, -1)
-        below = sp.limit(primitive, f, -sp.oo) - primitive.subs(f, -1)
-        size = sp.simplify(above + below)
+        # E|f + 1| with f = sigma_f x is E[(sigma_f x + 1) sign(x + 1/sigma_f)].
+        along, sign = shifted_sign_expectations(1 / std)
+        size = sp.simplify(std * along + sign)
         assumed, mean_size = (
             "targets +1 or -1",
             "has this mean size when y = -1 (and, by symmetry, +1):",
         )
     else:
         spread = sp.sqrt(1 + std**2)
-        density = sp.exp(-(f**2) / (2 * spread**2)) / (spread * sp.sqrt(2 * sp.pi))
-        size = sp.simplify(2 * sp.integrate(f * density, (f, 0, sp.oo)))
+        size = spread * normal_expectation(sp.Abs(sp.Symbol("x", real=True)))
         assumed, mean_size = (
             "targets N(0, 1)",
             "is Gaussian of variance 1 + sigma_f^2 and has the mean size",

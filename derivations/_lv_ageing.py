@@ -19,7 +19,7 @@ import sympy as sp
 from . import _symbols as s
 from ._cache import cache
 from ._derivation import Derivation, Step
-from ._gaussian import arcsine_law, hyperu, normal_expectation
+from ._gaussian import arcsine_law, hyperu, normal_expectation, shifted_sign_expectations
 from ._law_first_step import UNIFORM_LAW
 
 Directions = Literal["one", "many"]
@@ -101,10 +101,7 @@ def aged_signal(directions: Directions) -> AgedSignal:
     One direction: sqrt(2/pi) exp(-tau^2/2) and erf(tau / sqrt 2). Many: with
     g = 1 + (2/pi) tau^2, sqrt(2/pi) / sqrt(g) and (2/pi)^(3/2) tau / sqrt(g).
     """
-    # E[x sign(x + a)] and E[sign(x + a)] by the tails beyond -a, for a standard normal x.
-    density = sp.exp(-(_x**2) / 2) / sp.sqrt(2 * sp.pi)
-    initial = 2 * sp.integrate(_x * density, (_x, _mean, sp.oo))
-    learned = sp.simplify(sp.integrate(density, (_x, -_mean, _mean)))
+    initial, learned = shifted_sign_expectations(_mean)
     steps = (
         Step(
             "Given the mean a of h (in units of its noise), the part of e_i that is correlated "
@@ -381,11 +378,9 @@ def smoothed_speed() -> Derivation:
     exp(k^2/2) erfc(k/sqrt 2), which overflows. An embedding under the smoothed sign moves as under
     sign with this learning-rate factor, so its LV regime lives 1/factor times longer.
     """
-    # With u^2 = x^2 + k^2 the integral is the tail of exp(-u^2/2) beyond k.
-    u = sp.Symbol("u", positive=True)
-    tail = sp.integrate(sp.exp(-(u**2) / 2), (u, _threshold, sp.oo))
-    product = sp.simplify(sp.sqrt(2 / sp.pi) * sp.exp(_threshold**2 / 2) * tail).rewrite(sp.erfc)
-    assert sp.simplify(product - sp.exp(_threshold**2 / 2) * sp.erfc(_threshold / sp.sqrt(2))) == 0
+    # With u^2 = x^2 + k^2 the integral is that of exp(-u^2/2) beyond k: the chance of |u| > k.
+    _, sign = shifted_sign_expectations(_threshold)
+    product = sp.exp(_threshold**2 / 2) * (1 - sign).rewrite(sp.erfc)
     half = sp.Rational(1, 2)
     speed = hyperu(half, half, smoothing**2 / 2) / sp.sqrt(sp.pi)  # DLMF 13.6.8
     return Derivation(

@@ -387,4 +387,4 @@ def hidden_update_growth(
         s.base_width: base_width,
         s.alignment_square: sp.Float(alignment_square, 30),
     }
-    return float(hidden_update_growth_formula(optimizer).subs(values))
+    return float(hidden_update_growth_formula(optimizer).evalf(20, subs=values))

@@ -136,5 +136,5 @@ def evaluate(derived: Derivation | sp.Expr, values: dict[sp.Symbol, Any]) -> Any
     651.3
     """
     expression = derived.expression if isinstance(derived, Derivation) else derived
-    arguments = tuple(sorted(values, key=str))
+    arguments = tuple(sorted(values, key=lambda symbol: symbol.name))
     return compiled(expression, arguments)(*(values[symbol] for symbol in arguments))

@@ -20,8 +20,8 @@ from ._surface import (
     Surface,
     fit_resampled_surfaces,
     joined,
-    losses_of,
     parabolas,
+    side_by_side,
 )
 
 ONE_SEED = Outcome(Status.NO_INTERVAL, "a width has one seed only")
@@ -199,7 +199,8 @@ class JointFit:
             at = int(np.argmax(rises))
             return f"L* rises from width {self.widths[at]:g} to {self.widths[at + 1]:g}"
         ends = np.log([self.widths[0], self.widths[-1]])
-        fall = self.resamples.of([-np.diff(one.lowest_loss(ends))[0] for one in self.surfaces])
+        lowest = side_by_side(self.surfaces).lowest_loss(ends)
+        fall = self.resamples.of(lowest[:, 0] - lowest[:, 1])
         if fall.interval()[0] <= rounding:
             return "L* does not fall by more than its noise"
         return _open_ended("alpha", low[2], high[2])
@@ -220,7 +221,8 @@ class JointFit:
         if np.any(least > TOLERANCE) and np.any(most < -TOLERANCE):
             return "the optimum moves back and forth"
         ends = np.log([self.widths[0], self.widths[-1]])
-        shift = self.resamples.of([np.diff(one.best_log_rate(ends))[0] for one in self.surfaces])
+        best = side_by_side(self.surfaces).best_log_rate(ends)
+        shift = self.resamples.of(best[:, 1] - best[:, 0])
         least, most = shift.interval()
         if least <= TOLERANCE and most >= -TOLERANCE:
             return (
@@ -241,7 +243,7 @@ class JointFit:
 
 def _relative_residuals(surfaces: Sequence[Surface], points: Points, rows: Floats) -> list[Floats]:
     """Of every row of losses, shape (rows, points), from the surface of that row."""
-    fitted = losses_of(surfaces, points.log_width, points.log_rate)
+    fitted = side_by_side(surfaces).loss(points.log_width, points.log_rate)
     return list((rows - fitted) / rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,10 +115,12 @@ class Surface:
         return self.lowest_loss(log_width) + self.curvature_at(log_width) / 2 * distance**2
 
 
-def losses_of(surfaces: Sequence[Surface], log_width: Floats, log_rate: Floats) -> Floats:
-    """L(N, η) of several surfaces at once, shape (surfaces, points)."""
-    table = np.array([dataclasses.astuple(one) for one in surfaces]).T[:, :, None]
-    return Surface(*table).loss(log_width[None, :], log_rate[None, :])
+_FIELDS = attrgetter(*(one.name for one in dataclasses.fields(Surface)))
+
+
+def side_by_side(surfaces: Sequence[Surface]) -> Surface:
+    """Several surfaces as one, whose functions of points (K,) have shape (surfaces, K)."""
+    return Surface(*np.array([_FIELDS(one) for one in surfaces]).T[:, :, None])
 
 
 def _growth(exponent: float | Floats, log_width: Floats) -> Floats:
@@ -242,30 +245,38 @@ class _Projected:
     def __init__(self, points: Points, loss: Floats):
         self.points, self.loss = points, loss
         self.log_width_centre = points.log_width.mean()
-        self.log_width = points.log_width - self.log_width_centre
+        first = np.unique(points.width, return_index=True)[1]
+        self.log_widths = points.log_width[first] - self.log_width_centre  # of each width
         self.target = points.weight * loss
 
     def start(self) -> Floats:
         """What each width's own parabola says."""
         rate, lowest, curvature = np.moveaxis(parabolas(self.points, self.loss), -1, 0)
-        log_width = self.log_width[np.unique(self.points.width, return_index=True)[1]]
         rate = np.clip(rate, self.points.log_rate.min(), self.points.log_rate.max())
-        alpha, beta = (_trial_exponents(log_width, value) for value in (lowest, rate))
+        alpha, beta = (_trial_exponents(self.log_widths, value) for value in (lowest, rate))
         most = np.abs(curvature).max(axis=1, keepdims=True)
         least = np.maximum(1e-3 * most, np.finfo(float).tiny)
-        gamma, _ = _line(log_width[None, :], np.log(np.maximum(curvature, least)))
-        slope, centre = _line(_growth(beta[:, None], log_width[None, :]), rate)
+        gamma, _ = _line(self.log_widths[None, :], np.log(np.maximum(curvature, least)))
+        slope, centre = _line(_growth(beta[:, None], self.log_widths[None, :]), rate)
         return np.column_stack([_unbounded(alpha), _unbounded(beta), gamma, centre, slope])
 
     def solved(self, rows: NDArray[np.int64], trial: Floats) -> _Solved:
         """The linear parameters of these rows at a trial of the others, and how well they do."""
         alpha, beta, gamma, centre, slope = trial.T[:, :, None]
         (alpha, alpha_slope), (beta, beta_slope) = _bounded(alpha), _bounded(beta)
-        log_width, weight = self.log_width[None, :], self.points.weight[None, :, None]
-        shift = _growth(beta, log_width)
+        log_width, weight = self.log_widths[None, :], self.points.weight[None, :, None]
+        at_width = (  # the same at all points of a width
+            _growth(alpha, log_width),
+            _growth(beta, log_width),
+            np.exp(np.clip(gamma * log_width, -50, 50)),
+            alpha_slope * _growth_slope(alpha, log_width),
+            beta_slope * _growth_slope(beta, log_width),
+        )
+        gain, shift, growth, gain_slope, shift_slope = (
+            values[:, self.points.width] for values in at_width
+        )
         distance = self.points.log_rate[None, :] - centre - slope * shift
-        growth = np.exp(np.clip(gamma * log_width, -50, 50))
-        columns = (np.ones_like(shift), _growth(alpha, log_width), growth * distance**2 / 2)
+        columns = (np.ones_like(shift), gain, growth * distance**2 / 2)
         basis, triangle = np.linalg.qr(np.stack(columns, axis=-1) * weight)
         along = basis.swapaxes(1, 2)
         target = self.target[rows][:, :, None]
@@ -274,9 +285,9 @@ class _Projected:
         k, h = linear[:, 1:2], linear[:, 2:3]
         by_rate = -h * growth * distance
         change = (
-            k * alpha_slope * _growth_slope(alpha, log_width),
-            by_rate * slope * beta_slope * _growth_slope(beta, log_width),
-            h * log_width * growth * distance**2 / 2,
+            k * gain_slope,
+            by_rate * slope * shift_slope,
+            h * log_width[:, self.points.width] * growth * distance**2 / 2,
             by_rate,
             by_rate * shift,
         )

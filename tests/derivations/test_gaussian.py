@@ -26,7 +26,7 @@ from derivations import (
     summed_kernel,
 )
 from derivations import symbols as s
-from derivations._gaussian import hyperu, normal_expectation
+from derivations._gaussian import hyperu, normal_expectation, shifted_sign_expectations
 from dynsim._compiled import evaluate
 
 CORRELATIONS = (-0.95, -0.5, 0.0, 0.1, 0.4, 0.7, 0.99)
@@ -236,6 +236,44 @@ def test_normal_expectation_refuses_what_it_cannot_integrate():
     assert normal_expectation(x**4) == 3
     with pytest.raises(ValueError, match="no closed form"):
         normal_expectation(sp.Function("f")(x))
+
+
+def normal_quadrature(function):
+    left, right = (
+        quad(lambda x: norm.pdf(x) * function(x), *ends)[0] for ends in ((-12, 0), (0, 12))
+    )
+    return left + right
+
+
+_x, _a = sp.Symbol("x", real=True), sp.Symbol("a", positive=True)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        sp.Abs(_x) ** 3 + 2 * _x**2 - _x,
+        sp.exp(-_a * _x**2),
+        (sp.Abs(_x) + 3) * _x**2 * sp.exp(-_a * _x**2 / 2),
+        _x * sp.erf(_a * _x / sp.sqrt(2)),
+        sp.exp(-_a * _x),  # neither of the known kinds
+        sp.exp(_x**2 / 4),
+    ],
+)
+def test_normal_expectation_is_the_integral(function):
+    found = float(normal_expectation(function).subs(_a, 0.7))
+    integrand = sp.lambdify(_x, function.subs(_a, 0.7), "scipy")
+    assert found == pytest.approx(normal_quadrature(integrand), rel=1e-9)
+
+
+@pytest.mark.parametrize("shift", [0.3, 2.0])
+def test_expectations_of_a_shifted_sign(shift):
+    along, sign = (float(one.subs(_a, shift)) for one in shifted_sign_expectations(_a))
+    above, below = quad(norm.pdf, -shift, 12)[0], quad(norm.pdf, -12, -shift)[0]
+    assert sign == pytest.approx(above - below, rel=1e-9)
+    above, below = (
+        quad(lambda x: x * norm.pdf(x), *ends)[0] for ends in ((-shift, 12), (-12, -shift))
+    )
+    assert along == pytest.approx(above - below, rel=1e-9)
 
 
 def test_optimizers_are_named_once():
