@@ -71,6 +71,12 @@ class Regimes:
                 allowed = near_names(name, known_names("figure"), " (all: `list`)")
                 raise InputError("figure", name, allowed)
         if self.list:
+            for name in ("out", "format", "data"):
+                if (given := getattr(self, name)) != getattr(Regimes, name):
+                    text = " ".join(given) if isinstance(given, tuple) else str(given)
+                    raise InputError(
+                        name, text, "must be left out with `list`, which draws nothing"
+                    )
             self._print_names({name: one.studies for name, one in known_figures().items()})
             return 0
         from experiments.results import STORED

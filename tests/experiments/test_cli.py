@@ -1030,6 +1030,8 @@ def test_regimes_draws_and_lists_by_name(run, tmp_path):
     _, _, head, _, *rows = run("regimes", "--list").out.splitlines()
     assert head.split() == ["figure", "drawn", "from", "(studies)"]
     assert ["regime_map", "zipf_map,", "updates"] in [row.split() for row in rows]
+    for option, value in (("--out", "figures"), ("--format", "pdf"), ("--data", "studies")):
+        assert_one_complaint(run("regimes", "--list", option, value), option, value, "--list")
     unknown = run("regimes", "--figure", "regime_mup")
     assert_one_complaint(unknown, "--figure")
     assert "regime_map" in unknown.err
