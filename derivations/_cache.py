@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from ._kept import kept
+
 Arguments = ParamSpec("Arguments")
 Value = TypeVar("Value")
 
@@ -19,12 +21,12 @@ SYMPY = threading.RLock()
 
 
 def cache(derive: Callable[Arguments, Value]) -> Callable[Arguments, Value]:
-    """As `functools.cache`, and no two derivations at a time."""
-    kept = functools.cache(derive)
+    """As `functools.cache`, and no two derivations at a time; what takes long may be read."""
+    known = functools.cache(kept(derive))
 
     @functools.wraps(derive)
     def derived(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
         with SYMPY:
-            return kept(*args, **kwargs)  # pyright: ignore[reportArgumentType]
+            return known(*args, **kwargs)  # pyright: ignore[reportArgumentType]
 
     return derived

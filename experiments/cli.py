@@ -38,8 +38,8 @@ from .commands.tokens import Tokens
 from .commands.train import Train
 from .commands.transfer import TransferCommand
 from .commands.verify import Verify
-from .compiled_programs import keep_compiled_programs
 from .interruption import INTERRUPTED, forget, interrupted_line
+from .kept_between_runs import keep_compiled_programs, keep_derivations
 from .output import asked, flag, remove_empty_folders, unwritten
 from .parsing import ParseError, parse
 from .streams import OutputLost, only_safe_characters, own_streams, printable
@@ -124,7 +124,7 @@ OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "bad_al
 def _prepare_process() -> None:
     """Settings of a process of our own.
 
-    Compiled programs are kept for the next one.
+    Compiled programs and derivations are kept for the next one.
     Figures are only written to files, while notebooks set a backend of theirs for every command.
     Python would search all objects for cycles once more at its end, which takes a second, and many
     times while libraries are imported.
@@ -133,6 +133,7 @@ def _prepare_process() -> None:
     gc.set_threshold(MORE_OBJECTS)
     os.environ["MPLBACKEND"] = "agg"
     keep_compiled_programs()
+    keep_derivations()
     own_streams()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from dynsim import InputError
-from experiments.compiled_programs import ignore_damaged_programs
+from experiments.kept_between_runs import ignore_damaged_programs
 from experiments.precision import enable_x64
 from experiments.topics._names import known_figures
 

@@ -2,8 +2,8 @@
 
 `predict` asks for a small error and takes its time; for the power of a size in a quantity an error
 of a percent will do. The compiled shape holds particles, outputs, loss, optimizer and steps, never
-a width or a vocabulary, and is compiled without most optimisations, which takes longer than the
-solutions themselves.
+a width or a vocabulary. To compile takes longer than the solutions themselves, so there is one
+program, of one solution, without most optimisations.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from dynsim._precision import require_x64
@@ -28,6 +29,7 @@ from ._solver import Case, Descent, Plan, Sizes, Tokens, solve
 FIRST_PARTICLES, PARTICLES, REPLICAS, STRATA = 512, 1024, 8, 1
 COLUMNS = ("loss", "projection_update_rms", "embedding_update_rms", "projection_step_rms")
 UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+SOONER = UNOPTIMISED | {"xla_cpu_use_fusion_emitters": False}  # not every version of XLA knows it
 
 
 class QuickPrediction(NamedTuple):
@@ -58,7 +60,8 @@ def quick_predictions(
         tokens = few_particles(setup) if particles is None else particles
         neurons = max(tokens // TOKENS_PER_NEURON, 4 * setup.output_count * setup.steps)
         fields = (setup.output_count, setup.loss_name, setup.optimizer, setup.steps, True)
-        plan, vocabulary = Plan(tokens, neurons, *fields), token_particles(setup, tokens)
+        plan = Plan(tokens, neurons, *fields, transposed=False)
+        vocabulary = token_particles(setup, tokens)
         own = np.array([setup.embedding_lr]), np.empty((1, 0)), np.array([setup.projection_lr])
 
         def report(part: float) -> None:
@@ -71,7 +74,7 @@ def quick_predictions(
                 model,
                 plan,
                 vocabulary,
-                Sampling(replicas, STRATA, Rates(*own), even, None),
+                Sampling(replicas, STRATA, Rates(*own), even, None, at_once=1, few=True),
                 report,
                 _solve_unoptimised,
             )[0]
@@ -104,6 +107,12 @@ def _solve_unoptimised(
     """`solve`, compiled once for each plan without most optimisations."""
     key = plan, len(cases.side)
     if key not in _programs:
-        lowered = solve.lower(plan, tokens, sizes, descent, cases)
-        _programs[key] = lowered.compile(compiler_options=UNOPTIMISED)
+        _programs[key] = _compiled(solve.lower(plan, tokens, sizes, descent, cases))
     return _programs[key](tokens, sizes, descent, cases)
+
+
+def _compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    try:
+        return lowered.compile(compiler_options=SOONER)
+    except jax.errors.JaxRuntimeError:
+        return lowered.compile(compiler_options=UNOPTIMISED)

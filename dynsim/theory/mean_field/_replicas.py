@@ -21,7 +21,13 @@ from ._averages import Records
 from ._limit import check_time
 from ._model import Model
 from ._particles import Floats, Integers, TokenParticles, batch_shares
-from ._sampling import even_normals, normals_at, stratified_points
+from ._sampling import (
+    even_normals,
+    few_even_normals,
+    normals_at,
+    normals_of_few,
+    stratified_points,
+)
 from ._solver import Case, Descent, Multipliers, Plan, Sizes, Tokens, solve
 
 Solver = Callable[[Plan, Tokens, Sizes, Descent, Case], tuple[jax.Array, jax.Array]]
@@ -44,7 +50,8 @@ class Sampling(NamedTuple):
     replicas is number `first`. Where not all neuron particles of the plan are `in_use`, the others
     weigh nothing. `at_once` solutions share a call, or as many as the memory is good for. A replica
     is the mean of two solutions whose head tokens have opposite fresh Gaussians, or, with one of
-    the `sides`, one solution.
+    the `sides`, one solution. Normals come from a compiled program, or, where only a `few` are
+    asked for, without one.
     """
 
     replicas: int
@@ -56,6 +63,7 @@ class Sampling(NamedTuple):
     in_use: int | None = None
     at_once: int | None = None
     sides: int = 2
+    few: bool = False
 
 
 def solutions(
@@ -175,12 +183,13 @@ def _random_numbers(
     neurons = stratified_points(random, sides * strata, (steps, plan.neurons, n))
     neuron_shifts = random.random((sides * strata, steps, n))
     seeds = random.integers(2**31, size=sides * strata)
-    tail = even_sequences(token_shifts, plan.tokens)
-    tokens = np.asarray(normals_at(tokens))
+    at, evenly = (normals_of_few, few_even_normals) if sampling.few else (normals_at, even_normals)
+    tail = even_sequences(token_shifts, plan.tokens, evenly)
+    tokens = np.asarray(at(tokens))
     if sampling.evenly_spread:
-        neurons = even_sequences(neuron_shifts, plan.neurons)
+        neurons = even_sequences(neuron_shifts, plan.neurons, evenly)
     else:
-        neurons = np.asarray(normals_at(neurons))
+        neurons = np.asarray(at(neurons))
     hidden = _hidden_normals(plan, sampling.evenly_spread, seeds)
     return [
         (seeds[k], shares[k // sides], tokens[k // sides], tail[k // sides], neurons[k], hidden[k])
@@ -205,11 +214,11 @@ def _hidden_normals(
 
 
 def even_sequences(
-    shifts: Float[np.ndarray, "*axes n"], count: int
+    shifts: Float[np.ndarray, "*axes n"], count: int, evenly: Callable[..., Any] = even_normals
 ) -> Float[np.ndarray, "*axes count n"]:
     """Evenly spread normals, a sequence for each shift."""
     flat = shifts.reshape(-1, shifts.shape[-1])
-    return np.asarray(even_normals(flat, count)).reshape(*shifts.shape[:-1], count, -1)
+    return np.asarray(evenly(flat, count)).reshape(*shifts.shape[:-1], count, -1)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
