@@ -60,7 +60,7 @@ def quick_predictions(
         tokens = few_particles(setup) if particles is None else particles
         neurons = max(tokens // TOKENS_PER_NEURON, 4 * setup.output_count * setup.steps)
         fields = (setup.output_count, setup.loss_name, setup.optimizer, setup.steps, True)
-        plan = Plan(tokens, neurons, *fields, transposed=False)
+        plan = Plan(tokens, neurons, *fields, transposed=False, in_turn=True)
         vocabulary = token_particles(setup, tokens)
         own = np.array([setup.embedding_lr]), np.empty((1, 0)), np.array([setup.projection_lr])
 
@@ -74,7 +74,7 @@ def quick_predictions(
                 model,
                 plan,
                 vocabulary,
-                Sampling(replicas, STRATA, Rates(*own), even, None, at_once=1, few=True),
+                Sampling(replicas, STRATA, Rates(*own), even, None, few=True),
                 report,
                 _solve_unoptimised,
             )[0]
