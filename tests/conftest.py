@@ -23,6 +23,7 @@ from jaxtyping import install_import_hook
 install_import_hook(CHECKED, "checker.checked")
 
 os.environ["DYNSIM_COMPILATION_CACHE"] = "off"  # of commands in processes of their own
+os.environ["DYNSIM_DERIVATION_CACHE"] = "off"
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # (m, n) + (n,) is as often a mistake
 

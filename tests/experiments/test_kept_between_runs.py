@@ -1,4 +1,4 @@
-"""Compiled programs that are kept between commands: where, when not, and what damage does."""
+"""Compiled programs and derivations that are kept between commands: where, and when not."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from experiments import compiled_programs
-from experiments.compiled_programs import OF_JAX, VARIABLE, keep_compiled_programs
+from derivations import _kept
+from experiments import kept_between_runs
+from experiments.kept_between_runs import (
+    OF_DERIVATIONS,
+    OF_JAX,
+    VARIABLE,
+    keep_compiled_programs,
+    keep_derivations,
+)
 
 
 @pytest.fixture
 def environment(monkeypatch, tmp_path):
-    for name in (*OF_JAX, VARIABLE, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+    for name in (*OF_JAX, VARIABLE, OF_DERIVATIONS, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
         monkeypatch.setenv(name, "")  # so that it is as before afterwards
         monkeypatch.delenv(name)
     monkeypatch.setenv("DYNSIM_CACHE", str(tmp_path))
@@ -24,7 +31,7 @@ def environment(monkeypatch, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_they_lie_in_the_cache_folder_unless_told_otherwise(environment, tmp_path):
+def test_programs_lie_in_the_cache_folder_unless_told_otherwise(environment, tmp_path):
     keep_compiled_programs()
     folder = Path(os.environ[OF_JAX[0]])
     assert folder.is_relative_to(tmp_path / "programs")
@@ -42,7 +49,7 @@ def test_they_lie_in_the_cache_folder_unless_told_otherwise(environment, tmp_pat
 @pytest.mark.filterwarnings("ignore")
 def test_the_oldest_make_room_and_other_files_stay(environment, tmp_path):
     environment.setenv(VARIABLE, str(tmp_path))
-    environment.setattr(compiled_programs, "MOST_BYTES", 40)
+    environment.setattr(kept_between_runs, "MOST_BYTES", 40)
     for number in range(5):
         file = tmp_path / f"{number}-cache"
         file.write_bytes(bytes(10))
@@ -52,8 +59,40 @@ def test_the_oldest_make_room_and_other_files_stay(environment, tmp_path):
     assert sorted(one.name for one in tmp_path.iterdir()) == ["3-cache", "4-cache", "notes"]
 
 
+def test_derivations_lie_in_the_cache_folder_unless_told_otherwise(environment, tmp_path):
+    assert OF_DERIVATIONS == _kept.VARIABLE
+    keep_derivations()
+    assert os.environ[OF_DERIVATIONS] == str(tmp_path / "derivations")
+    environment.setattr(kept_between_runs, "MOST_BYTES_OF_DERIVATIONS", 40)
+    for number in range(5):
+        (tmp_path / "derivations" / f"{number}{_kept.ENDING}").write_bytes(bytes(10))
+    keep_derivations()
+    assert len(list((tmp_path / "derivations").iterdir())) == 2
+    (tmp_path / "a file").touch()
+    for value in ("off", "OFF", str(tmp_path / "a file" / "below")):
+        environment.setenv(OF_DERIVATIONS, value)
+        keep_derivations()
+        assert os.environ[OF_DERIVATIONS].lower() == "off"
+
+
 @pytest.mark.slow
-def test_a_second_command_reads_them_and_damage_is_compiled_again(tmp_path):
+def test_a_second_command_reads_derivations(tmp_path):
+    def run() -> str:
+        environment = {**os.environ, OF_DERIVATIONS: str(tmp_path)}
+        line = [sys.executable, "-m", "experiments.cli", "derive", "--layer", "head"]
+        return subprocess.run(
+            line, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    first = run()
+    kept = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    assert kept
+    assert run() == first
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == kept
+
+
+@pytest.mark.slow
+def test_a_second_command_reads_programs_and_damage_is_compiled_again(tmp_path):
     sizes = ("--width", "4", "--vocab-size", "4", "--steps", "1", "--seeds", "1")
 
     def run() -> list[float]:

@@ -29,7 +29,10 @@ from ._solver import Case, Descent, Plan, Sizes, Tokens, solve
 FIRST_PARTICLES, PARTICLES, REPLICAS, STRATA = 512, 1024, 8, 1
 COLUMNS = ("loss", "projection_update_rms", "embedding_update_rms", "projection_step_rms")
 UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-SOONER = UNOPTIMISED | {"xla_cpu_use_fusion_emitters": False}  # not every version of XLA knows it
+SOONER = UNOPTIMISED | {  # not every version of XLA knows them
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
 
 
 class QuickPrediction(NamedTuple):

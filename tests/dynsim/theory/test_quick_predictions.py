@@ -1,0 +1,91 @@
+"""Mean-field solutions that compile sooner: the numbers of the others, from one program."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dynsim import Setup
+from dynsim.theory.mean_field import _quick
+from dynsim.theory.mean_field._quick import COLUMNS, quick_predictions
+from dynsim.theory.mean_field._replicas import solutions
+from dynsim.theory.mean_field._sampling import (
+    even_normals,
+    few_even_normals,
+    normals_at,
+    normals_of_few,
+)
+from dynsim.theory.mean_field._solver import solve
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SETUP = Setup(width=64, vocab_size=100, steps=4, embedding_lr=0.3, projection_lr=0.2)
+PARTICLES, REPLICAS = 128, 8
+
+
+def both(monkeypatch, setup):
+    """By the quick program, and by the usual one: replicas side by side, normals of JAX."""
+
+    def usual(setup, model, plan, particles, sampling, report, _solver):
+        plan = plan._replace(transposed=True, in_turn=False)
+        sampling = sampling._replace(few=False)
+        return solutions(setup, model, plan, particles, sampling, report, solve)
+
+    (quick,) = quick_predictions([setup], particles=PARTICLES, replicas=REPLICAS)
+    monkeypatch.setattr(_quick, "solutions", usual)
+    (slow,) = quick_predictions([setup], particles=PARTICLES, replicas=REPLICAS)
+    return quick, slow
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"optimizer": "sign", "steps": 2}, {"batch_size": 64, "tokens": "zipf:1.0"}],
+    ids=["gradient descent", "one step of signs", "batches"],
+)
+def test_the_numbers_are_those_of_the_usual_program(monkeypatch, changes):
+    quick, slow = both(monkeypatch, replace(SETUP, **changes))
+    for name in COLUMNS:
+        np.testing.assert_allclose(quick.values[name], slow.values[name], 1e-9, 1e-12)
+        np.testing.assert_allclose(quick.errors[name], slow.errors[name], 1e-6, 1e-9)
+
+
+def test_of_several_outputs_they_may_be_another_sample(monkeypatch):
+    """Orthogonal directions of several vectors are turned by rounding."""
+    quick, slow = both(monkeypatch, replace(SETUP, outputs=2))
+    for name in COLUMNS:
+        error = np.hypot(quick.errors[name], slow.errors[name])
+        assert (np.abs(quick.values[name] - slow.values[name]) <= 4 * error).all(), name
+        assert (error <= 0.2 * slow.values[name]).all(), name
+
+
+def test_all_sizes_and_replicas_share_a_program(monkeypatch):
+    monkeypatch.setattr(_quick, "_programs", {})
+    traces = solve.traces
+    setups = [
+        replace(SETUP, width=width, vocab_size=number)
+        for width, number in ((64, 200), (128, 900), (4096, 10**6))
+    ]
+    quick_predictions(setups, particles=64, replicas=4)
+    assert len(_quick._programs) == 1
+    assert solve.traces == traces + 1
+
+
+def test_an_option_that_xla_does_not_know_is_done_without(monkeypatch):
+    (before,) = quick_predictions([SETUP], particles=64, replicas=4)
+    monkeypatch.setattr(_quick, "SOONER", _quick.UNOPTIMISED | {"xla_of_another_version": True})
+    monkeypatch.setattr(_quick, "_programs", {})
+    (after,) = quick_predictions([SETUP], particles=64, replicas=4)
+    assert len(_quick._programs) == 1
+    for name in COLUMNS:
+        np.testing.assert_allclose(after.values[name], before.values[name], rtol=1e-9)
+
+
+def test_normals_of_few_points_are_those_of_the_compiled_program(random):
+    points = np.concatenate([random.random(1000), [0.0, 1e-15, 0.5, 1 - 1e-15, 1.0]])
+    np.testing.assert_allclose(normals_of_few(points), normals_at(points), rtol=1e-12, atol=1e-15)
+    shifts = random.random((3, 2))
+    found = few_even_normals(shifts, 100)
+    assert found.shape == (3, 100, 2)
+    np.testing.assert_allclose(found, even_normals(shifts, 100), rtol=1e-9, atol=1e-12)
