@@ -78,9 +78,10 @@ def _sources() -> bytes | None:
 
 
 def _pickled(value: Any) -> bytes | None:
+    """None for what pickle does not take: a function, for example, or what lies too deep."""
     try:
         return pickle.dumps(value, protocol=5)
-    except (pickle.PicklingError, TypeError, AttributeError):  # a function, for example
+    except (pickle.PicklingError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -92,13 +93,20 @@ def _read(path: Path) -> _Found | None:
     seal, content = content[:SEAL_LENGTH], content[SEAL_LENGTH:]
     if hashlib.sha256(content).digest() != seal:  # damaged, or half written
         return None
-    return _Found(pickle.loads(content))
+    return _unpickled(content)
+
+
+def _unpickled(content: bytes) -> _Found | None:
+    try:
+        return _Found(pickle.loads(content))
+    except Exception:  # sympy may have been changed without another version
+        return None
 
 
 def _write(path: Path, value: Any) -> None:
     """Nothing is written where the disk does not let us, or what comes back would be another."""
     content = _pickled(value)
-    if content is None or pickle.loads(content) != value:
+    if content is None or _unpickled(content) != (value,):
         return
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import time
 from pathlib import Path
@@ -72,6 +73,10 @@ def test_a_damaged_file_is_derived_again(folder):
         assert slow.new(x) == x**2
         assert file.read_bytes() == whole
     assert slow.calls == 6
+    content = b"cderivations\nof_another_version\n."  # pickle asks for a name that is not there
+    file.write_bytes(hashlib.sha256(content).digest() + content)
+    assert slow.new(x) == x**2
+    assert slow.calls == 7
 
 
 def test_what_cannot_be_kept_is_derived_every_time(folder, tmp_path, monkeypatch):

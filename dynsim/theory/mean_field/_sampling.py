@@ -61,16 +61,16 @@ def normals_at(points: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 def normals(points: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Standard normals at uniform points, by the inverse of their distribution function."""
-    return math.sqrt(2) * jax.scipy.special.erfinv(jnp.clip(2 * points - 1, -MOST, MOST))
+    return math.sqrt(2) * jax.scipy.special.erfinv(jnp.clip(2 * points - 1, -LARGEST, LARGEST))
 
 
-MOST = 1 - 1e-12
-"""of the absolute value of an error function"""
+LARGEST = 1 - 1e-12
+"""value of the error function, of either sign, whose inverse is a normal over sqrt(2)"""
 
 
 def normals_of_few(points: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """`normals` by scipy, to rounding: nothing is compiled, and each takes longer."""
-    return math.sqrt(2) * scipy.special.erfinv(np.clip(2 * points - 1, -MOST, MOST))
+    return math.sqrt(2) * scipy.special.erfinv(np.clip(2 * points - 1, -LARGEST, LARGEST))
 
 
 def few_even_normals(
