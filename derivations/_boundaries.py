@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 import sympy as sp
+from sympy.printing.latex import LatexPrinter
 
 from . import _symbols as s
 from ._cache import cache
@@ -40,8 +41,10 @@ def zipf_boundary(exponent: float | None = None) -> BoundaryFormula:
     """rho = 1 at m of the order d^mu*, in full batch; of all Zipf exponents if none is given."""
     critical: Any = critical_vocab_exponent().expression
     if exponent is None:
+        above, below = sp.fraction(critical)
+        power = f"{sp.latex(above)}/[{_positive_parts(below)}]"
         return BoundaryFormula(
-            f"m of the order d^mu*, mu* = {critical}", r"$m\sim d^{\,\mu_*(\alpha)}$"
+            f"m of the order d^mu*, mu* = {critical}", rf"$m\sim d^{{\,\mu_*}}$, $\mu_*={power}$"
         )
     critical = critical.subs(s.zipf_exponent, sp.nsimplify(exponent))
     if not critical.is_finite:
@@ -65,6 +68,23 @@ def self_term_boundary(init: Init) -> BoundaryFormula:
     std = initial_std(init)
     inverse = 1 / (std[s.embedding_std] * std[s.projection_std]) ** 2
     return _written("1/P_2", "1/P_2", inverse, "~")
+
+
+class _PositiveParts(LatexPrinter):
+    """Writes max(0, x) as (x)_+, which is short enough for a legend."""
+
+    def _print_Max(self, expr: sp.Max) -> str:
+        (part,) = (one for one in expr.args if one != 0)
+        return rf"({self._print(part)})_+"
+
+
+def _positive_parts(expression: sp.Expr) -> str:
+    """A sum, with what is subtracted at its end."""
+    added, subtracted = sp.sift(
+        sp.Add.make_args(expression), lambda term: not term.could_extract_minus_sign(), binary=True
+    )
+    printed = _PositiveParts().doprint
+    return " - ".join([" + ".join(map(printed, added)), *(printed(-one) for one in subtracted)])
 
 
 def _written(text: str, drawn: str, value: sp.Expr, sign: Sign) -> BoundaryFormula:

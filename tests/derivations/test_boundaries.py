@@ -29,6 +29,14 @@ def test_zipf_laws_are_lv_beyond_their_critical_exponent(exponent, words):
     assert derivations.zipf_boundary(exponent).text.endswith(words)
 
 
+def test_of_all_zipf_laws_the_critical_exponent_is_written_out():
+    """With (x)_+ for max(0, x), what is subtracted last."""
+    assert derivations.zipf_boundary().drawn == (
+        r"$m\sim d^{\,\mu_*}$, "
+        r"$\mu_*=1/[(1 - \alpha)_+ + (1 - 2 \alpha)_+ - (1 - 3 \alpha)_+]$"
+    )
+
+
 @pytest.mark.parametrize("batch_size", [None, 1, 50])
 def test_a_token_crosses_where_its_own_ratio_is_one(batch_size):
     """The root of (2/pi) (d - 1) c_i^2 = 1; for batches of one token the equation is linear."""
