@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import copy_context
 from difflib import get_close_matches
 from fractions import Fraction
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dynsim._compiled import SYMPY
 from dynsim._errors import InputError
 from dynsim._precision import require_x64
 from dynsim._runs import seed_labels
@@ -23,7 +22,6 @@ from dynsim._runs import seed_labels
 from ._budget import budget_seconds, choices, planned
 from ._columns import (
     MEAN_FIELD_SECONDS,
-    Solutions,
     Theory,
     TimeLeft,
     asymptotic_column,
@@ -142,23 +140,13 @@ def exponent(
         columns = (theory.asymptotic, theory.curve, theory.wide)
         return ScalingExponent(chosen, one, labels, *columns, found, why, band, plan)
 
-    def solving() -> tuple[Future[Solutions], TimeLeft]:
-        most = MEAN_FIELD_SECONDS
-        if seconds is not None:
-            most = min(most, max(seconds - (time.perf_counter() - start), 0.0))
-        left = TimeLeft(most)
-        arguments = (chosen, one, one.sizes, left, halves if untrained else _unseen, SIDE_BY_SIDE)
-        return beside.submit(copy_context().run, mean_field_solutions, *arguments), left
-
     def halves(part: float) -> None:
         progress(part / 2)  # the other half are sizes that no one trains
 
     beside = ThreadPoolExecutor(1)
     try:
-        # The formula is derived while the mean field is solved, and before what that derives.
-        with SYMPY:
-            solution = None if timed is not None else solving()
-            theory = (asymptotic_column if chooses else closed_columns)(chosen, one)
+        # Not while the mean field is solved: Python would do both in turn, and neither soon.
+        theory = (asymptotic_column if chooses else closed_columns)(chosen, one)
         if predict == ASYMPTOTIC:
             band = _band(predict, tolerance, theory)
         if timed is not None and seconds is not None:
@@ -168,8 +156,13 @@ def exponent(
             if chooses:
                 one = family_at(plan.sizes)
                 theory = closed_columns(chosen, one)
+        most = MEAN_FIELD_SECONDS
+        if seconds is not None:
+            most = min(most, max(seconds - (time.perf_counter() - start), 0.0))
+        left = TimeLeft(most)
+        arguments = (chosen, one, one.sizes, left, halves if untrained else _unseen, SIDE_BY_SIDE)
+        solved = beside.submit(copy_context().run, mean_field_solutions, *arguments)
         report(result(None, untrained or TRAINING))
-        solved, left = solution or solving()
         if untrained:
             theory = with_wide_sizes(theory, chosen, one)
             theory = with_mean_field(theory, solved.result(), along)
