@@ -1,7 +1,8 @@
 """The command line: which commands there are, and exit codes.
 
-A command's options and work live in the module of its name in `experiments.commands`. None of them
-imports jax or sympy before it runs, so that `dynsim --help` answers at once.
+A command's options and work live in the module of its name in `experiments.commands`, which is
+imported when it is asked for. None of them imports jax or sympy before it runs, so that `dynsim
+--help` answers at once.
 """
 
 from __future__ import annotations
@@ -15,29 +16,12 @@ if __name__ == "__main__":  # the same as python -m dynsim, whose first steps co
 import atexit
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 
 from dynsim import InputError
 from dynsim._errors import shown
 
-from .commands.compare import Compare
-from .commands.coordinate_check import CoordinateCheck
-from .commands.derive import Derive
-from .commands.explore import Explore
-from .commands.exponent import Exponent
-from .commands.flow import Flow
-from .commands.lifetime import Lifetime
-from .commands.map import Map
-from .commands.optima import Optima
-from .commands.parametrization import Parametrize
-from .commands.predict import Predict
-from .commands.recommend import Recommend
-from .commands.regimes import Regimes
-from .commands.sweep import Sweep
-from .commands.tokens import Tokens
-from .commands.train import Train
-from .commands.transfer import TransferCommand
-from .commands.verify import Verify
 from .interruption import INTERRUPTED, forget, interrupted_line
 from .kept_between_runs import keep_compiled_programs, keep_derivations
 from .output import asked, flag, remove_empty_folders, unwritten
@@ -47,26 +31,46 @@ from .streams import OutputLost, only_safe_characters, own_streams, printable
 LONGEST = 1000  # characters of an error
 MORE_OBJECTS = 20_000  # by which memory grows before they are searched for cycles
 
-COMMANDS: dict[str, type] = {
-    "derive": Derive,
-    "exponent": Exponent,
-    "tokens": Tokens,
-    "train": Train,
-    "sweep": Sweep,
-    "optima": Optima,
-    "coordinate-check": CoordinateCheck,
-    "predict": Predict,
-    "flow": Flow,
-    "compare": Compare,
-    "lifetime": Lifetime,
-    "map": Map,
-    "verify": Verify,
-    "parametrization": Parametrize,
-    "recommend": Recommend,
-    "explore": Explore,
-    "transfer": TransferCommand,
-    "regimes": Regimes,
-}
+
+class _Commands(Mapping[str, type]):
+    """The classes of commands by name, each imported when it is asked for."""
+
+    def __init__(self, classes: Mapping[str, str]):
+        self.classes = classes
+
+    def __getitem__(self, name: str) -> type:
+        found = self.classes[name]
+        return getattr(import_module(f".commands.{name.replace('-', '_')}", __package__), found)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.classes)
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+
+COMMANDS = _Commands(
+    {
+        "derive": "Derive",
+        "exponent": "Exponent",
+        "tokens": "Tokens",
+        "train": "Train",
+        "sweep": "Sweep",
+        "optima": "Optima",
+        "coordinate-check": "CoordinateCheck",
+        "predict": "Predict",
+        "flow": "Flow",
+        "compare": "Compare",
+        "lifetime": "Lifetime",
+        "map": "Map",
+        "verify": "Verify",
+        "parametrization": "Parametrize",
+        "recommend": "Recommend",
+        "explore": "Explore",
+        "transfer": "TransferCommand",
+        "regimes": "Regimes",
+    }
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

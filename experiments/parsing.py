@@ -51,6 +51,9 @@ def parse(commands: Mapping[str, type], arguments: Sequence[str]) -> Any:
         option, equals, value = argument.partition("=")
         if equals and option in FLAGS:
             raise InputError(option, value, "takes no value")
+    name = arguments[0]
+    if name in commands:
+        commands = {name: commands[name]}
     for command in commands.values():
         _describe(command)
     errors, asked = io.StringIO(), {"-h", "--help"} & set(arguments)
@@ -60,7 +63,6 @@ def parse(commands: Mapping[str, type], arguments: Sequence[str]) -> Any:
             contextlib.redirect_stderr(errors),
             contextlib.redirect_stdout(help_text if asked else sys.stdout),
         ):
-            name = arguments[0]
             shown = {name: grouped(commands[name])} if name in commands else {}
             given = tyro.extras.subcommand_cli_from_dict(
                 {**commands, **shown},

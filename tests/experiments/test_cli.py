@@ -1548,7 +1548,7 @@ def test_out_of_memory_and_broken_pipe_are_no_tracebacks(run, monkeypatch):
     def exhaust(_):
         raise MemoryError
 
-    monkeypatch.setattr(cli.Tokens, "run", exhaust)
+    monkeypatch.setattr(cli.COMMANDS["tokens"], "run", exhaust)
     assert_one_complaint(run("tokens", "uniform"), "memory")
 
 
@@ -1556,7 +1556,7 @@ def test_interruption_has_its_own_exit_code(run, monkeypatch):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.Tokens, "run", interrupt)
+    monkeypatch.setattr(cli.COMMANDS["tokens"], "run", interrupt)
     output = run("tokens", "uniform")
     assert output.code == 130
     assert output.complaints == ["dynsim: error: interrupted"]

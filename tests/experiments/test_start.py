@@ -44,7 +44,7 @@ def swallow(*_):
     gc.collect()  # the exception of a callback goes nowhere
     gc.callbacks.clear()
     time.sleep(60)
-cli.Tokens.run = swallow
+cli.COMMANDS["tokens"].run = swallow
 """
 
 
@@ -54,7 +54,7 @@ def test_an_interruption_that_falls_into_a_callback_ends_the_command():
 
 
 def test_a_mistake_has_an_exit_code_of_its_own():
-    broken = "from experiments import cli\ncli.Tokens.run = lambda self: 1 / 0\n"
+    broken = "from experiments import cli\ncli.COMMANDS['tokens'].run = lambda self: 1 / 0\n"
     done = dynsim("tokens", "uniform", code=broken + RUN)
     assert done.returncode == CRASHED
     assert "ZeroDivisionError" in done.stderr
@@ -110,7 +110,7 @@ def test_what_the_machine_lacks_is_one_line(failure, capsys, monkeypatch):
     def fail(_):
         raise failure
 
-    monkeypatch.setattr(cli.Tokens, "run", fail)
+    monkeypatch.setattr(cli.COMMANDS["tokens"], "run", fail)
     assert main(["tokens", "uniform"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
