@@ -41,20 +41,19 @@ def parse(commands: Mapping[str, type], arguments: Sequence[str]) -> Any:
     if not arguments or arguments[0] in ("--help", "-h"):
         print(overview(commands))
         raise SystemExit(0)
-    if arguments[0] == "--version":
+    name = arguments[0]
+    if name == "--version":
         print(f"dynsim {dynsim.__version__}")
         raise SystemExit(0)
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
-        error = InputError("command", arguments[0], "must be one of " + ", ".join(commands))
+    if not name.startswith("-") and name not in commands:
+        error = InputError("command", name, "must be one of " + ", ".join(commands))
         raise ParseError(str(error))
     for argument in arguments:
         option, equals, value = argument.partition("=")
         if equals and option in FLAGS:
             raise InputError(option, value, "takes no value")
-    name = arguments[0]
-    if name in commands:
-        commands = {name: commands[name]}
-    for command in commands.values():
+    known = {name: commands[name]} if name in commands else dict(commands)
+    for command in known.values():
         _describe(command)
     errors, asked = io.StringIO(), {"-h", "--help"} & set(arguments)
     help_text = _Help()
@@ -63,24 +62,23 @@ def parse(commands: Mapping[str, type], arguments: Sequence[str]) -> Any:
             contextlib.redirect_stderr(errors),
             contextlib.redirect_stdout(help_text if asked else sys.stdout),
         ):
-            shown = {name: grouped(commands[name])} if name in commands else {}
             given = tyro.extras.subcommand_cli_from_dict(
-                {**commands, **shown},
+                {name: grouped(known[name])} if name in known else known,
                 prog="dynsim",
                 description=DESCRIPTION,
                 args=list(arguments),
                 config=(tyro.conf.OmitArgPrefixes,),
             )
-            return given.command(commands[name]) if isinstance(given, Grouped) else given
+            return given.command(known[name]) if isinstance(given, Grouped) else given
     except SystemExit as stop:
         if stop.code in (0, None):
             print(_wrapped(help_text.getvalue()), end="")
-            if asked and arguments[0] in commands:
+            if asked and name in known:
                 from .commands._help_examples import example_text
 
-                print(f"\n{example_text(arguments[0])}", end="")
+                print(f"\n{example_text(name)}", end="")
             raise
-        message = usage_error(errors.getvalue(), arguments, commands.get(arguments[0]))
+        message = usage_error(errors.getvalue(), arguments, known.get(name))
         raise ParseError(message) from None
 
 
