@@ -39,7 +39,7 @@ from ._result import DEFAULT_TOLERANCE, Band, ScalingExponent
 
 DEFAULT_WIDTHS = (128, 256, 512, 1024)
 SIDE_BY_SIDE = 2  # mean-field solutions while no networks train
-HEAD_START = 2.0  # seconds for which mean-field theory has the processors before networks train
+HEAD_START = 3.0  # seconds for which mean-field theory has the processors before networks train
 HEAD_START_SHARE = 0.05  # of a budget
 ASYMPTOTIC = "asymptotic"
 NOT_TRAINED, TRAINING = "no network was trained", "networks are being trained"

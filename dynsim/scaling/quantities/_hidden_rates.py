@@ -32,8 +32,8 @@ from ._optimal_rates import NO_OPTIMUM, log_of_both, value_and_error
 from ._rate_search import (
     How,
     Losses,
-    deep_mean_field_losses,
     deep_network_losses,
+    mean_field_losses,
     own_factors,
     searched,
 )
@@ -88,7 +88,7 @@ class HiddenRateRatio(Quantity):
             def report(part: float) -> None:
                 progress(part / len(setups))
 
-            arrays = self._searched(setup, np.arange(TASKS), report, deep_mean_field_losses)
+            arrays = self._searched(setup, np.arange(TASKS), report, mean_field_losses)
             value = value_and_error(self.sampled(setup, arrays))
             if not np.isfinite(value.value):
                 raise Unavailable(f"{NO_OPTIMUM} (`width` {setup.width})")

@@ -26,7 +26,8 @@ from dynsim._setup import MAX_SIZE, Setup
 from dynsim.laboratory._linear_training import train_linear
 from dynsim.statistics import fitted_parabola
 from dynsim.theory._first_step import optimal_learning_rates
-from dynsim.theory.mean_field._predict import enough_particles, predict
+from dynsim.theory.mean_field._predict import enough_particles
+from dynsim.theory.mean_field._quick import quick_losses, quick_predictions
 
 Floats = NDArray[np.float64]
 How = Literal["layerwise", "joint"]
@@ -38,13 +39,15 @@ Losses = Callable[[Any, Floats, Floats], Floats]
 LAYERS = ("embedding", "projection")
 HIDDEN_START = -0.75  # power of the width: between 1/d and 1/sqrt(d)
 EXACT_OCTAVES = np.arange(-2.0, 3.0)
+EXACT_PLACES = np.array([-2.0, 0.0, 2.0])  # of losses that are computed in double precision
 STEPS_FROM_CENTRE = 4
 FINE = {"layerwise": 1 / 3, "joint": 1 / 2}  # octaves between neighbours
 MOST_SHIFTS = 6
 SAME = 0.01  # of what training removes
 MOST_OCTAVES = 20.0  # of one move
 COARSE_TASKS = 4  # of networks; one solution is enough
-PARTICLES, REPLICAS, MORE_REPLICAS = 512, 2, 8  # more where few tokens make them quick
+PARTICLES, REPLICAS, MORE_REPLICAS = 512, 2, 8
+FEW_TOKENS = 64  # make solutions quick, so that there are more
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,19 +83,12 @@ def network_losses(task: Setup, embedding_lrs: Floats, projection_lrs: Floats) -
     return trained.loss[:, 0, [0, -1]].T
 
 
-def mean_field_losses(task: Setup, embedding_lrs: Floats, projection_lrs: Floats) -> Floats:
-    """Losses of the mean-field solution."""
-    rates: Any = {"embedding_lrs": embedding_lrs, "projection_lrs": projection_lrs}
+def mean_field_losses(task: AnySetup, embedding_lrs: Floats, second_lrs: Floats) -> Floats:
+    """Losses of the mean-field solution, also of a network with linear hidden layers."""
     particles = enough_particles(task, PARTICLES)
-    solved = predict(
-        task,
-        particles=particles,
-        replicas=REPLICAS if task.vocab_size >= particles else MORE_REPLICAS,
-        error_estimate=False,
-        finite_width=False,
-        **rates,
-    )
-    return solved.loss[:, [0, -1]].T
+    replicas = MORE_REPLICAS if task.vocab_size <= FEW_TOKENS else REPLICAS
+    rates = embedding_lrs, second_lrs
+    return quick_losses(task, *rates, particles=particles, replicas=replicas)[:, [0, -1]].T
 
 
 def deep_network_losses(task: NetworkSetup, embedding_lrs: Floats, hidden_lrs: Floats) -> Floats:
@@ -102,21 +98,6 @@ def deep_network_losses(task: NetworkSetup, embedding_lrs: Floats, hidden_lrs: F
     horizon = task.steps - 1
     trained = train_networks(task, embedding_lrs, hidden_lrs, seeds=[0], horizons=[horizon])
     return np.stack([trained.initial_loss, trained.loss[:, 0]])
-
-
-def deep_mean_field_losses(task: NetworkSetup, embedding_lrs: Floats, hidden_lrs: Floats) -> Floats:
-    """Losses of the mean-field solution of a network with linear hidden layers."""
-    particles = enough_particles(task, PARTICLES)
-    solved = predict(
-        task,
-        particles=particles,
-        replicas=REPLICAS if task.vocab_size >= particles else MORE_REPLICAS,
-        embedding_lrs=embedding_lrs,
-        hidden_lrs=hidden_lrs,
-        error_estimate=False,
-        finite_width=False,
-    )
-    return solved.loss[:, [0, -1]].T
 
 
 def own_factors(setup: NetworkSetup) -> Floats:
@@ -148,7 +129,7 @@ def searched(
     exact = how == "layerwise" and is_parabola(setup)
     centres = _centres(setup, losses)
     if exact:  # the closed form has mostly placed it already
-        positions = np.tile(EXACT_OCTAVES, (2, 1))
+        positions = np.tile(_exact_places(losses), (2, 1))
     else:
         positions = _placed(_few(several, losses), how, losses, centres, exact)
     found = _of_all(several, how, losses, centres, positions, progress)
@@ -161,6 +142,10 @@ def searched(
 def _few(several: Sequence[Any], losses: Losses) -> Sequence[Any]:
     """The tasks that place a grid."""
     return several[: COARSE_TASKS if losses in OF_NETWORKS else 1]
+
+
+def _exact_places(losses: Losses) -> Floats:
+    return EXACT_OCTAVES if losses in OF_NETWORKS else EXACT_PLACES
 
 
 def _of_all(
@@ -199,13 +184,16 @@ def _centres(setup: AnySetup, losses: Losses) -> Floats:
         with SYMPY:  # networks of several sizes are trained in threads
             centres = optimal_learning_rates(setup.width, setup.law(), init=setup.init)
         return np.array([float(centre) for centre in centres])
-    first: Any = replace(setup, steps=2, schedule="constant", warmup_steps=0)
-    unit: Any = {"embedding_lrs": [1.0], "projection_lrs": [1.0]}
+    unit: Any = {"embedding_lr": 1.0, "projection_lr": 1.0}
+    first: Any = replace(setup, steps=2, schedule="constant", warmup_steps=0, **unit)
+    names = [f"{name}_update_rms" for name in LAYERS]
     if losses is network_losses:
-        moved: Any = train_linear(first, 1, **unit)
+        moved = train_linear(first, 1)
+        sizes = [float(np.ravel(getattr(moved, name))[-1]) for name in names]
     else:
-        moved = predict(first, particles=PARTICLES, replicas=REPLICAS, error_estimate=False, **unit)
-    sizes = [float(np.ravel(getattr(moved, f"{name}_update_rms"))[-1]) for name in LAYERS]
+        particles = enough_particles(first, PARTICLES)
+        (solved,) = quick_predictions([first], particles=particles, replicas=REPLICAS)
+        sizes = [float(solved.values[name][-1]) for name in names]
     return 1 / np.maximum(sizes, 1e-30)
 
 
@@ -213,7 +201,8 @@ def _placed(
     several: Sequence[Any], how: How, losses: Losses, centres: Floats, exact: bool
 ) -> Floats:
     """Positions of the fine grid's rates in octaves from the centres, shape (2, K)."""
-    offsets = EXACT_OCTAVES if exact else np.arange(-STEPS_FROM_CENTRE, STEPS_FROM_CENTRE + 1.0)
+    steps = np.arange(-STEPS_FROM_CENTRE, STEPS_FROM_CENTRE + 1.0)
+    offsets = _exact_places(losses) if exact else steps
     horizon = several[0].steps - 1
     middle = np.full(2, 0.0 if exact else -math.ceil(math.log2(horizon) / 2))
     best = middle

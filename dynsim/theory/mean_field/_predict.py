@@ -153,7 +153,7 @@ def predict(
             memory_gb=memory_gb,
         )
         return predict_rotated(setup, solver, progress)
-    rates = _paired_rates(setup, model.depth, embedding_lrs, hidden_lrs, projection_lrs)
+    rates = paired_rates(setup, model.depth, embedding_lrs, hidden_lrs, projection_lrs)
     report = progress or (lambda part: None)
     if output_sample is not None:
         from ._many_outputs import predict_sampled
@@ -279,7 +279,7 @@ def _with_given(
     setup, model, finite_width = task.setup, task.model, task.finite_width
     if model.linear:
         particles = _particles(setup, particles)
-        sets = _sets_of_solutions(setup, model, particles, task.error_estimate, finite_width)
+        sets = sets_of_solutions(setup, model, particles, task.error_estimate, finite_width)
         solver = solve
         whole = _Solutions(particles, max(particles // TOKENS_PER_NEURON, sets[0].neurons), True)
         replicas = _replicas(whole.pairs(model.depth) // sets[0].pairs(model.depth), replicas)
@@ -343,7 +343,7 @@ class _Solutions(NamedTuple):
         return (self.tokens + depth * self.neurons) * self.neurons
 
 
-def _sets_of_solutions(
+def sets_of_solutions(
     setup: Experiment, model: Model, particles: int, error_estimate: bool, finite_width: bool
 ) -> list[_Solutions]:
     """The limit and, where asked for, the limit with fewer particles and independent neurons.
@@ -495,7 +495,7 @@ def _replicas(reduction: int, replicas: int | None) -> int:
     return replicas
 
 
-def _paired_rates(
+def paired_rates(
     setup: Setup | NetworkSetup,
     depth: int,
     embedding_lrs: ArrayLike | None,

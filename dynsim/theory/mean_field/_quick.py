@@ -2,34 +2,41 @@
 
 `predict` asks for a small error and takes its time; for the power of a size in a quantity an error
 of a percent will do. The compiled shape holds particles, outputs, loss, optimizer and steps, never
-a width or a vocabulary. To compile takes longer than the solutions themselves, so there is one
-program, of one solution, without most optimisations.
+a width or a vocabulary. To compile takes longer than few solutions themselves, so there is one
+program, of one solution, without most optimisations. Many solutions, of a grid of learning rates
+after many steps, are computed side by side by a program with some more.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
+from dynsim._network_setup import NetworkSetup
 from dynsim._precision import require_x64
-from dynsim._setup import Setup, check_covered
+from dynsim._programs import LESS
+from dynsim._setup import Experiment, Setup, check_covered
 
-from ._averages import combined
-from ._model import model_of
-from ._particles import token_particles
-from ._predict import TOKENS_PER_NEURON, enough_particles
+from ._averages import Records, combined
+from ._model import Model, model_of
+from ._particles import TokenParticles, token_particles
+from ._predict import TOKENS_PER_NEURON, enough_particles, paired_rates, sets_of_solutions
 from ._replicas import Rates, Sampling, solutions
 from ._result import Floats
 from ._solver import Case, Descent, Plan, Sizes, Tokens, solve
 
 FIRST_PARTICLES, PARTICLES, REPLICAS, STRATA = 512, 1024, 8, 1
 COLUMNS = ("loss", "projection_update_rms", "embedding_update_rms", "projection_step_rms")
+AT_ONCE = 8  # solutions of one call
+IN_TURN = 1.5e7  # entries of all tables at all steps; of more, side by side is sooner
 UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-SOONER = UNOPTIMISED | {  # not every version of XLA knows them
+SOONER = {  # not every version of XLA knows them
     "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
 }
@@ -65,22 +72,16 @@ def quick_predictions(
         fields = (setup.output_count, setup.loss_name, setup.optimizer, setup.steps, True)
         plan = Plan(tokens, neurons, *fields, transposed=False, in_turn=True)
         vocabulary = token_particles(setup, tokens)
-        own = np.array([setup.embedding_lr]), np.empty((1, 0)), np.array([setup.projection_lr])
+        own = Rates(
+            np.array([setup.embedding_lr]), np.empty((1, 0)), np.array([setup.projection_lr])
+        )
 
         def report(part: float) -> None:
             if progress is not None:
                 progress(part / (2 * len(setups)))
 
         limit, independent = (
-            solutions(
-                setup,
-                model,
-                plan,
-                vocabulary,
-                Sampling(replicas, STRATA, Rates(*own), even, None, few=True),
-                report,
-                _solve_unoptimised,
-            )[0]
+            _records(setup, model, plan, vocabulary, _sampling(own, replicas, even), report)
             for even in (True, False)
         )
         ratio = min(setup.width, neurons) / setup.width
@@ -95,6 +96,63 @@ def quick_predictions(
     return found
 
 
+def quick_losses(
+    setup: Setup | NetworkSetup,
+    embedding_lrs: ArrayLike,
+    second_lrs: ArrayLike,
+    *,
+    particles: int,
+    replicas: int,
+) -> Floats:
+    """Loss before every update, shape (L, T), at pairs of learning rates, shape (L,) each.
+
+    The second rate is the projection's or, of a network with linear hidden layers, theirs. The
+    numbers are those of `predict` without `error_estimate` and `finite_width`, to rounding, and
+    with the same errors raised.
+    """
+    require_x64()
+    model = model_of(setup)
+    assert model.linear, "the plan below is of linear layers"
+    if isinstance(setup, Setup):
+        rates = paired_rates(setup, model.depth, embedding_lrs, None, second_lrs)
+    else:
+        rates = paired_rates(setup, model.depth, embedding_lrs, second_lrs, None)
+    (one,) = sets_of_solutions(setup, model, particles, False, False)
+    work = one.pairs(model.depth) * setup.steps * 2 * replicas * len(rates.embedding)
+    plan = Plan(
+        one.tokens,
+        one.neurons,
+        setup.output_count,
+        setup.loss_name,
+        model.optimizer,
+        setup.steps,
+        True,
+        model.depth,
+        model.residual,
+        model.muon,
+        transposed=False,
+        in_turn=work <= IN_TURN,
+    )
+    vocabulary = token_particles(setup, one.tokens)
+    sampling = _sampling(rates, replicas, True)
+    return _records(setup, model, plan, vocabulary, sampling, lambda part: None).mean(1)[..., 0]
+
+
+def _sampling(rates: Rates, replicas: int, evenly_spread: bool) -> Sampling:
+    return Sampling(replicas, STRATA, rates, evenly_spread, None, at_once=AT_ONCE, few=True)
+
+
+def _records(
+    setup: Experiment,
+    model: Model,
+    plan: Plan,
+    vocabulary: TokenParticles,
+    sampling: Sampling,
+    report: Callable[[float], None],
+) -> Records:
+    return solutions(setup, model, plan, vocabulary, sampling, report, _solve_sooner)[0]
+
+
 def few_particles(setup: Setup) -> int:
     """A power of two that is enough for the setup's outputs and steps. Raises `InputError`."""
     first_step = setup.steps <= 2 and not setup.batch_size
@@ -102,20 +160,24 @@ def few_particles(setup: Setup) -> int:
 
 
 _programs: dict[tuple[Plan, int], Any] = {}  # compiled, by plan and number of cases
+_compiling = threading.Lock()
 
 
-def _solve_unoptimised(
+def _solve_sooner(
     plan: Plan, tokens: Tokens, sizes: Sizes, descent: Descent, cases: Case
 ) -> tuple[Any, Any]:
     """`solve`, compiled once for each plan without most optimisations."""
     key = plan, len(cases.side)
     if key not in _programs:
-        _programs[key] = _compiled(solve.lower(plan, tokens, sizes, descent, cases))
+        with _compiling:  # sizes are solved in threads, and need the same program
+            if key not in _programs:
+                lowered = solve.lower(plan, tokens, sizes, descent, cases)
+                _programs[key] = _compiled(lowered, UNOPTIMISED if plan.in_turn else LESS)
     return _programs[key](tokens, sizes, descent, cases)
 
 
-def _compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+def _compiled(lowered: jax.stages.Lowered, options: dict[str, Any]) -> jax.stages.Compiled:
     try:
-        return lowered.compile(compiler_options=SOONER)
+        return lowered.compile(compiler_options=options | SOONER)
     except jax.errors.JaxRuntimeError:
-        return lowered.compile(compiler_options=UNOPTIMISED)
+        return lowered.compile(compiler_options=options)

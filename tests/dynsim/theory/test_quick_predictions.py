@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dynsim import Setup
+from dynsim import Setup, predict
+from dynsim.laboratory import NetworkSetup
 from dynsim.theory.mean_field import _quick
-from dynsim.theory.mean_field._quick import COLUMNS, quick_predictions
+from dynsim.theory.mean_field._quick import COLUMNS, quick_losses, quick_predictions
 from dynsim.theory.mean_field._replicas import solutions
 from dynsim.theory.mean_field._sampling import (
     even_normals,
@@ -22,6 +23,8 @@ from dynsim.theory.mean_field._solver import solve
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 SETUP = Setup(width=64, vocab_size=100, steps=4, embedding_lr=0.3, projection_lr=0.2)
+LINEAR = {"network": "mlp", "activation": "identity", "normalisation": "none"}
+HIDDEN = NetworkSetup(width=64, depth=1, vocab_size=20, steps=2, **LINEAR)
 PARTICLES, REPLICAS = 128, 8
 
 
@@ -60,6 +63,31 @@ def test_of_several_outputs_they_may_be_another_sample(monkeypatch):
         assert (error <= 0.2 * slow.values[name]).all(), name
 
 
+@pytest.mark.parametrize("in_turn", [0, np.inf], ids=["side by side", "in turn"])
+@pytest.mark.parametrize(
+    "setup",
+    [SETUP, HIDDEN],
+    ids=["linear model", "hidden layer"],
+)
+def test_losses_at_learning_rates_are_those_of_predict(monkeypatch, setup, in_turn):
+    """At more rates than one call takes, and one layer of them frozen."""
+    monkeypatch.setattr(_quick, "IN_TURN", in_turn)
+    rates, second = np.array([0.0, 0.1, 0.2, 0.4, 0.8]), np.array([0.01, 0.0, 0.02, 0.03, 0.04])
+    quick = quick_losses(setup, rates, second, particles=PARTICLES, replicas=3)
+    name = "projection_lrs" if isinstance(setup, Setup) else "hidden_lrs"
+    usual = predict(
+        setup,
+        particles=PARTICLES,
+        replicas=3,
+        embedding_lrs=rates,
+        error_estimate=False,
+        finite_width=False,
+        **{name: second},
+    )
+    assert quick.shape == (5, setup.steps)
+    np.testing.assert_allclose(quick, usual.loss, rtol=1e-8)
+
+
 def test_all_sizes_and_replicas_share_a_program(monkeypatch):
     monkeypatch.setattr(_quick, "_programs", {})
     traces = solve.traces
@@ -74,7 +102,7 @@ def test_all_sizes_and_replicas_share_a_program(monkeypatch):
 
 def test_an_option_that_xla_does_not_know_is_done_without(monkeypatch):
     (before,) = quick_predictions([SETUP], particles=64, replicas=4)
-    monkeypatch.setattr(_quick, "SOONER", _quick.UNOPTIMISED | {"xla_of_another_version": True})
+    monkeypatch.setattr(_quick, "SOONER", {"xla_of_another_version": True})
     monkeypatch.setattr(_quick, "_programs", {})
     (after,) = quick_predictions([SETUP], particles=64, replicas=4)
     assert len(_quick._programs) == 1
