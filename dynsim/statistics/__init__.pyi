@@ -15,6 +15,7 @@ from ._intervals import bootstrap as bootstrap
 from ._intervals import bootstraps as bootstraps
 from ._intervals import jackknife as jackknife
 from ._intervals import jackknife_interval as jackknife_interval
+from ._intervals import jackknives as jackknives
 from ._intervals import resamples_suffice as resamples_suffice
 from ._loss_surface import TUNED_RATES as TUNED_RATES
 from ._loss_surface import LossSurface as LossSurface

@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dynsim._summary import summary
 
-from ._intervals import Estimate, Resamples, bootstraps, interval_text, jackknife
+from ._intervals import Estimate, Resamples, bootstraps, interval_text, jackknives
 
 Floats = NDArray[np.float64]
 
@@ -50,10 +49,12 @@ def fit_exponent(
     power: float = 1.0,
     log_value: Callable[[Floats], Floats] | None = None,
     resamples: int = Resamples.PRECISE,
+    by_jackknife: bool = False,
 ) -> ExponentFit:
     """Exponent x of y ~ size^x, y = (mean over seeds of a cell's samples)^power.
 
-    Least squares of log y on log size; interval by bootstrap over seeds within each cell.
+    Least squares of log y on log size; interval by bootstrap over seeds within each cell, or
+    `by_jackknife`.
     `samples[k]` are the seeds of the cell of `sizes[k]`, smallest size first. For an RMS give the
     squares and `power` = 1/2. For any other y give `log_value`, which takes a cell (..., S) or its
     resamples (..., R, S) to log y, a number or shape (R,).
@@ -73,7 +74,14 @@ def fit_exponent(
     def log_values(*cells: Floats, axis: int = -1) -> Floats:
         return np.array([of_cell(cell) for cell in cells])
 
-    return exponent_of(sizes, samples, log_values, resamples=resamples, vectorized=True)
+    return exponent_of(
+        sizes,
+        samples,
+        log_values,
+        resamples=resamples,
+        vectorized=True,
+        by_jackknife=by_jackknife,
+    )
 
 
 def exponent_of(
@@ -111,7 +119,7 @@ def exponent_of(
             return np.array([log_slope(log_size[k:], logs[k:]) for k in (0, -2)])
 
     if by_jackknife:
-        fit, last = (jackknife(partial(_entry, slopes, place), samples) for place in (0, 1))
+        fit, last = jackknives(slopes, samples, vectorized=vectorized)
     else:
         fit, last = bootstraps(slopes, samples, resamples=resamples, vectorized=vectorized)
     if len(log_size) < 3:
@@ -119,10 +127,6 @@ def exponent_of(
     with np.errstate(divide="ignore", invalid="ignore"):
         rest = log_slope(log_size[1:], np.asarray(log_values(*samples, axis=-1))[1:])
     return ExponentFit(fit.value, fit.low, fit.high, float(rest) - fit.value, last)
-
-
-def _entry(of: Callable[..., Floats], place: int, *samples: Floats, axis: int = -1) -> Floats:
-    return of(*samples, axis=axis)[place]
 
 
 def log_slope(log_size: Floats, log_value: Floats) -> Floats:

@@ -138,10 +138,7 @@ def bootstraps(
     if max(counts) < 2:
         return tuple(Estimate(value, value, value) for value in values)
     if not resamples_suffice(counts):
-        left_out = _without_each_seed(statistics, samples)
-        of_each = (jackknife_interval(value, [one[:, k] for one in left_out])
-                   for k, value in enumerate(values))  # fmt: skip
-        return tuple(of_each)
+        return _jackknives(values, statistics, samples, vectorized)
 
     def of_indices(*chosen: NDArray[np.int64], axis: int = -1) -> Floats:
         if not vectorized and chosen[0].ndim > 1:
@@ -190,24 +187,64 @@ def jackknife(statistic: Callable[..., ArrayLike], samples: Sequence[Floats]) ->
     >>> f"{mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]"  # Student's interval
     '1.05 [0.84, 1.26]'
     """
-    value = float(np.asarray(statistic(*samples, axis=-1)))
-    return jackknife_interval(value, _without_each_seed(statistic, samples))
+
+    def alone(*chosen: Floats, axis: int = -1) -> Floats:
+        return np.asarray(statistic(*chosen, axis=axis), dtype=np.float64)[None]
+
+    return jackknives(alone, samples)[0]
+
+
+def jackknives(
+    statistics: Callable[..., Floats], samples: Sequence[Floats], *, vectorized: bool = False
+) -> tuple[Estimate, ...]:
+    """`jackknife` of several numbers of the same samples.
+
+    `statistics(*samples)` returns them, shape (K,); with `vectorized` it takes C choices of seeds
+    side by side, samples (..., C, S), and returns shape (K, C).
+
+    **Example:**
+
+    >>> import numpy as np
+    >>> from dynsim.statistics import jackknives
+    >>> seeds = np.array([1.0, 1.2, 0.9, 1.1])
+    >>> def both(sample, axis=-1):
+    ...     return np.stack([sample.mean(axis=axis), sample.max(axis=axis)])
+    ...
+    >>> [round(found.value, 2) for found in jackknives(both, [seeds], vectorized=True)]
+    [1.05, 1.2]
+    """
+    values = [float(value) for value in statistics(*samples, axis=-1)]
+    return _jackknives(values, statistics, samples, vectorized)
+
+
+def _jackknives(
+    values: Sequence[float],
+    statistics: Callable[..., Floats],
+    samples: Sequence[Floats],
+    vectorized: bool,
+) -> tuple[Estimate, ...]:
+    left_out = [
+        _without_each_seed(statistics, samples, number, vectorized)
+        for number, sample in enumerate(samples)
+        if sample.shape[-1] > 1
+    ]
+    return tuple(
+        jackknife_interval(value, [one[k] for one in left_out]) for k, value in enumerate(values)
+    )
 
 
 def _without_each_seed(
-    statistic: Callable[..., ArrayLike], samples: Sequence[Floats]
-) -> list[Floats]:
-    """A statistic's values without one seed at a time, an array (S, ...) of each sample that has
-    several."""
-    left_out = []
-    for number, sample in enumerate(samples):
-        count = sample.shape[-1]
-        without = [np.delete(sample, seed, axis=-1) for seed in range(count if count > 1 else 0)]
-        others = [(*samples[:number], own, *samples[number + 1 :]) for own in without]
-        if others:
-            values = [np.asarray(statistic(*one, axis=-1), dtype=np.float64) for one in others]
-            left_out.append(np.stack(values))
-    return left_out
+    statistics: Callable[..., Floats], samples: Sequence[Floats], number: int, vectorized: bool
+) -> Floats:
+    """Statistics (K, S) without one of the S seeds of a sample at a time."""
+    count = samples[number].shape[-1]
+    without = [np.delete(samples[number], seed, axis=-1) for seed in range(count)]
+    if vectorized:
+        choices = [np.repeat(sample[..., None, :], count, axis=-2) for sample in samples]
+        choices[number] = np.stack(without, axis=-2)
+        return np.asarray(statistics(*choices, axis=-1), dtype=np.float64)
+    others = [(*samples[:number], own, *samples[number + 1 :]) for own in without]
+    return np.stack([np.asarray(statistics(*one, axis=-1), np.float64) for one in others], axis=-1)
 
 
 def jackknife_interval(value: float, left_out: Collection[Floats]) -> Estimate:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
@@ -24,6 +25,7 @@ from ._intervals import Estimate, Resamples, bootstrap
 from ._optimum import (
     EXCESS,
     FLAT_FACTOR,
+    JointOptimum,
     Optimum,
     check_grid,
     joint_optimum,
@@ -137,30 +139,10 @@ def surface_optimum(surface: LossSurface, rate: TunedRate, *, excess: float = EX
     check_choice("rate", rate, TUNED_RATES)
     if rate not in surface.tuned_rates:
         raise ValueError(f"the grid has no optimum of {rate}")
+    profiles = _Profiles(surface, excess)
     if rate == "ratio_alone":
-        return optima_ratio(
-            surface_optimum(surface, "embedding_alone", excess=excess),
-            surface_optimum(surface, "hidden_alone", excess=excess),
-        )
-    change = surface.change
-    mean, error = change.mean(axis=-1), np.zeros(change.shape[:-1])
-    if change.shape[-1] > 1:
-        mean, error = mean_and_error(np.moveaxis(change, -1, 0))
-    found = _profile_optimum(surface, rate, mean, error, excess)
-    found = replace(found, loss=found.loss + float(surface.initial_loss.mean()))
-    if rate == "ratio":
-        parts = [surface_optimum(surface, one, excess=excess) for one in ("embedding", "hidden")]
-        status = worst(*(part.status for part in parts))
-        if status in (Status.EDGE, Status.UNDETERMINED):
-            return replace(found, value=math.nan, status=status)
-    if not 0 < found.value < math.inf:
-        return found
-    value = math.exp(float(log_optimum(surface, rate)(change)))
-    found = replace(found, value=value, low=min(found.low, value), high=max(found.high, value))
-    if found.status is Status.OK and found.high > FLAT_FACTOR * found.low:
-        found = replace(found, status=Status.FLAT)
-    least, most = rate_limits(surface, rate)
-    return found if least < value < most else replace(found, value=math.nan, status=Status.EDGE)
+        return optima_ratio(profiles.optimum("embedding_alone"), profiles.optimum("hidden_alone"))
+    return profiles.optimum(rate)
 
 
 def optimum_interval(
@@ -279,25 +261,54 @@ def _joint_minimum(
     return np.where(at_end[..., ::-1], place, both)
 
 
-def _profile_optimum(
-    surface: LossSurface, rate: TunedRate, mean: Floats, error: Floats, excess: float
-) -> Optimum:
-    """Interval and status of a rate from its profile; the value is the profile's parabola's."""
-    axes = surface.embedding_lrs, surface.hidden_lrs
-    options = {"initial_loss": 0.0, "excess": excess}
-    if rate in ("embedding_alone", "hidden_alone"):
-        axis = int(rate == "hidden_alone")
-        line = (slice(None), 0) if axis == 0 else (0, slice(None))
-        return rate_optimum(axes[axis], mean[line], error=error[line], **options)
-    if min(np.sum(rates > 0) for rates in axes) < 3:
-        axis = int(rate == "hidden")
-        best = np.expand_dims(mean.argmin(axis=1 - axis), 1 - axis)
-        lines = [np.take_along_axis(a, best, 1 - axis).squeeze(1 - axis) for a in (mean, error)]
-        return rate_optimum(axes[axis], lines[0], error=lines[1], **options)
-    found = joint_optimum(*axes, mean, error=error, **options)
-    if rate == "ratio":
-        return found.ratio
-    both = found.embedding, found.projection
-    this, other = both if rate == "embedding" else both[::-1]
-    sharp_end = other.status is Status.EDGE and other.high <= FLAT_FACTOR * other.low
-    return replace(this, value=math.nan, status=Status.EDGE) if sharp_end else this
+class _Profiles:
+    """Optima of a surface's rates, which share its mean loss and its profiles."""
+
+    def __init__(self, surface: LossSurface, excess: float):
+        self.surface, self.change = surface, surface.change
+        self.mean, self.error = self.change.mean(axis=-1), np.zeros(self.change.shape[:-1])
+        if self.change.shape[-1] > 1:
+            self.mean, self.error = mean_and_error(np.moveaxis(self.change, -1, 0))
+        self.axes = surface.embedding_lrs, surface.hidden_lrs
+        self.options = {"initial_loss": 0.0, "excess": excess}
+
+    @cached_property
+    def joint(self) -> JointOptimum:
+        return joint_optimum(*self.axes, self.mean, error=self.error, **self.options)
+
+    def optimum(self, rate: TunedRate) -> Optimum:
+        """As `surface_optimum`, but for `ratio_alone`."""
+        surface, found = self.surface, self._of_profile(rate)
+        found = replace(found, loss=found.loss + float(surface.initial_loss.mean()))
+        if rate == "ratio":
+            status = worst(*(self.optimum(one).status for one in ("embedding", "hidden")))
+            if status in (Status.EDGE, Status.UNDETERMINED):
+                return replace(found, value=math.nan, status=status)
+        if not 0 < found.value < math.inf:
+            return found
+        value = math.exp(float(log_optimum(surface, rate)(self.change)))
+        found = replace(found, value=value, low=min(found.low, value), high=max(found.high, value))
+        if found.status is Status.OK and found.high > FLAT_FACTOR * found.low:
+            found = replace(found, status=Status.FLAT)
+        least, most = rate_limits(surface, rate)
+        inside = least < value < most
+        return found if inside else replace(found, value=math.nan, status=Status.EDGE)
+
+    def _of_profile(self, rate: TunedRate) -> Optimum:
+        """Interval and status of a rate from its profile; the value is the profile's parabola's."""
+        axes, mean, error = self.axes, self.mean, self.error
+        if rate in ("embedding_alone", "hidden_alone"):
+            axis = int(rate == "hidden_alone")
+            line = (slice(None), 0) if axis == 0 else (0, slice(None))
+            return rate_optimum(axes[axis], mean[line], error=error[line], **self.options)
+        if min(np.sum(rates > 0) for rates in axes) < 3:
+            axis = int(rate == "hidden")
+            best = np.expand_dims(mean.argmin(axis=1 - axis), 1 - axis)
+            lines = [np.take_along_axis(a, best, 1 - axis).squeeze(1 - axis) for a in (mean, error)]
+            return rate_optimum(axes[axis], lines[0], error=lines[1], **self.options)
+        if rate == "ratio":
+            return self.joint.ratio
+        both = self.joint.embedding, self.joint.projection
+        this, other = both if rate == "embedding" else both[::-1]
+        sharp_end = other.status is Status.EDGE and other.high <= FLAT_FACTOR * other.low
+        return replace(this, value=math.nan, status=Status.EDGE) if sharp_end else this

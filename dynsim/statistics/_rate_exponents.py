@@ -96,6 +96,7 @@ def rate_exponent(
     factors: ArrayLike = 1.0,
     excess: float = EXCESS,
     resamples: int = Resamples.PRECISE,
+    by_jackknife: bool = False,
 ) -> RateExponent:
     """Exponent x of an optimal base learning rate ~ size^x, from one surface each size.
 
@@ -105,6 +106,7 @@ def rate_exponent(
       grid.
     - `rate`: as in `surface_optimum`. Only optima within their grid enter the fit.
     - `factors`: what the parametrization multiplies the base rate with at each size.
+    - `by_jackknife`: intervals are those of `jackknife`, not of `bootstrap`.
 
     Raises `ValueError` for other sizes, and what `surface_optimum` raises.
 
@@ -138,7 +140,13 @@ def rate_exponent(
     log_size = np.log(sizes[kept])
     log_value = log_optimum(surfaces[kept[0]], rate)
     samples = [surfaces[k].change for k in kept]
-    fit = fit_exponent(sizes[kept], samples, log_value=log_value, resamples=resamples)
+    fit = fit_exponent(
+        sizes[kept],
+        samples,
+        log_value=log_value,
+        resamples=resamples,
+        by_jackknife=by_jackknife,
+    )
     values = np.log([optima[k].value for k in kept])
     log_narrow = log_optimum(surfaces[kept[0]], rate, WEIGHT_SCALE / 2)
     narrower = np.array([log_narrow(sample) for sample in samples])

@@ -27,7 +27,7 @@ from dynsim.laboratory._linear_training import train_linear
 from dynsim.statistics import fitted_parabola
 from dynsim.theory._first_step import optimal_learning_rates
 from dynsim.theory.mean_field._predict import enough_particles
-from dynsim.theory.mean_field._quick import quick_losses, quick_predictions
+from dynsim.theory.mean_field._quick import quick_means, quick_predictions
 
 Floats = NDArray[np.float64]
 How = Literal["layerwise", "joint"]
@@ -88,7 +88,7 @@ def mean_field_losses(task: AnySetup, embedding_lrs: Floats, second_lrs: Floats)
     particles = enough_particles(task, PARTICLES)
     replicas = MORE_REPLICAS if task.vocab_size <= FEW_TOKENS else REPLICAS
     rates = embedding_lrs, second_lrs
-    return quick_losses(task, *rates, particles=particles, replicas=replicas)[:, [0, -1]].T
+    return quick_means(task, *rates, particles=particles, replicas=replicas)[:, [0, -1], 0].T
 
 
 def deep_network_losses(task: NetworkSetup, embedding_lrs: Floats, hidden_lrs: Floats) -> Floats:

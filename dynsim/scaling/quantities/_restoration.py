@@ -46,7 +46,8 @@ from dynsim.theory._lv_lifetime import (
     restoration_displacements_at,
     smoothed_speed,
 )
-from dynsim.theory.mean_field._predict import MAX_PARTICLES, predict
+from dynsim.theory.mean_field._predict import MAX_PARTICLES
+from dynsim.theory.mean_field._quick import COLUMNS, quick_means
 
 from ._aged import STILL
 from ._optimal_rates import linear_setup, value_and_error
@@ -58,6 +59,7 @@ MARGIN, RUNS = 1.5, 8  # steps that are run over those expected; runs until the 
 STEP_ERROR = 1.1  # factor by which the end may lie off the step at which it is wanted
 PARTICLES, REPLICAS, MEAN_FIELD_TASKS, DOUBLINGS = 1024, 2, 4, 2
 FEWER_STEPS = 2.0  # by theory: many small steps use up directions in the particles' space
+STEP = COLUMNS.index("projection_step_rms")
 SIGNS = ("sign", "smoothed-sign", "adam")
 LEAST_VISITS = 8  # of a token before the end, for Adam's averages of its gradient to settle
 MUP_START = "the first update is in the muP regime already: there is no LV regime to end"
@@ -491,15 +493,14 @@ def _solved(setup: Setup) -> Value:
     found = Value(math.nan, math.nan)
     for _ in range(DOUBLINGS + 1):
         least = _least_particles(setup)
-        options: Any = {
-            "particles": max(PARTICLES, 2 ** math.ceil(math.log2(least))),
-            "replicas": REPLICAS,
-            "error_estimate": False,
-            "finite_width": False,
-        }
+        particles = max(PARTICLES, 2 ** math.ceil(math.log2(least)))
+        rates = setup.embedding_lr, setup.projection_lr
         several = tasks(setup, np.arange(MEAN_FIELD_TASKS))
-        solved = [predict(task, **options).projection_step_rms[0] for task in several]
-        samples = (np.stack(solved, axis=-1) / setup.projection_lr) ** 2
+        solved = [
+            quick_means(task, *rates, particles=particles, replicas=REPLICAS)[0, :, STEP]
+            for task in several
+        ]
+        samples = np.stack(solved, axis=-1) / setup.projection_lr**2
         parts = solved_parts(setup, samples)
         found = value_and_error(Sampled(parts, log_end(setup.embedding_lr)))
         if math.isfinite(found.value) or coherence(parts)[0] >= 1:

@@ -34,7 +34,7 @@ from ._solver import Case, Descent, Plan, Sizes, Tokens, solve
 FIRST_PARTICLES, PARTICLES, REPLICAS, STRATA = 512, 1024, 8, 1
 COLUMNS = ("loss", "projection_update_rms", "embedding_update_rms", "projection_step_rms")
 AT_ONCE = 8  # solutions of one call
-IN_TURN = 1.5e7  # entries of all tables at all steps; of more, side by side is sooner
+IN_TURN = 7e6  # entries of all tables at all steps; of more, side by side is sooner
 UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 SOONER = {  # not every version of XLA knows them
     "xla_cpu_use_fusion_emitters": False,
@@ -96,7 +96,7 @@ def quick_predictions(
     return found
 
 
-def quick_losses(
+def quick_means(
     setup: Setup | NetworkSetup,
     embedding_lrs: ArrayLike,
     second_lrs: ArrayLike,
@@ -104,11 +104,12 @@ def quick_losses(
     particles: int,
     replicas: int,
 ) -> Floats:
-    """Loss before every update, shape (L, T), at pairs of learning rates, shape (L,) each.
+    """Loss and mean-square updates, shape (L, T, columns), at pairs of learning rates, (L,) each.
 
-    The second rate is the projection's or, of a network with linear hidden layers, theirs. The
-    numbers are those of `predict` without `error_estimate` and `finite_width`, to rounding, and
-    with the same errors raised.
+    The columns are the loss and the squares of the other `COLUMNS`. The second rate is the
+    projection's or, of a network with linear hidden layers, theirs. The numbers are those of
+    `predict` without `error_estimate` and `finite_width`, to rounding, and with the same errors
+    raised.
     """
     require_x64()
     model = model_of(setup)
@@ -135,11 +136,13 @@ def quick_losses(
     )
     vocabulary = token_particles(setup, one.tokens)
     sampling = _sampling(rates, replicas, True)
-    return _records(setup, model, plan, vocabulary, sampling, lambda part: None).mean(1)[..., 0]
+    return _records(setup, model, plan, vocabulary, sampling, lambda part: None).mean(axis=1)
 
 
 def _sampling(rates: Rates, replicas: int, evenly_spread: bool) -> Sampling:
-    return Sampling(replicas, STRATA, rates, evenly_spread, None, at_once=AT_ONCE, few=True)
+    cases = 2 * replicas * len(rates.embedding)
+    at_once = min(AT_ONCE, 2 ** math.ceil(math.log2(cases)))
+    return Sampling(replicas, STRATA, rates, evenly_spread, None, at_once=at_once, few=True)
 
 
 def _records(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -19,7 +19,6 @@ from dynsim.statistics import (
     ExponentFit,
     LossSurface,
     RateExponent,
-    exponent_of,
     is_determined,
     jackknife,
     log_optimum,
@@ -63,17 +62,10 @@ def ratio_exponent(data: xr.Dataset, case: str, tuned: Tuned, horizon: int) -> R
     widths = case_widths(data, case)
     surfaces = [surface(data, case, width, horizon) for width in widths]
     _, factors = _factors(case, widths)
-    found = rate_exponent(widths, surfaces, tuned, factors=factors, resamples=RESAMPLES)
-    changes = [one.change for one in surfaces]
-    if changes[0].shape[-1] > 2 or found.excluded:
-        return found
-    read = log_optimum(surfaces[0], tuned)
-
-    def log_optima(*chosen: Floats, axis: int = -1) -> Floats:
-        return np.array([read(change) for change in chosen])
-
-    by_seed = exponent_of(widths, changes, log_optima, by_jackknife=True)
-    return replace(found, low=by_seed.low, high=by_seed.high, last=by_seed.last)
+    few = surfaces[0].change.shape[-1] <= 2
+    return rate_exponent(
+        widths, surfaces, tuned, factors=factors, resamples=RESAMPLES, by_jackknife=few
+    )
 
 
 def _factors(case: str, widths: Sequence[int]) -> Floats:

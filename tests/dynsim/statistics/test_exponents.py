@@ -9,7 +9,14 @@ import pytest
 import scipy.stats
 
 from dynsim import Estimate, bootstrap, fit_exponent
-from dynsim.statistics import collapse_spread, jackknife, log_slope, parabola_minimum, unit_crossing
+from dynsim.statistics import (
+    collapse_spread,
+    jackknife,
+    jackknives,
+    log_slope,
+    parabola_minimum,
+    unit_crossing,
+)
 
 SIZES = np.array([32.0, 64, 128, 256, 512])
 
@@ -166,6 +173,22 @@ def test_jackknife_of_means_is_students_and_welchs_interval(random):
     alone = jackknife(mean, [np.ones(1)])
     assert alone.value == 1
     assert np.isnan([alone.low, alone.high]).all()
+
+
+def test_jackknives_side_by_side_are_those_one_by_one(random):
+    """Cells of several shapes and seeds, one of them with a single seed that is never left out."""
+    cells = [random.normal(5, 1, (3, seeds)) for seeds in (4, 1, 3)]
+
+    def statistics(*chosen, axis=-1):
+        means = [one.mean(axis=axis) for one in chosen]
+        return np.stack([means[0][0] * means[1][1] / means[2][2], means[2].max(axis=0)])
+
+    together = jackknives(statistics, cells, vectorized=True)
+    assert together == jackknives(statistics, cells)
+    for place, found in enumerate(together):
+        alone = jackknife(lambda *c, axis=-1, k=place: statistics(*c, axis=axis)[k], cells)
+        assert found == alone
+        assert found.low < found.value < found.high
 
 
 def test_jackknife_leaves_whole_curves_out(random):

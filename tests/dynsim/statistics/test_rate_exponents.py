@@ -15,7 +15,9 @@ from dynsim.statistics import (
     LossSurface,
     compatible_slopes,
     is_determined,
+    jackknife,
     joint_optimum,
+    log_optimum,
     optimum_interval,
     rate_exponent,
     surface_optimum,
@@ -257,6 +259,28 @@ def test_noise_and_asymmetry_leave_the_exponents(random):
         assert fit.value == pytest.approx(truth, abs=0.05)
         assert fit.low < fit.value < fit.high < fit.low + 0.2
         assert abs(fit.theil_sen - fit.value) < 0.05
+
+
+def test_the_jackknife_is_that_of_the_slope(random):
+    """Four seeds in each of two cells, of which a bootstrap can draw enough too."""
+    surfaces = [
+        surface(loss, random=random, seeds=4, noise=0.03) for loss in moving(WIDTHS[:2], 0.2, -0.6)
+    ]
+    read = [log_optimum(one, "ratio") for one in surfaces]
+
+    def slope(*changes, axis=-1):
+        logs = [of(change) for of, change in zip(read, changes, strict=True)]
+        return (logs[1] - logs[0]) / np.log(WIDTHS[1] / WIDTHS[0])
+
+    found = rate_exponent(WIDTHS[:2], surfaces, "ratio", by_jackknife=True)
+    expected = jackknife(slope, [one.change for one in surfaces])
+    assert found.low < found.high
+    np.testing.assert_allclose(
+        [found.value, found.low, found.high], [expected.value, expected.low, expected.high]
+    )
+    drawn = rate_exponent(WIDTHS[:2], surfaces, "ratio")
+    assert drawn.value == found.value
+    assert (drawn.low, drawn.high) != (found.low, found.high)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from dynsim import Setup, predict
 from dynsim.laboratory import NetworkSetup
 from dynsim.theory.mean_field import _quick
-from dynsim.theory.mean_field._quick import COLUMNS, quick_losses, quick_predictions
+from dynsim.theory.mean_field._quick import COLUMNS, quick_means, quick_predictions
 from dynsim.theory.mean_field._replicas import solutions
 from dynsim.theory.mean_field._sampling import (
     even_normals,
@@ -69,11 +69,11 @@ def test_of_several_outputs_they_may_be_another_sample(monkeypatch):
     [SETUP, HIDDEN],
     ids=["linear model", "hidden layer"],
 )
-def test_losses_at_learning_rates_are_those_of_predict(monkeypatch, setup, in_turn):
+def test_means_at_learning_rates_are_those_of_predict(monkeypatch, setup, in_turn):
     """At more rates than one call takes, and one layer of them frozen."""
     monkeypatch.setattr(_quick, "IN_TURN", in_turn)
     rates, second = np.array([0.0, 0.1, 0.2, 0.4, 0.8]), np.array([0.01, 0.0, 0.02, 0.03, 0.04])
-    quick = quick_losses(setup, rates, second, particles=PARTICLES, replicas=3)
+    quick = quick_means(setup, rates, second, particles=PARTICLES, replicas=3)
     name = "projection_lrs" if isinstance(setup, Setup) else "hidden_lrs"
     usual = predict(
         setup,
@@ -84,8 +84,10 @@ def test_losses_at_learning_rates_are_those_of_predict(monkeypatch, setup, in_tu
         finite_width=False,
         **{name: second},
     )
-    assert quick.shape == (5, setup.steps)
-    np.testing.assert_allclose(quick, usual.loss, rtol=1e-8)
+    assert quick.shape[:2] == (5, setup.steps)
+    np.testing.assert_allclose(quick[..., 0], usual.loss, rtol=1e-8)
+    for place, name in enumerate(COLUMNS[1:], 1):
+        np.testing.assert_allclose(quick[..., place], getattr(usual, name) ** 2, 1e-8, 1e-12)
 
 
 def test_all_sizes_and_replicas_share_a_program(monkeypatch):
