@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -181,6 +182,20 @@ class Solutions(NamedTuple):
     reason: str | None
 
 
+def begin_mean_field(quantity: Quantity, family: Family) -> None:
+    """Begins to compile what quick ones of `mean_field_solutions` need.
+
+    The compiler is not Python, so that formulas can be derived meanwhile. (They come later by what
+    it takes to trace the program, which is too much where the solutions take long anyway.)
+    """
+    if not quantity.quick_mean_field:
+        return
+    from dynsim.theory.mean_field._quick import begin
+
+    with suppress(Unavailable, InputError):  # its column says so
+        begin(lambda: quantity.mean_field([family.setup(family.sizes[0])]))
+
+
 def mean_field_solutions(
     quantity: Quantity,
     family: Family,
@@ -191,7 +206,8 @@ def mean_field_solutions(
 ) -> Solutions:
     """The mean-field solution at each size, as far as they come in time.
 
-    The first size compiles what the others use. After it, `side_by_side` are solved at once.
+    `side_by_side` are solved at once; but where programs are not `quick_mean_field`'s, which are
+    compiled once for all threads, the first size compiles what the others use.
     """
     values, errors = np.full((2, len(sizes)), np.nan)
     lock = threading.Lock()
@@ -209,13 +225,14 @@ def mean_field_solutions(
         return value
 
     reason, others = None, list[Future[Value]]()
+    alone = 0 if quantity.quick_mean_field else 1
     pool = ThreadPoolExecutor(side_by_side)
     try:
         for place, size in enumerate(sizes):
-            if place == 1:
-                others = [pool.submit(copy_context().run, solved, one) for one in sizes[1:]]
+            if place == alone:
+                others = [pool.submit(copy_context().run, solved, one) for one in sizes[alone:]]
             try:
-                value = others[place - 1].result() if place else solved(size)
+                value = others[place - alone].result() if place >= alone else solved(size)
                 values[place], errors[place] = value
             except (Unavailable, OutOfTime) as missing:
                 reason = _placed(str(missing), family.along, size, place)

@@ -25,6 +25,7 @@ from ._columns import (
     Theory,
     TimeLeft,
     asymptotic_column,
+    begin_mean_field,
     closed_columns,
     mean_field_solutions,
     with_mean_field,
@@ -145,6 +146,7 @@ def exponent(
 
     beside = ThreadPoolExecutor(1)
     try:
+        begin_mean_field(chosen, one)
         # Not while the mean field is solved: Python would do both in turn, and neither soon.
         theory = (asymptotic_column if chooses else closed_columns)(chosen, one)
         if predict == ASYMPTOTIC:

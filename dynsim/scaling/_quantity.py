@@ -91,6 +91,8 @@ class Quantity:
     - `meaning`: its definition in one sentence, with the equation.
     - `networks`: those that have it; `measurement`: what is trained for it.
     - `no_value`: why networks that stayed finite may have no value.
+    - `quick_mean_field`: whether `mean_field` takes so short that to compile its program
+      (`dynsim.theory.mean_field._quick`) takes longer, with nothing slow before it.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Quantity:
     networks: tuple[str, ...] = ("linear", "mlp", "transformer")
     measurement: Measurement | None = None
     no_value: str = "the networks have no finite value"
+    quick_mean_field: bool = False
 
     def check_network(self, network: str) -> None:
         """Raises `InputError` for a network that does not have the quantity, before its other

@@ -51,6 +51,7 @@ class Coherence(Quantity):
 
     networks = ("linear",)
     measurement = TRAINING
+    quick_mean_field = True
 
     def __init__(self, part: derivations.UpdatePart, name: str, symbol: str, meaning: str):
         self.part: derivations.UpdatePart = part

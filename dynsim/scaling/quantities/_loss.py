@@ -45,6 +45,7 @@ class Loss(Quantity):
         "on text that is not trained on)"
     )
     measurement = LOSSES
+    quick_mean_field = True
 
     def asymptotic(self, family: Family) -> Asymptotic:
         if family.network != "linear":

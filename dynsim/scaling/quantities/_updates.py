@@ -105,6 +105,7 @@ class Update(Quantity):
     """Root mean square of an output update, over outputs and over tokens by frequency."""
 
     measurement = TRAINING
+    quick_mean_field = True
 
     def __init__(self, layer: Layer, what: What, symbol: str, meaning: str):
         self.layer: Layer = layer

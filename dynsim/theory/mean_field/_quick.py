@@ -9,9 +9,12 @@ after many steps, are computed side by side by a program with some more.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -162,8 +165,27 @@ def few_particles(setup: Setup) -> int:
     return enough_particles(setup, FIRST_PARTICLES if first_step else PARTICLES)
 
 
-_programs: dict[tuple[Plan, int], Any] = {}  # compiled, by plan and number of cases
-_compiling = threading.Lock()
+class _Begun(Exception):
+    """The first program is being compiled."""
+
+
+def begin(solve_something: Callable[[], object]) -> None:
+    """Begins, in a thread, to compile the first program that a function solves by.
+
+    The function is left there, without a solution. Its other exceptions are raised.
+    """
+    token = _only_begin.set(True)
+    try:
+        with contextlib.suppress(_Begun):
+            solve_something()
+    finally:
+        _only_begin.reset(token)
+
+
+_only_begin: ContextVar[bool] = ContextVar("programs are only begun", default=False)
+_programs: dict[tuple[Plan, int], Future[Any]] = {}  # by plan and number of cases
+_compilers = ThreadPoolExecutor(2)
+_lowering = threading.Lock()
 
 
 def _solve_sooner(
@@ -171,12 +193,14 @@ def _solve_sooner(
 ) -> tuple[Any, Any]:
     """`solve`, compiled once for each plan without most optimisations."""
     key = plan, len(cases.side)
-    if key not in _programs:
-        with _compiling:  # sizes are solved in threads, and need the same program
-            if key not in _programs:
-                lowered = solve.lower(plan, tokens, sizes, descent, cases)
-                _programs[key] = _compiled(lowered, UNOPTIMISED if plan.in_turn else LESS)
-    return _programs[key](tokens, sizes, descent, cases)
+    with _lowering:  # sizes are solved in threads, and need the same program
+        if key not in _programs:
+            lowered = solve.lower(plan, tokens, sizes, descent, cases)
+            options = UNOPTIMISED if plan.in_turn else LESS
+            _programs[key] = _compilers.submit(_compiled, lowered, options)
+    if _only_begin.get():
+        raise _Begun
+    return _programs[key].result()(tokens, sizes, descent, cases)
 
 
 def _compiled(lowered: jax.stages.Lowered, options: dict[str, Any]) -> jax.stages.Compiled:

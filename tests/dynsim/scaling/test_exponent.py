@@ -82,6 +82,31 @@ def test_theory_beyond_the_measured_sizes_says_why_it_ends():
     assert "no derived so wide" in found.why["wide_derived"]
 
 
+def test_the_mean_field_is_begun_before_formulas_are_derived():
+    """Where it is quick; what it refuses then is said by its own column."""
+    calls = []
+
+    class Quick(Power):
+        quick_mean_field = True
+
+        def derived(self, setup):
+            calls.append("derived")
+            return super().derived(setup)
+
+        def mean_field(self, setups, progress=lambda part: None):
+            calls.append("mean field")
+            return super().mean_field(setups, progress)
+
+    found = exponent(Quick(missing=("mean_field",)), widths=WIDTHS, train=False)
+    assert calls[:2] == ["mean field", "derived"]
+    assert found.why["mean_field"] == "no mean_field for it"
+    calls.clear()
+    slow = Quick()
+    slow.quick_mean_field = False
+    exponent(slow, widths=WIDTHS, train=False)
+    assert calls[0] == "derived"
+
+
 def test_mean_field_solutions_have_a_time_limit():
     quantity, along = named_quantity("projection_step_rms"), family("width", [8, 16], vocab_size=4)
     late = mean_field_solutions(quantity, along, along.sizes, TimeLeft(0.0))

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dynsim import Setup, predict
+from dynsim import InputError, Setup, predict
 from dynsim.laboratory import NetworkSetup
 from dynsim.theory.mean_field import _quick
-from dynsim.theory.mean_field._quick import COLUMNS, quick_means, quick_predictions
+from dynsim.theory.mean_field._quick import COLUMNS, begin, quick_means, quick_predictions
 from dynsim.theory.mean_field._replicas import solutions
 from dynsim.theory.mean_field._sampling import (
     even_normals,
@@ -100,6 +100,29 @@ def test_all_sizes_and_replicas_share_a_program(monkeypatch):
     quick_predictions(setups, particles=64, replicas=4)
     assert len(_quick._programs) == 1
     assert solve.traces == traces + 1
+
+
+def test_a_program_that_was_begun_is_the_one_that_solves(monkeypatch):
+    """The function is left at its first program; what it solves then is what it always does."""
+    options = {"particles": 64, "replicas": 4}
+    (expected,) = quick_predictions([SETUP], **options)
+    monkeypatch.setattr(_quick, "_programs", {})
+    solved = []
+    begin(lambda: solved.append(quick_predictions([SETUP], **options)))
+    assert solved == []
+    programs = dict(_quick._programs)
+    assert len(programs) == 1
+    (found,) = quick_predictions([SETUP], **options)
+    assert _quick._programs == programs
+    for name in COLUMNS:
+        np.testing.assert_array_equal(found.values[name], expected.values[name])
+
+
+def test_what_is_refused_is_refused_when_it_is_begun():
+    many = replace(SETUP, outputs=128, steps=128)
+    with pytest.raises(InputError, match="outputs"):
+        begin(lambda: quick_predictions([many]))
+    begin(lambda: None)
 
 
 def test_an_option_that_xla_does_not_know_is_done_without(monkeypatch):
