@@ -23,6 +23,7 @@ from ._gaussian import (
     normal_expectation,
     summed_kernel,
 )
+from ._simplified import simplified
 
 Layer = Literal["embedding", "projection", "hidden"]
 LAYERS: tuple[Layer, ...] = ("embedding", "projection", "hidden")
@@ -157,7 +158,7 @@ def update_mean(layer: Layer, optimizer: Optimizer) -> Derivation:
     """
     role, values = _kernel_at(layer, optimizer)
     moments = summed_kernel(optimizer)
-    mean = sp.simplify(-role.learning_rate * moments.mean.subs(values, simultaneous=True))
+    mean = simplified(-role.learning_rate * moments.mean.subs(values, simultaneous=True))
     return _derivation(role, optimizer, layer, "mean", f"E[{role.contribution}]", mean)
 
 
@@ -248,7 +249,7 @@ def self_term_ratio() -> Derivation:
     overlap = s.residual_slope * output_variance
     row_norm_square = s.width * s.projection_std**2
     mean_std = overlap / row_norm_square * s.projection_std
-    kappa = sp.simplify(mean_std / (s.embedding_std * sp.sqrt(s.field_square_sum)))
+    kappa = simplified(mean_std / (s.embedding_std * sp.sqrt(s.field_square_sum)))
     return Derivation(
         name="Self term of the projection's first gradient",
         left="kappa",
@@ -273,7 +274,7 @@ def self_term_ratio() -> Derivation:
                 "with |w|^2 = d sigma_W^2:",
                 "std of the mean",
                 r"\operatorname{std}",
-                sp.simplify(mean_std),
+                simplified(mean_std),
             ),
             Step(
                 "The rest of v_l has the standard deviation sigma_E sqrt(S), S = sum_j p_j^2 "
@@ -303,8 +304,8 @@ def self_term_second_moment() -> Derivation:
     output = d * drift**2
     product = 2 * d**2 * signal * drift * kappa * p
     noise = d * (1 - drift**2)
-    bracket = sp.expand(sp.simplify((own + output + product + noise) / d - 1))
-    value = s.projection_lr**2 * s.embedding_std**2 * d * (1 + sp.factor(bracket))
+    bracket = sp.factor((own + output + product + noise) / d - 1)
+    value = s.projection_lr**2 * s.embedding_std**2 * d * (1 + bracket)
     left, latex_left = "E[(Delta W e_i)_k^2]", r"\mathbb{E}[(\Delta W\,e_i)_k^2]"
     return Derivation(
         name="First step of the projection layer under sign, self term included: second moment",

@@ -15,6 +15,7 @@ import sympy as sp
 from ._cache import cache
 from ._derivation import Derivation, Step
 from ._flow_symbols import smoothing
+from ._simplified import simplified
 from ._symbols import alignment as c
 from ._symbols import width as d
 
@@ -42,7 +43,7 @@ def normal_expectation(function: sp.Expr) -> sp.Expr:
         if (value := _eulers_expectation(known)) is not None:
             return value
     density = sp.exp(-(_x**2) / 2) / sp.sqrt(2 * sp.pi)
-    value = sp.simplify(sp.integrate(function * density, (_x, -sp.oo, sp.oo)))
+    value = simplified(sp.integrate(function * density, (_x, -sp.oo, sp.oo)))
     if value.has(sp.Integral):
         raise ValueError(f"no closed form for the Gaussian mean of {function}")
     return value
@@ -67,7 +68,7 @@ def _eulers_expectation(function: sp.Expr) -> sp.Expr | None:
         / squeezed ** (power + 1)
         for (power,), coefficient in sp.Poly(even, size).terms()
     )
-    return sp.simplify(sp.Add(*moments) / sp.sqrt(sp.pi))
+    return simplified(sp.Add(*moments) / sp.sqrt(sp.pi))
 
 
 def shifted_sign_expectations(shift: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
@@ -136,7 +137,7 @@ def kernel(optimizer: Optimizer) -> Kernel:
     signal = normal_expectation(sp.Abs(_x) if optimizer != "sgd" else _x * phi)
     fourth = normal_expectation(_x**2 * phi_square)
     power = normal_expectation(phi_square)
-    mean = sp.simplify(input_std * c * signal)
+    mean = simplified(input_std * c * signal)
     second = sp.factor(sp.expand(input_std**2 * (c**2 * fourth + (1 - c**2) * power)))
     word = "v" if optimizer == "sgd" else "sign(v)"
     latex_word = "v" if optimizer == "sgd" else r"\operatorname{sign}v"
@@ -189,7 +190,7 @@ def _adam_is_sign() -> tuple[Step, ...]:
     epsilon = sp.Symbol("epsilon", positive=True)
     first = (beta1 * 0 + (1 - beta1) * gradient) / (1 - beta1)
     second = (beta2 * 0 + (1 - beta2) * gradient**2) / (1 - beta2)
-    update = sp.simplify(first) / (sp.sqrt(sp.simplify(second)) + epsilon)
+    update = simplified(first) / (sp.sqrt(simplified(second)) + epsilon)
     limit = sp.limit(update.subs(gradient, sp.Symbol("g", positive=True)), epsilon, 0)
     assert limit == 1, "Adam's first step must tend to the sign of the gradient"
     ratio = sp.Symbol("a", positive=True)
@@ -230,10 +231,10 @@ def _tricomi_moment(power: int, order: sp.Expr) -> sp.Expr:
     first = sp.Rational(power + 1, 2)
     second = first + 1 - order
     kernel_of_u = y ** (first - 1) * (1 + y) ** (second - first - 1) * sp.exp(-rate * y)
-    prefactor = sp.simplify(folded * sp.diff(root, y) / kernel_of_u)
+    prefactor = simplified(folded * sp.diff(root, y) / kernel_of_u)
     assert not prefactor.has(y), "the integrand must be Tricomi's"
     kummer = rate ** (1 - second) * hyperu(first - second + 1, 2 - second, rate)
-    return sp.simplify(prefactor * sp.gamma(first) * kummer)
+    return simplified(prefactor * sp.gamma(first) * kummer)
 
 
 @cache
@@ -307,12 +308,12 @@ def arcsine_law() -> Derivation:
     """
     sign_size = sp.erf(_slope * sp.Abs(_x) / sp.sqrt(2))
     slope = normal_expectation(sp.diff(sign_size, _slope))
-    primitive = sp.simplify(sp.integrate(slope, (_slope, 0, _slope)))
+    primitive = simplified(sp.integrate(slope, (_slope, 0, _slope)))
     correlation = sp.Symbol("c", positive=True)
     at_correlation = primitive.subs(_slope, correlation / sp.sqrt(1 - correlation**2))
     law = 2 * sp.asin(correlation) / sp.pi
     # atan(c / sqrt(1 - c^2)) = asin(c): equal at c = 0 and with equal derivative.
-    gap = sp.simplify(sp.diff(at_correlation - law, correlation))
+    gap = simplified(sp.diff(at_correlation - law, correlation))
     assert gap == 0
     assert at_correlation.subs(correlation, 0) == 0
     left, latex_left = (

@@ -21,6 +21,7 @@ from ._cache import cache
 from ._derivation import Derivation, Step
 from ._gaussian import arcsine_law, hyperu, normal_expectation, shifted_sign_expectations
 from ._law_first_step import UNIFORM_LAW
+from ._simplified import simplified
 
 Directions = Literal["one", "many"]
 DIRECTIONS: tuple[Directions, ...] = ("one", "many")
@@ -62,7 +63,7 @@ def field_age() -> Derivation:
     """
     signal = s.embedding_std * _theta / sp.sqrt(_n)
     noise = s.embedding_std * sp.sqrt(s.frequency_square_sum)
-    age = sp.simplify(signal / noise)
+    age = simplified(signal / noise)
     return Derivation(
         name="Field age",
         left="tau",
@@ -126,12 +127,12 @@ def aged_signal(directions: Directions) -> AgedSignal:
     else:
         spread = sp.sqrt(2 / sp.pi) * _tau  # standard deviation of a over neurons
         averaged = normal_expectation(initial.subs(_mean, _threshold * _x))
-        on_initial = sp.simplify(averaged.subs(_threshold, spread))
+        on_initial = simplified(averaged.subs(_threshold, spread))
         # sign(h) against sign(r_i . w): a Gaussian pair whose correlation is that of a and r_i . w,
         # rho = r_ik / |r_i| << 1, diluted by the noise in h.
         rho = sp.Symbol("rho", positive=True)
         law = arcsine_law().expression.subs(s.alignment, rho * spread / sp.sqrt(1 + spread**2))
-        on_learned = sp.simplify(sp.diff(law, rho).subs(rho, 0))
+        on_learned = simplified(sp.diff(law, rho).subs(rho, 0))
         reason = (
             "Many directions: a is Gaussian over neurons with variance (2/pi) tau^2; average the "
             "first, and for the second use the arcsine law at the correlation "
@@ -204,7 +205,7 @@ def aged_coherent_power(directions: Directions) -> sp.Expr:
     """rho of `aged_update_second_moment`: coherent power over the noise d of the first step."""
     second = aged_update_second_moment(directions).expression
     noise = s.projection_lr**2 * s.embedding_std**2 * s.width
-    return sp.expand_mul(sp.simplify(second / noise - 1 - s.displacement_square))
+    return sp.expand_mul(simplified(second / noise - 1 - s.displacement_square))
 
 
 @cache
@@ -277,7 +278,7 @@ def coherent_field(directions: Directions) -> Derivation:
     sqrt(2/pi) sqrt(1 + (2/pi) tau^2). A(0) = sqrt(2/pi) is the first step.
     """
     parts = aged_signal(directions)
-    field = sp.simplify(parts.on_initial + _tau * parts.on_learned)
+    field = simplified(parts.on_initial + _tau * parts.on_learned)
     return Derivation(
         name="Coherent part of an aged update",
         left="A(tau)",

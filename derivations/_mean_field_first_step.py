@@ -11,6 +11,7 @@ from ._cache import cache
 from ._derivation import Derivation, Step
 from ._gaussian import Optimizer, arcsine_law, gradient_std, input_std, kernel
 from ._mean_field_equations import LIMIT_ASSUMPTIONS, field_covariance, field_response
+from ._simplified import simplified
 from ._token_laws import EQUAL_RESIDUALS
 from ._total_update import residual_sign_slope, weighted_residual
 
@@ -37,7 +38,7 @@ def first_residual_response() -> Derivation:
     """kappa from the mean field: std of R_r^00 w over that of zeta^0, R_r^00 = sigma_E^2 J."""
     response = s.embedding_std**2 * s.residual_slope
     noise = s.embedding_std * sp.sqrt(s.field_square_sum)
-    value = sp.simplify(response * s.projection_std / noise)
+    value = simplified(response * s.projection_std / noise)
     return Derivation(
         name="Self term as the response of step 0",
         left="kappa",
@@ -83,11 +84,11 @@ def mean_field_first_update(layer: UpdatedLayer, optimizer: Optimizer) -> Deriva
     response = -s.projection_lr * scale * averages["slope"]
     fresh = s.projection_lr**2 * scale * averages["power"]
     common = -s.projection_lr * scale * averages["with weight"]
-    slope = sp.solve(first_residual_response().expression - kappa, s.residual_slope)[0]
+    slope = kappa * s.residual_slope / first_residual_response().expression  # kappa ~ J
     residual_square = s.alignment_square * s.field_square_sum / p**2
     second = fresh + (response * p) ** 2 * residual_square + 2 * response * p * slope * common
-    bracket = sp.factor(sp.simplify(second / fresh - 1))
-    value = sp.simplify(fresh) * (1 + bracket)
+    bracket = sp.factor(second / fresh - 1)
+    value = simplified(fresh) * (1 + bracket)
     left, latex = "E[(Delta W e_i)^2]", r"\mathbb{E}[(\Delta W\,e_i)^2]"
     return Derivation(
         name=f"Mean-field first step of the projection under {optimizer}: second moment",

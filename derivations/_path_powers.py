@@ -30,6 +30,7 @@ from ._lv_ageing import Directions, aged_signal, aged_update_second_moment
 from ._lv_lifetime import early_restoration_displacement, restoration_displacement
 from ._mean_field_first_step import mean_field_first_loss
 from ._regimes import presence_order
+from ._simplified import simplified
 from ._token_laws import alignment, leading_order, zipf_orders
 
 OptimalRate = Literal["embedding", "projection", "ratio"]
@@ -176,7 +177,7 @@ def first_step_power(
     _, rms = first_step(layer, optimizer, mini_batch=mini_batch, init=init)
     square, assumptions = rms.expression**2, rms.assumptions
     if layer == "embedding" and several_outputs:
-        square = _of_several_outputs(optimizer) * sp.simplify(square / _of_one(optimizer, init))
+        square = _of_several_outputs(optimizer) * simplified(square / _of_one(optimizer, init))
         assumptions = tuple(text for text in assumptions if text != "one output")
     power = orders.power(square) / 2
     lines = (*orders.lines(f"{rms.left}^2", square), LimitLine(rms.left, power, "the root"))
@@ -215,7 +216,7 @@ def update_part_power(
             s.field_square_sum: moments.field_square_sum,
         }
     )
-    square = sp.simplify(square)
+    square = simplified(square)
     power = orders.power(square) / 2
     assumptions = (*derived.assumptions, *moments.assumptions, *orders.assumptions)
     name = {"aligned": "largest RMS", "coherent": "coherent RMS", "incoherent": "incoherent RMS"}

@@ -15,6 +15,7 @@ import sympy as sp
 from . import _symbols as s
 from ._cache import cache
 from ._derivation import Step
+from ._simplified import simplified
 
 EQUAL_RESIDUALS = "|r| is equal for all tokens and outputs"
 BATCH_AVERAGE = (
@@ -48,7 +49,7 @@ def multinomial_moment(order: int) -> sp.Expr:
     t = sp.Symbol("t")
     generating = (1 - s.frequency + s.frequency * sp.exp(t)) ** s.batch_size
     moment = sp.diff(generating, t, order).subs(t, 0) / s.batch_size**order
-    return sp.expand(sp.simplify(moment))
+    return sp.expand(simplified(moment))
 
 
 def summed_over_tokens(moment: sp.Expr, weight: int) -> sp.Expr:
@@ -91,7 +92,7 @@ def alignment(*, of_one_token: bool, mini_batch: bool) -> Alignment:
     )
     numerator = square if of_one_token else summed_over_tokens(square, 1)
     left, latex = ("c_i^2", "c_i^2") if of_one_token else ("sum_i p_i c_i^2", r"\sum_i p_ic_i^2")
-    value = sp.simplify(numerator / field)
+    value = simplified(numerator / field)
     steps += (
         Step(
             "The alignment of a token is its own share of that field"
@@ -112,7 +113,7 @@ def batch_alignment() -> sp.Expr:
     E[sum p_hat^3] / E[sum p_hat^2], the ratio of averages of multinomial sums; its inverse is the
     effective vocabulary that the tokens of the batch see, about B when the vocabulary is large.
     """
-    return sp.simplify(
+    return simplified(
         summed_over_tokens(multinomial_moment(3), 0) / summed_over_tokens(multinomial_moment(2), 0)
     )
 
@@ -126,7 +127,7 @@ def power_sum_order(exponent: sp.Expr) -> sp.Expr:
     """
     x, power = sp.Symbol("x", positive=True), sp.Symbol("s", positive=True)
     primitive = x ** (1 - power) / (1 - power)
-    assert sp.simplify(sp.diff(primitive, x) - x ** (-power)) == 0
+    assert sp.powsimp(sp.diff(primitive, x)) == x ** (-power)
     integral = primitive.subs(x, s.vocab_size) - primitive.subs(x, 1)
     # d log(integral) / d log m tends to 1 - s for s < 1 and to 0 for s > 1.
     slope = s.vocab_size * sp.diff(integral, s.vocab_size) / integral
