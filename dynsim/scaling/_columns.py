@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -183,17 +183,9 @@ class Solutions(NamedTuple):
 
 
 def begin_mean_field(quantity: Quantity, family: Family) -> None:
-    """Begins to compile what quick ones of `mean_field_solutions` need.
-
-    The compiler is not Python, so that formulas can be derived meanwhile. (They come later by what
-    it takes to trace the program, which is too much where the solutions take long anyway.)
-    """
-    if not quantity.quick_mean_field:
-        return
-    from dynsim.theory.mean_field._quick import begin
-
+    """Begins to compile what `mean_field_solutions` need, while formulas are derived."""
     with suppress(Unavailable, InputError):  # its column says so
-        begin(lambda: quantity.mean_field([family.setup(family.sizes[0])]))
+        quantity.begin_mean_field(family.setup(family.sizes[0]))
 
 
 def mean_field_solutions(
@@ -206,8 +198,7 @@ def mean_field_solutions(
 ) -> Solutions:
     """The mean-field solution at each size, as far as they come in time.
 
-    `side_by_side` are solved at once; but where programs are not `quick_mean_field`'s, which are
-    compiled once for all threads, the first size compiles what the others use.
+    `side_by_side` are solved at once. Programs are compiled once for all threads.
     """
     values, errors = np.full((2, len(sizes)), np.nan)
     lock = threading.Lock()
@@ -224,16 +215,12 @@ def mean_field_solutions(
             (value,) = quantity.mean_field([family.setup(size)], report)
         return value
 
-    reason, others = None, list[Future[Value]]()
-    alone = 0 if quantity.quick_mean_field else 1
-    pool = ThreadPoolExecutor(side_by_side)
+    reason, pool = None, ThreadPoolExecutor(side_by_side)
     try:
+        found = [pool.submit(copy_context().run, solved, size) for size in sizes]
         for place, size in enumerate(sizes):
-            if place == alone:
-                others = [pool.submit(copy_context().run, solved, one) for one in sizes[alone:]]
             try:
-                value = others[place - alone].result() if place >= alone else solved(size)
-                values[place], errors[place] = value
+                values[place], errors[place] = found[place].result()
             except (Unavailable, OutOfTime) as missing:
                 reason = _placed(str(missing), family.along, size, place)
             except InputError as error:

@@ -91,8 +91,6 @@ class Quantity:
     - `meaning`: its definition in one sentence, with the equation.
     - `networks`: those that have it; `measurement`: what is trained for it.
     - `no_value`: why networks that stayed finite may have no value.
-    - `quick_mean_field`: whether `mean_field` takes so short that to compile its program
-      (`dynsim.theory.mean_field._quick`) takes longer, with nothing slow before it.
     """
 
     name: str
@@ -101,7 +99,6 @@ class Quantity:
     networks: tuple[str, ...] = ("linear", "mlp", "transformer")
     measurement: Measurement | None = None
     no_value: str = "the networks have no finite value"
-    quick_mean_field: bool = False
 
     def check_network(self, network: str) -> None:
         """Raises `InputError` for a network that does not have the quantity, before its other
@@ -138,6 +135,12 @@ class Quantity:
         """
         if type(self).mean_field is Quantity.mean_field:
             self.mean_field([setup])  # says why
+
+    def begin_mean_field(self, setup: AnySetup) -> None:
+        """Begins to compile, in a thread, what `mean_field` takes, where that is what takes long.
+
+        Formulas are derived meanwhile. Here nothing is begun.
+        """
 
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None

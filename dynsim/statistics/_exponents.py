@@ -54,7 +54,7 @@ def fit_exponent(
     """Exponent x of y ~ size^x, y = (mean over seeds of a cell's samples)^power.
 
     Least squares of log y on log size; interval by bootstrap over seeds within each cell, or
-    `by_jackknife`.
+    `by_jackknife` (then NaN where every cell has a single seed).
     `samples[k]` are the seeds of the cell of `sizes[k]`, smallest size first. For an RMS give the
     squares and `power` = 1/2. For any other y give `log_value`, which takes a cell (..., S) or its
     resamples (..., R, S) to log y, a number or shape (R,).

@@ -200,7 +200,8 @@ def jackknives(
     """`jackknife` of several numbers of the same samples.
 
     `statistics(*samples)` returns them, shape (K,); with `vectorized` it takes C choices of seeds
-    side by side, samples (..., C, S), and returns shape (K, C).
+    side by side, samples (..., C, S), and returns shape (K, C). A single seed in every sample
+    leaves no interval (NaN).
 
     **Example:**
 

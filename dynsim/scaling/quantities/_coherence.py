@@ -27,7 +27,7 @@ from dynsim.scaling._quantity import (
 
 from . import _aged
 from . import _first_step as first
-from ._mean_field import predicted
+from ._mean_field import begin, predicted
 from ._measurements import TRAINING
 from ._orders import family_orders
 from ._updates import check_moves, first_order, is_first, linear, log_rms
@@ -51,7 +51,6 @@ class Coherence(Quantity):
 
     networks = ("linear",)
     measurement = TRAINING
-    quick_mean_field = True
 
     def __init__(self, part: derivations.UpdatePart, name: str, symbol: str, meaning: str):
         self.part: derivations.UpdatePart = part
@@ -117,6 +116,10 @@ class Coherence(Quantity):
                 "the mean-field solver gives the whole update; its parts follow at the first step "
                 "(`steps` 1) under `optimizer` sign or adam"
             )
+
+    def begin_mean_field(self, setup: AnySetup) -> None:
+        self.check_mean_field(setup)
+        begin(setup, STEP)
 
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None

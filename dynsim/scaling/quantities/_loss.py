@@ -25,7 +25,7 @@ from dynsim.scaling._quantity import (
 )
 
 from . import _first_step as first
-from ._mean_field import check_column, predicted
+from ._mean_field import begin, check_column, predicted
 from ._measurements import LOSSES
 from ._orders import family_orders
 from ._updates import OWN_RESIDUALS, first_order, is_first, linear
@@ -45,7 +45,6 @@ class Loss(Quantity):
         "on text that is not trained on)"
     )
     measurement = LOSSES
-    quick_mean_field = True
 
     def asymptotic(self, family: Family) -> Asymptotic:
         if family.network != "linear":
@@ -84,6 +83,9 @@ class Loss(Quantity):
 
     def check_mean_field(self, setup: AnySetup) -> None:
         check_column(setup, self.name)
+
+    def begin_mean_field(self, setup: AnySetup) -> None:
+        begin(setup, self.name)
 
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dynsim._errors import InputError
 from dynsim._setup import Setup
 from dynsim.scaling._quantity import AnySetup, Progress, Unavailable, Value
-from dynsim.theory.mean_field._quick import quick_predictions
+from dynsim.theory.mean_field._quick import begin_prediction, quick_predictions
 
 
 def check_column(setup: AnySetup, column: str) -> None:
@@ -16,6 +16,13 @@ def check_column(setup: AnySetup, column: str) -> None:
         raise Unavailable("the mean-field solver covers the linear network")
     if column == "embedding_step_rms" and setup.steps != 2:
         raise Unavailable("the mean-field solver records no later step of the embedding")
+
+
+def begin(setup: AnySetup, column: str) -> None:
+    """Begins to compile what `predicted` takes; raises `Unavailable` or `InputError` as it does."""
+    check_column(setup, column)
+    if isinstance(setup, Setup):
+        begin_prediction(setup)
 
 
 def predicted(setups: Sequence[AnySetup], column: str, progress: Progress) -> list[Value]:

@@ -46,8 +46,7 @@ MOST_SHIFTS = 6
 SAME = 0.01  # of what training removes
 MOST_OCTAVES = 20.0  # of one move
 COARSE_TASKS = 4  # of networks; one solution is enough
-PARTICLES, REPLICAS, MORE_REPLICAS = 512, 2, 8
-FEW_TOKENS = 64  # make solutions quick, so that there are more
+PARTICLES, REPLICAS, MOST_REPLICAS = 512, 2, 8  # more of fewer tokens: all average over both
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +85,7 @@ def network_losses(task: Setup, embedding_lrs: Floats, projection_lrs: Floats) -
 def mean_field_losses(task: AnySetup, embedding_lrs: Floats, second_lrs: Floats) -> Floats:
     """Losses of the mean-field solution, also of a network with linear hidden layers."""
     particles = enough_particles(task, PARTICLES)
-    replicas = MORE_REPLICAS if task.vocab_size <= FEW_TOKENS else REPLICAS
+    replicas = min(max(particles // task.vocab_size, REPLICAS), MOST_REPLICAS)
     rates = embedding_lrs, second_lrs
     return quick_means(task, *rates, particles=particles, replicas=replicas)[:, [0, -1], 0].T
 

@@ -28,7 +28,7 @@ from dynsim.scaling._quantity import (
 
 from . import _aged
 from . import _first_step as first
-from ._mean_field import check_column, predicted
+from ._mean_field import begin, check_column, predicted
 from ._measurements import TRAINING
 from ._orders import family_orders
 
@@ -105,7 +105,6 @@ class Update(Quantity):
     """Root mean square of an output update, over outputs and over tokens by frequency."""
 
     measurement = TRAINING
-    quick_mean_field = True
 
     def __init__(self, layer: Layer, what: What, symbol: str, meaning: str):
         self.layer: Layer = layer
@@ -169,6 +168,9 @@ class Update(Quantity):
 
     def check_mean_field(self, setup: AnySetup) -> None:
         check_column(setup, self.name)
+
+    def begin_mean_field(self, setup: AnySetup) -> None:
+        begin(setup, self.name)
 
     def mean_field(
         self, setups: Sequence[AnySetup], progress: Progress = lambda part: None

@@ -11,30 +11,26 @@ the opposite fresh Gaussians of the head tokens have the opposite effect was not
 from __future__ import annotations
 
 import math
-import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
 from dynsim._losses import diverged
 from dynsim._optimizers import weight_copies
-from dynsim._programs import LESS
 from dynsim._runs import memory_budget
 from dynsim._setup import Experiment
 from dynsim.tokens._pieces import law_in_pieces
 
 from ._averages import Averages, Records, standard_error
+from ._compiling import compiling, solve_compiled
 from ._model import Model
 from ._parallel import side_by_side
 from ._particles import padded, token_particles
 from ._replicas import Rates, Sampling, descent_of, solutions
-from ._solver import Case, Descent, Multipliers, Plan, Sizes, Tokens, solve
+from ._solver import Plan
 
 DEFAULT_ACCURACY = 0.01  # of the initial loss
 FIRST_TOKENS, FIRST_NEURONS = 2048, 512  # or what outputs and steps need
@@ -45,11 +41,6 @@ BEYOND_CHANCE = 3  # standard errors, since a change is looked for at every step
 MOST_BIAS = 0.7  # of the accuracy; with more of it particles are what is missing
 OF_A_ROUND = 0.8  # of the progress that is left
 SMALLEST_ENTRY = 1e-15  # of a first gradient, whose square a float32 still holds
-
-# Two calls run at a time, so that one needs no threads of its own. XLA's emitters of fused loops
-# take most of a compilation, and the loops are no faster by them.
-ALONE = {**LESS, "xla_cpu_multi_thread_eigen": False}
-SOONER = {"xla_cpu_use_fusion_emitters": False}
 
 Report = Callable[[float], None]
 Defects = Float[np.ndarray, " L"]
@@ -183,7 +174,7 @@ def _found(
     every = (sizes.tokens, sizes.neurons, True), (*fewer, True), (*fewer, False)
     plan = _plan(task, sizes)
     at_once = _at_once(plan, len(task.rates.embedding), task.memory_gb)
-    _compiling(task, plan, at_once)
+    compiling(plan, at_once, descent_of(task.setup, task.model))
     vocabularies = {
         count: padded(token_particles(task.setup, count), sizes.tokens)
         for count in {every[place][0] for place in wanted}
@@ -215,7 +206,7 @@ def _found(
                     count, 1, task.rates, even, task.memory_gb, begin, neurons, at_once, sides=1
                 ),
                 lambda done, share=count / work: report(done * share),
-                partial(_solve, task),
+                solve_compiled,
             )
 
     side_by_side([some, some] if len(parts) > 1 else [some], progress)
@@ -335,79 +326,3 @@ def _at_once(plan: Plan, rates: int, memory_gb: float | None) -> int:
     bytes_each = (4 if plan.single else 8) * (5 + weight_copies(plan.optimizer)) * pairs
     most = min(memory_budget(memory_gb) / bytes_each, FIRST_REPLICAS * rates)
     return 2 ** int(math.log2(max(1, most)))
-
-
-MOST_PROGRAMS = 16  # that are kept; a study has plans without end, and a process little room
-_programs: dict[tuple[Plan, int], Future[Any]] = {}  # by plan and number of cases
-_of_programs = threading.Lock()
-
-
-def _solve(
-    task: Task, plan: Plan, tokens: Tokens, sizes: Sizes, descent: Descent, cases: Case
-) -> tuple[Any, Any]:
-    """`solve`, compiled once for all threads."""
-    program = _compiling(task, plan, len(cases.side)).result()
-    return program(tokens, sizes, descent, cases)
-
-
-def _compiling(task: Task, plan: Plan, at_once: int) -> Future[Any]:
-    """The program of a plan, which a thread compiles beside the preparation of what it will solve.
-
-    It is traced here: that takes Python's time, which threads share.
-    """
-    key = plan, at_once
-    with _of_programs:
-        known = _programs.get(key)
-        if known is None or (known.done() and known.exception() is not None):
-            while len(_programs) >= MOST_PROGRAMS:
-                del _programs[next(iter(_programs))]  # the oldest
-            lowered = solve.lower(plan, *_arguments(task, plan, at_once))
-            known = _programs[key] = Future()
-            threading.Thread(target=_compile, args=(lowered, known), daemon=True).start()
-        return known
-
-
-def _compile(lowered: Any, found: Future[Any]) -> None:
-    try:
-        found.set_result(_compiled_soon(lowered))
-    except BaseException as error:  # for whoever waits
-        found.set_exception(error)
-
-
-def _compiled_soon(lowered: Any) -> Any:
-    """On a CPU with the options that make it quick, as far as this version of XLA has them."""
-    if jax.default_backend() != "cpu":
-        return lowered.compile()
-    try:
-        return lowered.compile(compiler_options={**ALONE, **SOONER})
-    except RuntimeError as error:
-        if "No such compile option" not in str(error):
-            raise
-        return lowered.compile(compiler_options=ALONE)
-
-
-def _arguments(task: Task, plan: Plan, cases: int) -> tuple[Tokens, Sizes, Descent, Case]:
-    """Shapes of what a plan solves."""
-
-    def of(*shape: int, kind: type = float) -> Any:
-        return jax.ShapeDtypeStruct(shape, kind)
-
-    m, count, n, steps, depth = plan.tokens, plan.neurons, plan.outputs, plan.steps, plan.depth
-    one, places = of(), steps + 1
-    return (
-        Tokens(of(m), of(m), of(m, n), of(m, kind=bool)),
-        Sizes(one, one, one, one, Multipliers(one, one, one), one, one, of(kind=bool)),
-        descent_of(task.setup, task.model),
-        Case(
-            of(cases),
-            of(cases, depth),
-            of(cases),
-            of(cases, kind=int),
-            of(cases),
-            of(cases, steps, m),
-            of(cases, places, m, n),
-            of(cases, places, m, n),
-            of(cases, places, count, n),
-            of(cases, steps, 2 * depth, count, n),
-        ),
-    )

@@ -244,7 +244,7 @@ def _as_accurate_as_asked(
         pairs = _Solutions(sizes.tokens, sizes.neurons, True).pairs(model.depth)
         return max(most_work // pairs, usual_solutions)
 
-    _check_memory(setup, model, _Solutions(*particles_for(task, 1)[:2], True))
+    check_memory(setup, model, _Solutions(*particles_for(task, 1)[:2], True))
     most_particles = MAX_PARTICLES if asked else MOST_DEFAULT_PARTICLES
     return accurate(task, accuracy, most_particles, most_replicas, report)
 
@@ -278,7 +278,7 @@ def _with_given(
     """With numbers that are given, or usual ones."""
     setup, model, finite_width = task.setup, task.model, task.finite_width
     if model.linear:
-        particles = _particles(setup, particles)
+        particles = checked_particles(setup, particles)
         sets = sets_of_solutions(setup, model, particles, task.error_estimate, finite_width)
         solver = solve
         whole = _Solutions(particles, max(particles // TOKENS_PER_NEURON, sets[0].neurons), True)
@@ -291,7 +291,7 @@ def _with_given(
         sets = _proportional_sets(setup, model, particles)
         particles, solver = sets[0].tokens, solve_proportional
         replicas = _replicas(1, replicas)
-    _check_memory(setup, model, sets[0])
+    check_memory(setup, model, sets[0])
     work = sum(one.pairs(model.depth) for one in sets)
     strata = min(max(1, replicas // 8), MOST_STRATA)  # so that at least 8 blocks are independent
     heads = 0 if solver is not solve_proportional else frequent_tokens(setup)
@@ -427,7 +427,7 @@ def _proportional_sets(setup: Experiment, model: Model, particles: int | None) -
     return [_Solutions(tokens, neurons, True), _Solutions(tokens, neurons // 2, True)]
 
 
-def _check_memory(setup: Experiment, model: Model, largest: _Solutions) -> None:
+def check_memory(setup: Experiment, model: Model, largest: _Solutions) -> None:
     """Raises `InputError` where the tables of one solution do not fit the device.
 
     A residual network needs particles for the directions of all its levels together.
@@ -471,7 +471,7 @@ def enough_particles(setup: Experiment, at_least: int) -> int:
     return max(at_least, 2 ** math.ceil(math.log2(4 * directions)))
 
 
-def _particles(setup: Experiment, particles: int | None) -> int:
+def checked_particles(setup: Experiment, particles: int | None) -> int:
     """The number of particles asked for, checked, or the default."""
     directions = setup.output_count * setup.steps
     enough = enough_particles(setup, DEFAULT_PARTICLES)

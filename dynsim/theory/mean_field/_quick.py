@@ -9,40 +9,39 @@ after many steps, are computed side by side by a program with some more.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dynsim._errors import check_integer
 from dynsim._network_setup import NetworkSetup
 from dynsim._precision import require_x64
-from dynsim._programs import LESS
 from dynsim._setup import Experiment, Setup, check_covered
 
 from ._averages import Records, combined
+from ._compiling import compiling, solve_compiled
 from ._model import Model, model_of
 from ._particles import TokenParticles, token_particles
-from ._predict import TOKENS_PER_NEURON, enough_particles, paired_rates, sets_of_solutions
-from ._replicas import Rates, Sampling, solutions
+from ._predict import (
+    MAX_REPLICAS,
+    TOKENS_PER_NEURON,
+    check_memory,
+    checked_particles,
+    enough_particles,
+    paired_rates,
+    sets_of_solutions,
+)
+from ._replicas import Rates, Sampling, chunk_size, descent_of, solutions
 from ._result import Floats
-from ._solver import Case, Descent, Plan, Sizes, Tokens, solve
+from ._solver import Plan
 
 FIRST_PARTICLES, PARTICLES, REPLICAS, STRATA = 512, 1024, 8, 1
 COLUMNS = ("loss", "projection_update_rms", "embedding_update_rms", "projection_step_rms")
-AT_ONCE = 8  # solutions of one call
+AT_ONCE = 8  # solutions of one call, of those in turn
 IN_TURN = 7e6  # entries of all tables at all steps; of more, side by side is sooner
-UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-SOONER = {  # not every version of XLA knows them
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-}
 
 
 class QuickPrediction(NamedTuple):
@@ -68,13 +67,8 @@ def quick_predictions(
     require_x64()
     found = []
     for setup in setups:
-        check_covered(setup, "mean-field theory")
-        model = model_of(setup)
-        tokens = few_particles(setup) if particles is None else particles
-        neurons = max(tokens // TOKENS_PER_NEURON, 4 * setup.output_count * setup.steps)
-        fields = (setup.output_count, setup.loss_name, setup.optimizer, setup.steps, True)
-        plan = Plan(tokens, neurons, *fields, transposed=False, in_turn=True)
-        vocabulary = token_particles(setup, tokens)
+        model, plan = _own_plan(setup, particles, replicas)
+        vocabulary = token_particles(setup, plan.tokens)
         own = Rates(
             np.array([setup.embedding_lr]), np.empty((1, 0)), np.array([setup.projection_lr])
         )
@@ -84,10 +78,10 @@ def quick_predictions(
                 progress(part / (2 * len(setups)))
 
         limit, independent = (
-            _records(setup, model, plan, vocabulary, _sampling(own, replicas, even), report)
+            _records(setup, model, plan, vocabulary, _sampling(plan, own, replicas, even), report)
             for even in (True, False)
         )
-        ratio = min(setup.width, neurons) / setup.width
+        ratio = min(setup.width, plan.neurons) / setup.width
         with np.errstate(invalid="ignore", over="ignore"):
             mean, spread, _, _ = combined([limit, limit, independent], ratio, STRATA, math.inf)
             rms = np.sqrt(np.where(mean < 0, 0, mean))
@@ -97,6 +91,43 @@ def quick_predictions(
         values["loss"], errors["loss"] = mean[0, :, 0], spread[0, :, 0]
         found.append(QuickPrediction(values, errors))
     return found
+
+
+def begin_prediction(setup: Setup) -> None:
+    """Begins to compile, in a thread, what `quick_predictions` of the setup takes.
+
+    It takes what the program takes to trace, at any size. Raises as `quick_predictions` does.
+    """
+    require_x64()
+    model, plan = _own_plan(setup, None, REPLICAS)
+    compiling(plan, _at_once(plan, 2 * REPLICAS), descent_of(setup, model))
+
+
+def _own_plan(setup: Setup, particles: int | None, replicas: int) -> tuple[Model, Plan]:
+    """Of a setup at its own learning rates."""
+    check_covered(setup, "mean-field theory")
+    model = model_of(setup)
+    tokens = few_particles(setup) if particles is None else particles
+    neurons = max(tokens // TOKENS_PER_NEURON, 4 * setup.output_count * setup.steps)
+    return model, _plan(setup, model, tokens, neurons, 2 * replicas)
+
+
+def _plan(setup: Experiment, model: Model, tokens: int, neurons: int, cases: int) -> Plan:
+    plan = Plan(
+        tokens,
+        neurons,
+        setup.output_count,
+        setup.loss_name,
+        model.optimizer,
+        setup.steps,
+        True,
+        model.depth,
+        model.residual,
+        model.muon,
+        transposed=False,
+    )
+    entries = (tokens + model.depth * neurons) * neurons * setup.steps * cases
+    return plan._replace(in_turn=entries <= IN_TURN)
 
 
 def quick_means(
@@ -109,43 +140,40 @@ def quick_means(
 ) -> Floats:
     """Loss and mean-square updates, shape (L, T, columns), at pairs of learning rates, (L,) each.
 
-    The columns are the loss and the squares of the other `COLUMNS`. The second rate is the
-    projection's or, of a network with linear hidden layers, theirs. The numbers are those of
-    `predict` without `error_estimate` and `finite_width`, to rounding, and with the same errors
-    raised.
+    Of the linear model, with the loss and the squares of the other `COLUMNS`; its second rate is
+    the projection's. Or of a network with linear hidden layers, whose common rate is the second
+    one; the squares of their updates are further columns. Up to 15 replicas the numbers are those
+    of `predict` without `error_estimate` and `finite_width`, to rounding (with one output; with
+    more they are another sample), and the same errors are raised.
     """
     require_x64()
     model = model_of(setup)
-    assert model.linear, "the plan below is of linear layers"
+    assert model.linear, "the plan is of linear layers"
+    check_integer("replicas", replicas, 2, MAX_REPLICAS)
     if isinstance(setup, Setup):
         rates = paired_rates(setup, model.depth, embedding_lrs, None, second_lrs)
     else:
         rates = paired_rates(setup, model.depth, embedding_lrs, second_lrs, None)
+    particles = checked_particles(setup, particles)
     (one,) = sets_of_solutions(setup, model, particles, False, False)
-    work = one.pairs(model.depth) * setup.steps * 2 * replicas * len(rates.embedding)
-    plan = Plan(
-        one.tokens,
-        one.neurons,
-        setup.output_count,
-        setup.loss_name,
-        model.optimizer,
-        setup.steps,
-        True,
-        model.depth,
-        model.residual,
-        model.muon,
-        transposed=False,
-        in_turn=work <= IN_TURN,
-    )
+    check_memory(setup, model, one)
+    cases = 2 * replicas * len(rates.embedding)
+    plan = _plan(setup, model, one.tokens, one.neurons, cases)
     vocabulary = token_particles(setup, one.tokens)
-    sampling = _sampling(rates, replicas, True)
+    sampling = _sampling(plan, rates, replicas, True)
     return _records(setup, model, plan, vocabulary, sampling, lambda part: None).mean(axis=1)
 
 
-def _sampling(rates: Rates, replicas: int, evenly_spread: bool) -> Sampling:
-    cases = 2 * replicas * len(rates.embedding)
-    at_once = min(AT_ONCE, 2 ** math.ceil(math.log2(cases)))
-    return Sampling(replicas, STRATA, rates, evenly_spread, None, at_once=at_once, few=True)
+def _sampling(plan: Plan, rates: Rates, replicas: int, evenly_spread: bool) -> Sampling:
+    sampling = Sampling(replicas, STRATA, rates, evenly_spread, None, few=True)
+    return sampling._replace(at_once=_at_once(plan, 2 * replicas * len(rates.embedding)))
+
+
+def _at_once(plan: Plan, cases: int) -> int:
+    """Solutions of one call: a power of two."""
+    if not plan.in_turn:
+        return chunk_size(plan, cases, None)
+    return min(AT_ONCE, 2 ** math.ceil(math.log2(cases)))
 
 
 def _records(
@@ -156,55 +184,10 @@ def _records(
     sampling: Sampling,
     report: Callable[[float], None],
 ) -> Records:
-    return solutions(setup, model, plan, vocabulary, sampling, report, _solve_sooner)[0]
+    return solutions(setup, model, plan, vocabulary, sampling, report, solve_compiled)[0]
 
 
 def few_particles(setup: Setup) -> int:
     """A power of two that is enough for the setup's outputs and steps. Raises `InputError`."""
     first_step = setup.steps <= 2 and not setup.batch_size
     return enough_particles(setup, FIRST_PARTICLES if first_step else PARTICLES)
-
-
-class _Begun(Exception):
-    """The first program is being compiled."""
-
-
-def begin(solve_something: Callable[[], object]) -> None:
-    """Begins, in a thread, to compile the first program that a function solves by.
-
-    The function is left there, without a solution. Its other exceptions are raised.
-    """
-    token = _only_begin.set(True)
-    try:
-        with contextlib.suppress(_Begun):
-            solve_something()
-    finally:
-        _only_begin.reset(token)
-
-
-_only_begin: ContextVar[bool] = ContextVar("programs are only begun", default=False)
-_programs: dict[tuple[Plan, int], Future[Any]] = {}  # by plan and number of cases
-_compilers = ThreadPoolExecutor(2)
-_lowering = threading.Lock()
-
-
-def _solve_sooner(
-    plan: Plan, tokens: Tokens, sizes: Sizes, descent: Descent, cases: Case
-) -> tuple[Any, Any]:
-    """`solve`, compiled once for each plan without most optimisations."""
-    key = plan, len(cases.side)
-    with _lowering:  # sizes are solved in threads, and need the same program
-        if key not in _programs:
-            lowered = solve.lower(plan, tokens, sizes, descent, cases)
-            options = UNOPTIMISED if plan.in_turn else LESS
-            _programs[key] = _compilers.submit(_compiled, lowered, options)
-    if _only_begin.get():
-        raise _Begun
-    return _programs[key].result()(tokens, sizes, descent, cases)
-
-
-def _compiled(lowered: jax.stages.Lowered, options: dict[str, Any]) -> jax.stages.Compiled:
-    try:
-        return lowered.compile(compiler_options=options | SOONER)
-    except jax.errors.JaxRuntimeError:
-        return lowered.compile(compiler_options=options)

@@ -106,7 +106,9 @@ def solutions(
     shape = (sampling.replicas, len(rates[0]), sampling.sides)
     replica, rate, side = (axis.ravel() for axis in np.indices(shape))
     number = sampling.first + replica
-    chunk = sampling.at_once or _chunk_size(plan, sampling)
+    chunk = sampling.at_once or chunk_size(
+        plan, sampling.sides * sampling.replicas, sampling.memory_gb
+    )
     strata, records, defects = sampling.strata, [], []
     random: dict[int, list[tuple[Any, ...]]] = {}  # of the blocks in use, by replica and side
     for start in range(0, len(replica), chunk):
@@ -158,14 +160,15 @@ def _array(values: Any) -> Any:
     return np.asarray(values)
 
 
-def _chunk_size(plan: Plan, sampling: Sampling) -> int:
-    """How many solutions one call computes: a power of two, so that any sweep has one shape."""
+def chunk_size(plan: Plan, most: int, memory_gb: float | None) -> int:
+    """How many solutions one call computes, up to `most`: a power of two, so that any sweep has one
+    shape."""
     copies = 5 + weight_copies(plan.optimizer)
     pairs = (plan.tokens + plan.depth * plan.neurons) * plan.neurons
-    most = memory_budget(sampling.memory_gb) / (8 * copies * pairs)
+    fitting = min(most, memory_budget(memory_gb) / (8 * copies * pairs))
     if jax.default_backend() == "cpu":
-        most = min(most, MOST_AT_ONCE)
-    return 2 ** int(math.log2(max(1, min(most, sampling.sides * sampling.replicas))))
+        fitting = min(fitting, MOST_AT_ONCE)
+    return 2 ** int(math.log2(max(1, fitting)))
 
 
 def _random_numbers(

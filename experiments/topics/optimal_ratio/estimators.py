@@ -62,7 +62,7 @@ def ratio_exponent(data: xr.Dataset, case: str, tuned: Tuned, horizon: int) -> R
     widths = case_widths(data, case)
     surfaces = [surface(data, case, width, horizon) for width in widths]
     _, factors = _factors(case, widths)
-    few = surfaces[0].change.shape[-1] <= 2
+    few = surfaces[0].change.shape[-1] == 2
     return rate_exponent(
         widths, surfaces, tuned, factors=factors, resamples=RESAMPLES, by_jackknife=few
     )

@@ -13,7 +13,9 @@ from helpers import assert_refused
 from power_quantity import Power
 
 import dynsim
+from dynsim import Setup
 from dynsim.scaling import (
+    Unavailable,
     family,
     measured_cells,
 )
@@ -21,6 +23,7 @@ from dynsim.scaling._budget import budget_seconds
 from dynsim.scaling._columns import TimeLeft, mean_field_solutions, slope
 from dynsim.scaling._exponent import named_quantity
 from dynsim.scaling._fitted import fitted
+from dynsim.scaling.quantities import _mean_field
 
 exponent: Any = dynsim.exponent  # tests know which columns there are
 
@@ -83,28 +86,32 @@ def test_theory_beyond_the_measured_sizes_says_why_it_ends():
 
 
 def test_the_mean_field_is_begun_before_formulas_are_derived():
-    """Where it is quick; what it refuses then is said by its own column."""
+    """What it refuses then is said by its own column."""
     calls = []
 
-    class Quick(Power):
-        quick_mean_field = True
+    class Begun(Power):
+        def begin_mean_field(self, setup):
+            calls.append(("begun", setup.width))
+            self.mean_field([setup])
 
         def derived(self, setup):
-            calls.append("derived")
+            calls.append(("derived", setup.width))
             return super().derived(setup)
 
-        def mean_field(self, setups, progress=lambda part: None):
-            calls.append("mean field")
-            return super().mean_field(setups, progress)
-
-    found = exponent(Quick(missing=("mean_field",)), widths=WIDTHS, train=False)
-    assert calls[:2] == ["mean field", "derived"]
+    found = exponent(Begun(missing=("mean_field",)), widths=WIDTHS, train=False)
+    assert calls[:2] == [("begun", WIDTHS[0]), ("derived", WIDTHS[0])]
     assert found.why["mean_field"] == "no mean_field for it"
-    calls.clear()
-    slow = Quick()
-    slow.quick_mean_field = False
-    exponent(slow, widths=WIDTHS, train=False)
-    assert calls[0] == "derived"
+
+
+@pytest.mark.parametrize("name", ["loss", "projection_step_rms", "alignment"])
+def test_quick_columns_are_begun(name, monkeypatch):
+    begun = []
+    monkeypatch.setattr(_mean_field, "begin_prediction", begun.append)
+    one = Setup(width=8, vocab_size=4, steps=2, optimizer="sign")
+    named_quantity(name).begin_mean_field(one)
+    assert begun == [one]
+    with pytest.raises(Unavailable):
+        named_quantity("incoherent_rms").begin_mean_field(one)
 
 
 def test_mean_field_solutions_have_a_time_limit():

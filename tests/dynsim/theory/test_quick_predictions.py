@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import assert_refused
 
 from dynsim import InputError, Setup, predict
 from dynsim.laboratory import NetworkSetup
-from dynsim.theory.mean_field import _quick
-from dynsim.theory.mean_field._quick import COLUMNS, begin, quick_means, quick_predictions
+from dynsim.theory.mean_field import _compiling, _quick
+from dynsim.theory.mean_field._quick import (
+    COLUMNS,
+    begin_prediction,
+    quick_means,
+    quick_predictions,
+)
 from dynsim.theory.mean_field._replicas import solutions
 from dynsim.theory.mean_field._sampling import (
     even_normals,
@@ -86,51 +93,91 @@ def test_means_at_learning_rates_are_those_of_predict(monkeypatch, setup, in_tur
     )
     assert quick.shape[:2] == (5, setup.steps)
     np.testing.assert_allclose(quick[..., 0], usual.loss, rtol=1e-8)
+    if usual.hidden_update_rms is not None:
+        np.testing.assert_allclose(quick[..., 4:], usual.hidden_update_rms**2, 1e-8, 1e-12)
     for place, name in enumerate(COLUMNS[1:], 1):
         np.testing.assert_allclose(quick[..., place], getattr(usual, name) ** 2, 1e-8, 1e-12)
 
 
 def test_all_sizes_and_replicas_share_a_program(monkeypatch):
-    monkeypatch.setattr(_quick, "_programs", {})
+    monkeypatch.setattr(_compiling, "_programs", {})
     traces = solve.traces
     setups = [
         replace(SETUP, width=width, vocab_size=number)
         for width, number in ((64, 200), (128, 900), (4096, 10**6))
     ]
     quick_predictions(setups, particles=64, replicas=4)
-    assert len(_quick._programs) == 1
+    assert len(_compiling._programs) == 1
     assert solve.traces == traces + 1
 
 
 def test_a_program_that_was_begun_is_the_one_that_solves(monkeypatch):
-    """The function is left at its first program; what it solves then is what it always does."""
-    options = {"particles": 64, "replicas": 4}
-    (expected,) = quick_predictions([SETUP], **options)
-    monkeypatch.setattr(_quick, "_programs", {})
-    solved = []
-    begin(lambda: solved.append(quick_predictions([SETUP], **options)))
-    assert solved == []
-    programs = dict(_quick._programs)
+    (expected,) = quick_predictions([SETUP])
+    monkeypatch.setattr(_compiling, "_programs", {})
+    begin_prediction(SETUP)
+    programs = dict(_compiling._programs)
     assert len(programs) == 1
-    (found,) = quick_predictions([SETUP], **options)
-    assert _quick._programs == programs
+    (found,) = quick_predictions([replace(SETUP, width=128, vocab_size=50)])
+    (found,) = quick_predictions([SETUP])
+    assert _compiling._programs == programs
     for name in COLUMNS:
         np.testing.assert_array_equal(found.values[name], expected.values[name])
 
 
 def test_what_is_refused_is_refused_when_it_is_begun():
-    many = replace(SETUP, outputs=128, steps=128)
     with pytest.raises(InputError, match="outputs"):
-        begin(lambda: quick_predictions([many]))
-    begin(lambda: None)
+        begin_prediction(replace(SETUP, outputs=128, steps=128))
+
+
+def test_a_program_that_could_not_be_compiled_is_tried_again(monkeypatch):
+    monkeypatch.setattr(_compiling, "_programs", {})
+    compiled, failures = _compiling._compiled_soon, [MemoryError("none is left")]
+
+    def once_without_memory(lowered, in_turn):
+        if failures:
+            raise failures.pop()
+        return compiled(lowered, in_turn)
+
+    monkeypatch.setattr(_compiling, "_compiled_soon", once_without_memory)
+    options = {"particles": 64, "replicas": 4}
+    with pytest.raises(MemoryError):
+        quick_predictions([SETUP], **options)
+    assert np.isfinite(quick_predictions([SETUP], **options)[0].values["loss"]).all()
+
+
+def test_threads_that_need_a_program_share_it(monkeypatch):
+    monkeypatch.setattr(_compiling, "_programs", {})
+    compiled, number = _compiling._compiled_soon, []
+
+    def counted(lowered, in_turn):
+        number.append(1)
+        return compiled(lowered, in_turn)
+
+    monkeypatch.setattr(_compiling, "_compiled_soon", counted)
+    setups = [replace(SETUP, width=width) for width in (32, 64, 128)]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda one: quick_predictions([one], particles=64), setups))
+    assert len(number) == 1
+    for one, (found,) in zip(setups, together, strict=True):
+        (alone,) = quick_predictions([one], particles=64)
+        np.testing.assert_array_equal(found.values["loss"], alone.values["loss"])
+
+
+@pytest.mark.parametrize(
+    ("particles", "replicas", "named"), [(8, 2, "particles"), (PARTICLES, 1, "replicas")]
+)
+def test_means_are_refused_as_predictions_are(particles, replicas, named):
+    rates, options = ([0.1], [0.01]), {"particles": particles, "replicas": replicas}
+    assert_refused(named, lambda: quick_means(SETUP, *rates, **options))
+    assert_refused(named, lambda: predict(SETUP, **options))
 
 
 def test_an_option_that_xla_does_not_know_is_done_without(monkeypatch):
     (before,) = quick_predictions([SETUP], particles=64, replicas=4)
-    monkeypatch.setattr(_quick, "SOONER", {"xla_of_another_version": True})
-    monkeypatch.setattr(_quick, "_programs", {})
+    monkeypatch.setattr(_compiling, "SOONER", {"xla_of_another_version": True})
+    monkeypatch.setattr(_compiling, "_programs", {})
     (after,) = quick_predictions([SETUP], particles=64, replicas=4)
-    assert len(_quick._programs) == 1
+    assert len(_compiling._programs) == 1
     for name in COLUMNS:
         np.testing.assert_allclose(after.values[name], before.values[name], rtol=1e-9)
 
