@@ -165,8 +165,9 @@ def quick_means(
 
 
 def _sampling(plan: Plan, rates: Rates, replicas: int, evenly_spread: bool) -> Sampling:
-    sampling = Sampling(replicas, STRATA, rates, evenly_spread, None, few=True)
-    return sampling._replace(at_once=_at_once(plan, 2 * replicas * len(rates.embedding)))
+    at_once = _at_once(plan, 2 * replicas * len(rates.embedding))
+    few = plan.in_turn  # normals
+    return Sampling(replicas, STRATA, rates, evenly_spread, None, at_once=at_once, few=few)
 
 
 def _at_once(plan: Plan, cases: int) -> int:
