@@ -53,15 +53,17 @@ def second_process() -> Iterator[ProcessPoolExecutor | None]:
 
 
 def _started() -> ProcessPoolExecutor | None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the process inherits it
     try:
         pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare)
-        pool.submit(int)
+        # Python's tracker of semaphores, which runs from here on, lets Ctrl-C through as it starts.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the process inherits it
+        try:
+            pool.submit(int)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         return pool
     except (OSError, NotImplementedError):  # no process, or no semaphores
         return None
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 @contextlib.contextmanager

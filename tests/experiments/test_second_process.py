@@ -1,6 +1,8 @@
 """What a second process judges and draws, and what happens without it."""
 
 import os
+import subprocess
+import sys
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 
@@ -44,6 +46,25 @@ def test_an_error_ends_the_second_process():
     with pytest.raises(KeyError) as caught, second_process() as pool:
         raise KeyError(begun(pool, os.getpid)())
     assert not _runs(caught.value.args[0])
+
+
+ASKED_IN_A_FRESH_ONE = """
+import signal
+from experiments.commands._second_process import second_process
+
+if __name__ == "__main__":
+    with second_process() as pool:
+        blocked = pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result()
+    print(signal.SIGINT in blocked, signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+
+
+def test_ctrl_c_is_for_the_first_process_alone(tmp_path):
+    """Asked in a fresh process, where Python's tracker of semaphores has not run yet."""
+    script = tmp_path / "fresh.py"
+    script.write_text(ASKED_IN_A_FRESH_ONE)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "set()"]
 
 
 def test_no_second_process_can_start(monkeypatch):

@@ -333,7 +333,7 @@ def test_the_time_left_is_told_from_the_solutions_at_hand(monkeypatch, random):
         seen.append((solved[0], part))
 
     monkeypatch.setattr(_accuracy, "solutions", scattered)
-    monkeypatch.setattr(_accuracy, "_compiling", lambda *_: None)
+    monkeypatch.setattr(_accuracy, "compiling", lambda *_: None)
     found = predict(replace(SIGN, vocab_size=4096), accuracy=0.01, progress=progress)
     assert found.replicas > 300
     numbers, done = np.transpose(seen)
