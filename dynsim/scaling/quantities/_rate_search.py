@@ -46,7 +46,8 @@ MOST_SHIFTS = 6
 SAME = 0.01  # of what training removes
 MOST_OCTAVES = 20.0  # of one move
 COARSE_TASKS = 4  # of networks; one solution is enough
-PARTICLES, REPLICAS, MOST_REPLICAS = 512, 2, 8  # more of fewer tokens: all average over both
+PARTICLES = 512
+REPLICAS, MORE_REPLICAS = 2, (4, 8)  # more of fewer tokens: all average over both
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,8 @@ def network_losses(task: Setup, embedding_lrs: Floats, projection_lrs: Floats) -
 def mean_field_losses(task: AnySetup, embedding_lrs: Floats, second_lrs: Floats) -> Floats:
     """Losses of the mean-field solution, also of a network with linear hidden layers."""
     particles = enough_particles(task, PARTICLES)
-    replicas = min(max(particles // task.vocab_size, REPLICAS), MOST_REPLICAS)
+    more = [one for one in MORE_REPLICAS if one * task.vocab_size <= particles]
+    replicas = max([REPLICAS, *more])
     rates = embedding_lrs, second_lrs
     return quick_means(task, *rates, particles=particles, replicas=replicas)[:, [0, -1], 0].T
 
