@@ -6,7 +6,8 @@ few tasks on a coarse grid of octaves, which is moved until no lowest loss lies 
 all tasks on a fine grid around the lowest loss.
 
 After one update of one layer a squared error is a parabola in that layer's rate. A grid of a few
-octaves then gives the optimum exactly, and the coarse stage is a parabola too.
+octaves then gives the optimum exactly, and the coarse stage is a parabola too. After one update of
+both layers it is a parabola in either rate, so a few pairs of rates give the whole grid.
 """
 
 from __future__ import annotations
@@ -242,16 +243,51 @@ def _on_grid(
 ) -> tuple[Floats, float]:
     """One task's losses on the grid, shaped as `RateLosses.loss`, and its initial loss."""
     embedding, projection = centres[:, None] * 2.0**positions
-    if how == "layerwise":
-        frozen = np.zeros_like(embedding)
-        pairs = np.append(embedding, frozen), np.append(frozen, projection)
-        shape = (2, len(embedding))
-    else:
+    if how == "joint":
         axes = np.append(0.0, embedding), np.append(0.0, projection)
-        grid = np.meshgrid(*axes, indexing="ij")
-        pairs, shape = (grid[0].ravel(), grid[1].ravel()), grid[0].shape
+        return _on_joint_grid(task, losses, *axes)
+    frozen = np.zeros_like(embedding)
+    pairs = np.append(embedding, frozen), np.append(frozen, projection)
     initial, last = losses(task, *pairs)
-    return last.reshape(shape), float(initial[0])
+    return last.reshape(2, -1), float(initial[0])
+
+
+def _on_joint_grid(
+    task: AnySetup, losses: Losses, embedding: Floats, projection: Floats
+) -> tuple[Floats, float]:
+    """Losses (K + 1, K + 1) at all pairs of these rates, and the initial one.
+
+    After one update outputs are e W = (e_0 + eta_E f) (W_0 + eta_W G), so that a squared error has
+    powers up to 2 of each rate: four rates of each axis give all others.
+    """
+    rates = embedding, projection
+    if is_parabola(task):
+        few = np.unique([0, 1, (len(embedding) + 1) // 2, len(embedding) - 1])
+        known, initial = _at_pairs(task, losses, embedding[few], projection[few])
+        if np.all(np.isfinite(known) & (known > 0)):
+            return _of_second_degree(known, [one[few] for one in rates], rates), initial
+    return _at_pairs(task, losses, *rates)
+
+
+def _at_pairs(
+    task: AnySetup, losses: Losses, embedding: Floats, projection: Floats
+) -> tuple[Floats, float]:
+    grid = np.meshgrid(embedding, projection, indexing="ij")
+    initial, last = losses(task, grid[0].ravel(), grid[1].ravel())
+    return last.reshape(grid[0].shape), float(initial[0])
+
+
+def _of_second_degree(known: Floats, places: Sequence[Floats], wanted: Sequence[Floats]) -> Floats:
+    """Values at all pairs of two axes of the polynomial of second degree in each that fits positive
+    values at pairs of `places` with the least relative error."""
+    powers = [
+        (np.vander(place / place[-1], 3), np.vander(axis / place[-1], 3))
+        for place, axis in zip(places, wanted, strict=True)
+    ]
+    (first, first_wanted), (second, second_wanted) = powers
+    design = np.kron(first, second) / known.reshape(-1, 1)
+    coefficients = np.linalg.lstsq(design, np.ones(known.size))[0].reshape(3, 3)
+    return first_wanted @ coefficients @ second_wanted.T
 
 
 def _stacked(

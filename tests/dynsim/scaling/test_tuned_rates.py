@@ -179,6 +179,50 @@ def test_a_joint_valley_is_found_whatever_its_direction():
     assert np.exp(cell.log_value(cell.samples)) == pytest.approx(best[0] / best[1], rel=1e-6)
 
 
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize(
+    ("losses", "rounding"), [(search.network_losses, 2e-4), (search.mean_field_losses, 1e-9)]
+)
+@pytest.mark.parametrize(
+    "options",
+    [{"optimizer": "adam", "epsilon": 0.1, "weight_decay": 0.5}, {"optimizer": "sgd"}],
+)
+def test_after_one_update_sixteen_pairs_of_rates_give_all(options, losses, rounding):
+    """A squared error is quadratic in either rate; what the whole grid gives is computed here."""
+    setup = Setup(width=16, vocab_size=24, steps=2, **options)
+    rates = search._centres(setup, losses)[:, None] * 2.0 ** np.arange(-4.0, 5.0)
+    axes = np.append(0.0, rates[0]), np.append(0.0, rates[1])
+    asked = []
+
+    def counted(task, *pairs):
+        asked.append(len(pairs[0]))
+        return losses(task, *pairs)
+
+    found, initial = search._on_joint_grid(setup, counted, *axes)
+    every, same = search._at_pairs(setup, losses, *axes)
+    assert asked == [16]
+    assert initial == same
+    assert np.ptp(every) > 0.1 * initial
+    np.testing.assert_allclose(found, every, rtol=rounding)
+
+
+@pytest.mark.parametrize("changed", [{"steps": 3}, {"loss": "ce", "outputs": 3}])
+def test_other_losses_are_computed_at_all_pairs_of_rates(changed):
+    """So is a squared error that overflows at one of the sixteen."""
+    setup = Setup(**{"width": 16, "vocab_size": 24, "steps": 2, **changed})
+    axis, asked = np.append(0.0, 2.0 ** np.arange(9)), []
+
+    def losses(task, embedding_lrs, projection_lrs):
+        asked.append(len(embedding_lrs))
+        return np.stack([np.ones(len(embedding_lrs)), np.where(embedding_lrs > 100, np.inf, 1)])
+
+    search._on_joint_grid(setup, losses, axis, axis)
+    assert asked == [100]
+    asked.clear()
+    search._on_joint_grid(Setup(width=16, vocab_size=24, steps=2), losses, axis, axis)
+    assert asked == [16, 100]
+
+
 @pytest.mark.parametrize("how", ["layerwise", "joint"])
 def test_resamples_and_edges(how, random):
     """A function of resamples (..., R, S) is that of each; an optimum beyond the grid is NaN."""
