@@ -36,11 +36,12 @@ GUIDES = {1.0: r"$d$", 0.5: r"$\sqrt{d}$"}
 
 def optimal_ratio_in_networks(data: xr.Dataset) -> Figure:
     """Layer-wise optimal ratio against width; its exponent by case; real text by vocabulary."""
-    figure, panels = plt.subplots(2, 2, figsize=(8, 6.8), layout="constrained")
+    figure, panels = plt.subplots(2, 2, figsize=(8, 7), layout="constrained")
     _against_width(panels[0, 0], data)
     _by_case(panels[0, 1], data)
     _by_vocabulary(panels[1, 0], data, "corpus", "MLP on real text, 100 steps")
     _by_vocabulary(panels[1, 1], data, "transformer", "transformer on real text, 50 steps")
+    _legend(figure)
     return figure
 
 
@@ -75,7 +76,8 @@ def _against_width(axes: Axes, data: xr.Dataset) -> None:
     widths = sorted({width for case in SYNTHETIC for width in case_widths(data, case)})
     axes.set_xticks(widths, map(str, widths))
     axes.minorticks_off()
-    axes.legend()
+    axes.set_ylim(bottom=0.02)
+    axes.legend(loc="lower right")
 
 
 READINGS: tuple[tuple[Tuned, str, str], ...] = (
@@ -125,7 +127,6 @@ def _by_case(axes: Axes, data: xr.Dataset) -> None:
     axes.set_xticks(range(len(VARIANTS)), VARIANTS.values(), rotation=20, ha="right", fontsize=7.5)
     _exponent_axes(axes)
     axes.set_title("Gaussian targets, 16 steps\n(dotted: first-step theory)")
-    _legend(axes)
 
 
 def _by_vocabulary(axes: Axes, data: xr.Dataset, network: str, title: str) -> None:
@@ -144,7 +145,8 @@ def _by_vocabulary(axes: Axes, data: xr.Dataset, network: str, title: str) -> No
     axes.set_title(f"{title}\n(dotted: first-step theory)")
 
 
-def _legend(axes: Axes) -> None:
+def _legend(figure: Figure) -> None:
+    """Of the exponents' three panels, below all: bars fill their height."""
     handles = [
         Line2D([], [], color=f"C{number}", marker=marker, linestyle="", label=label)
         for number, (_, marker, label) in enumerate(READINGS)
@@ -152,7 +154,7 @@ def _legend(axes: Axes) -> None:
     handles.append(
         Line2D([], [], color="0.8", linewidth=5, label="all that near-optimal ratios allow")
     )
-    axes.legend(handles=handles, loc="upper right")
+    figure.legend(handles=handles, loc="outside lower right", ncols=len(handles))
 
 
 FIGURES = {

@@ -206,7 +206,9 @@ def test_after_one_update_sixteen_pairs_of_rates_give_all(options, losses, round
     np.testing.assert_allclose(found, every, rtol=rounding)
 
 
-@pytest.mark.parametrize("changed", [{"steps": 3}, {"loss": "ce", "targets": "onehot", "outputs": 24}])
+@pytest.mark.parametrize(
+    "changed", [{"steps": 3}, {"loss": "ce", "targets": "onehot", "outputs": 24}]
+)
 def test_other_losses_are_computed_at_all_pairs_of_rates(changed):
     """So is a squared error that overflows at one of the sixteen."""
     setup = Setup(**{"width": 16, "vocab_size": 24, "steps": 2, **changed})
