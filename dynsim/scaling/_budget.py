@@ -34,8 +34,8 @@ class Plan:
 
     - `seconds`: the budget; `expected_seconds`: what the networks should take.
     - `sizes`: of the growing size; `seeds`: networks at each.
-    - `half_width`: of the 95 % interval that this should give, if larger networks scatter as the
-      smallest did.
+    - `half_width`: of the 95 % interval that this should give, if the scatter of networks is a
+      power of the size between the two cells that were timed, and beyond them as it was there.
     """
 
     seconds: float
@@ -88,11 +88,13 @@ def planned(
     sizes, before = list(family.sizes), time.perf_counter()
     if quantity.measurement is None:
         raise Unavailable("it is not measured")
-    first, second = family.setup(sizes[0]), family.setup(sizes[min(2, len(sizes) - 1)])
+    pilots = sizes[0], sizes[min(2, len(sizes) - 1)]
+    first, second = map(family.setup, pilots)
     compiling, running, scatter = _timed(quantity, first)
     compiling_more, running_more = compiling, running * cost(second) / cost(first)
+    scatter_more = scatter
     if time.perf_counter() - before < PILOT * seconds:
-        compiling_more, running_more, _ = _timed(quantity, second)
+        compiling_more, running_more, scatter_more = _timed(quantity, second)
     compiling = max(compiling, compiling_more)
     work = np.array([cost(family.setup(size)) for size in sizes])
     per_work = max(running_more / (PILOT_SEEDS * cost(second)), 1e-15)
@@ -110,12 +112,13 @@ def planned(
     most = (left - expected(count, 0)) / per_seed
     seeds = int(np.clip(most, 2, MOST_SEEDS))
     chosen = tuple(sizes[:count])
+    scatters = _between(pilots, (scatter, scatter_more), chosen)
     return Plan(
         seconds,
         expected(count, seeds) + time.perf_counter() - start,
         chosen,
         seeds,
-        _half_width(chosen, seeds, scatter),
+        _half_width(chosen, seeds, scatters),
     )
 
 
@@ -158,11 +161,18 @@ def _without_each(samples: Floats) -> list[Floats]:
     return [np.delete(samples, seed, axis=-1) for seed in range(samples.shape[-1])]
 
 
-def _half_width(sizes: Sequence[int], seeds: int, scatter: float) -> float:
-    """Of the 95 % interval of a slope through these sizes, from one network's variance."""
+def _between(pilots: Sequence[int], scatters: Sequence[float], sizes: Sequence[int]) -> Floats:
+    """Variances at some sizes: a power law between the pilots', beyond them that of the nearest."""
+    logs: Floats = np.log(np.maximum(scatters, 1e-300))
+    return np.exp(np.interp(np.log(sizes), np.log(pilots), logs))
+
+
+def _half_width(sizes: Sequence[int], seeds: int, scatters: Floats) -> float:
+    """Of the 95 % interval of a slope through these sizes, from the variances of one network."""
     from scipy.stats import t
 
     logs: NDArray[np.float64] = np.log(np.asarray(sizes, dtype=float))
-    spread = float(np.sum((logs - logs.mean()) ** 2))
+    away = logs - logs.mean()
+    variance = float(np.sum(away**2 * scatters)) / float(np.sum(away**2)) ** 2 / seeds
     freedom = max(len(sizes) * (seeds - 1), 1)
-    return float(t.ppf(0.975, freedom) * math.sqrt(scatter / seeds / spread))
+    return float(t.ppf(0.975, freedom) * math.sqrt(variance))

@@ -19,7 +19,7 @@ from dynsim.scaling import (
     family,
     measured_cells,
 )
-from dynsim.scaling._budget import budget_seconds
+from dynsim.scaling._budget import _between, _half_width, budget_seconds
 from dynsim.scaling._columns import TimeLeft, mean_field_solutions, slope
 from dynsim.scaling._exponent import named_quantity
 from dynsim.scaling._fitted import fitted
@@ -291,6 +291,16 @@ def test_a_budget_chooses_sizes_and_seeds():
     assert len(found.seeds) == found.plan.seeds >= 8
     expected = interval_of_equal_scatter(found.plan.sizes, found.plan.seeds, 0.05)
     assert found.plan.half_width == pytest.approx(expected, rel=0.6)  # scatter of eight networks
+
+
+def test_the_expected_interval_is_that_of_networks_whose_scatter_falls_with_their_size(random):
+    """A power law between the sizes that are timed, and as at the larger one beyond."""
+    sizes, seeds, draws = (64, 128, 256, 512, 1024), 12, 20_000
+    scatters = _between((64, 256), (0.04**2, 0.01**2), sizes)
+    assert np.sqrt(scatters) == pytest.approx([0.04, 0.02, 0.01, 0.01, 0.01])
+    means = random.normal(size=(draws, len(sizes))) * np.sqrt(scatters / seeds)
+    slopes = np.polyfit(np.log(sizes), means.T, 1)[0]
+    assert _half_width(sizes, seeds, scatters) == pytest.approx(2.0 * slopes.std(), rel=0.03)
 
 
 def interval_of_equal_scatter(sizes: Sequence[int], seeds: int, scatter: float) -> float:
