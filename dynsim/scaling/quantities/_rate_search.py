@@ -286,9 +286,8 @@ def _of_second_degree(known: Floats, places: Sequence[Floats], wanted: Sequence[
     ]
     (first, first_wanted), (second, second_wanted) = powers
     design = np.kron(first, second) / known.reshape(-1, 1)
-    solution: Floats = np.linalg.lstsq(design, np.ones(known.size))[0]
-    coefficients = solution.reshape(3, 3)
-    return first_wanted @ coefficients @ second_wanted.T
+    coefficients = np.linalg.lstsq(design, np.ones(known.size))[0].reshape(3, 3)
+    return np.einsum("xi,ij,yj->xy", first_wanted, coefficients, second_wanted)
 
 
 def _stacked(
