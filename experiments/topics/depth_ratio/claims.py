@@ -37,8 +37,11 @@ UNDECIDED = (
     "depth-ratio-outputs-together-2",
     "depth-ratio-outputs-joint-2",
 )
-# Undecided with six or eighteen seeds, and measured again with others and more of them.
+# Undecided with six or eighteen seeds, or under all fresh ones, and measured again with others and
+# more of them.
 MEASURED_AGAIN = {
+    "depth-ratio-alone-fixed": "depth_ratio_alone",
+    "depth-ratio-alone-superlinear": "depth_ratio_alone",
     "depth-ratio-joint-2": "depth_ratio_seeds",
     "depth-ratio-together-4": "depth_ratio_again",
     "depth-ratio-joint-4": "depth_ratio_again",

@@ -359,6 +359,45 @@ AGAIN = Study(
     labels={"layers": list(MORE_SEEDS_LAYERS)},
 )
 
+# Claims about one matrix alone after twelve steps, which three fresh seeds of eighteen networks each
+# had left undecided, with other and more networks.
+ALONE_LAYERS = ("embedding", "hidden")
+ALONE_WIDTHS = {
+    "fixed": {"networks": (64, 256, 1024), "theory": (64, 256, 1024)},
+    "superlinear": {"networks": (64, 128, 256), "theory": (64, 256, 1024)},
+}
+
+
+def _alone_cells(full: bool) -> list[Cell]:
+    if not full:
+        return []
+    return [
+        {"source": source, "optimizer": "adam", "path": path, "depth": 1, "width": width}
+        for path, sizes in ALONE_WIDTHS.items()
+        for source, widths in sizes.items()
+        for width in widths
+    ]
+
+
+def _alone_cell(**options: Any) -> Any:
+    with compiled_sooner():
+        return _cell(choices=ALONE_LAYERS, first=FIRST_OF_MORE, **options)
+
+
+ALONE = Study(
+    "depth_ratio_alone",
+    cells=_alone_cells,
+    measure=_alone_cell,
+    config=lambda full: {
+        "horizons": [12],
+        "tasks": 2,
+        "networks": 24,
+        "particles": 512,
+        "more_networks": 96,
+    },
+    labels={"layers": list(ALONE_LAYERS)},
+)
+
 # All three rates of one hidden matrix at once, in octaves: of the embedding from 0.3, of hidden
 # matrix and readout from 1/d.
 RATE_OCTAVES: Mapping[str, Floats] = {
@@ -402,4 +441,4 @@ THREE_RATES = Study(
     labels={name: octaves.tolist() for name, octaves in RATE_OCTAVES.items()},
 )
 
-STUDIES = (DEPTH_RATIO, VARIANT_RATIO, MORE_SEEDS, AGAIN, THREE_RATES)
+STUDIES = (DEPTH_RATIO, VARIANT_RATIO, MORE_SEEDS, AGAIN, ALONE, THREE_RATES)
