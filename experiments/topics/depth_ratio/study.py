@@ -359,8 +359,8 @@ AGAIN = Study(
     labels={"layers": list(MORE_SEEDS_LAYERS)},
 )
 
-# Claims about one matrix alone after twelve steps, which three fresh seeds of eighteen networks each
-# had left undecided, with other and more networks.
+# Claims about one matrix alone after twelve steps, which eighteen networks had left undecided under
+# each of three fresh seeds, with other and more networks.
 ALONE_LAYERS = ("embedding", "hidden")
 ALONE_WIDTHS = {
     "fixed": {"networks": (64, 256, 1024), "theory": (64, 256, 1024)},
