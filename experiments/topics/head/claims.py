@@ -268,6 +268,7 @@ def _fixed_rate(
     optimizer: str = ADAM,
     tied: bool = False,
     expected: Verdict = "holds",
+    study: str = "head_fixed_rates",
 ) -> Claim:
     head = "whose head is the embedding" if tied else "from a softmax over all m types"
     sizes = f"{FIXED}, {optimizer}, {CASES[case][3]} steps of 512 tokens"
@@ -278,7 +279,7 @@ def _fixed_rate(
         quantity=RATE,
         prediction="0",
         rival=rival,
-        study="head_fixed_rates",
+        study=study,
         evidence=partial(rate_exponent_alone, case=case),
         tolerance=tolerance,
         citation=MUP,
@@ -290,7 +291,9 @@ MATRIX = "one matrix that is embedding and head"
 # The other answer about a readout's rate, 0.23, is the rival of 0: one number, one claim.
 FIXED_RATES = (
     _fixed_rate("readout-rate", "head", "head", CORRECTION, 0.1),
-    _fixed_rate("readout-rate-long", "head, long", "head", CORRECTION, 0.1),
+    _fixed_rate(
+        *("readout-rate-long", "head, long", "head", CORRECTION, 0.1), study="head_long_rates"
+    ),
     _fixed_rate("readout-rate-muon", "head, muon", "head", CORRECTION, 0.1, optimizer=BY_MUON),
     _fixed_rate(
         *("embedding-rate-muon", "embedding, muon", "embedding", -0.5, 0.15),
@@ -370,6 +373,9 @@ LARGE = (
 # 1,024, 4,096 and 16,384 types side by side.
 
 
+MEASURED_AGAIN = {"m 16384": "head_vocabulary_updates_again"}  # on all logits
+
+
 def _vocabulary_steps(path: str, on_targets: float, on_all: float) -> list[Claim]:
     """`on_targets`, `on_all`: the derived powers on logits of next tokens and on all."""
     types = path.removeprefix("m ")
@@ -400,7 +406,7 @@ def _vocabulary_steps(path: str, on_targets: float, on_all: float) -> list[Claim
             evidence=partial(derived_step_exponent, update="head_all", predicted=on_all, path=path),
             tolerance=0.07,
             citation=HEAD_STEP,
-            **fields,
+            **{**fields, "study": MEASURED_AGAIN.get(path, fields["study"])},
         ),
         Claim(
             name=f"head-{types}-later-step-on-targets",

@@ -34,7 +34,12 @@ from .networks import (
     text_losses,
     with_derived_step,
 )
-from .vocabulary import HEAD_KINDS_UPDATES, HEAD_VOCABULARY_RATES, HEAD_VOCABULARY_UPDATES
+from .vocabulary import (
+    HEAD_KINDS_UPDATES,
+    HEAD_VOCABULARY_RATES,
+    HEAD_VOCABULARY_UPDATES,
+    HEAD_VOCABULARY_UPDATES_AGAIN,
+)
 
 HEADS = ("untied", "tied", "few")
 MOMENTS = (0, 1, 2, 4, 8, 16, 32)  # steps before the one that is measured
@@ -189,13 +194,28 @@ HEAD_FIXED_RATES = Study(
     labels={"octave": [-2, -1, 0, 1, 2]},
 )
 
+# A claim that four networks had left undecided under every fresh seed, with other and more ones.
+MORE = 560  # number of the first seed in a run
+
+HEAD_LONG_RATES = Study(
+    "head_long_rates",
+    cells=lambda full: [
+        {"case": "head, long", "width": width} for width in (WIDTHS if full else ())
+    ],
+    measure=_alone_cell,
+    config=lambda full: {"octaves": [-2, -1, 0, 1, 2], "seeds": 16, "first_seed": MORE},
+    labels={"octave": [-2, -1, 0, 1, 2]},
+)
+
 STUDIES = (
     HEAD_UPDATES,
     HEAD_RATES,
     HEAD_FIXED_UPDATES,
     HEAD_FIXED_RATES,
+    HEAD_LONG_RATES,
     HEAD_LARGE_RATES,
     HEAD_VOCABULARY_UPDATES,
+    HEAD_VOCABULARY_UPDATES_AGAIN,
     HEAD_VOCABULARY_RATES,
     HEAD_JOINT_RATES,
     HEAD_KINDS_UPDATES,

@@ -62,6 +62,20 @@ HEAD_VOCABULARY_UPDATES = Study(
 )
 
 
+# A claim that three networks had left undecided under every fresh seed, with other and more ones.
+AGAIN = 780  # number of the first seed in a run
+
+HEAD_VOCABULARY_UPDATES_AGAIN = Study(
+    "head_vocabulary_updates_again",
+    cells=lambda full: [
+        {"path": "m 16384", "optimizer": "adam", "head": "untied", "width": width}
+        for width in (WIDTHS if full else ())
+    ],
+    measure=_step_cell,
+    config=lambda full: {"seeds": 9, "first_seed": AGAIN},
+    labels=HEAD_VOCABULARY_UPDATES.labels,
+)
+
 HEAD_KINDS_UPDATES = Study(
     "head_kinds_updates",
     cells=lambda full: [

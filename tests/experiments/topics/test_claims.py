@@ -488,6 +488,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
             ("head_joint_rates", drifting(0.4)),
             ("head_joint_large_rates", drifting(0.4)),
             ("head_vocabulary_updates", steeper("size", 0.4, "width")),
+            ("head_vocabulary_updates_again", steeper("size", 0.4, "width")),
             ("head_kinds_updates", steeper("size", 0.4, "width")),
         )
         for name, one in CLAIMS.items()
