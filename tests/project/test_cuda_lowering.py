@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import math
 import re
 import sys
 import warnings
@@ -30,6 +31,7 @@ from derivations._gaussian import hyperu
 from dynsim import NetworkSetup, Setup, gradient_flow, predict, predict_linearized
 from dynsim._compiled import _jitted
 from dynsim._draws import FEW
+from dynsim._linear_algebra import eigh, spectral_norm
 from dynsim._programs import Program
 from dynsim.laboratory import (
     network_coordinates,
@@ -101,7 +103,18 @@ def lowered(program: Any, *arguments: Any, **named: Any) -> export.Exported:
     exported = export.export(jitted, platforms=["cuda"])(*arguments, **named)
     assert exported.platforms == ("cuda",)
     assert "callback" not in exported.mlir_module()
+    if "solver" in exported.mlir_module():
+        assert not in_batches(jitted, *arguments, **named)
     return exported
+
+
+def in_batches(jitted: Any, *arguments: Any, **named: Any) -> list[str]:
+    """Matrices that LAPACK decomposes in batches on a CPU: see `dynsim._linear_algebra`."""
+    module = export.export(jitted, platforms=["cpu"])(*arguments, **named).mlir_module()
+    operands = re.findall(r"custom_call @lapack_.* : \(tensor<([\dx]+)x\w+>", module)
+    assert operands, "the operand is not where it was in this version of JAX"
+    shapes = [tuple(map(int, operand.split("x"))) for operand in operands]
+    return [str(one) for one in shapes if math.prod(one[:-2]) > 1 and one[-1] > 1]
 
 
 def files() -> Iterator[tuple[str, str]]:
@@ -309,6 +322,27 @@ def test_every_program_is_lowered(programs):
         test_lowers_for_cuda(name, programs)
     assert len(programs["all"]) > 20
     assert programs["called"] == programs["all"]
+
+
+@pytest.mark.parametrize("decompose", [jnp.linalg.eigvalsh, jnp.linalg.svd, jnp.linalg.cholesky])
+def test_decompositions_in_batches_are_found(decompose):
+    matrices = jnp.ones((4, 3, 3))
+    assert in_batches(jax.jit(jax.vmap(decompose)), matrices) == ["(4, 3, 3)"]
+    assert in_batches(jax.jit(decompose), matrices[0]) == []
+    assert in_batches(jax.jit(jax.vmap(decompose)), matrices[:, :1, :1]) == []
+
+
+def test_decompositions_of_the_project_are_of_one_matrix_at_a_time(random):
+    """With the values that batches have."""
+    matrices = random.normal(size=(4, 2, 3, 3))
+    matrices = jnp.asarray(matrices + np.swapaxes(matrices, -1, -2))
+    together = jnp.linalg.eigh(matrices)
+    for found, expected in zip(jax.vmap(jax.vmap(eigh))(matrices), together, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+    norms = jax.vmap(jax.vmap(spectral_norm))(matrices)
+    np.testing.assert_allclose(norms, jnp.abs(together[0]).max(axis=-1), rtol=1e-12)
+    for decompose in (jax.vmap(jax.vmap(eigh)), jax.vmap(jax.vmap(spectral_norm))):
+        assert in_batches(jax.jit(decompose), matrices) == []
 
 
 def test_what_is_jitted_stands_at_module_level():

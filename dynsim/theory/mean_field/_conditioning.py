@@ -26,6 +26,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dynsim._linear_algebra import eigh
+
 NEW_DIRECTION = 1e-10  # smallest new part of a vector, relative to its length
 NEW_AMONG_NEW = 1e-6  # and relative to the largest new part beside it
 NEW_IN_SINGLE = 3e-6  # instead of the former, where tables are in single precision
@@ -147,7 +149,7 @@ def _orthonormal(
     rest: Float[Array, "P n"], metric: Float[Array, " P"], least: Float[Array, ""] | float
 ) -> tuple[Float[Array, "P n"], Float[Array, "n n"]]:
     """(fresh, root) with rest = fresh @ root; directions with squares up to `least` are zero."""
-    squares, axes = jnp.linalg.eigh(rest.T @ (metric[:, None] * rest))
+    squares, axes = eigh(rest.T @ (metric[:, None] * rest))
     kept = (squares > least) & (squares > NEW_AMONG_NEW**2 * squares[-1])
     lengths = jnp.sqrt(jnp.where(kept, squares, 1))
     fresh = jnp.where(kept[None, :], rest @ axes / lengths[None, :], 0)

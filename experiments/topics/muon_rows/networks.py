@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dynsim import token_law
 from dynsim._draws import normal
+from dynsim._linear_algebra import eigh
 from experiments.topics._seeds import run_seed
 
 Floats = NDArray[np.float64]
@@ -35,7 +36,7 @@ def means(values: Floats) -> Floats:
 
 def polar(gradient: Array, power: float = 0.0) -> Array:
     """U S^power V^T of U S V^T for a gradient with more rows than columns, in its precision."""
-    values, vectors = jnp.linalg.eigh(gradient.T @ gradient)
+    values, vectors = eigh(gradient.T @ gradient)
     least = values[-1] * jnp.finfo(gradient.dtype).eps * gradient.shape[1]
     kept = jnp.where(values > least, jnp.maximum(values, least) ** ((power - 1) / 2), 0.0)
     return (gradient @ vectors) * kept[None, :] @ vectors.T

@@ -19,6 +19,7 @@ from jax import Array
 
 from dynsim import token_law
 from dynsim._draws import normal
+from dynsim._linear_algebra import spectral_norm
 from experiments.topics._seeds import run_seed
 from experiments.topics._study import Study, grid
 
@@ -279,7 +280,7 @@ def _hidden(
                 jnp.mean(matrix**2),
                 jnp.mean(matrix * before["hidden"]),
                 jnp.mean(moved**2),
-                jnp.mean(jnp.square(jnp.linalg.norm(matrix, 2, axis=(1, 2)))),
+                jnp.mean(jnp.square(jax.vmap(spectral_norm)(matrix))),
                 jnp.mean(added**2),
                 jnp.mean(there**2),
             ]
