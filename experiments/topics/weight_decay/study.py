@@ -351,7 +351,8 @@ DECAY_INDEPENDENT = Study(
     config=lambda full: {
         **DECAY_WIDTH.config(full),
         "decay": DECAYS["independent"],
-        "first_seed": 100,
+        "seeds": 12,
+        "first_seed": 200,
     },
     labels={"quantity": list(QUANTITIES)},
 )
