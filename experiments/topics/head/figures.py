@@ -93,17 +93,19 @@ RATES_OF = {
 }
 
 
-def head_fixed_rates(data: xr.Dataset) -> Figure:
+def head_fixed_rates(data: xr.Dataset, more: xr.Dataset) -> Figure:
     """Best rates at muP's scale over the width, with 95 % intervals; heads left, others right.
 
-    Lines through the narrowest width: constant (muP), and d^0.23 for heads, d^-1/2 for others.
+    `more` holds the case that was measured again. Lines through the narrowest width: constant
+    (muP), and d^0.23 for heads, d^-1/2 for others.
     """
     figure, panels = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained", sharex=True)
     widths = data.width.to_numpy()
     for case, (name, marker, colour) in RATES_OF.items():
         head = case.startswith("head")
         axes = panels[0 if head else 1]
-        rates, losses = log_rates_alone(data.sel(case=case))
+        measured = more if case in more.case.values else data
+        rates, losses = log_rates_alone(measured.sel(case=case))
         best = best_rates(rates, losses)
         middle, ends = _with_ends(best)
         ends = np.exp(middle) * np.abs(np.expm1(np.array([-ends[0], ends[1]])))
@@ -209,6 +211,6 @@ FIGURES: dict[str, tuple[Callable[..., Figure], tuple[str, ...]]] = {
     "head_steps": (head_steps, ("head_updates",)),
     "head_rates": (head_rates, ("head_rates",)),
     "head_fixed_steps": (head_fixed_steps, ("head_fixed_updates",)),
-    "head_fixed_rates": (head_fixed_rates, ("head_fixed_rates",)),
+    "head_fixed_rates": (head_fixed_rates, ("head_fixed_rates", "head_long_rates")),
     "head_vocabulary_rates": (head_vocabulary_rates, ("head_vocabulary_rates",)),
 }
