@@ -15,15 +15,15 @@ from jaxtyping import Array, Float
 
 def eigh(matrix: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
     """Eigenvalues, in ascending order, and eigenvectors of a symmetric matrix."""
-    return (_eigh_one_by_one if _on_cpu(matrix) else _eigh)(matrix)
+    return (_eigh_one_by_one if _in_turn(matrix) else _eigh)(matrix)
 
 
 def spectral_norm(matrix: Float[Array, "m n"]) -> Float[Array, ""]:
     """The largest singular value."""
-    return (_norms_one_by_one if _on_cpu(matrix) else _spectral_norm)(matrix)
+    return (_norms_one_by_one if _in_turn(matrix) else _spectral_norm)(matrix)
 
 
-def _on_cpu(matrix: Array) -> bool:
+def _in_turn(matrix: Array) -> bool:
     return jax.default_backend() == "cpu" and matrix.shape[-1] > 1  # a number takes no time
 
 
