@@ -283,7 +283,6 @@ CLAIMS = (
         "weight-decay-turn-independent",
         *("1/d, 1", "step", "steps that turn them by one angle at every width", 0.0, -0.5),
         f"{KOSSON_WIDTH}; {WIDTH}",
-        expected="undecided",
     ),
     _independent(
         "weight-decay-turn-independent-rate",

@@ -469,7 +469,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
         )
         for what, quantity, rules in (
             ("size", "square", ("", "-rate")),
-            ("turn", "step", ("-rate",)),
+            ("turn", "step", ("", "-rate")),
         )
         for rule in rules
     },
