@@ -103,7 +103,7 @@ def lowered(program: Any, *arguments: Any, **named: Any) -> export.Exported:
     exported = export.export(jitted, platforms=["cuda"])(*arguments, **named)
     assert exported.platforms == ("cuda",)
     assert "callback" not in exported.mlir_module()
-    if "solver" in exported.mlir_module():
+    if "@cusolver" in exported.mlir_module():
         assert not in_batches(jitted, *arguments, **named)
     return exported
 
