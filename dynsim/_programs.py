@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import update_wrapper, wraps
+from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import jax
+
+MOST_MAPPINGS = 25_000  # of memory, of which Linux allows a process 65,530
 
 LESS = {"xla_backend_optimization_level": 1}
 """LLVM's passes beyond the first level take a good part of a compilation. They may reorder sums,
@@ -68,3 +72,18 @@ def program(
 def _on_an_optimising_cpu() -> bool:
     switched_off = jax.config.read("jax_disable_most_optimizations")
     return not switched_off and jax.default_backend() == "cpu"
+
+
+def many_mappings(most: int = MOST_MAPPINGS) -> bool:
+    """Whether the process has more than so many mappings of memory; False where none are told.
+
+    Each compiled program takes some, and a compilation beyond the system's limit ends the process.
+    """
+    mappings = Path("/proc/self/maps")
+    return mappings.exists() and mappings.read_bytes().count(b"\n") > most
+
+
+def release_programs() -> None:
+    """Lets all compiled programs go that are not running; they are compiled again when needed."""
+    jax.clear_caches()
+    gc.collect()  # programs that are part of a cycle

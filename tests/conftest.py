@@ -40,7 +40,6 @@ settings.register_profile(
     "dynsim", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("dynsim")
-MOST_MAPPINGS = 25_000
 MOST_RESIDENT = 3 * 2**29  # bytes
 
 
@@ -100,19 +99,18 @@ def cache_folder() -> Iterator[Path]:
 def few_programs() -> Iterator[None]:
     """Compiled programs are let go when the process has many of them, or much memory.
 
-    Each takes some memory mappings, of which Linux allows a process 65,530; a compilation beyond
-    them ends it by a segmentation fault. The memory of those that are let go stays with the
-    allocator, a gigabyte in minutes, until it is told to give it back.
+    The memory of those that are let go stays with the allocator, a gigabyte in minutes, until it is
+    told to give it back.
     """
     yield
-    mappings, resident = Path("/proc/self/maps"), Path("/proc/self/statm")
-    if not mappings.exists():
+    from dynsim._programs import many_mappings, release_programs
+
+    resident = Path("/proc/self/statm")
+    if not resident.exists():
         return
     pages = int(resident.read_text(encoding="ascii").split()[1])
-    many = mappings.read_bytes().count(b"\n") > MOST_MAPPINGS
-    if many or pages * os.sysconf("SC_PAGE_SIZE") > MOST_RESIDENT:
-        jax.clear_caches()
-        gc.collect()  # programs that are part of a cycle
+    if many_mappings() or pages * os.sysconf("SC_PAGE_SIZE") > MOST_RESIDENT:
+        release_programs()
         with contextlib.suppress(AttributeError):  # another C library than glibc has it not
             ctypes.CDLL(None).malloc_trim(0)
 

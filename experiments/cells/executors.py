@@ -62,6 +62,14 @@ def executor(name: str) -> Executor:
     raise InputError("executor", name, "must be local, dask or dask:ADDRESS")
 
 
+def _keep_few_programs() -> None:
+    """Between cells, each of which may compile programs of its own."""
+    from dynsim._programs import many_mappings, release_programs  # JAX, which cells import first
+
+    if many_mappings():
+        release_programs()
+
+
 class _ThisProcess:
     """What the executors of this process share: there is nothing to open or to close."""
 
@@ -87,6 +95,7 @@ class LocalExecutor(_ThisProcess):
     ) -> Iterator[tuple[int, Any]]:
         for index, job in jobs:
             yield index, function(job, functools.partial(progress, index))
+            _keep_few_programs()
 
 
 class ThreadExecutor(_ThisProcess):
@@ -108,6 +117,7 @@ class ThreadExecutor(_ThisProcess):
             running = {pool.submit(function, job): index for index, job in jobs}
             for future in as_completed(running):
                 yield running[future], future.result()
+                _keep_few_programs()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 from dataclasses import replace
+from functools import partial
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
 from helpers import assert_refused
 
+from dynsim import _programs
 from experiments.cells.complete import CellJob, complete_cells, complete_file
 from experiments.cells.executors import LocalExecutor, ThreadExecutor
 from experiments.cells.store import LOCK, Store, folder_of, open_store
@@ -178,3 +181,22 @@ def test_an_interrupted_study_goes_on_and_ends_in_the_same_dataset(tmp_path):
     assert {name: resumed[name].dtype for name in resumed} == {
         name: whole[name].dtype for name in whole
     }
+
+
+def double(value, *progress):
+    return float(doubled(np.full(value, 2.0))[0])
+
+
+doubled = jax.jit(lambda values: 2 * values)
+
+
+@pytest.mark.parametrize("where", [LocalExecutor(), ThreadExecutor(2)])
+@pytest.mark.parametrize(("most", "kept"), [(0, 0), (10**9, 5)])
+def test_programs_of_many_cells_are_let_go(where, most, kept, monkeypatch):
+    """Where the process has many mappings of memory; the numbers are the same."""
+    monkeypatch.setattr(_programs, "many_mappings", partial(_programs.many_mappings, most))
+    doubled.clear_cache()
+    jobs = list(enumerate(range(1, 6)))
+    found = dict(where.results(double, jobs, lambda index, part: None))
+    assert found == dict.fromkeys(range(5), 4.0)
+    assert doubled._cache_size() == kept
