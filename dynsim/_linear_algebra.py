@@ -1,8 +1,9 @@
-"""Decompositions that two programs may compute at the same time.
+"""Decompositions of matrices, which several programs may compute at the same time.
 
 On a CPU jaxlib (before 0.11.2) hands the matrices of a batch to the pool of threads in which the
-program itself runs, and waits for them there. Where as many programs do so at once as the pool has
-threads, two on two cores, all of them wait for ever. A matrix by itself is decomposed at once.
+program itself runs, and waits for them there. Where as many programs do so at the same time as the
+pool has threads, two on two cores, all of them wait for ever. A matrix by itself is not handed to
+the pool. So a `vmap` of these functions takes one matrix after the other on a CPU.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def spectral_norm(matrix: Float[Array, "m n"]) -> Float[Array, ""]:
 
 
 def _in_turn(matrix: Array) -> bool:
-    return jax.default_backend() == "cpu" and matrix.shape[-1] > 1  # a number takes no time
+    return jax.default_backend() == "cpu" and matrix.shape[-1] > 1  # 1 x 1 is not handed over
 
 
 def _eigh(matrix: Array) -> tuple[Array, Array]:

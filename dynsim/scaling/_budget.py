@@ -35,7 +35,8 @@ class Plan:
     - `seconds`: the budget; `expected_seconds`: what the networks should take.
     - `sizes`: of the growing size; `seeds`: networks at each.
     - `half_width`: of the 95 % interval that this should give, if the scatter of networks is a
-      power of the size between the two cells that were timed, and beyond them as it was there.
+      power of the size between the two cells that were timed, and beyond them as it was there; if
+      one was timed, as it was there at all sizes.
     """
 
     seconds: float
@@ -95,6 +96,7 @@ def planned(
     scatter_more = scatter
     if time.perf_counter() - before < PILOT * seconds:
         compiling_more, running_more, scatter_more = _timed(quantity, second)
+        scatter_more = scatter if math.isnan(scatter_more) else scatter_more
     compiling = max(compiling, compiling_more)
     work = np.array([cost(family.setup(size)) for size in sizes])
     per_work = max(running_more / (PILOT_SEEDS * cost(second)), 1e-15)

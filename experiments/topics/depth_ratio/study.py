@@ -297,29 +297,31 @@ VARIANT_RATIO = Study(
     labels={"layers": list(LAYERS)},
 )
 
-# A claim that six seeds had left undecided, with other and more seeds; two steps are enough for it.
+# Claims that were left undecided, or were so under all fresh seeds, with other and more networks.
 MORE_SEEDS_LAYERS = ("embedding", "hidden", "all")
+BESIDE = {"networks": (64, 128, 256), "theory": (64, 256, 1024)}
 
 
-def _more_seeds_cells(full: bool) -> list[Cell]:
-    if not full:
-        return []
-    sizes = {"networks": (64, 128, 256), "theory": (64, 256, 1024)}
+def _cells_of(
+    families: Mapping[tuple[str, str, int], Mapping[str, Sequence[int]]], full: bool
+) -> list[Cell]:
+    """Of optimizer, path and depth: widths by source."""
     return [
-        {"source": source, "optimizer": "adam", "path": "proportional", "depth": 2, "width": width}
+        {"source": source, "optimizer": optimizer, "path": path, "depth": depth, "width": width}
+        for (optimizer, path, depth), sizes in (families if full else {}).items()
         for source, widths in sizes.items()
         for width in widths
     ]
 
 
-def _more_seeds_cell(**options: Any) -> Any:
+def _more_seeds_cell(choices: Sequence[str] = MORE_SEEDS_LAYERS, **options: Any) -> Any:
     with compiled_sooner():
-        return _cell(choices=MORE_SEEDS_LAYERS, first=FIRST_OF_MORE, **options)
+        return _cell(choices=choices, first=FIRST_OF_MORE, **options)
 
 
 MORE_SEEDS = Study(
     "depth_ratio_seeds",
-    cells=_more_seeds_cells,
+    cells=lambda full: _cells_of({("adam", "proportional", 2): BESIDE}, full),
     measure=_more_seeds_cell,
     config=lambda full: {
         "horizons": [2],
@@ -331,68 +333,37 @@ MORE_SEEDS = Study(
     labels={"layers": list(MORE_SEEDS_LAYERS)},
 )
 
-# Claims on two steps that six or eighteen seeds had left undecided, with other and more seeds
-# (under Muon as many as `networks` says).
-UNDECIDED_FAMILIES = (
+UNDECIDED_FAMILIES = (  # on two steps; under Muon with as many networks as `networks` says
     ("adam", "proportional", 4),
     ("muon", "proportional", 1),
     ("muon", "proportional", 2),
 )
-
-
-def _again_cells(full: bool) -> list[Cell]:
-    if not full:
-        return []
-    return [
-        {"source": source, "optimizer": optimizer, "path": path, "depth": depth, "width": width}
-        for optimizer, path, depth in UNDECIDED_FAMILIES
-        for source, widths in (("networks", (64, 128, 256)), ("theory", (64, 256, 1024)))
-        for width in widths
-    ]
-
-
 AGAIN = Study(
     "depth_ratio_again",
-    cells=_again_cells,
+    cells=lambda full: _cells_of(dict.fromkeys(UNDECIDED_FAMILIES, BESIDE), full),
     measure=_more_seeds_cell,
     config=MORE_SEEDS.config,
     labels={"layers": list(MORE_SEEDS_LAYERS)},
 )
 
-# Claims about one matrix alone after twelve steps, which eighteen networks had left undecided under
-# each of three fresh seeds, with other and more networks.
 ALONE_LAYERS = ("embedding", "hidden")
-ALONE_WIDTHS = {
-    "fixed": {"networks": (64, 256, 1024), "theory": (64, 256, 1024)},
-    "superlinear": {"networks": (64, 128, 256), "theory": (64, 256, 1024)},
+ALONE_FAMILIES = {
+    ("adam", "fixed", 1): {"networks": (64, 256, 1024), "theory": (64, 256, 1024)},
+    ("adam", "superlinear", 1): BESIDE,
 }
 
 
-def _alone_cells(full: bool) -> list[Cell]:
-    if not full:
-        return []
-    return [
-        {"source": source, "optimizer": "adam", "path": path, "depth": 1, "width": width}
-        for path, sizes in ALONE_WIDTHS.items()
-        for source, widths in sizes.items()
-        for width in widths
-    ]
-
-
 def _alone_cell(**options: Any) -> Any:
-    with compiled_sooner():
-        return _cell(choices=ALONE_LAYERS, first=FIRST_OF_MORE, **options)
+    return _more_seeds_cell(ALONE_LAYERS, **options)
 
 
 ALONE = Study(
     "depth_ratio_alone",
-    cells=_alone_cells,
+    cells=lambda full: _cells_of(ALONE_FAMILIES, full),
     measure=_alone_cell,
     config=lambda full: {
+        **MORE_SEEDS.config(full),
         "horizons": [12],
-        "tasks": 2,
-        "networks": 24,
-        "particles": 512,
         "more_networks": 96,
     },
     labels={"layers": list(ALONE_LAYERS)},

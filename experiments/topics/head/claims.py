@@ -373,15 +373,13 @@ LARGE = (
 # 1,024, 4,096 and 16,384 types side by side.
 
 
-MEASURED_AGAIN = {"m 16384": "head_vocabulary_updates_again"}  # on all logits
-
-
 def _vocabulary_steps(path: str, on_targets: float, on_all: float) -> list[Claim]:
     """`on_targets`, `on_all`: the derived powers on logits of next tokens and on all."""
     types = path.removeprefix("m ")
     softmax = f"In {TEXT} from a softmax over all m types (d = 64 to 256, m = n = {types}, full "
     softmax += "batch, Adam)"
     fields: dict[str, Any] = {"quantity": STEP, "study": "head_vocabulary_updates"}
+    again = {"study": "head_vocabulary_updates_again"} if path == "m 16384" else {}
     return [
         Claim(
             name=f"head-{types}-step-on-targets",
@@ -406,7 +404,7 @@ def _vocabulary_steps(path: str, on_targets: float, on_all: float) -> list[Claim
             evidence=partial(derived_step_exponent, update="head_all", predicted=on_all, path=path),
             tolerance=0.07,
             citation=HEAD_STEP,
-            **{**fields, "study": MEASURED_AGAIN.get(path, fields["study"])},
+            **(fields | again),
         ),
         Claim(
             name=f"head-{types}-later-step-on-targets",

@@ -195,7 +195,7 @@ HEAD_FIXED_RATES = Study(
 )
 
 # A claim that four networks had left undecided under every fresh seed, with other and more ones.
-MORE = 560  # number of the first seed in a run
+LONG_SEED = 560  # number of the first seed in a run
 
 HEAD_LONG_RATES = Study(
     "head_long_rates",
@@ -203,7 +203,7 @@ HEAD_LONG_RATES = Study(
         {"case": "head, long", "width": width} for width in (WIDTHS if full else ())
     ],
     measure=_alone_cell,
-    config=lambda full: {"octaves": [-2, -1, 0, 1, 2], "seeds": 16, "first_seed": MORE},
+    config=lambda full: {"octaves": [-2, -1, 0, 1, 2], "seeds": 16, "first_seed": LONG_SEED},
     labels={"octave": [-2, -1, 0, 1, 2]},
 )
 

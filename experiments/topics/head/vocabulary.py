@@ -63,7 +63,7 @@ HEAD_VOCABULARY_UPDATES = Study(
 
 
 # A claim that three networks had left undecided under every fresh seed, with other and more ones.
-AGAIN = 780  # number of the first seed in a run
+AGAIN_SEED = 780  # number of the first seed in a run
 
 HEAD_VOCABULARY_UPDATES_AGAIN = Study(
     "head_vocabulary_updates_again",
@@ -72,7 +72,7 @@ HEAD_VOCABULARY_UPDATES_AGAIN = Study(
         for width in (WIDTHS if full else ())
     ],
     measure=_step_cell,
-    config=lambda full: {"seeds": 9, "first_seed": AGAIN},
+    config=lambda full: {"seeds": 9, "first_seed": AGAIN_SEED},
     labels=HEAD_VOCABULARY_UPDATES.labels,
 )
 
