@@ -379,7 +379,9 @@ def _vocabulary_steps(path: str, on_targets: float, on_all: float) -> list[Claim
     softmax = f"In {TEXT} from a softmax over all m types (d = 64 to 256, m = n = {types}, full "
     softmax += "batch, Adam)"
     fields: dict[str, Any] = {"quantity": STEP, "study": "head_vocabulary_updates"}
-    again = {"study": "head_vocabulary_updates_again"} if path == "m 16384" else {}
+    again: dict[str, Any] = {}
+    if path == "m 16384":
+        again = {"study": "head_vocabulary_updates_again"}
     return [
         Claim(
             name=f"head-{types}-step-on-targets",
