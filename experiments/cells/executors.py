@@ -13,6 +13,7 @@ import functools
 import itertools
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -64,7 +65,9 @@ def executor(name: str) -> Executor:
 
 def _keep_few_programs() -> None:
     """Between cells, each of which may compile programs of its own."""
-    from dynsim._programs import many_mappings, release_programs  # JAX, which cells import first
+    if "jax" not in sys.modules:  # nor is it imported for this
+        return
+    from dynsim._programs import many_mappings, release_programs
 
     if many_mappings():
         release_programs()
