@@ -203,8 +203,8 @@ HEAD_LONG_RATES = Study(
         {"case": "head, long", "width": width} for width in (WIDTHS if full else ())
     ],
     measure=_alone_cell,
-    config=lambda full: {"octaves": [-2, -1, 0, 1, 2], "seeds": 16, "first_seed": LONG_SEED},
-    labels={"octave": [-2, -1, 0, 1, 2]},
+    config=lambda full: {**HEAD_FIXED_RATES.config(full), "seeds": 16, "first_seed": LONG_SEED},
+    labels=HEAD_FIXED_RATES.labels,
 )
 
 STUDIES = (
